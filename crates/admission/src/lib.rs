@@ -1,0 +1,1 @@
+//! Answers mail servers whether a user may use a service now.

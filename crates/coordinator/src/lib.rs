@@ -1,0 +1,1 @@
+//! Carries out the rollout: serves workers, operators and readers.

@@ -1,0 +1,1 @@
+//! Decides: inventory, policy, plan, gate, rollout. No clock, disk, network, tasks or logs.

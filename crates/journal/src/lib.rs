@@ -1,0 +1,1 @@
+//! An append-only sequence of records that survives a crash.

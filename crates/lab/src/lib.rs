@@ -1,0 +1,1 @@
+//! Makes broken mail providers to practise on, and counts what came back.

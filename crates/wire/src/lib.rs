@@ -1,0 +1,1 @@
+//! The contracts between the programs, checked once at the border.

@@ -1,0 +1,1 @@
+//! Carries out a node's orders: prepares, opens and probes its mailboxes.

@@ -1,0 +1,2 @@
+//! One program: the command line of Tidegate.
+fn main() {}
