@@ -1,1 +1,13 @@
-//! Decides: inventory, policy, plan, gate, rollout. No clock, disk, network, tasks or logs.
+//! Decides: inventory, policy, plan, gate, rollout.
+//!
+//! # Invariants
+//!
+//! * Nothing here reads a clock, a disk or a network, starts a task or writes a log:
+//!   the same calls give the same answers on every machine.
+//! * `decide` cannot change anything; `apply` is the only mutator and returns nothing.
+//! * Every refusal and every wait is a value that says why, with its numbers.
+
+pub mod fleet;
+pub mod mailbox;
+pub mod share;
+pub mod time;
