@@ -8,6 +8,8 @@
 //! * Every refusal and every wait is a value that says why, with its numbers.
 
 pub mod fleet;
+pub mod gate;
+pub mod inventory;
 pub mod mailbox;
 pub mod share;
 pub mod time;
