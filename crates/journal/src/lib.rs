@@ -1,1 +1,28 @@
 //! An append-only sequence of records that survives a crash.
+//!
+//! A journal is a directory. It is opened by one program at a time, read from the first
+//! record to the last, and then only ever grows. What a record means is its owner's affair.
+//!
+//! # Invariants
+//!
+//! * What [`Journal::append`] has returned is on disk: kill -9 and power loss keep it.
+//! * An append is kept whole or not at all.
+//! * Records are read back in order, complete and unchanged, or an error names the first
+//!   record that is not; nothing behind a damaged record is ever handed out.
+//! * After one failed append nothing more is written: nobody builds on an uncertain record.
+
+mod audit;
+mod frame;
+mod journal;
+mod lock;
+mod replay;
+mod store;
+mod witness;
+mod writer;
+
+pub use audit::{ExportError, Verified, export, verify};
+pub use frame::{Damage, Digest, Head, PAYLOAD_BYTES_MAX};
+pub use journal::{Journal, Kind, OpenError};
+pub use replay::{Entry, ReadError, Replay};
+pub use store::StoreError;
+pub use writer::{APPEND_BYTES_MAX, AppendError, Appender};

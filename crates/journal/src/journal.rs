@@ -1,0 +1,350 @@
+//! The journal: opened and checked once, then appended to.
+//!
+//! # Invariants
+//!
+//! * An open journal has been read from its first record to its last, and every one is whole.
+//! * A journal belongs to one owner: its header says which, and nobody else opens it.
+//! * Everything that opening created or repaired is on disk before the first append.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::frame::{Damage, Head};
+use crate::lock::{Lock, LockError};
+use crate::replay::{ReadError, Records, Replay};
+use crate::store::{Store, StoreError};
+use crate::witness::Witness;
+use crate::writer::{AppendError, Appender};
+
+/// An open journal; this program is the only one that has it.
+pub struct Journal {
+    kind: Kind,
+    db: sled::Db,
+    appender: Appender,
+    writer: Option<JoinHandle<()>>,
+    /// Dropped last: whoever takes it next finds the store closed.
+    _lock: Arc<Lock>,
+}
+
+/// Whose journal it is, written into its header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// What keeps the journal, for example `coordinator`.
+    pub name: String,
+    /// The owner's own version of what records mean. A journal of a newer format is
+    /// refused, one of an older format is opened: see [`Journal::kind`].
+    pub format: u32,
+    /// Which of several owners of this name, for example a digest of the node's name;
+    /// zeros where there is only one.
+    pub id: [u8; 16],
+}
+
+/// A journal could not be opened. No record was written or removed; keep a copy of the
+/// directory all the same before trying again, for the storage engine tidies up by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory cannot be created or used.
+    #[error("open journal at `{}`", .dir.display())]
+    Io {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no journal there.
+    #[error("open journal at `{}`: there is none", .dir.display())]
+    Absent {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// Something else lies there.
+    #[error(
+        "open journal at `{}`: the files there are not a journal's, or its `witness` is gone",
+        .dir.display()
+    )]
+    Foreign {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// Another program has it open.
+    #[error(
+        "open journal at `{}`: process {holder} has it open; stop that one first",
+        .dir.display()
+    )]
+    Held {
+        /// Where.
+        dir: PathBuf,
+        /// Its process number, as far as known.
+        holder: String,
+    },
+    /// It belongs to somebody else.
+    #[error(
+        "open journal at `{}` as {expected}: it is {found}; choose another directory",
+        .dir.display()
+    )]
+    OtherKind {
+        /// Where.
+        dir: PathBuf,
+        /// Who wanted to open it.
+        expected: Kind,
+        /// Whose it is.
+        found: Kind,
+    },
+    /// A newer version of the program has written it.
+    #[error(
+        "open journal at `{}`: its format is {found}, this program knows up to {known}; \
+         use the newer program",
+        .dir.display()
+    )]
+    NewerFormat {
+        /// Where.
+        dir: PathBuf,
+        /// The format in its header.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// A record is damaged or missing. Nothing of the journal is used.
+    #[error(
+        "open journal at `{}`: record {sequence} cannot be trusted: {what}; {}",
+        .dir.display(), Safe(*.sequence)
+    )]
+    Corrupt {
+        /// Where.
+        dir: PathBuf,
+        /// The first record that cannot be trusted; all before it are safe.
+        sequence: u64,
+        /// What is wrong with it.
+        what: Damage,
+    },
+    /// The storage engine cannot read its own files, or failed.
+    #[error("open journal at `{}`; keep a copy of it before anything else", .dir.display())]
+    Store {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+}
+
+/// Says which part of a damaged journal is safe.
+struct Safe(u64);
+
+impl fmt::Display for Safe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => write!(f, "no record before it"),
+            2 => write!(f, "record 1 is safe"),
+            sequence => write!(f, "records 1 to {} are safe", sequence - 1),
+        }
+    }
+}
+
+impl Journal {
+    /// Opens or creates the journal at `dir`, takes it for this program alone and checks
+    /// every record.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; a person has to decide, trying again helps only with `Held`.
+    pub fn open(dir: &Path, kind: &Kind) -> Result<Self, OpenError> {
+        create(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+        let opened = Opened::take(dir)?;
+        let store_error = |source| OpenError::Store { dir: dir.to_owned(), source };
+        let (kind, head) = match opened.read(dir, &mut |_, _| ())? {
+            Some(read) => (admit(dir, kind, read.kind)?, read.head),
+            None => (kind.clone(), begin(&opened.store, kind).map_err(store_error)?),
+        };
+        let witnessed = opened.witness.record(head).map_err(StoreError::Sync);
+        witnessed.and_then(|()| opened.store.settle(dir)).map_err(store_error)?;
+
+        let db = opened.store.reader();
+        let lock = Arc::new(opened.lock);
+        let (appender, writer) =
+            Appender::start(opened.store, opened.witness, head, Arc::clone(&lock))
+                .map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+        tracing::info!(dir = %dir.display(), records = head.sequence, "journal opened");
+        Ok(Self { kind, db, appender, writer: Some(writer), _lock: lock })
+    }
+
+    /// The kind in the journal's header: its format may be older than what was asked for.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Reads all records that are durable now, in order, checking each again.
+    pub fn replay(&self) -> Replay<'_> {
+        Replay::new(&self.db, self.head().sequence)
+    }
+
+    /// Appends `payloads` in order as one whole and waits until they are on disk. Returns
+    /// the sequence of the last of them, or of the newest record if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`]; all but `TooLarge` mean that the program must stop.
+    pub fn append(&self, payloads: &[Vec<u8>]) -> Result<u64, AppendError> {
+        self.appender.append(payloads)
+    }
+
+    /// A handle for appending from other threads. It outlives the journal, but only to
+    /// refuse.
+    pub fn appender(&self) -> Appender {
+        self.appender.clone()
+    }
+
+    /// The newest durable record.
+    pub fn head(&self) -> Head {
+        self.appender.head()
+    }
+}
+
+impl Drop for Journal {
+    /// Closes the journal: what has queued is still written, and the next open finds the
+    /// store free. A store that has stopped answering is left behind, still locked.
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take()
+            && self.appender.close()
+            && writer.join().is_err()
+        {
+            tracing::error!("the journal's writer panicked");
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} journal ", self.name)?;
+        self.id.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A journal's files, held but not yet served.
+pub(crate) struct Opened {
+    store: Store,
+    witness: Witness,
+    seen: Option<Head>,
+    /// Dropped last: whoever takes it next finds the store closed.
+    lock: Lock,
+}
+
+/// What a journal was found to hold.
+pub(crate) struct Read {
+    pub(crate) kind: Kind,
+    pub(crate) head: Head,
+}
+
+impl Opened {
+    /// Locks and opens the files at `dir`, which exists.
+    pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
+        let io_error = |source| OpenError::Io { dir: dir.to_owned(), source };
+        let lock = Lock::take(dir).map_err(|error| match error {
+            LockError::Held { holder } => OpenError::Held { dir: dir.to_owned(), holder },
+            LockError::Io(source) => io_error(source),
+        })?;
+        // The witness comes first into a new journal's directory, so a store without one
+        // is not ours, and the engine would take what it cannot read for empty space.
+        if dir.join("db").exists() && !dir.join("witness").exists() {
+            return Err(OpenError::Foreign { dir: dir.to_owned() });
+        }
+        let (witness, seen) = Witness::open(dir).map_err(io_error)?;
+        let store = Store::open(dir)
+            .map_err(|source| OpenError::Store { dir: dir.to_owned(), source })?;
+        Ok(Self { store, witness, seen, lock })
+    }
+
+    /// Reads and checks everything, showing each record but the header to `look`;
+    /// `None` if the journal was never begun.
+    pub(crate) fn read(
+        &self,
+        dir: &Path,
+        look: &mut dyn FnMut(Head, &[u8]),
+    ) -> Result<Option<Read>, OpenError> {
+        let corrupt =
+            |sequence, what| OpenError::Corrupt { dir: dir.to_owned(), sequence, what };
+        if self.store.is_empty() && self.seen.is_none() {
+            return Ok(None);
+        }
+        let mut read: Option<Read> = None;
+        for record in Records::new(&self.store.reader(), u64::MAX) {
+            let (head, payload) = record.map_err(|error| match error {
+                ReadError::Corrupt { sequence, what } => corrupt(sequence, what),
+                ReadError::Store { source, .. } => {
+                    OpenError::Store { dir: dir.to_owned(), source }
+                }
+            })?;
+            if self
+                .seen
+                .is_some_and(|seen| seen.sequence == head.sequence && seen != head)
+            {
+                return Err(corrupt(head.sequence, Damage::Chain));
+            }
+            match &mut read {
+                None => {
+                    let kind =
+                        Kind::decode(&payload).ok_or(corrupt(0, Damage::FrameCut))?;
+                    read = Some(Read { kind, head });
+                }
+                Some(read) => {
+                    look(head, &payload);
+                    read.head = head;
+                }
+            }
+        }
+        let next = read.as_ref().map_or(0, |read| read.head.sequence + 1);
+        match self.seen {
+            Some(seen) if seen.sequence >= next => {
+                Err(corrupt(next, Damage::CutOff { witnessed: seen.sequence }))
+            }
+            _ => Ok(read),
+        }
+    }
+}
+
+impl Kind {
+    /// The header's payload: format, id, name.
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.format.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&self.id);
+        bytes.extend_from_slice(self.name.as_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (format, rest) = bytes.split_first_chunk::<4>()?;
+        let (id, name) = rest.split_first_chunk::<16>()?;
+        let name = String::from_utf8(name.to_vec()).ok()?;
+        Some(Self { name, format: u32::from_be_bytes(*format), id: *id })
+    }
+}
+
+/// Checks that a journal found is the one meant.
+fn admit(dir: &Path, expected: &Kind, found: Kind) -> Result<Kind, OpenError> {
+    if (&found.name, &found.id) != (&expected.name, &expected.id) {
+        let (dir, expected) = (dir.to_owned(), expected.clone());
+        return Err(OpenError::OtherKind { dir, expected, found });
+    }
+    if found.format > expected.format {
+        let (found, known) = (found.format, expected.format);
+        return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known });
+    }
+    Ok(found)
+}
+
+/// Writes the header of a new journal.
+fn begin(store: &Store, kind: &Kind) -> Result<Head, StoreError> {
+    let payload = kind.encode();
+    let head = Head::of_header(&payload);
+    store.commit([(head, payload.as_slice())].into_iter())?;
+    Ok(head)
+}
+
+/// Creates the journal's directory, for its owner's eyes only: records name mailboxes.
+fn create(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
