@@ -247,7 +247,7 @@ mod tests {
     fn a_record_of_any_length_comes_back_from_its_parts() {
         let edge = VALUE_BYTES_MAX - FRAME_BYTES;
         for length in [0, 1, edge - 1, edge, edge + 1, edge + VALUE_BYTES_MAX, 100_000] {
-            let payload: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let payload: Vec<u8> = (0..=250).cycle().take(length).collect();
 
             let parts = parts_of(&payload);
 
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn keys_sort_as_records_do() {
-        let mut keys = vec![key(1, 0), key(256, 0), key(1, 256), key(0, 9), key(1, 2)];
+        let mut keys = [key(1, 0), key(256, 0), key(1, 256), key(0, 9), key(1, 2)];
         keys.sort_unstable();
 
         let read: Vec<_> = keys.iter().filter_map(|key| parse_key(key)).collect();
