@@ -1,0 +1,499 @@
+//! Rollout: one run of a plan, as the coordinator knows it.
+//!
+//! ```text
+//!            ┌── pause ──▶ paused ── resume ──┐
+//! running ◀──┴────────────────────────────────┘
+//!    │  gate ──▶ halted ── reclose the wave, resume ──▶ running
+//!    ├── abort ──▶ aborted
+//!    └── every wave on top ──▶ finished
+//! ```
+//!
+//! # Invariants
+//!
+//! * `decide` cannot change anything; `apply` is the only mutator of what is remembered.
+//!   What is merely heard (`hear`) is forgotten at a restart and never opens anything.
+//! * A level of a wave is allowed only when the level or wave before it has passed, and it
+//!   passes only by an Expand verdict that recomputes from its stored evidence.
+//! * Generations only rise, and each is issued by exactly one record.
+//! * Facts of an older generation, or of another run of a worker, change nothing.
+//! * While the rollout is paused, halted or aborted, no order permits an opening.
+
+mod decide;
+mod order;
+mod record;
+mod status;
+mod tally;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use order::{Order, Orders};
+pub use record::{
+    Action, Event, Finding, FindingKind, Join, JobReport, MessageTotals, Operate, Record,
+    Refusal, Scope, Step, Sync, Verb, Vitals,
+};
+pub use status::{
+    MailboxStatus, NodeCondition, NodeStatus, RolloutStatus, Stop, WaveCondition,
+    WaveStatus, Why,
+};
+
+use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
+use crate::fleet::{Ordinal, WaveNumber};
+use crate::gate::{Evidence, HaltReason, IsolateReason, NodeEvidence, TierEvidence};
+use crate::mailbox::{Health, Level, MailboxState};
+use crate::plan::Plan;
+use crate::time::Timestamp;
+use tally::Tally;
+
+/// The most findings kept for one job; the worker keeps all of them.
+pub const FINDINGS_PER_JOB_MAX: usize = 10_000;
+
+/// Whether the rollout moves, and if not, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It goes on as far as the gate lets it.
+    Running,
+    /// Somebody stopped it.
+    Paused(Action),
+    /// The gate stopped it.
+    Halted {
+        /// Why.
+        reason: HaltReason,
+        /// The wave whose evidence tripped.
+        wave: WaveNumber,
+        /// The wave's epoch at that time; a reclose raises it.
+        epoch: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody ended it.
+    Aborted(Action),
+    /// Every wave stands on the top of the ladder.
+    Finished {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// One run of a plan.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    // What it was given.
+    plan: Arc<Plan>,
+    started_at: Timestamp,
+
+    // What it remembers.
+    phase: Phase,
+    generation: Generation,
+    orders_version: u64,
+    waves: Vec<WaveState>,
+    nodes: Vec<NodeState>,
+    jobs: Vec<JobState>,
+    held_back: BTreeSet<MailboxNumber>,
+    findings: BTreeMap<JobNumber, Vec<Finding>>,
+    history: Vec<Record>,
+
+    // What it has merely heard since this program started.
+    heard: Vec<Heard>,
+    awake_since: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+struct WaveState {
+    allowed: Level,
+    allowed_at: Timestamp,
+    passed: Level,
+    epoch: u32,
+    held_back: bool,
+    tallies: Vec<Tally>,
+    mature_by_tier: Vec<u32>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct NodeState {
+    incarnation: Option<Incarnation>,
+    isolated: Option<IsolateReason>,
+    held_back: bool,
+}
+
+#[derive(Clone, Debug)]
+struct JobState {
+    generation: Generation,
+    leased_to: Option<Incarnation>,
+    states: Vec<MailboxState>,
+    waiting: u32,
+    totals: MessageTotals,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    at: Option<Timestamp>,
+    orders_obeyed: u64,
+    vitals: Vitals,
+}
+
+impl Rollout {
+    /// A rollout of `plan`, applied at `started_at`, of which nothing has happened yet.
+    ///
+    /// `now` is when this program woke up: silence is counted from here, not from what an
+    /// earlier run of the program heard.
+    pub fn new(plan: Arc<Plan>, started_at: Timestamp, now: Timestamp) -> Self {
+        let tiers = plan.inventory().tier_names().len();
+        let waves = plan.waves().iter().map(|wave| WaveState {
+            allowed: Level::HELD,
+            allowed_at: started_at,
+            passed: Level::HELD,
+            epoch: 0,
+            held_back: false,
+            tallies: wave
+                .by_node
+                .iter()
+                .map(|(node, mailboxes)| Tally::new(*node, *mailboxes))
+                .collect(),
+            mature_by_tier: vec![0; tiers],
+        });
+        let jobs = plan.jobs().iter().map(|job| {
+            let members = plan.members(job.number).len();
+            JobState {
+                generation: Generation::default(),
+                leased_to: None,
+                states: vec![MailboxState::HELD; members],
+                waiting: u32::try_from(members).expect("a job is bounded"),
+                totals: MessageTotals::default(),
+            }
+        });
+        let nodes = plan.inventory().node_names().len();
+        Self {
+            started_at,
+            phase: Phase::Running,
+            generation: Generation::default(),
+            orders_version: 1,
+            waves: waves.collect(),
+            nodes: vec![NodeState::default(); nodes],
+            jobs: jobs.collect(),
+            held_back: BTreeSet::new(),
+            findings: BTreeMap::new(),
+            history: Vec::new(),
+            heard: vec![Heard::default(); nodes],
+            awake_since: now,
+            plan,
+        }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// When the plan was applied.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// Whether it moves.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Every record that is not about single mailboxes, in order: what a person would call
+    /// the story of the rollout.
+    pub fn history(&self) -> &[Record] {
+        &self.history
+    }
+
+    /// What a person should know about single mailboxes of `job`.
+    pub fn findings(&self, job: JobNumber) -> &[Finding] {
+        self.findings.get(&job).map_or(&[], Vec::as_slice)
+    }
+
+    /// Remembers what a worker's report says about the worker itself.
+    ///
+    /// Not journaled: it only makes nodes count as heard, and a restart forgets it.
+    pub fn hear(&mut self, sync: &Sync, now: Timestamp) {
+        if let Some(heard) = self.heard.get_mut(sync.node.index()) {
+            heard.at = Some(now);
+            heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);
+            heard.vitals = sync.vitals;
+        }
+    }
+
+    /// Makes `record` part of the state. The only mutator of what is remembered.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::NodeJoined { node, incarnation, at } => {
+                self.apply_joined(*node, *incarnation, *at);
+            }
+            Record::JobLeased { job, incarnation, generation, .. } => {
+                self.issue(*job, *generation);
+                self.job_mut(*job).leased_to = Some(*incarnation);
+            }
+            Record::FactsReported { job, facts, totals, findings, .. } => {
+                self.apply_facts(*job, facts);
+                self.job_mut(*job).totals = *totals;
+                self.apply_findings(*job, findings);
+            }
+            Record::LevelAllowed { wave, level, at } => {
+                self.apply_allowed(*wave, *level, *at);
+            }
+            Record::Expanded { evidence, .. } => {
+                let wave = self.wave_mut(evidence.wave);
+                debug_assert!(wave.passed < evidence.level, "a level passes once");
+                wave.passed = evidence.level;
+            }
+            Record::NodeIsolated { node, reason, .. } => {
+                self.node_mut(*node).isolated = Some(reason.clone());
+            }
+            Record::Halted { reason, evidence, at } => {
+                self.phase = Phase::Halted {
+                    reason: reason.clone(),
+                    wave: evidence.wave,
+                    epoch: evidence.epoch,
+                    at: *at,
+                };
+            }
+            Record::Paused(action) => self.phase = Phase::Paused(action.clone()),
+            Record::Resumed { scope, .. } => self.apply_resumed(*scope),
+            Record::Aborted(action) => self.phase = Phase::Aborted(action.clone()),
+            Record::Reclosed { action, scope, generations } => {
+                self.apply_reclosed(action, *scope, generations);
+            }
+            Record::Finished { at } => self.phase = Phase::Finished { at: *at },
+        }
+        if !matches!(record, Record::FactsReported { .. } | Record::JobLeased { .. }) {
+            self.history.push(record.clone());
+            self.orders_version += 1;
+        }
+    }
+
+    fn apply_joined(&mut self, node: NodeNumber, incarnation: Incarnation, at: Timestamp) {
+        self.node_mut(node).incarnation = Some(incarnation);
+        if let Some(heard) = self.heard.get_mut(node.index()) {
+            *heard = Heard { at: Some(at.max(self.awake_since)), ..Heard::default() };
+        }
+    }
+
+    fn apply_allowed(&mut self, wave: WaveNumber, level: Level, at: Timestamp) {
+        let before = wave.get().checked_sub(1).map(WaveNumber::new);
+        let top = self.top();
+        debug_assert!(
+            level > Level::FIRST || before.is_none_or(|w| self.wave(w).passed == top),
+            "the wave before has not passed"
+        );
+        let state = self.wave_mut(wave);
+        debug_assert_eq!(state.passed.above(), level, "levels are climbed one by one");
+        state.allowed = level;
+        state.allowed_at = at;
+    }
+
+    fn apply_resumed(&mut self, scope: Option<Scope>) {
+        match scope {
+            None => self.phase = Phase::Running,
+            Some(Scope::Wave(wave)) => self.wave_mut(wave).held_back = false,
+            Some(Scope::Node(node)) => {
+                let state = self.node_mut(node);
+                state.held_back = false;
+                state.isolated = None;
+            }
+            Some(Scope::Mailbox(mailbox)) => {
+                self.held_back.remove(&mailbox);
+            }
+        }
+    }
+
+    fn apply_reclosed(
+        &mut self,
+        action: &Action,
+        scope: Scope,
+        generations: &[(JobNumber, Generation)],
+    ) {
+        for (job, generation) in generations {
+            self.issue(*job, *generation);
+        }
+        match scope {
+            Scope::Wave(wave) => {
+                let state = self.wave_mut(wave);
+                state.epoch += 1;
+                state.allowed = Level::HELD;
+                state.passed = Level::HELD;
+                state.held_back = true;
+            }
+            Scope::Node(node) => self.node_mut(node).held_back = true,
+            Scope::Mailbox(mailbox) => {
+                self.held_back.insert(mailbox);
+            }
+        }
+        let wide = !matches!(scope, Scope::Mailbox(_));
+        if wide && matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
+            self.phase = Phase::Paused(action.clone());
+        }
+    }
+
+    /// Gives `job` a new generation: what was known of its health counts no more, and what
+    /// was prepared must be looked at again.
+    fn issue(&mut self, job: JobNumber, generation: Generation) {
+        debug_assert!(self.generation < generation, "generations only rise");
+        self.generation = generation;
+        self.job_mut(job).generation = generation;
+        let reset: Vec<(Ordinal, MailboxState)> = ordinals(&self.job(job).states)
+            .map(|(ordinal, state)| {
+                let kept = if state.is_open() {
+                    MailboxState { health: Health::Unproven, ..state }
+                } else {
+                    MailboxState::HELD
+                };
+                (ordinal, kept)
+            })
+            .collect();
+        self.apply_facts(job, &reset);
+        self.findings.remove(&job);
+    }
+
+    fn apply_facts(&mut self, job: JobNumber, facts: &[(Ordinal, MailboxState)]) {
+        let plan = Arc::clone(&self.plan);
+        let Some(planned) = plan.jobs().get(job.index()) else { return };
+        let members = plan.members(job);
+        let state = self.jobs.get_mut(job.index()).expect("jobs are the plan's");
+        let wave = self.waves.get_mut(planned.wave.index()).expect("waves are the plan's");
+        let tally = wave
+            .tallies
+            .iter_mut()
+            .find(|tally| tally.node == planned.node)
+            .expect("a wave counts every node it has jobs on");
+        for (ordinal, new) in facts {
+            let (Some(slot), Some(mailbox)) =
+                (state.states.get_mut(ordinal.index()), members.get(ordinal.index()))
+            else {
+                continue;
+            };
+            let old = *slot;
+            tally.shift(old, *new);
+            state.waiting -= u32::from(!old.is_settled());
+            state.waiting += u32::from(!new.is_settled());
+            let tier = plan.inventory().tier(*mailbox).index();
+            if let Some(mature) = wave.mature_by_tier.get_mut(tier) {
+                *mature += u32::from(new.health == Health::Healthy);
+                *mature -= u32::from(old.health == Health::Healthy);
+            }
+            *slot = *new;
+        }
+    }
+
+    fn apply_findings(&mut self, job: JobNumber, news: &[Finding]) {
+        if news.is_empty() {
+            return;
+        }
+        let known = self.findings.entry(job).or_default();
+        for finding in news {
+            if known.len() < FINDINGS_PER_JOB_MAX && !known.contains(finding) {
+                known.push(finding.clone());
+            }
+        }
+    }
+
+    /// What is known about the step of the ladder `wave` is allowed to stand on.
+    pub fn evidence(&self, wave: WaveNumber) -> Evidence {
+        let state = self.wave(wave);
+        let level = state.allowed;
+        let planned = self.plan.waves().get(wave.index());
+        let nodes: Vec<NodeEvidence> = state
+            .tallies
+            .iter()
+            .map(|tally| self.node_evidence(wave, tally, level))
+            .collect();
+        let tiers = planned.map_or(&[][..], |wave| wave.by_tier.as_slice());
+        Evidence {
+            wave,
+            level,
+            epoch: state.epoch,
+            allowed_at: state.allowed_at,
+            planned: nodes.iter().map(|node| node.planned).sum(),
+            tiers: tiers
+                .iter()
+                .map(|(tier, mailboxes)| TierEvidence {
+                    tier: *tier,
+                    planned: *mailboxes,
+                    mature: state.mature_by_tier.get(tier.index()).copied().unwrap_or(0),
+                })
+                .collect(),
+            nodes,
+            fleet_nodes: u16::try_from(self.nodes.len()).unwrap_or(u16::MAX),
+            isolated_before: self.out_of_service(),
+        }
+    }
+
+    fn node_evidence(&self, wave: WaveNumber, tally: &Tally, level: Level) -> NodeEvidence {
+        let heard = self.heard.get(tally.node.index()).copied().unwrap_or_default();
+        let node = self.nodes.get(tally.node.index());
+        let held_back = self.held_back_in(wave, tally.node);
+        NodeEvidence {
+            node: tally.node,
+            isolated: node.is_some_and(|node| node.isolated.is_some() || node.held_back),
+            planned: tally.planned().saturating_sub(held_back),
+            settled: tally.settled().min(tally.planned().saturating_sub(held_back)),
+            quarantined: tally.quarantined(),
+            opened: tally.opened(level),
+            mature: tally.mature(level),
+            failed: tally.failed(),
+            integrity_failed: tally.integrity_failed(),
+            probes: heard.vitals.probes,
+            probes_slow: heard.vitals.probes_slow,
+            reported_at: heard.at,
+            disk_free: heard.vitals.disk_free,
+        }
+    }
+
+    /// Mailboxes of `wave` on `node` that somebody put back one by one.
+    fn held_back_in(&self, wave: WaveNumber, node: NodeNumber) -> u32 {
+        let count = self.held_back.iter().filter(|mailbox| {
+            self.plan
+                .place(**mailbox)
+                .and_then(|(job, _)| self.plan.jobs().get(job.index()))
+                .is_some_and(|job| job.wave == wave && job.node == node)
+        });
+        u32::try_from(count.count()).unwrap_or(u32::MAX)
+    }
+
+    fn out_of_service(&self) -> Vec<NodeNumber> {
+        let nodes = self.nodes.iter().zip(0..).filter(|(node, _)| node.isolated.is_some());
+        nodes.map(|(_, number)| NodeNumber::new(number)).collect()
+    }
+
+    /// The top of the ladder.
+    fn top(&self) -> Level {
+        let rungs = u8::try_from(self.plan.policy().ladder.len()).unwrap_or(u8::MAX);
+        Level::new(rungs).unwrap_or(Level::MAX)
+    }
+
+    /// The first wave that does not stand on the top yet.
+    fn current_wave(&self) -> Option<WaveNumber> {
+        let top = self.top();
+        let index = self.waves.iter().position(|wave| wave.passed < top)?;
+        u16::try_from(index).ok().map(WaveNumber::new)
+    }
+
+    fn wave(&self, wave: WaveNumber) -> &WaveState {
+        self.waves.get(wave.index()).expect("waves are the plan's")
+    }
+
+    fn wave_mut(&mut self, wave: WaveNumber) -> &mut WaveState {
+        self.waves.get_mut(wave.index()).expect("waves are the plan's")
+    }
+
+    fn node_mut(&mut self, node: NodeNumber) -> &mut NodeState {
+        self.nodes.get_mut(node.index()).expect("nodes are the plan's")
+    }
+
+    fn job(&self, job: JobNumber) -> &JobState {
+        self.jobs.get(job.index()).expect("jobs are the plan's")
+    }
+
+    fn job_mut(&mut self, job: JobNumber) -> &mut JobState {
+        self.jobs.get_mut(job.index()).expect("jobs are the plan's")
+    }
+}
+
+fn ordinals(
+    states: &[MailboxState],
+) -> impl Iterator<Item = (Ordinal, MailboxState)> + '_ {
+    (0..).map(Ordinal::new).zip(states.iter().copied())
+}

@@ -1,0 +1,345 @@
+//! Deciding: from an event to records, without changing anything.
+
+use super::{
+    Action, Event, JobReport, Join, Operate, Phase, Record, Refusal, Rollout, Scope, Step,
+    Sync, Verb,
+};
+use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
+use crate::gate::{Verdict, judge};
+use crate::mailbox::{Level, MailboxState};
+use crate::time::Timestamp;
+
+impl Rollout {
+    /// What follows from `event`. Changes nothing.
+    pub fn decide(&self, event: &Event, now: Timestamp) -> Step {
+        let decided = match event {
+            Event::Join(join) => self.on_join(join, now),
+            Event::Sync(sync) => self.on_sync(sync, now),
+            Event::Operate(operate) => self.on_operate(operate, now),
+            Event::Tick => Ok(self.on_tick(now)),
+        };
+        match decided {
+            Ok(records) => Step { records, refusal: None },
+            Err(refusal) => Step { records: Vec::new(), refusal: Some(refusal) },
+        }
+    }
+
+    /// The node called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UnknownNode`] with the names there are.
+    pub fn node_named(&self, name: &str) -> Result<NodeNumber, Refusal> {
+        let names = self.plan.inventory().node_names();
+        let found = names.iter().zip(0..).find(|(known, _)| *known == name);
+        found.map(|(_, number)| NodeNumber::new(number)).ok_or_else(|| {
+            let shown: Vec<String> =
+                names.iter().take(NODES_SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+            Refusal::UnknownNode { node: name.to_owned(), known: shown.join(", ") }
+        })
+    }
+
+    fn on_join(&self, join: &Join, now: Timestamp) -> Result<Vec<Record>, Refusal> {
+        let node = self.node_named(&join.node)?;
+        let lease = self.plan.policy().limits.lease;
+        let holder = self.nodes.get(node.index()).and_then(|node| node.incarnation);
+        if let Some(holder) = holder
+            && holder != join.incarnation
+        {
+            let heard_at = self.heard_at(node);
+            let silent = now.since(heard_at);
+            if silent < lease {
+                return Err(Refusal::NodeTaken {
+                    node: join.node.clone(),
+                    holder,
+                    heard_millis: silent.millis(),
+                    lease_millis: lease.millis(),
+                });
+            }
+        }
+        if join.claimed_max > self.generation {
+            return Err(Refusal::JournalTooOld {
+                node: join.node.clone(),
+                claimed: join.claimed_max,
+                issued: self.generation,
+            });
+        }
+        if holder == Some(join.incarnation) {
+            return Ok(Vec::new());
+        }
+        let joined =
+            Record::NodeJoined { node, incarnation: join.incarnation, at: now };
+        let held: Vec<JobNumber> = self
+            .plan
+            .jobs()
+            .iter()
+            .filter(|job| job.node == node && self.job(job.number).leased_to.is_some())
+            .map(|job| job.number)
+            .collect();
+        let leases = self.generations().zip(held).map(|(generation, job)| {
+            Record::JobLeased { job, incarnation: join.incarnation, generation, at: now }
+        });
+        Ok(std::iter::once(joined).chain(leases).collect())
+    }
+
+    fn on_sync(&self, sync: &Sync, now: Timestamp) -> Result<Vec<Record>, Refusal> {
+        let state = self.nodes.get(sync.node.index());
+        if state.and_then(|node| node.incarnation) != Some(sync.incarnation) {
+            return Err(Refusal::NotTheWorker {
+                node: self.node_name(sync.node).to_owned(),
+                incarnation: sync.incarnation,
+            });
+        }
+        let facts = sync.reports.iter().filter_map(|report| self.news(sync, report, now));
+        let mut records: Vec<Record> = facts.collect();
+        records.extend(self.leases(sync, now));
+        Ok(records)
+    }
+
+    /// What is new in a report; nothing if it is stale or was told before.
+    fn news(&self, sync: &Sync, report: &JobReport, now: Timestamp) -> Option<Record> {
+        let job = self.jobs.get(report.job.index())?;
+        let current = job.generation == report.generation
+            && job.leased_to == Some(sync.incarnation)
+            && self.plan.jobs().get(report.job.index())?.node == sync.node;
+        if !current {
+            return None;
+        }
+        let facts: Vec<(Ordinal, MailboxState)> = report
+            .facts
+            .iter()
+            .filter_map(|(ordinal, told)| {
+                let known = *job.states.get(ordinal.index())?;
+                let merged = known.merge(*told);
+                (merged != known).then_some((*ordinal, merged))
+            })
+            .collect();
+        let known = self.findings(report.job);
+        let findings: Vec<_> =
+            report.findings.iter().filter(|f| !known.contains(f)).cloned().collect();
+        if facts.is_empty() && findings.is_empty() && job.totals == report.totals {
+            return None;
+        }
+        Some(Record::FactsReported {
+            job: report.job,
+            generation: report.generation,
+            facts,
+            totals: report.totals,
+            findings,
+            at: now,
+        })
+    }
+
+    /// New jobs for a node that has room to prepare ahead.
+    fn leases(&self, sync: &Sync, now: Timestamp) -> Vec<Record> {
+        let state = self.nodes.get(sync.node.index());
+        let out = state.is_none_or(|node| node.isolated.is_some() || node.held_back);
+        let over = matches!(self.phase, Phase::Halted { .. } | Phase::Aborted(_));
+        if out || over {
+            return Vec::new();
+        }
+        let ahead = self.plan.policy().limits.prepare_ahead;
+        let mut waiting: u32 = 0;
+        let mut chosen = Vec::new();
+        for job in self.plan.jobs().iter().filter(|job| job.node == sync.node) {
+            let known = self.job(job.number);
+            if known.leased_to.is_some() {
+                waiting += known.waiting;
+            } else if waiting == 0 || waiting + known.waiting <= ahead {
+                waiting += known.waiting;
+                chosen.push(job.number);
+            } else {
+                break;
+            }
+        }
+        let leases = self.generations().zip(chosen).map(|(generation, job)| {
+            Record::JobLeased { job, incarnation: sync.incarnation, generation, at: now }
+        });
+        leases.collect()
+    }
+
+    /// Generations not issued yet, in order.
+    fn generations(&self) -> impl Iterator<Item = Generation> + use<> {
+        let first = self.generation.next();
+        std::iter::successors(Some(first), |last| Some(last.next()))
+    }
+
+    fn on_operate(
+        &self,
+        operate: &Operate,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, Refusal> {
+        let action =
+            Action { by: operate.by.clone(), reason: operate.reason.clone(), at: now };
+        let needs_reason = !matches!(operate.verb, Verb::Pause);
+        if needs_reason && operate.reason.trim().is_empty() {
+            return Err(Refusal::ReasonMissing);
+        }
+        match &self.phase {
+            Phase::Aborted(_) if !matches!(operate.verb, Verb::Reclose(_)) => {
+                return Err(Refusal::Over { phase: "aborted" });
+            }
+            Phase::Finished { .. } if !matches!(operate.verb, Verb::Reclose(_) | Verb::Resume(_)) => {
+                return Err(Refusal::Over { phase: "finished" });
+            }
+            Phase::Aborted(_)
+            | Phase::Finished { .. }
+            | Phase::Running
+            | Phase::Paused(_)
+            | Phase::Halted { .. } => {}
+        }
+        match operate.verb {
+            Verb::Pause => self.on_pause(action),
+            Verb::Resume(scope) => self.on_resume(action, scope),
+            Verb::Abort => Ok(vec![Record::Aborted(action)]),
+            Verb::Reclose(scope) => self.on_reclose(action, scope),
+        }
+    }
+
+    fn on_pause(&self, action: Action) -> Result<Vec<Record>, Refusal> {
+        match &self.phase {
+            Phase::Running => Ok(vec![Record::Paused(action)]),
+            Phase::Paused(_) => Err(Refusal::Already { phase: "paused" }),
+            Phase::Halted { .. } => Err(Refusal::Already { phase: "halted" }),
+            Phase::Aborted(_) => Err(Refusal::Over { phase: "aborted" }),
+            Phase::Finished { .. } => Err(Refusal::Over { phase: "finished" }),
+        }
+    }
+
+    fn on_resume(
+        &self,
+        action: Action,
+        scope: Option<Scope>,
+    ) -> Result<Vec<Record>, Refusal> {
+        let Some(scope) = scope else {
+            return match &self.phase {
+                Phase::Paused(_) => Ok(vec![Record::Resumed { action, scope: None }]),
+                Phase::Halted { reason, wave, epoch, .. } => {
+                    if self.wave(*wave).epoch > *epoch {
+                        return Ok(vec![Record::Resumed { action, scope: None }]);
+                    }
+                    Err(Refusal::HaltStands {
+                        wave: self.wave_name(*wave).to_owned(),
+                        wave_index: wave.get(),
+                        reason: reason.to_string(),
+                    })
+                }
+                Phase::Running => Err(Refusal::Already { phase: "running" }),
+                Phase::Aborted(_) => Err(Refusal::Over { phase: "aborted" }),
+                Phase::Finished { .. } => Err(Refusal::Over { phase: "finished" }),
+            };
+        };
+        self.check_scope(scope)?;
+        let held = match scope {
+            Scope::Wave(wave) => self.wave(wave).held_back,
+            Scope::Node(node) => self
+                .nodes
+                .get(node.index())
+                .is_some_and(|node| node.held_back || node.isolated.is_some()),
+            Scope::Mailbox(mailbox) => self.held_back.contains(&mailbox),
+        };
+        if !held {
+            return Err(Refusal::NotHeldBack { what: self.scope_name(scope) });
+        }
+        Ok(vec![Record::Resumed { action, scope: Some(scope) }])
+    }
+
+    fn on_reclose(&self, action: Action, scope: Scope) -> Result<Vec<Record>, Refusal> {
+        self.check_scope(scope)?;
+        let touched: Vec<JobNumber> = match scope {
+            Scope::Mailbox(mailbox) => {
+                self.plan.place(mailbox).map(|(job, _)| job).into_iter().collect()
+            }
+            Scope::Wave(_) | Scope::Node(_) => self
+                .plan
+                .jobs()
+                .iter()
+                .filter(|job| match scope {
+                    Scope::Wave(wave) => job.wave == wave,
+                    Scope::Node(node) => job.node == node,
+                    Scope::Mailbox(_) => false,
+                })
+                .map(|job| job.number)
+                .collect(),
+        };
+        let leased = touched.into_iter().filter(|job| self.job(*job).leased_to.is_some());
+        let generations = self.generations().zip(leased).map(|(g, job)| (job, g)).collect();
+        Ok(vec![Record::Reclosed { action, scope, generations }])
+    }
+
+    fn check_scope(&self, scope: Scope) -> Result<(), Refusal> {
+        let (exists, what) = match scope {
+            Scope::Wave(wave) => (wave.index() < self.waves.len(), "wave"),
+            Scope::Node(node) => (node.index() < self.nodes.len(), "node"),
+            Scope::Mailbox(mailbox) => (self.plan.place(mailbox).is_some(), "mailbox"),
+        };
+        if exists { Ok(()) } else { Err(Refusal::NoSuch { what: what.to_owned() }) }
+    }
+
+    /// Judges what is open, then lets the next step begin if it may.
+    fn on_tick(&self, now: Timestamp) -> Vec<Record> {
+        if self.phase != Phase::Running {
+            return Vec::new();
+        }
+        let policy = &self.plan.policy().gate;
+        let opened = (0..).map(WaveNumber::new).take(self.waves.len());
+        for wave in opened.filter(|wave| self.wave(*wave).allowed > Level::HELD) {
+            let evidence = self.evidence(wave);
+            let climbing = self.wave(wave).passed < evidence.level;
+            match judge(&evidence, policy, now).verdict {
+                Verdict::Halt(reason) => {
+                    return vec![Record::Halted { reason, evidence, at: now }];
+                }
+                Verdict::Isolate { node, why } => {
+                    return vec![Record::NodeIsolated {
+                        node,
+                        reason: why,
+                        evidence,
+                        at: now,
+                    }];
+                }
+                Verdict::Expand if climbing => {
+                    return vec![Record::Expanded { evidence, at: now }];
+                }
+                Verdict::Expand | Verdict::Hold(_) => {}
+            }
+        }
+        self.next_step(now).into_iter().collect()
+    }
+
+    /// The next level of the current wave, once everything before it has passed.
+    fn next_step(&self, now: Timestamp) -> Option<Record> {
+        let Some(wave) = self.current_wave() else {
+            return Some(Record::Finished { at: now });
+        };
+        let state = self.wave(wave);
+        if state.held_back || state.allowed > state.passed {
+            return None;
+        }
+        Some(Record::LevelAllowed { wave, level: state.passed.above(), at: now })
+    }
+
+    pub(super) fn heard_at(&self, node: NodeNumber) -> Timestamp {
+        let heard = self.heard.get(node.index()).and_then(|heard| heard.at);
+        heard.unwrap_or(self.awake_since)
+    }
+
+    pub(super) fn node_name(&self, node: NodeNumber) -> &str {
+        self.plan.inventory().node_names().get(node.index()).map_or("?", String::as_str)
+    }
+
+    pub(super) fn wave_name(&self, wave: WaveNumber) -> &str {
+        self.plan.waves().get(wave.index()).map_or("?", |wave| wave.name.as_str())
+    }
+
+    fn scope_name(&self, scope: Scope) -> String {
+        match scope {
+            Scope::Wave(wave) => format!("wave {}", self.wave_name(wave)),
+            Scope::Node(node) => format!("node {}", self.node_name(node)),
+            Scope::Mailbox(_) => "this mailbox".to_owned(),
+        }
+    }
+}
+
+/// How many node names an error lists; more would not be read.
+const NODES_SHOWN_MAX: usize = 12;

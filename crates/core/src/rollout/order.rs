@@ -1,0 +1,116 @@
+//! Orders: what a node shall hold, prepare and open, as levels that are sent again and again.
+//!
+//! # Invariants
+//!
+//! * Orders state what should be, never what to do next; a lost or repeated one does no harm.
+//! * Within one generation the level of a job only rises; closing takes a new generation.
+//! * At most `permit_window` mailboxes of a job may open beyond those known to be open.
+//! * While the rollout is paused, halted or aborted, or a node is isolated, nothing more
+//!   may open.
+
+use super::{Phase, Rollout, ordinals};
+use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal};
+use crate::mailbox::{Health, Level, MailboxState, Preparation};
+
+/// What one node shall do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orders {
+    /// Rises with every change of what may be opened.
+    pub version: u64,
+    /// Whether mailboxes may be opened at all.
+    pub may_open: bool,
+    /// One per job the node holds.
+    pub jobs: Vec<Order>,
+}
+
+/// What shall become of one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The job.
+    pub job: JobNumber,
+    /// The lease.
+    pub generation: Generation,
+    /// Whether its mailboxes shall be verified and repaired.
+    pub prepare: bool,
+    /// The level its mailboxes may be raised to; mailboxes above it must be closed.
+    pub level: Level,
+    /// Only mailboxes with ordinals below this may be raised.
+    pub open_below: u16,
+    /// Mailboxes that must be closed, whatever the level.
+    pub held_back: Vec<Ordinal>,
+}
+
+impl Rollout {
+    /// The orders for `node`, for its present worker.
+    pub fn orders(&self, node: NodeNumber) -> Orders {
+        let state = self.nodes.get(node.index());
+        let out = state.is_none_or(|node| node.isolated.is_some() || node.held_back);
+        let moving = matches!(self.phase, Phase::Running | Phase::Finished { .. });
+        let may_open = moving && !out;
+        let jobs = self
+            .plan
+            .jobs()
+            .iter()
+            .filter(|job| job.node == node)
+            .filter(|job| {
+                let leased = self.job(job.number).leased_to;
+                leased.is_some() && leased == state.and_then(|node| node.incarnation)
+            })
+            .map(|job| self.order(job.number, may_open));
+        Orders { version: self.orders_version, may_open, jobs: jobs.collect() }
+    }
+
+    fn order(&self, job: JobNumber, may_open: bool) -> Order {
+        let state = self.job(job);
+        let planned = self.plan.jobs().get(job.index()).expect("jobs are the plan's");
+        let wave = self.wave(planned.wave);
+        let node_held = self.nodes.get(planned.node.index()).is_none_or(|n| n.held_back);
+        let isolated =
+            self.nodes.get(planned.node.index()).is_none_or(|n| n.isolated.is_some());
+        let level =
+            if wave.held_back || node_held { Level::HELD } else { wave.allowed };
+        let held_back = self.held_back_of(job);
+        let open_below = if may_open && level > Level::HELD {
+            self.permitted(&state.states, level, &held_back)
+        } else {
+            0
+        };
+        let over = matches!(self.phase, Phase::Aborted(_) | Phase::Halted { .. });
+        Order {
+            job,
+            generation: state.generation,
+            prepare: !over && !isolated && !node_held && !wave.held_back,
+            level,
+            open_below,
+            held_back,
+        }
+    }
+
+    fn held_back_of(&self, job: JobNumber) -> Vec<Ordinal> {
+        let places = self.held_back.iter().filter_map(|mailbox| self.plan.place(*mailbox));
+        places.filter(|(of, _)| *of == job).map(|(_, ordinal)| ordinal).collect()
+    }
+
+    /// The end of the prefix of a job in which at most a window of mailboxes is still on
+    /// its way to `level`.
+    fn permitted(
+        &self,
+        states: &[MailboxState],
+        level: Level,
+        held_back: &[Ordinal],
+    ) -> u16 {
+        let window = self.plan.policy().limits.permit_window;
+        let mut on_the_way = 0;
+        for (ordinal, state) in ordinals(states) {
+            let arrived = state.level >= level
+                || state.health >= Health::Failed
+                || state.preparation == Preparation::Quarantined
+                || held_back.contains(&ordinal);
+            on_the_way += u16::from(!arrived);
+            if on_the_way > window {
+                return ordinal.get();
+            }
+        }
+        u16::try_from(states.len()).unwrap_or(u16::MAX)
+    }
+}

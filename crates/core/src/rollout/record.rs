@@ -1,0 +1,431 @@
+//! What happens to a rollout, what is remembered of it, and what is refused.
+
+use std::fmt;
+
+use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
+use crate::fleet::{Ordinal, WaveNumber};
+use crate::gate::{Evidence, HaltReason, IsolateReason};
+use crate::mailbox::{Level, MailboxState};
+use crate::share::Ppm;
+use crate::time::Timestamp;
+
+/// What a coordinator remembers. Replaying these, in order, is the only recovery.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// A worker took up its node.
+    NodeJoined {
+        /// The node.
+        node: NodeNumber,
+        /// The run of the worker.
+        incarnation: Incarnation,
+        /// When.
+        at: Timestamp,
+    },
+    /// A job was given to the worker of its node; the generation is issued by this record.
+    JobLeased {
+        /// The job.
+        job: JobNumber,
+        /// The worker's run.
+        incarnation: Incarnation,
+        /// The fencing number of this lease.
+        generation: Generation,
+        /// When.
+        at: Timestamp,
+    },
+    /// A worker reported facts about a job under its current generation.
+    FactsReported {
+        /// The job.
+        job: JobNumber,
+        /// The lease under which they were found.
+        generation: Generation,
+        /// States of the named mailboxes, after merging.
+        facts: Vec<(Ordinal, MailboxState)>,
+        /// Messages of the job so far.
+        totals: MessageTotals,
+        /// What a person should know about single mailboxes.
+        findings: Vec<Finding>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A wave was allowed to open a level.
+    LevelAllowed {
+        /// The wave.
+        wave: WaveNumber,
+        /// The level.
+        level: Level,
+        /// When.
+        at: Timestamp,
+    },
+    /// The gate let a wave pass a level. Recomputes from its evidence.
+    Expanded {
+        /// What was known.
+        evidence: Evidence,
+        /// When.
+        at: Timestamp,
+    },
+    /// The gate took one node out. Recomputes from its evidence.
+    NodeIsolated {
+        /// The node.
+        node: NodeNumber,
+        /// Why.
+        reason: IsolateReason,
+        /// What was known.
+        evidence: Evidence,
+        /// When.
+        at: Timestamp,
+    },
+    /// The gate stopped the rollout. Recomputes from its evidence.
+    Halted {
+        /// Why.
+        reason: HaltReason,
+        /// What was known.
+        evidence: Evidence,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody paused the rollout.
+    Paused(Action),
+    /// Somebody let the rollout, or a part of it that was re-closed, go on.
+    Resumed {
+        /// Who, why, when.
+        action: Action,
+        /// The part; nothing for the rollout itself.
+        scope: Option<Scope>,
+    },
+    /// Somebody ended the rollout; what is open stays open.
+    Aborted(Action),
+    /// Somebody put opened mailboxes back behind admission.
+    Reclosed {
+        /// Who, why, when.
+        action: Action,
+        /// The part.
+        scope: Scope,
+        /// The new generations of the jobs it touches.
+        generations: Vec<(JobNumber, Generation)>,
+    },
+    /// Every wave stands on the top of the ladder.
+    Finished {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// Who did something, why and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The operator's name as given by the client.
+    pub by: String,
+    /// The reason as given.
+    pub reason: String,
+    /// When it was recorded.
+    pub at: Timestamp,
+}
+
+/// A part of a rollout that can be re-closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// A wave.
+    Wave(WaveNumber),
+    /// All mailboxes of a node.
+    Node(NodeNumber),
+    /// One mailbox.
+    Mailbox(MailboxNumber),
+}
+
+/// Messages by what became of them, summed over prepared mailboxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageTotals {
+    /// Verified and right as they were.
+    pub intact: u64,
+    /// Bytes replaced from the snapshot.
+    pub repaired: u64,
+    /// Lost on the live side and brought back.
+    pub returned: u64,
+    /// Newer than the snapshot, good, kept.
+    pub newer: u64,
+    /// Deleted by their owner after the snapshot; the deletion was honoured.
+    pub deleted: u64,
+    /// Beyond repair, bytes kept aside.
+    pub set_aside: u64,
+    /// Known by name only; no side holds any bytes.
+    pub lost: u64,
+    /// Bytes read while verifying.
+    pub bytes_read: u64,
+}
+
+impl MessageTotals {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            intact: self.intact + other.intact,
+            repaired: self.repaired + other.repaired,
+            returned: self.returned + other.returned,
+            newer: self.newer + other.newer,
+            deleted: self.deleted + other.deleted,
+            set_aside: self.set_aside + other.set_aside,
+            lost: self.lost + other.lost,
+            bytes_read: self.bytes_read + other.bytes_read,
+        }
+    }
+
+    /// Messages served after restoring.
+    pub fn served(self) -> u64 {
+        self.intact + self.repaired + self.returned + self.newer
+    }
+}
+
+/// Something about one mailbox that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The mailbox within its job.
+    pub ordinal: Ordinal,
+    /// What kind: `set-aside`, `lost`, `doubt`, `quarantined`, `probe`.
+    pub kind: FindingKind,
+    /// The folder, empty for INBOX or the mailbox as a whole.
+    pub folder: String,
+    /// The message's UID, if known.
+    pub uid: Option<u32>,
+    /// The message's name in the store, empty for the mailbox as a whole.
+    pub name: String,
+    /// The reason's stable code.
+    pub code: String,
+    /// The reason in words.
+    pub reason: String,
+    /// Size of what was kept aside, bytes.
+    pub size_bytes: u64,
+}
+
+/// The kinds of findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// A message beyond repair; its bytes are kept aside.
+    SetAside,
+    /// A message of which only the name is left.
+    Lost,
+    /// A decision that could not be proved.
+    Doubt,
+    /// The whole mailbox waits for a person.
+    Quarantined,
+    /// An opened mailbox failed its probe.
+    Probe,
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SetAside => "set-aside",
+            Self::Lost => "lost",
+            Self::Doubt => "doubt",
+            Self::Quarantined => "quarantined",
+            Self::Probe => "probe",
+        })
+    }
+}
+
+/// What can happen to a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A worker asks to take up its node.
+    Join(Join),
+    /// A worker reports and asks for orders.
+    Sync(Sync),
+    /// An operator wants something.
+    Operate(Operate),
+    /// Time has passed.
+    Tick,
+}
+
+/// A worker that asks to take up its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The node's name.
+    pub node: String,
+    /// The worker's run.
+    pub incarnation: Incarnation,
+    /// The highest generation its store has been claimed at.
+    pub claimed_max: Generation,
+}
+
+/// A worker's regular report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// The node.
+    pub node: NodeNumber,
+    /// The worker's run.
+    pub incarnation: Incarnation,
+    /// The newest orders it obeys.
+    pub orders_obeyed: u64,
+    /// Facts per job.
+    pub reports: Vec<JobReport>,
+    /// How it feels.
+    pub vitals: Vitals,
+}
+
+/// Facts about one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobReport {
+    /// The job.
+    pub job: JobNumber,
+    /// The lease it works under.
+    pub generation: Generation,
+    /// States of mailboxes, not necessarily all.
+    pub facts: Vec<(Ordinal, MailboxState)>,
+    /// Messages of the whole job so far.
+    pub totals: MessageTotals,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+}
+
+/// How a node feels, newest value each; not journaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Probes of opened mailboxes since the worker started.
+    pub probes: u32,
+    /// Of these, slower than the policy's limit.
+    pub probes_slow: u32,
+    /// Free share of the live file system.
+    pub disk_free: Option<Ppm>,
+    /// Median latency of the newest probes, microseconds.
+    pub probe_micros: u32,
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operate {
+    /// The operator.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// What.
+    pub verb: Verb,
+}
+
+/// The operator's verbs on a running rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Open nothing more until resumed.
+    Pause,
+    /// Go on; with a scope, let a re-closed part be verified and opened again.
+    Resume(Option<Scope>),
+    /// End the rollout; what is open stays open.
+    Abort,
+    /// Put opened mailboxes back behind admission.
+    Reclose(Scope),
+}
+
+/// What follows from an event.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// To be journaled, then applied, in order.
+    pub records: Vec<Record>,
+    /// Why the event was refused, if it was; then there are no records.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why something was not done. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node is not in the plan.
+    #[error("no node `{node}` in this plan; its nodes are {known}")]
+    UnknownNode {
+        /// As named by the worker.
+        node: String,
+        /// The plan's nodes.
+        known: String,
+    },
+    /// Another worker has the node.
+    #[error(
+        "node `{node}` already has a worker ({holder}), heard {heard_millis} ms ago; \
+         stop it, or wait until its lease of {lease_millis} ms has run out"
+    )]
+    NodeTaken {
+        /// The node.
+        node: String,
+        /// The other worker's run.
+        holder: Incarnation,
+        /// Milliseconds since it was heard.
+        heard_millis: u64,
+        /// The lease, milliseconds.
+        lease_millis: u64,
+    },
+    /// The worker is not, or no longer, the one of its node.
+    #[error("{incarnation} is not the worker of node `{node}` any more; it must join again")]
+    NotTheWorker {
+        /// The node.
+        node: String,
+        /// The worker's run.
+        incarnation: Incarnation,
+    },
+    /// The store has been claimed at a generation this coordinator never issued.
+    #[error(
+        "node `{node}` was claimed at {claimed}, but this coordinator has issued only \
+         {issued}: its journal is older than the fleet; restore the newest journal"
+    )]
+    JournalTooOld {
+        /// The node.
+        node: String,
+        /// The worker's highest claim.
+        claimed: Generation,
+        /// The coordinator's newest.
+        issued: Generation,
+    },
+    /// The rollout is over.
+    #[error("the rollout is {phase}; nothing more can be done to it")]
+    Over {
+        /// `finished` or `aborted`.
+        phase: &'static str,
+    },
+    /// The rollout is in that state already.
+    #[error("the rollout is {phase} already")]
+    Already {
+        /// The state.
+        phase: &'static str,
+    },
+    /// Nothing to resume.
+    #[error("{what} is not held back; nothing to resume")]
+    NotHeldBack {
+        /// The scope.
+        what: String,
+    },
+    /// A halt is not waited out.
+    #[error(
+        "the gate halted the rollout at {wave}: {reason}; re-close that wave first \
+         (`tidegate reclose wave {wave_index}`), then resume"
+    )]
+    HaltStands {
+        /// The wave.
+        wave: String,
+        /// Its number.
+        wave_index: u16,
+        /// The gate's reason.
+        reason: String,
+    },
+    /// The scope names nothing of this plan.
+    #[error("no such {what} in this plan")]
+    NoSuch {
+        /// Which kind of thing.
+        what: String,
+    },
+    /// A reason is part of the record.
+    #[error("a reason is required: the record must say why")]
+    ReasonMissing,
+}
+
+impl Refusal {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownNode { .. } => "unknown-node",
+            Self::NodeTaken { .. } => "node-taken",
+            Self::NotTheWorker { .. } => "not-the-worker",
+            Self::JournalTooOld { .. } => "journal-too-old",
+            Self::Over { .. } => "rollout-over",
+            Self::Already { .. } => "already",
+            Self::NotHeldBack { .. } => "not-held-back",
+            Self::HaltStands { .. } => "halt-stands",
+            Self::NoSuch { .. } => "no-such",
+            Self::ReasonMissing => "reason-missing",
+        }
+    }
+}

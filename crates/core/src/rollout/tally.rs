@@ -1,0 +1,151 @@
+//! Counts of mailbox states, kept while states change.
+//!
+//! # Invariants
+//!
+//! * A cell's counts always add up to the mailboxes it was given.
+//! * Counts are only moved from one state to another, never set.
+
+use crate::fleet::NodeNumber;
+use crate::mailbox::{Health, Level, MailboxState, Preparation};
+
+const LEVELS: usize = Level::MAX.get() as usize + 1;
+const HEALTHS: usize = 4;
+
+/// How many mailboxes of one wave on one node are in which state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// The node.
+    pub node: NodeNumber,
+    waiting: u32,
+    quarantined: u32,
+    prepared: [[u32; HEALTHS]; LEVELS],
+}
+
+impl Tally {
+    /// `mailboxes` of `node`, all held and waiting.
+    pub fn new(node: NodeNumber, mailboxes: u32) -> Self {
+        Self {
+            node,
+            waiting: mailboxes,
+            quarantined: 0,
+            prepared: [[0; HEALTHS]; LEVELS],
+        }
+    }
+
+    /// Moves one mailbox from state `old` to state `new`.
+    pub fn shift(&mut self, old: MailboxState, new: MailboxState) {
+        let from = self.cell(old);
+        debug_assert!(*from > 0, "no mailbox was counted as {old:?}");
+        *from = from.saturating_sub(1);
+        *self.cell(new) += 1;
+    }
+
+    /// All mailboxes.
+    pub fn planned(&self) -> u32 {
+        self.waiting + self.settled()
+    }
+
+    /// Prepared or quarantined.
+    pub fn settled(&self) -> u32 {
+        self.quarantined + self.prepared.iter().flatten().sum::<u32>()
+    }
+
+    /// Set aside for a person.
+    pub fn quarantined(&self) -> u32 {
+        self.quarantined
+    }
+
+    /// On any level above held.
+    pub fn open(&self) -> u32 {
+        self.prepared.iter().skip(1).flatten().sum()
+    }
+
+    /// On `level` or above, or failed below it: a failed mailbox is not raised further, but
+    /// has had its chance and counts on every level.
+    pub fn opened(&self, level: Level) -> u32 {
+        let above: u32 = self.prepared.iter().skip(level.index()).flatten().sum();
+        above + self.bad_below(level)
+    }
+
+    /// Mature on `level`, or raised above it.
+    pub fn mature(&self, level: Level) -> u32 {
+        let above: u32 = self.prepared.iter().skip(level.index() + 1).flatten().sum();
+        let bad_above: u32 = self
+            .prepared
+            .iter()
+            .skip(level.index() + 1)
+            .map(|row| bad(row))
+            .sum();
+        let here =
+            self.prepared.get(level.index()).map_or(0, |row| count(row, Health::Healthy));
+        above - bad_above + here
+    }
+
+    /// Open mailboxes that could not be read as a user would.
+    pub fn failed(&self) -> u32 {
+        self.prepared.iter().map(|row| count(row, Health::Failed)).sum()
+    }
+
+    /// Open mailboxes that showed altered, foreign or lost mail.
+    pub fn integrity_failed(&self) -> u32 {
+        self.prepared.iter().map(|row| count(row, Health::IntegrityFailed)).sum()
+    }
+
+    fn bad_below(&self, level: Level) -> u32 {
+        self.prepared.iter().take(level.index()).map(|row| bad(row)).sum()
+    }
+
+    fn cell(&mut self, state: MailboxState) -> &mut u32 {
+        match state.preparation {
+            Preparation::Waiting => &mut self.waiting,
+            Preparation::Quarantined => &mut self.quarantined,
+            Preparation::Prepared => self
+                .prepared
+                .get_mut(state.level.index())
+                .and_then(|row| row.get_mut(column(state.health)))
+                .expect("levels and healths are bounded by their types"),
+        }
+    }
+}
+
+fn column(health: Health) -> usize {
+    match health {
+        Health::Unproven => 0,
+        Health::Healthy => 1,
+        Health::Failed => 2,
+        Health::IntegrityFailed => 3,
+    }
+}
+
+fn count(row: &[u32; HEALTHS], health: Health) -> u32 {
+    row.get(column(health)).copied().unwrap_or(0)
+}
+
+fn bad(row: &[u32; HEALTHS]) -> u32 {
+    count(row, Health::Failed) + count(row, Health::IntegrityFailed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(level: u8, health: Health) -> MailboxState {
+        let level = Level::new(level).expect("a small level");
+        MailboxState { preparation: Preparation::Prepared, level, health }
+    }
+
+    #[test]
+    fn a_failed_mailbox_counts_as_opened_on_every_later_level() {
+        let mut tally = Tally::new(NodeNumber::new(0), 3);
+
+        tally.shift(MailboxState::HELD, open(1, Health::Failed));
+        tally.shift(MailboxState::HELD, open(2, Health::Healthy));
+        let second = Level::FIRST.above();
+
+        assert_eq!(tally.planned(), 3);
+        assert_eq!(tally.opened(second), 2);
+        assert_eq!(tally.mature(second), 1);
+        assert_eq!(tally.mature(Level::FIRST), 1);
+        assert_eq!(tally.failed(), 1);
+    }
+}
