@@ -1,1 +1,18 @@
 //! Answers mail servers whether a user may use a service now.
+//!
+//! Dovecot asks over HTTP on the loopback before it looks at a password or takes in a
+//! message; the answer is made from the mailbox's level and the service ladder alone.
+//!
+//! # Invariants
+//!
+//! * Fail closed: an unknown address, an unknown service, a service above the mailbox's
+//!   level and every doubt are `held`, which a mail server shows as a temporary failure.
+//! * A user is never called unknown or gone: that would bounce mail.
+//! * Answers do not wait for the network, the disk or the rollout.
+
+mod connection;
+mod doors;
+mod serve;
+
+pub use doors::{Answer, Doors, Ladder, Rung};
+pub use serve::{ServeError, serve};

@@ -1,0 +1,160 @@
+//! Connections: accepted up to a limit, and closed when they waste it.
+//!
+//! # Invariants
+//!
+//! * At most [`Limits::connections`] connections exist; further callers wait in the
+//!   kernel's queue, and time out there as if we did not answer.
+//! * Between two answers a caller has [`Limits::idle`] for a whole request of at most
+//!   [`Limits::request_bytes`], however slowly or quickly it sends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// The most that callers may take up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connections: usize,
+    pub(crate) idle: Duration,
+    pub(crate) request_bytes: usize,
+}
+
+impl Limits {
+    pub(crate) const DEFAULT: Self = Self {
+        // Dovecot keeps one for each of its authentication workers, of which it has 30 by
+        // default; a large node runs a few hundred.
+        connections: 1024,
+        // Longer than Dovecot keeps a connection that it does not use.
+        idle: Duration::from_secs(300),
+        // An address has at most 320 bytes, three times that when every one is escaped.
+        request_bytes: 16 << 10,
+    };
+}
+
+/// How long to wait when the system refuses a connection, for example for lack of file
+/// descriptors: without a pause the loop would take a whole core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener that hands out bounded connections.
+pub(crate) struct Bounded {
+    listener: TcpListener,
+    limits: Limits,
+    slots: Arc<Semaphore>,
+}
+
+impl Bounded {
+    pub(crate) fn new(listener: TcpListener, limits: Limits) -> Self {
+        let slots = Arc::new(Semaphore::new(limits.connections));
+        Self { listener, limits, slots }
+    }
+}
+
+impl Listener for Bounded {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    /// Cancel-safe: a connection is either still in the kernel's queue or returned.
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let slots = Arc::clone(&self.slots);
+        let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    return (Connection::new(stream, self.limits, slot), address);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// One caller's connection; ends with an error when a limit is reached.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    limits: Limits,
+    /// Bytes of the request being received.
+    received: usize,
+    deadline: Pin<Box<Sleep>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, limits: Limits, slot: OwnedSemaphorePermit) -> Self {
+        let deadline = Box::pin(sleep(limits.idle));
+        Self { stream, limits, received: 0, deadline, _slot: slot }
+    }
+
+    /// An answer goes out: the next request has all its time and bytes again.
+    fn answered(&mut self) {
+        self.received = 0;
+        self.deadline.as_mut().reset(Instant::now() + self.limits.idle);
+    }
+
+    /// What a wait that cannot go on now comes to.
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            Poll::Pending => this.wait(cx),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                this.received += buffer.filled().len() - before;
+                if this.received > this.limits.request_bytes {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_write(cx, bytes) {
+            Poll::Pending => this.wait(cx),
+            Poll::Ready(written) => {
+                this.answered();
+                Poll::Ready(written)
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

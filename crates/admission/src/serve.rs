@@ -1,0 +1,356 @@
+//! Serve: Dovecot's questions over HTTP, answered from the doors.
+//!
+//! `GET /gate/passdb/<service>/<user>` and `GET /gate/userdb/<service>/<user>` give 200 and
+//! the mailbox's state; `GET /livez` gives 200. Everything else is an error status, which
+//! the mail server takes for a temporary failure.
+//!
+//! # Invariants
+//!
+//! * The endpoint exists on the loopback only: whoever may ask may find out who is a user.
+//! * There are two answers, online and held; neither says whether the address is known.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::connection::{Bounded, Limits};
+use crate::doors::{Answer, Doors};
+
+/// Admission cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Other machines could ask who is a user here.
+    #[error("serve admission at {address}: choose a loopback address such as 127.0.0.1")]
+    NotLoopback {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The listener cannot be used.
+    #[error("serve admission")]
+    Listen(#[source] io::Error),
+}
+
+/// How long requests in hand may take after the stop: they need microseconds, unless
+/// their caller sends or reads slowly.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+const ONLINE: &str = r#"{"state":"online"}"#;
+
+/// The reason is shown to the user, code and all, by IMAP and POP3.
+const HELD: &str = concat!(
+    r#"{"state":"held","reason":"[UNAVAILABLE] Your mailbox is being restored "#,
+    r#"and will be back soon. Your password has not changed."}"#
+);
+
+/// Answers on `listener` until `stop` is done, then lets requests in hand finish, for a second.
+///
+/// # Errors
+///
+/// [`ServeError`] before the first connection is accepted; never later.
+pub async fn serve(
+    listener: TcpListener,
+    doors: Doors,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    serve_within(Limits::DEFAULT, listener, doors, stop).await
+}
+
+async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    doors: Doors,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let address = listener.local_addr().map_err(ServeError::Listen)?;
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback { address });
+    }
+    let (stopped, stopping) = oneshot::channel::<()>();
+    let served = axum::serve(Bounded::new(listener, limits), router(doors))
+        .with_graceful_shutdown(async {
+            stop.await;
+            drop(stopped);
+        });
+    let overtime = async {
+        // Ends when its other half is dropped, above.
+        let _ = stopping.await;
+        sleep(FAREWELL).await;
+    };
+    // Neither arm loses anything: what is cut off are callers that would not finish.
+    tokio::select! {
+        served = served => served.map_err(ServeError::Listen),
+        () = overtime => Ok(()),
+    }
+}
+
+fn router(doors: Doors) -> Router {
+    // Without this, HEAD would count as GET.
+    let refuse = || async { StatusCode::METHOD_NOT_ALLOWED };
+    Router::new()
+        .route("/gate/passdb/{service}/{user}", get(answer).head(refuse))
+        .route("/gate/userdb/{service}/{user}", get(answer).head(refuse))
+        .route("/livez", get(|| async { StatusCode::OK }).head(refuse))
+        .with_state(doors)
+}
+
+/// What Dovecot is told, for the password and for the mailbox's place alike.
+async fn answer(
+    State(doors): State<Doors>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Response {
+    let Ok(Path((service, user))) = path else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let body = match doors.answer(&service, &user) {
+        Answer::Online => ONLINE,
+        Answer::Held => HELD,
+    };
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpStream;
+    use std::thread::JoinHandle;
+
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::doors::{Ladder, Rung};
+
+    #[test]
+    fn an_open_mailbox_is_online_for_both_questions() {
+        let server = Server::start();
+        let online = expect![[r#"200 {"state":"online"}"#]];
+        server.check("GET /gate/passdb/imap/anna@example.org", &online);
+        server.check("GET /gate/userdb/imap/anna@example.org", &online);
+        server.check("GET /gate/userdb/imap/Anna%40Example.ORG", &online);
+        server.check("GET /gate/userdb/doveadm/held@example.org", &online);
+    }
+
+    #[test]
+    fn whatever_is_not_open_is_held_and_never_gone() {
+        let server = Server::start();
+        let held = expect![[
+            r#"200 {"state":"held","reason":"[UNAVAILABLE] Your mailbox is being restored and will be back soon. Your password has not changed."}"#
+        ]];
+        server.check("GET /gate/passdb/imap/held@example.org", &held);
+        server.check("GET /gate/userdb/lmtp/nobody@example.org", &held);
+        server.check("GET /gate/passdb/sieve/anna@example.org", &held);
+        server.check("GET /gate/passdb/imap/..%2F..%2Fetc%2Fpasswd", &held);
+    }
+
+    #[test]
+    fn a_path_that_is_no_question_is_not_found() {
+        let server = Server::start();
+        let not_found = expect!["404 "];
+        server.check("GET /", &not_found);
+        server.check("GET /gate/passdb/imap", &not_found);
+        server.check("GET /gate/passdb/imap/", &not_found);
+        server.check("GET /gate/passdb/imap/anna@example.org/more", &not_found);
+        server.check("GET /gate/elsewhere/imap/anna@example.org", &not_found);
+        server.check("GET /gate/passdb/imap/%FF%FE", &not_found);
+    }
+
+    #[test]
+    fn other_methods_are_not_allowed() {
+        let server = Server::start();
+        let refused = expect!["405 "];
+        for method in ["POST", "PUT", "DELETE", "HEAD"] {
+            server
+                .check(&format!("{method} /gate/passdb/imap/anna@example.org"), &refused);
+        }
+        server.check("HEAD /livez", &refused);
+    }
+
+    #[test]
+    fn a_living_server_says_so() {
+        Server::start().check("GET /livez", &expect!["200 "]);
+    }
+
+    #[test]
+    fn one_connection_carries_many_questions_and_sees_every_change() {
+        let server = Server::start();
+        let mut caller = server.connect();
+        for level in [2, 0, 2, 1] {
+            server.doors.set([("anna@example.org".into(), level)]);
+
+            let answer = caller.ask("GET /gate/passdb/imap/anna@example.org");
+
+            assert_eq!(answer.contains("online"), level == 2, "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_idle_caller_is_let_go() {
+        let server =
+            Server::within(Limits { idle: Duration::from_millis(50), ..Limits::DEFAULT });
+        let mut silent = server.connect();
+        let mut slow = server.connect();
+        slow.stream.get_mut().write_all(b"GET /livez HTT").unwrap();
+
+        assert!(silent.is_closed());
+        assert!(slow.is_closed());
+    }
+
+    #[test]
+    fn a_caller_in_the_middle_of_a_request_does_not_hold_up_the_stop() {
+        let server = Server::start();
+        let mut slow = server.connect();
+        slow.send("GET /livez");
+        slow.answer();
+        slow.stream.get_mut().write_all(b"GET /livez HTT").unwrap();
+
+        drop(server);
+
+        assert!(slow.is_closed());
+    }
+
+    #[test]
+    fn an_endless_request_is_cut_off() {
+        let server = Server::start();
+        let mut caller = server.connect();
+        let endless = format!("GET /{}", "a".repeat(1 << 20));
+
+        // The server may hang up in the middle of it.
+        let _ = caller.stream.get_mut().write_all(endless.as_bytes());
+
+        assert!(caller.is_closed());
+        server.check("GET /livez", &expect!["200 "]);
+    }
+
+    #[test]
+    fn callers_beyond_the_limit_wait_for_one_to_leave() {
+        let server = Server::within(Limits { connections: 1, ..Limits::DEFAULT });
+        let mut first = server.connect();
+        assert_eq!(first.ask("GET /livez"), "200 ");
+
+        let mut second = server.connect();
+        second.send("GET /livez");
+        assert_eq!(first.ask("GET /livez"), "200 ");
+        drop(first);
+
+        assert_eq!(second.answer(), "200 ");
+    }
+
+    #[test]
+    fn an_address_that_others_can_reach_is_refused() {
+        let runtime = runtime();
+        let refused = runtime.block_on(async {
+            let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+            let doors = Doors::new(Ladder::default());
+            serve(listener, doors, std::future::pending()).await
+        });
+
+        assert!(matches!(refused, Err(ServeError::NotLoopback { .. })), "{refused:?}");
+    }
+
+    /// A server on a thread of its own, stopped and joined when dropped.
+    struct Server {
+        address: SocketAddr,
+        doors: Doors,
+        stop: Option<oneshot::Sender<()>>,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    impl Server {
+        fn start() -> Self {
+            Self::within(Limits::DEFAULT)
+        }
+
+        fn within(limits: Limits) -> Self {
+            let rung = |name: &str, service: &str| Rung {
+                name: name.to_owned(),
+                services: vec![service.to_owned()],
+            };
+            let rungs = vec![rung("receive", "lmtp"), rung("read", "imap")];
+            let doors = Doors::new(Ladder { rungs });
+            doors.set([("anna@example.org".into(), 2), ("held@example.org".into(), 0)]);
+            let runtime = runtime();
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (stop, stopped) = oneshot::channel::<()>();
+            let served = serve_within(limits, listener, doors.clone(), async {
+                let _ = stopped.await;
+            });
+            let thread = std::thread::spawn(move || runtime.block_on(served).unwrap());
+            Self { address, doors, stop: Some(stop), thread: Some(thread) }
+        }
+
+        fn check(&self, request: &str, expected: &Expect) {
+            expected.assert_eq(&self.connect().ask(request));
+        }
+
+        fn connect(&self) -> Caller {
+            let stream = TcpStream::connect(self.address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            Caller { stream: BufReader::new(stream) }
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            drop(self.stop.take());
+            let _ = self.thread.take().map(JoinHandle::join);
+        }
+    }
+
+    /// A caller that keeps its connection, as Dovecot does.
+    struct Caller {
+        stream: BufReader<TcpStream>,
+    }
+
+    impl Caller {
+        fn ask(&mut self, request: &str) -> String {
+            self.send(request);
+            self.answer()
+        }
+
+        fn send(&mut self, request: &str) {
+            let request = format!("{request} HTTP/1.1\r\nHost: gate\r\n\r\n");
+            self.stream.get_mut().write_all(request.as_bytes()).unwrap();
+        }
+
+        /// The status and the body.
+        fn answer(&mut self) -> String {
+            let mut lines = Vec::new();
+            while lines.last().is_none_or(|line: &String| line != "\r\n") {
+                let mut line = String::new();
+                assert!(self.stream.read_line(&mut line).unwrap() > 0, "{lines:?}");
+                lines.push(line);
+            }
+            let length = |line: &String| {
+                line.strip_prefix("content-length: ")?.trim().parse().ok()
+            };
+            let mut body = vec![0; lines.iter().find_map(length).unwrap_or(0)];
+            self.stream.read_exact(&mut body).unwrap();
+            let status = lines[0].split(' ').nth(1).unwrap();
+            format!("{status} {}", String::from_utf8(body).unwrap())
+        }
+
+        /// Waits until the server has hung up; it may say why first.
+        fn is_closed(&mut self) -> bool {
+            let mut rest = Vec::new();
+            match self.stream.read_to_end(&mut rest) {
+                Ok(_) => true,
+                Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+            }
+        }
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+}
