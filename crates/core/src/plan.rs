@@ -1,0 +1,527 @@
+//! Plan: the immutable answer to an inventory and a policy.
+//!
+//! # Invariants
+//!
+//! * Every mailbox is in exactly one job, or excluded with a reason.
+//! * The same inventory and policy give the same plan and digest on every machine.
+//! * Within a wave each node has its share of the cohort, but for less than one mailbox:
+//!   so a failing node and a failing wave can be told apart.
+//! * Every wave is large enough to pass its gate.
+
+mod lint;
+mod select;
+mod spread;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::fleet::{CohortNumber, JobNumber, MailboxNumber, NodeNumber};
+use crate::fleet::{Ordinal, TierNumber, WaveNumber};
+use crate::inventory::{Canon, Digest, Inventory};
+use crate::policy::{Cohort, Policy, PolicyError};
+use select::{Fate, Selection};
+
+pub use lint::{Finding, NameKind};
+
+/// Every mailbox in its wave and job, or excluded with a reason.
+#[derive(Clone)]
+pub struct Plan {
+    inventory: Arc<Inventory>,
+    policy: Arc<Policy>,
+    waves: Vec<Wave>,
+    jobs: Vec<Job>,
+    /// The mailboxes of all jobs, job after job.
+    members: Vec<MailboxNumber>,
+    /// Where each mailbox is in `members`; [`EXCLUDED`] for the others.
+    places: Vec<u32>,
+    excluded: Vec<Excluded>,
+    digest: Digest,
+}
+
+/// The place of a mailbox that is in no job.
+const EXCLUDED: u32 = u32::MAX;
+
+/// One step of exposure inside a cohort.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wave {
+    /// Its number, over all cohorts.
+    pub number: WaveNumber,
+    /// Its cohort.
+    pub cohort: CohortNumber,
+    /// Its place within the cohort, from 1: the canary.
+    pub step: u16,
+    /// The cohort's name and the step: `business-1`.
+    pub name: String,
+    /// How many mailboxes it has.
+    pub size: u32,
+    /// The numbers of its jobs.
+    pub jobs: Range<u32>,
+    /// How many mailboxes on which node, ascending; none with zero.
+    pub by_node: Vec<(NodeNumber, u32)>,
+    /// How many mailboxes of which tier, ascending; none with zero.
+    pub by_tier: Vec<(TierNumber, u32)>,
+}
+
+/// A wave's mailboxes on one node, or a part of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its number.
+    pub number: JobNumber,
+    /// Its wave.
+    pub wave: WaveNumber,
+    /// Its node.
+    pub node: NodeNumber,
+    /// How many mailboxes it has; never none.
+    pub size: u16,
+    /// Where its mailboxes begin among those of all jobs.
+    start: u32,
+}
+
+/// A mailbox that stays held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excluded {
+    /// The mailbox.
+    pub mailbox: MailboxNumber,
+    /// Why.
+    pub why: Exclusion,
+}
+
+/// Why a mailbox is in no wave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exclusion {
+    /// The policy excludes it, by the rule with this place.
+    Policy(u16),
+    /// No cohort selects it.
+    NoCohort,
+}
+
+/// There is no plan for this inventory and this policy.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PlanRefusal {
+    /// The policy makes no sense by itself.
+    #[error("the policy `{policy}` makes no sense")]
+    Policy {
+        /// Its name.
+        policy: String,
+        /// Why.
+        source: PolicyError,
+    },
+    /// There is nobody to bring back.
+    #[error("no cohort selects any of the {mailboxes} mailboxes of the inventory")]
+    NobodySelected {
+        /// How many mailboxes the inventory has.
+        mailboxes: u32,
+    },
+    /// A wave could never be followed by another.
+    #[error(
+        "wave `{wave}` can never pass: its gate needs {need} mailboxes, it has {size}"
+    )]
+    WaveTooSmall {
+        /// Its cohort.
+        cohort: CohortNumber,
+        /// Its name.
+        wave: String,
+        /// How many mailboxes it has.
+        size: u32,
+        /// How many mailboxes the whole cohort has.
+        cohort_size: u32,
+        /// How many its gate needs.
+        need: u32,
+    },
+    /// More waves than can be numbered.
+    #[error("this would be more than {max} waves")]
+    TooManyWaves {
+        /// The most there may be.
+        max: u16,
+    },
+}
+
+impl PlanRefusal {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Policy { source, .. } => source.help().unwrap_or_default().to_owned(),
+            Self::NobodySelected { .. } => {
+                "add a cohort with `select.rest = true`".to_owned()
+            }
+            Self::WaveTooSmall { need, cohort_size, .. } if cohort_size >= need => {
+                format!(
+                    "set the cohort's `canary` to {need} or more, \
+                     or `gate.mode = \"every-mailbox\"`"
+                )
+            }
+            Self::WaveTooSmall { cohort_size, .. } => format!(
+                "the whole cohort has {cohort_size} mailboxes: merge it with another, \
+                 or set `gate.mode = \"every-mailbox\"`"
+            ),
+            Self::TooManyWaves { .. } => {
+                "raise `wave_max` or `growth` of the largest cohort".to_owned()
+            }
+        }
+    }
+}
+
+/// Plans a rollout.
+///
+/// # Errors
+///
+/// [`PlanRefusal`] when the policy makes no sense, or not for this inventory.
+pub fn plan(
+    inventory: &Arc<Inventory>,
+    policy: &Arc<Policy>,
+) -> Result<Plan, PlanRefusal> {
+    policy
+        .check()
+        .map_err(|source| PlanRefusal::Policy { policy: policy.name.clone(), source })?;
+    let selection = Selection::new(inventory, policy);
+    let mut draft = Draft::new(inventory, policy);
+    let mut cohorts = draft.divide(&selection);
+    for (number, cohort) in (0_u16..).zip(&policy.cohorts) {
+        let nodes = cohorts.remove(&number).unwrap_or_default();
+        draft.add_cohort(CohortNumber::new(number), cohort, nodes)?;
+    }
+    if draft.waves.is_empty() {
+        return Err(PlanRefusal::NobodySelected { mailboxes: inventory.len() });
+    }
+    Ok(draft.finish())
+}
+
+impl Plan {
+    /// Its name: the same on every machine for the same inventory and policy.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The inventory it answers to.
+    pub fn inventory(&self) -> &Arc<Inventory> {
+        &self.inventory
+    }
+
+    /// The policy it answers to.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Its waves, in the order in which they open.
+    pub fn waves(&self) -> &[Wave] {
+        &self.waves
+    }
+
+    /// Its jobs, wave after wave, and within a wave node after node.
+    pub fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    /// The mailboxes of a job, in the order in which they start.
+    pub fn members(&self, job: JobNumber) -> &[MailboxNumber] {
+        let Some(job) = self.jobs.get(job.index()) else { return &[] };
+        let start = index(job.start);
+        self.members.get(start..start + usize::from(job.size)).unwrap_or_default()
+    }
+
+    /// The job of a mailbox and its place in it; none for an excluded one.
+    pub fn place(&self, mailbox: MailboxNumber) -> Option<(JobNumber, Ordinal)> {
+        let place = self.places.get(mailbox.index()).copied();
+        let place = place.filter(|place| *place != EXCLUDED)?;
+        let after = self.jobs.partition_point(|job| job.start <= place);
+        let job = self.jobs.get(after.checked_sub(1)?)?;
+        let ordinal = u16::try_from(place - job.start).ok()?;
+        debug_assert!(ordinal < job.size);
+        Some((job.number, Ordinal::new(ordinal)))
+    }
+
+    /// How many mailboxes are in waves.
+    pub fn planned(&self) -> u32 {
+        count(self.members.len())
+    }
+
+    /// The mailboxes that stay held, in order.
+    pub fn excluded(&self) -> &[Excluded] {
+        &self.excluded
+    }
+
+    /// Why a mailbox is in no wave; none if it is in one.
+    pub fn exclusion(&self, mailbox: MailboxNumber) -> Option<Exclusion> {
+        let found =
+            self.excluded.binary_search_by_key(&mailbox, |excluded| excluded.mailbox);
+        found.ok().and_then(|place| self.excluded.get(place)).map(|found| found.why)
+    }
+
+    /// The reasons for exclusion that apply, for people, with how many they hold back.
+    pub fn exclusions(&self) -> Vec<(&str, u32)> {
+        let mut counts = BTreeMap::new();
+        for excluded in &self.excluded {
+            *counts.entry(excluded.why).or_insert(0_u32) += 1;
+        }
+        counts.into_iter().map(|(why, count)| (self.reason(why), count)).collect()
+    }
+
+    /// The reason, for people.
+    pub fn reason(&self, why: Exclusion) -> &str {
+        match why {
+            Exclusion::Policy(place) => self
+                .policy
+                .exclude
+                .get(usize::from(place))
+                .map_or("", |exclude| exclude.reason.as_str()),
+            Exclusion::NoCohort => "no cohort selects it",
+        }
+    }
+
+    /// What a person should look at before starting; nothing of it makes the plan wrong.
+    pub fn lint(&self) -> Vec<Finding> {
+        lint::lint(self)
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("waves", &self.waves.len())
+            .field("jobs", &self.jobs.len())
+            .field("planned", &self.members.len())
+            .field("excluded", &self.excluded.len())
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A cohort's mailboxes on each node, in hash order.
+type ByNode = Vec<(NodeNumber, Vec<MailboxNumber>)>;
+
+/// A plan while it grows.
+struct Draft<'a> {
+    inventory: &'a Arc<Inventory>,
+    policy: &'a Arc<Policy>,
+    hashes: Vec<u64>,
+    sizes_known: bool,
+    waves: Vec<Wave>,
+    jobs: Vec<Job>,
+    members: Vec<MailboxNumber>,
+    excluded: Vec<Excluded>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(inventory: &'a Arc<Inventory>, policy: &'a Arc<Policy>) -> Self {
+        let sizes = crate::inventory::SIZE_BYTES.to_owned();
+        Self {
+            inventory,
+            policy,
+            hashes: select::hashes(inventory, &policy.hash_seed),
+            sizes_known: inventory.label_keys().binary_search(&sizes).is_ok(),
+            waves: Vec::new(),
+            jobs: Vec::new(),
+            members: Vec::with_capacity(index(inventory.len())),
+            excluded: Vec::new(),
+        }
+    }
+
+    /// Gives every mailbox to its cohort, or excludes it.
+    fn divide(&mut self, selection: &Selection) -> BTreeMap<u16, ByNode> {
+        let mut cohorts: BTreeMap<u16, ByNode> = BTreeMap::new();
+        for mailbox in self.inventory.mailboxes() {
+            let hash = self.hash(mailbox);
+            let why = match selection.fate(self.inventory, mailbox, hash) {
+                Fate::Cohort(cohort) => {
+                    let node = self.inventory.node(mailbox);
+                    let nodes = cohorts.entry(cohort).or_default();
+                    match nodes.last_mut() {
+                        Some((last, mailboxes)) if *last == node => {
+                            mailboxes.push(mailbox);
+                        }
+                        Some(_) | None => nodes.push((node, vec![mailbox])),
+                    }
+                    continue;
+                }
+                Fate::Excluded(why) => why,
+            };
+            self.excluded.push(Excluded { mailbox, why });
+        }
+        for (_, mailboxes) in cohorts.values_mut().flatten() {
+            mailboxes.sort_unstable_by_key(|mailbox| (self.hash(*mailbox), *mailbox));
+        }
+        cohorts
+    }
+
+    fn add_cohort(
+        &mut self,
+        number: CohortNumber,
+        cohort: &Cohort,
+        nodes: ByNode,
+    ) -> Result<(), PlanRefusal> {
+        let counts: Vec<u32> = nodes.iter().map(|(_, all)| count(all.len())).collect();
+        let cohort_size = counts.iter().sum();
+        let need = self.policy.gate.wave_min();
+        let sizes = wave_sizes(cohort_size, cohort, need);
+        let spread = spread::spread(&sizes, &counts);
+        let mut left: Vec<_> =
+            nodes.into_iter().map(|(node, all)| (node, all.into_iter())).collect();
+
+        for ((step, size), row) in (1_usize..).zip(sizes).zip(spread) {
+            let name = format!("{}-{step}", cohort.name);
+            if size < need {
+                let (cohort, wave) = (number, name);
+                return Err(PlanRefusal::WaveTooSmall {
+                    cohort,
+                    wave,
+                    size,
+                    cohort_size,
+                    need,
+                });
+            }
+            let wave = self.next_wave()?;
+            let first_job = count(self.jobs.len());
+            let mut by_node = Vec::new();
+            let mut by_tier = BTreeMap::new();
+            for ((node, left), share) in left.iter_mut().zip(row) {
+                let members: Vec<_> = left.take(index(share)).collect();
+                debug_assert_eq!(count(members.len()), share);
+                for member in &members {
+                    *by_tier.entry(self.inventory.tier(*member)).or_insert(0) += 1;
+                }
+                if share > 0 {
+                    by_node.push((*node, share));
+                    self.add_jobs(wave, *node, members);
+                }
+            }
+            self.waves.push(Wave {
+                number: wave,
+                cohort: number,
+                step: u16::try_from(step).unwrap_or(u16::MAX),
+                name,
+                size,
+                jobs: first_job..count(self.jobs.len()),
+                by_node,
+                by_tier: by_tier.into_iter().collect(),
+            });
+        }
+        debug_assert!(left.iter().all(|(_, left)| left.len() == 0));
+        Ok(())
+    }
+
+    fn next_wave(&self) -> Result<WaveNumber, PlanRefusal> {
+        let number = u16::try_from(self.waves.len()).ok().filter(|n| *n < u16::MAX);
+        number.map(WaveNumber::new).ok_or(PlanRefusal::TooManyWaves { max: u16::MAX })
+    }
+
+    /// Adds a wave's mailboxes on one node, in parts of nearly the same size.
+    fn add_jobs(
+        &mut self,
+        wave: WaveNumber,
+        node: NodeNumber,
+        mut members: Vec<MailboxNumber>,
+    ) {
+        if self.sizes_known {
+            // Stable, so that those of one size or none stay in hash order: whole
+            // companies must not open at once.
+            members.sort_by_cached_key(|mailbox| {
+                std::cmp::Reverse(self.inventory.size_bytes(*mailbox))
+            });
+        }
+        let parts = members.len().div_ceil(usize::from(self.policy.limits.job_mailboxes));
+        let mut rest = members.as_slice();
+        for part in (1..=parts).rev() {
+            let (now, later) = rest.split_at(rest.len().div_ceil(part));
+            rest = later;
+            self.jobs.push(Job {
+                number: JobNumber::new(count(self.jobs.len())),
+                wave,
+                node,
+                size: u16::try_from(now.len()).unwrap_or(u16::MAX),
+                start: count(self.members.len()),
+            });
+            self.members.extend_from_slice(now);
+        }
+    }
+
+    fn hash(&self, mailbox: MailboxNumber) -> u64 {
+        self.hashes.get(mailbox.index()).copied().unwrap_or(0)
+    }
+
+    fn finish(self) -> Plan {
+        let mut places = vec![EXCLUDED; index(self.inventory.len())];
+        for (place, member) in (0_u32..).zip(&self.members) {
+            if let Some(slot) = places.get_mut(member.index()) {
+                debug_assert_eq!(*slot, EXCLUDED, "{member} is in two jobs");
+                *slot = place;
+            }
+        }
+        assert_eq!(
+            self.members.len() + self.excluded.len(),
+            index(self.inventory.len()),
+            "every mailbox is in exactly one wave or excluded"
+        );
+        let digest = self.digest();
+        Plan {
+            inventory: Arc::clone(self.inventory),
+            policy: Arc::clone(self.policy),
+            waves: self.waves,
+            jobs: self.jobs,
+            members: self.members,
+            places,
+            excluded: self.excluded,
+            digest,
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        let mut canon = Canon::of("tidegate plan 1");
+        canon.bytes(self.inventory.digest().bytes());
+        canon.bytes(self.policy.digest().bytes());
+        canon.length(self.waves.len());
+        for wave in &self.waves {
+            canon.text(&wave.name);
+            canon.number(wave.jobs.end);
+        }
+        canon.length(self.jobs.len());
+        for job in &self.jobs {
+            canon.number(job.node.get());
+            canon.number(job.size);
+        }
+        for member in &self.members {
+            canon.bytes(&member.get().to_le_bytes());
+        }
+        canon.finish()
+    }
+}
+
+/// The sizes of a cohort's waves: a canary, then growth up to the cap. A remainder too
+/// small to pass its gate joins the wave before it, or shares evenly with it where the
+/// cap forbids that and both can pass.
+fn wave_sizes(total: u32, cohort: &Cohort, need: u32) -> Vec<u32> {
+    let mut sizes: Vec<u32> = Vec::new();
+    let mut left = total;
+    let mut next = cohort.canary;
+    while left > 0 {
+        let size = next.min(cohort.wave_max).min(left);
+        left -= size;
+        next = cohort.growth.after(size);
+        match sizes.last_mut() {
+            Some(before) if size < need => {
+                let both = before.saturating_add(size);
+                let half = both / 2;
+                if both > cohort.wave_max && half >= need {
+                    *before = both - half;
+                    sizes.push(half);
+                } else {
+                    *before = both;
+                }
+            }
+            Some(_) | None => sizes.push(size),
+        }
+    }
+    sizes
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,425 @@
+//! What makes a policy senseless, whatever the inventory.
+//!
+//! # Invariants
+//!
+//! * Every error names the key that must change, so that a file can be pointed at.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use thiserror::Error;
+
+use super::{Cohort, Limits, Policy, Selector};
+use crate::fleet::JOB_MAILBOXES_MAX;
+use crate::gate::policy::GatePolicyError;
+use crate::mailbox::Level;
+use crate::share::Ppm;
+use crate::time::Span;
+
+/// Two reports may be lost before a lease runs out.
+const WHOLE_BEATS_MIN: u64 = 3;
+/// Exposure that never grows is a queue; more than this is no steps at all.
+const GROWTH: RangeInclusive<u32> = 100..=10_000;
+/// More cohorts than anybody can overlook.
+const COHORTS_MAX: usize = 1_000;
+/// A fleet's reports must not drown the coordinator.
+const BEAT_MIN: Span = Span::from_millis(50);
+
+/// A policy makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// No ladder.
+    #[error("the ladder has no rung")]
+    NoRung,
+    /// More rungs than there are levels.
+    #[error("the ladder has {have} rungs, at most {max} are possible")]
+    TooManyRungs {
+        /// How many it has.
+        have: usize,
+        /// The most there may be.
+        max: u8,
+    },
+    /// A rung without services.
+    #[error("the rung `{name}` has no services")]
+    EmptyRung {
+        /// Its place in the ladder, from 0.
+        rung: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A service on two rungs.
+    #[error("the service `{service}` is on the ladder already")]
+    ServiceTwice {
+        /// The later rung, from 0.
+        rung: usize,
+        /// The service.
+        service: String,
+    },
+    /// No cohorts.
+    #[error("there is no cohort")]
+    NoCohort,
+    /// More cohorts than are useful.
+    #[error("there are {have} cohorts, at most {max} are possible")]
+    TooManyCohorts {
+        /// How many there are.
+        have: usize,
+        /// The most there may be.
+        max: usize,
+    },
+    /// A name is empty.
+    #[error("the name is empty")]
+    NameEmpty {
+        /// What has it.
+        of: Named,
+    },
+    /// Two cohorts or two rungs have one name.
+    #[error("the name `{name}` is taken already")]
+    NameTwice {
+        /// What has it.
+        of: Named,
+        /// The name.
+        name: String,
+    },
+    /// A selector is senseless.
+    #[error("{problem}")]
+    Select {
+        /// Whose selector it is.
+        of: Named,
+        /// What is wrong.
+        problem: SelectorProblem,
+    },
+    /// A cohort after one that takes everybody left.
+    #[error("the cohort `{name}` takes everybody left, but is not the last")]
+    RestNotLast {
+        /// Its place, from 0.
+        cohort: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A canary of nobody.
+    #[error("the canary of `{name}` is empty")]
+    CanaryEmpty {
+        /// The cohort's place, from 0.
+        cohort: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A cap below the first wave.
+    #[error("the largest wave of `{name}` is {wave_max}, its canary is {canary} already")]
+    CapBelowCanary {
+        /// The cohort's place, from 0.
+        cohort: usize,
+        /// Its name.
+        name: String,
+        /// The cap.
+        wave_max: u32,
+        /// The canary.
+        canary: u32,
+    },
+    /// Growth outside what is sensible.
+    #[error("the growth of `{name}` is {growth}, possible is x1 to x100")]
+    Growth {
+        /// The cohort's place, from 0.
+        cohort: usize,
+        /// Its name.
+        name: String,
+        /// The growth.
+        growth: super::Growth,
+    },
+    /// A limit outside what is possible.
+    #[error("`{key}` is {have}, possible is {min} to {max}")]
+    Limit {
+        /// Which limit.
+        key: &'static str,
+        /// What it is.
+        have: u32,
+        /// The least possible.
+        min: u32,
+        /// The most possible.
+        max: u32,
+    },
+    /// Workers would flood the coordinator.
+    #[error("the beat is {beat}, must be at least {min}")]
+    BeatTooShort {
+        /// The beat.
+        beat: Span,
+        /// The least possible.
+        min: Span,
+    },
+    /// A single lost report would cost the lease.
+    #[error("the lease is {lease}, must be at least {WHOLE_BEATS_MIN} beats of {beat}")]
+    LeaseTooShort {
+        /// The lease.
+        lease: Span,
+        /// The beat.
+        beat: Span,
+    },
+    /// The gate makes no sense.
+    #[error("the gate cannot judge")]
+    Gate {
+        /// Why.
+        source: GatePolicyError,
+    },
+}
+
+/// A part of a policy that has a name or a selector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// The policy.
+    Policy,
+    /// A rung, from 0.
+    Rung(usize),
+    /// A cohort, from 0.
+    Cohort(usize),
+    /// An exclusion, from 0.
+    Exclude(usize),
+}
+
+/// Why a selector cannot be meant so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelectorProblem {
+    /// It says nothing.
+    Empty,
+    /// It says "everybody left" and something else.
+    RestWithMore,
+    /// Everybody left is excluded.
+    RestExcluded,
+    /// A label without values.
+    LabelEmpty,
+    /// A share that is empty or exceeds the whole.
+    Share {
+        /// Its first slot.
+        from: Ppm,
+        /// The slot after its last.
+        to: Ppm,
+    },
+}
+
+impl fmt::Display for SelectorProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the selector is empty"),
+            Self::RestWithMore => {
+                f.write_str("`rest` means everybody left and stands alone")
+            }
+            Self::RestExcluded => f.write_str("`rest` cannot be excluded"),
+            Self::LabelEmpty => f.write_str("a label has no values to choose from"),
+            Self::Share { from, to } => {
+                write!(f, "the share goes from {from} to {to}, must rise within 100 %")
+            }
+        }
+    }
+}
+
+impl Named {
+    fn key(self, last: &str) -> String {
+        match self {
+            Self::Policy => last.to_owned(),
+            Self::Rung(place) => format!("ladder.{place}.{last}"),
+            Self::Cohort(place) => format!("cohort.{place}.{last}"),
+            Self::Exclude(place) => format!("exclude.{place}.{last}"),
+        }
+    }
+}
+
+impl PolicyError {
+    /// The key that must change: names and places from 0, separated by dots.
+    pub fn key(&self) -> String {
+        match self {
+            Self::NoRung | Self::TooManyRungs { .. } => "ladder".to_owned(),
+            Self::EmptyRung { rung, .. } | Self::ServiceTwice { rung, .. } => {
+                Named::Rung(*rung).key("services")
+            }
+            Self::NoCohort | Self::TooManyCohorts { .. } => "cohort".to_owned(),
+            Self::NameEmpty { of } | Self::NameTwice { of, .. } => of.key("name"),
+            Self::Select { of, problem } => of.key(match problem {
+                SelectorProblem::Share { .. } => "select.share",
+                SelectorProblem::RestWithMore | SelectorProblem::RestExcluded => {
+                    "select.rest"
+                }
+                SelectorProblem::LabelEmpty => "select.label",
+                SelectorProblem::Empty => "select",
+            }),
+            Self::RestNotLast { cohort, .. } => Named::Cohort(*cohort).key("select.rest"),
+            Self::CanaryEmpty { cohort, .. } => Named::Cohort(*cohort).key("canary"),
+            Self::CapBelowCanary { cohort, .. } => Named::Cohort(*cohort).key("wave_max"),
+            Self::Growth { cohort, .. } => Named::Cohort(*cohort).key("growth"),
+            Self::Limit { key, .. } => format!("limits.{key}"),
+            Self::BeatTooShort { .. } => "limits.beat".to_owned(),
+            Self::LeaseTooShort { .. } => "limits.lease".to_owned(),
+            Self::Gate { .. } => "gate".to_owned(),
+        }
+    }
+
+    /// What to do about it, where the text does not say so itself.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NoRung => Some("add a [[ladder]] with a name and its services"),
+            Self::NoCohort => Some("add a [[cohort]] with `select.rest = true`"),
+            Self::ServiceTwice { .. } => Some("a service comes back once, on one rung"),
+            Self::Select { problem: SelectorProblem::Empty, .. } => {
+                Some("to take everybody left, write `rest = true`")
+            }
+            Self::RestNotLast { .. } => {
+                Some("move it to the end; no mailbox would be left for those behind it")
+            }
+            Self::LeaseTooShort { .. } => {
+                Some("two reports may be lost before a lease runs out")
+            }
+            Self::TooManyRungs { .. }
+            | Self::EmptyRung { .. }
+            | Self::TooManyCohorts { .. }
+            | Self::NameEmpty { .. }
+            | Self::NameTwice { .. }
+            | Self::Select { .. }
+            | Self::CanaryEmpty { .. }
+            | Self::CapBelowCanary { .. }
+            | Self::Growth { .. }
+            | Self::Limit { .. }
+            | Self::BeatTooShort { .. }
+            | Self::Gate { .. } => None,
+        }
+    }
+}
+
+impl Policy {
+    /// Whether it makes sense, whatever the inventory.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] for the first thing that does not.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        check_name(Named::Policy, &self.name, [].iter())?;
+        self.check_ladder()?;
+        self.check_cohorts()?;
+        for (place, exclude) in self.exclude.iter().enumerate() {
+            let of = Named::Exclude(place);
+            if exclude.select.rest {
+                let problem = SelectorProblem::RestExcluded;
+                return Err(PolicyError::Select { of, problem });
+            }
+            check_selector(of, &exclude.select)?;
+        }
+        self.limits.check()?;
+        self.gate.check().map_err(|source| PolicyError::Gate { source })
+    }
+
+    fn check_ladder(&self) -> Result<(), PolicyError> {
+        if self.ladder.is_empty() {
+            return Err(PolicyError::NoRung);
+        }
+        let (have, max) = (self.ladder.len(), Level::MAX.get());
+        if have > usize::from(max) {
+            return Err(PolicyError::TooManyRungs { have, max });
+        }
+        let mut services = Vec::new();
+        for (place, rung) in self.ladder.iter().enumerate() {
+            let earlier = self.ladder.iter().take(place).map(|rung| &rung.name);
+            check_name(Named::Rung(place), &rung.name, earlier)?;
+            if rung.services.is_empty() {
+                let name = rung.name.clone();
+                return Err(PolicyError::EmptyRung { rung: place, name });
+            }
+            for service in &rung.services {
+                if services.contains(&service) {
+                    let service = service.clone();
+                    return Err(PolicyError::ServiceTwice { rung: place, service });
+                }
+                services.push(service);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_cohorts(&self) -> Result<(), PolicyError> {
+        if self.cohorts.is_empty() {
+            return Err(PolicyError::NoCohort);
+        }
+        let have = self.cohorts.len();
+        if have > COHORTS_MAX {
+            return Err(PolicyError::TooManyCohorts { have, max: COHORTS_MAX });
+        }
+        for (place, cohort) in self.cohorts.iter().enumerate() {
+            let earlier = self.cohorts.iter().take(place).map(|cohort| &cohort.name);
+            check_name(Named::Cohort(place), &cohort.name, earlier)?;
+            check_selector(Named::Cohort(place), &cohort.select)?;
+            if cohort.select.rest && place + 1 < have {
+                let name = cohort.name.clone();
+                return Err(PolicyError::RestNotLast { cohort: place, name });
+            }
+            check_sizes(place, cohort)?;
+        }
+        Ok(())
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), PolicyError> {
+        let job_mailboxes_max = u32::from(JOB_MAILBOXES_MAX);
+        let within = [
+            ("prepare_ahead", self.prepare_ahead, u32::MAX),
+            ("prepare_threads", u32::from(self.prepare_threads), 1_024),
+            ("open_per_second", self.open_per_second, 1_000_000),
+            ("permit_window", u32::from(self.permit_window), job_mailboxes_max),
+            ("job_mailboxes", u32::from(self.job_mailboxes), job_mailboxes_max),
+        ];
+        for (key, have, max) in within {
+            if !(1..=max).contains(&have) {
+                return Err(PolicyError::Limit { key, have, min: 1, max });
+            }
+        }
+        let Self { lease, beat, .. } = *self;
+        if beat < BEAT_MIN {
+            return Err(PolicyError::BeatTooShort { beat, min: BEAT_MIN });
+        }
+        if lease.millis() < beat.millis().saturating_mul(WHOLE_BEATS_MIN) {
+            return Err(PolicyError::LeaseTooShort { lease, beat });
+        }
+        Ok(())
+    }
+}
+
+fn check_name<'a>(
+    of: Named,
+    name: &str,
+    mut earlier: impl Iterator<Item = &'a String>,
+) -> Result<(), PolicyError> {
+    if name.trim().is_empty() {
+        return Err(PolicyError::NameEmpty { of });
+    }
+    if earlier.any(|other| other == name) {
+        return Err(PolicyError::NameTwice { of, name: name.to_owned() });
+    }
+    Ok(())
+}
+
+fn check_selector(of: Named, select: &Selector) -> Result<(), PolicyError> {
+    let more = Selector { rest: false, ..select.clone() };
+    let problem = match select.share {
+        _ if select.rest && !more.is_empty() => SelectorProblem::RestWithMore,
+        _ if select.is_empty() => SelectorProblem::Empty,
+        _ if select.labels.values().any(Vec::is_empty) => SelectorProblem::LabelEmpty,
+        Some(share) if share.from >= share.to || share.to > Ppm::WHOLE => {
+            SelectorProblem::Share { from: share.from, to: share.to }
+        }
+        Some(_) | None => return Ok(()),
+    };
+    Err(PolicyError::Select { of, problem })
+}
+
+fn check_sizes(place: usize, cohort: &Cohort) -> Result<(), PolicyError> {
+    let Cohort { name, canary, growth, wave_max, .. } = cohort;
+    let (cohort, name) = (place, name.clone());
+    if *canary == 0 {
+        return Err(PolicyError::CanaryEmpty { cohort, name });
+    }
+    if !GROWTH.contains(&growth.hundredths()) {
+        return Err(PolicyError::Growth { cohort, name, growth: *growth });
+    }
+    if wave_max < canary {
+        let (wave_max, canary) = (*wave_max, *canary);
+        return Err(PolicyError::CapBelowCanary { cohort, name, wave_max, canary });
+    }
+    Ok(())
+}
