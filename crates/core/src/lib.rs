@@ -9,7 +9,11 @@
 
 pub mod fleet;
 pub mod gate;
+pub mod holding;
 pub mod inventory;
 pub mod mailbox;
+pub mod plan;
+pub mod policy;
+pub mod rollout;
 pub mod share;
 pub mod time;

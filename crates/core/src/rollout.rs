@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 pub use order::{Order, Orders};
 pub use record::{
-    Action, Event, Finding, FindingKind, Join, JobReport, MessageTotals, Operate, Record,
+    Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals, Operate, Record,
     Refusal, Scope, Step, Sync, Verb, Vitals,
 };
 pub use status::{
@@ -38,7 +38,7 @@ pub use status::{
 };
 
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
-use crate::fleet::{Ordinal, WaveNumber};
+use crate::fleet::{Ordinal, TierNumber, WaveNumber};
 use crate::gate::{Evidence, HaltReason, IsolateReason, NodeEvidence, TierEvidence};
 use crate::mailbox::{Health, Level, MailboxState};
 use crate::plan::Plan;
@@ -106,7 +106,6 @@ struct WaveState {
     epoch: u32,
     held_back: bool,
     tallies: Vec<Tally>,
-    mature_by_tier: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -148,9 +147,8 @@ impl Rollout {
             tallies: wave
                 .by_node
                 .iter()
-                .map(|(node, mailboxes)| Tally::new(*node, *mailboxes))
+                .map(|(node, _)| Tally::new(*node, tiers))
                 .collect(),
-            mature_by_tier: vec![0; tiers],
         });
         let jobs = plan.jobs().iter().map(|job| {
             let members = plan.members(job.number).len();
@@ -162,13 +160,15 @@ impl Rollout {
                 totals: MessageTotals::default(),
             }
         });
+        let mut waves: Vec<WaveState> = waves.collect();
+        count_planned(&plan, &mut waves);
         let nodes = plan.inventory().node_names().len();
         Self {
             started_at,
             phase: Phase::Running,
             generation: Generation::default(),
             orders_version: 1,
-            waves: waves.collect(),
+            waves,
             nodes: vec![NodeState::default(); nodes],
             jobs: jobs.collect(),
             held_back: BTreeSet::new(),
@@ -265,7 +265,12 @@ impl Rollout {
         }
     }
 
-    fn apply_joined(&mut self, node: NodeNumber, incarnation: Incarnation, at: Timestamp) {
+    fn apply_joined(
+        &mut self,
+        node: NodeNumber,
+        incarnation: Incarnation,
+        at: Timestamp,
+    ) {
         self.node_mut(node).incarnation = Some(incarnation);
         if let Some(heard) = self.heard.get_mut(node.index()) {
             *heard = Heard { at: Some(at.max(self.awake_since)), ..Heard::default() };
@@ -353,7 +358,8 @@ impl Rollout {
         let Some(planned) = plan.jobs().get(job.index()) else { return };
         let members = plan.members(job);
         let state = self.jobs.get_mut(job.index()).expect("jobs are the plan's");
-        let wave = self.waves.get_mut(planned.wave.index()).expect("waves are the plan's");
+        let wave =
+            self.waves.get_mut(planned.wave.index()).expect("waves are the plan's");
         let tally = wave
             .tallies
             .iter_mut()
@@ -366,14 +372,9 @@ impl Rollout {
                 continue;
             };
             let old = *slot;
-            tally.shift(old, *new);
+            tally.shift(plan.inventory().tier(*mailbox), old, *new);
             state.waiting -= u32::from(!old.is_settled());
             state.waiting += u32::from(!new.is_settled());
-            let tier = plan.inventory().tier(*mailbox).index();
-            if let Some(mature) = wave.mature_by_tier.get_mut(tier) {
-                *mature += u32::from(new.health == Health::Healthy);
-                *mature -= u32::from(old.health == Health::Healthy);
-            }
             *slot = *new;
         }
     }
@@ -400,28 +401,44 @@ impl Rollout {
             .iter()
             .map(|tally| self.node_evidence(wave, tally, level))
             .collect();
-        let tiers = planned.map_or(&[][..], |wave| wave.by_tier.as_slice());
         Evidence {
             wave,
             level,
             epoch: state.epoch,
             allowed_at: state.allowed_at,
+            watched_from: self.awake_since,
             planned: nodes.iter().map(|node| node.planned).sum(),
-            tiers: tiers
-                .iter()
-                .map(|(tier, mailboxes)| TierEvidence {
-                    tier: *tier,
-                    planned: *mailboxes,
-                    mature: state.mature_by_tier.get(tier.index()).copied().unwrap_or(0),
-                })
-                .collect(),
+            tiers: planned.map_or(Vec::new(), |planned| {
+                planned
+                    .by_tier
+                    .iter()
+                    .map(|(tier, _)| self.tier_evidence(state, *tier))
+                    .collect()
+            }),
             nodes,
             fleet_nodes: u16::try_from(self.nodes.len()).unwrap_or(u16::MAX),
             isolated_before: self.out_of_service(),
         }
     }
 
-    fn node_evidence(&self, wave: WaveNumber, tally: &Tally, level: Level) -> NodeEvidence {
+    fn tier_evidence(&self, wave: &WaveState, tier: TierNumber) -> TierEvidence {
+        let working = wave.tallies.iter().filter(|tally| {
+            let node = self.nodes.get(tally.node.index());
+            node.is_some_and(|node| node.isolated.is_none() && !node.held_back)
+        });
+        let (planned, mature) = working.fold((0, 0), |(planned, mature), tally| {
+            let (can, has) = tally.maturing(tier);
+            (planned + can, mature + has)
+        });
+        TierEvidence { tier, planned, mature }
+    }
+
+    fn node_evidence(
+        &self,
+        wave: WaveNumber,
+        tally: &Tally,
+        level: Level,
+    ) -> NodeEvidence {
         let heard = self.heard.get(tally.node.index()).copied().unwrap_or_default();
         let node = self.nodes.get(tally.node.index());
         let held_back = self.held_back_in(wave, tally.node);
@@ -435,6 +452,8 @@ impl Rollout {
             mature: tally.mature(level),
             failed: tally.failed(),
             integrity_failed: tally.integrity_failed(),
+            // What the worker sees are its own probes; sessions are the mail system's.
+            sessions: 0,
             probes: heard.vitals.probes,
             probes_slow: heard.vitals.probes_slow,
             reported_at: heard.at,
@@ -454,7 +473,8 @@ impl Rollout {
     }
 
     fn out_of_service(&self) -> Vec<NodeNumber> {
-        let nodes = self.nodes.iter().zip(0..).filter(|(node, _)| node.isolated.is_some());
+        let nodes =
+            self.nodes.iter().zip(0..).filter(|(node, _)| node.isolated.is_some());
         nodes.map(|(_, number)| NodeNumber::new(number)).collect()
     }
 
@@ -489,6 +509,20 @@ impl Rollout {
 
     fn job_mut(&mut self, job: JobNumber) -> &mut JobState {
         self.jobs.get_mut(job.index()).expect("jobs are the plan's")
+    }
+}
+
+fn count_planned(plan: &Plan, waves: &mut [WaveState]) {
+    for job in plan.jobs() {
+        let wave = waves.get_mut(job.wave.index()).expect("waves are the plan's");
+        let tally = wave
+            .tallies
+            .iter_mut()
+            .find(|tally| tally.node == job.node)
+            .expect("a wave counts every node it has jobs on");
+        for mailbox in plan.members(job.number) {
+            tally.add(plan.inventory().tier(*mailbox));
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Deciding: from an event to records, without changing anything.
 
 use super::{
-    Action, Event, JobReport, Join, Operate, Phase, Record, Refusal, Rollout, Scope, Step,
-    Sync, Verb,
+    Action, Event, JobReport, Join, Operate, Phase, Record, Refusal, Rollout, Scope,
+    Step, Sync, Verb,
 };
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::{Verdict, judge};
@@ -33,8 +33,11 @@ impl Rollout {
         let names = self.plan.inventory().node_names();
         let found = names.iter().zip(0..).find(|(known, _)| *known == name);
         found.map(|(_, number)| NodeNumber::new(number)).ok_or_else(|| {
-            let shown: Vec<String> =
-                names.iter().take(NODES_SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+            let shown: Vec<String> = names
+                .iter()
+                .take(NODES_SHOWN_MAX)
+                .map(|name| format!("`{name}`"))
+                .collect();
             Refusal::UnknownNode { node: name.to_owned(), known: shown.join(", ") }
         })
     }
@@ -67,8 +70,7 @@ impl Rollout {
         if holder == Some(join.incarnation) {
             return Ok(Vec::new());
         }
-        let joined =
-            Record::NodeJoined { node, incarnation: join.incarnation, at: now };
+        let joined = Record::NodeJoined { node, incarnation: join.incarnation, at: now };
         let held: Vec<JobNumber> = self
             .plan
             .jobs()
@@ -179,7 +181,9 @@ impl Rollout {
             Phase::Aborted(_) if !matches!(operate.verb, Verb::Reclose(_)) => {
                 return Err(Refusal::Over { phase: "aborted" });
             }
-            Phase::Finished { .. } if !matches!(operate.verb, Verb::Reclose(_) | Verb::Resume(_)) => {
+            Phase::Finished { .. }
+                if !matches!(operate.verb, Verb::Reclose(_) | Verb::Resume(_)) =>
+            {
                 return Err(Refusal::Over { phase: "finished" });
             }
             Phase::Aborted(_)
@@ -263,7 +267,8 @@ impl Rollout {
                 .collect(),
         };
         let leased = touched.into_iter().filter(|job| self.job(*job).leased_to.is_some());
-        let generations = self.generations().zip(leased).map(|(g, job)| (job, g)).collect();
+        let generations =
+            self.generations().zip(leased).map(|(g, job)| (job, g)).collect();
         Ok(vec![Record::Reclosed { action, scope, generations }])
     }
 

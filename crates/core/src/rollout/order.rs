@@ -67,8 +67,7 @@ impl Rollout {
         let node_held = self.nodes.get(planned.node.index()).is_none_or(|n| n.held_back);
         let isolated =
             self.nodes.get(planned.node.index()).is_none_or(|n| n.isolated.is_some());
-        let level =
-            if wave.held_back || node_held { Level::HELD } else { wave.allowed };
+        let level = if wave.held_back || node_held { Level::HELD } else { wave.allowed };
         let held_back = self.held_back_of(job);
         let open_below = if may_open && level > Level::HELD {
             self.permitted(&state.states, level, &held_back)
@@ -87,7 +86,8 @@ impl Rollout {
     }
 
     fn held_back_of(&self, job: JobNumber) -> Vec<Ordinal> {
-        let places = self.held_back.iter().filter_map(|mailbox| self.plan.place(*mailbox));
+        let places =
+            self.held_back.iter().filter_map(|mailbox| self.plan.place(*mailbox));
         places.filter(|(of, _)| *of == job).map(|(_, ordinal)| ordinal).collect()
     }
 

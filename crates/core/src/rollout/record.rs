@@ -350,7 +350,9 @@ pub enum Refusal {
         lease_millis: u64,
     },
     /// The worker is not, or no longer, the one of its node.
-    #[error("{incarnation} is not the worker of node `{node}` any more; it must join again")]
+    #[error(
+        "{incarnation} is not the worker of node `{node}` any more; it must join again"
+    )]
     NotTheWorker {
         /// The node.
         node: String,

@@ -178,22 +178,30 @@ impl Rollout {
     pub fn status(&self, now: Timestamp) -> RolloutStatus {
         let waves: Vec<WaveStatus> =
             (0..self.waves.len()).map(|index| self.wave_status(index, now)).collect();
-        let totals =
-            self.jobs.iter().fold(super::MessageTotals::default(), |sum, job| sum.plus(job.totals));
+        let totals = self
+            .jobs
+            .iter()
+            .fold(super::MessageTotals::default(), |sum, job| sum.plus(job.totals));
         RolloutStatus {
             at: now,
             phase: self.phase.clone(),
             stop: self.stop(now),
             why: self.why(&waves),
             waves,
-            nodes: (0..self.nodes.len()).map(|index| self.node_status(index, now)).collect(),
+            nodes: (0..self.nodes.len())
+                .map(|index| self.node_status(index, now))
+                .collect(),
             totals,
             orders_version: self.orders_version,
         }
     }
 
     /// One mailbox.
-    pub fn mailbox_status(&self, mailbox: MailboxNumber, now: Timestamp) -> MailboxStatus {
+    pub fn mailbox_status(
+        &self,
+        mailbox: MailboxNumber,
+        now: Timestamp,
+    ) -> MailboxStatus {
         let place = self.plan.place(mailbox);
         let job = place.and_then(|(job, _)| self.plan.jobs().get(job.index()));
         let state = place
@@ -206,13 +214,21 @@ impl Rollout {
         if let Some(job) = job {
             why = self.why_mailbox(mailbox, state, job.wave, job.node, now);
         }
-        MailboxStatus { mailbox, place, wave: job.map(|job| job.wave), state, why, findings }
+        MailboxStatus {
+            mailbox,
+            place,
+            wave: job.map(|job| job.wave),
+            state,
+            why,
+            findings,
+        }
     }
 
     /// Mailboxes of `scope` that are still open as far as is known: zero once a reclose has
     /// reached every mailbox.
     pub fn still_open(&self, scope: Scope) -> u32 {
-        let open = |states: &[MailboxState]| states.iter().filter(|s| s.is_open()).count();
+        let open =
+            |states: &[MailboxState]| states.iter().filter(|s| s.is_open()).count();
         let jobs = self.plan.jobs().iter();
         let count: usize = match scope {
             Scope::Wave(wave) => jobs
@@ -223,9 +239,14 @@ impl Rollout {
                 .filter(|job| job.node == node)
                 .map(|job| open(&self.job(job.number).states))
                 .sum(),
-            Scope::Mailbox(mailbox) => self.plan.place(mailbox).map_or(0, |(job, ordinal)| {
-                self.job(job).states.get(ordinal.index()).map_or(0, |s| usize::from(s.is_open()))
-            }),
+            Scope::Mailbox(mailbox) => {
+                self.plan.place(mailbox).map_or(0, |(job, ordinal)| {
+                    self.job(job)
+                        .states
+                        .get(ordinal.index())
+                        .map_or(0, |s| usize::from(s.is_open()))
+                })
+            }
         };
         u32::try_from(count).unwrap_or(u32::MAX)
     }
@@ -247,13 +268,15 @@ impl Rollout {
             .collect();
         let jobs = self.plan.jobs().iter();
         let jobs = jobs.filter(|job| {
-            unacknowledged.contains(&job.node) && self.wave(job.wave).allowed > Level::HELD
+            unacknowledged.contains(&job.node)
+                && self.wave(job.wave).allowed > Level::HELD
         });
         let window = u32::from(self.plan.policy().limits.permit_window);
         let may_still_open = jobs
             .map(|job| {
                 let level = self.wave(job.wave).allowed;
-                let below = self.job(job.number).states.iter().filter(|s| s.level < level);
+                let below =
+                    self.job(job.number).states.iter().filter(|s| s.level < level);
                 u32::try_from(below.count()).unwrap_or(u32::MAX).min(window)
             })
             .sum();
@@ -272,9 +295,12 @@ impl Rollout {
         if self.wave(current).held_back {
             return vec![Why::WaveHeldBack(self.wave_name(current).to_owned())];
         }
-        let judgement = waves.get(current.index()).and_then(|wave| wave.judgement.as_ref());
+        let judgement =
+            waves.get(current.index()).and_then(|wave| wave.judgement.as_ref());
         match judgement.map(|judgement| &judgement.verdict) {
-            Some(Verdict::Hold(reasons)) => reasons.iter().cloned().map(Why::Gate).collect(),
+            Some(Verdict::Hold(reasons)) => {
+                reasons.iter().cloned().map(Why::Gate).collect()
+            }
             Some(Verdict::Expand | Verdict::Isolate { .. } | Verdict::Halt(_)) | None => {
                 Vec::new()
             }
@@ -282,9 +308,11 @@ impl Rollout {
     }
 
     fn wave_status(&self, index: usize, now: Timestamp) -> WaveStatus {
-        let number = WaveNumber::new(u16::try_from(index).expect("waves are numbered in 16 bits"));
+        let number =
+            WaveNumber::new(u16::try_from(index).expect("waves are numbered in 16 bits"));
         let wave = self.wave(number);
-        let sum = |count: &dyn Fn(&super::Tally) -> u32| wave.tallies.iter().map(count).sum();
+        let sum =
+            |count: &dyn Fn(&super::Tally) -> u32| wave.tallies.iter().map(count).sum();
         let quarantined = sum(&|t| t.quarantined());
         let settled: u32 = sum(&|t| t.settled());
         let judgement = (wave.allowed > Level::HELD)
@@ -316,7 +344,8 @@ impl Rollout {
     }
 
     fn node_status(&self, index: usize, now: Timestamp) -> NodeStatus {
-        let number = NodeNumber::new(u16::try_from(index).expect("nodes are numbered in 16 bits"));
+        let number =
+            NodeNumber::new(u16::try_from(index).expect("nodes are numbered in 16 bits"));
         let state = self.nodes.get(index);
         let heard = self.heard.get(index).copied().unwrap_or_default();
         let lease = self.plan.policy().limits.lease;
@@ -328,7 +357,8 @@ impl Rollout {
             Some(_) => NodeCondition::Working,
             None => NodeCondition::NoWorker,
         };
-        let tallies = || self.waves.iter().flat_map(|w| &w.tallies).filter(|t| t.node == number);
+        let tallies =
+            || self.waves.iter().flat_map(|w| &w.tallies).filter(|t| t.node == number);
         let quarantined: u32 = tallies().map(super::Tally::quarantined).sum();
         NodeStatus {
             node: number,

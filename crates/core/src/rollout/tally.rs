@@ -5,7 +5,7 @@
 //! * A cell's counts always add up to the mailboxes it was given.
 //! * Counts are only moved from one state to another, never set.
 
-use crate::fleet::NodeNumber;
+use crate::fleet::{NodeNumber, TierNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 
 const LEVELS: usize = Level::MAX.get() as usize + 1;
@@ -13,81 +13,112 @@ const HEALTHS: usize = 4;
 
 /// How many mailboxes of one wave on one node are in which state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub(super) struct Tally {
     /// The node.
-    pub node: NodeNumber,
+    pub(super) node: NodeNumber,
     waiting: u32,
     quarantined: u32,
     prepared: [[u32; HEALTHS]; LEVELS],
+    tiers: Vec<TierTally>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct TierTally {
+    planned: u32,
+    quarantined: u32,
+    mature: u32,
 }
 
 impl Tally {
-    /// `mailboxes` of `node`, all held and waiting.
-    pub fn new(node: NodeNumber, mailboxes: u32) -> Self {
+    /// No mailboxes of `node` yet, of so many tiers.
+    pub(super) fn new(node: NodeNumber, tiers: usize) -> Self {
         Self {
             node,
-            waiting: mailboxes,
+            waiting: 0,
             quarantined: 0,
             prepared: [[0; HEALTHS]; LEVELS],
+            tiers: vec![TierTally::default(); tiers],
         }
     }
 
-    /// Moves one mailbox from state `old` to state `new`.
-    pub fn shift(&mut self, old: MailboxState, new: MailboxState) {
+    /// Counts one more mailbox of `tier`, held and waiting.
+    pub(super) fn add(&mut self, tier: TierNumber) {
+        self.waiting += 1;
+        if let Some(tier) = self.tiers.get_mut(tier.index()) {
+            tier.planned += 1;
+        }
+    }
+
+    /// Moves one mailbox of `tier` from state `old` to state `new`.
+    pub(super) fn shift(
+        &mut self,
+        tier: TierNumber,
+        old: MailboxState,
+        new: MailboxState,
+    ) {
         let from = self.cell(old);
         debug_assert!(*from > 0, "no mailbox was counted as {old:?}");
         *from = from.saturating_sub(1);
         *self.cell(new) += 1;
+        if let Some(tier) = self.tiers.get_mut(tier.index()) {
+            tier.quarantined += u32::from(new.preparation == Preparation::Quarantined);
+            tier.quarantined -= u32::from(old.preparation == Preparation::Quarantined);
+            tier.mature += u32::from(new.health == Health::Healthy);
+            tier.mature -= u32::from(old.health == Health::Healthy);
+        }
+    }
+
+    /// Of `tier`: mailboxes that can mature, and those that have.
+    pub(super) fn maturing(&self, tier: TierNumber) -> (u32, u32) {
+        self.tiers
+            .get(tier.index())
+            .map_or((0, 0), |tier| (tier.planned - tier.quarantined, tier.mature))
     }
 
     /// All mailboxes.
-    pub fn planned(&self) -> u32 {
+    pub(super) fn planned(&self) -> u32 {
         self.waiting + self.settled()
     }
 
     /// Prepared or quarantined.
-    pub fn settled(&self) -> u32 {
+    pub(super) fn settled(&self) -> u32 {
         self.quarantined + self.prepared.iter().flatten().sum::<u32>()
     }
 
     /// Set aside for a person.
-    pub fn quarantined(&self) -> u32 {
+    pub(super) fn quarantined(&self) -> u32 {
         self.quarantined
     }
 
     /// On any level above held.
-    pub fn open(&self) -> u32 {
+    pub(super) fn open(&self) -> u32 {
         self.prepared.iter().skip(1).flatten().sum()
     }
 
     /// On `level` or above, or failed below it: a failed mailbox is not raised further, but
     /// has had its chance and counts on every level.
-    pub fn opened(&self, level: Level) -> u32 {
+    pub(super) fn opened(&self, level: Level) -> u32 {
         let above: u32 = self.prepared.iter().skip(level.index()).flatten().sum();
         above + self.bad_below(level)
     }
 
     /// Mature on `level`, or raised above it.
-    pub fn mature(&self, level: Level) -> u32 {
+    pub(super) fn mature(&self, level: Level) -> u32 {
         let above: u32 = self.prepared.iter().skip(level.index() + 1).flatten().sum();
-        let bad_above: u32 = self
-            .prepared
-            .iter()
-            .skip(level.index() + 1)
-            .map(|row| bad(row))
-            .sum();
+        let bad_above: u32 =
+            self.prepared.iter().skip(level.index() + 1).map(|row| bad(row)).sum();
         let here =
             self.prepared.get(level.index()).map_or(0, |row| count(row, Health::Healthy));
         above - bad_above + here
     }
 
     /// Open mailboxes that could not be read as a user would.
-    pub fn failed(&self) -> u32 {
+    pub(super) fn failed(&self) -> u32 {
         self.prepared.iter().map(|row| count(row, Health::Failed)).sum()
     }
 
     /// Open mailboxes that showed altered, foreign or lost mail.
-    pub fn integrity_failed(&self) -> u32 {
+    pub(super) fn integrity_failed(&self) -> u32 {
         self.prepared.iter().map(|row| count(row, Health::IntegrityFailed)).sum()
     }
 
@@ -136,10 +167,12 @@ mod tests {
 
     #[test]
     fn a_failed_mailbox_counts_as_opened_on_every_later_level() {
-        let mut tally = Tally::new(NodeNumber::new(0), 3);
+        let tier = TierNumber::new(0);
+        let mut tally = Tally::new(NodeNumber::new(0), 1);
+        (0..3).for_each(|_| tally.add(tier));
 
-        tally.shift(MailboxState::HELD, open(1, Health::Failed));
-        tally.shift(MailboxState::HELD, open(2, Health::Healthy));
+        tally.shift(tier, MailboxState::HELD, open(1, Health::Failed));
+        tally.shift(tier, MailboxState::HELD, open(2, Health::Healthy));
         let second = Level::FIRST.above();
 
         assert_eq!(tally.planned(), 3);
@@ -147,5 +180,6 @@ mod tests {
         assert_eq!(tally.mature(second), 1);
         assert_eq!(tally.mature(Level::FIRST), 1);
         assert_eq!(tally.failed(), 1);
+        assert_eq!(tally.maturing(tier), (3, 1));
     }
 }

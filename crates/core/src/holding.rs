@@ -1,0 +1,550 @@
+//! Holding: what a worker holds of its node, mailbox by mailbox.
+//!
+//! ```text
+//! waiting ─▶ prepared | quarantined          (settled, under one generation)
+//! prepared ─ last look, permit, lease ─▶ open(level) ─▶ open(next level)
+//! open ─ a newer generation orders less ─▶ waiting, marked as served
+//! ```
+//!
+//! # Invariants
+//!
+//! * A mailbox is raised from held only when prepared under the present generation, by an
+//!   order of that generation that permits it, while the lease runs, after a look that
+//!   found its stamp unchanged.
+//! * Within one generation nothing is closed; a newer one closes whatever its order does
+//!   not allow, before anything else is done under it.
+//! * Orders, permits and the lease are heard, never remembered: after a restart nothing is
+//!   opened until the coordinator has spoken again.
+//! * Results of an older generation change nothing.
+
+mod record;
+mod report;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use record::{Look, Outcome, Probed, Record, Settled};
+pub use work::{ProbeTask, Room, Work};
+
+use crate::fleet::{Generation, JobNumber, Ordinal};
+use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::rollout::{Finding, MessageTotals, Order, Orders};
+use crate::time::Timestamp;
+
+/// A content stamp as the store makes it: equal stamps mean unchanged content.
+pub type Stamp = [u8; 16];
+
+/// What a worker holds.
+#[derive(Clone, Debug, Default)]
+pub struct Holding {
+    // What it remembers.
+    jobs: BTreeMap<JobNumber, HeldJob>,
+
+    // What it has heard since it started.
+    orders_version: u64,
+    may_open: bool,
+    pending: BTreeMap<JobNumber, Order>,
+
+    // What the coordinator has not confirmed yet.
+    unreported: BTreeSet<(JobNumber, Ordinal)>,
+}
+
+/// One job and its mailboxes.
+#[derive(Clone, Debug)]
+pub struct HeldJob {
+    generation: Generation,
+    description: [u8; 32],
+    mailboxes: Vec<HeldMailbox>,
+    order: Option<Order>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct HeldMailbox {
+    state: MailboxState,
+    /// The stamp it was last verified at; kept across generations for a cheap re-check.
+    stamp: Option<Stamp>,
+    /// Whether it has ever been open since its first verification.
+    served: bool,
+    totals: MessageTotals,
+    findings: Vec<Finding>,
+    /// Since when it has stood on its level, as far as this program has seen.
+    level_since: Timestamp,
+    /// When it was last read on its level.
+    probed_at: Option<Timestamp>,
+}
+
+impl HeldJob {
+    /// The generation it was claimed at.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The digest of its description.
+    pub fn description(&self) -> [u8; 32] {
+        self.description
+    }
+
+    /// States in order of the ordinals.
+    pub fn states(&self) -> impl Iterator<Item = MailboxState> + '_ {
+        self.mailboxes.iter().map(|mailbox| mailbox.state)
+    }
+
+    /// Whether the mailbox has been open since it was first verified.
+    pub fn was_served(&self, ordinal: Ordinal) -> bool {
+        self.mailboxes.get(ordinal.index()).is_some_and(|mailbox| mailbox.served)
+    }
+
+    /// Messages of all its mailboxes.
+    pub fn totals(&self) -> MessageTotals {
+        let each = self.mailboxes.iter().map(|mailbox| mailbox.totals);
+        each.fold(MessageTotals::default(), MessageTotals::plus)
+    }
+}
+
+impl Holding {
+    /// The jobs, by number.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobNumber, &HeldJob)> {
+        self.jobs.iter().map(|(number, job)| (*number, job))
+    }
+
+    /// One job.
+    pub fn job(&self, job: JobNumber) -> Option<&HeldJob> {
+        self.jobs.get(&job)
+    }
+
+    /// The newest orders obeyed.
+    pub fn orders_obeyed(&self) -> u64 {
+        self.orders_version
+    }
+
+    /// The highest generation of any claim.
+    pub fn generation_max(&self) -> Generation {
+        self.jobs.values().map(|job| job.generation).max().unwrap_or_default()
+    }
+
+    /// Starts the soak of every open mailbox anew: a restart has not watched them.
+    ///
+    /// Call once after replaying the journal.
+    pub fn wake(&mut self, now: Timestamp) {
+        for mailbox in self.jobs.values_mut().flat_map(|job| &mut job.mailboxes) {
+            mailbox.level_since = now;
+            mailbox.probed_at = None;
+        }
+    }
+
+    /// Forgets orders and permits, as when the lease has run out or the coordinator has
+    /// been joined again, and reports everything anew.
+    pub fn forget_orders(&mut self) {
+        self.may_open = false;
+        self.orders_version = 0;
+        self.pending.clear();
+        for job in self.jobs.values_mut() {
+            job.order = None;
+        }
+        self.unreported = self
+            .jobs
+            .iter()
+            .flat_map(|(number, job)| {
+                ordinals(&job.mailboxes).map(|(ordinal, _)| (*number, ordinal))
+            })
+            .collect();
+    }
+
+    /// Stops opening until orders are heard again.
+    pub fn suspend(&mut self) {
+        self.may_open = false;
+    }
+
+    /// Obeys `orders`; [`Holding::closings`] says what must be remembered of it.
+    ///
+    /// Older orders than those obeyed are ignored. Orders of a generation not claimed yet
+    /// wait for [`Holding::claimed`].
+    pub fn hear(&mut self, orders: Orders) {
+        if orders.version < self.orders_version {
+            return;
+        }
+        self.orders_version = orders.version;
+        self.may_open = orders.may_open;
+        for order in orders.jobs {
+            match self.jobs.get_mut(&order.job) {
+                Some(job) if job.generation == order.generation => {
+                    self.pending.remove(&order.job);
+                    job.order = Some(order);
+                }
+                Some(job) if job.generation > order.generation => {}
+                Some(_) | None => {
+                    self.pending.insert(order.job, order);
+                }
+            }
+        }
+    }
+
+    /// Mailboxes that stand higher than their orders allow.
+    pub fn closings(&self, now: Timestamp) -> Vec<Record> {
+        let jobs = self.jobs.iter().filter_map(|(number, job)| {
+            let order = job.order.as_ref()?;
+            job.closing(*number, order, now)
+        });
+        jobs.collect()
+    }
+
+    /// What to remember when the store has been claimed for `job` at `generation`.
+    ///
+    /// Nothing if a newer generation has been ordered meanwhile.
+    pub fn claimed(
+        &self,
+        job: JobNumber,
+        generation: Generation,
+        description: [u8; 32],
+        mailboxes: u16,
+        now: Timestamp,
+    ) -> Vec<Record> {
+        let Some(order) = self.pending.get(&job) else { return Vec::new() };
+        let fresh = self.jobs.get(&job).is_none_or(|known| known.generation < generation);
+        if order.generation != generation || !fresh {
+            return Vec::new();
+        }
+        let claimed =
+            Record::JobClaimed { job, generation, description, mailboxes, at: now };
+        let closing = self.jobs.get(&job).and_then(|known| {
+            let order = Order { generation, ..order.clone() };
+            known.closing(job, &order, now)
+        });
+        std::iter::once(claimed).chain(closing).collect()
+    }
+
+    /// What to remember of verified mailboxes; nothing of an older generation.
+    pub fn settled(
+        &self,
+        job: JobNumber,
+        generation: Generation,
+        results: Vec<Settled>,
+        now: Timestamp,
+    ) -> Option<Record> {
+        let held = self.jobs.get(&job).filter(|held| held.generation == generation)?;
+        let mailboxes: Vec<Settled> = results
+            .into_iter()
+            .filter(|result| {
+                let mailbox = held.mailboxes.get(result.ordinal.index());
+                mailbox.is_some_and(|mailbox| !mailbox.state.is_settled())
+            })
+            .collect();
+        (!mailboxes.is_empty()).then_some(Record::Settled {
+            job,
+            generation,
+            mailboxes,
+            at: now,
+        })
+    }
+
+    /// What to remember after a look at held mailboxes: the ones unchanged are settled anew
+    /// if they were waiting, and raised if they are permitted; the changed are unsettled.
+    pub fn looked(
+        &self,
+        job: JobNumber,
+        generation: Generation,
+        looks: &[(Ordinal, Look)],
+        lease: Lease,
+    ) -> Vec<Record> {
+        let Some(held) = self.jobs.get(&job).filter(|held| held.generation == generation)
+        else {
+            return Vec::new();
+        };
+        let at = lease.now;
+        let mut again = Vec::new();
+        let mut changed = Vec::new();
+        let mut raised = Vec::new();
+        for (ordinal, look) in looks {
+            let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { continue };
+            if mailbox.state.is_open() || mailbox.stamp.is_none() {
+                continue;
+            }
+            match look {
+                Look::Stamp(stamp) if mailbox.stamp == Some(*stamp) => {
+                    if !mailbox.state.is_settled() {
+                        again.push(mailbox.settled_again(*ordinal));
+                    } else if self.permits(held, *ordinal, lease) {
+                        raised.push(*ordinal);
+                    }
+                }
+                Look::Stamp(_) | Look::Impossible => changed.push(*ordinal),
+            }
+        }
+        let level = held.order.as_ref().map_or(Level::HELD, |order| order.level);
+        let mut records = Vec::new();
+        if !again.is_empty() {
+            records.push(Record::Settled { job, generation, mailboxes: again, at });
+        }
+        if !changed.is_empty() {
+            records.push(Record::Unsettled { job, generation, ordinals: changed, at });
+        }
+        if !raised.is_empty() {
+            records.push(Record::Raised { job, generation, level, ordinals: raised, at });
+        }
+        records
+    }
+
+    /// What to remember when open mailboxes rise further: the ones still permitted.
+    pub fn raised(
+        &self,
+        job: JobNumber,
+        generation: Generation,
+        ordinals: &[Ordinal],
+        lease: Lease,
+    ) -> Option<Record> {
+        let held = self.jobs.get(&job).filter(|held| held.generation == generation)?;
+        let level = held.order.as_ref()?.level;
+        let permitted = |ordinal: &&Ordinal| {
+            held.mailboxes.get(ordinal.index()).is_some_and(|mailbox| {
+                mailbox.state.is_open() && self.permits(held, **ordinal, lease)
+            })
+        };
+        let ordinals: Vec<Ordinal> = ordinals.iter().filter(permitted).copied().collect();
+        let at = lease.now;
+        (!ordinals.is_empty()).then_some(Record::Raised {
+            job,
+            generation,
+            level,
+            ordinals,
+            at,
+        })
+    }
+
+    /// What to remember of probes of open mailboxes.
+    pub fn probed(
+        &mut self,
+        job: JobNumber,
+        generation: Generation,
+        results: Vec<Probed>,
+        now: Timestamp,
+    ) -> Option<Record> {
+        let held =
+            self.jobs.get_mut(&job).filter(|held| held.generation == generation)?;
+        let mut healths = Vec::new();
+        let mut findings = Vec::new();
+        for result in results {
+            let Some(mailbox) = held.mailboxes.get_mut(result.ordinal.index()) else {
+                continue;
+            };
+            if mailbox.state.level != result.level || !mailbox.state.is_open() {
+                continue;
+            }
+            mailbox.probed_at = Some(now);
+            let health = match result.outcome {
+                Outcome::Read if result.mature => Health::Healthy,
+                Outcome::Read => continue,
+                Outcome::Unreadable(finding) => {
+                    findings.push(finding);
+                    Health::Failed
+                }
+                Outcome::Altered(finding) => {
+                    findings.push(finding);
+                    Health::IntegrityFailed
+                }
+            };
+            if mailbox.state.health < health {
+                healths.push((result.ordinal, health));
+            }
+        }
+        let known = Record::HealthNoted { job, generation, healths, findings, at: now };
+        matches!(&known, Record::HealthNoted { healths, .. } if !healths.is_empty())
+            .then_some(known)
+    }
+
+    /// Makes `record` part of the state. The only mutator of what is remembered.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::JobClaimed { job, generation, description, mailboxes, at } => {
+                self.apply_claimed(*job, *generation, *description, *mailboxes, *at);
+            }
+            Record::Settled { job, mailboxes, .. } => {
+                for settled in mailboxes {
+                    self.change(*job, settled.ordinal, |mailbox| mailbox.settle(settled));
+                }
+            }
+            Record::Unsettled { job, ordinals, .. } => {
+                for ordinal in ordinals {
+                    self.change(*job, *ordinal, |mailbox| {
+                        debug_assert!(
+                            !mailbox.state.is_open(),
+                            "an open mailbox changes"
+                        );
+                        mailbox.state = MailboxState::HELD;
+                        mailbox.stamp = None;
+                    });
+                }
+            }
+            Record::Raised { job, level, ordinals, at, .. } => {
+                for ordinal in ordinals {
+                    self.change(*job, *ordinal, |mailbox| mailbox.raise(*level, *at));
+                }
+            }
+            Record::Closed { job, ordinals, .. } => {
+                for ordinal in ordinals {
+                    self.change(*job, *ordinal, |mailbox| {
+                        mailbox.state = MailboxState::HELD;
+                        mailbox.stamp = None;
+                        mailbox.served = true;
+                    });
+                }
+            }
+            Record::HealthNoted { job, healths, findings, .. } => {
+                for (ordinal, health) in healths {
+                    self.change(*job, *ordinal, |mailbox| mailbox.state.health = *health);
+                }
+                for finding in findings {
+                    self.change(*job, finding.ordinal, |mailbox| {
+                        mailbox.findings.push(finding.clone());
+                    });
+                }
+            }
+        }
+    }
+
+    fn apply_claimed(
+        &mut self,
+        job: JobNumber,
+        generation: Generation,
+        description: [u8; 32],
+        mailboxes: u16,
+        at: Timestamp,
+    ) {
+        let order =
+            self.pending.remove(&job).filter(|order| order.generation == generation);
+        let held = self.jobs.entry(job).or_insert_with(|| HeldJob {
+            generation,
+            description,
+            mailboxes: vec![HeldMailbox::default(); usize::from(mailboxes)],
+            order: None,
+        });
+        debug_assert!(held.generation <= generation, "generations only rise");
+        debug_assert_eq!(
+            held.description, description,
+            "a job never changes its mailboxes"
+        );
+        held.generation = generation;
+        held.order = order;
+        for mailbox in &mut held.mailboxes {
+            mailbox.claim_again(at);
+        }
+        let all = 0..u16::try_from(held.mailboxes.len()).unwrap_or(u16::MAX);
+        self.unreported.extend(all.map(|ordinal| (job, Ordinal::new(ordinal))));
+    }
+
+    fn change(
+        &mut self,
+        job: JobNumber,
+        ordinal: Ordinal,
+        change: impl FnOnce(&mut HeldMailbox),
+    ) {
+        let held = self.jobs.get_mut(&job);
+        if let Some(mailbox) = held.and_then(|job| job.mailboxes.get_mut(ordinal.index()))
+        {
+            change(mailbox);
+            self.unreported.insert((job, ordinal));
+        }
+    }
+
+    /// Whether the mailbox may be raised now.
+    fn permits(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
+        let Some(order) = &held.order else { return false };
+        let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { return false };
+        self.may_open
+            && lease.is_valid()
+            && order.generation == held.generation
+            && ordinal.get() < order.open_below
+            && !order.held_back.contains(&ordinal)
+            && mailbox.state.preparation == Preparation::Prepared
+            && mailbox.state.level < order.level
+            && mailbox.state.health < Health::Failed
+    }
+}
+
+/// Until when the coordinator's word holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// The present.
+    pub now: Timestamp,
+    /// The end, counted from when the last answered report was sent.
+    pub until: Timestamp,
+}
+
+impl Lease {
+    /// Whether it still runs.
+    pub fn is_valid(self) -> bool {
+        self.now < self.until
+    }
+}
+
+impl HeldJob {
+    fn closing(&self, job: JobNumber, order: &Order, now: Timestamp) -> Option<Record> {
+        let higher: Vec<Ordinal> = ordinals(&self.mailboxes)
+            .filter(|(ordinal, mailbox)| {
+                let allowed = if order.held_back.contains(ordinal) {
+                    Level::HELD
+                } else {
+                    order.level
+                };
+                mailbox.state.level > allowed
+            })
+            .map(|(ordinal, _)| ordinal)
+            .collect();
+        (!higher.is_empty()).then_some(Record::Closed {
+            job,
+            generation: order.generation,
+            ordinals: higher,
+            at: now,
+        })
+    }
+}
+
+impl HeldMailbox {
+    fn settle(&mut self, settled: &Settled) {
+        debug_assert!(!self.state.is_open(), "an open mailbox is not prepared");
+        self.totals = settled.totals;
+        self.findings.clone_from(&settled.findings);
+        self.stamp = settled.stamp;
+        let preparation = match settled.stamp {
+            Some(_) => Preparation::Prepared,
+            None => Preparation::Quarantined,
+        };
+        self.state = MailboxState { preparation, ..MailboxState::HELD };
+    }
+
+    fn settled_again(&self, ordinal: Ordinal) -> Settled {
+        Settled {
+            ordinal,
+            stamp: self.stamp,
+            totals: self.totals,
+            findings: self.findings.clone(),
+        }
+    }
+
+    fn raise(&mut self, level: Level, at: Timestamp) {
+        debug_assert_eq!(self.state.preparation, Preparation::Prepared);
+        debug_assert!(self.state.level < level, "a mailbox is raised, not lowered");
+        self.state.level = level;
+        self.state.health = Health::Unproven;
+        self.level_since = at;
+        self.probed_at = None;
+        self.served = true;
+    }
+
+    /// Under a new generation: open mailboxes stay open and must prove themselves again,
+    /// all others wait; a known stamp makes the next verification a look.
+    fn claim_again(&mut self, at: Timestamp) {
+        if self.state.is_open() {
+            self.state.health = Health::Unproven;
+            self.level_since = at;
+            self.probed_at = None;
+        } else {
+            self.state = MailboxState::HELD;
+        }
+    }
+}
+
+fn ordinals(
+    mailboxes: &[HeldMailbox],
+) -> impl Iterator<Item = (Ordinal, &HeldMailbox)> + '_ {
+    (0..).map(Ordinal::new).zip(mailboxes)
+}

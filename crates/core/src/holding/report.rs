@@ -1,0 +1,73 @@
+//! Reports: the newest state of every mailbox that the coordinator has not confirmed.
+//!
+//! # Invariants
+//!
+//! * A report states facts, so telling it twice does no harm.
+//! * A mailbox leaves the list only when what was confirmed is still its state.
+
+use std::collections::BTreeMap;
+
+use super::Holding;
+use crate::fleet::{JobNumber, Ordinal};
+use crate::rollout::JobReport;
+
+/// The most findings in one report: with texts of some hundred bytes they stay well below
+/// the size a message may have.
+const FINDINGS_PER_REPORT_MAX: usize = 500;
+
+impl Holding {
+    /// Facts not confirmed yet, at most `most` mailboxes.
+    pub fn report(&self, most: usize) -> Vec<JobReport> {
+        let mut chosen: BTreeMap<JobNumber, Vec<Ordinal>> = BTreeMap::new();
+        let mut findings = 0;
+        for (job, ordinal) in self.unreported.iter().take(most) {
+            let told = self.jobs.get(job).and_then(|j| j.mailboxes.get(ordinal.index()));
+            findings += told.map_or(0, |mailbox| mailbox.findings.len());
+            if findings > FINDINGS_PER_REPORT_MAX && !chosen.is_empty() {
+                break;
+            }
+            chosen.entry(*job).or_default().push(*ordinal);
+        }
+        let reports = chosen.into_iter().filter_map(|(number, ordinals)| {
+            let job = self.jobs.get(&number)?;
+            let told = ordinals.iter().filter_map(|ordinal| {
+                job.mailboxes.get(ordinal.index()).map(|mailbox| (*ordinal, mailbox))
+            });
+            let told: Vec<_> = told.collect();
+            Some(JobReport {
+                job: number,
+                generation: job.generation,
+                facts: told.iter().map(|(ordinal, m)| (*ordinal, m.state)).collect(),
+                totals: job.totals(),
+                findings: told
+                    .iter()
+                    .flat_map(|(_, m)| {
+                        m.findings.iter().take(FINDINGS_PER_REPORT_MAX).cloned()
+                    })
+                    .collect(),
+            })
+        });
+        reports.collect()
+    }
+
+    /// Takes confirmed facts off the list, unless they have changed since.
+    pub fn confirmed(&mut self, reports: &[JobReport]) {
+        for report in reports {
+            let Some(job) = self.jobs.get(&report.job) else { continue };
+            if job.generation != report.generation {
+                continue;
+            }
+            for (ordinal, state) in &report.facts {
+                let now = job.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.state);
+                if now == Some(*state) {
+                    self.unreported.remove(&(report.job, *ordinal));
+                }
+            }
+        }
+    }
+
+    /// Whether anything waits to be confirmed.
+    pub fn has_news(&self) -> bool {
+        !self.unreported.is_empty()
+    }
+}
