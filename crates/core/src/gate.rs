@@ -3,8 +3,113 @@
 //! # Invariants
 //!
 //! * Silence is not consent: a missing report holds the gate, never opens it.
-//! * `Halt` outranks `Isolate`, `Isolate` outranks `Hold`, and `Hold` outranks `Expand`.
+//! * The question is whether the failure rate is proved below `p_bad`, not whether it is
+//!   proved different from something: thin data never pass.
+//! * One integrity failure on any node, isolated or not, halts before anything else. Then
+//!   nodes that explain the trouble are isolated, while that is allowed; then tripped
+//!   signals halt; then reasons to wait hold; only what is left expands.
+//! * A failed mailbox counts at once, a good one only when it is mature.
+//! * Stopping may infer from little; expanding needs everything that the policy asks for.
+//! * No clock and no chance: the same evidence, policy and instant give the same judgement.
+//!
+//! Verdicts are latched by whoever keeps them; this only says what the evidence says now.
+//!
+//! Each signal may stop a healthy run with a chance of `alpha`, and that over all its waves and
+//! levels: wave w may spend `6 / (π² w²)` of it, half as much on each further level, shared
+//! between the signals that halt. `beta` is not shared: every bad wave must be caught.
+//! A reclosed wave opens again only because a person wants it; its promise starts anew.
 
+mod beta;
+mod eprocess;
 pub mod evidence;
+mod hold;
+mod interval;
+mod logarithm;
 pub mod policy;
+mod pool;
+mod record;
+mod signal;
+mod sprt;
+mod stop;
 pub mod verdict;
+
+use crate::fleet::WaveNumber;
+use crate::mailbox::Level;
+use crate::time::Timestamp;
+
+use pool::Pool;
+use signal::Test;
+
+pub use eprocess::EProcess;
+pub use evidence::{Evidence, NodeEvidence, TierEvidence};
+pub use interval::Interval;
+pub use policy::{
+    BreakerPolicy, GatePolicy, GatePolicyError, LatencyPolicy, Mode, Rates, SignalPolicy,
+};
+pub use record::{RecordError, VerdictRecord};
+pub use sprt::{Lines, Look};
+pub use verdict::{
+    Escalation, HaltReason, HoldReason, IsolateReason, Judgement, Signal, SignalNumbers,
+    Standing, Verdict,
+};
+
+/// Judges one wave on one level.
+pub fn judge(evidence: &Evidence, policy: &GatePolicy, now: Timestamp) -> Judgement {
+    Gate::new(policy, evidence.wave, evidence.level).judge(evidence, now)
+}
+
+/// The gate of one wave on one level, its lines drawn: for whoever judges it often.
+#[derive(Clone, Debug)]
+pub struct Gate<'p> {
+    policy: &'p GatePolicy,
+    opening: Test,
+    preparation: Test,
+    latency: Test,
+    breaker: Lines,
+}
+
+/// Signals that can halt a run: opening and preparation share its false alarms. Latency
+/// only holds, and what it holds goes on when the probes are quick again.
+const HALTING_SIGNALS: u8 = 2;
+
+impl<'p> Gate<'p> {
+    /// Draws the lines of `wave` on `level`.
+    pub fn new(policy: &'p GatePolicy, wave: WaveNumber, level: Level) -> Self {
+        let look = Look { wave, level, signals: HALTING_SIGNALS };
+        Self {
+            policy,
+            opening: Test::opening(policy.mode, &policy.opening, look),
+            preparation: Test::sequential(&policy.preparation, look),
+            latency: Test::sequential(&policy.latency.rates, look),
+            breaker: Lines::of(&policy.node_breaker.rates),
+        }
+    }
+
+    /// Judges what the wave has shown by `now`.
+    ///
+    /// `evidence` is about the wave and the level whose lines were drawn.
+    pub fn judge(&self, evidence: &Evidence, now: Timestamp) -> Judgement {
+        let evidence = evidence.canonical();
+        let pool = Pool::of(&evidence, self.policy, now);
+        let numbers = [Signal::Opening, Signal::Preparation, Signal::Latency]
+            .map(|signal| self.test(signal).numbers(signal, pool.count(signal)));
+
+        let stop = self.reason_to_stop(&evidence, &pool, &numbers);
+        let verdict = stop.unwrap_or_else(|| {
+            let reasons = self.reasons_to_hold(&evidence, &pool, &numbers, now);
+            if reasons.is_empty() { Verdict::Expand } else { Verdict::Hold(reasons) }
+        });
+
+        let immature = pool.unproven.saturating_sub(pool.unknown);
+        let Pool { unknown, isolated, .. } = pool;
+        Judgement { verdict, numbers: numbers.to_vec(), unknown, immature, isolated }
+    }
+
+    fn test(&self, signal: Signal) -> &Test {
+        match signal {
+            Signal::Opening => &self.opening,
+            Signal::Preparation => &self.preparation,
+            Signal::Latency => &self.latency,
+        }
+    }
+}

@@ -5,7 +5,10 @@
 //! * Evidence is counts of facts, never of reports: a report told twice changes nothing.
 //! * The same evidence has the same bytes, whatever the order of its nodes and tiers.
 
+use std::cmp::Reverse;
+
 use crate::fleet::{NodeNumber, TierNumber, WaveNumber};
+use crate::inventory::Digest;
 use crate::mailbox::Level;
 use crate::share::Ppm;
 use crate::time::Timestamp;
@@ -79,4 +82,99 @@ pub struct TierEvidence {
     pub planned: u32,
     /// Of these, mature.
     pub mature: u32,
+}
+
+impl Evidence {
+    /// In canonical order: nodes, tiers and isolated nodes ascending, each once. Of two
+    /// accounts of one node the later report counts.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        let mut evidence = self.clone();
+        let nodes = &mut evidence.nodes;
+        nodes.sort_unstable_by_key(|node| (node.node, Reverse(node.reported_at), *node));
+        nodes.dedup_by_key(|node| node.node);
+        evidence.tiers.sort_unstable_by_key(|tier| (tier.tier, Reverse(*tier)));
+        evidence.tiers.dedup_by_key(|tier| tier.tier);
+        evidence.isolated_before.sort_unstable();
+        evidence.isolated_before.dedup();
+        evidence
+    }
+
+    /// Its canonical bytes: fixed widths, the highest byte first, lists after their lengths.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Self { wave, level, epoch, allowed_at, watched_from, .. } = *self;
+        let Self { nodes, tiers, isolated_before, .. } = &self.canonical();
+        let mut bytes = vec![LAYOUT, level.get()];
+        bytes.extend(wave.get().to_be_bytes());
+        bytes.extend(self.fleet_nodes.to_be_bytes());
+        bytes.extend(epoch.to_be_bytes());
+        bytes.extend(allowed_at.millis().to_be_bytes());
+        bytes.extend(watched_from.millis().to_be_bytes());
+        bytes.extend(self.planned.to_be_bytes());
+        bytes.extend(length(nodes));
+        for node in nodes {
+            node.write(&mut bytes);
+        }
+        bytes.extend(length(tiers));
+        for tier in tiers {
+            bytes.push(tier.tier.get());
+            bytes.extend(tier.planned.to_be_bytes());
+            bytes.extend(tier.mature.to_be_bytes());
+        }
+        bytes.extend(length(isolated_before));
+        for node in isolated_before {
+            bytes.extend(node.get().to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Its name: BLAKE3 of its canonical bytes.
+    pub fn root(&self) -> Digest {
+        Digest::new(*blake3::hash(&self.to_bytes()).as_bytes())
+    }
+}
+
+/// The layout of the canonical bytes; another one gets another number.
+const LAYOUT: u8 = 1;
+
+/// A node that has not reported yet, or cannot tell its free disk; no real value is as high.
+const ABSENT: u64 = u64::MAX;
+
+fn length<T>(list: &[T]) -> [u8; 8] {
+    u64::try_from(list.len()).unwrap_or(u64::MAX).to_be_bytes()
+}
+
+impl NodeEvidence {
+    /// Opened mailboxes without outcome.
+    pub(super) fn unproven(&self) -> u32 {
+        let known = self.mature.saturating_add(self.failed);
+        self.opened.saturating_sub(known.saturating_add(self.integrity_failed))
+    }
+
+    /// Mailboxes that are not set aside.
+    pub(super) fn openable(&self) -> u32 {
+        self.planned.saturating_sub(self.quarantined)
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.node.get().to_be_bytes());
+        bytes.push(u8::from(self.isolated));
+        let counts = [
+            self.planned,
+            self.settled,
+            self.quarantined,
+            self.opened,
+            self.mature,
+            self.failed,
+            self.integrity_failed,
+            self.sessions,
+            self.probes,
+            self.probes_slow,
+        ];
+        bytes.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+        let reported_at = self.reported_at.map_or(ABSENT, Timestamp::millis);
+        let disk_free = self.disk_free.map_or(ABSENT, |free| u64::from(free.parts()));
+        bytes.extend(reported_at.to_be_bytes());
+        bytes.extend(disk_free.to_be_bytes());
+    }
 }

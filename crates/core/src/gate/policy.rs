@@ -6,8 +6,16 @@
 //!   them exists, and the trip line lies above the pass line.
 //! * The same policy has the same bytes and the same digest on every machine.
 
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::inventory::{Canon, Digest};
 use crate::share::Ppm;
 use crate::time::Span;
+
+use super::eprocess::EProcess;
+use super::sprt::Lines;
 
 /// Everything a gate asks for before the next wave may open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -89,4 +97,317 @@ pub struct BreakerPolicy {
     pub rates: SignalPolicy,
     /// A node with fewer failures is never isolated.
     pub failures_min: u32,
+}
+
+/// One percent.
+const PERCENT: u32 = 10_000;
+
+/// One full polling cycle of a phone's mail program: until then nobody may have looked.
+const SOAK: Span = Span::from_secs(15 * 60);
+
+/// Half a percent of mailboxes has trouble on any day; two percent is an incident. A bad wave
+/// must be caught in 99 of 100 cases, a healthy run may be stopped once in 20.
+const OPENING: SignalPolicy = SignalPolicy {
+    p_ok: Ppm::new(PERCENT / 2),
+    p_bad: Ppm::new(2 * PERCENT),
+    alpha: Ppm::new(5 * PERCENT),
+    beta: Ppm::new(PERCENT),
+};
+
+/// A quarantined mailbox stays shut and loses nothing, so more of them can be borne than of
+/// those that fail open; 5 % are more than people can look after.
+const PREPARATION: SignalPolicy = SignalPolicy {
+    p_ok: Ppm::new(PERCENT),
+    p_bad: Ppm::new(5 * PERCENT),
+    alpha: Ppm::new(5 * PERCENT),
+    beta: Ppm::new(5 * PERCENT),
+};
+
+/// What users feel, as for any service level: 1 % of slow reads is life, 5 % is a complaint;
+/// a mail program shows its spinner after about two seconds.
+const LATENCY: LatencyPolicy =
+    LatencyPolicy { slow_after: Span::from_secs(2), rates: PREPARATION };
+
+/// A sick node shows itself within a dozen mailboxes; a healthy one among hundreds of nodes
+/// must not be taken for sick, hence the small alpha. One failure proves nothing.
+const NODE_BREAKER: BreakerPolicy = BreakerPolicy {
+    rates: SignalPolicy {
+        p_ok: Ppm::new(PERCENT),
+        p_bad: Ppm::new(15 * PERCENT),
+        alpha: Ppm::new(PERCENT / 10),
+        beta: Ppm::new(PERCENT),
+    },
+    failures_min: 2,
+};
+
+/// More sick nodes than this, or than 5 % of a large fleet, are no accident of single nodes.
+const ISOLATED_NODES_MAX: u16 = 2;
+
+/// See [`ISOLATED_NODES_MAX`].
+const ISOLATED_SHARE_MAX: Ppm = Ppm::new(5 * PERCENT);
+
+/// Long enough to restart a machine and check its disks.
+const UNKNOWN_AFTER: Span = Span::from_secs(10 * 60);
+
+/// As many as the opening signal calls bad: more could hide a bad wave.
+const UNKNOWN_MAX: Ppm = Ppm::new(2 * PERCENT);
+
+/// A fault that lives on every fifth node would show on one that was looked at.
+const NODES_MIN: Ppm = Ppm::new(80 * PERCENT);
+
+/// Thirty mailboxes without failure say that fewer than one in ten of the tier fails.
+const TIER_MATURE_MIN: u32 = 30;
+
+/// Several beats of a worker, so that one lost message holds nothing.
+const REPORT_AGE_MAX: Span = Span::from_secs(30);
+
+/// Repairs keep what they replace; below this a node runs full while doing so.
+const DISK_FREE_MIN: Ppm = Ppm::new(5 * PERCENT);
+
+/// Twice the time a wave takes to open and to soak.
+const ESCALATE_AFTER: Span = Span::from_secs(60 * 60);
+
+/// At most this much of a tier must be mature, however small it is.
+pub(super) const TIER_SHARE_MAX: Ppm = Ppm::new(80 * PERCENT);
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Sequential,
+            soak: SOAK,
+            opening: OPENING,
+            preparation: PREPARATION,
+            latency: LATENCY,
+            node_breaker: NODE_BREAKER,
+            isolated_nodes_max: ISOLATED_NODES_MAX,
+            isolated_share_max: ISOLATED_SHARE_MAX,
+            unknown_after: UNKNOWN_AFTER,
+            unknown_max: UNKNOWN_MAX,
+            nodes_min: NODES_MIN,
+            tier_mature_min: TIER_MATURE_MIN,
+            report_age_max: REPORT_AGE_MAX,
+            disk_free_min: DISK_FREE_MIN,
+            sessions_min: 0,
+            escalate_after: ESCALATE_AFTER,
+        }
+    }
+}
+
+/// A policy under which no gate makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum GatePolicyError {
+    /// `p_ok` is nothing: then the first failure would have to halt, as integrity does.
+    #[error("{rates}: p_ok must be above 0 %")]
+    OkIsNothing {
+        /// Whose rates.
+        rates: Rates,
+    },
+    /// `p_bad` is the whole or more.
+    #[error("{rates}: p_bad is {p_bad}, must be below 100 %")]
+    BadIsEverything {
+        /// Whose rates.
+        rates: Rates,
+        /// The rate.
+        p_bad: Ppm,
+    },
+    /// The rate we are happy with is not below the one that must not pass.
+    #[error("{rates}: p_ok is {p_ok}, must be below p_bad, which is {p_bad}")]
+    RatesCross {
+        /// Whose rates.
+        rates: Rates,
+        /// The rate we are happy with.
+        p_ok: Ppm,
+        /// The rate that must not pass.
+        p_bad: Ppm,
+    },
+    /// A chance of erring is nothing, or no better than tossing a coin.
+    #[error("{rates}: {name} is {value}, must be above 0 % and below 50 %")]
+    ErrorRate {
+        /// Whose rates.
+        rates: Rates,
+        /// `alpha` or `beta`.
+        name: &'static str,
+        /// Its value.
+        value: Ppm,
+    },
+    /// A share is more than the whole.
+    #[error("{name} is {value}, must be at most 100 %")]
+    ShareTooLarge {
+        /// The key.
+        name: &'static str,
+        /// Its value.
+        value: Ppm,
+    },
+    /// A node silent for so long counts as failed before it counts as silent.
+    #[error(
+        "unknown_after is {unknown_after}, must be at least report_age_max, \
+             which is {report_age_max}"
+    )]
+    UnknownBeforeSilent {
+        /// When silent nodes' mailboxes become unknown.
+        unknown_after: Span,
+        /// When a node is silent.
+        report_age_max: Span,
+    },
+    /// No report could ever be fresh.
+    #[error("report_age_max must be above zero")]
+    NoReportIsFresh,
+}
+
+/// Whose rates are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rates {
+    /// [`GatePolicy::opening`].
+    Opening,
+    /// [`GatePolicy::preparation`].
+    Preparation,
+    /// [`GatePolicy::latency`].
+    Latency,
+    /// [`GatePolicy::node_breaker`].
+    NodeBreaker,
+}
+
+impl fmt::Display for Rates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opening => "opening",
+            Self::Preparation => "preparation",
+            Self::Latency => "latency",
+            Self::NodeBreaker => "node_breaker",
+        })
+    }
+}
+
+impl GatePolicy {
+    /// Looks for values under which no gate makes sense.
+    ///
+    /// # Errors
+    ///
+    /// The first such value, in the order of the fields. A policy with one must not be used.
+    pub fn check(&self) -> Result<(), GatePolicyError> {
+        self.opening.check(Rates::Opening)?;
+        self.preparation.check(Rates::Preparation)?;
+        self.latency.rates.check(Rates::Latency)?;
+        self.node_breaker.rates.check(Rates::NodeBreaker)?;
+        let shares = [
+            ("isolated_share_max", self.isolated_share_max),
+            ("unknown_max", self.unknown_max),
+            ("nodes_min", self.nodes_min),
+            ("disk_free_min", self.disk_free_min),
+        ];
+        for (name, value) in shares {
+            if value > Ppm::WHOLE {
+                return Err(GatePolicyError::ShareTooLarge { name, value });
+            }
+        }
+        if self.report_age_max == Span::ZERO {
+            return Err(GatePolicyError::NoReportIsFresh);
+        }
+        if self.unknown_after < self.report_age_max {
+            return Err(GatePolicyError::UnknownBeforeSilent {
+                unknown_after: self.unknown_after,
+                report_age_max: self.report_age_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// The samples without which no wave, however late, can pass; 0 where every mailbox
+    /// must prove itself.
+    pub fn n_min(&self) -> u32 {
+        let opening = match self.mode {
+            Mode::EveryMailbox { .. } => return 0,
+            Mode::Sequential => Lines::at_last(&self.opening).samples_to_pass(0),
+            Mode::EProcess => EProcess::of(&self.opening).samples_to_pass(0),
+        };
+        let samples = |rates| Lines::at_last(rates).samples_to_pass(0);
+        opening.max(samples(&self.preparation)).max(samples(&self.latency.rates))
+    }
+
+    /// The mailboxes a wave should have: half as many again as it needs when none fails, so
+    /// that a few failures, quarantined mailboxes or an isolated node do not strand it.
+    pub fn wave_min(&self) -> u32 {
+        let n_min = self.n_min();
+        n_min.saturating_add(n_min.div_ceil(2))
+    }
+
+    /// The name of this policy by its content.
+    pub fn digest(&self) -> Digest {
+        let mut canon = Canon::of("tidegate gate policy 1");
+        let (mode, failures_max) = match self.mode {
+            Mode::Sequential => (0_u32, 0),
+            Mode::EProcess => (1, 0),
+            Mode::EveryMailbox { failures_max } => (2, failures_max),
+        };
+        canon.number(mode);
+        canon.number(failures_max);
+        canon.number(self.soak.millis());
+        self.opening.write(&mut canon);
+        self.preparation.write(&mut canon);
+        canon.number(self.latency.slow_after.millis());
+        self.latency.rates.write(&mut canon);
+        self.node_breaker.rates.write(&mut canon);
+        canon.number(self.node_breaker.failures_min);
+        canon.number(self.isolated_nodes_max);
+        canon.number(self.isolated_share_max.parts());
+        canon.number(self.unknown_after.millis());
+        canon.number(self.unknown_max.parts());
+        canon.number(self.nodes_min.parts());
+        canon.number(self.tier_mature_min);
+        canon.number(self.report_age_max.millis());
+        canon.number(self.disk_free_min.parts());
+        canon.number(self.sessions_min);
+        canon.number(self.escalate_after.millis());
+        canon.finish()
+    }
+
+    /// How many nodes of a fleet of `fleet_nodes` may be isolated in one rollout: always
+    /// fewer than half, or those left would not be the fleet any more.
+    pub fn isolated_max(&self, fleet_nodes: u32) -> u32 {
+        let share = u64::from(fleet_nodes) * u64::from(self.isolated_share_max.parts());
+        let share = u32::try_from(share / 1_000_000).unwrap_or(u32::MAX);
+        let minority = fleet_nodes.saturating_sub(1) / 2;
+        share.max(u32::from(self.isolated_nodes_max)).min(minority)
+    }
+}
+
+impl SignalPolicy {
+    /// The nearest rates with which lines can be drawn. Those that pass
+    /// [`GatePolicy::check`] stay as they are.
+    pub(super) fn clamped(self) -> Self {
+        let clamp =
+            |share: Ppm, min: u32, max: u32| Ppm::new(share.parts().clamp(min, max));
+        let p_ok = clamp(self.p_ok, 1, 999_998);
+        Self {
+            p_ok,
+            p_bad: clamp(self.p_bad, p_ok.parts() + 1, 999_999),
+            alpha: clamp(self.alpha, 1, 499_999),
+            beta: clamp(self.beta, 1, 499_999),
+        }
+    }
+
+    fn check(self, rates: Rates) -> Result<(), GatePolicyError> {
+        let Self { p_ok, p_bad, alpha, beta } = self;
+        if p_ok == Ppm::ZERO {
+            return Err(GatePolicyError::OkIsNothing { rates });
+        }
+        if p_ok >= p_bad {
+            return Err(GatePolicyError::RatesCross { rates, p_ok, p_bad });
+        }
+        if p_bad >= Ppm::WHOLE {
+            return Err(GatePolicyError::BadIsEverything { rates, p_bad });
+        }
+        for (name, value) in [("alpha", alpha), ("beta", beta)] {
+            if value == Ppm::ZERO || value.parts() >= 500_000 {
+                return Err(GatePolicyError::ErrorRate { rates, name, value });
+            }
+        }
+        Ok(())
+    }
+
+    fn write(self, canon: &mut Canon) {
+        for share in [self.p_ok, self.p_bad, self.alpha, self.beta] {
+            canon.number(share.parts());
+        }
+    }
 }

@@ -1,0 +1,160 @@
+//! Reasons to wait.
+//!
+//! # Invariants
+//!
+//! * All reasons are listed, each with its numbers; none hides another.
+//! * A signal has at most one reason, and says when a person must decide instead.
+//! * A wave is finished before the next one starts: however good the first mailboxes were,
+//!   every one on a node that is not isolated is settled and, if prepared, opened.
+//!   Maturing of all is not waited for: the pass line says how many suffice.
+
+use crate::share::Ppm;
+use crate::time::Timestamp;
+
+use super::Gate;
+use super::evidence::{Evidence, TierEvidence};
+use super::policy::{Mode, TIER_SHARE_MAX};
+use super::pool::Pool;
+use super::verdict::{Escalation, HoldReason, Signal, SignalNumbers, Standing};
+
+impl Gate<'_> {
+    /// Everything that still stands between the wave and the next.
+    pub(super) fn reasons_to_hold(
+        &self,
+        evidence: &Evidence,
+        pool: &Pool,
+        numbers: &[SignalNumbers],
+        now: Timestamp,
+    ) -> Vec<HoldReason> {
+        let every = matches!(self.policy.mode, Mode::EveryMailbox { .. });
+        let elapsed = now.since(evidence.allowed_at);
+        let mut reasons = Vec::new();
+        reasons.extend(self.workers_silent(pool, now));
+        reasons.extend(wave_unfinished(pool));
+        if elapsed < self.policy.soak {
+            reasons.push(HoldReason::SoakRunning { elapsed, soak: self.policy.soak });
+        }
+        reasons.extend(numbers.iter().filter_map(|numbers| self.signal(numbers, pool)));
+        if every {
+            reasons.extend(unproven(pool));
+        } else {
+            reasons.extend(self.nodes_short(pool));
+            reasons
+                .extend(evidence.tiers.iter().filter_map(|tier| self.tier_short(*tier)));
+        }
+        reasons.extend(self.unknown_too_many(pool));
+        reasons.extend(self.disks_low(pool));
+        if pool.sessions < self.policy.sessions_min {
+            let need = self.policy.sessions_min;
+            reasons.push(HoldReason::OnlySynthetic { sessions: pool.sessions, need });
+        }
+        if !reasons.is_empty() && elapsed > self.policy.escalate_after {
+            let limit = self.policy.escalate_after;
+            let overdue = Escalation::Overdue { waited: elapsed, limit };
+            reasons.push(HoldReason::NeedsPerson(overdue));
+        }
+        reasons
+    }
+
+    fn workers_silent(&self, pool: &Pool, now: Timestamp) -> Option<HoldReason> {
+        let age_max = self.policy.report_age_max;
+        let is_fresh = |at: Timestamp| now.since(at) <= age_max;
+        let reports = pool.nodes.iter().map(|node| node.evidence.reported_at);
+        let fresh = count(reports.flatten().filter(|at| is_fresh(*at)));
+        let expected = count(pool.nodes.iter());
+        (fresh < expected).then_some(HoldReason::WorkersSilent { fresh, expected })
+    }
+
+    /// Why `numbers` do not pass, if they are asked to.
+    ///
+    /// Where every mailbox must prove itself nothing is inferred from the other signals; they
+    /// may only stop. Without a probe there is no latency to judge: what matures was read.
+    fn signal(&self, numbers: &SignalNumbers, pool: &Pool) -> Option<HoldReason> {
+        let every = matches!(self.policy.mode, Mode::EveryMailbox { .. });
+        let SignalNumbers { signal, failed, mature: samples, missing, .. } = *numbers;
+        let is_asked = match signal {
+            Signal::Opening => true,
+            Signal::Preparation => !every,
+            Signal::Latency => !every && pool.probes > 0,
+        };
+        match numbers.standing {
+            Standing::Passed => return None,
+            Standing::Tripped => {
+                let limit = numbers.trip_at;
+                return Some(HoldReason::Slow { slow: failed, probes: samples, limit });
+            }
+            Standing::Open if !is_asked => return None,
+            Standing::Open => {}
+        }
+
+        let exhausted = match signal {
+            Signal::Opening => pool.is_finished() && pool.unproven == 0,
+            Signal::Preparation => pool.settled >= pool.planned,
+            Signal::Latency => false,
+        };
+        let test = self.test(signal);
+        let limit = test.samples_max();
+        Some(if exhausted {
+            HoldReason::NeedsPerson(Escalation::Exhausted { signal, samples, missing })
+        } else if samples >= limit {
+            HoldReason::NeedsPerson(Escalation::Undecided { signal, samples, limit })
+        } else if samples < test.n_min() {
+            let need = samples.saturating_add(missing);
+            HoldReason::TooFew { signal, have: samples, need }
+        } else {
+            HoldReason::Undecided { signal, failed, samples, missing }
+        })
+    }
+
+    fn nodes_short(&self, pool: &Pool) -> Option<HoldReason> {
+        let nodes = pool.nodes.iter().map(|node| &node.evidence);
+        let expected = count(nodes.clone().filter(|node| node.openable() > 0));
+        let mature = count(nodes.filter(|node| node.mature > 0));
+        let need = self.policy.nodes_min.of_at_least(expected);
+        (mature < need).then_some(HoldReason::NodesShort { mature, need })
+    }
+
+    fn tier_short(&self, tier: TierEvidence) -> Option<HoldReason> {
+        let TierEvidence { tier, planned, mature } = tier;
+        let need = self.policy.tier_mature_min.min(TIER_SHARE_MAX.of_at_least(planned));
+        (mature < need).then_some(HoldReason::TierShort { tier, mature, need })
+    }
+
+    fn unknown_too_many(&self, pool: &Pool) -> Option<HoldReason> {
+        let Pool { unknown, opened, .. } = *pool;
+        let limit = self.policy.unknown_max;
+        let whole = u64::from(Ppm::WHOLE.parts());
+        let is_above =
+            u64::from(unknown) * whole > u64::from(opened) * u64::from(limit.parts());
+        is_above.then_some(HoldReason::UnknownTooMany { unknown, opened, limit })
+    }
+
+    /// The nodes whose disks are nearly full; a store that cannot tell is not asked.
+    fn disks_low(&self, pool: &Pool) -> impl Iterator<Item = HoldReason> {
+        let need = self.policy.disk_free_min;
+        pool.nodes.iter().filter_map(move |node| {
+            let free = node.evidence.disk_free.filter(|free| *free < need)?;
+            Some(HoldReason::DiskLow { node: node.evidence.node, free, need })
+        })
+    }
+}
+
+fn wave_unfinished(pool: &Pool) -> Option<HoldReason> {
+    let Pool { settled, opened, quarantined, planned, .. } = *pool;
+    (!pool.is_finished()).then_some(HoldReason::WaveUnfinished {
+        settled,
+        opened,
+        quarantined,
+        planned,
+    })
+}
+
+fn unproven(pool: &Pool) -> Option<HoldReason> {
+    let Pool { opened, unproven, .. } = *pool;
+    (unproven > 0)
+        .then(|| HoldReason::Unproven { proven: opened.saturating_sub(unproven), opened })
+}
+
+fn count(items: impl Iterator) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
