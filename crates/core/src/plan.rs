@@ -322,7 +322,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives every mailbox to its cohort, or excludes it.
-    fn divide(&mut self, selection: &Selection) -> BTreeMap<u16, ByNode> {
+    fn divide(&mut self, selection: &Selection<'_>) -> BTreeMap<u16, ByNode> {
         let mut cohorts: BTreeMap<u16, ByNode> = BTreeMap::new();
         for mailbox in self.inventory.mailboxes() {
             let hash = self.hash(mailbox);
@@ -492,7 +492,7 @@ impl<'a> Draft<'a> {
 
 /// The sizes of a cohort's waves: a canary, then growth up to the cap. A remainder too
 /// small to pass its gate joins the wave before it, or shares evenly with it where the
-/// cap forbids that and both can pass.
+/// cap forbids that and both can pass. A canary too small stays so, to be refused.
 fn wave_sizes(total: u32, cohort: &Cohort, need: u32) -> Vec<u32> {
     let mut sizes: Vec<u32> = Vec::new();
     let mut left = total;
@@ -502,7 +502,7 @@ fn wave_sizes(total: u32, cohort: &Cohort, need: u32) -> Vec<u32> {
         left -= size;
         next = cohort.growth.after(size);
         match sizes.last_mut() {
-            Some(before) if size < need => {
+            Some(before) if left == 0 && size < need && *before >= need => {
                 let both = before.saturating_add(size);
                 let half = both / 2;
                 if both > cohort.wave_max && half >= need {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::fleet::JOB_MAILBOXES_MAX;
-use crate::gate::policy::GatePolicy;
+use crate::gate::GatePolicy;
 use crate::inventory::{Canon, Digest};
 use crate::share::Ppm;
 use crate::time::Span;

@@ -78,7 +78,9 @@ impl Canon {
     /// Adds texts with their number.
     pub(crate) fn texts(&mut self, texts: &[String]) {
         self.length(texts.len());
-        texts.iter().for_each(|text| self.text(text));
+        for text in texts {
+            self.text(text);
+        }
     }
 
     /// Adds bytes whose length is known from what came before.

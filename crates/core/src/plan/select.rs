@@ -105,6 +105,6 @@ pub(super) fn hashes(inventory: &Inventory, seed: &str) -> Vec<u64> {
 
 /// The slot of a hash, of a million.
 fn slot(hash: u64) -> Ppm {
-    let slot = u128::from(hash) * u128::from(Ppm::WHOLE.parts()) >> 64;
+    let slot = (u128::from(hash) * u128::from(Ppm::WHOLE.parts())) >> 64;
     Ppm::new(u32::try_from(slot).unwrap_or(0))
 }

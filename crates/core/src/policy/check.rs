@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{Cohort, Limits, Policy, Selector};
 use crate::fleet::JOB_MAILBOXES_MAX;
-use crate::gate::policy::GatePolicyError;
+use crate::gate::GatePolicyError;
 use crate::mailbox::Level;
 use crate::share::Ppm;
 use crate::time::Span;
@@ -248,7 +248,7 @@ impl PolicyError {
             Self::Limit { key, .. } => format!("limits.{key}"),
             Self::BeatTooShort { .. } => "limits.beat".to_owned(),
             Self::LeaseTooShort { .. } => "limits.lease".to_owned(),
-            Self::Gate { .. } => "gate".to_owned(),
+            Self::Gate { source } => format!("gate.{}", gate_key(source)),
         }
     }
 
@@ -280,6 +280,18 @@ impl PolicyError {
             | Self::BeatTooShort { .. }
             | Self::Gate { .. } => None,
         }
+    }
+}
+
+fn gate_key(error: &GatePolicyError) -> String {
+    match error {
+        GatePolicyError::OkIsNothing { rates } => format!("{rates}.p_ok"),
+        GatePolicyError::RatesCross { rates, .. }
+        | GatePolicyError::BadIsEverything { rates, .. } => format!("{rates}.p_bad"),
+        GatePolicyError::ErrorRate { rates, name, .. } => format!("{rates}.{name}"),
+        GatePolicyError::ShareTooLarge { name, .. } => (*name).to_owned(),
+        GatePolicyError::UnknownBeforeSilent { .. } => "unknown_after".to_owned(),
+        GatePolicyError::NoReportIsFresh => "report_age_max".to_owned(),
     }
 }
 
