@@ -14,8 +14,8 @@ use crate::chance::Chance;
 use crate::people::Person;
 use crate::phrases::{Phrases, phrases};
 
-/// The size of the shared block that attachments are cut from: longer than the longest.
-const ATTACHMENT_BLOCK_BYTES: usize = 4 << 20;
+/// The size of the shared block that attachments are cut from; longer ones go round it.
+const ATTACHMENT_BLOCK_BYTES: usize = 3_000 * (BASE64_LINE + 1);
 /// A line of base64, as mail programs break it.
 const BASE64_LINE: usize = 76;
 /// From this size on a letter is mostly attachment.
@@ -34,7 +34,7 @@ impl Letters {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Chance::new(seed, "attachments", 0);
         let mut block = Vec::with_capacity(ATTACHMENT_BLOCK_BYTES);
-        while block.len() < ATTACHMENT_BLOCK_BYTES {
+        'filled: loop {
             let mut bits = dice.throw();
             for _ in 0..10 {
                 let digit = usize::try_from(bits & 63).unwrap_or(0);
@@ -42,6 +42,9 @@ impl Letters {
                 bits >>= 6;
                 if block.len() % (BASE64_LINE + 1) == BASE64_LINE {
                     block.push(b'\n');
+                }
+                if block.len() >= ATTACHMENT_BLOCK_BYTES {
+                    break 'filled;
                 }
             }
         }
@@ -78,12 +81,15 @@ impl Letters {
         draft.line("Content-Transfer-Encoding: base64");
         draft.line("Content-Disposition: attachment; filename=\"allegato.pdf\"");
         draft.line("");
-        let length = usize::try_from(size).unwrap_or(0) / (BASE64_LINE + 1);
-        let lines = self.block.len() / (BASE64_LINE + 1);
-        let first = dice.index(lines.saturating_sub(length).max(1));
-        let from = first * (BASE64_LINE + 1);
-        let to = (first + length) * (BASE64_LINE + 1);
-        draft.text.extend_from_slice(self.block.get(from..to).unwrap_or_default());
+        let mut left = usize::try_from(size).unwrap_or(0) / (BASE64_LINE + 1);
+        while left > 0 {
+            let first = dice.index(self.block.len() / (BASE64_LINE + 1));
+            let from = self.block.get(first * (BASE64_LINE + 1)..).unwrap_or_default();
+            let lines = left.min(from.len() / (BASE64_LINE + 1)).max(1);
+            let part = from.get(..lines * (BASE64_LINE + 1)).unwrap_or(from);
+            draft.text.extend_from_slice(part);
+            left -= lines;
+        }
         draft.line(&format!("--{boundary}--"));
     }
 }

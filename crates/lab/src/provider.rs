@@ -30,7 +30,7 @@ const HANDS: usize = 2;
 /// Finished mailboxes that may wait for the main thread: enough that no hand waits for it.
 const WAITING_MAX: usize = 256;
 /// A hostile item lies in this many fewer mailboxes than messages are hit.
-const HOSTILE_RARITY: u32 = 20;
+const HOSTILE_RARITY: u32 = 10;
 /// Mailboxes that are looked into for the target of a link: nearly every one has some.
 const LINK_TARGETS_MAX: usize = 50;
 

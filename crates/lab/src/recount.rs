@@ -490,7 +490,9 @@ impl<'a> Bench<'a> {
             let complaint = complain(self.truth, message, &what);
             self.part.recount.redated.push(complaint);
         }
-        let uid = found.list.as_ref().and_then(|list| list.uid(&message.name));
+        // Where there is no list at all, one complaint about that is enough.
+        let Some(list) = &found.list else { return };
+        let uid = list.uid(&message.name);
         if message.uid_known && uid != message.uid {
             let what = format!("its UID is now {uid:?}");
             let complaint = complain(self.truth, message, &what);
