@@ -1,7 +1,7 @@
 //! The witness: a second opinion on where the journal ends.
 //!
-//! A store that finds damage in its newest pages takes them for an unfinished write and
-//! drops them without a word. The witness is a small file beside it that remembers the head
+//! A store that finds damage anywhere in its log takes all that follows for an unfinished
+//! write and drops it without a word. The witness is a small file beside it that remembers the head
 //! of the newest acknowledged append.
 //!
 //! # Invariants

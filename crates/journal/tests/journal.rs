@@ -179,6 +179,7 @@ fn bits_flipped_in_the_file_are_refused_or_harmless_but_never_lose_a_record() {
     let whole = three_records();
     let bytes = fs::read(whole.path().join("db")).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut refused = 0;
     for round in 0..40 {
         let dir = TempDir::new().unwrap();
         for name in ["conf", "witness"] {
@@ -188,11 +189,12 @@ fn bits_flipped_in_the_file_are_refused_or_harmless_but_never_lose_a_record() {
         bytes[used * round / 40] ^= 1 << (round % 8);
         fs::write(dir.path().join("db"), bytes).unwrap();
 
-        if let Ok(journal) = Journal::open(dir.path(), &kind()) {
-            assert_eq!(journal.head().sequence, 3, "round {round}");
-            assert_eq!(records(&journal).len(), 3, "round {round}");
+        match Journal::open(dir.path(), &kind()) {
+            Ok(journal) => assert_eq!(records(&journal).len(), 3, "round {round}"),
+            Err(_) => refused += 1,
         }
     }
+    assert!(refused > 0, "the engine drops what it cannot read, and nobody noticed");
 }
 
 #[test]
