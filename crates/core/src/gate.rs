@@ -113,3 +113,6 @@ impl<'p> Gate<'p> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

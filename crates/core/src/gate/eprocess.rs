@@ -90,6 +90,13 @@ impl EProcess {
         self.bad(samples, failed).saturating_mul(1_000) >> FRACTION_BITS
     }
 
+    /// Where it is cut off for a person, in mean samples of the sequential test with the
+    /// same rates; there is no closed form of its own mean, which is some 15 % larger.
+    pub(super) fn mean_samples(policy: &SignalPolicy) -> u32 {
+        let mean = Lines::of(policy).mean_samples();
+        mean.saturating_add(mean.div_ceil(6))
+    }
+
     fn bad(&self, samples: u32, failed: u32) -> i64 {
         let (failed, whole) = counts(samples, failed);
         let above = ln_beta_below(1.0 - self.p_ok, whole + 1.0, failed + 1.0);
@@ -142,15 +149,6 @@ fn first(end: u32, is: impl Fn(u32) -> bool) -> u32 {
         }
     }
     low
-}
-
-impl EProcess {
-    /// Where it is cut off for a person, in mean samples of the sequential test with the
-    /// same rates; there is no closed form of its own mean, which is some 15 % larger.
-    pub(super) fn mean_samples(policy: &SignalPolicy) -> u32 {
-        let mean = Lines::of(policy).mean_samples();
-        mean.saturating_add(mean.div_ceil(6))
-    }
 }
 
 #[cfg(test)]

@@ -172,24 +172,7 @@ pub(super) const TIER_SHARE_MAX: Ppm = Ppm::new(80 * PERCENT);
 
 impl Default for GatePolicy {
     fn default() -> Self {
-        Self {
-            mode: Mode::Sequential,
-            soak: SOAK,
-            opening: OPENING,
-            preparation: PREPARATION,
-            latency: LATENCY,
-            node_breaker: NODE_BREAKER,
-            isolated_nodes_max: ISOLATED_NODES_MAX,
-            isolated_share_max: ISOLATED_SHARE_MAX,
-            unknown_after: UNKNOWN_AFTER,
-            unknown_max: UNKNOWN_MAX,
-            nodes_min: NODES_MIN,
-            tier_mature_min: TIER_MATURE_MIN,
-            report_age_max: REPORT_AGE_MAX,
-            disk_free_min: DISK_FREE_MIN,
-            sessions_min: 0,
-            escalate_after: ESCALATE_AFTER,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -279,6 +262,26 @@ impl fmt::Display for Rates {
 }
 
 impl GatePolicy {
+    /// What a large provider should start from.
+    pub const DEFAULT: Self = Self {
+        mode: Mode::Sequential,
+        soak: SOAK,
+        opening: OPENING,
+        preparation: PREPARATION,
+        latency: LATENCY,
+        node_breaker: NODE_BREAKER,
+        isolated_nodes_max: ISOLATED_NODES_MAX,
+        isolated_share_max: ISOLATED_SHARE_MAX,
+        unknown_after: UNKNOWN_AFTER,
+        unknown_max: UNKNOWN_MAX,
+        nodes_min: NODES_MIN,
+        tier_mature_min: TIER_MATURE_MIN,
+        report_age_max: REPORT_AGE_MAX,
+        disk_free_min: DISK_FREE_MIN,
+        sessions_min: 0,
+        escalate_after: ESCALATE_AFTER,
+    };
+
     /// Looks for values under which no gate makes sense.
     ///
     /// # Errors

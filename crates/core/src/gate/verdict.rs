@@ -511,20 +511,26 @@ impl fmt::Display for HaltReason {
         match self {
             Self::Integrity { node, mailboxes } => write!(
                 f,
-                "{mailboxes} mailboxes with altered, foreign or lost mail, first on {node}"
+                "altered, foreign or lost mail in {mailboxes} opened {}, first on {node}",
+                plural(*mailboxes, "mailbox", "mailboxes")
             ),
             Self::Tripped { signal, failed, samples, limit } => {
                 write!(f, "{failed} of {samples} {}, limit {limit}", signal.failures())
             }
             Self::TooManyNodesIsolated { node, isolated, limit } => write!(
                 f,
-                "{isolated} nodes would be isolated with {node}, at most {limit} may be"
+                "with {node}, {isolated} {} would be isolated, at most {limit} may be",
+                plural(*isolated, "node", "nodes")
             ),
             Self::TooManyFailures { failed, limit } => {
                 write!(f, "{failed} opened mailboxes failed, limit {limit}")
             }
         }
     }
+}
+
+fn plural(count: u32, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
 }
 
 impl fmt::Display for SignalNumbers {
