@@ -7,6 +7,14 @@
 //! * `TryFrom<v1::X>` checks on receipt; `From<X>` for `v1::X` cannot fail.
 //! * Whatever a message leaves unspecified is refused, never guessed.
 
+pub mod limits;
+pub mod protocol;
+pub mod record;
+pub mod scope;
+pub mod worker;
+
+pub use protocol::ProtocolError;
+
 /// The contracts with workers, operators and readers, as generated from `proto/tidegate/v1`.
 #[expect(
     clippy::pedantic,

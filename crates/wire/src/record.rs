@@ -1,0 +1,572 @@
+//! What a coordinator's journal holds, as bytes and back.
+//!
+//! # Invariants
+//!
+//! * A verdict is kept as its evidence only. Reading it judges that evidence again; a
+//!   record whose evidence no longer leads to its verdict is an error, never a verdict.
+//! * The bytes of a record read back are the record.
+
+use prost::Message;
+use tidegate_core::fleet::{
+    Generation, JobNumber, MailboxNumber, NodeNumber, TierNumber, WaveNumber,
+};
+use tidegate_core::gate::{
+    Evidence, GatePolicy, NodeEvidence, TierEvidence, Verdict, judge,
+};
+use tidegate_core::inventory::Digest;
+use tidegate_core::rollout::{Action, JobReport, Record, Scope};
+use tidegate_core::share::Ppm;
+use tidegate_core::time::Timestamp;
+
+use crate::journal::v1 as past;
+use crate::journal::v1::coordinator_record::Record as Kept;
+use crate::protocol::{ProtocolError, narrow, present};
+use crate::worker::{incarnation, level, ppm};
+
+/// The journal's first record: which plan was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanApplied {
+    /// The plan's digest.
+    pub plan: Digest,
+    /// The digest of the inventory, which lies beside the journal.
+    pub inventory: Digest,
+    /// The policy file's text.
+    pub policy_toml: String,
+    /// Who applied it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Bytes that are no record of a coordinator, or none that may be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not the bytes of any record.
+    #[error("decode a record")]
+    Decode {
+        /// Why.
+        source: prost::DecodeError,
+    },
+    /// A record with a field that cannot be.
+    #[error("read a record")]
+    Protocol {
+        /// Which field.
+        #[from]
+        source: ProtocolError,
+    },
+    /// The evidence does not lead to the verdict.
+    #[error("recompute the verdict `{kept}` of {wave}: its evidence says `{recomputed}`")]
+    OtherVerdict {
+        /// What the record says was decided.
+        kept: &'static str,
+        /// The wave.
+        wave: WaveNumber,
+        /// What the evidence says.
+        recomputed: String,
+    },
+    /// A record about the plan where one about the rollout belongs, or the other way round.
+    #[error("read a record: {expected} was expected here")]
+    OutOfPlace {
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+/// The bytes of the journal's first record.
+pub fn encode_plan_applied(applied: &PlanApplied) -> Vec<u8> {
+    let kept = past::PlanApplied {
+        plan_digest: applied.plan.bytes().to_vec(),
+        inventory_digest: applied.inventory.bytes().to_vec(),
+        policy_toml: applied.policy_toml.clone(),
+        by: applied.by.clone(),
+        at_millis: applied.at.millis(),
+    };
+    past::CoordinatorRecord { record: Some(Kept::PlanApplied(kept)) }.encode_to_vec()
+}
+
+/// The journal's first record.
+///
+/// # Errors
+///
+/// [`RecordError`] when the bytes are another record or none.
+pub fn decode_plan_applied(bytes: &[u8]) -> Result<PlanApplied, RecordError> {
+    let Kept::PlanApplied(kept) = decode(bytes)? else {
+        return Err(RecordError::OutOfPlace { expected: "the plan that was applied" });
+    };
+    Ok(PlanApplied {
+        plan: digest("plan_digest", &kept.plan_digest)?,
+        inventory: digest("inventory_digest", &kept.inventory_digest)?,
+        policy_toml: kept.policy_toml,
+        by: kept.by,
+        at: Timestamp::from_millis(kept.at_millis),
+    })
+}
+
+/// The bytes of a record.
+pub fn encode_record(record: &Record) -> Vec<u8> {
+    past::CoordinatorRecord { record: Some(keep(record)) }.encode_to_vec()
+}
+
+/// A record from its bytes; a verdict is judged again under `policy`.
+///
+/// # Errors
+///
+/// [`RecordError`]: the journal must not be acted on.
+pub fn decode_record(bytes: &[u8], policy: &GatePolicy) -> Result<Record, RecordError> {
+    match decode(bytes)? {
+        Kept::PlanApplied(_) => {
+            Err(RecordError::OutOfPlace { expected: "a record of the rollout" })
+        }
+        Kept::NodeJoined(kept) => Ok(Record::NodeJoined {
+            node: node(kept.node)?,
+            incarnation: incarnation(kept.incarnation)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        }),
+        Kept::JobLeased(kept) => Ok(Record::JobLeased {
+            job: JobNumber::new(kept.job),
+            incarnation: incarnation(kept.incarnation)?,
+            generation: generation(kept.generation)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        }),
+        Kept::FactsReported(kept) => facts_reported(kept),
+        Kept::LevelAllowed(kept) => Ok(Record::LevelAllowed {
+            wave: wave(kept.wave)?,
+            level: level("level", kept.level)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        }),
+        Kept::Expanded(kept) => expanded(kept, policy),
+        Kept::NodeIsolated(kept) => node_isolated(kept, policy),
+        Kept::Halted(kept) => halted(kept, policy),
+        Kept::Paused(kept) => Ok(Record::Paused(kept.into())),
+        Kept::Resumed(kept) => Ok(Record::Resumed {
+            action: present("action", kept.action)?.into(),
+            scope: kept.scope.map(scope).transpose()?,
+        }),
+        Kept::Aborted(kept) => Ok(Record::Aborted(kept.into())),
+        Kept::Reclosed(kept) => reclosed(kept),
+        Kept::Finished(kept) => {
+            Ok(Record::Finished { at: Timestamp::from_millis(kept.at_millis) })
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Kept, RecordError> {
+    let record = past::CoordinatorRecord::decode(bytes)
+        .map_err(|source| RecordError::Decode { source })?;
+    Ok(present("record", record.record)?)
+}
+
+fn facts_reported(kept: past::FactsReported) -> Result<Record, RecordError> {
+    let report = JobReport::try_from(present("report", kept.report)?)?;
+    let JobReport { job, generation, facts, totals, findings } = report;
+    let at = Timestamp::from_millis(kept.at_millis);
+    Ok(Record::FactsReported { job, generation, facts, totals, findings, at })
+}
+
+fn expanded(kept: past::Expanded, policy: &GatePolicy) -> Result<Record, RecordError> {
+    let evidence = evidence(present("evidence", kept.evidence)?)?;
+    let at = Timestamp::from_millis(kept.at_millis);
+    match judge(&evidence, policy, at).verdict {
+        Verdict::Expand => Ok(Record::Expanded { evidence, at }),
+        other @ (Verdict::Hold(_) | Verdict::Isolate { .. } | Verdict::Halt(_)) => {
+            Err(other_verdict("expand", &evidence, &other))
+        }
+    }
+}
+
+fn node_isolated(
+    kept: past::NodeIsolated,
+    policy: &GatePolicy,
+) -> Result<Record, RecordError> {
+    let evidence = evidence(present("evidence", kept.evidence)?)?;
+    let at = Timestamp::from_millis(kept.at_millis);
+    let named = node(kept.node)?;
+    match judge(&evidence, policy, at).verdict {
+        Verdict::Isolate { node, why } if node == named => {
+            Ok(Record::NodeIsolated { node, reason: why, evidence, at })
+        }
+        other @ (Verdict::Expand
+        | Verdict::Hold(_)
+        | Verdict::Isolate { .. }
+        | Verdict::Halt(_)) => Err(other_verdict("isolate", &evidence, &other)),
+    }
+}
+
+fn halted(kept: past::Halted, policy: &GatePolicy) -> Result<Record, RecordError> {
+    let evidence = evidence(present("evidence", kept.evidence)?)?;
+    let at = Timestamp::from_millis(kept.at_millis);
+    match judge(&evidence, policy, at).verdict {
+        Verdict::Halt(reason) => Ok(Record::Halted { reason, evidence, at }),
+        other @ (Verdict::Expand | Verdict::Hold(_) | Verdict::Isolate { .. }) => {
+            Err(other_verdict("halt", &evidence, &other))
+        }
+    }
+}
+
+fn other_verdict(
+    kept: &'static str,
+    evidence: &Evidence,
+    recomputed: &Verdict,
+) -> RecordError {
+    let recomputed = recomputed.to_string();
+    RecordError::OtherVerdict { kept, wave: evidence.wave, recomputed }
+}
+
+fn reclosed(kept: past::Reclosed) -> Result<Record, RecordError> {
+    if kept.jobs.len() != kept.generations.len() {
+        let lengths = format!("{} for {}", kept.generations.len(), kept.jobs.len());
+        return Err(ProtocolError::invalid("generations", &lengths).into());
+    }
+    let issued = kept.jobs.into_iter().zip(kept.generations).map(|(job, number)| {
+        generation(number).map(|generation| (JobNumber::new(job), generation))
+    });
+    Ok(Record::Reclosed {
+        action: present("action", kept.action)?.into(),
+        scope: scope(present("scope", kept.scope)?)?,
+        generations: issued.collect::<Result<_, _>>()?,
+    })
+}
+
+fn keep(record: &Record) -> Kept {
+    match record {
+        Record::NodeJoined { node, incarnation, at } => {
+            Kept::NodeJoined(past::NodeJoined {
+                node: u32::from(node.get()),
+                incarnation: incarnation.get(),
+                at_millis: at.millis(),
+            })
+        }
+        Record::JobLeased { job, incarnation, generation, at } => {
+            Kept::JobLeased(past::JobLeased {
+                job: job.get(),
+                incarnation: incarnation.get(),
+                generation: generation.get(),
+                at_millis: at.millis(),
+            })
+        }
+        Record::FactsReported { job, generation, facts, totals, findings, at } => {
+            let report = JobReport {
+                job: *job,
+                generation: *generation,
+                facts: facts.clone(),
+                totals: *totals,
+                findings: findings.clone(),
+            };
+            let (report, at_millis) = (Some(report.into()), at.millis());
+            Kept::FactsReported(past::FactsReported { report, at_millis })
+        }
+        Record::LevelAllowed { wave, level, at } => {
+            Kept::LevelAllowed(past::LevelAllowed {
+                wave: u32::from(wave.get()),
+                level: u32::from(level.get()),
+                at_millis: at.millis(),
+            })
+        }
+        Record::Expanded { evidence, at } => {
+            let (evidence, at_millis) = (Some(keep_evidence(evidence)), at.millis());
+            Kept::Expanded(past::Expanded { evidence, at_millis })
+        }
+        Record::NodeIsolated { node, reason: _, evidence, at } => {
+            let (evidence, at_millis) = (Some(keep_evidence(evidence)), at.millis());
+            let node = u32::from(node.get());
+            Kept::NodeIsolated(past::NodeIsolated { node, evidence, at_millis })
+        }
+        Record::Halted { reason: _, evidence, at } => {
+            let (evidence, at_millis) = (Some(keep_evidence(evidence)), at.millis());
+            Kept::Halted(past::Halted { evidence, at_millis })
+        }
+        Record::Paused(action) => Kept::Paused(action.into()),
+        Record::Resumed { action, scope } => Kept::Resumed(past::Resumed {
+            action: Some(action.into()),
+            scope: scope.map(keep_scope),
+        }),
+        Record::Aborted(action) => Kept::Aborted(action.into()),
+        Record::Reclosed { action, scope, generations } => {
+            Kept::Reclosed(past::Reclosed {
+                action: Some(action.into()),
+                scope: Some(keep_scope(*scope)),
+                jobs: generations.iter().map(|(job, _)| job.get()).collect(),
+                generations: generations.iter().map(|(_, issued)| issued.get()).collect(),
+            })
+        }
+        Record::Finished { at } => {
+            Kept::Finished(past::Finished { at_millis: at.millis() })
+        }
+    }
+}
+
+impl From<&Action> for past::Action {
+    fn from(Action { by, reason, at }: &Action) -> Self {
+        Self { by: by.clone(), reason: reason.clone(), at_millis: at.millis() }
+    }
+}
+
+impl From<past::Action> for Action {
+    fn from(past::Action { by, reason, at_millis }: past::Action) -> Self {
+        Self { by, reason, at: Timestamp::from_millis(at_millis) }
+    }
+}
+
+fn keep_scope(scope: Scope) -> past::Scope {
+    let part = match scope {
+        Scope::Wave(wave) => past::scope::Part::Wave(u32::from(wave.get())),
+        Scope::Node(node) => past::scope::Part::Node(u32::from(node.get())),
+        Scope::Mailbox(mailbox) => past::scope::Part::Mailbox(mailbox.get()),
+    };
+    past::Scope { part: Some(part) }
+}
+
+fn scope(kept: past::Scope) -> Result<Scope, ProtocolError> {
+    match present("scope.part", kept.part)? {
+        past::scope::Part::Wave(number) => wave(number).map(Scope::Wave),
+        past::scope::Part::Node(number) => node(number).map(Scope::Node),
+        past::scope::Part::Mailbox(number) => {
+            Ok(Scope::Mailbox(MailboxNumber::new(number)))
+        }
+    }
+}
+
+fn keep_evidence(evidence: &Evidence) -> past::Evidence {
+    past::Evidence {
+        wave: u32::from(evidence.wave.get()),
+        level: u32::from(evidence.level.get()),
+        epoch: evidence.epoch,
+        allowed_at_millis: evidence.allowed_at.millis(),
+        planned: evidence.planned,
+        nodes: evidence.nodes.iter().map(keep_node).collect(),
+        tiers: evidence.tiers.iter().map(keep_tier).collect(),
+        fleet_nodes: u32::from(evidence.fleet_nodes),
+        isolated_before: evidence
+            .isolated_before
+            .iter()
+            .map(|node| u32::from(node.get()))
+            .collect(),
+        watched_from_millis: evidence.watched_from.millis(),
+    }
+}
+
+fn evidence(kept: past::Evidence) -> Result<Evidence, ProtocolError> {
+    Ok(Evidence {
+        wave: wave(kept.wave)?,
+        level: level("level", kept.level)?,
+        epoch: kept.epoch,
+        allowed_at: Timestamp::from_millis(kept.allowed_at_millis),
+        watched_from: Timestamp::from_millis(kept.watched_from_millis),
+        planned: kept.planned,
+        nodes: kept.nodes.into_iter().map(node_evidence).collect::<Result<_, _>>()?,
+        tiers: kept.tiers.into_iter().map(tier_evidence).collect::<Result<_, _>>()?,
+        fleet_nodes: narrow("fleet_nodes", kept.fleet_nodes)?,
+        isolated_before: kept
+            .isolated_before
+            .into_iter()
+            .map(node)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn keep_node(evidence: &NodeEvidence) -> past::NodeEvidence {
+    past::NodeEvidence {
+        node: u32::from(evidence.node.get()),
+        isolated: evidence.isolated,
+        planned: evidence.planned,
+        settled: evidence.settled,
+        quarantined: evidence.quarantined,
+        opened: evidence.opened,
+        mature: evidence.mature,
+        failed: evidence.failed,
+        integrity_failed: evidence.integrity_failed,
+        probes: evidence.probes,
+        probes_slow: evidence.probes_slow,
+        reported_at_millis: evidence.reported_at.map(Timestamp::millis),
+        disk_free_ppm: evidence.disk_free.map(Ppm::parts),
+        sessions: evidence.sessions,
+    }
+}
+
+fn node_evidence(kept: past::NodeEvidence) -> Result<NodeEvidence, ProtocolError> {
+    Ok(NodeEvidence {
+        node: node(kept.node)?,
+        isolated: kept.isolated,
+        planned: kept.planned,
+        settled: kept.settled,
+        quarantined: kept.quarantined,
+        opened: kept.opened,
+        mature: kept.mature,
+        failed: kept.failed,
+        integrity_failed: kept.integrity_failed,
+        sessions: kept.sessions,
+        probes: kept.probes,
+        probes_slow: kept.probes_slow,
+        reported_at: kept.reported_at_millis.map(Timestamp::from_millis),
+        disk_free: kept.disk_free_ppm.map(ppm).transpose()?,
+    })
+}
+
+fn keep_tier(evidence: &TierEvidence) -> past::TierEvidence {
+    let TierEvidence { tier, planned, mature } = *evidence;
+    past::TierEvidence { tier: u32::from(tier.get()), planned, mature }
+}
+
+fn tier_evidence(kept: past::TierEvidence) -> Result<TierEvidence, ProtocolError> {
+    let past::TierEvidence { tier, planned, mature } = kept;
+    Ok(TierEvidence { tier: TierNumber::new(narrow("tier", tier)?), planned, mature })
+}
+
+fn wave(number: u32) -> Result<WaveNumber, ProtocolError> {
+    narrow("wave", number).map(WaveNumber::new)
+}
+
+fn node(number: u32) -> Result<NodeNumber, ProtocolError> {
+    narrow("node", number).map(NodeNumber::new)
+}
+
+/// A fencing number; 0 is never issued.
+fn generation(number: u64) -> Result<Generation, ProtocolError> {
+    if number == 0 {
+        return Err(ProtocolError::missing("generation"));
+    }
+    Ok(Generation::new(number))
+}
+
+fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, ProtocolError> {
+    let bytes = <[u8; 32]>::try_from(bytes);
+    bytes.map(Digest::new).map_err(|_| ProtocolError::invalid(field, "of another length"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_core::fleet::{Incarnation, Ordinal};
+    use tidegate_core::gate::Mode;
+    use tidegate_core::mailbox::{Level, MailboxState};
+    use tidegate_core::rollout::MessageTotals;
+
+    const AT: Timestamp = Timestamp::from_millis(1_795_302_000_000);
+
+    #[test]
+    fn every_record_survives_its_bytes() {
+        let policy = every_mailbox();
+
+        for record in records(&policy) {
+            let again = decode_record(&encode_record(&record), &policy).unwrap();
+
+            assert_eq!(again, record);
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_its_evidence_does_not_give_is_an_error() {
+        let mut evidence = healthy();
+        evidence.nodes[0].integrity_failed = 1;
+        let forged = Record::Expanded { evidence, at: AT };
+
+        let refused = decode_record(&encode_record(&forged), &every_mailbox());
+
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.starts_with("recompute the verdict `expand` of wave 0: its evi"));
+    }
+
+    #[test]
+    fn the_first_record_is_not_read_as_another() {
+        let applied = PlanApplied {
+            plan: Digest::new([1; 32]),
+            inventory: Digest::new([2; 32]),
+            policy_toml: "name = \"x\"".to_owned(),
+            by: "ann".to_owned(),
+            at: AT,
+        };
+        let bytes = encode_plan_applied(&applied);
+
+        assert_eq!(decode_plan_applied(&bytes).unwrap(), applied);
+        assert!(decode_record(&bytes, &every_mailbox()).is_err());
+        assert!(
+            decode_plan_applied(&encode_record(&Record::Finished { at: AT })).is_err()
+        );
+    }
+
+    fn records(policy: &GatePolicy) -> Vec<Record> {
+        let action = || Action { by: "ann".to_owned(), reason: "why".to_owned(), at: AT };
+        let job = JobNumber::new(4);
+        let generation = Generation::new(7);
+        let mut bad = healthy();
+        bad.nodes[0].integrity_failed = 1;
+        let Verdict::Halt(reason) = judge(&bad, policy, AT).verdict else {
+            panic!("an integrity failure halts")
+        };
+        vec![
+            Record::NodeJoined {
+                node: NodeNumber::new(1),
+                incarnation: Incarnation::new(5),
+                at: AT,
+            },
+            Record::JobLeased {
+                job,
+                incarnation: Incarnation::new(5),
+                generation,
+                at: AT,
+            },
+            Record::FactsReported {
+                job,
+                generation,
+                facts: vec![(Ordinal::new(3), MailboxState::unpack(1).unwrap())],
+                totals: MessageTotals { newer: 3, ..MessageTotals::default() },
+                findings: Vec::new(),
+                at: AT,
+            },
+            Record::LevelAllowed {
+                wave: WaveNumber::new(2),
+                level: Level::FIRST,
+                at: AT,
+            },
+            Record::Expanded { evidence: healthy(), at: AT },
+            Record::Halted { reason, evidence: bad, at: AT },
+            Record::Paused(action()),
+            Record::Resumed {
+                action: action(),
+                scope: Some(Scope::Mailbox(MailboxNumber::new(9))),
+            },
+            Record::Resumed { action: action(), scope: None },
+            Record::Aborted(action()),
+            Record::Reclosed {
+                action: action(),
+                scope: Scope::Wave(WaveNumber::new(1)),
+                generations: vec![(job, Generation::new(8))],
+            },
+            Record::Finished { at: AT },
+        ]
+    }
+
+    fn every_mailbox() -> GatePolicy {
+        GatePolicy {
+            mode: Mode::EveryMailbox { failures_max: 0 },
+            ..GatePolicy::default()
+        }
+    }
+
+    /// One node whose four mailboxes have all matured.
+    fn healthy() -> Evidence {
+        let allowed_at = AT - tidegate_core::time::Span::from_secs(3_000);
+        Evidence {
+            wave: WaveNumber::new(0),
+            level: Level::FIRST,
+            epoch: 0,
+            allowed_at,
+            watched_from: allowed_at,
+            planned: 4,
+            nodes: vec![NodeEvidence {
+                node: NodeNumber::new(0),
+                planned: 4,
+                settled: 4,
+                opened: 4,
+                mature: 4,
+                probes: 200,
+                reported_at: Some(AT),
+                disk_free: Some(Ppm::new(500_000)),
+                ..NodeEvidence::default()
+            }],
+            tiers: vec![TierEvidence { tier: TierNumber::new(0), planned: 4, mature: 4 }],
+            fleet_nodes: 1,
+            isolated_before: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,626 @@
+//! The contract between a worker and its coordinator, checked.
+//!
+//! # Invariants
+//!
+//! * The columns of a report have equal lengths, and every state in them is a possible one.
+//! * Every place within a job is below [`JOB_MAILBOXES_MAX`].
+
+use tidegate_core::fleet::{
+    Generation, Incarnation, JOB_MAILBOXES_MAX, JobNumber, MailboxNumber, NodeNumber,
+    Ordinal,
+};
+use tidegate_core::inventory::Digest;
+use tidegate_core::mailbox::{Level, MailboxState};
+use tidegate_core::policy::{Policy, Rung};
+use tidegate_core::rollout::{
+    Finding, FindingKind, JobReport, Join, MessageTotals, Order, Orders, Sync, Vitals,
+};
+use tidegate_core::share::Ppm;
+use tidegate_core::time::Span;
+
+use crate::limits::{
+    JOB_MAILBOXES_PER_MESSAGE, ORDERS_MAX, REPORT_FACTS_MAX, REPORTS_MAX,
+};
+use crate::protocol::{ProtocolError, bounded, digest, narrow, present};
+use crate::v1;
+
+/// A worker that asks to take up its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// The node, the run and the store's highest claim.
+    pub join: Join,
+    /// The rollout its journal belongs to; nothing for a new store.
+    pub rollout: Option<Digest>,
+}
+
+/// A node taken up, and how to work on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The rollout, named by the digest of its plan.
+    pub rollout: Digest,
+    /// The node's number in it.
+    pub node: NodeNumber,
+    /// How long the lease lasts after a report was sent.
+    pub lease: Span,
+    /// How often to report.
+    pub beat: Span,
+    /// What the policy says about work on a node.
+    pub settings: NodeSettings,
+}
+
+/// What the policy says about work on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// The service ladder, lowest rung first; rung 1 is level 1.
+    pub ladder: Vec<Rung>,
+    /// How long an opened mailbox must stay healthy before it is mature.
+    pub soak: Span,
+    /// A probe that takes longer counts as slow.
+    pub slow_after: Span,
+    /// How many mailboxes the node opens in a second.
+    pub open_per_second: u32,
+    /// How many mailboxes are prepared at once.
+    pub prepare_threads: u16,
+}
+
+/// A worker that asks for the mailboxes of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// The node.
+    pub node: NodeNumber,
+    /// The worker's run.
+    pub incarnation: Incarnation,
+    /// The job.
+    pub job: JobNumber,
+}
+
+/// One mailbox of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobMailbox {
+    /// Its number in the inventory.
+    pub number: MailboxNumber,
+    /// Its owner's address.
+    pub address: String,
+    /// Its store below the node's mail root.
+    pub path: String,
+}
+
+impl Joined {
+    /// The answer to a worker that has taken up `node` of the rollout called `rollout`.
+    pub fn new(rollout: Digest, node: NodeNumber, policy: &Policy) -> Self {
+        Self {
+            rollout,
+            node,
+            lease: policy.limits.lease,
+            beat: policy.limits.beat,
+            settings: NodeSettings {
+                ladder: policy.ladder.clone(),
+                soak: policy.gate.soak,
+                slow_after: policy.gate.latency.slow_after,
+                open_per_second: policy.limits.open_per_second,
+                prepare_threads: policy.limits.prepare_threads,
+            },
+        }
+    }
+}
+
+impl From<Joining> for v1::JoinRequest {
+    fn from(joining: Joining) -> Self {
+        let Joining { join: Join { node, incarnation, claimed_max }, rollout } = joining;
+        Self {
+            node,
+            incarnation: incarnation.get(),
+            claimed_generation_max: claimed_max.get(),
+            rollout: rollout.map(|digest| digest.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<v1::JoinRequest> for Joining {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::JoinRequest) -> Result<Self, Self::Error> {
+        if message.node.is_empty() {
+            return Err(ProtocolError::missing("node"));
+        }
+        let rollout = if message.rollout.is_empty() {
+            None
+        } else {
+            Some(digest("rollout", &message.rollout)?)
+        };
+        let join = Join {
+            node: message.node,
+            incarnation: incarnation(message.incarnation)?,
+            claimed_max: Generation::new(message.claimed_generation_max),
+        };
+        Ok(Self { join, rollout })
+    }
+}
+
+impl From<Joined> for v1::JoinResponse {
+    fn from(joined: Joined) -> Self {
+        let NodeSettings { ladder, soak, slow_after, open_per_second, prepare_threads } =
+            joined.settings;
+        Self {
+            rollout: joined.rollout.to_string(),
+            node_number: u32::from(joined.node.get()),
+            lease_millis: joined.lease.millis(),
+            beat_millis: joined.beat.millis(),
+            settings: Some(v1::NodeSettings {
+                ladder: ladder.into_iter().map(v1::Rung::from).collect(),
+                soak_millis: soak.millis(),
+                slow_after_millis: slow_after.millis(),
+                open_per_second,
+                prepare_threads: u32::from(prepare_threads),
+            }),
+        }
+    }
+}
+
+impl TryFrom<v1::JoinResponse> for Joined {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::JoinResponse) -> Result<Self, Self::Error> {
+        let settings = present("settings", message.settings)?;
+        if settings.ladder.is_empty() {
+            return Err(ProtocolError::missing("settings.ladder"));
+        }
+        bounded("settings.ladder", settings.ladder.len(), Level::MAX.index())?;
+        for (field, millis) in
+            [("lease_millis", message.lease_millis), ("beat_millis", message.beat_millis)]
+        {
+            if millis == 0 {
+                return Err(ProtocolError::missing(field));
+            }
+        }
+        Ok(Self {
+            rollout: digest("rollout", &message.rollout)?,
+            node: node(message.node_number)?,
+            lease: Span::from_millis(message.lease_millis),
+            beat: Span::from_millis(message.beat_millis),
+            settings: NodeSettings {
+                ladder: settings.ladder.into_iter().map(Rung::from).collect(),
+                soak: Span::from_millis(settings.soak_millis),
+                slow_after: Span::from_millis(settings.slow_after_millis),
+                open_per_second: settings.open_per_second,
+                prepare_threads: narrow(
+                    "settings.prepare_threads",
+                    settings.prepare_threads,
+                )?,
+            },
+        })
+    }
+}
+
+impl From<Rung> for v1::Rung {
+    fn from(Rung { name, services }: Rung) -> Self {
+        Self { name, services }
+    }
+}
+
+impl From<v1::Rung> for Rung {
+    fn from(v1::Rung { name, services }: v1::Rung) -> Self {
+        Self { name, services }
+    }
+}
+
+impl From<Sync> for v1::SyncRequest {
+    fn from(sync: Sync) -> Self {
+        Self {
+            node_number: u32::from(sync.node.get()),
+            incarnation: sync.incarnation.get(),
+            orders_obeyed: sync.orders_obeyed,
+            reports: sync.reports.into_iter().map(v1::JobReport::from).collect(),
+            vitals: Some(sync.vitals.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::SyncRequest> for Sync {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::SyncRequest) -> Result<Self, Self::Error> {
+        bounded("reports", message.reports.len(), REPORTS_MAX)?;
+        let reports = message.reports.into_iter().map(JobReport::try_from);
+        Ok(Self {
+            node: node(message.node_number)?,
+            incarnation: incarnation(message.incarnation)?,
+            orders_obeyed: message.orders_obeyed,
+            reports: reports.collect::<Result<_, _>>()?,
+            vitals: present("vitals", message.vitals)?.try_into()?,
+        })
+    }
+}
+
+impl From<JobReport> for v1::JobReport {
+    fn from(report: JobReport) -> Self {
+        let JobReport { job, generation, facts, totals, findings } = report;
+        Self {
+            job: job.get(),
+            generation: generation.get(),
+            ordinals: facts.iter().map(|(ordinal, _)| u32::from(ordinal.get())).collect(),
+            states: facts.iter().map(|(_, state)| state.pack()).collect(),
+            totals: Some(totals.into()),
+            findings: findings.into_iter().map(v1::Finding::from).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::JobReport> for JobReport {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::JobReport) -> Result<Self, Self::Error> {
+        bounded("ordinals", message.ordinals.len(), REPORT_FACTS_MAX)?;
+        if message.ordinals.len() != message.states.len() {
+            let lengths =
+                format!("{} for {}", message.states.len(), message.ordinals.len());
+            return Err(ProtocolError::invalid("states", &lengths));
+        }
+        let facts =
+            message.ordinals.into_iter().zip(message.states).map(|(place, byte)| {
+                let state = MailboxState::unpack(byte)
+                    .map_err(|wrong| ProtocolError::invalid("states", &wrong))?;
+                Ok((ordinal(place)?, state))
+            });
+        Ok(Self {
+            job: JobNumber::new(message.job),
+            generation: Generation::new(message.generation),
+            facts: facts.collect::<Result<_, ProtocolError>>()?,
+            totals: present("totals", message.totals)?.into(),
+            findings: message
+                .findings
+                .into_iter()
+                .map(Finding::try_from)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<MessageTotals> for v1::MessageTotals {
+    fn from(totals: MessageTotals) -> Self {
+        let MessageTotals { intact, repaired, returned, newer, .. } = totals;
+        let MessageTotals { deleted, set_aside, lost, bytes_read, .. } = totals;
+        Self { intact, repaired, returned, newer, deleted, set_aside, lost, bytes_read }
+    }
+}
+
+impl From<v1::MessageTotals> for MessageTotals {
+    fn from(totals: v1::MessageTotals) -> Self {
+        let v1::MessageTotals { intact, repaired, returned, newer, .. } = totals;
+        let v1::MessageTotals { deleted, set_aside, lost, bytes_read, .. } = totals;
+        Self { intact, repaired, returned, newer, deleted, set_aside, lost, bytes_read }
+    }
+}
+
+impl From<Finding> for v1::Finding {
+    fn from(finding: Finding) -> Self {
+        Self {
+            ordinal: u32::from(finding.ordinal.get()),
+            kind: v1::FindingKind::from(finding.kind).into(),
+            folder: finding.folder,
+            uid: finding.uid.unwrap_or(0),
+            name: finding.name,
+            code: finding.code,
+            reason: finding.reason,
+            size_bytes: finding.size_bytes,
+        }
+    }
+}
+
+impl TryFrom<v1::Finding> for Finding {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::Finding) -> Result<Self, Self::Error> {
+        Ok(Self {
+            ordinal: ordinal(message.ordinal)?,
+            kind: message.kind().try_into()?,
+            folder: message.folder,
+            uid: (message.uid > 0).then_some(message.uid),
+            name: message.name,
+            code: message.code,
+            reason: message.reason,
+            size_bytes: message.size_bytes,
+        })
+    }
+}
+
+impl From<FindingKind> for v1::FindingKind {
+    fn from(kind: FindingKind) -> Self {
+        match kind {
+            FindingKind::SetAside => Self::SetAside,
+            FindingKind::Lost => Self::Lost,
+            FindingKind::Doubt => Self::Doubt,
+            FindingKind::Quarantined => Self::Quarantined,
+            FindingKind::Probe => Self::Probe,
+        }
+    }
+}
+
+impl TryFrom<v1::FindingKind> for FindingKind {
+    type Error = ProtocolError;
+
+    fn try_from(kind: v1::FindingKind) -> Result<Self, Self::Error> {
+        match kind {
+            v1::FindingKind::Unspecified => Err(ProtocolError::missing("kind")),
+            v1::FindingKind::SetAside => Ok(Self::SetAside),
+            v1::FindingKind::Lost => Ok(Self::Lost),
+            v1::FindingKind::Doubt => Ok(Self::Doubt),
+            v1::FindingKind::Quarantined => Ok(Self::Quarantined),
+            v1::FindingKind::Probe => Ok(Self::Probe),
+        }
+    }
+}
+
+impl From<Vitals> for v1::Vitals {
+    fn from(vitals: Vitals) -> Self {
+        let Vitals { probes, probes_slow, disk_free, probe_micros } = vitals;
+        Self {
+            probes,
+            probes_slow,
+            disk_free_ppm: disk_free.map(Ppm::parts),
+            probe_micros,
+        }
+    }
+}
+
+impl TryFrom<v1::Vitals> for Vitals {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::Vitals) -> Result<Self, Self::Error> {
+        if message.probes_slow > message.probes {
+            return Err(ProtocolError::invalid(
+                "vitals.probes_slow",
+                message.probes_slow,
+            ));
+        }
+        Ok(Self {
+            probes: message.probes,
+            probes_slow: message.probes_slow,
+            disk_free: message.disk_free_ppm.map(ppm).transpose()?,
+            probe_micros: message.probe_micros,
+        })
+    }
+}
+
+impl From<Orders> for v1::SyncResponse {
+    fn from(orders: Orders) -> Self {
+        Self {
+            version: orders.version,
+            may_open: orders.may_open,
+            jobs: orders.jobs.into_iter().map(v1::Order::from).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::SyncResponse> for Orders {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::SyncResponse) -> Result<Self, Self::Error> {
+        bounded("jobs", message.jobs.len(), ORDERS_MAX)?;
+        let jobs = message.jobs.into_iter().map(Order::try_from);
+        Ok(Self {
+            version: message.version,
+            may_open: message.may_open,
+            jobs: jobs.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<Order> for v1::Order {
+    fn from(order: Order) -> Self {
+        Self {
+            job: order.job.get(),
+            generation: order.generation.get(),
+            prepare: order.prepare,
+            level: u32::from(order.level.get()),
+            open_below: u32::from(order.open_below),
+            held_back: order.held_back.into_iter().map(|o| u32::from(o.get())).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Order> for Order {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::Order) -> Result<Self, Self::Error> {
+        if message.generation == 0 {
+            return Err(ProtocolError::missing("generation"));
+        }
+        let held_back = message.held_back.into_iter().map(ordinal);
+        Ok(Self {
+            job: JobNumber::new(message.job),
+            generation: Generation::new(message.generation),
+            prepare: message.prepare,
+            level: level("level", message.level)?,
+            open_below: narrow("open_below", message.open_below)?,
+            held_back: held_back.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<Fetch> for v1::FetchJobRequest {
+    fn from(fetch: Fetch) -> Self {
+        Self {
+            node_number: u32::from(fetch.node.get()),
+            incarnation: fetch.incarnation.get(),
+            job: fetch.job.get(),
+        }
+    }
+}
+
+impl TryFrom<v1::FetchJobRequest> for Fetch {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::FetchJobRequest) -> Result<Self, Self::Error> {
+        Ok(Self {
+            node: node(message.node_number)?,
+            incarnation: incarnation(message.incarnation)?,
+            job: JobNumber::new(message.job),
+        })
+    }
+}
+
+impl From<JobMailbox> for v1::JobMailbox {
+    fn from(JobMailbox { number, address, path }: JobMailbox) -> Self {
+        Self { number: number.get(), address, path }
+    }
+}
+
+impl TryFrom<v1::JobMailbox> for JobMailbox {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::JobMailbox) -> Result<Self, Self::Error> {
+        for (field, text) in [("address", &message.address), ("path", &message.path)] {
+            if text.is_empty() {
+                return Err(ProtocolError::missing(field));
+            }
+        }
+        let v1::JobMailbox { number, address, path } = message;
+        Ok(Self { number: MailboxNumber::new(number), address, path })
+    }
+}
+
+/// The mailboxes in one part of a job's description.
+///
+/// # Errors
+///
+/// [`ProtocolError`] when the part is too long or one of them is incomplete.
+pub fn job_mailboxes(
+    message: v1::FetchJobResponse,
+) -> Result<Vec<JobMailbox>, ProtocolError> {
+    bounded("mailboxes", message.mailboxes.len(), JOB_MAILBOXES_PER_MESSAGE)?;
+    message.mailboxes.into_iter().map(JobMailbox::try_from).collect()
+}
+
+pub(crate) fn node(number: u32) -> Result<NodeNumber, ProtocolError> {
+    narrow("node_number", number).map(NodeNumber::new)
+}
+
+/// A run of a worker; 0 is what a forgotten field would say.
+pub(crate) fn incarnation(number: u64) -> Result<Incarnation, ProtocolError> {
+    if number == 0 {
+        return Err(ProtocolError::missing("incarnation"));
+    }
+    Ok(Incarnation::new(number))
+}
+
+pub(crate) fn level(field: &'static str, number: u32) -> Result<Level, ProtocolError> {
+    let level = u8::try_from(number).ok().and_then(Level::new);
+    level.ok_or_else(|| ProtocolError::invalid(field, &number))
+}
+
+pub(crate) fn ppm(parts: u32) -> Result<Ppm, ProtocolError> {
+    if parts > Ppm::WHOLE.parts() {
+        return Err(ProtocolError::invalid("disk_free_ppm", &parts));
+    }
+    Ok(Ppm::new(parts))
+}
+
+fn ordinal(place: u32) -> Result<Ordinal, ProtocolError> {
+    let place = u16::try_from(place).ok().filter(|place| *place < JOB_MAILBOXES_MAX);
+    place.map(Ordinal::new).ok_or(ProtocolError::invalid("ordinal", "beyond any job"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_survives_the_way() {
+        let sync = sync();
+
+        let arrived = Sync::try_from(v1::SyncRequest::from(sync.clone()));
+
+        assert_eq!(arrived, Ok(sync));
+    }
+
+    #[test]
+    fn orders_survive_the_way() {
+        let orders = Orders {
+            version: 7,
+            may_open: true,
+            jobs: vec![Order {
+                job: JobNumber::new(3),
+                generation: Generation::new(9),
+                prepare: true,
+                level: Level::FIRST,
+                open_below: 64,
+                held_back: vec![Ordinal::new(5)],
+            }],
+        };
+
+        let arrived = Orders::try_from(v1::SyncResponse::from(orders.clone()));
+
+        assert_eq!(arrived, Ok(orders));
+    }
+
+    #[test]
+    fn columns_of_unequal_length_are_refused() {
+        let mut message = v1::SyncRequest::from(sync());
+        message.reports[0].states.pop();
+
+        let refused = Sync::try_from(message).unwrap_err();
+
+        assert_eq!(refused.to_string(), "field `states` cannot be `1 for 2`");
+    }
+
+    #[test]
+    fn an_open_mailbox_that_was_never_prepared_is_refused() {
+        let mut message = v1::SyncRequest::from(sync());
+        message.reports[0].states[0] = 0b0000_0100;
+
+        let refused = Sync::try_from(message).unwrap_err();
+
+        let expected = "field `states` cannot be `0x04 is no mailbox state`";
+        assert_eq!(refused.to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_not_said_is_refused() {
+        let message = v1::SyncRequest { incarnation: 0, ..sync().into() };
+        let finding = v1::Finding { kind: 0, ..v1::Finding::default() };
+
+        assert_eq!(
+            Sync::try_from(message),
+            Err(ProtocolError::Missing { field: "incarnation" })
+        );
+        assert_eq!(
+            Finding::try_from(finding),
+            Err(ProtocolError::Missing { field: "kind" })
+        );
+    }
+
+    fn sync() -> Sync {
+        let open = MailboxState::unpack(0b0000_0101).unwrap();
+        Sync {
+            node: NodeNumber::new(2),
+            incarnation: Incarnation::new(77),
+            orders_obeyed: 4,
+            reports: vec![JobReport {
+                job: JobNumber::new(3),
+                generation: Generation::new(9),
+                facts: vec![
+                    (Ordinal::new(0), MailboxState::HELD),
+                    (Ordinal::new(8), open),
+                ],
+                totals: MessageTotals { intact: 20, lost: 1, ..MessageTotals::default() },
+                findings: vec![Finding {
+                    ordinal: Ordinal::new(8),
+                    kind: FindingKind::Lost,
+                    folder: "Sent".to_owned(),
+                    uid: Some(4),
+                    name: "1.M1P1.host,S=10".to_owned(),
+                    code: "gone".to_owned(),
+                    reason: "neither side holds it".to_owned(),
+                    size_bytes: 0,
+                }],
+            }],
+            vitals: Vitals {
+                probes: 3,
+                probes_slow: 1,
+                disk_free: Some(Ppm::new(400_000)),
+                probe_micros: 900,
+            },
+        }
+    }
+}
