@@ -370,7 +370,7 @@ impl TryFrom<v1::Vitals> for Vitals {
         if message.probes_slow > message.probes {
             return Err(ProtocolError::invalid(
                 "vitals.probes_slow",
-                message.probes_slow,
+                &message.probes_slow,
             ));
         }
         Ok(Self {
