@@ -1,0 +1,194 @@
+//! Control: the small files beside the messages of a folder.
+//!
+//! # Invariants
+//!
+//! * A readable live file wins and stays as it is, but for keywords that returning mail needs.
+//! * Index files belong to the mail server, which builds them again: they are never brought back,
+//!   and moved aside only when zero-filled.
+
+use crate::doubt::DoubtKind;
+use crate::keywords::Keywords;
+use crate::refusal::Refusal;
+use crate::repair::Case;
+use crate::roots::{Act, Like, Side};
+use crate::stage::{Bench, Phase};
+use crate::survey::{Folder, folder_path};
+use crate::uidlist::{Rebuilt, Uidlist};
+use crate::walk::{Meta, join};
+
+pub(crate) const UIDLIST: &[u8] = b"dovecot-uidlist";
+const KEYWORDS: &[u8] = b"dovecot-keywords";
+const SUBSCRIPTIONS: &[u8] = b"subscriptions";
+
+/// Bytes at the head of an index that are never all zero in a good one: version and sizes.
+const INDEX_HEAD_BYTES: usize = 64;
+
+/// Reads one side's list.
+pub(crate) fn uidlist(
+    bench: &mut Bench<'_>,
+    side: Side,
+    folder: Option<&Folder>,
+) -> Result<Option<Uidlist>, Refusal> {
+    let bytes = read(bench, side, folder, UIDLIST)?;
+    Ok(bytes.map(|bytes| Uidlist::parse(&bytes)))
+}
+
+/// The keyword tables of a folder while its mail is put together.
+#[derive(Debug)]
+pub(crate) struct KeywordTables {
+    kept: Keywords,
+    snapshot: Keywords,
+    changed: bool,
+}
+
+impl KeywordTables {
+    /// Reads both tables; the live one if readable, else the snapshot's, is the one kept.
+    pub(crate) fn read(bench: &mut Bench<'_>, case: &Case) -> Result<Self, Refusal> {
+        let parse = |bytes: Option<Vec<u8>>| bytes.as_deref().and_then(Keywords::parse);
+        let live = parse(read(bench, Side::Live, case.live.as_ref(), KEYWORDS)?);
+        let snapshot =
+            parse(read(bench, Side::Snapshot, case.snapshot.as_ref(), KEYWORDS)?)
+                .unwrap_or_default();
+        let usable = live.filter(|live| !live.is_empty() || snapshot.is_empty());
+        let changed = usable.is_none() && !snapshot.is_empty();
+        let kept = usable.unwrap_or_else(|| snapshot.clone());
+        Ok(Self { kept, snapshot, changed })
+    }
+
+    /// The letter here for a letter of the snapshot.
+    pub(crate) fn translate(&mut self, letter: u8) -> Option<u8> {
+        let before = self.kept.clone();
+        let here = self.kept.adopt(&self.snapshot, letter);
+        self.changed |= self.kept != before;
+        here
+    }
+
+    /// Plans the table's way to disk if it changed.
+    pub(crate) fn stage(self, bench: &mut Bench<'_>, case: &Case) -> Result<(), Refusal> {
+        if !self.changed {
+            return Ok(());
+        }
+        put(bench, case, (Phase::Keywords, KEYWORDS), &self.kept.to_bytes())
+    }
+}
+
+/// Plans a rebuilt list's way to disk.
+pub(crate) fn stage_uidlist(
+    bench: &mut Bench<'_>,
+    case: &Case,
+    rebuilt: &Rebuilt,
+) -> Result<(), Refusal> {
+    put(bench, case, (Phase::Uidlists, UIDLIST), &rebuilt.bytes)
+}
+
+/// Plans the return of the other control files, and zeroed indexes out of the way.
+pub(crate) fn stage_others(
+    bench: &mut Bench<'_>,
+    case: &mut Case,
+) -> Result<(), Refusal> {
+    let names: Vec<Vec<u8>> = case
+        .snapshot
+        .iter()
+        .flat_map(|folder| folder.control.keys())
+        .filter(|name| is_wanted(name, case.live.as_ref()))
+        .cloned()
+        .collect();
+    for name in names {
+        let Some(bytes) = read(bench, Side::Snapshot, case.snapshot.as_ref(), &name)?
+        else {
+            continue;
+        };
+        let there = case.live.as_ref().is_some_and(|it| it.control.contains_key(&name));
+        if there && !is_damaged_subscriptions(bench, case, &name, &bytes)? {
+            continue;
+        }
+        put(bench, case, (Phase::Keywords, &name), &bytes)?;
+    }
+    stage_zeroed_indexes(bench, case)
+}
+
+/// Files of the snapshot that a folder cannot be without.
+fn is_wanted(name: &[u8], live: Option<&Folder>) -> bool {
+    let Some(live) = live else {
+        return !name.starts_with(b"dovecot.") && name != UIDLIST && name != KEYWORDS;
+    };
+    let validity = b"dovecot-uidvalidity";
+    let has_validity = || live.control.keys().any(|name| name.starts_with(validity));
+    match name {
+        SUBSCRIPTIONS => true,
+        b"maildirfolder" => !live.control.contains_key(name),
+        name => name.starts_with(validity) && !has_validity(),
+    }
+}
+
+fn is_damaged_subscriptions(
+    bench: &mut Bench<'_>,
+    case: &Case,
+    name: &[u8],
+    snapshot: &[u8],
+) -> Result<bool, Refusal> {
+    if name != SUBSCRIPTIONS {
+        return Ok(false);
+    }
+    let live = read(bench, Side::Live, case.live.as_ref(), name)?;
+    let damaged = |bytes: &Vec<u8>| bytes.is_empty() || bytes.contains(&0);
+    let whole = !snapshot.is_empty() && !snapshot.contains(&0);
+    Ok(whole && live.as_ref().is_none_or(damaged))
+}
+
+fn stage_zeroed_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> {
+    let indexes: Vec<(Vec<u8>, Meta)> = case
+        .live
+        .iter()
+        .flat_map(|folder| &folder.control)
+        .filter(|(name, meta)| name.starts_with(b"dovecot.") && meta.size > 0)
+        .map(|(name, meta)| (name.clone(), *meta))
+        .collect();
+    for (name, meta) in indexes {
+        let rel = join(&folder_path(&case.name), &name);
+        if bench.begins_with_zeros(&rel, INDEX_HEAD_BYTES).unwrap_or(false) {
+            bench.aside("kept", (&case.name, &name), &meta)?;
+            case.doubt(DoubtKind::IndexZeroed, &name, None);
+        }
+    }
+    Ok(())
+}
+
+fn read(
+    bench: &mut Bench<'_>,
+    side: Side,
+    folder: Option<&Folder>,
+    name: &[u8],
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let Some(folder) = folder else { return Ok(None) };
+    let rel = join(&folder_path(&folder.name), name);
+    bench.control(side, &rel, folder.control.get(name))
+}
+
+/// Plans bytes under the name of a control file, keeping what stands there.
+fn put(
+    bench: &mut Bench<'_>,
+    case: &Case,
+    (phase, name): (Phase, &[u8]),
+    bytes: &[u8],
+) -> Result<(), Refusal> {
+    let control = |folder: &Option<Folder>| {
+        folder.as_ref().and_then(|folder| folder.control.get(name).copied())
+    };
+    let live = control(&case.live);
+    let like = match (live, control(&case.snapshot)) {
+        (Some(live), _) => Like { modified: None, ..Like::file(&live) },
+        (None, Some(snapshot)) => case.home.file_like(&snapshot),
+        (None, None) => case.home.new_file(),
+    };
+    let staged = bench.stage_bytes(bytes, Some(like))?;
+    match live {
+        Some(meta) => bench.replace(phase, (&case.name, name), &meta, staged),
+        None => {
+            let dir = bench.path(&folder_path(&case.name));
+            let name = name.to_vec();
+            bench.act(phase, Act::Put { staged, dir, name, replaces: None });
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Keywords: `dovecot-keywords`, which letter means which keyword in one folder.
+//!
+//! # Invariants
+//!
+//! * A readable live table is only ever extended, never renumbered.
+
+use std::collections::BTreeMap;
+
+use crate::name::number;
+
+/// Letters `a` to `z`.
+const KEYWORDS_MAX: u8 = 26;
+
+/// The keywords of one folder by number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Keywords {
+    names: BTreeMap<u8, Vec<u8>>,
+}
+
+impl Keywords {
+    /// Parses a table; nothing if any line is not as Dovecot writes it.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut names = BTreeMap::new();
+        if bytes.is_empty() {
+            return Some(Self { names });
+        }
+        for line in bytes.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
+            let at = line.iter().position(|byte| *byte == b' ')?;
+            let (index, name) = line.split_at_checked(at)?;
+            let name = name.get(1..)?;
+            let index: u8 = number(index)?;
+            if name.is_empty() || name.contains(&0) || index >= KEYWORDS_MAX {
+                return None;
+            }
+            names.insert(index, name.to_vec());
+        }
+        Some(Self { names })
+    }
+
+    /// No keyword at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The letter here for what `letter` means in `other`, taking a free one where needed.
+    ///
+    /// Nothing if the letter means nothing there, or all letters are taken.
+    pub(crate) fn adopt(&mut self, other: &Self, letter: u8) -> Option<u8> {
+        let name = other.names.get(&letter.checked_sub(b'a')?)?;
+        let held = self.names.iter().find(|(_, held)| *held == name);
+        let index = match held {
+            Some((index, _)) => *index,
+            None => {
+                let free =
+                    (0..KEYWORDS_MAX).find(|index| !self.names.contains_key(index))?;
+                self.names.insert(free, name.clone());
+                free
+            }
+        };
+        index.checked_add(b'a')
+    }
+
+    /// As it goes to disk.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (index, name) in &self.names {
+            bytes.extend_from_slice(index.to_string().as_bytes());
+            bytes.push(b' ');
+            bytes.extend_from_slice(name);
+            bytes.push(b'\n');
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_keyword_keeps_its_meaning_when_its_letter_differs() {
+        let snapshot = Keywords::parse(b"0 $Work\n1 $Junk\n").unwrap();
+        let mut live = Keywords::parse(b"0 $Junk\n").unwrap();
+
+        assert_eq!(live.adopt(&snapshot, b'b'), Some(b'a'));
+        assert_eq!(live.adopt(&snapshot, b'a'), Some(b'b'));
+        assert_eq!(live.adopt(&snapshot, b'z'), None);
+        assert_eq!(live.to_bytes(), b"0 $Junk\n1 $Work\n");
+    }
+
+    #[test]
+    fn a_zeroed_or_cut_table_is_no_table() {
+        assert_eq!(Keywords::parse(b"\0\0\0\0"), None);
+        assert_eq!(Keywords::parse(b"0 $Wo"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_parsed_and_what_parses_reads_back(bytes: Vec<u8>) {
+            if let Some(keywords) = Keywords::parse(&bytes) {
+                prop_assert_eq!(Keywords::parse(&keywords.to_bytes()), Some(keywords));
+            }
+        }
+    }
+}

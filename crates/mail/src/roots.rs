@@ -1,0 +1,284 @@
+//! Roots: the three trees of a node and the acts that change them.
+//!
+//! # Invariants
+//!
+//! * Every change to any tree goes through here.
+//! * A live name is only ever replaced by a rename of complete, flushed bytes, and only while the
+//!   file under it is the one that was judged.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::refusal::Refusal;
+use crate::walk::{Meta, Tree, join};
+
+/// The trees of one node.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    pub(crate) live: Tree,
+    pub(crate) snapshot: Option<Tree>,
+    /// Ours alone; its paths are trusted.
+    pub(crate) work: PathBuf,
+    pub(crate) file_size_max: u64,
+    pub(crate) fuse: Fuse,
+}
+
+/// Which tree is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Side {
+    Live,
+    Snapshot,
+}
+
+/// Owner, mode and time that a new file gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Like {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) modified: Option<(i64, u32)>,
+}
+
+impl Like {
+    pub(crate) fn file(meta: &Meta) -> Self {
+        let modified = Some(meta.modified);
+        Self { mode: meta.mode, uid: meta.uid, gid: meta.gid, modified }
+    }
+}
+
+/// One change to the live tree (or, for a record, to ours), carried out after the first flush.
+#[derive(Debug)]
+pub(crate) enum Act {
+    /// A missing directory.
+    MakeDir { path: Vec<u8>, like: Like },
+    /// Complete bytes under a live name; the file replaced, if any, has been kept.
+    Put { staged: PathBuf, dir: Vec<u8>, name: Vec<u8>, replaces: Option<Meta> },
+    /// A live file out of the mail tree.
+    Aside { dir: Vec<u8>, name: Vec<u8>, meta: Meta, to: PathBuf },
+    /// Bytes into a file of our own.
+    Record { staged: PathBuf, to: PathBuf },
+}
+
+impl Roots {
+    pub(crate) fn tree(&self, side: Side) -> Option<&Tree> {
+        match side {
+            Side::Live => Some(&self.live),
+            Side::Snapshot => self.snapshot.as_ref(),
+        }
+    }
+
+    /// Carries out one act. Doing it again after a crash is the caller's plan, made anew.
+    pub(crate) fn carry_out(&self, act: &Act) -> Result<(), Refusal> {
+        match act {
+            Act::MakeDir { path, like } => {
+                self.make_dir(path, *like).map_err(|error| Refusal::write(path, error))
+            }
+            Act::Put { staged, dir, name, replaces } => self
+                .put(staged, (dir, name), replaces.as_ref())
+                .map_err(|error| Refusal::write(&join(dir, name), error)),
+            Act::Aside { dir, name, meta, to } => self
+                .aside((dir, name), meta, to)
+                .map_err(|error| Refusal::write(&join(dir, name), error)),
+            Act::Record { staged, to } => self
+                .record(staged, to)
+                .map_err(|error| Refusal::write(to.as_os_str().as_bytes(), error)),
+        }
+    }
+
+    /// Links a live file into `to`, so that its bytes stay when its name gets others.
+    pub(crate) fn keep(&self, at: (&[u8], &[u8]), to: &Path) -> io::Result<()> {
+        self.fuse.burn()?;
+        let dir = self.live.dir(at.0)?;
+        match rustix::fs::linkat(&dir, at.1, CWD, to, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            // The same file is kept already: a crash came after this link.
+            Err(Errno::EXIST) if self.is_kept((&dir, at.1), to)? => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The file at `at` and the one kept at `to` are one file.
+    pub(crate) fn is_kept(&self, at: (&Tree, &[u8]), to: &Path) -> io::Result<bool> {
+        let kept = rustix::fs::statat(CWD, to, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(at.0.look(at.1)?.is_some_and(|(_, meta)| meta.inode == kept.st_ino))
+    }
+
+    /// A new file of our own, to be filled and then given its owner, mode and time.
+    pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
+        self.fuse.burn()?;
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    }
+
+    /// Makes directories of our own.
+    pub(crate) fn make_own_dirs(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.fuse.burn()?;
+        fs::create_dir_all(path)
+    }
+
+    /// Removes a staging directory of our own, if it is there.
+    pub(crate) fn clear_own_dir(&self, path: &Path) -> io::Result<()> {
+        self.fuse.burn()?;
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Renames within our own tree.
+    pub(crate) fn record(&self, staged: &Path, to: &Path) -> io::Result<()> {
+        self.fuse.burn()?;
+        fs::rename(staged, to)
+    }
+
+    /// Makes everything written so far durable.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.fuse.burn()?;
+        Ok(rustix::fs::syncfs(&self.live)?)
+    }
+
+    fn make_dir(&self, path: &[u8], like: Like) -> io::Result<()> {
+        let (parent, name) = split(path);
+        self.fuse.burn()?;
+        let parent = self.live.dir(parent)?;
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let dir = parent.dir(name)?;
+        dress_dir(&dir, like)
+    }
+
+    fn put(
+        &self,
+        staged: &Path,
+        (dir, name): (&[u8], &[u8]),
+        replaces: Option<&Meta>,
+    ) -> io::Result<()> {
+        self.fuse.burn()?;
+        let dir = self.live.dir(dir)?;
+        let flags = match replaces {
+            Some(judged) => {
+                unchanged(&dir, name, judged)?;
+                RenameFlags::empty()
+            }
+            None => RenameFlags::NOREPLACE,
+        };
+        Ok(rustix::fs::renameat_with(CWD, staged, &dir, name, flags)?)
+    }
+
+    fn aside(
+        &self,
+        (dir, name): (&[u8], &[u8]),
+        judged: &Meta,
+        to: &Path,
+    ) -> io::Result<()> {
+        self.fuse.burn()?;
+        let dir = self.live.dir(dir)?;
+        unchanged(&dir, name, judged)?;
+        Ok(rustix::fs::renameat_with(&dir, name, CWD, to, RenameFlags::NOREPLACE)?)
+    }
+}
+
+fn unchanged(dir: &Tree, name: &[u8], judged: &Meta) -> io::Result<()> {
+    match dir.look(name)? {
+        Some((_, now)) if now.same_bytes_as(judged) => Ok(()),
+        Some(_) | None => Err(Errno::NOENT.into()),
+    }
+}
+
+/// Parent and last part of a relative path.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => {
+            let (parent, name) = path.split_at(at);
+            (parent, name.get(1..).unwrap_or_default())
+        }
+        None => (b"", path),
+    }
+}
+
+/// Gives a complete file its owner, mode and time, in the order that keeps all three.
+pub(crate) fn dress(file: &File, like: Like) -> io::Result<()> {
+    let now = rustix::fs::fstat(file)?;
+    if (now.st_uid, now.st_gid) != (like.uid, like.gid) {
+        rustix::fs::fchown(file, owner(like.uid), group(like.gid))?;
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(like.mode))?;
+    if let Some((seconds, nanoseconds)) = like.modified {
+        let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::futimens(file, &times)?;
+    }
+    Ok(())
+}
+
+fn dress_dir(dir: &Tree, like: Like) -> io::Result<()> {
+    let now = dir.meta()?;
+    if (now.uid, now.gid) != (like.uid, like.gid) {
+        rustix::fs::fchown(dir, owner(like.uid), group(like.gid))?;
+    }
+    if now.mode != like.mode {
+        rustix::fs::fchmod(dir, Mode::from_raw_mode(like.mode))?;
+    }
+    Ok(())
+}
+
+fn owner(raw: u32) -> Option<Uid> {
+    Some(Uid::from_raw(raw))
+}
+
+fn group(raw: u32) -> Option<Gid> {
+    Some(Gid::from_raw(raw))
+}
+
+/// Stops all changes after a number of them, as a crash would; it burns only in tests.
+#[derive(Debug, Default)]
+pub(crate) struct Fuse {
+    #[cfg(test)]
+    left: std::sync::Mutex<Option<u64>>,
+}
+
+impl Fuse {
+    /// From here on, `acts` more changes happen and then none.
+    #[cfg(test)]
+    pub(crate) fn light(&self, acts: Option<u64>) {
+        *self.left.lock().unwrap() = acts;
+    }
+
+    /// Acts that may still happen.
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> Option<u64> {
+        *self.left.lock().unwrap()
+    }
+
+    #[cfg(test)]
+    fn burn(&self) -> io::Result<()> {
+        match &mut *self.left.lock().unwrap() {
+            Some(0) => Err(io::Error::other("stopped by a test")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(not(test))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "burns only in tests"
+    )]
+    fn burn(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,363 @@
+//! Stage: everything that can be made ready before the live tree changes.
+//!
+//! # Invariants
+//!
+//! * Until the acts are carried out, the live tree has changed by nothing but link counts.
+//! * Whatever an act will replace or move is kept, or has a free place to go to, beforehand.
+//! * Staged bytes are checked against the digest that was judged while they are written.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::message::{Digest, Findings, fill, judge};
+use crate::name::MailName;
+use crate::reason::Reason;
+use crate::refusal::Refusal;
+use crate::roots::{Act, Like, Roots, Side, dress};
+use crate::survey::{Mail, folder_path};
+use crate::walk::{Meta, escape, join};
+
+/// Control files larger than this are not read: a list of two million messages has half of it.
+const CONTROL_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Other names tried where a name is taken among what is kept; more means that the same message was
+/// set aside again and again.
+const KEPT_NAMES_MAX: u32 = 1000;
+
+/// A file of one side: where it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) side: Side,
+    /// The folder's name on that side.
+    pub(crate) folder: &'a [u8],
+    pub(crate) mail: &'a Mail,
+}
+
+impl Place<'_> {
+    fn dir(&self) -> Vec<u8> {
+        join(&folder_path(self.folder), self.mail.sub.name())
+    }
+}
+
+/// When an act happens; within one, in the order of staging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Directories,
+    Keywords,
+    Messages,
+    Uidlists,
+    Records,
+}
+
+/// The workplace for one mailbox.
+#[derive(Debug)]
+pub(crate) struct Bench<'a> {
+    roots: &'a Roots,
+    /// Path of the Maildir below both roots.
+    path: &'a [u8],
+    owner: &'a str,
+    key: u64,
+    generation: u64,
+    buffer: &'a mut [u8],
+    pub(crate) bytes_read: u64,
+    acts: Vec<(Phase, Act)>,
+    /// Where planned acts will put something.
+    promised: HashSet<PathBuf>,
+    staged: u32,
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(
+        roots: &'a Roots,
+        mailbox: &'a crate::Mailbox,
+        generation: u64,
+        buffer: &'a mut [u8],
+    ) -> Result<Self, Refusal> {
+        let (path, owner, key) = (&*mailbox.path, &*mailbox.address, mailbox.key);
+        let bench = Self {
+            roots,
+            path,
+            owner,
+            key,
+            generation,
+            buffer,
+            bytes_read: 0,
+            acts: Vec::new(),
+            promised: HashSet::new(),
+            staged: 0,
+        };
+        bench.own(roots.clear_own_dir(&bench.staging()), "staging")?;
+        Ok(bench)
+    }
+
+    /// The acts in order.
+    pub(crate) fn into_acts(mut self) -> Vec<Act> {
+        self.acts.sort_by_key(|(phase, _)| *phase);
+        self.acts.into_iter().map(|(_, act)| act).collect()
+    }
+
+    pub(crate) fn roots(&self) -> &'a Roots {
+        self.roots
+    }
+
+    /// The path of something in the Maildir, below the root.
+    pub(crate) fn path(&self, rel: &[u8]) -> Vec<u8> {
+        join(self.path, rel)
+    }
+
+    pub(crate) fn act(&mut self, phase: Phase, act: Act) {
+        self.acts.push((phase, act));
+    }
+
+    /// Reads and judges one message.
+    pub(crate) fn judge(&mut self, place: Place<'_>) -> Result<Findings, Refusal> {
+        let (size, limit) = (place.mail.meta.size, self.roots.file_size_max);
+        if size > limit {
+            return Ok(Findings::unread(Reason::TooLarge { found: size, limit }));
+        }
+        let path = self.path(&join(&place.dir(), &place.mail.name));
+        let file = match self.open(place.side, &path) {
+            Err(Refusal::Unreadable { .. }) => {
+                return Ok(Findings::unread(Reason::Unreadable));
+            }
+            result => result?,
+        };
+        // It may grow while it is read; one byte more than the limit tells.
+        let mut source = Counted { source: file.take(limit.saturating_add(1)), count: 0 };
+        let name = MailName::parse(&place.mail.name);
+        let findings = judge(&mut source, &name, self.owner, self.buffer);
+        self.bytes_read += source.count;
+        Ok(findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable)))
+    }
+
+    /// Reads a control file whole; nothing if it is not there or too large to be one.
+    pub(crate) fn control(
+        &mut self,
+        side: Side,
+        rel: &[u8],
+        meta: Option<&Meta>,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        if meta.is_none_or(|meta| meta.size > CONTROL_BYTES_MAX) {
+            return Ok(None);
+        }
+        let path = self.path(rel);
+        let mut bytes = Vec::new();
+        let file = match self.open(side, &path) {
+            Err(Refusal::Unreadable { .. }) => return Ok(None),
+            result => result?,
+        };
+        let read = file.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes);
+        self.bytes_read += bytes.len() as u64;
+        Ok(read.ok().map(|_| bytes))
+    }
+
+    /// Whether the first bytes of a file are all zero.
+    pub(crate) fn begins_with_zeros(
+        &mut self,
+        rel: &[u8],
+        length: usize,
+    ) -> Result<bool, Refusal> {
+        let mut file = self.open(Side::Live, &self.path(rel))?;
+        let head = self.buffer.get_mut(..length).unwrap_or_default();
+        let filled = fill(&mut file, head).unwrap_or(0);
+        Ok(filled > 0 && head.iter().take(filled).all(|byte| *byte == 0))
+    }
+
+    /// Opens a file of the mail trees for reading.
+    pub(crate) fn open_mail(&self, place: Place<'_>) -> Result<File, Refusal> {
+        self.open(place.side, &self.path(&join(&place.dir(), &place.mail.name)))
+    }
+
+    fn open(&self, side: Side, path: &[u8]) -> Result<File, Refusal> {
+        let tree = self.roots.tree(side);
+        let tree = tree.ok_or_else(|| Refusal::NotThere { path: escape(path) })?;
+        let (file, _) = tree.file(path).map_err(|errno| Refusal::read(path, errno))?;
+        Ok(file)
+    }
+
+    /// Copies a message that was judged into the staging directory.
+    pub(crate) fn stage_copy(
+        &mut self,
+        from: Place<'_>,
+        digest: Digest,
+        like: Like,
+    ) -> Result<PathBuf, Refusal> {
+        let path = self.path(&join(&from.dir(), &from.mail.name));
+        let mut source = self.open(from.side, &path)?;
+        let staged = self.next_staged()?;
+        let file = self.roots.create(&staged);
+        let mut file = file.map_err(|error| Refusal::write(&path, error))?;
+        let mut hasher = blake3::Hasher::new();
+        loop {
+            let length = fill(&mut source, self.buffer);
+            let length = length
+                .map_err(|source| Refusal::Unreadable { path: escape(&path), source })?;
+            let chunk = self.buffer.get(..length).unwrap_or_default();
+            hasher.update(chunk);
+            file.write_all(chunk).map_err(|error| Refusal::write(&path, error))?;
+            self.bytes_read += length as u64;
+            if length < self.buffer.len() {
+                break;
+            }
+        }
+        if hasher.finalize() != digest {
+            return Err(Refusal::Changed { path: escape(&path) });
+        }
+        dress(&file, like).map_err(|error| Refusal::write(&path, error))?;
+        Ok(staged)
+    }
+
+    /// Writes bytes into the staging directory.
+    pub(crate) fn stage_bytes(
+        &mut self,
+        bytes: &[u8],
+        like: Option<Like>,
+    ) -> Result<PathBuf, Refusal> {
+        let staged = self.next_staged()?;
+        let write = || -> io::Result<()> {
+            let mut file = self.roots.create(&staged)?;
+            file.write_all(bytes)?;
+            like.map_or(Ok(()), |like| dress(&file, like))
+        };
+        self.own(write(), "staging")?;
+        Ok(staged)
+    }
+
+    fn next_staged(&mut self) -> Result<PathBuf, Refusal> {
+        let dir = self.staging();
+        self.own(self.roots.make_own_dirs(&dir), "staging")?;
+        self.staged += 1;
+        Ok(dir.join(self.staged.to_string()))
+    }
+
+    /// Keeps the live file, then plans the staged bytes in its place.
+    pub(crate) fn replace(
+        &mut self,
+        phase: Phase,
+        (folder, at): (&[u8], &[u8]),
+        meta: &Meta,
+        staged: PathBuf,
+    ) -> Result<(), Refusal> {
+        let (dir, name) = rel_split(&join(&folder_path(folder), at));
+        let (dir, kept) = (self.path(&dir), self.dir_in("kept", folder)?);
+        let to = self.free_name(&kept, &name, Some((&dir, &name)))?;
+        let keep = self.roots.keep((&dir, &name), &to);
+        keep.map_err(|error| Refusal::write(&join(&dir, &name), error))?;
+        self.act(phase, Act::Put { staged, dir, name, replaces: Some(*meta) });
+        Ok(())
+    }
+
+    /// Plans a live file's way out of the mail tree; where it will be, below the work directory.
+    pub(crate) fn aside(
+        &mut self,
+        bin: &str,
+        (folder, at): (&[u8], &[u8]),
+        meta: &Meta,
+    ) -> Result<String, Refusal> {
+        let (dir, name) = rel_split(&join(&folder_path(folder), at));
+        let (dir, bin) = (self.path(&dir), self.dir_in(bin, folder)?);
+        let to = self.free_name(&bin, &name, None)?;
+        let below = to.strip_prefix(&self.roots.work).unwrap_or(&to);
+        let below = escape(below.as_os_str().as_bytes());
+        self.promised.insert(to.clone());
+        self.act(Phase::Messages, Act::Aside { dir, name, meta: *meta, to });
+        Ok(below)
+    }
+
+    /// Writes a file of our own at once, under a name that appears complete or not at all.
+    pub(crate) fn write_own(&mut self, bytes: &[u8], to: &Path) -> Result<(), Refusal> {
+        let parent = to.parent().unwrap_or(&self.roots.work);
+        self.own(self.roots.make_own_dirs(parent), "work")?;
+        let staged = self.stage_bytes(bytes, None)?;
+        self.own(self.roots.record(&staged, to), "work")
+    }
+
+    pub(crate) fn staging(&self) -> PathBuf {
+        staging(self.roots, self.generation, self.key)
+    }
+
+    fn dir_in(&self, bin: &str, folder: &[u8]) -> Result<PathBuf, Refusal> {
+        let folder =
+            if folder.is_empty() { b"INBOX".to_vec() } else { folder_path(folder) };
+        let dir = self
+            .roots
+            .work
+            .join(bin)
+            .join(self.key.to_string())
+            .join(format!("g{}", self.generation))
+            .join(OsStr::from_bytes(&folder));
+        self.own(self.roots.make_own_dirs(&dir), bin)?;
+        Ok(dir)
+    }
+
+    /// A name in `dir` that is free, or that holds this very live file already, or that no earlier
+    /// act of this plan will take.
+    fn free_name(
+        &self,
+        dir: &Path,
+        name: &[u8],
+        live: Option<(&[u8], &[u8])>,
+    ) -> Result<PathBuf, Refusal> {
+        for attempt in 0..KEPT_NAMES_MAX {
+            let mut candidate = name.to_vec();
+            if attempt > 0 {
+                candidate.extend_from_slice(format!("~{attempt}").as_bytes());
+            }
+            let path = dir.join(OsString::from_vec(candidate));
+            let planned = self.promised.contains(&path);
+            let taken = planned || fs::symlink_metadata(&path).is_ok();
+            let ours = || {
+                let (live_dir, name) = live?;
+                let live_dir = self.roots.live.dir(live_dir).ok()?;
+                self.roots.is_kept((&live_dir, name), &path).ok()
+            };
+            if !taken || (!planned && ours() == Some(true)) {
+                return Ok(path);
+            }
+        }
+        Err(Refusal::write(name, io::Error::other("kept too often")))
+    }
+
+    fn own<T>(&self, result: io::Result<T>, what: &str) -> Result<T, Refusal> {
+        result.map_err(|error| match Refusal::write(what.as_bytes(), error) {
+            // Nothing of ours changes by itself; the cause must be seen.
+            Refusal::Changed { path } => Refusal::Unwritable {
+                source: io::Error::other("the work directory was changed"),
+                path,
+            },
+            other => other,
+        })
+    }
+}
+
+/// Where a mailbox's files are made ready.
+pub(crate) fn staging(roots: &Roots, generation: u64, key: u64) -> PathBuf {
+    roots.work.join("staging").join(format!("g{generation}")).join(key.to_string())
+}
+
+fn rel_split(path: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => {
+            let (dir, name) = path.split_at(at);
+            (dir.to_vec(), name.get(1..).unwrap_or_default().to_vec())
+        }
+        None => (Vec::new(), path.to_vec()),
+    }
+}
+
+struct Counted<R> {
+    source: R,
+    count: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.count += length as u64;
+        Ok(length)
+    }
+}

@@ -1,0 +1,566 @@
+//! Store: one node's mail, and the right to change it.
+//!
+//! # Invariants
+//!
+//! * One store per work directory: a lock holds off a second one for as long as this one lives.
+//! * Nothing is called prepared before it is durable: stage all, flush, switch all, flush.
+//! * After a failed flush this store prepares nothing any more.
+//! * Whoever switches holds a claim that no higher one can replace before the switch is done.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use rustix::fs::FlockOperation;
+
+use crate::claim::{ClaimError, Claims};
+use crate::doubt::Doubt;
+use crate::ledger::{Ledger, MessageCounts};
+use crate::manifest::Manifest;
+use crate::message::BUFFER_BYTES;
+use crate::probe::{Probe, Target};
+use crate::quarantine::{self, SetAside};
+use crate::refusal::Refusal;
+use crate::repair;
+use crate::roots::{Act, Fuse, Roots};
+use crate::stage::{Bench, Phase, staging};
+use crate::stamp::{Stamp, stamp};
+use crate::walk::{Tree, escape};
+
+/// Mailboxes of a batch worked on at once: enough to keep a disk's queue filled, few enough that
+/// their buffers are a megabyte.
+const READERS_MAX: usize = 8;
+
+/// Parts of a mailbox's path: far more than any layout has.
+const PATH_PARTS_MAX: usize = 32;
+
+/// Bytes of one part of a path: the limit of file systems.
+const NAME_BYTES_MAX: usize = 255;
+
+/// `f_type` of NFS, where locks can be lost.
+const NFS_MAGIC: i64 = 0x6969;
+
+/// Where one node's mail is.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The live mail root.
+    pub live: PathBuf,
+    /// The snapshot's mail root, read only.
+    pub snapshot: Option<PathBuf>,
+    /// Our own directory on the live root's file system, outside both roots.
+    pub work: PathBuf,
+    /// Files larger than this are no messages.
+    pub file_size_max: u64,
+}
+
+/// A store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A root cannot be opened as a directory.
+    #[error("open the {what} directory `{}`", path.display())]
+    Root {
+        /// `live`, `snapshot` or `work`.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Renames must be able to reach the live root.
+    #[error("`{}` is not on the file system of `{}`", work.display(), live.display())]
+    OtherFileSystem {
+        /// The work directory.
+        work: PathBuf,
+        /// The live root.
+        live: PathBuf,
+    },
+    /// Neither of the trees may be inside another.
+    #[error("`{}` and `{}` are one inside the other", inner.display(), outer.display())]
+    Nested {
+        /// The one inside.
+        inner: PathBuf,
+        /// The one around it.
+        outer: PathBuf,
+    },
+    /// Locks can be lost there.
+    #[error("the work directory `{}` is on NFS", path.display())]
+    Nfs {
+        /// The work directory.
+        path: PathBuf,
+    },
+    /// Another process works on this store.
+    #[error("the store is held by {}", holder(*pid))]
+    Held {
+        /// The process, if it could be read.
+        pid: Option<u32>,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// A flush failed: what was written may be lost, whatever the disk says later. Nothing of the batch
+/// may be called prepared, and this store must not be used again.
+#[derive(Debug, thiserror::Error)]
+#[error("make the batch durable")]
+pub struct FlushFailed {
+    /// Why.
+    pub source: io::Error,
+}
+
+/// A manifest cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read the manifest of mailbox {key}")]
+pub struct ManifestError {
+    /// The mailbox's key.
+    pub key: u64,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// A mailbox of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// A stable number that names it inside the work directory.
+    pub key: u64,
+    /// Its owner's address.
+    pub address: String,
+    /// Its Maildir, below both roots.
+    pub path: Vec<u8>,
+    /// It has been open since its manifest was made.
+    pub served: bool,
+}
+
+/// A batch to prepare under a claim.
+#[derive(Debug, Clone, Copy)]
+pub struct PrepareTask<'a> {
+    /// The job.
+    pub job: u32,
+    /// The generation it was claimed under.
+    pub generation: u64,
+    /// Who claimed it.
+    pub holder: &'a str,
+    /// The mailboxes.
+    pub mailboxes: &'a [Mailbox],
+}
+
+/// A mailbox whose good messages are in place, durably.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its stamp right afterwards.
+    pub stamp: Stamp,
+    /// How its messages ended.
+    pub counts: MessageCounts,
+    /// Everything that is not served.
+    pub set_aside: Vec<SetAside>,
+    /// Everything that was decided without proof.
+    pub doubts: Vec<Doubt>,
+    /// BLAKE3 of its manifest.
+    pub manifest_digest: [u8; 32],
+    /// Bytes read for it.
+    pub bytes_read: u64,
+}
+
+/// One node's mail.
+#[derive(Debug)]
+pub struct Store {
+    roots: Roots,
+    claims: RwLock<Claims>,
+    busy: Mutex<HashSet<u64>>,
+    flush_failed: AtomicBool,
+    /// Held for the life of the store.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store and locks it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing but the lock file and our own directories has been touched.
+    pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        let live = open_root("live", &config.live)?;
+        let snapshot = match &config.snapshot {
+            Some(path) => Some(open_root("snapshot", path)?),
+            None => None,
+        };
+        let work = open_root("work", &config.work)?;
+        check_layout(&config, &live, &work)?;
+        let failed = |source| root_error("work", &config.work, source);
+        let lock = lock(&config.work.join("lock")).map_err(failed)?;
+        let lock = lock.map_err(|pid| StoreError::Held { pid })?;
+        // Staged files of an earlier process serve nobody.
+        match fs::remove_dir_all(config.work.join("staging")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let claims = Claims::open(config.work.join("claims")).map_err(failed)?;
+        for own in ["kept", "quarantine", "manifests", "staging"] {
+            fs::create_dir_all(config.work.join(own)).map_err(failed)?;
+        }
+        let (work, file_size_max) = (config.work, config.file_size_max);
+        let fuse = Fuse::default();
+        Ok(Self {
+            roots: Roots { live, snapshot, work, file_size_max, fuse },
+            claims: RwLock::new(claims),
+            busy: Mutex::default(),
+            flush_failed: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+
+    /// Fences the store: whoever claimed the job under a lower generation changes nothing from here
+    /// on. Waits for a switch under way.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError`]; the caller must not work on the job.
+    pub fn claim(
+        &self,
+        job: u32,
+        generation: u64,
+        holder: &str,
+    ) -> Result<(), ClaimError> {
+        let mut claims = self.claims.write().unwrap_or_else(PoisonError::into_inner);
+        claims.claim(job, generation, holder)
+    }
+
+    /// Verifies and repairs a batch of mailboxes and makes the result durable.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushFailed`] if durability is not certain: nothing of the batch may be called prepared.
+    pub fn prepare(
+        &self,
+        task: &PrepareTask<'_>,
+    ) -> Result<Vec<Result<Prepared, Refusal>>, FlushFailed> {
+        if self.flush_failed.load(Ordering::SeqCst) {
+            let source = io::Error::other("an earlier flush failed");
+            return Err(FlushFailed { source });
+        }
+        if !self.holds(task) {
+            return Ok(self.fenced(task));
+        }
+        let seats = self.take_seats(task);
+        let plans = in_parallel(task.mailboxes, |index, mailbox, buffer| {
+            if seats.get(index) != Some(&true) {
+                return Err(Refusal::Busy { path: escape(&mailbox.path) });
+            }
+            self.plan(task, mailbox, buffer)
+        });
+        let result = self.finish(task, plans);
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for (mailbox, _) in task.mailboxes.iter().zip(seats).filter(|(_, seat)| *seat) {
+            busy.remove(&mailbox.key);
+        }
+        result
+    }
+
+    /// Stamps a mailbox: equal stamps mean that nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if it cannot be looked at.
+    pub fn stamp(&self, mailbox: &Mailbox) -> Result<Stamp, Refusal> {
+        check_path(&mailbox.path)?;
+        stamp(&self.roots.live, &mailbox.path)
+    }
+
+    /// Reads a mailbox as its user's mail program would, and compares with its manifest.
+    pub fn probe(&self, mailbox: &Mailbox, seed: u64) -> Probe {
+        if let Err(refusal) = check_path(&mailbox.path) {
+            return Probe::Unreadable { what: refusal.to_string() };
+        }
+        let manifest = match self.manifest(mailbox.key) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Probe::Unreadable { what: "no manifest".to_owned() },
+            Err(error) => return Probe::Unreadable { what: error.to_string() },
+        };
+        let (root, path, owner) = (&self.roots.live, &*mailbox.path, &*mailbox.address);
+        Target { root, path, owner, manifest: &manifest }.probe(seed)
+    }
+
+    /// The free share of the live file system, in parts per million.
+    ///
+    /// # Errors
+    ///
+    /// The file system cannot be asked.
+    pub fn free_share_ppm(&self) -> io::Result<u32> {
+        let answer = rustix::fs::fstatvfs(&self.roots.live)?;
+        let total = u128::from(answer.f_blocks).max(1);
+        let free = u128::from(answer.f_bavail) * 1_000_000 / total;
+        Ok(u32::try_from(free.min(1_000_000)).unwrap_or(1_000_000))
+    }
+
+    /// What is not served of a mailbox.
+    ///
+    /// # Errors
+    ///
+    /// The list is there and cannot be read.
+    pub fn quarantine(&self, key: u64) -> io::Result<Vec<SetAside>> {
+        match fs::read(quarantine_index(&self.roots, key)) {
+            Ok(bytes) => quarantine::parse(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The manifest of a mailbox, if it was ever prepared.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError`] if it is there and cannot be read.
+    pub fn manifest(&self, key: u64) -> Result<Option<Manifest>, ManifestError> {
+        let read = match fs::read(manifest_path(&self.roots, key)) {
+            Ok(bytes) => Manifest::parse(&bytes).map(Some).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "not a manifest")
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        read.map_err(|source| ManifestError { key, source })
+    }
+
+    /// Stops all changes after `acts` more, as a crash would.
+    #[cfg(test)]
+    pub(crate) fn fuse(&self) -> &Fuse {
+        &self.roots.fuse
+    }
+
+    fn holds(&self, task: &PrepareTask<'_>) -> bool {
+        let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
+        claims.holds(task.job, task.generation, task.holder)
+    }
+
+    fn fenced(&self, task: &PrepareTask<'_>) -> Vec<Result<Prepared, Refusal>> {
+        let (job, generation) = (task.job, task.generation);
+        let refuse = |_| Err(Refusal::Fenced { job, generation });
+        task.mailboxes.iter().map(refuse).collect()
+    }
+
+    /// Which mailboxes of the batch this call may work on.
+    fn take_seats(&self, task: &PrepareTask<'_>) -> Vec<bool> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        task.mailboxes.iter().map(|mailbox| busy.insert(mailbox.key)).collect()
+    }
+
+    fn plan(
+        &self,
+        task: &PrepareTask<'_>,
+        mailbox: &Mailbox,
+        buffer: &mut [u8],
+    ) -> Result<Planned, Refusal> {
+        check_path(&mailbox.path)?;
+        let unreadable = |what: &str, source| Refusal::Unreadable {
+            path: format!("{what} of mailbox {}", mailbox.key),
+            source,
+        };
+        let earlier = self.quarantine(mailbox.key);
+        let earlier = earlier.map_err(|error| unreadable("quarantine", error))?;
+        let manifest = self.manifest(mailbox.key);
+        let manifest = manifest.map_err(|error| unreadable("manifest", error.source))?;
+        let recorded = repair::recorded(manifest.as_ref());
+        let served = mailbox.served && manifest.is_some();
+        let past = repair::Past { recorded: &recorded, served };
+        let mut ledger = Ledger::new(earlier.clone());
+        let mut bench = Bench::new(&self.roots, mailbox, task.generation, buffer)?;
+        repair::plan(&mut bench, &past, &mut ledger)?;
+        let (after, set_aside) = ledger.close();
+        if set_aside != earlier {
+            let index = quarantine_index(&self.roots, mailbox.key);
+            bench.write_own(&quarantine::to_bytes(&set_aside), &index)?;
+        }
+        let bytes = after.to_bytes();
+        if manifest.as_ref() != Some(&after) {
+            let staged = bench.stage_bytes(&bytes, None)?;
+            let to = manifest_path(&self.roots, mailbox.key);
+            bench.act(Phase::Records, Act::Record { staged, to });
+        }
+        let manifest_digest = *blake3::hash(&bytes).as_bytes();
+        let (counts, doubts) = (ledger.counts, ledger.doubts);
+        let bytes_read = bench.bytes_read;
+        let acts = bench.into_acts();
+        Ok(Planned { acts, counts, set_aside, doubts, manifest_digest, bytes_read })
+    }
+
+    /// Flush, switch, flush.
+    fn finish(
+        &self,
+        task: &PrepareTask<'_>,
+        plans: Vec<Result<Planned, Refusal>>,
+    ) -> Result<Vec<Result<Prepared, Refusal>>, FlushFailed> {
+        if plans.iter().flatten().any(|plan| !plan.acts.is_empty()) {
+            self.flush()?;
+        }
+        let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
+        if !claims.holds(task.job, task.generation, task.holder) {
+            return Ok(self.fenced(task));
+        }
+        let plans: Vec<Mutex<Option<Result<Planned, Refusal>>>> =
+            plans.into_iter().map(|plan| Mutex::new(Some(plan))).collect();
+        let done = in_parallel(task.mailboxes, |index, mailbox, _| {
+            let plan = plans.get(index).and_then(|plan| {
+                plan.lock().unwrap_or_else(PoisonError::into_inner).take()
+            });
+            let busy = || Refusal::Busy { path: escape(&mailbox.path) };
+            self.switch(mailbox, plan.ok_or_else(busy)??)
+        });
+        self.flush()?;
+        drop(claims);
+        for mailbox in task.mailboxes {
+            // What stays is removed by the next run or opening.
+            let staging = staging(&self.roots, task.generation, mailbox.key);
+            let _ = self.roots.clear_own_dir(&staging);
+        }
+        Ok(done)
+    }
+
+    fn switch(&self, mailbox: &Mailbox, plan: Planned) -> Result<Prepared, Refusal> {
+        let Planned { acts, counts, set_aside, doubts, manifest_digest, bytes_read } =
+            plan;
+        for act in &acts {
+            self.roots.carry_out(act)?;
+        }
+        let stamp = stamp(&self.roots.live, &mailbox.path)?;
+        Ok(Prepared { stamp, counts, set_aside, doubts, manifest_digest, bytes_read })
+    }
+
+    fn flush(&self) -> Result<(), FlushFailed> {
+        self.roots.flush().map_err(|source| {
+            self.flush_failed.store(true, Ordering::SeqCst);
+            FlushFailed { source }
+        })
+    }
+}
+
+/// A mailbox whose acts are staged.
+#[derive(Debug)]
+struct Planned {
+    acts: Vec<Act>,
+    counts: MessageCounts,
+    set_aside: Vec<SetAside>,
+    doubts: Vec<Doubt>,
+    manifest_digest: [u8; 32],
+    bytes_read: u64,
+}
+
+/// Runs `work` on every mailbox, several at once, each with a reused buffer; results in order.
+fn in_parallel<T: Send>(
+    mailboxes: &[Mailbox],
+    work: impl Fn(usize, &Mailbox, &mut [u8]) -> Result<T, Refusal> + Sync,
+) -> Vec<Result<T, Refusal>> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<T, Refusal>>>> =
+        mailboxes.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..READERS_MAX.min(mailboxes.len()) {
+            scope.spawn(|| {
+                let mut buffer = vec![0; BUFFER_BYTES];
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let mailbox = mailboxes.get(index);
+                    let Some((mailbox, slot)) = mailbox.zip(results.get(index)) else {
+                        return;
+                    };
+                    let result = work(index, mailbox, &mut buffer);
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    let taken = results.into_iter().zip(mailboxes).map(|(slot, mailbox)| {
+        let result = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
+        result.unwrap_or_else(|| Err(Refusal::Busy { path: escape(&mailbox.path) }))
+    });
+    taken.collect()
+}
+
+fn manifest_path(roots: &Roots, key: u64) -> PathBuf {
+    roots.work.join("manifests").join(key.to_string())
+}
+
+fn quarantine_index(roots: &Roots, key: u64) -> PathBuf {
+    roots.work.join("quarantine").join(key.to_string()).join("index")
+}
+
+/// A mailbox's path is plain names, one below the other.
+fn check_path(path: &[u8]) -> Result<(), Refusal> {
+    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let plain = |part: &&[u8]| {
+        let special = part.is_empty() || *part == b"." || *part == b"..";
+        !special && part.len() <= NAME_BYTES_MAX && !part.contains(&0)
+    };
+    if parts.len() <= PATH_PARTS_MAX && parts.iter().all(plain) {
+        Ok(())
+    } else {
+        Err(Refusal::BadPath { path: escape(path) })
+    }
+}
+
+fn root_error(what: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Root { what, path: path.to_owned(), source }
+}
+
+fn open_root(what: &'static str, path: &Path) -> Result<Tree, StoreError> {
+    Tree::root(path).map_err(|source| root_error(what, path, source))
+}
+
+fn check_layout(
+    config: &StoreConfig,
+    live: &Tree,
+    work: &Tree,
+) -> Result<(), StoreError> {
+    let failed =
+        |error: rustix::io::Errno| root_error("work", &config.work, error.into());
+    let kind = rustix::fs::fstatfs(work).map_err(failed)?.f_type;
+    if kind == NFS_MAGIC {
+        return Err(StoreError::Nfs { path: config.work.clone() });
+    }
+    let device = |tree: &Tree| rustix::fs::fstat(tree).map(|stat| stat.st_dev);
+    if device(live).map_err(failed)? != device(work).map_err(failed)? {
+        let (work, live) = (config.work.clone(), config.live.clone());
+        return Err(StoreError::OtherFileSystem { work, live });
+    }
+    let mut trees = vec![("live", &config.live), ("work", &config.work)];
+    trees.extend(config.snapshot.as_ref().map(|path| ("snapshot", path)));
+    let mut real = Vec::new();
+    for (what, path) in trees {
+        real.push(
+            fs::canonicalize(path).map_err(|source| root_error(what, path, source))?,
+        );
+    }
+    for (at, outer) in real.iter().enumerate() {
+        let others = real.iter().enumerate().filter(|(other, _)| *other != at);
+        if let Some((_, inner)) = others.into_iter().find(|(_, it)| it.starts_with(outer))
+        {
+            let (inner, outer) = (inner.clone(), outer.clone());
+            return Err(StoreError::Nested { inner, outer });
+        }
+    }
+    Ok(())
+}
+
+/// Takes the lock; the inner error is the process that holds it.
+fn lock(path: &Path) -> io::Result<Result<File, Option<u32>>> {
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            return Ok(Err(text.trim().parse().ok()));
+        }
+        Err(errno) => return Err(errno.into()),
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(Ok(file))
+}

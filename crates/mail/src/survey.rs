@@ -1,0 +1,206 @@
+//! Survey: the folders and files of one Maildir, by name and stat alone.
+//!
+//! # Invariants
+//!
+//! * Nothing is opened but directories; nothing is followed.
+//! * What is no regular file is never taken for a message.
+
+use std::collections::BTreeMap;
+
+use rustix::io::Errno;
+
+use crate::refusal::Refusal;
+use crate::walk::{Kind, Meta, Seen, Tree, join};
+
+/// Entries of one mailbox; beyond this it is no mailbox but an attack or an accident.
+pub(crate) const ENTRIES_MAX: usize = 2_000_000;
+
+/// One Maildir as it stands.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    /// The Maildir's own directory.
+    pub(crate) meta: Meta,
+    /// Folders by name without the leading dot; empty is the inbox.
+    pub(crate) folders: BTreeMap<Vec<u8>, Folder>,
+    /// Links and other odd items outside the mail directories: folder and name.
+    pub(crate) odd: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// One folder as it stands.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    /// Its name on this side; a renamed folder has another one on the other side.
+    pub(crate) name: Vec<u8>,
+    pub(crate) has: [bool; 3],
+    pub(crate) mails: Vec<Mail>,
+    /// What stands in `cur` or `new` and is no regular file.
+    pub(crate) odd: Vec<Mail>,
+    /// Regular files beside the mail directories.
+    pub(crate) control: BTreeMap<Vec<u8>, Meta>,
+}
+
+/// One file in `cur` or `new`.
+#[derive(Debug, Clone)]
+pub(crate) struct Mail {
+    pub(crate) sub: Sub,
+    pub(crate) name: Vec<u8>,
+    pub(crate) meta: Meta,
+}
+
+/// The directories of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sub {
+    Cur,
+    New,
+    Tmp,
+}
+
+impl Sub {
+    pub(crate) const ALL: [Self; 3] = [Self::Cur, Self::New, Self::Tmp];
+
+    pub(crate) fn name(self) -> &'static [u8] {
+        match self {
+            Self::Cur => b"cur",
+            Self::New => b"new",
+            Self::Tmp => b"tmp",
+        }
+    }
+}
+
+/// The path of a folder below its Maildir.
+pub(crate) fn folder_path(folder: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { Vec::new() } else { [b".", folder].concat() }
+}
+
+/// Surveys the Maildir at `path` below `root`; nothing if it is not there.
+pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal> {
+    let maildir = match root.dir_if_there(path) {
+        Ok(Some(maildir)) => maildir,
+        Ok(None) => return Ok(None),
+        Err(errno) => return Err(Refusal::read(path, errno)),
+    };
+    let meta = maildir.meta().map_err(|errno| Refusal::read(path, errno))?;
+    let mut surveyor = Surveyor { path, left: ENTRIES_MAX };
+    let mut survey = Survey { meta, folders: BTreeMap::new(), odd: Vec::new() };
+    let top = surveyor.list(&maildir, b"")?;
+    for seen in top.iter().filter(|seen| is_folder_name(&seen.name)) {
+        let name = seen.name.get(1..).unwrap_or_default();
+        match seen.kind {
+            Kind::Directory => {
+                let dir = maildir.dir(&seen.name);
+                let dir = dir.map_err(|errno| surveyor.refusal(&seen.name, errno))?;
+                let entries = surveyor.list(&dir, &seen.name)?;
+                let folder = surveyor.folder(&dir, name, entries, &mut survey.odd)?;
+                if folder.is_folder() {
+                    survey.folders.insert(name.to_vec(), folder);
+                }
+            }
+            Kind::Link | Kind::Special => {
+                survey.odd.push((Vec::new(), seen.name.clone()));
+            }
+            Kind::File => {}
+        }
+    }
+    let top = top.into_iter().filter(|seen| !is_folder_name(&seen.name)).collect();
+    let inbox = surveyor.folder(&maildir, b"", top, &mut survey.odd)?;
+    survey.folders.insert(Vec::new(), inbox);
+    Ok(Some(survey))
+}
+
+fn is_folder_name(name: &[u8]) -> bool {
+    name.len() > 1 && name.starts_with(b".")
+}
+
+impl Folder {
+    fn is_folder(&self) -> bool {
+        self.has.contains(&true)
+            || self.control.contains_key(&b"dovecot-uidlist"[..])
+            || self.control.contains_key(&b"maildirfolder"[..])
+    }
+}
+
+struct Surveyor<'a> {
+    path: &'a [u8],
+    left: usize,
+}
+
+impl Surveyor<'_> {
+    fn folder(
+        &mut self,
+        dir: &Tree,
+        name: &[u8],
+        entries: Vec<Seen>,
+        odd: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Folder, Refusal> {
+        let mut folder = Folder {
+            name: name.to_vec(),
+            has: [false; 3],
+            mails: Vec::new(),
+            odd: Vec::new(),
+            control: BTreeMap::new(),
+        };
+        for seen in entries {
+            let slot = Sub::ALL.into_iter().zip(&mut folder.has);
+            let sub = slot.into_iter().find(|(sub, _)| sub.name() == seen.name);
+            match (sub, seen.kind) {
+                (Some((_, has)), Kind::Directory) => *has = true,
+                (Some(_), kind) => return Err(self.not_a_directory(name, &seen, kind)),
+                (None, Kind::File) => {
+                    folder.control.insert(seen.name, seen.meta);
+                }
+                (None, Kind::Link | Kind::Special) => {
+                    odd.push((name.to_vec(), seen.name));
+                }
+                (None, Kind::Directory) => {}
+            }
+        }
+        for (sub, has) in Sub::ALL.into_iter().zip(folder.has) {
+            if has && sub != Sub::Tmp {
+                self.mails(dir, sub, &mut folder)?;
+            }
+        }
+        Ok(folder)
+    }
+
+    fn mails(
+        &mut self,
+        dir: &Tree,
+        sub: Sub,
+        folder: &mut Folder,
+    ) -> Result<(), Refusal> {
+        let rel = join(&folder_path(&folder.name), sub.name());
+        let dir = dir.dir(sub.name()).map_err(|errno| self.refusal(&rel, errno))?;
+        for Seen { name, kind, meta } in self.list(&dir, &rel)? {
+            // Mail servers skip hidden files.
+            if name.starts_with(b".") {
+                continue;
+            }
+            match kind {
+                Kind::File => folder.mails.push(Mail { sub, name, meta }),
+                Kind::Directory | Kind::Link | Kind::Special => {
+                    folder.odd.push(Mail { sub, name, meta });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, dir: &Tree, rel: &[u8]) -> Result<Vec<Seen>, Refusal> {
+        let seen = dir.list(self.left).map_err(|errno| self.refusal(rel, errno))?;
+        self.left = self.left.saturating_sub(seen.len());
+        Ok(seen)
+    }
+
+    fn not_a_directory(&self, folder: &[u8], seen: &Seen, kind: Kind) -> Refusal {
+        let rel = join(&folder_path(folder), &seen.name);
+        let errno = if kind == Kind::Link { Errno::LOOP } else { Errno::NOTDIR };
+        self.refusal(&rel, errno)
+    }
+
+    fn refusal(&self, rel: &[u8], errno: Errno) -> Refusal {
+        if errno == Errno::TOOBIG {
+            return Refusal::TooManyEntries { entries_max: ENTRIES_MAX };
+        }
+        Refusal::read(&join(self.path, rel), errno)
+    }
+}
