@@ -4,7 +4,8 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::{
-    Evidence, GatePolicy, GatePolicyError, Mode, NodeEvidence, RecordError, SignalPolicy,
+    Escalation, Evidence, GatePolicy, GatePolicyError, HaltReason, HoldReason,
+    IsolateReason, Mode, NodeEvidence, RecordError, Signal, SignalPolicy, Standing,
     TierEvidence, Verdict, VerdictRecord, judge,
 };
 use crate::fleet::{NodeNumber, TierNumber, WaveNumber};
@@ -52,12 +53,18 @@ fn fifty_five_good_and_forty_five_failed_never_advance() {
         *node = NodeEvidence { mature: 14, failed: 11, ..node_of(*node, 25) };
     }
     (spread.nodes[3].mature, spread.nodes[3].failed) = (13, 12);
-    check(spread.clone(), &expect!["halt: with node 3, 4 nodes would be isolated, at most 1 may be"]);
+    check(
+        spread.clone(),
+        &expect!["halt: with node 3, 4 nodes would be isolated, at most 1 may be"],
+    );
 
     spread.nodes.truncate(1);
     spread.fleet_nodes = 1;
     spread.nodes[0] = NodeEvidence { mature: 55, failed: 45, ..node(0, 100) };
-    check(spread, &expect!["halt: with node 0, 1 node would be isolated, at most 0 may be"]);
+    check(
+        spread,
+        &expect!["halt: with node 0, 1 node would be isolated, at most 0 may be"],
+    );
 }
 
 #[test]
@@ -69,7 +76,9 @@ fn one_integrity_failure_halts_before_anything_else() {
 
     check(
         evidence,
-        &expect!["halt: altered, foreign or lost mail in 1 opened mailbox, first on node 1"],
+        &expect![
+            "halt: altered, foreign or lost mail in 1 opened mailbox, first on node 1"
+        ],
     );
 }
 
@@ -82,7 +91,9 @@ fn an_integrity_failure_on_an_isolated_node_halts_too() {
 
     check(
         evidence,
-        &expect!["halt: altered, foreign or lost mail in 2 opened mailboxes, first on node 2"],
+        &expect![
+            "halt: altered, foreign or lost mail in 2 opened mailboxes, first on node 2"
+        ],
     );
 }
 
@@ -216,7 +227,9 @@ fn a_question_open_for_too_long_goes_to_a_person() {
 
     check(
         evidence,
-        &expect!["hold: a person must decide: opening undecided after 2020 samples, limit 1662"],
+        &expect![
+            "hold: a person must decide: opening undecided after 2020 samples, limit 1662"
+        ],
     );
 }
 
@@ -489,12 +502,52 @@ fn numbers_show_where_each_signal_stands() {
     let judgement = judge(&evidence, &GatePolicy::default(), NOW);
 
     let lines: Vec<_> = judgement.numbers.iter().map(ToString::to_string).collect();
-    expect![[r#"
+    expect![[r"
         opening passed: 1 failed, 599 of 600 shown; pass at 3, trip at 10, missing 0
         preparation passed: 0 failed, 600 of 600 shown; pass at 13, trip at 18, missing 0
-        latency passed: 0 failed, 600 of 600 shown; pass at 13, trip at 18, missing 0"#]]
+        latency passed: 0 failed, 600 of 600 shown; pass at 13, trip at 18, missing 0"]]
     .assert_eq(&lines.join("\n"));
     assert_eq!((judgement.unknown, judgement.immature), (0, 1));
+}
+
+#[test]
+fn codes_stay_what_journals_and_metrics_know() {
+    let reports = |fresh| HoldReason::WorkersSilent { fresh, expected: 1 };
+    let signal = Signal::Opening;
+    let node = NodeNumber::new(0);
+    let escalations = [
+        Escalation::Undecided { signal, samples: 0, limit: 0 },
+        Escalation::Exhausted { signal, samples: 0, missing: 0 },
+        Escalation::Overdue { waited: Span::ZERO, limit: Span::ZERO },
+    ];
+    let halts = [
+        HaltReason::Integrity { node, mailboxes: 1 },
+        HaltReason::Tripped { signal, failed: 0, samples: 0, limit: 0 },
+        HaltReason::TooManyNodesIsolated { node, isolated: 1, limit: 0 },
+        HaltReason::TooManyFailures { failed: 0, limit: 0 },
+    ];
+    let why = IsolateReason::Breaker { failed: 0, opened: 0, limit: 0 };
+    let verdicts = [
+        Verdict::Expand,
+        Verdict::Hold(vec![reports(0)]),
+        Verdict::Isolate { node, why },
+        Verdict::Halt(halts[0]),
+    ];
+
+    let codes = [
+        verdicts.iter().map(Verdict::code).collect::<Vec<_>>().join(" "),
+        escalations.iter().map(Escalation::code).collect::<Vec<_>>().join(" "),
+        halts.iter().map(HaltReason::code).collect::<Vec<_>>().join(" "),
+        [reports(0).code(), HoldReason::NeedsPerson(escalations[0]).code()].join(" "),
+        [why.code(), signal.code(), Standing::Open.code()].join(" "),
+    ];
+
+    expect![[r"
+        expand hold isolate halt
+        undecided exhausted overdue
+        integrity tripped too-many-nodes-isolated too-many-failures
+        workers-silent needs-person
+        breaker opening open"]].assert_eq(&codes.join("\n"));
 }
 
 #[test]
@@ -569,6 +622,8 @@ fn the_default_policy_makes_sense_and_says_how_large_a_wave_must_be() {
     let process = GatePolicy { mode: Mode::EProcess, ..policy.clone() };
     assert!(process.n_min() > policy.n_min());
     assert_eq!((EVERY.n_min(), EVERY.wave_min()), (0, 0));
+    let isolated = [0, 1, 2, 3, 4, 5, 40, 100].map(|fleet| policy.isolated_max(fleet));
+    assert_eq!(isolated, [0, 0, 0, 1, 1, 2, 2, 5]);
 }
 
 #[test]
@@ -586,12 +641,12 @@ fn a_policy_under_which_no_gate_makes_sense_is_refused() {
     ];
     let late = GatePolicy { unknown_after: Span::from_secs(1), ..GatePolicy::default() };
 
-    expect![[r#"
+    expect![[r"
         opening: p_ok must be above 0 %
         opening: p_ok is 2 %, must be below p_bad, which is 2 %
         opening: p_bad is 100 %, must be below 100 %
         opening: alpha is 50 %, must be above 0 % and below 50 %
-        opening: beta is 0 %, must be above 0 % and below 50 %"#]]
+        opening: beta is 0 %, must be above 0 % and below 50 %"]]
     .assert_eq(&errors.join("\n"));
     assert!(matches!(late.check(), Err(GatePolicyError::UnknownBeforeSilent { .. })));
 }
