@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::frame::{Damage, Head};
+use crate::kept::Kept;
 use crate::lock::{Lock, LockError};
 use crate::replay::{ReadError, Records, Replay};
 use crate::store::{Store, StoreError};
@@ -43,8 +44,8 @@ pub struct Kind {
     pub id: [u8; 16],
 }
 
-/// A journal could not be opened. No record was written or removed; keep a copy of the
-/// directory all the same before trying again, for the storage engine tidies up by itself.
+/// A journal could not be opened. No record was written; if it is damaged, its file as it
+/// was found is kept beside it, because the storage engine clears what it cannot read.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Its directory cannot be created or used.
@@ -81,6 +82,17 @@ pub enum OpenError {
         /// Its process number, as far as known.
         holder: String,
     },
+    /// A copy of its file cannot be made; nothing was touched.
+    #[error(
+        "open journal at `{}`: make room for a copy of it, kept until it has been read",
+        .dir.display()
+    )]
+    Keep {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It belongs to somebody else.
     #[error(
         "open journal at `{}` as {expected}: it is {found}; choose another directory",
@@ -110,7 +122,8 @@ pub enum OpenError {
     },
     /// A record is damaged or missing. Nothing of the journal is used.
     #[error(
-        "open journal at `{}`: record {sequence} cannot be trusted: {what}; {}",
+        "open journal at `{}`: record {sequence} cannot be trusted: {what}; {}; \
+         its file as found is kept as `db.kept`",
         .dir.display(), Safe(*.sequence)
     )]
     Corrupt {
@@ -122,7 +135,7 @@ pub enum OpenError {
         what: Damage,
     },
     /// The storage engine cannot read its own files, or failed.
-    #[error("open journal at `{}`; keep a copy of it before anything else", .dir.display())]
+    #[error("open journal at `{}`; its file as found is kept as `db.kept`", .dir.display())]
     Store {
         /// Where.
         dir: PathBuf,
@@ -228,6 +241,7 @@ pub(crate) struct Opened {
     store: Store,
     witness: Witness,
     seen: Option<Head>,
+    kept: Kept,
     /// Dropped last: whoever takes it next finds the store closed.
     lock: Lock,
 }
@@ -252,14 +266,27 @@ impl Opened {
             return Err(OpenError::Foreign { dir: dir.to_owned() });
         }
         let (witness, seen) = Witness::open(dir).map_err(io_error)?;
+        let kept = Kept::take(dir)
+            .map_err(|source| OpenError::Keep { dir: dir.to_owned(), source })?;
         let store = Store::open(dir)
             .map_err(|source| OpenError::Store { dir: dir.to_owned(), source })?;
-        Ok(Self { store, witness, seen, lock })
+        Ok(Self { store, witness, seen, kept, lock })
     }
 
     /// Reads and checks everything, showing each record but the header to `look`;
     /// `None` if the journal was never begun.
     pub(crate) fn read(
+        &self,
+        dir: &Path,
+        look: &mut dyn FnMut(Head, &[u8]),
+    ) -> Result<Option<Read>, OpenError> {
+        let read = self.walk(dir, look)?;
+        let released = self.kept.release();
+        released.map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+        Ok(read)
+    }
+
+    fn walk(
         &self,
         dir: &Path,
         look: &mut dyn FnMut(Head, &[u8]),

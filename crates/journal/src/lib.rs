@@ -14,6 +14,7 @@
 mod audit;
 mod frame;
 mod journal;
+mod kept;
 mod lock;
 mod replay;
 mod store;
