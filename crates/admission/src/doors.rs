@@ -53,8 +53,8 @@ const SHARDS: usize = 64;
 
 #[derive(Debug)]
 struct Inner {
-    /// The level that each service needs.
-    needed: HashMap<String, u8>,
+    /// The level that each service needs; nothing while the ladder is unknown.
+    needed: RwLock<HashMap<String, u8>>,
     shards: Vec<RwLock<HashMap<Box<str>, u8>>>,
     hasher: RandomState,
 }
@@ -63,8 +63,15 @@ impl Doors {
     /// Doors of which none is known yet, so all are held.
     pub fn new(ladder: Ladder) -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        let (needed, hasher) = (ladder.into_needed(), RandomState::new());
+        let (needed, hasher) = (RwLock::new(ladder.into_needed()), RandomState::new());
         Self { inner: Arc::new(Inner { needed, shards, hasher }) }
+    }
+
+    /// Replaces the ladder. Until one is known, every service is held for everybody.
+    pub fn set_ladder(&self, ladder: Ladder) {
+        let mut needed =
+            self.inner.needed.write().unwrap_or_else(PoisonError::into_inner);
+        *needed = ladder.into_needed();
     }
 
     /// Sets the level of each address; 0 holds it.
@@ -92,8 +99,10 @@ impl Doors {
         if service == ADMINISTRATION {
             return Answer::Online;
         }
-        match (self.inner.needed.get(service.as_ref()), self.level(address)) {
-            (Some(needed), Some(level)) if level >= *needed => Answer::Online,
+        let needed = self.inner.needed.read().unwrap_or_else(PoisonError::into_inner);
+        let needed = needed.get(service.as_ref()).copied();
+        match (needed, self.level(address)) {
+            (Some(needed), Some(level)) if level >= needed => Answer::Online,
             _ => Answer::Held,
         }
     }
@@ -176,6 +185,17 @@ mod tests {
         doors.set([("anna@example.org".into(), 0)]);
 
         assert_eq!(clone.answer("lmtp", "anna@example.org"), Answer::Held);
+    }
+
+    #[test]
+    fn a_ladder_that_becomes_known_later_admits_from_then_on() {
+        let doors = Doors::new(Ladder::default());
+        doors.set([("anna@example.org".into(), 2)]);
+        assert_eq!(doors.answer("imap", "anna@example.org"), Answer::Held);
+
+        doors.set_ladder(ladder());
+
+        assert_eq!(doors.answer("imap", "anna@example.org"), Answer::Online);
     }
 
     #[test]
