@@ -547,7 +547,8 @@ fn codes_stay_what_journals_and_metrics_know() {
         undecided exhausted overdue
         integrity tripped too-many-nodes-isolated too-many-failures
         workers-silent needs-person
-        breaker opening open"]].assert_eq(&codes.join("\n"));
+        breaker opening open"]]
+    .assert_eq(&codes.join("\n"));
 }
 
 #[test]
