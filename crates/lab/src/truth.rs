@@ -119,6 +119,11 @@ impl MessageTruth {
     pub fn is_recoverable(&self) -> bool {
         self.live == Held::Intact || self.snapshot == Held::Intact
     }
+
+    /// Whether no file has its name any more, so that nothing tells its flags.
+    pub fn is_nameless(&self) -> bool {
+        self.live == Held::Absent && self.snapshot == Held::Absent
+    }
 }
 
 /// A BLAKE3 digest, written as hexadecimal.

@@ -20,9 +20,9 @@ use tidegate_lab::{
 };
 
 const HEALTHY: LabSpec =
-    LabSpec { mailboxes: 30, nodes: 3, messages: 12, seed: 11, damage: 0 };
+    LabSpec { mailboxes: 12, nodes: 3, messages: 12, seed: 11, damage: 0 };
 const BROKEN: LabSpec =
-    LabSpec { mailboxes: 120, nodes: 3, messages: 12, seed: 11, damage: 250_000 };
+    LabSpec { mailboxes: 60, nodes: 3, messages: 12, seed: 11, damage: 250_000 };
 
 #[test]
 fn a_healthy_provider_recounts_clean() {
@@ -31,15 +31,16 @@ fn a_healthy_provider_recounts_clean() {
     let recount = site.recount(&site.all(MailboxEnd::Restored));
 
     assert!(recount.is_clean(), "{recount}");
-    assert!(recount.messages_expected > 200);
+    assert!(recount.messages_expected > 80);
     assert_eq!(recount.messages_expected, recount.messages_found);
-    assert_eq!(recount.mailboxes, (30, 0, 0));
+    assert_eq!(recount.mailboxes, (12, 0, 0));
 }
 
 #[test]
 fn equal_seeds_make_equal_providers() {
-    let (first, second) = (Site::new(&BROKEN), Site::new(&BROKEN));
-    let other = Site::new(&LabSpec { seed: 12, ..BROKEN });
+    let few = LabSpec { mailboxes: 10, ..BROKEN };
+    let (first, second) = (Site::new(&few), Site::new(&few));
+    let other = Site::new(&LabSpec { seed: 12, ..few });
 
     let digest = first.provider.truth.digest();
 
@@ -52,7 +53,7 @@ fn equal_seeds_make_equal_providers() {
 
 #[test]
 fn the_storm_hits_both_sides_in_every_way() {
-    let site = Site::new(&LabSpec { mailboxes: 300, ..BROKEN });
+    let site = Site::new(&LabSpec { mailboxes: 150, damage: 600_000, ..BROKEN });
 
     let counts = &site.provider.damage_summary().counts;
 
@@ -294,7 +295,7 @@ fn a_saboteur_breaks_its_share_of_one_node_and_puts_everything_back() {
     saboteur.undo().unwrap();
     let afterwards = site.recount(&site.all(MailboxEnd::Restored));
 
-    assert!((2..=8).contains(&broken.len()), "{broken:?}");
+    assert!((1..=3).contains(&broken.len()), "{broken:?}");
     assert!(broken.iter().all(|node| *node == 1));
     assert!(!while_broken.lost.is_empty());
     assert!(afterwards.is_clean(), "{afterwards}");
