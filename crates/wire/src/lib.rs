@@ -8,10 +8,12 @@
 //! * Whatever a message leaves unspecified is refused, never guessed.
 
 pub mod limits;
+pub mod policy_file;
 pub mod protocol;
 pub mod record;
 pub mod scope;
 pub mod worker;
+pub mod worker_record;
 
 pub use protocol::ProtocolError;
 

@@ -1,1 +1,209 @@
 //! Carries out a node's orders: prepares, opens and probes its mailboxes.
+//!
+//! ```text
+//! coordinator ◀─ session ─▶ owner ─▶ hands ─▶ mail store
+//!                             │
+//!                 journal ◀───┴───▶ admission ◀─ mail server
+//! ```
+//!
+//! # Invariants
+//!
+//! * One process per node: the journal, the store and the coordinator each refuse a second.
+//! * Admission answers from what the journal holds, with or without the coordinator.
+//! * Without a valid lease nothing opens; what is open stays open.
+
+mod clock;
+mod description;
+mod hands;
+mod node;
+mod session;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::{fs, io, thread};
+
+use anyhow::Context as _;
+use tidegate_admission::{Doors, Ladder};
+use tidegate_core::fleet::Incarnation;
+use tidegate_journal::{Journal, Kind};
+use tidegate_mail::{Store, StoreConfig};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use clock::Clock;
+use hands::{Hand, Hands};
+use node::{Given, Input, Node};
+use session::{Identity, Session};
+
+/// What a worker must be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name as in the inventory.
+    pub node: String,
+    /// The coordinator's URL, like `http://host:7443`.
+    pub coordinator: String,
+    /// Where the worker keeps its journal; one directory per node.
+    pub state_dir: PathBuf,
+    /// The root of the live mail.
+    pub live: PathBuf,
+    /// The root of the snapshot, if there is one.
+    pub snapshot: Option<PathBuf>,
+    /// Where repairs are staged and replaced bytes kept: on the file system of `live`, but
+    /// outside of it.
+    pub work: PathBuf,
+    /// Files larger than this are not mail, bytes.
+    pub file_size_max: u64,
+    /// Where admission is served; loopback only.
+    pub admission_listen: SocketAddr,
+}
+
+/// How many inputs may wait for the owner: more than the hands and the session together
+/// can have on their way.
+const INPUTS_MAX: usize = 1_024;
+
+/// Threads that look and probe; they mostly wait for single small reads.
+const QUICK_THREADS: usize = 2;
+
+/// Where descriptions of jobs are kept, in the state directory.
+const DESCRIPTIONS_DIR: &str = "jobs";
+
+/// How long the owner may take to finish its turn at the end.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The file that tells where admission listens, in the state directory.
+pub const ADMISSION_ADDRESS_FILE: &str = "admission-address";
+
+/// Runs a worker until `stop`, or until going on would be unsafe.
+///
+/// # Errors
+///
+/// Says what was tried, on what, and what to do. Everything acknowledged is on disk.
+pub async fn run(
+    config: Config,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    fs::create_dir_all(&config.state_dir).with_context(|| {
+        format!("create state directory `{}`", config.state_dir.display())
+    })?;
+    let journal = open_journal(&config)?;
+    let store = open_store(&config)?;
+    let doors = Doors::new(Ladder::default());
+    let incarnation = incarnation();
+
+    let (inputs, queue) = sync_channel(INPUTS_MAX);
+    let node = {
+        let inputs = inputs.clone();
+        let hand = Hand {
+            store,
+            holder: format!("{:016x}", incarnation.get()),
+            descriptions: config.state_dir.join(DESCRIPTIONS_DIR),
+        };
+        let given = Given {
+            node: config.node.clone(),
+            clock,
+            journal,
+            doors: doors.clone(),
+            descriptions_dir: config.state_dir.join(DESCRIPTIONS_DIR),
+            hands: Box::new(move |settings| {
+                let threads = usize::from(settings.prepare_threads);
+                let inputs = inputs.clone();
+                let done = move |done| inputs.send(Input::Done(Box::new(done))).is_ok();
+                Hands::start(&hand, threads, QUICK_THREADS, &done)
+            }),
+        };
+        Node::recover(given, queue)?
+    };
+    let (rollout, claimed_max) = node.remembered();
+    let identity =
+        Identity { node: config.node.clone(), incarnation, rollout, claimed_max };
+    let session = Session::new(&config.coordinator, identity, clock, inputs.clone())?;
+
+    let listener = listen(&config).await?;
+    let (closing, closed) = oneshot::channel::<()>();
+    let admission =
+        tokio::spawn(tidegate_admission::serve(listener, doors, async move {
+            // Dropped or sent, both mean the end.
+            let _end = closed.await;
+        }));
+    let (ended, mut end) = oneshot::channel();
+    thread::Builder::new()
+        .name("owner".to_owned())
+        .spawn(move || {
+            // Nobody waits any more when the program is already ending.
+            let _unheard = ended.send(node.run());
+        })
+        .context("start the owner")?;
+
+    let result = tokio::select! {
+        // Cancel-safe: the owner is told to stop below, whichever arm wins; the session
+        // holds nothing that is not told again.
+        () = stop => Ok(()),
+        result = &mut end => return result.unwrap_or_else(|_| Err(owner_gone())),
+        result = session.run() => result,
+    };
+    if inputs.try_send(Input::Stop).is_ok() {
+        // A turn that does not end in time is cut off like a kill: nothing is lost.
+        let _late = tokio::time::timeout(FAREWELL, end).await;
+    }
+    drop(closing);
+    admission.await.context("end admission")?.context("serve admission")?;
+    result
+}
+
+fn owner_gone() -> anyhow::Error {
+    anyhow::anyhow!("the owner of the node panicked; see the log before this line")
+}
+
+fn open_journal(config: &Config) -> anyhow::Result<Journal> {
+    let kind = Kind { name: "worker".to_owned(), format: 1, id: node_id(&config.node) };
+    let dir = config.state_dir.join("journal");
+    Journal::open(&dir, &kind)
+        .with_context(|| format!("open the journal of node `{}`", config.node))
+}
+
+fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
+    fs::create_dir_all(&config.work)
+        .with_context(|| format!("create work directory `{}`", config.work.display()))?;
+    let store = Store::open(StoreConfig {
+        live: config.live.clone(),
+        snapshot: config.snapshot.clone(),
+        work: config.work.clone(),
+        file_size_max: config.file_size_max,
+    });
+    Ok(Arc::new(store.context("open the mail store")?))
+}
+
+/// A journal is bound to its node by this.
+fn node_id(node: &str) -> [u8; 16] {
+    let digest = blake3::hash(node.as_bytes());
+    let mut id = [0; 16];
+    id.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
+    id
+}
+
+/// A number that no other run has: from the kernel's randomness through the hasher of std.
+fn incarnation() -> Incarnation {
+    use std::hash::{BuildHasher, RandomState};
+    let time = std::time::SystemTime::now();
+    Incarnation::new(RandomState::new().hash_one((time, std::process::id())).max(1))
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.admission_listen;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("listen for admission at {address}; is another worker running?")
+    })?;
+    let bound = listener.local_addr().context("learn the admission address")?;
+    publish_address(&config.state_dir, bound).context("write the admission address")?;
+    Ok(listener)
+}
+
+fn publish_address(dir: &Path, address: SocketAddr) -> io::Result<()> {
+    let path = dir.join(ADMISSION_ADDRESS_FILE);
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, format!("{address}\n"))?;
+    fs::rename(temporary, path)
+}

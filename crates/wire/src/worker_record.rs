@@ -1,0 +1,371 @@
+//! What a worker's journal holds, checked.
+//!
+//! # Invariants
+//!
+//! * What is encoded decodes to the same; anything else is an error, never a guess.
+
+use prost::Message;
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
+use tidegate_core::holding::{Record, Settled, Stamp};
+use tidegate_core::inventory::Digest;
+use tidegate_core::mailbox::{Health, Level};
+use tidegate_core::policy::Rung;
+use tidegate_core::rollout::Finding;
+use tidegate_core::time::Timestamp;
+
+use crate::journal::v1 as past;
+use crate::journal::v1::worker_record::Record as Kept;
+use crate::protocol::{ProtocolError, narrow, present};
+use crate::v1;
+use crate::worker::{JobMailbox, level};
+
+/// A journal of a worker cannot be understood. It must not be acted on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerRecordError {
+    /// The bytes are no record.
+    #[error("read a record")]
+    Decode {
+        /// What is wrong with them.
+        source: prost::DecodeError,
+    },
+    /// The record breaks its contract.
+    #[error("read a record")]
+    Broken(#[from] ProtocolError),
+}
+
+/// One entry of a worker's journal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// The worker joined a rollout; always the first.
+    Joined(RolloutJoined),
+    /// Something happened to its mailboxes.
+    Record(Record),
+}
+
+/// A rollout, and the ladder by which admission answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutJoined {
+    /// The plan's digest.
+    pub rollout: Digest,
+    /// The node's name.
+    pub node: String,
+    /// The service ladder from its first step.
+    pub ladder: Vec<Rung>,
+}
+
+/// The bytes of an entry.
+pub fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let kept = match entry {
+        Entry::Joined(joined) => Kept::RolloutJoined(past::RolloutJoined {
+            rollout: joined.rollout.to_string(),
+            node: joined.node.clone(),
+            ladder: joined.ladder.iter().cloned().map(v1::Rung::from).collect(),
+        }),
+        Entry::Record(record) => keep(record),
+    };
+    past::WorkerRecord { record: Some(kept) }.encode_to_vec()
+}
+
+/// An entry from its bytes.
+///
+/// # Errors
+///
+/// [`WorkerRecordError`]: the journal must not be acted on.
+pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
+    let record = past::WorkerRecord::decode(bytes)
+        .map_err(|source| WorkerRecordError::Decode { source })?;
+    let record = match present("record", record.record)? {
+        Kept::RolloutJoined(kept) => {
+            return Ok(Entry::Joined(RolloutJoined {
+                rollout: crate::protocol::digest("rollout", &kept.rollout)?,
+                node: kept.node,
+                ladder: kept.ladder.into_iter().map(Rung::from).collect(),
+            }));
+        }
+        Kept::JobClaimed(kept) => Record::JobClaimed {
+            job: JobNumber::new(kept.job),
+            generation: Generation::new(kept.generation),
+            description: fixed("description_digest", &kept.description_digest)?,
+            mailboxes: narrow("mailboxes", kept.mailboxes)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
+        Kept::MailboxesSettled(kept) => Record::Settled {
+            job: JobNumber::new(kept.job),
+            generation: Generation::new(kept.generation),
+            mailboxes: kept
+                .mailboxes
+                .into_iter()
+                .map(settled)
+                .collect::<Result<_, ProtocolError>>()?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
+        Kept::MailboxesUnsettled(kept) => Record::Unsettled {
+            job: JobNumber::new(kept.job),
+            generation: Generation::new(kept.generation),
+            ordinals: ordinals(&kept.ordinals)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
+        Kept::LevelRaised(kept) => Record::Raised {
+            job: JobNumber::new(kept.job),
+            generation: Generation::new(kept.generation),
+            level: raised_level(kept.level)?,
+            ordinals: ordinals(&kept.ordinals)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
+        Kept::MailboxesClosed(kept) => Record::Closed {
+            job: JobNumber::new(kept.job),
+            generation: Generation::new(kept.generation),
+            ordinals: ordinals(&kept.ordinals)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
+        Kept::HealthNoted(kept) => health_noted(kept)?,
+    };
+    Ok(Entry::Record(record))
+}
+
+/// The bytes of a job's description: what is kept beside the journal.
+pub fn encode_description(mailboxes: &[JobMailbox]) -> Vec<u8> {
+    let mailboxes = mailboxes.iter().cloned().map(v1::JobMailbox::from).collect();
+    v1::FetchJobResponse { mailboxes }.encode_to_vec()
+}
+
+/// A job's description from its bytes.
+///
+/// # Errors
+///
+/// [`WorkerRecordError`]: the job must not be worked on.
+pub fn decode_description(bytes: &[u8]) -> Result<Vec<JobMailbox>, WorkerRecordError> {
+    let kept = v1::FetchJobResponse::decode(bytes)
+        .map_err(|source| WorkerRecordError::Decode { source })?;
+    let mailboxes = kept.mailboxes.into_iter().map(JobMailbox::try_from);
+    Ok(mailboxes.collect::<Result<_, _>>()?)
+}
+
+fn keep(record: &Record) -> Kept {
+    match record {
+        Record::JobClaimed { job, generation, description, mailboxes, at } => {
+            Kept::JobClaimed(past::JobClaimed {
+                job: job.get(),
+                generation: generation.get(),
+                description_digest: description.to_vec(),
+                mailboxes: u32::from(*mailboxes),
+                at_millis: at.millis(),
+            })
+        }
+        Record::Settled { job, generation, mailboxes, at } => {
+            Kept::MailboxesSettled(past::MailboxesSettled {
+                job: job.get(),
+                generation: generation.get(),
+                mailboxes: mailboxes.iter().map(keep_settled).collect(),
+                at_millis: at.millis(),
+            })
+        }
+        Record::Unsettled { job, generation, ordinals, at } => {
+            Kept::MailboxesUnsettled(past::MailboxesUnsettled {
+                job: job.get(),
+                generation: generation.get(),
+                ordinals: keep_ordinals(ordinals),
+                at_millis: at.millis(),
+            })
+        }
+        Record::Raised { job, generation, level, ordinals, at } => {
+            Kept::LevelRaised(past::LevelRaised {
+                job: job.get(),
+                generation: generation.get(),
+                level: u32::from(level.get()),
+                ordinals: keep_ordinals(ordinals),
+                at_millis: at.millis(),
+            })
+        }
+        Record::Closed { job, generation, ordinals, at } => {
+            Kept::MailboxesClosed(past::MailboxesClosed {
+                job: job.get(),
+                generation: generation.get(),
+                ordinals: keep_ordinals(ordinals),
+                at_millis: at.millis(),
+            })
+        }
+        Record::HealthNoted { job, generation, healths, findings, at } => {
+            let (places, healths): (Vec<u32>, Vec<u8>) = healths
+                .iter()
+                .map(|(ordinal, health)| (u32::from(ordinal.get()), keep_health(*health)))
+                .unzip();
+            Kept::HealthNoted(past::HealthNoted {
+                job: job.get(),
+                generation: generation.get(),
+                ordinals: places,
+                healths,
+                findings: findings.iter().cloned().map(v1::Finding::from).collect(),
+                at_millis: at.millis(),
+            })
+        }
+    }
+}
+
+fn health_noted(kept: past::HealthNoted) -> Result<Record, ProtocolError> {
+    if kept.ordinals.len() != kept.healths.len() {
+        let lengths = format!("{} for {}", kept.healths.len(), kept.ordinals.len());
+        return Err(ProtocolError::invalid("healths", &lengths));
+    }
+    let healths = ordinals(&kept.ordinals)?.into_iter().zip(kept.healths);
+    let findings = kept.findings.into_iter().map(Finding::try_from);
+    Ok(Record::HealthNoted {
+        job: JobNumber::new(kept.job),
+        generation: Generation::new(kept.generation),
+        healths: healths
+            .map(|(ordinal, byte)| Ok((ordinal, health(byte)?)))
+            .collect::<Result<_, ProtocolError>>()?,
+        findings: findings.collect::<Result<_, _>>()?,
+        at: Timestamp::from_millis(kept.at_millis),
+    })
+}
+
+fn keep_settled(settled: &Settled) -> past::Settled {
+    past::Settled {
+        ordinal: u32::from(settled.ordinal.get()),
+        quarantined: settled.stamp.is_none(),
+        stamp: settled.stamp.map_or(Vec::new(), |stamp| stamp.to_vec()),
+        totals: Some(settled.totals.into()),
+        findings: settled.findings.iter().cloned().map(v1::Finding::from).collect(),
+    }
+}
+
+fn settled(kept: past::Settled) -> Result<Settled, ProtocolError> {
+    let stamp: Option<Stamp> =
+        if kept.quarantined { None } else { Some(fixed("stamp", &kept.stamp)?) };
+    let findings = kept.findings.into_iter().map(Finding::try_from);
+    Ok(Settled {
+        ordinal: Ordinal::new(narrow("ordinal", kept.ordinal)?),
+        stamp,
+        totals: present("totals", kept.totals)?.into(),
+        findings: findings.collect::<Result<_, _>>()?,
+    })
+}
+
+fn keep_ordinals(ordinals: &[Ordinal]) -> Vec<u32> {
+    ordinals.iter().map(|ordinal| u32::from(ordinal.get())).collect()
+}
+
+fn ordinals(kept: &[u32]) -> Result<Vec<Ordinal>, ProtocolError> {
+    kept.iter().map(|place| narrow("ordinals", *place).map(Ordinal::new)).collect()
+}
+
+fn keep_health(health: Health) -> u8 {
+    match health {
+        Health::Unproven => 0,
+        Health::Healthy => 1,
+        Health::Failed => 2,
+        Health::IntegrityFailed => 3,
+    }
+}
+
+fn health(byte: u8) -> Result<Health, ProtocolError> {
+    match byte {
+        1 => Ok(Health::Healthy),
+        2 => Ok(Health::Failed),
+        3 => Ok(Health::IntegrityFailed),
+        other => Err(ProtocolError::invalid("healths", &other)),
+    }
+}
+
+fn raised_level(number: u32) -> Result<Level, ProtocolError> {
+    match level("level", number)? {
+        Level::HELD => Err(ProtocolError::invalid("level", &number)),
+        raised => Ok(raised),
+    }
+}
+
+fn fixed<const LENGTH: usize>(
+    field: &'static str,
+    bytes: &[u8],
+) -> Result<[u8; LENGTH], ProtocolError> {
+    let wrong = format!("{} bytes", bytes.len());
+    bytes.try_into().map_err(|_| ProtocolError::invalid(field, &wrong))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_core::rollout::{FindingKind, MessageTotals};
+
+    #[test]
+    fn every_entry_survives_its_bytes() {
+        let (job, generation) = (JobNumber::new(3), Generation::new(7));
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let places = || vec![Ordinal::new(0), Ordinal::new(4_095)];
+        let finding = Finding {
+            ordinal: Ordinal::new(1),
+            kind: FindingKind::SetAside,
+            folder: "Entw&APw-rfe".to_owned(),
+            uid: Some(9),
+            name: "1.M2P3.host,S=4,W=5".to_owned(),
+            code: "truncated".to_owned(),
+            reason: "truncated".to_owned(),
+            size_bytes: 2,
+        };
+        let settled = |stamp| Settled {
+            ordinal: Ordinal::new(1),
+            stamp,
+            totals: MessageTotals { intact: 5, ..MessageTotals::default() },
+            findings: vec![finding.clone()],
+        };
+        let joined = RolloutJoined {
+            rollout: Digest::new([7; 32]),
+            node: "stor-01".to_owned(),
+            ladder: vec![Rung {
+                name: "apps".to_owned(),
+                services: vec!["imap".to_owned()],
+            }],
+        };
+        let records = [
+            Record::JobClaimed {
+                job,
+                generation,
+                description: [1; 32],
+                mailboxes: 4_096,
+                at,
+            },
+            Record::Settled {
+                job,
+                generation,
+                mailboxes: vec![settled(Some([2; 16])), settled(None)],
+                at,
+            },
+            Record::Unsettled { job, generation, ordinals: places(), at },
+            Record::Raised {
+                job,
+                generation,
+                level: Level::FIRST,
+                ordinals: places(),
+                at,
+            },
+            Record::Closed { job, generation, ordinals: places(), at },
+            Record::HealthNoted {
+                job,
+                generation,
+                healths: vec![(Ordinal::new(1), Health::Failed)],
+                findings: vec![finding.clone()],
+                at,
+            },
+        ];
+        let entries =
+            records.into_iter().map(Entry::Record).chain([Entry::Joined(joined)]);
+
+        for entry in entries {
+            let decoded = decode_entry(&encode_entry(&entry)).expect("its own bytes");
+
+            assert_eq!(decoded, entry);
+        }
+    }
+
+    #[test]
+    fn a_raise_to_held_is_no_record() {
+        let raised = past::LevelRaised { job: 1, generation: 1, ..Default::default() };
+        let bytes = past::WorkerRecord { record: Some(Kept::LevelRaised(raised)) };
+
+        let error =
+            decode_entry(&bytes.encode_to_vec()).expect_err("level 0 raises nothing");
+
+        assert!(matches!(error, WorkerRecordError::Broken(_)));
+    }
+}

@@ -1,0 +1,93 @@
+//! Descriptions: which mailboxes a job has, kept beside the journal so that admission can
+//! answer and work can go on without the coordinator.
+//!
+//! # Invariants
+//!
+//! * A description is named by its job and its digest, and never changes.
+//! * It is on disk before the journal speaks of its job.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tidegate_core::fleet::{JobNumber, Ordinal};
+use tidegate_mail::Mailbox;
+use tidegate_wire::worker::JobMailbox;
+use tidegate_wire::worker_record::{decode_description, encode_description};
+
+/// The mailboxes of a job, by ordinal.
+#[derive(Debug)]
+pub(crate) struct Description {
+    /// The digest of its bytes.
+    pub(crate) digest: [u8; 32],
+    mailboxes: Vec<JobMailbox>,
+}
+
+impl Description {
+    /// The description of these mailboxes.
+    pub(crate) fn new(mailboxes: Vec<JobMailbox>) -> Self {
+        let digest = *blake3::hash(&encode_description(&mailboxes)).as_bytes();
+        Self { digest, mailboxes }
+    }
+
+    /// Reads the description of `job` with `digest`.
+    ///
+    /// # Errors
+    ///
+    /// The file's own, or `InvalidData` when it is not the one that was written.
+    pub(crate) fn read(dir: &Path, job: JobNumber, digest: [u8; 32]) -> io::Result<Self> {
+        let path = file(dir, job, digest);
+        let bytes = fs::read(&path)?;
+        let wrong = |what: &str| {
+            let text = format!("`{}` {what}; restore it from a backup", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        };
+        if *blake3::hash(&bytes).as_bytes() != digest {
+            return Err(wrong("is damaged"));
+        }
+        let mailboxes =
+            decode_description(&bytes).map_err(|_| wrong("is no job description"))?;
+        Ok(Self { digest, mailboxes })
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// The file system's; then nothing may be claimed.
+    pub(crate) fn write(&self, dir: &Path, job: JobNumber) -> io::Result<()> {
+        fs::create_dir_all(dir)?;
+        let path = file(dir, job, self.digest);
+        let temporary = path.with_extension("new");
+        let mut out = File::create(&temporary)?;
+        out.write_all(&encode_description(&self.mailboxes))?;
+        out.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(dir)?.sync_all()
+    }
+
+    /// How many mailboxes.
+    pub(crate) fn len(&self) -> u16 {
+        u16::try_from(self.mailboxes.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The owner's address.
+    pub(crate) fn address(&self, ordinal: Ordinal) -> Option<&str> {
+        self.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.address.as_str())
+    }
+
+    /// The mailbox as the store knows it.
+    pub(crate) fn mailbox(&self, ordinal: Ordinal, served: bool) -> Option<Mailbox> {
+        self.mailboxes.get(ordinal.index()).map(|mailbox| Mailbox {
+            key: u64::from(mailbox.number.get()),
+            address: mailbox.address.clone(),
+            path: mailbox.path.clone().into_bytes(),
+            served,
+        })
+    }
+}
+
+fn file(dir: &Path, job: JobNumber, digest: [u8; 32]) -> PathBuf {
+    let digest = blake3::Hash::from_bytes(digest).to_hex();
+    dir.join(format!("job-{}-{}", job.get(), digest.get(..16).unwrap_or_default()))
+}
