@@ -593,7 +593,9 @@ mod tests {
 
     fn check(bad: Row<'_>, reason: &str) {
         let mut builder = InventoryBuilder::new();
-        ROWS.iter().for_each(|row| builder.push(*row).unwrap());
+        for row in ROWS {
+            builder.push(row).unwrap();
+        }
 
         let refused = builder.push(bad).unwrap_err();
 

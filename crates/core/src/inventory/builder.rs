@@ -248,7 +248,9 @@ impl InventoryBuilder {
 
 impl std::fmt::Debug for InventoryBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InventoryBuilder").field("rows", &self.rows.len()).finish_non_exhaustive()
+        f.debug_struct("InventoryBuilder")
+            .field("rows", &self.rows.len())
+            .finish_non_exhaustive()
     }
 }
 

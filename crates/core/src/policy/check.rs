@@ -285,9 +285,9 @@ impl PolicyError {
 
 fn gate_key(error: &GatePolicyError) -> String {
     match error {
-        GatePolicyError::OkIsNothing { rates } => format!("{rates}.p_ok"),
-        GatePolicyError::RatesCross { rates, .. }
-        | GatePolicyError::BadIsEverything { rates, .. } => format!("{rates}.p_bad"),
+        GatePolicyError::OkIsNothing { rates }
+        | GatePolicyError::RatesCross { rates, .. } => format!("{rates}.p_ok"),
+        GatePolicyError::BadIsEverything { rates, .. } => format!("{rates}.p_bad"),
         GatePolicyError::ErrorRate { rates, name, .. } => format!("{rates}.{name}"),
         GatePolicyError::ShareTooLarge { name, .. } => (*name).to_owned(),
         GatePolicyError::UnknownBeforeSilent { .. } => "unknown_after".to_owned(),
