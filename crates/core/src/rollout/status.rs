@@ -5,10 +5,15 @@
 //! * Every number is counted from the same state that decides; nothing is estimated here.
 //! * Whatever does not move says why, with its numbers.
 
+use std::fmt;
+
 use super::{Phase, Rollout, Scope};
-use crate::fleet::{JobNumber, MailboxNumber, NodeNumber, Ordinal, WaveNumber};
+use crate::fleet::{
+    Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal, WaveNumber,
+};
 use crate::gate::{HoldReason, Judgement, Verdict, judge};
 use crate::mailbox::{Level, MailboxState};
+use crate::plan::Job;
 use crate::time::{Span, Timestamp};
 
 /// The whole rollout at one instant.
@@ -72,6 +77,70 @@ pub enum Why {
     WaveWaits(String),
     /// It was re-closed by name.
     MailboxHeldBack,
+}
+
+impl Why {
+    /// The stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Halted(_) => "halted",
+            Self::Aborted => "aborted",
+            Self::Finished => "finished",
+            Self::Gate(reason) => reason.code(),
+            Self::WaveHeldBack(_) => "wave-held-back",
+            Self::NodeHeldBack(_) => "node-held-back",
+            Self::NodeIsolated(_) => "node-isolated",
+            Self::NoWorker(_) => "no-worker",
+            Self::WorkerSilent(..) => "worker-silent",
+            Self::Quarantined => "quarantined",
+            Self::Preparing(_) => "preparing",
+            Self::WaveWaits(_) => "wave-waits",
+            Self::MailboxHeldBack => "mailbox-held-back",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    /// One line: what is waited for, its numbers, and who can end it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paused => f.write_str("paused; an operator can resume it"),
+            Self::Halted(reason) => {
+                write!(f, "halted by the gate: {reason}; re-close the wave, then resume")
+            }
+            Self::Aborted => f.write_str("aborted; what is open stays open"),
+            Self::Finished => f.write_str("finished"),
+            Self::Gate(reason) => reason.fmt(f),
+            Self::WaveHeldBack(wave) => {
+                write!(f, "wave `{wave}` was re-closed; an operator can resume it")
+            }
+            Self::NodeHeldBack(node) => {
+                write!(f, "node `{node}` was re-closed; an operator can resume it")
+            }
+            Self::NodeIsolated(node) => {
+                write!(f, "the gate isolated node `{node}`; an operator can resume it")
+            }
+            Self::NoWorker(node) => {
+                write!(f, "no worker has taken up node `{node}`; start one there")
+            }
+            Self::WorkerSilent(node, silent) => {
+                write!(f, "the worker of node `{node}` has been silent for {silent}")
+            }
+            Self::Quarantined => f.write_str("set aside; a person must look at it"),
+            Self::Preparing(1) => f.write_str("not yet verified"),
+            Self::Preparing(mailboxes) => {
+                write!(f, "{mailboxes} mailboxes not yet verified")
+            }
+            Self::WaveWaits(wave) => {
+                write!(
+                    f,
+                    "wave `{wave}` may not open this level yet; earlier steps come first"
+                )
+            }
+            Self::MailboxHeldBack => f.write_str("re-closed; an operator can resume it"),
+        }
+    }
 }
 
 /// What a wave does.
@@ -196,6 +265,20 @@ impl Rollout {
         }
     }
 
+    /// The worker that has the node, if one has taken it up.
+    pub fn worker_of(&self, node: NodeNumber) -> Option<Incarnation> {
+        self.nodes.get(node.index()).and_then(|node| node.incarnation)
+    }
+
+    /// What is known of one mailbox; held if it is excluded.
+    pub fn mailbox_state(&self, mailbox: MailboxNumber) -> MailboxState {
+        let place = self.plan.place(mailbox);
+        let state = place.and_then(|(job, ordinal)| {
+            self.job(job).states.get(ordinal.index()).copied()
+        });
+        state.unwrap_or_default()
+    }
+
     /// One mailbox.
     pub fn mailbox_status(
         &self,
@@ -204,15 +287,13 @@ impl Rollout {
     ) -> MailboxStatus {
         let place = self.plan.place(mailbox);
         let job = place.and_then(|(job, _)| self.plan.jobs().get(job.index()));
-        let state = place
-            .and_then(|(job, ordinal)| self.job(job).states.get(ordinal.index()).copied())
-            .unwrap_or_default();
+        let state = self.mailbox_state(mailbox);
         let findings = place.map_or(Vec::new(), |(job, ordinal)| {
             self.findings(job).iter().filter(|f| f.ordinal == ordinal).cloned().collect()
         });
         let mut why = Vec::new();
         if let Some(job) = job {
-            why = self.why_mailbox(mailbox, state, job.wave, job.node, now);
+            why = self.why_mailbox(mailbox, state, job, now);
         }
         MailboxStatus {
             mailbox,
@@ -299,7 +380,7 @@ impl Rollout {
             waves.get(current.index()).and_then(|wave| wave.judgement.as_ref());
         match judgement.map(|judgement| &judgement.verdict) {
             Some(Verdict::Hold(reasons)) => {
-                reasons.iter().cloned().map(Why::Gate).collect()
+                reasons.iter().copied().map(Why::Gate).collect()
             }
             Some(Verdict::Expand | Verdict::Isolate { .. } | Verdict::Halt(_)) | None => {
                 Vec::new()
@@ -377,10 +458,10 @@ impl Rollout {
         &self,
         mailbox: MailboxNumber,
         state: MailboxState,
-        wave: WaveNumber,
-        node: NodeNumber,
+        job: &Job,
         now: Timestamp,
     ) -> Vec<Why> {
+        let (wave, node) = (job.wave, job.node);
         if state.level == self.top() {
             return Vec::new();
         }

@@ -1,0 +1,290 @@
+//! The keys of a policy file.
+//!
+//! # Invariants
+//!
+//! * A key that is not here is refused.
+//! * What is left out has the value that `deploy/config/policy.toml` shows.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use tidegate_core::gate::{GatePolicy, Mode, SignalPolicy};
+use tidegate_core::policy::{Cohort, Exclude, Growth, Limits, Policy, Rung, Selector};
+use tidegate_core::share::Ppm;
+use tidegate_core::time::Span;
+
+use super::units::{GrowthText, Names, PpmText, ShareText, SpanText};
+
+/// Twice what the default gate needs, so that it decides early.
+const CANARY: u32 = 1_000;
+/// Threefold: from a thousand to nine million in nine waves.
+const GROWTH: Growth = Growth::new(300);
+/// What a country's help desks can bear if a wave goes wrong.
+const WAVE_MAX: u32 = 500_000;
+
+/// A whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyKeys {
+    name: String,
+    hash_seed: Option<String>,
+    #[serde(default)]
+    ladder: Vec<RungKeys>,
+    #[serde(default)]
+    cohort: Vec<CohortKeys>,
+    #[serde(default)]
+    exclude: Vec<ExcludeKeys>,
+    #[serde(default)]
+    gate: GateKeys,
+    #[serde(default)]
+    limits: LimitKeys,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RungKeys {
+    name: String,
+    services: Names,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CohortKeys {
+    name: String,
+    select: SelectKeys,
+    canary: Option<u32>,
+    growth: Option<GrowthText>,
+    wave_max: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExcludeKeys {
+    reason: String,
+    select: SelectKeys,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SelectKeys {
+    #[serde(default)]
+    tier: Names,
+    #[serde(default)]
+    domain: Names,
+    #[serde(default)]
+    node: Names,
+    #[serde(default)]
+    label: BTreeMap<String, Names>,
+    share: Option<ShareText>,
+    #[serde(default)]
+    rest: bool,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ModeKey {
+    Sequential,
+    EProcess,
+    EveryMailbox,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GateKeys {
+    mode: Option<ModeKey>,
+    failures_max: Option<u32>,
+    soak: Option<SpanText>,
+    #[serde(default)]
+    opening: RateKeys,
+    #[serde(default)]
+    preparation: RateKeys,
+    #[serde(default)]
+    latency: LatencyKeys,
+    #[serde(default)]
+    node_breaker: BreakerKeys,
+    isolated_nodes_max: Option<u16>,
+    isolated_share_max: Option<PpmText>,
+    unknown_after: Option<SpanText>,
+    unknown_max: Option<PpmText>,
+    nodes_min: Option<PpmText>,
+    tier_mature_min: Option<u32>,
+    report_age_max: Option<SpanText>,
+    disk_free_min: Option<PpmText>,
+    sessions_min: Option<u32>,
+    escalate_after: Option<SpanText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateKeys {
+    p_ok: Option<PpmText>,
+    p_bad: Option<PpmText>,
+    alpha: Option<PpmText>,
+    beta: Option<PpmText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LatencyKeys {
+    slow_after: Option<SpanText>,
+    p_ok: Option<PpmText>,
+    p_bad: Option<PpmText>,
+    alpha: Option<PpmText>,
+    beta: Option<PpmText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BreakerKeys {
+    failures_min: Option<u32>,
+    p_ok: Option<PpmText>,
+    p_bad: Option<PpmText>,
+    alpha: Option<PpmText>,
+    beta: Option<PpmText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitKeys {
+    prepare_ahead: Option<u32>,
+    prepare_threads: Option<u16>,
+    open_per_second: Option<u32>,
+    permit_window: Option<u16>,
+    lease: Option<SpanText>,
+    beat: Option<SpanText>,
+    job_mailboxes: Option<u16>,
+}
+
+impl PolicyKeys {
+    /// Whether `failures_max` is given to a gate that does not count failures so.
+    pub(super) fn has_idle_failures_max(&self) -> bool {
+        let every = matches!(self.gate.mode, Some(ModeKey::EveryMailbox));
+        self.gate.failures_max.is_some() && !every
+    }
+
+    /// The policy these keys mean.
+    pub(super) fn into_policy(self) -> Policy {
+        let rung = |keys: RungKeys| Rung { name: keys.name, services: keys.services.0 };
+        let exclude = |keys: ExcludeKeys| Exclude {
+            reason: keys.reason,
+            select: keys.select.into_selector(),
+        };
+        Policy {
+            hash_seed: self.hash_seed.unwrap_or_else(|| self.name.clone()),
+            name: self.name,
+            ladder: self.ladder.into_iter().map(rung).collect(),
+            cohorts: self.cohort.into_iter().map(CohortKeys::into_cohort).collect(),
+            exclude: self.exclude.into_iter().map(exclude).collect(),
+            gate: self.gate.into_gate(),
+            limits: self.limits.into_limits(),
+        }
+    }
+}
+
+impl CohortKeys {
+    fn into_cohort(self) -> Cohort {
+        Cohort {
+            name: self.name,
+            select: self.select.into_selector(),
+            canary: self.canary.unwrap_or(CANARY),
+            growth: self.growth.map_or(GROWTH, |growth| growth.0),
+            wave_max: self.wave_max.unwrap_or(WAVE_MAX),
+        }
+    }
+}
+
+impl SelectKeys {
+    fn into_selector(self) -> Selector {
+        let Self { tier, domain, node, label, share, rest } = self;
+        Selector {
+            tiers: tier.0,
+            domains: domain.0.iter().map(|name| name.to_lowercase()).collect(),
+            nodes: node.0,
+            labels: label.into_iter().map(|(key, values)| (key, values.0)).collect(),
+            share: share.map(|share| share.0),
+            rest,
+        }
+    }
+}
+
+impl GateKeys {
+    fn into_gate(self) -> GatePolicy {
+        let mut gate = GatePolicy::default();
+        let failures_max = self.failures_max.unwrap_or(0);
+        gate.mode = match self.mode {
+            None => gate.mode,
+            Some(ModeKey::Sequential) => Mode::Sequential,
+            Some(ModeKey::EProcess) => Mode::EProcess,
+            Some(ModeKey::EveryMailbox) => Mode::EveryMailbox { failures_max },
+        };
+        set_span(&mut gate.soak, self.soak);
+        self.opening.apply(&mut gate.opening);
+        self.preparation.apply(&mut gate.preparation);
+        self.latency.apply(&mut gate);
+        self.node_breaker.apply(&mut gate);
+        set(&mut gate.isolated_nodes_max, self.isolated_nodes_max);
+        set_ppm(&mut gate.isolated_share_max, self.isolated_share_max);
+        set_span(&mut gate.unknown_after, self.unknown_after);
+        set_ppm(&mut gate.unknown_max, self.unknown_max);
+        set_ppm(&mut gate.nodes_min, self.nodes_min);
+        set(&mut gate.tier_mature_min, self.tier_mature_min);
+        set_span(&mut gate.report_age_max, self.report_age_max);
+        set_ppm(&mut gate.disk_free_min, self.disk_free_min);
+        set(&mut gate.sessions_min, self.sessions_min);
+        set_span(&mut gate.escalate_after, self.escalate_after);
+        gate
+    }
+}
+
+impl RateKeys {
+    fn apply(self, rates: &mut SignalPolicy) {
+        set_ppm(&mut rates.p_ok, self.p_ok);
+        set_ppm(&mut rates.p_bad, self.p_bad);
+        set_ppm(&mut rates.alpha, self.alpha);
+        set_ppm(&mut rates.beta, self.beta);
+    }
+}
+
+impl LatencyKeys {
+    fn apply(self, gate: &mut GatePolicy) {
+        let Self { slow_after, p_ok, p_bad, alpha, beta } = self;
+        set_span(&mut gate.latency.slow_after, slow_after);
+        RateKeys { p_ok, p_bad, alpha, beta }.apply(&mut gate.latency.rates);
+    }
+}
+
+impl BreakerKeys {
+    fn apply(self, gate: &mut GatePolicy) {
+        let Self { failures_min, p_ok, p_bad, alpha, beta } = self;
+        set(&mut gate.node_breaker.failures_min, failures_min);
+        RateKeys { p_ok, p_bad, alpha, beta }.apply(&mut gate.node_breaker.rates);
+    }
+}
+
+impl LimitKeys {
+    fn into_limits(self) -> Limits {
+        let mut limits = Limits::default();
+        set(&mut limits.prepare_ahead, self.prepare_ahead);
+        set(&mut limits.prepare_threads, self.prepare_threads);
+        set(&mut limits.open_per_second, self.open_per_second);
+        set(&mut limits.permit_window, self.permit_window);
+        set_span(&mut limits.lease, self.lease);
+        set_span(&mut limits.beat, self.beat);
+        set(&mut limits.job_mailboxes, self.job_mailboxes);
+        limits
+    }
+}
+
+fn set<T>(value: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *value = given;
+    }
+}
+
+fn set_span(value: &mut Span, given: Option<SpanText>) {
+    set(value, given.map(|given| given.0));
+}
+
+fn set_ppm(value: &mut Ppm, given: Option<PpmText>) {
+    set(value, given.map(|given| given.0));
+}

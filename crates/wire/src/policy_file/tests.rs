@@ -1,0 +1,387 @@
+use super::*;
+use std::sync::Arc;
+
+use expect_test::{Expect, expect};
+use tidegate_core::gate::{GatePolicy, Mode};
+use tidegate_core::inventory::{InventoryBuilder, Row};
+use tidegate_core::plan::plan;
+use tidegate_core::policy::{Growth, Limits};
+use tidegate_core::time::Span;
+
+const LAB: &str = include_str!("../../../../deploy/config/lab-policy.toml");
+const LAB_SMALL: &str = include_str!("../../../../deploy/config/lab-policy-small.toml");
+
+const SMALLEST: &str = r#"
+name = "small"
+[[ladder]]
+name = "mail"
+services = "imap"
+[[cohort]]
+name = "all"
+select.rest = true
+"#;
+
+#[test]
+fn a_policy_of_a_few_lines_has_sensible_values_for_the_rest() {
+    let policy = parse("small.toml", SMALLEST).unwrap();
+
+    assert_eq!(policy.gate, GatePolicy::default());
+    assert_eq!(policy.limits, Limits::default());
+    assert_eq!(policy.hash_seed, "small");
+    let all = &policy.cohorts[0];
+    assert_eq!((all.canary, all.growth), (1_000, Growth::new(300)));
+    assert_eq!(policy.level_of("imap"), Some(1));
+    assert_eq!(policy.level_of("pop3"), None);
+}
+
+#[test]
+fn the_example_says_truly_what_is_left_out() {
+    let shown: Vec<_> = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.starts_with('[') || is_setting(key) => key,
+            Some(_) | None => line,
+        })
+        .collect();
+
+    let told = parse("policy.toml", &shown.join("\n")).unwrap();
+    let silent = parse("policy.toml", EXAMPLE).unwrap();
+
+    assert_ne!(shown.join("\n"), EXAMPLE);
+    assert_eq!(told.gate, GatePolicy::default());
+    assert_eq!(told.limits, Limits::default());
+    assert_eq!(told, silent);
+    assert_eq!(told.digest(), silent.digest());
+}
+
+#[test]
+fn the_labs_policies_plan_the_labs_providers() {
+    let large = plan_lab(LAB, 1_500);
+    let small = plan_lab(LAB_SMALL, 200);
+
+    expect!["canary-1 171, business-1 150, rest-1 1179"].assert_eq(&large);
+    expect!["canary-1 28, business-1 20, rest-1 152"].assert_eq(&small);
+    let policy = parse("lab-policy-small.toml", LAB_SMALL).unwrap();
+    assert_eq!(policy.gate.mode, Mode::EveryMailbox { failures_max: 0 });
+    assert_eq!(policy.gate.soak, Span::from_secs(2));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+    check(
+        &SMALLEST.replace("select.rest", "canry = 5\nselect.rest"),
+        &expect![[r#"
+        error: unknown key `canry`
+         --> my-policy.toml:8:1
+          |
+        8 | canry = 5
+          | ^^^^^
+          |
+          = help: did you mean `canary`?
+    "#]],
+    );
+    check(
+        &SMALLEST.replace("[[cohort]]", "[limit]\n[[cohort]]"),
+        &expect![[r#"
+        error: unknown key `limit`
+         --> my-policy.toml:6:2
+          |
+        6 | [limit]
+          |  ^^^^^
+          |
+          = help: did you mean `limits`?
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[gate]\nsoke = \"1 s\"\n"),
+        &expect![[r#"
+        error: unknown key `soke`
+          --> my-policy.toml:11:1
+           |
+        11 | soke = "1 s"
+           | ^^^^
+           |
+           = help: did you mean `soak`?
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[gate]\nmode = \"evry-mailbox\"\n"),
+        &expect![[r#"
+        error: unknown value `evry-mailbox`
+          --> my-policy.toml:11:8
+           |
+        11 | mode = "evry-mailbox"
+           |        ^^^^^^^^^^^^^^
+           |
+           = help: did you mean `every-mailbox`?
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[gate]\ncolour = \"red\"\n"),
+        &expect![[r#"
+        error: unknown key `colour`
+          --> my-policy.toml:11:1
+           |
+        11 | colour = "red"
+           | ^^^^^^
+           |
+           = help: possible here: mode, failures_max, soak, opening, preparation, latency, node_breaker, isolated_nodes_max, isolated_share_max, unknown_after, unknown_max, nodes_min, tier_mature_min, report_age_max, disk_free_min, sessions_min, escalate_after
+    "#]],
+    );
+}
+
+#[test]
+fn an_impossible_value_is_pointed_at() {
+    check(
+        &format!("{SMALLEST}\n[gate]\nsoak = 15\n"),
+        &expect![[r#"
+        error: `15` is not a time such as "15 min", "30 s" or "250 ms" (its unit is missing)
+          --> my-policy.toml:11:8
+           |
+        11 | soak = 15
+           |        ^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[gate]\nsoak = \"15 minutes\"\n"),
+        &expect![[r#"
+        error: `15 minutes` is not a time such as "15 min", "30 s" or "250 ms"
+          --> my-policy.toml:11:8
+           |
+        11 | soak = "15 minutes"
+           |        ^^^^^^^^^^^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[gate.opening]\np_ok = 0.5\n"),
+        &expect![[r#"
+        error: `0.5` is not a share such as "0.5 %" (its unit is missing)
+          --> my-policy.toml:11:8
+           |
+        11 | p_ok = 0.5
+           |        ^^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\ncanary = -5\n"),
+        &expect![[r#"
+        error: invalid value: integer `-5`, expected a whole number
+          --> my-policy.toml:10:10
+           |
+        10 | canary = -5
+           |          ^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\ncanary = \"many\"\n"),
+        &expect![[r#"
+        error: invalid type: string "many", expected a whole number
+          --> my-policy.toml:10:10
+           |
+        10 | canary = "many"
+           |          ^^^^^^
+    "#]],
+    );
+    check(
+        &SMALLEST.replace("rest = true", "share = \"15 %\""),
+        &expect![[r#"
+        error: `15 %` is not a range of shares such as "0 % to 15 %"
+         --> my-policy.toml:8:16
+          |
+        8 | select.share = "15 %"
+          |                ^^^^^^
+    "#]],
+    );
+    check(
+        &SMALLEST.replace("name = \"small\"", "name = small"),
+        &expect![[r#"
+        error: string values must be quoted, expected literal string
+         --> my-policy.toml:2:8
+          |
+        2 | name = small
+          |        ^^^^^
+    "#]],
+    );
+    check(
+        &SMALLEST.replace("services = \"imap\"", ""),
+        &expect![[r#"
+        error: missing field `services`
+         --> my-policy.toml:3:1
+          |
+        3 | [[ladder]]
+          | ^^^^^^^^^^
+    "#]],
+    );
+}
+
+#[test]
+fn what_makes_no_sense_together_is_pointed_at_as_well() {
+    check(
+        &SMALLEST.replace("select.rest = true", "select = {}"),
+        &expect![[r#"
+        error: the selector is empty
+         --> my-policy.toml:8:1
+          |
+        8 | select = {}
+          | ^^^^^^
+          |
+          = help: to take everybody left, write `rest = true`
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\ngrowth = \"x0.5\"\n"),
+        &expect![[r#"
+        error: the growth of `all` is x0.5, possible is x1 to x100
+          --> my-policy.toml:10:10
+           |
+        10 | growth = "x0.5"
+           |          ^^^^^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\nwave_max = 10\n"),
+        &expect![[r#"
+        error: the largest wave of `all` is 10, its canary is 1000 already
+          --> my-policy.toml:10:12
+           |
+        10 | wave_max = 10
+           |            ^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\ncanary = 0\n"),
+        &expect![[r#"
+        error: the canary of `all` is empty
+          --> my-policy.toml:10:10
+           |
+        10 | canary = 0
+           |          ^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[limits]\nlease = \"5 s\"\n"),
+        &expect![[r#"
+        error: the lease is 5 s, must be at least 3 beats of 2 s
+          --> my-policy.toml:11:9
+           |
+        11 | lease = "5 s"
+           |         ^^^^^
+           |
+           = help: two reports may be lost before a lease runs out
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[limits]\njob_mailboxes = 5000\n"),
+        &expect![[r#"
+        error: `job_mailboxes` is 5000, possible is 1 to 4096
+          --> my-policy.toml:11:17
+           |
+        11 | job_mailboxes = 5000
+           |                 ^^^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[gate.opening]\np_ok = \"3 %\"\n"),
+        &expect![[r#"
+        error: opening: p_ok is 3 %, must be below p_bad, which is 2 %
+          --> my-policy.toml:11:8
+           |
+        11 | p_ok = "3 %"
+           |        ^^^^^
+    "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[gate]\nfailures_max = 3\n"),
+        &expect![[r#"
+        error: `failures_max` counts only with `mode = "every-mailbox"`
+          --> my-policy.toml:11:16
+           |
+        11 | failures_max = 3
+           |                ^
+           |
+           = help: the other modes have `p_ok` and `p_bad` instead
+    "#]],
+    );
+    check(
+        "name = \"none\"\n",
+        &expect![[r#"
+        error: the ladder has no rung
+         --> my-policy.toml:1:1
+          |
+        1 | name = "none"
+          | ^
+          |
+          = help: add a [[ladder]] with a name and its services
+    "#]],
+    );
+    let behind = "[[cohort]]\nname = \"late\"\nselect.tier = \"free\"\n";
+    check(
+        &format!("{SMALLEST}{behind}"),
+        &expect![[r#"
+        error: the cohort `all` takes everybody left, but is not the last
+         --> my-policy.toml:8:15
+          |
+        8 | select.rest = true
+          |               ^^^^
+          |
+          = help: move it to the end; no mailbox would be left for those behind it
+    "#]],
+    );
+    let again = SMALLEST.replace(
+        "[[cohort]]",
+        "[[ladder]]\nname = \"b\"\nservices = [\"imap\"]\n[[cohort]]",
+    );
+    check(
+        &again,
+        &expect![[r#"
+        error: the service `imap` is on the ladder already
+         --> my-policy.toml:8:1
+          |
+        8 | services = ["imap"]
+          | ^^^^^^^^
+          |
+          = help: a service comes back once, on one rung
+    "#]],
+    );
+}
+
+#[test]
+fn names_are_compared_letter_by_letter() {
+    assert_eq!(edits("canary", "canary"), 0);
+    assert_eq!(edits("canry", "canary"), 1);
+    assert_eq!(edits("soke", "soak"), 2);
+    assert_eq!(edits("", "abc"), 3);
+}
+
+fn check(text: &str, expected: &Expect) {
+    let error = parse("my-policy.toml", text).unwrap_err();
+
+    expected.assert_eq(&format!("{error}\n"));
+}
+
+fn is_setting(line: &str) -> bool {
+    let name = line.split(" = ").next().unwrap_or_default();
+    line.contains(" = ")
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// Waves and sizes for a provider whose tiers are as the lab's.
+fn plan_lab(text: &str, mailboxes: u32) -> String {
+    let policy = parse("lab.toml", text).unwrap();
+    let mut builder = InventoryBuilder::new();
+    for number in 0..mailboxes {
+        let address = format!("user{number}@example.org");
+        let tier = [
+            "free", "free", "paid", "free", "business", "free", "free", "paid", "free",
+            "paid",
+        ];
+        let tier = tier[number as usize % 10];
+        let node = format!("node{}", number / 10 % 3);
+        let row =
+            Row { address: &address, node: &node, tier, path: &address, labels: &[] };
+        builder.push(row).unwrap();
+    }
+    let plan = plan(&Arc::new(builder.finish()), &Arc::new(policy)).unwrap();
+    let waves = plan.waves().iter().map(|wave| format!("{} {}", wave.name, wave.size));
+    waves.collect::<Vec<_>>().join(", ")
+}
