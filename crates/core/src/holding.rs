@@ -23,7 +23,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use record::{Look, Outcome, Probed, Record, Settled};
+pub use record::{Claim, Look, Outcome, Probed, Record, Settled};
 pub use work::{ProbeTask, Room, Work};
 
 use crate::fleet::{Generation, JobNumber, Ordinal};
@@ -191,14 +191,8 @@ impl Holding {
     /// What to remember when the store has been claimed for `job` at `generation`.
     ///
     /// Nothing if a newer generation has been ordered meanwhile.
-    pub fn claimed(
-        &self,
-        job: JobNumber,
-        generation: Generation,
-        description: [u8; 32],
-        mailboxes: u16,
-        now: Timestamp,
-    ) -> Vec<Record> {
+    pub fn claimed(&self, claim: Claim, now: Timestamp) -> Vec<Record> {
+        let Claim { job, generation, description, mailboxes } = claim;
         let Some(order) = self.pending.get(&job) else { return Vec::new() };
         let fresh = self.jobs.get(&job).is_none_or(|known| known.generation < generation);
         if order.generation != generation || !fresh {
@@ -355,7 +349,12 @@ impl Holding {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::JobClaimed { job, generation, description, mailboxes, at } => {
-                self.apply_claimed(*job, *generation, *description, *mailboxes, *at);
+                let (job, generation) = (*job, *generation);
+                let (description, mailboxes) = (*description, *mailboxes);
+                self.apply_claimed(
+                    Claim { job, generation, description, mailboxes },
+                    *at,
+                );
             }
             Record::Settled { job, mailboxes, .. } => {
                 for settled in mailboxes {
@@ -401,14 +400,8 @@ impl Holding {
         }
     }
 
-    fn apply_claimed(
-        &mut self,
-        job: JobNumber,
-        generation: Generation,
-        description: [u8; 32],
-        mailboxes: u16,
-        at: Timestamp,
-    ) {
+    fn apply_claimed(&mut self, claim: Claim, at: Timestamp) {
+        let Claim { job, generation, description, mailboxes } = claim;
         let order =
             self.pending.remove(&job).filter(|order| order.generation == generation);
         let held = self.jobs.entry(job).or_insert_with(|| HeldJob {

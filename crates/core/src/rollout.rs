@@ -136,6 +136,10 @@ impl Rollout {
     ///
     /// `now` is when this program woke up: silence is counted from here, not from what an
     /// earlier run of the program heard.
+    ///
+    /// # Panics
+    ///
+    /// If a job has more mailboxes than jobs may have; no plan contains such a job.
     pub fn new(plan: Arc<Plan>, started_at: Timestamp, now: Timestamp) -> Self {
         let tiers = plan.inventory().tier_names().len();
         let waves = plan.waves().iter().map(|wave| WaveState {
@@ -241,11 +245,11 @@ impl Rollout {
                 wave.passed = evidence.level;
             }
             Record::NodeIsolated { node, reason, .. } => {
-                self.node_mut(*node).isolated = Some(reason.clone());
+                self.node_mut(*node).isolated = Some(*reason);
             }
             Record::Halted { reason, evidence, at } => {
                 self.phase = Phase::Halted {
-                    reason: reason.clone(),
+                    reason: *reason,
                     wave: evidence.wave,
                     epoch: evidence.epoch,
                     at: *at,

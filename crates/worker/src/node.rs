@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidegate_admission::Doors;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{Holding, Lease, ProbeTask, Record, Room};
+use tidegate_core::holding::{Claim, Holding, Lease, ProbeTask, Record, Room};
 use tidegate_core::inventory::Digest;
 use tidegate_core::rollout::{JobReport, Orders, Vitals};
 use tidegate_core::time::{Span, Timestamp};
@@ -351,7 +351,8 @@ impl Node {
                 self.claiming.remove(&(job, generation));
                 let (digest, mailboxes) = (description.digest, description.len());
                 self.descriptions.insert(job, description);
-                self.holding.claimed(job, generation, digest, mailboxes, now)
+                let claim = Claim { job, generation, description: digest, mailboxes };
+                self.holding.claimed(claim, now)
             }
             Done::Settled { job, generation, tried, results } => {
                 self.preparing = self.preparing.saturating_sub(1);

@@ -83,6 +83,19 @@ pub enum Record {
     },
 }
 
+/// A job claimed at the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The job.
+    pub job: JobNumber,
+    /// The generation.
+    pub generation: Generation,
+    /// The digest of its description.
+    pub description: [u8; 32],
+    /// How many mailboxes it has.
+    pub mailboxes: u16,
+}
+
 /// The result of verifying one mailbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settled {

@@ -59,88 +59,63 @@ impl Holding {
                 .collect(),
             ..Work::default()
         };
-        for (number, job) in &self.jobs {
-            let free = |ordinal: &Ordinal| !busy(*number, *ordinal);
-            self.preparing(*number, job, &free, &mut room, &mut work);
-            self.opening(*number, job, lease, &free, &mut room, &mut work);
-            probing(*number, job, Soak { lease, soak }, &free, &mut room, &mut work);
+        for (number, held) in &self.jobs {
+            let free = |ordinal: Ordinal| !busy(*number, ordinal);
+            let job = Asked { number: *number, held, lease, soak, free: &free };
+            if !self.pending.contains_key(number) {
+                preparing(&job, &mut room, &mut work);
+                self.opening(&job, &mut room, &mut work);
+            }
+            probing(&job, &mut room, &mut work);
         }
         work
     }
 
-    fn preparing(
-        &self,
-        number: JobNumber,
-        job: &HeldJob,
-        free: &dyn Fn(&Ordinal) -> bool,
-        room: &mut Room,
-        work: &mut Work,
-    ) {
-        let wanted = job.order.as_ref().is_some_and(|order| order.prepare);
-        if !wanted || self.pending.contains_key(&number) {
-            return;
-        }
-        let waiting = |known: bool| {
-            ordinals(&job.mailboxes)
-                .filter(move |(_, m)| !m.state.is_settled() && m.stamp.is_some() == known)
-                .map(|(ordinal, _)| ordinal)
-        };
-        let held_back = job.order.as_ref().map_or(&[][..], |order| &order.held_back);
-        let chosen = |known, room: &mut usize| {
-            let chosen: Vec<Ordinal> = waiting(known)
-                .filter(|ordinal| free(ordinal) && !held_back.contains(ordinal))
-                .take(*room)
-                .collect();
-            *room -= chosen.len();
-            chosen
-        };
-        let recheck = chosen(true, &mut room.recheck);
-        let prepare = chosen(false, &mut room.prepare);
-        push(&mut work.recheck, number, job.generation, recheck);
-        push(&mut work.prepare, number, job.generation, prepare);
-    }
-
-    fn opening(
-        &self,
-        number: JobNumber,
-        job: &HeldJob,
-        lease: Lease,
-        free: &dyn Fn(&Ordinal) -> bool,
-        room: &mut Room,
-        work: &mut Work,
-    ) {
+    fn opening(&self, job: &Asked<'_>, room: &mut Room, work: &mut Work) {
         let mut chosen: BTreeMap<bool, Vec<Ordinal>> = BTreeMap::new();
-        for (ordinal, mailbox) in ordinals(&job.mailboxes) {
+        for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
             if room.open == 0 {
                 break;
             }
-            let wanted = !self.pending.contains_key(&number)
-                && self.permits(job, ordinal, lease)
-                && free(&ordinal)
+            let wanted = self.permits(job.held, ordinal, job.lease)
+                && (job.free)(ordinal)
                 && may_rise(mailbox);
             if wanted {
                 room.open -= 1;
                 chosen.entry(mailbox.state.is_open()).or_default().push(ordinal);
             }
         }
-        push(
-            &mut work.open,
-            number,
-            job.generation,
-            chosen.remove(&false).unwrap_or_default(),
-        );
-        push(
-            &mut work.raise,
-            number,
-            job.generation,
-            chosen.remove(&true).unwrap_or_default(),
-        );
+        push(&mut work.open, job, chosen.remove(&false).unwrap_or_default());
+        push(&mut work.raise, job, chosen.remove(&true).unwrap_or_default());
     }
 }
 
-/// A mature mailbox is read again after this many soak times: often enough to notice a node
-/// that sickens later, seldom enough to cost next to nothing.
-const WATCH_SOAKS: u64 = 8;
+/// One job, and how its work is asked for.
+struct Asked<'a> {
+    number: JobNumber,
+    held: &'a HeldJob,
+    lease: Lease,
+    soak: Span,
+    free: &'a dyn Fn(Ordinal) -> bool,
+}
+
+fn preparing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
+    let Some(order) = job.held.order.as_ref().filter(|order| order.prepare) else {
+        return;
+    };
+    let chosen = |known: bool, room: &mut usize| {
+        let chosen: Vec<Ordinal> = ordinals(&job.held.mailboxes)
+            .filter(|(_, m)| !m.state.is_settled() && m.stamp.is_some() == known)
+            .map(|(ordinal, _)| ordinal)
+            .filter(|ordinal| (job.free)(*ordinal) && !order.held_back.contains(ordinal))
+            .take(*room)
+            .collect();
+        *room -= chosen.len();
+        chosen
+    };
+    push(&mut work.recheck, job, chosen(true, &mut room.recheck));
+    push(&mut work.prepare, job, chosen(false, &mut room.prepare));
+}
 
 /// How many mailboxes of each kind of work may be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,46 +130,34 @@ pub struct Room {
     pub probe: usize,
 }
 
-#[derive(Clone, Copy)]
-struct Soak {
-    lease: Lease,
-    soak: Span,
-}
+/// A mature mailbox is read again after this many soak times: often enough to notice a node
+/// that sickens later, seldom enough to cost next to nothing.
+const WATCH_SOAKS: u64 = 8;
 
 /// An open mailbox rises further only once it was seen healthy where it stands.
 fn may_rise(mailbox: &HeldMailbox) -> bool {
     !mailbox.state.is_open() || mailbox.state.health == Health::Healthy
 }
 
-fn probing(
-    number: JobNumber,
-    job: &HeldJob,
-    soak: Soak,
-    free: &dyn Fn(&Ordinal) -> bool,
-    room: &mut Room,
-    work: &mut Work,
-) {
-    for (ordinal, mailbox) in ordinals(&job.mailboxes) {
+fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
+    let now = job.lease.now;
+    let watch = Span::from_millis(job.soak.millis() * WATCH_SOAKS);
+    for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
         if room.probe == 0 {
             break;
         }
-        let now = soak.lease.now;
-        let mature = now.since(mailbox.level_since) >= soak.soak;
-        let unread =
-            |span: Span| mailbox.probed_at.is_none_or(|at| now.since(at) >= span);
+        let mature = now.since(mailbox.level_since) >= job.soak;
         let wanted = match mailbox.state.health {
             _ if !mailbox.state.is_open() => false,
             Health::Unproven => mature || mailbox.probed_at.is_none(),
-            Health::Healthy => {
-                unread(Span::from_millis(soak.soak.millis() * WATCH_SOAKS))
-            }
+            Health::Healthy => mailbox.probed_at.is_none_or(|at| now.since(at) >= watch),
             Health::Failed | Health::IntegrityFailed => false,
         };
-        if wanted && free(&ordinal) {
+        if wanted && (job.free)(ordinal) {
             room.probe -= 1;
             work.probe.push(ProbeTask {
-                job: number,
-                generation: job.generation,
+                job: job.number,
+                generation: job.held.generation,
                 ordinal,
                 level: mailbox.state.level,
                 mature,
@@ -205,11 +168,10 @@ fn probing(
 
 fn push(
     list: &mut Vec<(JobNumber, Generation, Vec<Ordinal>)>,
-    job: JobNumber,
-    generation: Generation,
+    job: &Asked<'_>,
     ordinals: Vec<Ordinal>,
 ) {
     if !ordinals.is_empty() {
-        list.push((job, generation, ordinals));
+        list.push((job.number, job.held.generation, ordinals));
     }
 }

@@ -105,8 +105,7 @@ impl Tally {
     /// Mature on `level`, or raised above it.
     pub(super) fn mature(&self, level: Level) -> u32 {
         let above: u32 = self.prepared.iter().skip(level.index() + 1).flatten().sum();
-        let bad_above: u32 =
-            self.prepared.iter().skip(level.index() + 1).map(|row| bad(row)).sum();
+        let bad_above: u32 = self.prepared.iter().skip(level.index() + 1).map(bad).sum();
         let here =
             self.prepared.get(level.index()).map_or(0, |row| count(row, Health::Healthy));
         above - bad_above + here
@@ -123,7 +122,7 @@ impl Tally {
     }
 
     fn bad_below(&self, level: Level) -> u32 {
-        self.prepared.iter().take(level.index()).map(|row| bad(row)).sum()
+        self.prepared.iter().take(level.index()).map(bad).sum()
     }
 
     fn cell(&mut self, state: MailboxState) -> &mut u32 {
