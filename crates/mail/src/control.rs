@@ -16,9 +16,12 @@ use crate::survey::{Folder, folder_path};
 use crate::uidlist::{Rebuilt, Uidlist};
 use crate::walk::{Meta, join};
 
-pub(crate) const UIDLIST: &[u8] = b"dovecot-uidlist";
+const UIDLIST: &[u8] = b"dovecot-uidlist";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
 const SUBSCRIPTIONS: &[u8] = b"subscriptions";
+
+/// Files that mail servers open by name; anything else in their place stops the work.
+pub(crate) const MUST_BE_FILES: [&[u8]; 3] = [UIDLIST, KEYWORDS, SUBSCRIPTIONS];
 
 /// Bytes at the head of an index that are never all zero in a good one: version and sizes.
 const INDEX_HEAD_BYTES: usize = 64;

@@ -41,6 +41,8 @@
 
 mod claim;
 mod control;
+#[cfg(test)]
+mod crash;
 mod doubt;
 mod keywords;
 mod ledger;

@@ -154,16 +154,22 @@ mod tests {
         Findings { digest: Some(digest), faults: Vec::new(), oddities: 1 }
     }
 
-    fn check(live: Option<Findings>, snapshot: Option<Findings>, expected: Decision) {
-        check_with(live, snapshot, (None, Listing::Listed, false), expected);
+    fn check(
+        live: impl Into<Option<Findings>>,
+        snapshot: impl Into<Option<Findings>>,
+        expected: Decision,
+    ) {
+        let evidence = (None, Listing::Listed, false);
+        check_with(live, snapshot, evidence, expected);
     }
 
     fn check_with(
-        live: Option<Findings>,
-        snapshot: Option<Findings>,
+        live: impl Into<Option<Findings>>,
+        snapshot: impl Into<Option<Findings>>,
         (recorded, listing, served): (Option<Digest>, Listing, bool),
         expected: Decision,
     ) {
+        let (live, snapshot) = (live.into(), snapshot.into());
         let evidence = Evidence {
             live: live.as_ref(),
             snapshot: snapshot.as_ref().map_or(Side::Absent, Side::Read),

@@ -22,7 +22,7 @@ const SECTOR_BYTES: u64 = 512;
 /// A run of zeros to the very end, beginning on a sector's border, is damage from this length on.
 const NUL_TAIL_BYTES_MIN: u64 = 4;
 
-/// Bytes at the head that must look like text.
+/// Bytes of the first line that must look like text.
 const HEAD_BYTES: usize = 64;
 
 /// A BLAKE3 digest.
@@ -121,9 +121,8 @@ fn weigh(count: &Count, head: &Head, name: &MailName<'_>) -> Findings {
         Some(expected) if found > expected => {
             faults.push(Reason::TooLong { expected, found });
         }
-        Some(_) => {}
         None if found == 0 => faults.push(Reason::Empty),
-        None => {}
+        Some(_) | None => {}
     }
     if count.zeroed_sector {
         let (offset, length) = count.longest_run;
@@ -139,9 +138,7 @@ fn weigh(count: &Count, head: &Head, name: &MailName<'_>) -> Findings {
     if head.binary {
         faults.push(Reason::NoHeader);
     }
-    let oddities = u32::from(!head.begins_with_field)
-        + u32::from(!head.ends)
-        + u32::from(count.longest_run.1 > 0);
+    let oddities = head.oddities + u32::from(count.longest_run.1 > 0);
     Findings { digest: None, faults, oddities }
 }
 
@@ -209,38 +206,38 @@ impl Count {
 
 #[derive(Default)]
 struct Head {
-    begins_with_field: bool,
-    ends: bool,
     binary: bool,
     foreign: bool,
+    oddities: u32,
 }
 
 impl Head {
     fn read(chunk: &[u8], owner: &str) -> Self {
-        let start = chunk.get(..HEAD_BYTES).unwrap_or(chunk);
-        let mut head = Self { binary: start.iter().any(is_binary), ..Self::default() };
+        let (mut begins, mut ends) = (false, false);
         let (mut delivered, mut ours) = (false, false);
+        let mut binary = false;
         for (index, line) in chunk.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() {
-                head.ends = true;
-                break;
-            }
             if index == 0 {
-                head.begins_with_field = is_field(line) || is_mbox_line(line);
+                begins = is_field(line) || is_mbox_line(line);
+                binary = line.iter().take(HEAD_BYTES).copied().any(is_binary);
+            }
+            if line.is_empty() {
+                ends = true;
+                break;
             }
             if let Some(address) = value_of(line, b"delivered-to:") {
                 delivered = true;
                 ours |= same_owner(address, owner);
             }
         }
-        head.foreign = delivered && !ours;
-        head
+        let oddities = u32::from(!begins) + u32::from(!ends);
+        Self { binary, foreign: delivered && !ours, oddities }
     }
 }
 
-fn is_binary(byte: &u8) -> bool {
-    *byte < 0x20 && !matches!(*byte, b'\t' | b'\r' | b'\n' | 0x1b | 0x0c)
+fn is_binary(byte: u8) -> bool {
+    byte < 0x20 && !matches!(byte, b'\t' | b'\r' | 0x1b | 0x0c)
 }
 
 fn is_field(line: &[u8]) -> bool {
@@ -287,7 +284,7 @@ mod tests {
     }
 
     fn named(bytes: &[u8]) -> String {
-        let bare = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let bare = bytes.split(|byte| *byte == b'\n').count() - 1;
         format!("1.a,S={},W={}", bytes.len(), bytes.len() + bare)
     }
 

@@ -62,22 +62,13 @@ impl Target<'_> {
     fn folders(&self) -> Result<(), Probe> {
         let maildir = self.root.dir(self.path).map_err(|errno| unreadable(b"", errno))?;
         let names = maildir.names(ENTRIES_MAX).map_err(|errno| unreadable(b"", errno))?;
-        self.folder(&maildir, b"")?;
+        folder(&maildir, b"")?;
         for name in names.iter().filter(|name| name.starts_with(b".")) {
             match maildir.dir(name) {
-                Ok(folder) if is_mail_folder(&folder) => self.folder(&folder, name)?,
+                Ok(dir) if is_mail_folder(&dir) => folder(&dir, name)?,
                 Ok(_) | Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
                 Err(errno) => return Err(unreadable(name, errno)),
             }
-        }
-        Ok(())
-    }
-
-    /// A folder's `cur` and `new` must be readable.
-    fn folder(&self, folder: &Tree, rel: &[u8]) -> Result<(), Probe> {
-        for sub in [Sub::Cur, Sub::New] {
-            let names = folder.dir(sub.name()).and_then(|dir| dir.names(ENTRIES_MAX));
-            names.map_err(|errno| unreadable(&join(rel, sub.name()), errno))?;
         }
         Ok(())
     }
@@ -147,6 +138,15 @@ impl Target<'_> {
             Err(Probe::Altered { what: escape(what) })
         }
     }
+}
+
+/// A folder's `cur` and `new` must be readable.
+fn folder(folder: &Tree, rel: &[u8]) -> Result<(), Probe> {
+    for sub in [Sub::Cur, Sub::New] {
+        let names = folder.dir(sub.name()).and_then(|dir| dir.names(ENTRIES_MAX));
+        names.map_err(|errno| unreadable(&join(rel, sub.name()), errno))?;
+    }
+    Ok(())
 }
 
 /// A directory with none of the mail directories is no folder, unless it has lost them.

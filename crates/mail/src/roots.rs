@@ -98,15 +98,9 @@ impl Roots {
         match rustix::fs::linkat(&dir, at.1, CWD, to, AtFlags::empty()) {
             Ok(()) => Ok(()),
             // The same file is kept already: a crash came after this link.
-            Err(Errno::EXIST) if self.is_kept((&dir, at.1), to)? => Ok(()),
+            Err(Errno::EXIST) if is_kept((&dir, at.1), to)? => Ok(()),
             Err(errno) => Err(errno.into()),
         }
-    }
-
-    /// The file at `at` and the one kept at `to` are one file.
-    pub(crate) fn is_kept(&self, at: (&Tree, &[u8]), to: &Path) -> io::Result<bool> {
-        let kept = rustix::fs::statat(CWD, to, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(at.0.look(at.1)?.is_some_and(|(_, meta)| meta.inode == kept.st_ino))
     }
 
     /// A new file of our own, to be filled and then given its owner, mode and time.
@@ -188,6 +182,12 @@ impl Roots {
     }
 }
 
+/// The file at `at` and the one kept at `to` are one file.
+pub(crate) fn is_kept(at: (&Tree, &[u8]), to: &Path) -> io::Result<bool> {
+    let kept = rustix::fs::statat(CWD, to, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(at.0.look(at.1)?.is_some_and(|(_, meta)| meta.inode == kept.st_ino))
+}
+
 fn unchanged(dir: &Tree, name: &[u8], judged: &Meta) -> io::Result<()> {
     match dir.look(name)? {
         Some((_, now)) if now.same_bytes_as(judged) => Ok(()),
@@ -210,7 +210,11 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 pub(crate) fn dress(file: &File, like: Like) -> io::Result<()> {
     let now = rustix::fs::fstat(file)?;
     if (now.st_uid, now.st_gid) != (like.uid, like.gid) {
-        rustix::fs::fchown(file, owner(like.uid), group(like.gid))?;
+        rustix::fs::fchown(
+            file,
+            Some(Uid::from_raw(like.uid)),
+            Some(Gid::from_raw(like.gid)),
+        )?;
     }
     rustix::fs::fchmod(file, Mode::from_raw_mode(like.mode))?;
     if let Some((seconds, nanoseconds)) = like.modified {
@@ -224,20 +228,16 @@ pub(crate) fn dress(file: &File, like: Like) -> io::Result<()> {
 fn dress_dir(dir: &Tree, like: Like) -> io::Result<()> {
     let now = dir.meta()?;
     if (now.uid, now.gid) != (like.uid, like.gid) {
-        rustix::fs::fchown(dir, owner(like.uid), group(like.gid))?;
+        rustix::fs::fchown(
+            dir,
+            Some(Uid::from_raw(like.uid)),
+            Some(Gid::from_raw(like.gid)),
+        )?;
     }
     if now.mode != like.mode {
         rustix::fs::fchmod(dir, Mode::from_raw_mode(like.mode))?;
     }
     Ok(())
-}
-
-fn owner(raw: u32) -> Option<Uid> {
-    Some(Uid::from_raw(raw))
-}
-
-fn group(raw: u32) -> Option<Gid> {
-    Some(Gid::from_raw(raw))
 }
 
 /// Stops all changes after a number of them, as a crash would; it burns only in tests.

@@ -17,7 +17,7 @@ use crate::message::{Digest, Findings, fill, judge};
 use crate::name::MailName;
 use crate::reason::Reason;
 use crate::refusal::Refusal;
-use crate::roots::{Act, Like, Roots, Side, dress};
+use crate::roots::{Act, Like, Roots, Side, dress, is_kept};
 use crate::survey::{Mail, folder_path};
 use crate::walk::{Meta, escape, join};
 
@@ -90,7 +90,7 @@ impl<'a> Bench<'a> {
             promised: HashSet::new(),
             staged: 0,
         };
-        bench.own(roots.clear_own_dir(&bench.staging()), "staging")?;
+        own(roots.clear_own_dir(&bench.staging()), "staging")?;
         Ok(bench)
     }
 
@@ -223,13 +223,13 @@ impl<'a> Bench<'a> {
             file.write_all(bytes)?;
             like.map_or(Ok(()), |like| dress(&file, like))
         };
-        self.own(write(), "staging")?;
+        own(write(), "staging")?;
         Ok(staged)
     }
 
     fn next_staged(&mut self) -> Result<PathBuf, Refusal> {
         let dir = self.staging();
-        self.own(self.roots.make_own_dirs(&dir), "staging")?;
+        own(self.roots.make_own_dirs(&dir), "staging")?;
         self.staged += 1;
         Ok(dir.join(self.staged.to_string()))
     }
@@ -271,9 +271,9 @@ impl<'a> Bench<'a> {
     /// Writes a file of our own at once, under a name that appears complete or not at all.
     pub(crate) fn write_own(&mut self, bytes: &[u8], to: &Path) -> Result<(), Refusal> {
         let parent = to.parent().unwrap_or(&self.roots.work);
-        self.own(self.roots.make_own_dirs(parent), "work")?;
+        own(self.roots.make_own_dirs(parent), "work")?;
         let staged = self.stage_bytes(bytes, None)?;
-        self.own(self.roots.record(&staged, to), "work")
+        own(self.roots.record(&staged, to), "work")
     }
 
     pub(crate) fn staging(&self) -> PathBuf {
@@ -290,7 +290,7 @@ impl<'a> Bench<'a> {
             .join(self.key.to_string())
             .join(format!("g{}", self.generation))
             .join(OsStr::from_bytes(&folder));
-        self.own(self.roots.make_own_dirs(&dir), bin)?;
+        own(self.roots.make_own_dirs(&dir), bin)?;
         Ok(dir)
     }
 
@@ -313,7 +313,7 @@ impl<'a> Bench<'a> {
             let ours = || {
                 let (live_dir, name) = live?;
                 let live_dir = self.roots.live.dir(live_dir).ok()?;
-                self.roots.is_kept((&live_dir, name), &path).ok()
+                is_kept((&live_dir, name), &path).ok()
             };
             if !taken || (!planned && ours() == Some(true)) {
                 return Ok(path);
@@ -321,17 +321,27 @@ impl<'a> Bench<'a> {
         }
         Err(Refusal::write(name, io::Error::other("kept too often")))
     }
+}
 
-    fn own<T>(&self, result: io::Result<T>, what: &str) -> Result<T, Refusal> {
-        result.map_err(|error| match Refusal::write(what.as_bytes(), error) {
-            // Nothing of ours changes by itself; the cause must be seen.
-            Refusal::Changed { path } => Refusal::Unwritable {
-                source: io::Error::other("the work directory was changed"),
-                path,
-            },
-            other => other,
-        })
-    }
+fn own<T>(result: io::Result<T>, what: &str) -> Result<T, Refusal> {
+    result.map_err(|error| match Refusal::write(what.as_bytes(), error) {
+        // Nothing of ours changes by itself; the cause must be seen.
+        Refusal::Changed { path } => {
+            let source = io::Error::other("the work directory was changed");
+            Refusal::Unwritable { path, source }
+        }
+        refusal @ (Refusal::NoSpace { .. }
+        | Refusal::Unwritable { .. }
+        | Refusal::NotThere { .. }
+        | Refusal::SymbolicLink { .. }
+        | Refusal::NotRegular { .. }
+        | Refusal::LeavesRoot { .. }
+        | Refusal::BadPath { .. }
+        | Refusal::Unreadable { .. }
+        | Refusal::TooManyEntries { .. }
+        | Refusal::Busy { .. }
+        | Refusal::Fenced { .. }) => refusal,
+    })
 }
 
 /// Where a mailbox's files are made ready.

@@ -245,7 +245,7 @@ impl Store {
             return Err(FlushFailed { source });
         }
         if !self.holds(task) {
-            return Ok(self.fenced(task));
+            return Ok(fenced(task));
         }
         let seats = self.take_seats(task);
         let plans = in_parallel(task.mailboxes, |index, mailbox, buffer| {
@@ -338,12 +338,6 @@ impl Store {
         claims.holds(task.job, task.generation, task.holder)
     }
 
-    fn fenced(&self, task: &PrepareTask<'_>) -> Vec<Result<Prepared, Refusal>> {
-        let (job, generation) = (task.job, task.generation);
-        let refuse = |_| Err(Refusal::Fenced { job, generation });
-        task.mailboxes.iter().map(refuse).collect()
-    }
-
     /// Which mailboxes of the batch this call may work on.
     fn take_seats(&self, task: &PrepareTask<'_>) -> Vec<bool> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -400,7 +394,7 @@ impl Store {
         }
         let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
         if !claims.holds(task.job, task.generation, task.holder) {
-            return Ok(self.fenced(task));
+            return Ok(fenced(task));
         }
         let plans: Vec<Mutex<Option<Result<Planned, Refusal>>>> =
             plans.into_iter().map(|plan| Mutex::new(Some(plan))).collect();
@@ -437,6 +431,12 @@ impl Store {
             FlushFailed { source }
         })
     }
+}
+
+fn fenced(task: &PrepareTask<'_>) -> Vec<Result<Prepared, Refusal>> {
+    let (job, generation) = (task.job, task.generation);
+    let refuse = |_| Err(Refusal::Fenced { job, generation });
+    task.mailboxes.iter().map(refuse).collect()
 }
 
 /// A mailbox whose acts are staged.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
+use crate::control;
 use crate::refusal::Refusal;
 use crate::walk::{Kind, Meta, Seen, Tree, join};
 
@@ -144,9 +145,12 @@ impl Surveyor<'_> {
             let sub = slot.into_iter().find(|(sub, _)| sub.name() == seen.name);
             match (sub, seen.kind) {
                 (Some((_, has)), Kind::Directory) => *has = true,
-                (Some(_), kind) => return Err(self.not_a_directory(name, &seen, kind)),
+                (Some(_), kind) => return Err(self.odd_in_place(name, &seen, kind)),
                 (None, Kind::File) => {
                     folder.control.insert(seen.name, seen.meta);
+                }
+                (None, kind) if control::MUST_BE_FILES.contains(&&*seen.name) => {
+                    return Err(self.odd_in_place(name, &seen, kind));
                 }
                 (None, Kind::Link | Kind::Special) => {
                     odd.push((name.to_vec(), seen.name));
@@ -191,7 +195,8 @@ impl Surveyor<'_> {
         Ok(seen)
     }
 
-    fn not_a_directory(&self, folder: &[u8], seen: &Seen, kind: Kind) -> Refusal {
+    /// Something odd where the mail server would open a directory or file.
+    fn odd_in_place(&self, folder: &[u8], seen: &Seen, kind: Kind) -> Refusal {
         let rel = join(&folder_path(folder), &seen.name);
         let errno = if kind == Kind::Link { Errno::LOOP } else { Errno::NOTDIR };
         self.refusal(&rel, errno)

@@ -370,10 +370,10 @@ mod tests {
 
     #[test]
     fn a_rebuilt_list_is_whole() {
-        let lists = lists(b"\0\0\0\0", LIST, &[]);
-        let again = rebuilt(&lists).unwrap();
+        let once = lists(b"\0\0\0\0", LIST, &[]);
+        let again = rebuilt(&once).unwrap();
 
-        let twice = super::tests::lists(again.as_bytes(), LIST, &[]);
+        let twice = lists(again.as_bytes(), LIST, &[]);
 
         assert_eq!(rebuilt(&twice), None);
     }

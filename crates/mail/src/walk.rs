@@ -105,7 +105,8 @@ impl Tree {
     }
 
     fn open(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Links are refused by the resolution itself, with an error of their own.
+        let flags = flags | OFlags::CLOEXEC;
         let mut attempts = 0;
         loop {
             match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), BENEATH) {

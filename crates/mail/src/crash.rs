@@ -1,0 +1,94 @@
+//! Crash: stopping after every single change, and running again.
+
+use super::{Mailbox, PrepareTask, Store, StoreConfig};
+use provider::{Letter, MAILDIR, OWNER, Provider, letter};
+
+#[path = "../tests/support/provider.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod provider;
+
+fn open(provider: &Provider) -> Store {
+    Store::open(StoreConfig {
+        live: provider.root("live"),
+        snapshot: Some(provider.root("snapshot")),
+        work: provider.root("work"),
+        file_size_max: 10_000_000,
+    })
+    .unwrap()
+}
+
+/// Prepares the mailbox, all changes stopping after `acts`; the acts that were left.
+fn prepare(provider: &Provider, acts: u64) -> u64 {
+    let store = open(provider);
+    store.claim(1, 3, "worker").unwrap();
+    store.fuse().light(Some(acts));
+    let (address, path) = (OWNER.to_owned(), MAILDIR.as_bytes().to_vec());
+    let mailboxes = [Mailbox { key: 7, address, path, served: false }];
+    let task =
+        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
+    let result = store.prepare(&task);
+    let left = store.fuse().left().unwrap();
+    let finished = result.is_ok_and(|results| results.iter().all(Result::is_ok));
+    assert!(finished || left == 0, "refused for another reason");
+    left
+}
+
+/// One of every damage.
+fn damaged() -> Provider {
+    let provider = Provider::healthy();
+    provider.damage("live", "", &letter(1), &letter(1).bytes[..700]);
+    provider.lose("live", "", &letter(2));
+    provider.damage("live", "", &letter(3), b"");
+    provider.damage("snapshot", "", &letter(3), b"");
+    provider.put("live", ("", "new"), &letter(4), "");
+    let cut = Letter { bytes: letter(7).bytes[..50].to_vec(), ..letter(7) };
+    provider.put("live", ("", "new"), &cut, "");
+    provider.put("snapshot", ("", "cur"), &letter(6), ":2,Sb");
+    provider.list("snapshot", "", &[1, 2, 3, 4, 5, 6]);
+    provider.write("live", "dovecot-uidlist", &[0; 99]);
+    provider.write("live", "dovecot-keywords", b"0 $Other\n");
+    provider.write("live", "dovecot.index", &[0; 99]);
+    std::fs::remove_dir_all(provider.at("live", ".Archive.2024")).unwrap();
+    std::os::unix::fs::symlink("/etc", provider.at("live", "cur/link")).unwrap();
+    provider
+}
+
+#[test]
+fn a_crash_after_any_change_and_another_run_give_the_same_mailbox() {
+    let whole = damaged();
+    let before: Vec<Vec<u8>> = whole.tree("live").into_values().collect();
+    let changes = u64::MAX - prepare(&whole, u64::MAX);
+    let expected = whole.tree("live");
+    let listed = open(&whole).quarantine(7).unwrap();
+    assert!(changes > 40, "{changes}");
+
+    for stop in 0..changes {
+        let provider = damaged();
+        prepare(&provider, stop);
+        let now: Vec<Vec<u8>> = provider.tree("live").into_values().collect();
+        let kept = |bytes: &Vec<u8>| now.contains(bytes) || provider.keeps(bytes);
+        assert!(before.iter().all(kept), "destroyed after {stop} changes");
+
+        prepare(&provider, u64::MAX);
+
+        assert_eq!(provider.tree("live"), expected, "after {stop} changes");
+        assert_eq!(open(&provider).quarantine(7).unwrap(), listed, "after {stop}");
+    }
+}
+
+#[test]
+fn a_failed_flush_is_never_tried_again() {
+    let provider = damaged();
+    let store = open(&provider);
+    store.claim(1, 3, "worker").unwrap();
+    let (address, path) = (OWNER.to_owned(), MAILDIR.as_bytes().to_vec());
+    let mailboxes = [Mailbox { key: 7, address, path, served: false }];
+    let task =
+        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
+    store.fuse().light(Some(0));
+    assert!(store.prepare(&task).is_err());
+
+    store.fuse().light(None);
+
+    assert!(store.prepare(&task).is_err());
+}

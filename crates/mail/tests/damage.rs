@@ -1,0 +1,508 @@
+//! Damage: what is done to a mailbox, and what becomes of it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "support/provider.rs"]
+mod provider;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use provider::{Letter, MAILDIR, OWNER, Provider, addressed, letter, named};
+use tidegate_mail::{
+    DoubtKind, Mailbox, MessageCounts, PrepareTask, Prepared, Reason, Store, StoreConfig,
+};
+
+const HEALTHY: MessageCounts = MessageCounts {
+    intact: 8,
+    repaired: 0,
+    returned: 0,
+    newer: 0,
+    deleted: 0,
+    set_aside: 0,
+    lost: 0,
+};
+
+fn open(provider: &Provider) -> Store {
+    Store::open(StoreConfig {
+        live: provider.root("live"),
+        snapshot: Some(provider.root("snapshot")),
+        work: provider.root("work"),
+        file_size_max: 10_000_000,
+    })
+    .unwrap()
+}
+
+fn mailbox(served: bool) -> Mailbox {
+    Mailbox {
+        key: 7,
+        address: OWNER.to_owned(),
+        path: MAILDIR.as_bytes().to_vec(),
+        served,
+    }
+}
+
+fn prepare_with(provider: &Provider, served: bool) -> Prepared {
+    let store = open(provider);
+    store.claim(1, 3, "worker").unwrap();
+    let mailboxes = [mailbox(served)];
+    let task =
+        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
+    store.prepare(&task).unwrap().pop().unwrap().unwrap()
+}
+
+/// Prepares, then once more to see that nothing is left to do.
+fn prepare(provider: &Provider) -> Prepared {
+    let first = prepare_with(provider, false);
+    let after = provider.tree("live");
+    let second = prepare_with(provider, false);
+    assert_eq!((second.counts.repaired, second.counts.returned), (0, 0));
+    assert_eq!(second.set_aside, first.set_aside);
+    assert_eq!(second.manifest_digest, first.manifest_digest);
+    assert_eq!(provider.tree("live"), after);
+    first
+}
+
+fn check_served(provider: &Provider, folder: &str, letter: &Letter) {
+    assert_eq!(provider.served(folder, letter), Some(letter.bytes.clone()));
+}
+
+/// Damages one live message, whose snapshot is good.
+fn check_repair(damage: impl Fn(&mut Vec<u8>)) {
+    let provider = Provider::healthy();
+    let mail = letter(3);
+    let mut bytes = mail.bytes.clone();
+    damage(&mut bytes);
+    let path = provider.find("live", "", &mail.base).unwrap();
+    let renamed = path.with_file_name(format!("{}:2,RS", mail.base));
+    fs::rename(&path, &renamed).unwrap();
+    fs::write(&renamed, &bytes).unwrap();
+    fs::set_permissions(&renamed, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = fs::metadata(&renamed).unwrap();
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 7, repaired: 1, ..HEALTHY });
+    check_served(&provider, "", &mail);
+    let after = fs::metadata(&renamed).unwrap();
+    assert_eq!(after.mode() & 0o777, 0o640);
+    assert_eq!(
+        (after.mtime(), after.mtime_nsec()),
+        (before.mtime(), before.mtime_nsec())
+    );
+    assert!(provider.keeps(&bytes), "the damaged bytes are kept");
+    assert!(provider.read("live", "dovecot-uidlist").contains("3 :"));
+}
+
+#[test]
+fn a_healthy_mailbox_is_left_as_it_is() {
+    let provider = Provider::healthy();
+    let before = provider.tree("live");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, HEALTHY);
+    assert!(prepared.doubts.is_empty());
+    assert_eq!(provider.tree("live"), before);
+}
+
+#[test]
+fn damaged_live_bytes_become_the_snapshots_under_the_live_name() {
+    check_repair(|bytes| bytes.truncate(700));
+    check_repair(Vec::clear);
+    check_repair(|bytes| bytes.fill(0));
+    check_repair(|bytes| bytes[512..1024].fill(0));
+    check_repair(|bytes| bytes.extend_from_slice(b"more"));
+    check_repair(|bytes| *bytes = addressed(3, "otto@example.org").bytes);
+    check_repair(|bytes| bytes[900] ^= 4);
+}
+
+#[test]
+fn a_flipped_bit_is_doubted_because_both_sides_look_good() {
+    let provider = Provider::healthy();
+    let mut bytes = letter(2).bytes;
+    bytes[800] ^= 1;
+    provider.damage("live", "", &letter(2), &bytes);
+
+    let prepared = prepare(&provider);
+
+    let doubts: Vec<_> = prepared.doubts.iter().map(|it| (it.uid, it.kind)).collect();
+    assert_eq!(doubts, [(Some(2), DoubtKind::BothLookGood)]);
+}
+
+#[test]
+fn a_damaged_snapshot_does_not_touch_good_live_mail() {
+    let provider = Provider::healthy();
+    provider.damage("snapshot", "", &letter(1), &letter(1).bytes[..99]);
+    provider.damage("snapshot", "", &letter(2), &[]);
+    provider.lose("snapshot", "", &letter(3));
+    let before = provider.tree("live");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 7, newer: 1, ..HEALTHY });
+    assert_eq!(provider.tree("live"), before);
+}
+
+#[test]
+fn what_is_damaged_on_both_sides_is_set_aside_and_listed() {
+    let provider = Provider::healthy();
+    let damaged = letter(4).bytes[..600].to_vec();
+    provider.damage("live", "", &letter(4), &damaged);
+    provider.damage("snapshot", "", &letter(4), &[]);
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 7, set_aside: 1, ..HEALTHY });
+    let listed = &prepared.set_aside[0];
+    assert_eq!((listed.folder.as_str(), listed.uid), ("", Some(4)));
+    assert_eq!((&listed.name, listed.reason), (&letter(4).base, Reason::BothSidesBad));
+    assert_eq!(listed.size_bytes, 600);
+    let kept = provider.root("work").join(listed.kept_at.as_ref().unwrap());
+    assert_eq!(fs::read(kept).unwrap(), damaged);
+    assert_eq!(provider.served("", &letter(4)), None);
+    assert_eq!(open(&provider).quarantine(7).unwrap(), prepared.set_aside);
+}
+
+#[test]
+fn zeros_or_a_cut_on_both_sides_alike_are_still_damage() {
+    let provider = Provider::healthy();
+    for side in ["live", "snapshot"] {
+        provider.damage(side, "", &letter(1), &letter(1).bytes[..512]);
+        let zeros = vec![0; letter(2).bytes.len()];
+        provider.damage(side, "", &letter(2), &zeros);
+    }
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 6, set_aside: 2, ..HEALTHY });
+}
+
+#[test]
+fn awkward_mail_that_both_sides_have_is_kept() {
+    let provider = Provider::healthy();
+    let awkward = [
+        ("1.a", b"no header at all\nbut a line\n".to_vec()),
+        ("2.b,S=3", b"abc".to_vec()),
+        ("3.c", b"Subject: \xe4\xf6\n\n\xff\0\xfe".to_vec()),
+        ("4.d,S=20,W=99", b"Subject: wrong W=\n\nx".to_vec()),
+        ("5.e", b"Delivered-To: alias@example.net\n\nx\n".to_vec()),
+        ("6.f", b"\x01\x02 binary from the first byte".to_vec()),
+    ];
+    for (base, bytes) in awkward {
+        let letter = Letter { base: base.to_owned(), bytes };
+        provider.put("live", ("", "cur"), &letter, ":2,S");
+        provider.put("snapshot", ("", "cur"), &letter, ":2,");
+    }
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 14, ..HEALTHY });
+}
+
+#[test]
+fn a_lost_message_comes_back_under_its_old_uid() {
+    let provider = Provider::healthy();
+    provider.lose("live", "", &letter(2));
+    let list = provider.read("live", "dovecot-uidlist");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 7, returned: 1, ..HEALTHY });
+    check_served(&provider, "", &letter(2));
+    assert_eq!(provider.read("live", "dovecot-uidlist"), list);
+    let path = provider.find("live", "", &letter(2).base).unwrap();
+    let meta = fs::metadata(path).unwrap();
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_795_000_002, 123_456_789));
+}
+
+#[test]
+fn a_deletion_that_the_list_proves_is_honoured() {
+    let provider = Provider::healthy();
+    provider.lose("live", "", &letter(2));
+    provider.list("live", "", &[1, 3, 4, 5]);
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 7, deleted: 1, ..HEALTHY });
+    assert_eq!(provider.served("", &letter(2)), None);
+}
+
+#[test]
+fn a_lost_list_is_rebuilt_and_missing_mail_comes_back_in_doubt() {
+    let provider = Provider::healthy();
+    provider.lose("live", "", &letter(2));
+    provider.put("live", ("", "new"), &letter(6), "");
+    fs::remove_file(provider.at("live", "dovecot-uidlist")).unwrap();
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(
+        prepared.counts,
+        MessageCounts { intact: 7, returned: 1, newer: 1, ..HEALTHY }
+    );
+    let kinds: Vec<_> = prepared.doubts.iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [DoubtKind::DeletionUnproved, DoubtKind::UidlistRebuilt]);
+    let list = provider.read("live", "dovecot-uidlist");
+    assert!(list.starts_with("3 V1795293977 N100013 Gf0102b0\n1 :"), "{list}");
+    assert_eq!(list.lines().count(), 6, "{list}");
+}
+
+#[test]
+fn a_cut_list_still_proves_the_deletions_before_the_cut() {
+    let provider = Provider::healthy();
+    provider.lose("live", "", &letter(2));
+    provider.lose("live", "", &letter(5));
+    provider.list("live", "", &[1, 3, 4, 5]);
+    let list = provider.read("live", "dovecot-uidlist");
+    let cut = &list.as_bytes()[..list.len() - 50];
+    provider.write("live", "dovecot-uidlist", cut);
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(
+        prepared.counts,
+        MessageCounts { intact: 6, returned: 1, deleted: 1, ..HEALTHY }
+    );
+    assert_eq!(provider.served("", &letter(2)), None);
+    check_served(&provider, "", &letter(5));
+    let list = provider.read("live", "dovecot-uidlist");
+    assert!(list.contains("\n5 :") && !list.contains("\n2 :"), "{list}");
+}
+
+#[test]
+fn changed_flags_and_a_move_from_new_to_cur_are_no_loss() {
+    let provider = Provider::healthy();
+    let path = provider.find("live", "", &letter(1).base).unwrap();
+    let seen = path.with_file_name(letter(1).base + ":2,FRSab");
+    fs::rename(path, seen).unwrap();
+    provider.put("snapshot", ("", "new"), &letter(6), "");
+    provider.put("live", ("", "cur"), &letter(6), ":2,S");
+    let before = provider.tree("live");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 9, ..HEALTHY });
+    assert_eq!(provider.tree("live"), before);
+}
+
+#[test]
+fn of_a_message_in_new_and_cur_one_is_served_and_the_other_kept() {
+    let provider = Provider::healthy();
+    let mut bytes = letter(1).bytes;
+    bytes.truncate(10);
+    let cut = Letter { bytes: bytes.clone(), ..letter(1) };
+    provider.lose("live", "", &letter(1));
+    provider.put("live", ("", "cur"), &cut, ":2,S");
+    provider.put("live", ("", "new"), &letter(1), "");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, HEALTHY);
+    assert_eq!(prepared.doubts[0].kind, DoubtKind::Twice);
+    check_served(&provider, "", &letter(1));
+    assert!(provider.keeps(&bytes));
+}
+
+#[test]
+fn newer_mail_is_kept_if_good_and_set_aside_if_not() {
+    let provider = Provider::healthy();
+    let bad = Letter { bytes: letter(7).bytes[..50].to_vec(), ..letter(7) };
+    provider.put("live", ("", "new"), &letter(6), "");
+    provider.put("live", ("", "new"), &bad, "");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { newer: 1, set_aside: 1, ..HEALTHY });
+    assert!(matches!(prepared.set_aside[0].reason, Reason::Truncated { .. }));
+    assert_eq!(provider.served("", &letter(7)), None);
+}
+
+#[test]
+fn a_moved_message_is_repaired_from_the_place_it_came_from() {
+    let provider = Provider::healthy();
+    let sizes = letter(2).base.split_once(',').unwrap().1.to_owned();
+    let moved = format!("1795999999.M1P1.host,{sizes}");
+    let damaged = Letter { base: moved, bytes: letter(2).bytes[..800].to_vec() };
+    provider.lose("live", "", &letter(2));
+    provider.list("live", "", &[1, 3, 4, 5]);
+    provider.put("live", (".Archive.2024", "cur"), &damaged, ":2,S");
+
+    let prepared = prepare(&provider);
+
+    let expected = MessageCounts { intact: 7, repaired: 1, deleted: 1, ..HEALTHY };
+    assert_eq!(prepared.counts, expected);
+    assert_eq!(
+        provider.served(".Archive.2024", &damaged).unwrap(),
+        letter(2).bytes,
+        "the bytes of its origin under its new name"
+    );
+    assert!(prepared.doubts.iter().any(|it| it.kind == DoubtKind::RepairedFromTwin));
+}
+
+#[test]
+fn what_is_listed_and_nowhere_is_reported_as_lost() {
+    let provider = Provider::healthy();
+    provider.list("live", "", &[1, 2, 3, 4, 5, 6]);
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { lost: 1, ..HEALTHY });
+    let lost = &prepared.set_aside[0];
+    assert_eq!((lost.uid, lost.reason, &lost.kept_at), (Some(6), Reason::Missing, &None));
+    assert_eq!(lost.name, letter(6).base);
+}
+
+#[test]
+fn a_lost_folder_comes_back_whole() {
+    let provider = Provider::healthy();
+    fs::remove_dir_all(provider.at("live", ".Archive.2024")).unwrap();
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 5, returned: 3, ..HEALTHY });
+    check_served(&provider, ".Archive.2024", &letter(12));
+    for sub in ["cur", "new", "tmp", "maildirfolder", "dovecot-uidlist"] {
+        assert!(provider.at("live", ".Archive.2024").join(sub).exists(), "{sub}");
+    }
+}
+
+#[test]
+fn a_lost_maildir_comes_back_whole() {
+    let provider = Provider::healthy();
+    fs::remove_dir_all(provider.root("live").join("example.org")).unwrap();
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 0, returned: 8, ..HEALTHY });
+    check_served(&provider, "", &letter(1));
+    assert_eq!(provider.read("live", "dovecot-keywords"), "0 $Work\n1 $Junk\n");
+    assert!(provider.at("live", "subscriptions").exists());
+}
+
+#[test]
+fn a_lost_cur_is_made_again_with_its_mail() {
+    let provider = Provider::healthy();
+    fs::remove_dir_all(provider.at("live", "cur")).unwrap();
+    fs::remove_dir_all(provider.at("live", "tmp")).unwrap();
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 3, returned: 5, ..HEALTHY });
+    assert!(provider.at("live", "tmp").is_dir());
+}
+
+#[test]
+fn a_renamed_folder_is_known_by_its_guid() {
+    let provider = Provider::healthy();
+    let (old, new) = (provider.at("live", ".Archive.2024"), provider.at("live", ".Old"));
+    fs::rename(old, new).unwrap();
+    provider.damage("live", ".Old", &letter(11), b"");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 7, repaired: 1, ..HEALTHY });
+    assert!(!provider.at("live", ".Archive.2024").exists());
+}
+
+#[test]
+fn a_mailbox_without_a_snapshot_is_judged_by_itself() {
+    let provider = Provider::healthy();
+    fs::remove_dir_all(provider.root("snapshot").join("example.org")).unwrap();
+    provider.damage("live", "", &letter(1), b"");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(
+        prepared.counts,
+        MessageCounts { intact: 0, newer: 7, set_aside: 1, ..HEALTHY }
+    );
+}
+
+#[test]
+fn keywords_and_subscriptions_come_back_and_letters_keep_their_meaning() {
+    let provider = Provider::healthy();
+    provider.write("live", "subscriptions", &[0; 30]);
+    provider.write("live", "dovecot-keywords", b"0 $Junk\n");
+    provider.put("snapshot", ("", "cur"), &letter(6), ":2,Sa");
+    for side in ["live", "snapshot"] {
+        provider.list(side, "", &[1, 2, 3, 4, 5, 6]);
+    }
+
+    prepare(&provider);
+
+    assert_eq!(provider.read("live", "dovecot-keywords"), "0 $Junk\n1 $Work\n");
+    let back = provider.find("live", "", &letter(6).base).unwrap();
+    assert!(back.to_str().unwrap().ends_with(":2,Sb"));
+    assert!(provider.read("live", "subscriptions").starts_with("V\t2"));
+}
+
+#[test]
+fn lost_keywords_come_from_the_snapshot_and_zeroed_indexes_move_aside() {
+    let provider = Provider::healthy();
+    fs::remove_file(provider.at("live", "dovecot-keywords")).unwrap();
+    provider.write("live", "dovecot.index", &[0; 200]);
+    provider.write("live", "dovecot.index.log", b"\x01\x03good");
+
+    prepare(&provider);
+
+    assert_eq!(provider.read("live", "dovecot-keywords"), "0 $Work\n1 $Junk\n");
+    assert!(!provider.at("live", "dovecot.index").exists());
+    assert!(provider.at("live", "dovecot.index.log").exists());
+    assert!(provider.keeps(&[0; 200]));
+}
+
+#[test]
+fn deletions_after_the_mailbox_was_open_are_the_users() {
+    let provider = Provider::healthy();
+    prepare_with(&provider, false);
+    provider.lose("live", "", &letter(1));
+    provider.damage("live", "", &letter(2), b"");
+    provider.put("live", ("", "new"), &letter(6), "");
+    let mut flipped = letter(3).bytes;
+    flipped[99] ^= 1;
+    provider.damage("snapshot", "", &letter(3), &flipped);
+
+    let prepared = prepare_with(&provider, true);
+
+    assert_eq!(
+        prepared.counts,
+        MessageCounts { intact: 6, repaired: 1, newer: 1, deleted: 1, ..HEALTHY }
+    );
+    assert_eq!(provider.served("", &letter(1)), None);
+    check_served(&provider, "", &letter(3));
+}
+
+#[test]
+fn mail_with_crlf_line_ends_is_judged_alike() {
+    let provider = Provider::healthy();
+    let text = String::from_utf8(letter(8).bytes).unwrap().replace('\n', "\r\n");
+    let crlf = named(8, text.into_bytes());
+    provider.put("live", ("", "cur"), &crlf, ":2,S");
+    let mut zeroed = crlf.bytes.clone();
+    zeroed[512..1024].fill(0);
+    let other = Letter { base: format!("9{}", crlf.base), bytes: zeroed };
+    provider.put("live", ("", "cur"), &other, ":2,S");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { newer: 1, set_aside: 1, ..HEALTHY });
+    let reason = prepared.set_aside[0].reason;
+    assert_eq!(reason, Reason::NulRun { offset: 512, length: 512 });
+}
+
+#[test]
+fn the_manifest_lists_every_message_that_is_served() {
+    let provider = Provider::healthy();
+    provider.damage("live", "", &letter(2), b"");
+
+    let prepared = prepare(&provider);
+
+    let manifest = open(&provider).manifest(7).unwrap().unwrap();
+    let digest = *blake3::hash(&manifest.to_bytes()).as_bytes();
+    assert_eq!(digest, prepared.manifest_digest);
+    let second = &manifest.entries[1];
+    assert_eq!(second.name, letter(2).base.as_bytes());
+    assert_eq!(second.uid, Some(2));
+    assert_eq!(second.digest, *blake3::hash(&letter(2).bytes).as_bytes());
+    assert_eq!(manifest.entries.len(), 8);
+}
