@@ -52,6 +52,9 @@ impl Saboteur {
     /// those that were.
     pub fn on_open(&mut self, address: &str) -> io::Result<bool> {
         let Some(maildir) = self.mailboxes.get(address) else { return Ok(false) };
+        if !maildir.is_dir() {
+            return Ok(false);
+        }
         let subject = blake3::hash(address.as_bytes());
         let number = subject
             .as_bytes()
@@ -73,7 +76,8 @@ impl Saboteur {
         Ok(broke)
     }
 
-    /// Puts everything back. Mail that somebody restored or delivered meanwhile stays.
+    /// Puts everything back. Mail that was delivered meanwhile stays; of mail that was
+    /// restored meanwhile, one copy does, under the name that was taken away.
     ///
     /// # Errors
     ///
@@ -119,9 +123,11 @@ fn put_back(cur: &Path) -> io::Result<()> {
         let entry = entry?;
         match present.get(&base(&entry.file_name())) {
             None => fs::rename(entry.path(), cur.join(entry.file_name()))?,
-            // It came back another way: the same bytes need not be there twice.
+            // It came back another way. The same bytes need not be there twice, and the
+            // name with the latest flags is the one that was taken away.
             Some(other) if fs::read(other)? == fs::read(entry.path())? => {
-                fs::remove_file(entry.path())?;
+                fs::remove_file(other)?;
+                fs::rename(entry.path(), cur.join(entry.file_name()))?;
             }
             Some(_) => {}
         }

@@ -301,6 +301,24 @@ fn a_saboteur_breaks_its_share_of_one_node_and_puts_everything_back() {
     assert!(afterwards.is_clean(), "{afterwards}");
 }
 
+#[test]
+fn what_was_restored_while_a_saboteur_had_it_is_there_once_afterwards() {
+    let site = Site::new(&HEALTHY);
+    let mut saboteur = Saboteur::new(&site.provider, "stor-01", 1_000_000, 1);
+    let (mailbox, message) = site
+        .find(|message| message.fate == Fate::Wanted && message.snapshot == Held::Intact);
+
+    assert!(saboteur.on_open(&mailbox.address).unwrap());
+    let cur = site.folder(mailbox, message, Side::Live).join("cur");
+    let snapshot = site.place(mailbox, message, Side::Snapshot).unwrap();
+    fs::create_dir(&cur).unwrap();
+    fs::copy(snapshot, cur.join(format!("{}:2,T", message.name))).unwrap();
+    saboteur.undo().unwrap();
+    let recount = site.recount(&site.all(MailboxEnd::Restored));
+
+    assert!(recount.is_clean(), "{recount}");
+}
+
 /// Plants one fault in a healthy provider and expects exactly that complaint.
 fn check(fault: impl FnOnce(&Site), kind: &str, what: &str) {
     let site = Site::new(&HEALTHY);
