@@ -1,0 +1,525 @@
+//! Evenings: a coordinator's and its workers' decisions against each other, in one thread,
+//! with a mail store that exists only as good and bad mailboxes.
+#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(clippy::indexing_slicing, reason = "fleets of known size")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidegate_core::fleet::{Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber};
+use tidegate_core::gate::{GatePolicy, Mode};
+use tidegate_core::holding::{
+    Claim, Holding, Lease, Look, Outcome, Probed, Room, Settled,
+};
+use tidegate_core::inventory::{InventoryBuilder, Row};
+use tidegate_core::plan::{Plan, plan};
+use tidegate_core::policy::{Cohort, Growth, Policy, Rung, Selector};
+use tidegate_core::rollout::{
+    Event, Finding, FindingKind, Join, MessageTotals, Operate, Phase, Record, Refusal,
+    Rollout, Scope, Sync, Verb, Vitals,
+};
+use tidegate_core::time::{Span, Timestamp};
+
+const BEAT: Span = Span::from_millis(500);
+const SOAK: Span = Span::from_secs(5);
+
+#[test]
+fn a_healthy_fleet_comes_back_wave_by_wave() {
+    let mut evening = Evening::new(3, 120);
+
+    evening.until(600, Evening::is_finished);
+
+    let allowed = evening.story(|record| {
+        let Record::LevelAllowed { wave, level, .. } = record else { return None };
+        Some((wave.get(), level.get()))
+    });
+    assert_eq!(allowed, [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]);
+    assert_eq!(evening.open(), 120);
+}
+
+#[test]
+fn nothing_of_a_later_wave_opens_before_the_wave_before_has_passed() {
+    let mut evening = Evening::new(3, 120);
+
+    evening.until(600, |evening| {
+        let rollout = &evening.rollout;
+        let status = rollout.status(evening.now);
+        let current = status.waves.iter().position(|wave| wave.passed.get() < 2);
+        let later =
+            status.waves.iter().skip(current.unwrap_or(usize::MAX).saturating_add(1));
+        assert_eq!(later.map(|wave| wave.open).sum::<u32>(), 0);
+        evening.is_finished()
+    });
+}
+
+#[test]
+fn a_sick_node_is_isolated_and_the_others_go_on() {
+    let mut evening = Evening::new(3, 120);
+    evening.sick = (0..40).map(|key| (NodeNumber::new(1), key)).collect();
+
+    evening.until(600, Evening::is_over);
+
+    let isolated = evening.story(|record| {
+        let Record::NodeIsolated { node, .. } = record else { return None };
+        Some(node.get())
+    });
+    assert_eq!(isolated, [1]);
+    assert!(evening.is_finished(), "{:?}", evening.rollout.phase());
+}
+
+#[test]
+fn a_sick_fleet_halts() {
+    let mut evening = Evening::new(3, 120);
+    for node in 0..3 {
+        evening.sick.extend((0..40).map(|key| (NodeNumber::new(node), key)));
+    }
+
+    evening.until(600, Evening::is_over);
+
+    assert!(matches!(evening.rollout.phase(), Phase::Halted { .. }));
+}
+
+#[test]
+fn a_pause_is_effective_when_every_node_obeys_and_nothing_opens_after_it() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+
+    evening.operate(Verb::Pause, "").unwrap();
+    evening.until(20, |evening| {
+        evening
+            .rollout
+            .status(evening.now)
+            .stop
+            .is_some_and(|s| s.unacknowledged.is_empty())
+    });
+    let open = evening.open();
+    evening.pass(60);
+
+    assert_eq!(evening.open(), open);
+    evening.operate(Verb::Resume(None), "seen enough").unwrap();
+    evening.until(600, Evening::is_finished);
+}
+
+#[test]
+fn a_reclosed_wave_is_held_again_and_can_be_opened_again() {
+    let mut evening = Evening::new(3, 120);
+    let first = Scope::Wave(WaveNumber::new(0));
+    evening.until(600, |evening| evening.story_has(2));
+
+    evening.operate(Verb::Reclose(first), "complaints").unwrap();
+    evening.until(20, |evening| evening.rollout.still_open(first) == 0);
+
+    assert!(matches!(evening.rollout.phase(), Phase::Paused(_)));
+    evening.operate(Verb::Resume(Some(first)), "looked at").unwrap();
+    evening.operate(Verb::Resume(None), "looked at").unwrap();
+    evening.until(900, Evening::is_finished);
+    assert_eq!(evening.open(), 120);
+}
+
+#[test]
+fn one_reclosed_mailbox_stays_held_until_it_is_resumed() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, Evening::is_finished);
+    let plan = Arc::clone(evening.rollout.plan());
+    let mailbox = Scope::Mailbox(plan.members(JobNumber::new(0))[0]);
+
+    evening.operate(Verb::Reclose(mailbox), "wrong person").unwrap();
+    evening.until(20, |evening| evening.rollout.still_open(mailbox) == 0);
+    evening.pass(60);
+
+    assert_eq!(evening.open(), 119);
+    evening.operate(Verb::Resume(Some(mailbox)), "solved").unwrap();
+    evening.until(60, |evening| evening.open() == 120);
+}
+
+#[test]
+fn a_halt_is_not_waited_out() {
+    let mut evening = Evening::new(3, 120);
+    for node in 0..3 {
+        evening.sick.extend((0..40).map(|key| (NodeNumber::new(node), key)));
+    }
+    evening.until(600, Evening::is_over);
+
+    let refused = evening.operate(Verb::Resume(None), "hope").unwrap_err();
+
+    assert_eq!(refused.code(), "halt-stands");
+}
+
+#[test]
+fn a_restarted_worker_opens_nothing_twice_and_loses_nothing() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let open = evening.open();
+
+    evening.restart_worker(1);
+    evening.pass(1);
+
+    assert!(evening.open() >= open);
+    evening.until(900, Evening::is_finished);
+    assert_eq!(evening.open(), 120);
+}
+
+#[test]
+fn a_coordinator_that_replays_its_records_is_the_same() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 30);
+    let before = evening.rollout.status(evening.now);
+
+    evening.restart_coordinator();
+
+    let after = evening.rollout.status(evening.now);
+    let counts = |status: &tidegate_core::rollout::RolloutStatus| {
+        let waves =
+            status.waves.iter().map(|w| (w.passed, w.allowed, w.open, w.prepared));
+        waves.collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&before), counts(&after));
+    evening.until(900, Evening::is_finished);
+}
+
+#[test]
+fn a_silent_worker_opens_nothing_when_its_lease_has_ended() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+
+    evening.cut = true;
+    let lease = evening.rollout.plan().policy().limits.lease;
+    evening.now = evening.now + lease;
+    let open = evening.open();
+    evening.pass(60);
+
+    assert_eq!(evening.open(), open);
+    evening.cut = false;
+    evening.until(900, Evening::is_finished);
+}
+
+#[test]
+fn a_second_worker_is_refused_while_the_first_is_heard() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+
+    let second = Event::Join(Join {
+        node: "n0".to_owned(),
+        incarnation: Incarnation::new(99),
+        claimed_max: Default::default(),
+    });
+    let refused = evening.rollout.decide(&second, evening.now).refusal;
+
+    assert!(matches!(refused, Some(Refusal::NodeTaken { .. })));
+}
+
+#[test]
+fn a_coordinator_older_than_its_fleet_refuses_to_lead() {
+    let evening = Evening::new(3, 120);
+
+    let join = Event::Join(Join {
+        node: "n0".to_owned(),
+        incarnation: Incarnation::new(99),
+        claimed_max: tidegate_core::fleet::Generation::new(1_000),
+    });
+    let refused = evening.rollout.decide(&join, evening.now).refusal;
+
+    assert!(matches!(refused, Some(Refusal::JournalTooOld { .. })));
+}
+
+#[test]
+fn facts_of_an_older_generation_change_nothing() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let worker = &evening.workers[0];
+    let mut all = worker.holding.clone();
+    all.forget_orders();
+    let stale = all.report(10_000);
+    evening.operate(Verb::Reclose(Scope::Node(NodeNumber::new(0))), "test").unwrap();
+    let before = evening.rollout.status(evening.now);
+
+    let sync = evening.workers[0].sync(stale);
+    let step = evening.rollout.decide(&Event::Sync(sync), evening.now);
+
+    assert!(!step.records.iter().any(|r| matches!(r, Record::FactsReported { .. })));
+    assert_eq!(before.nodes[0].open, evening.rollout.status(evening.now).nodes[0].open);
+}
+
+/// A fleet, its coordinator and the night's clock.
+struct Evening {
+    now: Timestamp,
+    started: Timestamp,
+    rollout: Rollout,
+    records: Vec<Record>,
+    workers: Vec<Worker>,
+    sick: BTreeSet<(NodeNumber, u32)>,
+    cut: bool,
+}
+
+struct Worker {
+    node: NodeNumber,
+    incarnation: Incarnation,
+    joined: bool,
+    holding: Holding,
+    records: Vec<tidegate_core::holding::Record>,
+    lease_until: Timestamp,
+    plan: Arc<Plan>,
+}
+
+impl Evening {
+    fn new(nodes: u16, mailboxes: u32) -> Self {
+        let started = Timestamp::from_millis(1_700_000_000_000);
+        let plan = Arc::new(small_plan(nodes, mailboxes));
+        let workers = (0..nodes).map(|node| Worker::new(node, 1, &plan));
+        Self {
+            now: started,
+            started,
+            workers: workers.collect(),
+            rollout: Rollout::new(plan, started, started),
+            records: Vec::new(),
+            sick: BTreeSet::new(),
+            cut: false,
+        }
+    }
+
+    fn until(&mut self, beats: u32, done: impl Fn(&Self) -> bool) {
+        for _ in 0..beats {
+            if done(self) {
+                return;
+            }
+            self.pass(1);
+        }
+        let status = self.rollout.status(self.now);
+        panic!("not within {beats} beats: {:?} {:?}", status.why, status.waves);
+    }
+
+    fn pass(&mut self, beats: u32) {
+        for _ in 0..beats {
+            self.now = self.now + BEAT;
+            self.coordinate(&Event::Tick).unwrap();
+            for index in 0..self.workers.len() {
+                if !self.cut {
+                    self.beat(index);
+                }
+                let (now, sick) = (self.now, &self.sick);
+                self.workers[index].turn(now, sick);
+            }
+        }
+    }
+
+    fn beat(&mut self, index: usize) {
+        let worker = &self.workers[index];
+        if !worker.joined {
+            let join = Join {
+                node: format!("n{}", worker.node.get()),
+                incarnation: worker.incarnation,
+                claimed_max: worker.holding.generation_max(),
+            };
+            if self.coordinate(&Event::Join(join)).is_err() {
+                return;
+            }
+            let worker = &mut self.workers[index];
+            worker.joined = true;
+            worker.holding.forget_orders();
+        }
+        let worker = &self.workers[index];
+        let sync = worker.sync(worker.holding.report(50));
+        self.rollout.hear(&sync, self.now);
+        self.coordinate(&Event::Sync(sync.clone())).unwrap();
+        let orders = self.rollout.orders(sync.node);
+        let lease = self.rollout.plan().policy().limits.lease;
+        let worker = &mut self.workers[index];
+        worker.lease_until = self.now + lease;
+        worker.holding.confirmed(&sync.reports);
+        worker.holding.hear(orders);
+        let closings = worker.holding.closings(self.now);
+        worker.remember(closings);
+    }
+
+    fn coordinate(&mut self, event: &Event) -> Result<(), Refusal> {
+        let step = self.rollout.decide(event, self.now);
+        for record in step.records {
+            self.rollout.apply(&record);
+            self.records.push(record);
+        }
+        step.refusal.map_or(Ok(()), Err)
+    }
+
+    fn operate(&mut self, verb: Verb, reason: &str) -> Result<(), Refusal> {
+        let (by, reason) = ("op".to_owned(), reason.to_owned());
+        self.coordinate(&Event::Operate(Operate { by, reason, verb }))
+    }
+
+    fn restart_coordinator(&mut self) {
+        let plan = Arc::clone(self.rollout.plan());
+        self.rollout = Rollout::new(plan, self.started, self.now);
+        for record in &self.records {
+            self.rollout.apply(record);
+        }
+    }
+
+    fn restart_worker(&mut self, index: usize) {
+        let old = &self.workers[index];
+        let mut new = Worker::new(old.node.get(), old.incarnation.get() + 10, &old.plan);
+        for record in &old.records {
+            new.holding.apply(record);
+        }
+        new.records.clone_from(&old.records);
+        new.holding.wake(self.now);
+        new.holding.forget_orders();
+        self.workers[index] = new;
+    }
+
+    fn open(&self) -> usize {
+        let states = self.workers.iter().flat_map(|w| w.holding.jobs());
+        states.flat_map(|(_, job)| job.states()).filter(|state| state.is_open()).count()
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self.rollout.phase(), Phase::Finished { .. })
+    }
+
+    fn is_over(&self) -> bool {
+        !matches!(self.rollout.phase(), Phase::Running)
+    }
+
+    fn story<T>(&self, pick: impl Fn(&Record) -> Option<T>) -> Vec<T> {
+        self.records.iter().filter_map(pick).collect()
+    }
+
+    /// Whether so many levels have been allowed.
+    fn story_has(&self, levels: usize) -> bool {
+        let allowed = |r: &Record| matches!(r, Record::LevelAllowed { .. }).then_some(());
+        self.story(allowed).len() > levels
+    }
+}
+
+impl Worker {
+    fn new(node: u16, incarnation: u64, plan: &Arc<Plan>) -> Self {
+        Self {
+            node: NodeNumber::new(node),
+            incarnation: Incarnation::new(incarnation),
+            joined: false,
+            holding: Holding::default(),
+            records: Vec::new(),
+            lease_until: Timestamp::default(),
+            plan: Arc::clone(plan),
+        }
+    }
+
+    fn sync(&self, reports: Vec<tidegate_core::rollout::JobReport>) -> Sync {
+        Sync {
+            node: self.node,
+            incarnation: self.incarnation,
+            orders_obeyed: self.holding.orders_obeyed(),
+            reports,
+            vitals: Vitals::default(),
+        }
+    }
+
+    fn remember(
+        &mut self,
+        records: impl IntoIterator<Item = tidegate_core::holding::Record>,
+    ) {
+        for record in records {
+            self.holding.apply(&record);
+            self.records.push(record);
+        }
+    }
+
+    fn turn(&mut self, now: Timestamp, sick: &BTreeSet<(NodeNumber, u32)>) {
+        let lease = Lease { now, until: self.lease_until };
+        let room = Room { prepare: 10, recheck: 10, open: 10, probe: 100 };
+        let work = self.holding.work(lease, SOAK, room, &|_, _| false);
+        for (job, generation) in work.claim {
+            let mailboxes = self.plan.jobs()[job.index()].size;
+            let claim = Claim { job, generation, description: [0; 32], mailboxes };
+            let claimed = self.holding.claimed(claim, now);
+            self.remember(claimed);
+        }
+        for (job, generation, ordinals) in work.prepare {
+            let results = ordinals.into_iter().map(settled).collect();
+            let record = self.holding.settled(job, generation, results, now);
+            self.remember(record);
+        }
+        for (job, generation, ordinals) in work.recheck.into_iter().chain(work.open) {
+            let looks: Vec<_> = ordinals
+                .into_iter()
+                .map(|ordinal| (ordinal, Look::Stamp([7; 16])))
+                .collect();
+            let records = self.holding.looked(job, generation, &looks, lease);
+            self.remember(records);
+        }
+        for (job, generation, ordinals) in work.raise {
+            let record = self.holding.raised(job, generation, &ordinals, lease);
+            self.remember(record);
+        }
+        for task in work.probe {
+            let bad = sick.contains(&(self.node, u32::from(task.ordinal.get())));
+            let outcome = if bad && task.mature {
+                Outcome::Unreadable(unreadable(task.ordinal))
+            } else {
+                Outcome::Read
+            };
+            let (ordinal, level, mature) = (task.ordinal, task.level, task.mature);
+            let probed = vec![Probed { ordinal, level, mature, outcome }];
+            let record = self.holding.probed(task.job, task.generation, probed, now);
+            self.remember(record);
+        }
+    }
+}
+
+fn settled(ordinal: Ordinal) -> Settled {
+    let totals = MessageTotals { intact: 1, ..MessageTotals::default() };
+    Settled { ordinal, stamp: Some([7; 16]), totals, findings: Vec::new() }
+}
+
+fn unreadable(ordinal: Ordinal) -> Finding {
+    Finding {
+        ordinal,
+        kind: FindingKind::Probe,
+        folder: String::new(),
+        uid: None,
+        name: String::new(),
+        code: "unreadable".to_owned(),
+        reason: "no such directory".to_owned(),
+        size_bytes: 0,
+    }
+}
+
+/// Three waves of 40 mailboxes a node at most; every mailbox must prove itself.
+fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
+    let mut inventory = InventoryBuilder::default();
+    for index in 0..mailboxes {
+        let (address, path) = (format!("u{index}@example.org"), format!("u{index}"));
+        let node = format!("n{}", index % u32::from(nodes));
+        let row = Row {
+            address: &address,
+            node: &node,
+            tier: "free",
+            path: &path,
+            labels: &[],
+        };
+        inventory.push(row).unwrap();
+    }
+    let mut gate = GatePolicy::DEFAULT;
+    gate.mode = Mode::EveryMailbox { failures_max: 2 };
+    gate.soak = SOAK;
+    let rung = |name: &str, service: &str| Rung {
+        name: name.to_owned(),
+        services: vec![service.to_owned()],
+    };
+    let mut limits = tidegate_core::policy::Limits::default();
+    limits.permit_window = 5;
+    let policy = Policy {
+        name: "evening".to_owned(),
+        ladder: vec![rung("webmail", "webmail"), rung("apps", "imap")],
+        cohorts: vec![Cohort {
+            name: "all".to_owned(),
+            select: Selector::everybody(),
+            canary: 12,
+            growth: Growth::new(300),
+            wave_max: 72,
+        }],
+        exclude: Vec::new(),
+        gate,
+        limits,
+        hash_seed: "evening".to_owned(),
+    };
+    plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()
+}
