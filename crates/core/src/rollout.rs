@@ -212,8 +212,13 @@ impl Rollout {
 
     /// Remembers what a worker's report says about the worker itself.
     ///
-    /// Not journaled: it only makes nodes count as heard, and a restart forgets it.
+    /// Not journaled: it only makes nodes count as heard, and a restart forgets it. What
+    /// another run than the node's present one says is not heard.
     pub fn hear(&mut self, sync: &Sync, now: Timestamp) {
+        let present = self.nodes.get(sync.node.index()).and_then(|node| node.incarnation);
+        if present != Some(sync.incarnation) {
+            return;
+        }
         if let Some(heard) = self.heard.get_mut(sync.node.index()) {
             heard.at = Some(now);
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);

@@ -68,6 +68,25 @@ fn a_sick_node_is_isolated_and_the_others_go_on() {
 }
 
 #[test]
+fn an_isolated_node_proves_itself_anew_after_a_reclose() {
+    let mut evening = Evening::new(3, 120);
+    evening.sick = (0..40).map(|key| (NodeNumber::new(1), key)).collect();
+    evening.until(600, Evening::is_over);
+    let node = Scope::Node(NodeNumber::new(1));
+
+    let refused = evening.operate(Verb::Resume(Some(node)), "hope").unwrap_err();
+    evening.sick.clear();
+    evening.operate(Verb::Reclose(node), "repaired").unwrap();
+    evening.until(20, |evening| evening.rollout.still_open(node) == 0);
+    evening.operate(Verb::Resume(Some(node)), "repaired").unwrap();
+    evening.operate(Verb::Resume(None), "repaired").unwrap();
+    evening.pass(300);
+
+    assert_eq!(refused.code(), "isolation-stands");
+    assert_eq!(evening.open(), 120);
+}
+
+#[test]
 fn a_sick_fleet_halts() {
     let mut evening = Evening::new(3, 120);
     for node in 0..3 {

@@ -5,6 +5,7 @@
 //! * A task is done under the generation it names; the store itself refuses an older one.
 //! * Every task comes back as exactly one [`Done`], whatever happened to it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,7 +133,10 @@ impl Hand {
         loop {
             let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
-            if !done(self.carry_out(task)) {
+            let carried_out = catch_unwind(AssertUnwindSafe(|| self.carry_out(task)));
+            let panicked =
+                |_| Done::Broken(anyhow::anyhow!("a hand panicked at the store"));
+            if !done(carried_out.unwrap_or_else(panicked)) {
                 return;
             }
         }

@@ -451,7 +451,9 @@ impl Node {
     fn publish_all(&self) {
         let jobs: Vec<JobNumber> =
             self.holding.jobs().map(|(number, _)| number).collect();
-        jobs.into_iter().for_each(|job| self.publish(job));
+        for job in jobs {
+            self.publish(job);
+        }
     }
 
     fn publish(&self, job: JobNumber) {

@@ -216,12 +216,10 @@ const BEAT_MILLIS_MIN: u64 = 20;
 /// Whether asking again cannot help.
 fn is_final(status: &Status) -> bool {
     let code = status.metadata().get("tidegate-code").and_then(|code| code.to_str().ok());
-    match status.code() {
-        Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied => true,
-        // No plan yet is worth waiting for; a wrong name or an old journal is not.
-        Code::FailedPrecondition => {
-            matches!(code, Some("unknown-node" | "journal-too-old" | "other-rollout"))
-        }
-        _ => false,
-    }
+    let never = [Code::InvalidArgument, Code::Unimplemented, Code::PermissionDenied];
+    // No plan yet is worth waiting for; a wrong name or an old journal is not.
+    let refused = ["unknown-node", "journal-too-old", "other-rollout"];
+    never.contains(&status.code())
+        || status.code() == Code::FailedPrecondition
+            && code.is_some_and(|code| refused.contains(&code))
 }

@@ -242,6 +242,15 @@ impl Rollout {
                 .is_some_and(|node| node.held_back || node.isolated.is_some()),
             Scope::Mailbox(mailbox) => self.held_back.contains(&mailbox),
         };
+        if let Scope::Node(node) = scope
+            && self
+                .nodes
+                .get(node.index())
+                .is_some_and(|n| n.isolated.is_some() && !n.held_back)
+        {
+            let node = self.node_name(node).to_owned();
+            return Err(Refusal::IsolationStands { node });
+        }
         if !held {
             return Err(Refusal::NotHeldBack { what: self.scope_name(scope) });
         }

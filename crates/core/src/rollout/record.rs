@@ -403,6 +403,15 @@ pub enum Refusal {
         /// The gate's reason.
         reason: String,
     },
+    /// An isolation is not waited out.
+    #[error(
+        "node `{node}` was isolated by the gate; re-close it first \
+         (`tidegate reclose node {node}`), so that its mailboxes prove themselves anew"
+    )]
+    IsolationStands {
+        /// The node.
+        node: String,
+    },
     /// The scope names nothing of this plan.
     #[error("no such {what} in this plan")]
     NoSuch {
@@ -426,6 +435,7 @@ impl Refusal {
             Self::Already { .. } => "already",
             Self::NotHeldBack { .. } => "not-held-back",
             Self::HaltStands { .. } => "halt-stands",
+            Self::IsolationStands { .. } => "isolation-stands",
             Self::NoSuch { .. } => "no-such",
             Self::ReasonMissing => "reason-missing",
         }
