@@ -6,13 +6,14 @@
 
 #[path = "../src/inventory_file.rs"]
 mod inventory_file;
-#[path = "../src/policy_file.rs"]
-mod policy_file;
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tidegate_core::gate::GatePolicy;
+use tidegate_core::policy::{Cohort, Growth, Limits, Policy, Rung, Selector};
 
 /// Rows when none are asked for.
 const ROWS: u32 = 1_000_000;
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     report("import", count, start.elapsed());
     println!("{:>12} {}", "inventory", imported.inventory.digest());
 
-    let policy = Arc::new(policy_file::parse("policy.toml", policy_file::EXAMPLE)?);
+    let policy = Arc::new(policy());
     let inventory = Arc::new(imported.inventory);
     let start = Instant::now();
     let plan = tidegate_core::plan::plan(&inventory, &policy)?;
@@ -44,9 +45,33 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn report(what: &str, rows: usize, took: Duration) {
-    let per_second = u128::try_from(rows).unwrap_or(0) * 1_000_000
-        / took.as_micros().max(1);
+    let per_second =
+        u128::try_from(rows).unwrap_or(0) * 1_000_000 / took.as_micros().max(1);
     println!("{what:>12} {per_second:>12} rows/s  {took:.2?}");
+}
+
+/// Two cohorts of growing waves.
+fn policy() -> Policy {
+    let business = Selector { tiers: vec!["business".into()], ..Selector::default() };
+    let cohort = |name: &str, select| Cohort {
+        name: name.into(),
+        select,
+        canary: 1_000,
+        growth: Growth::new(300),
+        wave_max: 500_000,
+    };
+    Policy {
+        name: "rate".into(),
+        ladder: vec![Rung { name: "mail".into(), services: vec!["imap".into()] }],
+        cohorts: vec![
+            cohort("business", business),
+            cohort("rest", Selector::everybody()),
+        ],
+        exclude: Vec::new(),
+        gate: GatePolicy::default(),
+        limits: Limits::default(),
+        hash_seed: "rate".into(),
+    }
 }
 
 /// A provider of 24 nodes whose rows come in no order.

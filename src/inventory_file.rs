@@ -490,7 +490,7 @@ mod tests {
 
         check(
             text,
-            &expect![[r#"
+            &expect![[r"
                 `users.csv`: 8 of 10 rows are refused, nothing is imported
                   line 3: the address is on line 2 already
                   line 5: the path leads outside the mail root (it is absolute or has a `..`)
@@ -500,7 +500,7 @@ mod tests {
                   line 10: the address has a control character in it
                   line 12: the address is not UTF-8
                   line 13: the address is not of the form local@domain
-            "#]],
+            "]],
         );
     }
 
@@ -535,57 +535,57 @@ mod tests {
     fn a_header_that_is_none_is_refused() {
         check(
             b"",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: the file is empty; its first line must be a header
-        "#]],
+        "]],
         );
         check(
             b"address,node,tier,path\n",
-            &expect![[r#"
+            &expect![[r"
             `users.csv` has no rows
-        "#]],
+        "]],
         );
         check(
             b"adress,node,tier,path\n",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: the header lacks `address`; it has `adress`, `node`, `tier`, `path`
-        "#]],
+        "]],
         );
         check(
             b"address;node;tier;path\n",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: the columns are separated by ';', must be separated by commas
-        "#]],
+        "]],
         );
         check(
             b"address,node,tier,path,Node\n",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: the header has the column `Node` twice
-        "#]],
+        "]],
         );
         check(
             b"address,node,tier,path,\n",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: column 5 of the header has no name
-        "#]],
+        "]],
         );
         check(
             b"\xff\xfea\0d\0",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: the file is UTF-16; save it as UTF-8
-        "#]],
+        "]],
         );
         check(
             b"address,node,tier,path,caf\xe9\n",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: the header is not UTF-8
-        "#]],
+        "]],
         );
         check(
             b"a@b.it,n1,free,a\n",
-            &expect![[r#"
+            &expect![[r"
             `users.csv`: the header lacks `address`, `node`, `tier`, `path`; it has `a@b.it`, `n1`, `free`, `a`
-        "#]],
+        "]],
         );
     }
 

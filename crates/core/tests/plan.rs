@@ -25,7 +25,7 @@ fn a_cohort_comes_as_canary_then_growing_waves_up_to_the_cap() {
     check(
         &inventory(20_000),
         policy(cohorts),
-        &expect![[r#"
+        &expect![[r"
             all-1: 1000 on 3 nodes, 3 jobs
             all-2: 3000 on 3 nodes, 4 jobs
             all-3: 5000 on 3 nodes, 6 jobs
@@ -33,7 +33,7 @@ fn a_cohort_comes_as_canary_then_growing_waves_up_to_the_cap() {
             all-5: 5000 on 3 nodes, 6 jobs
             all-6: 1000 on 3 nodes, 3 jobs
             to look at: []
-        "#]],
+        "]],
     );
 }
 
@@ -59,12 +59,12 @@ fn a_remainder_that_would_break_the_cap_is_shared_with_the_wave_before() {
     check(
         &inventory(4_100),
         policy(cohorts),
-        &expect![[r#"
+        &expect![[r"
             all-1: 2000 on 3 nodes, 3 jobs
             all-2: 1050 on 3 nodes, 3 jobs
             all-3: 1050 on 3 nodes, 3 jobs
             to look at: []
-        "#]],
+        "]],
     );
 }
 
@@ -138,10 +138,10 @@ fn a_plan_without_mailboxes_is_refused() {
     check(
         &inventory(10),
         policy(vec![cohort("all", 40, 300, 50_000, nobody)]),
-        &expect![[r#"
+        &expect![[r"
             no cohort selects any of the 10 mailboxes of the inventory
             help: add a cohort with `select.rest = true`
-        "#]],
+        "]],
     );
 }
 

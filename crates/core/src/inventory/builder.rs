@@ -131,21 +131,22 @@ impl InventoryBuilder {
         if self.rows.len() >= MAILBOXES_MAX {
             return Err(full());
         }
-        if self.tiers.find(row.tier).is_none() && self.tiers.len() > usize::from(u8::MAX)
-        {
-            return Err(RowError::TooManyTiers { max: usize::from(u8::MAX) + 1 });
+        let (tier, node) = (self.tiers.find(row.tier), self.nodes.find(row.node));
+        let (tiers_max, nodes_max) = (usize::from(u8::MAX) + 1, usize::from(u16::MAX));
+        if tier.is_none() && self.tiers.len() >= tiers_max {
+            return Err(RowError::TooManyTiers { max: tiers_max });
         }
-        if self.nodes.find(row.node).is_none()
-            && self.nodes.len() >= usize::from(u16::MAX)
-        {
-            return Err(RowError::TooManyNodes { max: usize::from(u16::MAX) });
+        if node.is_none() && self.nodes.len() >= nodes_max {
+            return Err(RowError::TooManyNodes { max: nodes_max });
         }
+        let tier = tier.unwrap_or_else(|| self.tiers.add(row.tier));
+        let node = node.unwrap_or_else(|| self.nodes.add(row.node));
         Ok(Placed {
             start: u32::try_from(self.arena.len()).map_err(|_| full())?,
             address: u16::try_from(row.address.len()).map_err(|_| full())?,
             path: u16::try_from(row.path.len()).map_err(|_| full())?,
-            tier: u16::try_from(self.tiers.intern(row.tier)).map_err(|_| full())?,
-            node: u16::try_from(self.nodes.intern(row.node)).map_err(|_| full())?,
+            tier: u16::try_from(tier).map_err(|_| full())?,
+            node: u16::try_from(node).map_err(|_| full())?,
         })
     }
 
@@ -229,20 +230,25 @@ impl InventoryBuilder {
 
     /// The rows' numbers by node name, then address.
     fn canonical_order(&self, node_ranks: &[u32]) -> Vec<u32> {
-        let key = |number: u32| {
-            let node = at(&self.rows, number).map_or(0, |row| u32::from(row.node));
-            let rank = at(node_ranks, node).copied().unwrap_or(0);
-            let mut head = [0; 8];
-            let address = self.address(number).as_bytes();
-            head.iter_mut().zip(address).for_each(|(to, from)| *to = *from);
-            (rank, number, u64::from_be_bytes(head))
-        };
-        let mut keys: Vec<_> = (0..self.len()).map(key).collect();
-        keys.sort_unstable_by(|left, right| {
-            let by_head = (left.0, left.2).cmp(&(right.0, right.2));
-            by_head.then_with(|| self.address(left.1).cmp(self.address(right.1)))
-        });
-        keys.into_iter().map(|(_, number, _)| number).collect()
+        let mut nodes = vec![Vec::new(); node_ranks.len()];
+        for (number, row) in (0_u32..).zip(&self.rows) {
+            let rank = at(node_ranks, u32::from(row.node)).copied().unwrap_or(0);
+            if let Some(node) = nodes.get_mut(index(rank)) {
+                node.push(number);
+            }
+        }
+        let mut order = Vec::with_capacity(self.rows.len());
+        for node in nodes {
+            // Most addresses differ within their first bytes: so few are looked up again.
+            let head = |number| (head(self.address(number)), number);
+            let mut keys: Vec<_> = node.into_iter().map(head).collect();
+            keys.sort_unstable_by(|left, right| {
+                let rest = || self.address(left.1).cmp(self.address(right.1));
+                left.0.cmp(&right.0).then_with(rest)
+            });
+            order.extend(keys.into_iter().map(|(_, number)| number));
+        }
+        order
     }
 }
 
@@ -280,14 +286,15 @@ impl Dictionary {
     }
 
     fn intern(&mut self, text: &str) -> u32 {
-        if let Some(number) = self.find(text) {
-            self.last = number;
-            return number;
-        }
+        self.last = self.find(text).unwrap_or_else(|| self.add(text));
+        self.last
+    }
+
+    /// Adds a text that is not in it.
+    fn add(&mut self, text: &str) -> u32 {
         let number = u32::try_from(self.len()).unwrap_or(u32::MAX);
         self.texts.push(text);
         self.index.insert(hash(&[text.as_bytes()]), number);
-        self.last = number;
         number
     }
 
@@ -314,7 +321,7 @@ fn check_texts(row: &Row<'_>) -> Result<(), RowError> {
     check_field(LongField::Path, row.path, PATH_BYTES_MAX)?;
     match row.address.rsplit_once('@') {
         None | Some(("", _) | (_, "")) => return Err(RowError::NoAt),
-        Some(_) if row.address.contains(char::is_whitespace) => {
+        Some(_) if has_space(row.address) => {
             return Err(RowError::SpaceInAddress);
         }
         Some(_) => {}
@@ -359,20 +366,42 @@ fn check_field(field: LongField, text: &str, max: usize) -> Result<(), RowError>
     if text.len() > max {
         return Err(RowError::TooLong { field, bytes: text.len(), max });
     }
-    if text.bytes().any(|byte| byte.is_ascii_control()) {
+    // Without leaving early, many bytes are looked at together.
+    let control = |found: bool, byte: u8| found | byte.is_ascii_control();
+    if text.bytes().fold(false, control) {
         return Err(RowError::ControlCharacter { field });
     }
     Ok(())
 }
 
+/// Whether there is white space in a text without control characters.
+fn has_space(text: &str) -> bool {
+    if text.is_ascii() {
+        return text.as_bytes().contains(&b' ');
+    }
+    text.contains(char::is_whitespace)
+}
+
 fn check_path(path: &str) -> Result<(), RowError> {
-    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+    if path.starts_with('/') {
         return Err(RowError::PathLeavesRoot);
     }
-    if path.split('/').any(|part| part.is_empty() || part == ".") {
-        return Err(RowError::PathNotPlain);
+    let mut plain = true;
+    for part in path.as_bytes().split(|byte| *byte == b'/') {
+        match part {
+            b".." => return Err(RowError::PathLeavesRoot),
+            b"" | b"." => plain = false,
+            _ => {}
+        }
     }
-    Ok(())
+    if plain { Ok(()) } else { Err(RowError::PathNotPlain) }
+}
+
+/// The first bytes of an address, in its order.
+fn head(address: &str) -> u128 {
+    let mut head = [0; 16];
+    head.iter_mut().zip(address.as_bytes()).for_each(|(to, from)| *to = *from);
+    u128::from_be_bytes(head)
 }
 
 fn lower_case(address: &str, lower: &mut String) {

@@ -5,19 +5,34 @@
 //! * The order of its slots is never shown: answers depend on what is in it only.
 //! * At most seven of eight slots are taken, so every search ends.
 
-use std::hash::{DefaultHasher, Hasher};
-
 /// A slot nobody has taken.
 const FREE: u32 = u32::MAX;
 
+/// An odd number whose bits look like chance.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The hash of some texts, taken together.
 pub(super) fn hash(texts: &[&[u8]]) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hash = MIX;
     for text in texts {
-        hasher.write(text);
-        hasher.write_u8(0xff);
+        let (words, rest) = text.as_chunks::<8>();
+        for word in words {
+            hash = fold(hash ^ u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        let length = u64::try_from(text.len()).unwrap_or(0);
+        hash = fold(hash ^ u64::from_le_bytes(last));
+        hash = fold(hash ^ length);
     }
-    hasher.finish()
+    hash
+}
+
+/// Multiplies to twice the width and lays the halves over each other.
+fn fold(hash: u64) -> u64 {
+    let wide = u128::from(hash) * u128::from(MIX);
+    let [low, high] = [wide, wide >> 64].map(|half| half & u128::from(u64::MAX));
+    u64::try_from(low ^ high).unwrap_or(0)
 }
 
 /// A growing index; remembers half of each hash so that growing reads no text.

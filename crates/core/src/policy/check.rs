@@ -435,3 +435,101 @@ fn check_sizes(place: usize, cohort: &Cohort) -> Result<(), PolicyError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::GatePolicy;
+    use crate::policy::{Exclude, Growth, Rung, Share};
+
+    #[test]
+    fn every_error_names_the_key_that_must_change() {
+        let good = good();
+        let limits = |limits| Policy { limits, ..good.clone() };
+        let default = Limits::default();
+        let cohort = |cohort| Policy { cohorts: vec![cohort], ..good.clone() };
+        let all = good.cohorts[0].clone();
+        let select = |select| cohort(Cohort { select, ..all.clone() });
+        let whole = Some(Share { from: Ppm::WHOLE, to: Ppm::ZERO });
+        let rest = Selector::everybody();
+
+        check(&good, "");
+        check(&Policy { name: " ".into(), ..good.clone() }, "name");
+        check(&Policy { ladder: vec![], ..good.clone() }, "ladder");
+        check(
+            &Policy { ladder: vec![good.ladder[0].clone(); 8], ..good.clone() },
+            "ladder",
+        );
+        let twice = vec![good.ladder[0].clone(), rung("apps", &["imap"])];
+        check(&Policy { ladder: twice, ..good.clone() }, "ladder.1.services");
+        let idle = vec![rung("apps", &[])];
+        check(&Policy { ladder: idle, ..good.clone() }, "ladder.0.services");
+        check(&Policy { cohorts: vec![], ..good.clone() }, "cohort");
+        let late = Cohort { name: "late".into(), ..all.clone() };
+        let behind = vec![all.clone(), late];
+        check(&Policy { cohorts: behind, ..good.clone() }, "cohort.0.select.rest");
+        let exclude = Exclude { reason: "gone".into(), select: rest.clone() };
+        let out = Policy { exclude: vec![exclude], ..good.clone() };
+        check(&out, "exclude.0.select.rest");
+        check(&select(Selector::default()), "cohort.0.select");
+        check(&select(Selector { share: whole, ..rest }), "cohort.0.select.rest");
+        let upside_down = Selector { share: whole, ..Selector::default() };
+        check(&select(upside_down), "cohort.0.select.share");
+        check(&cohort(Cohort { canary: 0, ..all.clone() }), "cohort.0.canary");
+        check(&cohort(Cohort { wave_max: 9, ..all.clone() }), "cohort.0.wave_max");
+        let shrinking = Growth::new(99);
+        check(&cohort(Cohort { growth: shrinking, ..all.clone() }), "cohort.0.growth");
+        check(&limits(Limits { job_mailboxes: 0, ..default }), "limits.job_mailboxes");
+        check(&limits(Limits { beat: Span::ZERO, ..default }), "limits.beat");
+        check(&limits(Limits { lease: default.beat, ..default }), "limits.lease");
+        let mut gate = GatePolicy::default();
+        gate.opening.p_ok = gate.opening.p_bad;
+        check(&Policy { gate, ..good.clone() }, "gate.opening.p_ok");
+    }
+
+    #[test]
+    fn any_difference_changes_the_digest() {
+        let good = good();
+        let mut others = vec![good.clone(); 6];
+        others[0].hash_seed = "other".into();
+        others[1].ladder[0].services.push("pop3".into());
+        others[2].cohorts[0].wave_max += 1;
+        others[3].gate.soak = Span::ZERO;
+        others[4].limits.permit_window += 1;
+        others[5].cohorts[0].select.share =
+            Some(Share { from: Ppm::ZERO, to: Ppm::WHOLE });
+
+        assert_eq!(good.digest(), good.clone().digest());
+        assert!(others.iter().all(|other| other.digest() != good.digest()));
+    }
+
+    fn check(policy: &Policy, key: &str) {
+        let found = policy.check().map_or_else(|error| error.key(), |()| String::new());
+
+        assert_eq!(found, key, "{:?}", policy.check());
+    }
+
+    fn good() -> Policy {
+        let all = Cohort {
+            name: "all".into(),
+            select: Selector::everybody(),
+            canary: 10,
+            growth: Growth::new(300),
+            wave_max: 100,
+        };
+        Policy {
+            name: "good".into(),
+            ladder: vec![rung("mail", &["imap"])],
+            cohorts: vec![all],
+            exclude: Vec::new(),
+            gate: GatePolicy::default(),
+            limits: Limits::default(),
+            hash_seed: String::new(),
+        }
+    }
+
+    fn rung(name: &str, services: &[&str]) -> Rung {
+        let services = services.iter().map(|service| (*service).to_owned()).collect();
+        Rung { name: name.into(), services }
+    }
+}
