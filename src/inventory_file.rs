@@ -261,9 +261,8 @@ impl Import {
     fn take(&mut self, record: &ByteRecord, line_after: u64) {
         self.rows += 1;
         // The record's own position is that of blank lines before it.
-        let inside = record.as_slice().iter().filter(|byte| **byte == b'\n').count();
-        let inside = u64::try_from(inside).unwrap_or(0);
-        let line = line_after.saturating_sub(inside + 1);
+        let lines = record.as_slice().split(|byte| *byte == b'\n').count();
+        let line = line_after.saturating_sub(u64::try_from(lines).unwrap_or(1));
         match self.push(record) {
             Ok(()) => self.lines.push(u32::try_from(line).unwrap_or(u32::MAX)),
             Err(why) => {
