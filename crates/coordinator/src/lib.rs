@@ -1,1 +1,171 @@
 //! Carries out the rollout: serves workers, operators and readers.
+//!
+//! # Invariants
+//!
+//! * Decide, record, apply, act: what anybody is told has been made durable before.
+//! * One thread owns the rollout; everybody else sends it messages or looks at its views.
+//! * Without transport security it listens to this machine only.
+
+mod clock;
+mod events;
+mod inventory_file;
+mod operators;
+mod owner;
+mod past;
+mod readers;
+mod refused;
+mod serve;
+mod view;
+mod workers;
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+use clock::Clock;
+use owner::{Inbox, Owner, Views};
+use serve::Services;
+
+/// What a coordinator is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where it keeps its journal and the inventory; this coordinator's alone.
+    pub data_dir: PathBuf,
+    /// Where it listens; port 0 for any free one, see [`address_file`].
+    pub listen: SocketAddr,
+}
+
+/// The file in which a running coordinator says where it listens, as `address:port`.
+pub fn address_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("address")
+}
+
+/// How often the rollout looks at the time if the policy does not ask for more.
+const TICK_MAX: Duration = Duration::from_millis(200);
+
+/// Looking more often shows nothing new.
+const TICK_MIN: Duration = Duration::from_millis(10);
+
+/// Runs a coordinator until `stop` is ready. What was acknowledged is durable, so it may
+/// as well be killed.
+///
+/// # Errors
+///
+/// When it cannot start: the address is refused or taken, the data directory belongs to
+/// somebody else, or its journal cannot be trusted. Nothing was changed then.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let Config { data_dir, listen } = config;
+    if !listen.ip().is_loopback() {
+        bail!(
+            "cannot listen on {listen}: without transport security only addresses of this \
+             machine are served; use 127.0.0.1 and a tunnel"
+        );
+    }
+    let clock = Clock::start();
+    let dir = data_dir.clone();
+    let past = tokio::task::spawn_blocking(move || past::recover(&dir, clock));
+    let past = past.await.context("read the data directory")??;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("listen on {listen}; is another coordinator running?")
+    })?;
+    let address = listener.local_addr().context("learn the address")?;
+
+    let (owner, inbox, views) = Owner::new(past);
+    let mut owned = Owned::start(owner, inbox, views)?;
+    publish_address(&data_dir, address)
+        .with_context(|| format!("write `{}`", address_file(&data_dir).display()))?;
+    tracing::info!(%address, "coordinator serving");
+
+    let served = owned.serve(listener, stop).await;
+    // A file that stays behind names an address where nobody answers.
+    drop(fs::remove_file(address_file(&data_dir)));
+    tracing::info!("coordinator stopped");
+    served
+}
+
+/// An owner on its thread.
+struct Owned {
+    inbox: Inbox,
+    views: Views,
+    /// Closes when the thread has ended and let go of the journal.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Owned {
+    fn start(owner: Owner, inbox: Inbox, views: Views) -> anyhow::Result<Self> {
+        let (ending, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name("owner".to_owned())
+            .spawn(move || {
+                // Dropped last, however the owner ends.
+                let _ending = ending;
+                owner.run();
+            })
+            .context("start the owner's thread")?;
+        Ok(Self { inbox, views, ended })
+    }
+
+    /// Serves until `stop`, or until the owner has failed.
+    async fn serve(
+        &mut self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let (say_stop, stopping) = watch::channel(false);
+        let (inbox, views) = (self.inbox.clone(), self.views.clone());
+        let ticker = tokio::spawn(tick(inbox.clone(), views.clone()));
+        let services = Services { inbox, views, stopping };
+        let mut serving = tokio::spawn(serve::serve(listener, services));
+        // None is polled again after it was ready.
+        let failed = tokio::select! {
+            () = stop => None,
+            _ = &mut self.ended => Some(anyhow::anyhow!(
+                "the owner of the rollout ended unexpectedly; start again, nothing \
+                 acknowledged is lost"
+            )),
+            served = &mut serving => {
+                served.context("serve")??;
+                None
+            }
+        };
+        ticker.abort();
+        say_stop.send_replace(true);
+        if !serving.is_finished() {
+            serving.await.context("serve")??;
+        }
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        self.inbox.stop().await;
+        // Ready when the thread has ended.
+        drop((&mut self.ended).await);
+        Ok(())
+    }
+}
+
+/// Tells the owner that time passes, twice a beat.
+async fn tick(inbox: Inbox, views: Views) {
+    loop {
+        let beat = views.borrow().as_ref().map(|view| view.plan().policy().limits.beat);
+        let pause =
+            beat.map_or(TICK_MAX, |beat| Duration::from_millis(beat.millis() / 2));
+        tokio::time::sleep(pause.clamp(TICK_MIN, TICK_MAX)).await;
+        inbox.tick();
+    }
+}
+
+/// Writes the address so that a reader sees all of it or none.
+fn publish_address(data_dir: &Path, address: SocketAddr) -> io::Result<()> {
+    let path = address_file(data_dir);
+    let staged = path.with_extension("tmp");
+    let mut file = fs::File::create(&staged)?;
+    writeln!(file, "{address}")?;
+    drop(file);
+    fs::rename(&staged, &path)
+}

@@ -1,0 +1,207 @@
+//! Records as people read them: a code, one line of text, who did it.
+//!
+//! # Invariants
+//!
+//! * A code never changes once released.
+//! * What is logged of a record names no mailbox and repeats nothing that people typed.
+
+use std::fmt;
+
+use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::mailbox::Level;
+use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{Action, Record, Scope};
+use tidegate_core::time::Timestamp;
+
+/// A record beside the plan that gives its numbers their names.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    record: &'a Record,
+    plan: &'a Plan,
+}
+
+impl<'a> Told<'a> {
+    /// `record` of a rollout of `plan`.
+    pub(crate) fn new(record: &'a Record, plan: &'a Plan) -> Self {
+        Self { record, plan }
+    }
+
+    /// The stable name of what happened.
+    pub(crate) fn code(self) -> &'static str {
+        match self.record {
+            Record::NodeJoined { .. } => "node-joined",
+            Record::JobLeased { .. } => "job-leased",
+            Record::FactsReported { .. } => "facts-reported",
+            Record::LevelAllowed { .. } => "level-allowed",
+            Record::Expanded { .. } => "expanded",
+            Record::NodeIsolated { .. } => "node-isolated",
+            Record::Halted { .. } => "halted",
+            Record::Paused(_) => "paused",
+            Record::Resumed { .. } => "resumed",
+            Record::Aborted(_) => "aborted",
+            Record::Reclosed { .. } => "reclosed",
+            Record::Finished { .. } => "finished",
+        }
+    }
+
+    /// Who did it; empty when the program did.
+    pub(crate) fn by(self) -> &'a str {
+        action(self.record).map_or("", |action| action.by.as_str())
+    }
+
+    fn node(self, node: NodeNumber) -> &'a str {
+        self.plan.inventory().node_name(node)
+    }
+
+    fn wave(self, wave: WaveNumber) -> &'a str {
+        self.plan.waves().get(wave.index()).map_or("?", |wave| wave.name.as_str())
+    }
+
+    fn rung(self, level: Level) -> &'a str {
+        let rung = level.index().checked_sub(1);
+        let rung = rung.and_then(|place| self.plan.policy().ladder.get(place));
+        rung.map_or("held", |rung| rung.name.as_str())
+    }
+
+    fn scope(self, scope: Scope) -> String {
+        match scope {
+            Scope::Wave(wave) => format!("wave `{}`", self.wave(wave)),
+            Scope::Node(node) => format!("node `{}`", self.node(node)),
+            Scope::Mailbox(mailbox) => {
+                format!("mailbox {}", self.plan.inventory().address(mailbox))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.record {
+            Record::NodeJoined { node, .. } => {
+                write!(f, "a worker took up node `{}`", self.node(*node))
+            }
+            Record::JobLeased { job, generation, .. } => {
+                write!(f, "{job} was leased at {generation}")
+            }
+            Record::FactsReported { job, facts, .. } => {
+                write!(f, "{} mailboxes of {job} were reported", facts.len())
+            }
+            Record::LevelAllowed { wave, level, .. } => {
+                let (wave, rung) = (self.wave(*wave), self.rung(*level));
+                write!(f, "wave `{wave}` may open {level} (`{rung}`)")
+            }
+            Record::Expanded { evidence, .. } => {
+                let (wave, rung) = (self.wave(evidence.wave), self.rung(evidence.level));
+                write!(f, "wave `{wave}` passed {} (`{rung}`)", evidence.level)
+            }
+            Record::NodeIsolated { node, reason, evidence, .. } => {
+                let (node, wave) = (self.node(*node), self.wave(evidence.wave));
+                write!(f, "node `{node}` was isolated in wave `{wave}`: {reason}")
+            }
+            Record::Halted { reason, evidence, .. } => {
+                write!(
+                    f,
+                    "the gate halted the rollout at wave `{}`: ",
+                    self.wave(evidence.wave)
+                )?;
+                reason.fmt(f)
+            }
+            Record::Paused(action) => write!(f, "paused by {}", Who(action)),
+            Record::Resumed { action, scope: None } => {
+                write!(f, "resumed by {}", Who(action))
+            }
+            Record::Resumed { action, scope: Some(scope) } => {
+                write!(f, "{} resumed by {}", self.scope(*scope), Who(action))
+            }
+            Record::Aborted(action) => write!(f, "aborted by {}", Who(action)),
+            Record::Reclosed { action, scope, .. } => {
+                write!(f, "{} re-closed by {}", self.scope(*scope), Who(action))
+            }
+            Record::Finished { .. } => f.write_str("every wave stands on the top"),
+        }
+    }
+}
+
+/// `ann: too many complaints`.
+struct Who<'a>(&'a Action);
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.by)?;
+        if self.0.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.0.reason) }
+    }
+}
+
+/// When it happened.
+pub(crate) fn at(record: &Record) -> Timestamp {
+    match record {
+        Record::NodeJoined { at, .. }
+        | Record::JobLeased { at, .. }
+        | Record::FactsReported { at, .. }
+        | Record::LevelAllowed { at, .. }
+        | Record::Expanded { at, .. }
+        | Record::NodeIsolated { at, .. }
+        | Record::Halted { at, .. }
+        | Record::Finished { at } => *at,
+        Record::Paused(action)
+        | Record::Aborted(action)
+        | Record::Resumed { action, .. }
+        | Record::Reclosed { action, .. } => action.at,
+    }
+}
+
+/// Logs that `record` of a rollout of `plan` is durable.
+pub(crate) fn log(record: &Record, plan: &Plan) {
+    let told = Told::new(record, plan);
+    let code = told.code();
+    match record {
+        Record::FactsReported { job, generation, facts, findings, .. } => {
+            tracing::info!(
+                code,
+                job_id = job.get(),
+                generation = generation.get(),
+                facts = facts.len(),
+                findings = findings.len(),
+                "record applied"
+            );
+        }
+        Record::JobLeased { job, generation, .. } => {
+            let (job_id, generation) = (job.get(), generation.get());
+            tracing::info!(code, job_id, generation, "record applied");
+        }
+        Record::NodeJoined { .. }
+        | Record::LevelAllowed { .. }
+        | Record::Expanded { .. }
+        | Record::NodeIsolated { .. }
+        | Record::Finished { .. } => {
+            tracing::info!(code, what = %told, "record applied");
+        }
+        Record::Halted { .. } => {
+            tracing::info!(code, what = %told, "record applied");
+            tracing::error!(what = %told, "the gate halted the rollout; a person must decide");
+        }
+        Record::Paused(_)
+        | Record::Resumed { .. }
+        | Record::Aborted(_)
+        | Record::Reclosed { .. } => {
+            tracing::info!(code, by = told.by(), "record applied");
+        }
+    }
+}
+
+fn action(record: &Record) -> Option<&Action> {
+    match record {
+        Record::Paused(action)
+        | Record::Aborted(action)
+        | Record::Resumed { action, .. }
+        | Record::Reclosed { action, .. } => Some(action),
+        Record::NodeJoined { .. }
+        | Record::JobLeased { .. }
+        | Record::FactsReported { .. }
+        | Record::LevelAllowed { .. }
+        | Record::Expanded { .. }
+        | Record::NodeIsolated { .. }
+        | Record::Halted { .. }
+        | Record::Finished { .. } => None,
+    }
+}

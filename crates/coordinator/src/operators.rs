@@ -1,0 +1,236 @@
+//! Serves operators: apply a plan, pause, resume, abort, reclose.
+//!
+//! # Invariants
+//!
+//! * What is applied is the very plan that the operator saw, or nothing.
+//! * One upload at a time; nothing of a refused one is kept.
+//! * Stopping needs no reason; everything else says why.
+
+use std::sync::Arc;
+
+use tidegate_core::inventory::{Digest, InventoryBuilder, Row};
+use tidegate_core::plan;
+use tidegate_wire::limits::{
+    BAD_ROWS_SHOWN_MAX, INVENTORY_ROWS_PER_MESSAGE, POLICY_BYTES_MAX,
+};
+use tidegate_wire::protocol::{ProtocolError, by_and_reason, digest};
+use tidegate_wire::scope::ScopeName;
+use tidegate_wire::v1::operator_service_server::OperatorService;
+use tidegate_wire::{policy_file, v1};
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::owner::{Inbox, Intent, NamedVerb, Proposal, Views};
+use crate::refused::{Refused, chain};
+
+/// What errors call the policy that came in.
+const POLICY_NAME: &str = "policy";
+
+/// Serves the operators' contract.
+pub(crate) struct Operators {
+    inbox: Inbox,
+    views: Views,
+    /// The place for the one upload.
+    upload: Semaphore,
+}
+
+impl Operators {
+    /// The service that hands everything to `inbox`.
+    pub(crate) fn new(inbox: Inbox, views: Views) -> Self {
+        Self { inbox, views, upload: Semaphore::new(1) }
+    }
+
+    async fn act(
+        &self,
+        (by, reason): (String, String),
+        verb: NamedVerb,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let orders_version = self.inbox.operate(Intent { by, reason, verb }).await?;
+        Ok(Response::new(v1::ActionResponse { orders_version }))
+    }
+
+    /// Refuses before the upload what would be refused after it.
+    fn refuse_early(&self, seen: Digest) -> Result<(), Refused> {
+        let view = self.views.borrow();
+        let Some(view) = view.as_ref() else { return Ok(()) };
+        let ours = view.plan().digest();
+        if ours == seen {
+            return Err(Refused::AppliedBefore { at: view.started_at() });
+        }
+        Err(Refused::AnotherPlan { ours })
+    }
+}
+
+#[tonic::async_trait]
+impl OperatorService for Operators {
+    async fn apply(
+        &self,
+        request: Request<Streaming<v1::ApplyRequest>>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        let _place = self.upload.try_acquire().map_err(|_| Refused::ApplyUnderWay)?;
+        let mut parts = request.into_inner();
+        let header = Header::receive(&mut parts).await?;
+        self.refuse_early(header.seen)?;
+        let builder = receive_rows(&mut parts).await?;
+        let planned = tokio::task::spawn_blocking(move || plan_again(header, builder));
+        let proposal = planned.await.map_err(|_| Refused::Stopping)??;
+        let applied = self.inbox.apply(proposal).await?;
+        Ok(Response::new(v1::ApplyResponse {
+            plan_digest: applied.plan.to_string(),
+            mailboxes: applied.mailboxes,
+            waves: applied.waves,
+        }))
+    }
+
+    async fn pause(
+        &self,
+        request: Request<v1::PauseRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let v1::PauseRequest { by, reason } = request.into_inner();
+        self.act(by_and_reason(&by, &reason)?, NamedVerb::Pause).await
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let v1::ResumeRequest { by, reason, scope } = request.into_inner();
+        let scope = scope.map(ScopeName::try_from).transpose()?;
+        self.act(by_and_reason(&by, &reason)?, NamedVerb::Resume(scope)).await
+    }
+
+    async fn abort(
+        &self,
+        request: Request<v1::AbortRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let v1::AbortRequest { by, reason } = request.into_inner();
+        self.act(by_and_reason(&by, &reason)?, NamedVerb::Abort).await
+    }
+
+    async fn reclose(
+        &self,
+        request: Request<v1::RecloseRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let v1::RecloseRequest { by, reason, scope } = request.into_inner();
+        let scope = scope.ok_or(ProtocolError::Missing { field: "scope" })?;
+        let verb = NamedVerb::Reclose(scope.try_into()?);
+        self.act(by_and_reason(&by, &reason)?, verb).await
+    }
+}
+
+/// An upload's first part, checked.
+struct Header {
+    by: String,
+    seen: Digest,
+    policy_toml: String,
+}
+
+impl Header {
+    async fn receive(parts: &mut Streaming<v1::ApplyRequest>) -> Result<Self, Status> {
+        let first = parts.message().await?.and_then(|request| request.part);
+        let Some(v1::apply_request::Part::Header(header)) = first else {
+            return Err(ProtocolError::Missing { field: "header" }.into());
+        };
+        let (by, _) = by_and_reason(&header.by, "")?;
+        if header.policy_toml.len() > POLICY_BYTES_MAX {
+            let length = header.policy_toml.len();
+            let (field, max) = ("policy_toml", POLICY_BYTES_MAX);
+            return Err(ProtocolError::TooLong { field, length, max }.into());
+        }
+        let seen = digest("plan_digest", &header.plan_digest)?;
+        Ok(Self { by, seen, policy_toml: header.policy_toml })
+    }
+}
+
+/// All rows, or which of them cannot be part of an inventory.
+async fn receive_rows(
+    parts: &mut Streaming<v1::ApplyRequest>,
+) -> Result<InventoryBuilder, Status> {
+    let mut builder = InventoryBuilder::new();
+    let mut bad = BadRows::default();
+    let mut row_number: u64 = 0;
+    while let Some(request) = parts.message().await? {
+        let Some(v1::apply_request::Part::Rows(rows)) = request.part else {
+            return Err(ProtocolError::Missing { field: "rows" }.into());
+        };
+        if rows.rows.len() > INVENTORY_ROWS_PER_MESSAGE {
+            let (length, max) = (rows.rows.len(), INVENTORY_ROWS_PER_MESSAGE);
+            return Err(ProtocolError::TooLong { field: "rows", length, max }.into());
+        }
+        for row in &rows.rows {
+            row_number += 1;
+            if let Err(error) = push(&mut builder, row) {
+                bad.add(row_number, &error.to_string());
+            }
+        }
+    }
+    bad.refuse()?;
+    Ok(builder)
+}
+
+fn push(
+    builder: &mut InventoryBuilder,
+    row: &v1::InventoryRow,
+) -> Result<(), tidegate_core::inventory::RowError> {
+    let mut labels: Vec<(&str, &str)> =
+        row.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    labels.sort_unstable();
+    builder.push(Row {
+        address: &row.address,
+        node: &row.node,
+        tier: &row.tier,
+        path: &row.path,
+        labels: &labels,
+    })
+}
+
+/// Rows that cannot be taken: the first of them word for word, all of them counted.
+#[derive(Default)]
+struct BadRows {
+    shown: Vec<String>,
+    count: usize,
+}
+
+impl BadRows {
+    fn add(&mut self, row: u64, why: &str) {
+        self.count += 1;
+        if self.shown.len() < BAD_ROWS_SHOWN_MAX {
+            self.shown.push(format!("row {row}: {why}"));
+        }
+    }
+
+    fn refuse(self) -> Result<(), Refused> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let more = match self.count - self.shown.len() {
+            0 => String::new(),
+            more => format!("\nand {more} more"),
+        };
+        let text = format!(
+            "{} rows of the inventory cannot be taken; nothing was applied\n{}{more}",
+            self.count,
+            self.shown.join("\n")
+        );
+        Err(Refused::Wrong { code: "bad-rows", text })
+    }
+}
+
+/// Plans what came in and compares it with what the operator saw.
+fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Refused> {
+    let Header { by, seen, policy_toml } = header;
+    let policy = policy_file::parse(POLICY_NAME, &policy_toml)
+        .map_err(|error| wrong("bad-policy", &error))?;
+    let inventory = Arc::new(builder.finish());
+    let plan = plan::plan(&inventory, &Arc::new(policy))
+        .map_err(|refusal| wrong("no-plan-possible", &refusal))?;
+    let found = plan.digest();
+    if found != seen {
+        return Err(Refused::Stale { seen, found });
+    }
+    Ok(Proposal { by, plan: Arc::new(plan), policy_toml })
+}
+
+fn wrong(code: &'static str, error: &dyn std::error::Error) -> Refused {
+    Refused::Wrong { code, text: chain(error) }
+}

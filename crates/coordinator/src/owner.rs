@@ -1,0 +1,227 @@
+//! The owner: one thread that holds the rollout and carries out every change of it.
+//!
+//! ```text
+//! wait for a message, drain what queued ─▶ decide, apply (private) ─▶ one append, on disk
+//!        ▲                                                                  │
+//!        └────────────── reply, publish the view, log ◀─────────────────────┘
+//! ```
+//!
+//! # Invariants
+//!
+//! * The state is private until it is durable: between `apply` and the end of the append
+//!   nobody sees it, and no reply leaves. If the append fails, the program ends, so that
+//!   nothing of the batch has ever become visible.
+//! * Questions get the rollout to look at, never to change.
+//! * A batch is bounded in messages and in bytes.
+
+mod act;
+mod inbox;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tidegate_core::rollout::{Event, Record, Rollout};
+use tidegate_core::time::{Span, Timestamp};
+use tidegate_journal::Journal;
+use tidegate_wire::record::encode_record;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Clock;
+use crate::events;
+use crate::past::Past;
+use crate::refused::chain;
+use crate::view::View;
+pub(crate) use act::{Applied, Intent, NamedVerb, Proposal, find_wave, unknown};
+pub(crate) use inbox::Inbox;
+use inbox::Message;
+
+/// What ends the program when its store fails: an input/output error, as `sysexits` says.
+const EXIT_STORE_FAILED: i32 = 74;
+
+/// Messages waiting for the owner: several for each of some hundred nodes.
+const INBOX_MAX: usize = 1_024;
+
+/// The most messages of one batch: none of them waits long for the others.
+const BATCH_MAX: usize = 256;
+
+/// Bytes of records after which a batch is closed, far below what one append may have.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// The most decisions of one tick; each opens at most one step, and the next tick goes on.
+const STEPS_PER_TICK_MAX: usize = 64;
+
+/// Views without news in the story are published no more often than this.
+const VIEW_AGE_MIN: Span = Span::from_millis(100);
+
+/// Something to be done once the batch is durable.
+type Reply = Box<dyn FnOnce() + Send>;
+
+/// The newest view; nothing before a plan was applied.
+pub(crate) type Views = watch::Receiver<Option<Arc<View>>>;
+
+/// Holds the rollout.
+pub(crate) struct Owner {
+    // What it was given.
+    dir: PathBuf,
+    journal: Journal,
+    clock: Clock,
+
+    // What comes in.
+    messages: mpsc::Receiver<Message>,
+
+    // What goes out.
+    views: watch::Sender<Option<Arc<View>>>,
+
+    // What it remembers.
+    rollout: Option<Rollout>,
+    published: Published,
+
+    // The batch: what must be durable before anybody hears of it.
+    payloads: Vec<Vec<u8>>,
+    records: Vec<Record>,
+    replies: Vec<Reply>,
+}
+
+/// The newest view that went out.
+#[derive(Clone, Copy, Default)]
+struct Published {
+    at: Timestamp,
+    story: usize,
+}
+
+impl Owner {
+    /// The owner of what `past` left, the inbox to reach it, and its views.
+    pub(crate) fn new(past: Past) -> (Self, Inbox, Views) {
+        let (queue, messages) = mpsc::channel(INBOX_MAX);
+        let (views, newest) = watch::channel(None);
+        let mut owner = Self {
+            dir: past.dir,
+            journal: past.journal,
+            clock: past.clock,
+            messages,
+            views,
+            rollout: past.rollout,
+            published: Published::default(),
+            payloads: Vec::new(),
+            records: Vec::new(),
+            replies: Vec::new(),
+        };
+        owner.publish();
+        (owner, Inbox::new(queue), newest)
+    }
+
+    /// Serves until it is told to stop or nobody can reach it any more. Blocks.
+    pub(crate) fn run(mut self) {
+        while let Some(first) = self.messages.blocking_recv() {
+            let mut stopping = self.take(first);
+            let mut taken = 1;
+            while !stopping
+                && taken < BATCH_MAX
+                && self.payloads.iter().map(Vec::len).sum::<usize>() < BATCH_BYTES
+                && let Ok(next) = self.messages.try_recv()
+            {
+                stopping = self.take(next);
+                taken += 1;
+            }
+            self.settle();
+            if stopping {
+                break;
+            }
+        }
+    }
+
+    /// Takes one message into the batch. `true` when it is the last.
+    fn take(&mut self, message: Message) -> bool {
+        let now = self.clock.now();
+        match message {
+            Message::Tick => self.tick(now),
+            Message::Join { joining, to } => {
+                let answer = self.join(joining, now);
+                self.reply(to, answer);
+            }
+            Message::Sync { sync, to } => {
+                let answer = self.sync(*sync, now);
+                self.reply(to, answer);
+            }
+            Message::Operate { intent, to } => {
+                let answer = self.operate(intent, now);
+                self.reply(to, answer);
+            }
+            Message::Apply { proposal, to } => {
+                let answer = self.apply_plan(*proposal, now);
+                self.reply(to, answer);
+            }
+            Message::Ask(question) => {
+                self.replies.push(question(self.rollout.as_ref(), now));
+            }
+            Message::Stop => return true,
+        }
+        false
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        for _ in 0..STEPS_PER_TICK_MAX {
+            let Some(rollout) = &self.rollout else { return };
+            let step = rollout.decide(&Event::Tick, now);
+            if step.records.is_empty() {
+                return;
+            }
+            self.remember(step.records);
+        }
+    }
+
+    /// Makes `records` part of the private state and of the batch.
+    fn remember(&mut self, records: Vec<Record>) {
+        let Some(rollout) = &mut self.rollout else { return };
+        for record in records {
+            self.payloads.push(encode_record(&record));
+            rollout.apply(&record);
+            self.records.push(record);
+        }
+    }
+
+    fn reply<T: Send + 'static>(
+        &mut self,
+        to: tokio::sync::oneshot::Sender<T>,
+        answer: T,
+    ) {
+        // Whoever has stopped waiting asks again.
+        self.replies.push(Box::new(move || drop(to.send(answer))));
+    }
+
+    /// Makes the batch durable; only then does anybody hear of it.
+    fn settle(&mut self) {
+        if !self.payloads.is_empty()
+            && let Err(error) = self.journal.append(&self.payloads)
+        {
+            tracing::error!(
+                error = chain(&error),
+                "cannot record what was decided; nothing of it was told to anybody; \
+                 free the disk or mend it, then start again"
+            );
+            std::process::exit(EXIT_STORE_FAILED);
+        }
+        self.payloads.clear();
+        if let Some(rollout) = &self.rollout {
+            self.records.iter().for_each(|record| events::log(record, rollout.plan()));
+        }
+        self.records.clear();
+        self.publish();
+        self.replies.drain(..).for_each(|reply| reply());
+    }
+
+    /// Shows what is now durable, if it is news or the last view is old.
+    fn publish(&mut self) {
+        debug_assert!(self.payloads.is_empty(), "only what is durable is shown");
+        let now = self.clock.now();
+        let Some(rollout) = &self.rollout else { return };
+        let story = rollout.history().len();
+        let first = self.views.borrow().is_none();
+        let told = !first && self.published.story == story;
+        if told && now.since(self.published.at) < VIEW_AGE_MIN {
+            return;
+        }
+        self.published = Published { at: now, story };
+        self.views.send_replace(Some(Arc::new(View::of(rollout, now))));
+    }
+}

@@ -1,0 +1,228 @@
+//! Acting: what the owner does about each kind of message.
+//!
+//! # Invariants
+//!
+//! * A refused message leaves no record and is not heard.
+//! * The inventory is on disk before the record that names it is in the batch.
+
+use std::sync::Arc;
+
+use tidegate_core::fleet::WaveNumber;
+use tidegate_core::inventory::Digest;
+use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{
+    Event, Operate, Orders, Refusal, Rollout, Scope, Step, Sync, Verb,
+};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::record::{PlanApplied, encode_plan_applied};
+use tidegate_wire::scope::ScopeName;
+use tidegate_wire::worker::{Joined, Joining};
+
+use super::Owner;
+use crate::inventory_file;
+use crate::refused::Refused;
+
+/// How many names an error lists; more would not be read.
+const NAMES_SHOWN_MAX: usize = 12;
+
+/// A plan that an operator wants carried out.
+pub(crate) struct Proposal {
+    /// Who.
+    pub(crate) by: String,
+    /// The plan.
+    pub(crate) plan: Arc<Plan>,
+    /// The policy file that it came from.
+    pub(crate) policy_toml: String,
+}
+
+/// A plan that is being carried out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applied {
+    /// The plan, which is also the rollout's name.
+    pub(crate) plan: Digest,
+    /// Mailboxes in waves.
+    pub(crate) mailboxes: u32,
+    /// Waves.
+    pub(crate) waves: u32,
+}
+
+/// What an operator wants, with parts as they name them.
+pub(crate) struct Intent {
+    /// Who.
+    pub(crate) by: String,
+    /// Why.
+    pub(crate) reason: String,
+    /// What.
+    pub(crate) verb: NamedVerb,
+}
+
+/// A verb, with parts as operators name them.
+pub(crate) enum NamedVerb {
+    /// Open nothing more until resumed.
+    Pause,
+    /// Go on, or let a re-closed part go on.
+    Resume(Option<ScopeName>),
+    /// End the rollout.
+    Abort,
+    /// Put opened mailboxes back.
+    Reclose(ScopeName),
+}
+
+impl Owner {
+    pub(super) fn join(
+        &mut self,
+        joining: Joining,
+        now: Timestamp,
+    ) -> Result<Joined, Refused> {
+        let Joining { join, rollout: theirs } = joining;
+        let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
+        let ours = rollout.plan().digest();
+        if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
+            return Err(Refused::OtherRollout { theirs, ours });
+        }
+        let node = rollout.node_named(&join.node)?;
+        let joined = Joined::new(ours, node, rollout.plan().policy());
+        let step = rollout.decide(&Event::Join(join), now);
+        self.carry_out(step)?;
+        Ok(joined)
+    }
+
+    pub(super) fn sync(&mut self, sync: Sync, now: Timestamp) -> Result<Orders, Refused> {
+        let rollout = self.rollout.as_mut().ok_or(Refused::NoPlan)?;
+        let event = Event::Sync(sync);
+        let step = rollout.decide(&event, now);
+        let Event::Sync(sync) = event else { return Err(Refused::NoPlan) };
+        if step.refusal.is_none() {
+            // Only the node's own worker is heard.
+            rollout.hear(&sync, now);
+        }
+        self.carry_out(step)?;
+        let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
+        Ok(rollout.orders(sync.node))
+    }
+
+    pub(super) fn operate(
+        &mut self,
+        intent: Intent,
+        now: Timestamp,
+    ) -> Result<u64, Refused> {
+        let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
+        let verb = match intent.verb {
+            NamedVerb::Pause => Verb::Pause,
+            NamedVerb::Resume(None) => Verb::Resume(None),
+            NamedVerb::Resume(Some(name)) => {
+                Verb::Resume(Some(find_scope(rollout, &name)?))
+            }
+            NamedVerb::Abort => Verb::Abort,
+            NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
+        };
+        let operate = Operate { by: intent.by, reason: intent.reason, verb };
+        let step = rollout.decide(&Event::Operate(operate), now);
+        self.carry_out(step)?;
+        let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
+        Ok(rollout.status(now).orders_version)
+    }
+
+    pub(super) fn apply_plan(
+        &mut self,
+        proposal: Proposal,
+        now: Timestamp,
+    ) -> Result<Applied, Refused> {
+        let Proposal { by, plan, policy_toml } = proposal;
+        if let Some(rollout) = &self.rollout {
+            return Err(refuse_second(rollout, plan.digest()));
+        }
+        inventory_file::write(&self.dir, plan.inventory())?;
+        let applied = PlanApplied {
+            plan: plan.digest(),
+            inventory: plan.inventory().digest(),
+            policy_toml,
+            by,
+            at: now,
+        };
+        self.payloads.push(encode_plan_applied(&applied));
+        let told = Applied {
+            plan: plan.digest(),
+            mailboxes: plan.planned(),
+            waves: u32::try_from(plan.waves().len()).unwrap_or(u32::MAX),
+        };
+        let (rollout_id, by) = (applied.plan, &applied.by);
+        let (mailboxes, waves) = (told.mailboxes, told.waves);
+        tracing::info!(%rollout_id, by, mailboxes, waves, "plan taken");
+        self.rollout = Some(Rollout::new(plan, now, now));
+        Ok(told)
+    }
+
+    fn carry_out(&mut self, step: Step) -> Result<(), Refused> {
+        if let Some(refusal) = step.refusal {
+            return Err(refusal.into());
+        }
+        self.remember(step.records);
+        Ok(())
+    }
+}
+
+/// Why a plan is not applied when there is a rollout already.
+pub(crate) fn refuse_second(rollout: &Rollout, digest: Digest) -> Refused {
+    let ours = rollout.plan().digest();
+    if ours == digest {
+        Refused::AppliedBefore { at: rollout.started_at() }
+    } else {
+        Refused::AnotherPlan { ours }
+    }
+}
+
+/// The part of the rollout that an operator means.
+fn find_scope(rollout: &Rollout, name: &ScopeName) -> Result<Scope, Refused> {
+    match name {
+        ScopeName::Wave(name) => find_wave(rollout.plan(), name).map(Scope::Wave),
+        ScopeName::Node(name) => {
+            let node = rollout.plan().inventory().find_node(name);
+            node.map(Scope::Node).ok_or_else(|| {
+                unknown("node", name, rollout.plan().inventory().node_names())
+            })
+        }
+        ScopeName::Mailbox(address) => find_mailbox(rollout.plan(), address),
+    }
+}
+
+/// The wave called or numbered so.
+pub(crate) fn find_wave(plan: &Plan, name: &str) -> Result<WaveNumber, Refused> {
+    let waves = plan.waves();
+    let named = waves.iter().find(|wave| wave.name == name);
+    let number: Option<u16> = name.parse().ok();
+    let numbered = || waves.iter().find(|wave| Some(wave.number.get()) == number);
+    let found = named.or_else(numbered).map(|wave| wave.number);
+    found.ok_or_else(|| unknown("wave", name, waves.iter().map(|wave| &wave.name)))
+}
+
+fn find_mailbox(plan: &Plan, address: &str) -> Result<Scope, Refused> {
+    let found = plan.inventory().find(address);
+    let mailbox = found.ok_or_else(|| unknown("mailbox", address, [] as [&str; 0]))?;
+    if plan.place(mailbox).is_none() {
+        let what = "mailbox in any wave".to_owned();
+        return Err(Refusal::NoSuch { what }.into());
+    }
+    Ok(Scope::Mailbox(mailbox))
+}
+
+/// A name that the plan does not know, with those that it does.
+pub(crate) fn unknown<N: AsRef<str>>(
+    what: &'static str,
+    name: &str,
+    names: impl IntoIterator<Item = N>,
+) -> Refused {
+    let mut names = names.into_iter();
+    let shown: Vec<String> = names
+        .by_ref()
+        .take(NAMES_SHOWN_MAX)
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect();
+    let more = if names.next().is_some() { " …" } else { "" };
+    let known = if shown.is_empty() {
+        String::new()
+    } else {
+        format!("; there are {}{more}", shown.join(", "))
+    };
+    Refused::Unknown { what, name: name.to_owned(), known }
+}

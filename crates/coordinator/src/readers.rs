@@ -1,0 +1,204 @@
+//! Serves readers: how far the rollout is.
+//!
+//! # Invariants
+//!
+//! * Nothing here changes anything.
+//! * Every page and every look at the rollout is bounded, so that no reader slows a decision.
+//! * A watcher gets the newest view, never a backlog.
+
+mod lists;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::mailbox::Level;
+use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{MailboxStatus, Rollout};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::v1;
+use tidegate_wire::v1::progress_service_server::ProgressService;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::owner::{Inbox, Views, unknown};
+use crate::refused::Refused;
+use crate::view;
+
+/// At most five answers a second to each watcher.
+const WATCH_PAUSE: Duration = Duration::from_millis(200);
+
+/// Without news a watcher hears this often that it is still watching.
+const WATCH_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Dashboards and terminals of a whole provider.
+const WATCHERS_MAX: usize = 1_000;
+
+/// Serves the readers' contract.
+pub(crate) struct Readers {
+    inbox: Inbox,
+    views: Views,
+    stopping: watch::Receiver<bool>,
+    watchers: Arc<Semaphore>,
+}
+
+impl Readers {
+    /// The service that shows `views` and asks `inbox`, until `stopping` says so.
+    pub(crate) fn new(
+        inbox: Inbox,
+        views: Views,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { inbox, views, stopping, watchers: Arc::new(Semaphore::new(WATCHERS_MAX)) }
+    }
+}
+
+#[tonic::async_trait]
+impl ProgressService for Readers {
+    type WatchRolloutStream = ReceiverStream<Result<v1::Rollout, Status>>;
+
+    async fn get_rollout(
+        &self,
+        _request: Request<v1::GetRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let view = self.views.borrow().clone();
+        let view = view.ok_or_else(no_rollout)?;
+        Ok(Response::new(view.message()))
+    }
+
+    async fn watch_rollout(
+        &self,
+        _request: Request<v1::WatchRolloutRequest>,
+    ) -> Result<Response<Self::WatchRolloutStream>, Status> {
+        if self.views.borrow().is_none() {
+            return Err(no_rollout());
+        }
+        let place = Arc::clone(&self.watchers).try_acquire_owned();
+        let place = place.map_err(|_| Refused::TooManyWatchers { max: WATCHERS_MAX })?;
+        let (to, messages) = mpsc::channel(1);
+        let watcher = Watcher {
+            views: self.views.clone(),
+            stopping: self.stopping.clone(),
+            to,
+            _place: place,
+        };
+        tokio::spawn(watcher.run());
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn get_mailbox(
+        &self,
+        request: Request<v1::GetMailboxRequest>,
+    ) -> Result<Response<v1::Mailbox>, Status> {
+        let address = request.into_inner().address;
+        let look = move |rollout: &Rollout, now| {
+            let found = rollout.plan().inventory().find(&address);
+            let found =
+                found.ok_or_else(|| unknown("mailbox", &address, [] as [&str; 0]))?;
+            Ok(mailbox(rollout.plan(), &rollout.mailbox_status(found, now)))
+        };
+        Ok(Response::new(self.inbox.ask(look).await?))
+    }
+
+    async fn list_mailboxes(
+        &self,
+        request: Request<v1::ListMailboxesRequest>,
+    ) -> Result<Response<v1::ListMailboxesResponse>, Status> {
+        let wanted = lists::WantedMailboxes::try_from(request.into_inner())?;
+        let look = move |rollout: &Rollout, now: Timestamp| wanted.page(rollout, now);
+        Ok(Response::new(self.inbox.ask(look).await?))
+    }
+
+    async fn list_findings(
+        &self,
+        request: Request<v1::ListFindingsRequest>,
+    ) -> Result<Response<v1::ListFindingsResponse>, Status> {
+        let wanted = lists::WantedFindings::try_from(request.into_inner())?;
+        let look = move |rollout: &Rollout, _| wanted.page(rollout);
+        Ok(Response::new(self.inbox.ask(look).await?))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let page = lists::Page::try_from(request.into_inner())?;
+        let look = move |rollout: &Rollout, _| Ok(lists::events(rollout, &page));
+        Ok(Response::new(self.inbox.ask(look).await?))
+    }
+}
+
+fn no_rollout() -> Status {
+    Status::not_found(Refused::NoPlan.to_string())
+}
+
+/// One mailbox as readers get it.
+fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
+    let row = plan.inventory().row(status.mailbox);
+    let exclusion = plan.exclusion(status.mailbox).map(|why| plan.reason(why).to_owned());
+    let wave = status.wave.and_then(|wave| plan.waves().get(wave.index()));
+    v1::Mailbox {
+        address: row.address.to_owned(),
+        node: row.node.to_owned(),
+        tier: row.tier.to_owned(),
+        path: row.path.to_owned(),
+        wave: wave.map_or_else(String::new, |wave| wave.name.clone()),
+        excluded: exclusion.unwrap_or_default(),
+        preparation: lists::preparation(status.state.preparation).into(),
+        level: u32::from(status.state.level.get()),
+        services: services(plan, status.state.level),
+        health: lists::health(status.state.health).into(),
+        why: status.why.iter().map(view::why).collect(),
+        findings: status.findings.iter().cloned().map(v1::Finding::from).collect(),
+    }
+}
+
+/// What works on `level`: its rung's services and those below.
+fn services(plan: &Plan, level: Level) -> Vec<String> {
+    let rungs = plan.policy().ladder.iter().take(level.index());
+    rungs.flat_map(|rung| rung.services.iter().cloned()).collect()
+}
+
+/// Follows the views for one reader.
+struct Watcher {
+    views: Views,
+    stopping: watch::Receiver<bool>,
+    to: mpsc::Sender<Result<v1::Rollout, Status>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Watcher {
+    async fn run(mut self) {
+        let mut told = v1::Rollout::default();
+        let mut silent_since = tokio::time::Instant::now();
+        loop {
+            let Some(view) = self.views.borrow_and_update().clone() else { return };
+            let news = view.message();
+            let is_news = v1::Rollout { at_time: told.at_time, ..news.clone() } != told;
+            if is_news || silent_since.elapsed() >= WATCH_SILENCE_MAX {
+                told = news.clone();
+                silent_since = tokio::time::Instant::now();
+                if self.to.send(Ok(news)).await.is_err() || view.is_over() {
+                    return;
+                }
+            }
+            // Cancel-safe, all of them: each only waits for a state.
+            tokio::select! {
+                () = self.to.closed() => return,
+                _ = self.stopping.wait_for(|stopping| *stopping) => break,
+                () = next(&mut self.views) => {}
+            }
+        }
+        // A reader that has left needs no farewell.
+        drop(self.to.try_send(Err(Refused::Stopping.into())));
+    }
+}
+
+/// Waits until there may be a newer view, but not less than a watcher's pause.
+async fn next(views: &mut Views) {
+    tokio::time::sleep(WATCH_PAUSE).await;
+    // An owner that has ended is followed by `stopping`.
+    if views.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,156 @@
+//! Why a caller was turned away, as a status that says what to do.
+//!
+//! # Invariants
+//!
+//! * Every refusal has a stable code, sent as the metadata `tidegate-code`.
+//! * A refused call has changed nothing.
+
+use tidegate_core::fleet::JobNumber;
+use tidegate_core::inventory::Digest;
+use tidegate_core::rollout::Refusal;
+use tidegate_core::time::Timestamp;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::inventory_file::InventoryFileError;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// Nothing to work on yet.
+    #[error("no plan has been applied yet")]
+    NoPlan,
+    /// The worker's journal belongs to another rollout.
+    #[error(
+        "this worker's journal belongs to rollout {theirs}, here runs {ours}; \
+         give the worker a new state directory"
+    )]
+    OtherRollout { theirs: Digest, ours: Digest },
+    /// The job is not this worker's.
+    #[error("{job} is not held by this worker")]
+    NotItsJob { job: JobNumber },
+    /// The rollout forbids it.
+    #[error(transparent)]
+    Rollout(#[from] Refusal),
+    /// A name that the plan does not know.
+    #[error("no {what} `{name}` in this plan{known}")]
+    Unknown { what: &'static str, name: String, known: String },
+    /// This very plan was applied before.
+    #[error("this plan was applied at {}; see `tidegate status`", Instant(*.at))]
+    AppliedBefore { at: Timestamp },
+    /// Another plan was applied before.
+    #[error(
+        "this coordinator carries out plan {ours}; a coordinator has one rollout: \
+         start another with a new data directory"
+    )]
+    AnotherPlan { ours: Digest },
+    /// What was seen is not what would be done.
+    #[error(
+        "stale: inventory or policy changed since plan {seen}; run plan again \
+         (it would be {found} now)"
+    )]
+    Stale { seen: Digest, found: Digest },
+    /// Somebody else is applying a plan just now.
+    #[error("another plan is being applied; try again in a moment")]
+    ApplyUnderWay,
+    /// What came in breaks a rule that the caller can mend.
+    #[error("{text}")]
+    Wrong { code: &'static str, text: String },
+    /// The inventory could not be kept.
+    #[error("cannot keep the inventory: {}", chain(.0))]
+    NotKept(#[from] InventoryFileError),
+    /// More watchers than are served at once.
+    #[error("{max} watchers are served already; try again later")]
+    TooManyWatchers { max: usize },
+    /// The coordinator did not get round to it.
+    #[error(
+        "the coordinator is busy; whether it was done is not known, ask for the status"
+    )]
+    Busy,
+    /// The coordinator is ending.
+    #[error("the coordinator is stopping; try again when it is back")]
+    Stopping,
+}
+
+impl Refused {
+    /// The stable name.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::NoPlan => "no-plan",
+            Self::OtherRollout { .. } => "other-rollout",
+            Self::NotItsJob { .. } => "not-its-job",
+            Self::Rollout(refusal) => refusal.code(),
+            Self::Unknown { .. } => "unknown-name",
+            Self::AppliedBefore { .. } => "applied-before",
+            Self::AnotherPlan { .. } => "another-plan",
+            Self::Stale { .. } => "stale-plan",
+            Self::ApplyUnderWay => "apply-under-way",
+            Self::Wrong { code, .. } => code,
+            Self::NotKept(_) => "inventory-not-kept",
+            Self::TooManyWatchers { .. } => "too-many-watchers",
+            Self::Busy => "busy",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::NoPlan
+            | Self::OtherRollout { .. }
+            | Self::NotItsJob { .. }
+            | Self::AnotherPlan { .. } => Code::FailedPrecondition,
+            Self::Rollout(refusal) => code_of(refusal),
+            Self::Unknown { .. } => Code::NotFound,
+            Self::AppliedBefore { .. } => Code::AlreadyExists,
+            Self::Stale { .. } | Self::ApplyUnderWay => Code::Aborted,
+            Self::Wrong { .. } => Code::InvalidArgument,
+            Self::NotKept(_) => Code::Internal,
+            Self::TooManyWatchers { .. } => Code::ResourceExhausted,
+            Self::Busy => Code::DeadlineExceeded,
+            Self::Stopping => Code::Unavailable,
+        }
+    }
+}
+
+fn code_of(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::NodeTaken { .. } | Refusal::NotTheWorker { .. } => Code::Aborted,
+        Refusal::NoSuch { .. } => Code::NotFound,
+        Refusal::ReasonMissing => Code::InvalidArgument,
+        Refusal::UnknownNode { .. }
+        | Refusal::JournalTooOld { .. }
+        | Refusal::Over { .. }
+        | Refusal::Already { .. }
+        | Refusal::NotHeldBack { .. }
+        | Refusal::HaltStands { .. }
+        | Refusal::IsolationStands { .. } => Code::FailedPrecondition,
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let mut status = Self::new(refused.code(), refused.to_string());
+        let name = MetadataValue::from_static(refused.name());
+        status.metadata_mut().insert("tidegate-code", name);
+        status
+    }
+}
+
+/// An instant as people write it: `2026-11-21T23:18:15Z`.
+struct Instant(Timestamp);
+
+impl std::fmt::Display for Instant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = i64::try_from(self.0.millis() / 1_000).unwrap_or(i64::MAX);
+        match jiff::Timestamp::from_second(seconds) {
+            Ok(instant) => write!(f, "{instant}"),
+            Err(_) => write!(f, "{} ms", self.0.millis()),
+        }
+    }
+}
+
+/// An error with all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

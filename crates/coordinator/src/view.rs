@@ -1,0 +1,203 @@
+//! The view: what readers are shown of a rollout, made by its owner after each batch.
+//!
+//! # Invariants
+//!
+//! * A view shows only what is durable.
+//! * Looking at a view never slows a decision.
+
+use std::sync::Arc;
+
+use tidegate_core::fleet::NodeNumber;
+use tidegate_core::gate::{Judgement, SignalNumbers, Verdict};
+use tidegate_core::mailbox::Level;
+use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{
+    NodeCondition, NodeStatus, Phase, Rollout, RolloutStatus, Stop, WaveCondition,
+    WaveStatus, Why,
+};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::protocol::timestamp;
+use tidegate_wire::v1;
+
+/// A rollout at one instant.
+#[derive(Debug)]
+pub(crate) struct View {
+    plan: Arc<Plan>,
+    started_at: Timestamp,
+    status: RolloutStatus,
+}
+
+impl View {
+    /// The view of `rollout` now.
+    pub(crate) fn of(rollout: &Rollout, now: Timestamp) -> Self {
+        Self {
+            plan: Arc::clone(rollout.plan()),
+            started_at: rollout.started_at(),
+            status: rollout.status(now),
+        }
+    }
+
+    /// The plan.
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// When the plan was applied.
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// Whether nothing more will happen.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.status.phase, Phase::Finished { .. } | Phase::Aborted(_))
+    }
+
+    /// The view as readers get it.
+    pub(crate) fn message(&self) -> v1::Rollout {
+        let Self { plan, started_at, status } = self;
+        let finish_time = match status.phase {
+            Phase::Finished { at } => Some(timestamp(at)),
+            Phase::Running
+            | Phase::Paused(_)
+            | Phase::Halted { .. }
+            | Phase::Aborted(_) => None,
+        };
+        v1::Rollout {
+            plan_digest: plan.digest().to_string(),
+            name: plan.policy().name.clone(),
+            state: state(&status.phase).into(),
+            why: status.why.iter().map(why).collect(),
+            stop: status.stop.as_ref().and_then(|stop| self.stop(stop)),
+            waves: status.waves.iter().map(|wave| self.wave(wave)).collect(),
+            nodes: status.nodes.iter().map(|node| self.node(node)).collect(),
+            totals: Some(status.totals.into()),
+            start_time: Some(timestamp(*started_at)),
+            at_time: Some(timestamp(status.at)),
+            orders_version: status.orders_version,
+            ladder: plan.policy().ladder.iter().cloned().map(v1::Rung::from).collect(),
+            planned: plan.planned(),
+            excluded: u32::try_from(plan.excluded().len()).unwrap_or(u32::MAX),
+            finish_time,
+        }
+    }
+
+    /// A finished rollout has nothing to stop.
+    fn stop(&self, stop: &Stop) -> Option<v1::Stop> {
+        if matches!(self.status.phase, Phase::Finished { .. }) {
+            return None;
+        }
+        let unacknowledged: Vec<String> =
+            stop.unacknowledged.iter().map(|node| self.node_name(*node)).collect();
+        Some(v1::Stop {
+            effective: unacknowledged.is_empty(),
+            unacknowledged,
+            may_still_open: stop.may_still_open,
+        })
+    }
+
+    fn node_name(&self, node: NodeNumber) -> String {
+        self.plan.inventory().node_name(node).to_owned()
+    }
+
+    fn wave(&self, wave: &WaveStatus) -> v1::Wave {
+        let allowed = wave.allowed > Level::HELD;
+        v1::Wave {
+            number: u32::from(wave.wave.get()),
+            name: wave_name(&self.plan, wave),
+            state: wave_state(wave.condition).into(),
+            level: u32::from(wave.allowed.get()),
+            passed: u32::from(wave.passed.get()),
+            planned: wave.planned,
+            prepared: wave.prepared,
+            quarantined: wave.quarantined,
+            open: wave.open,
+            opened: if allowed { wave.opened } else { 0 },
+            mature: if allowed { wave.mature } else { 0 },
+            failed: wave.failed,
+            gate: wave.judgement.as_ref().map(gate),
+            allowed_time: allowed.then(|| timestamp(wave.allowed_at)),
+        }
+    }
+
+    fn node(&self, node: &NodeStatus) -> v1::Node {
+        v1::Node {
+            name: self.node_name(node.node),
+            state: node_state(node.condition).into(),
+            heard_time: node.heard_at.map(timestamp),
+            planned: node.planned,
+            prepared: node.prepared,
+            quarantined: node.quarantined,
+            open: node.open,
+            failed: node.failed,
+            vitals: Some(node.vitals.into()),
+        }
+    }
+}
+
+/// What something waits for, as readers get it.
+pub(crate) fn why(why: &Why) -> v1::Why {
+    v1::Why { code: why.code().to_owned(), text: why.to_string() }
+}
+
+fn wave_name(plan: &Plan, wave: &WaveStatus) -> String {
+    plan.waves().get(wave.wave.index()).map_or_else(String::new, |wave| wave.name.clone())
+}
+
+fn state(phase: &Phase) -> v1::RolloutState {
+    match phase {
+        Phase::Running => v1::RolloutState::Running,
+        Phase::Paused(_) => v1::RolloutState::Paused,
+        Phase::Halted { .. } => v1::RolloutState::Halted,
+        Phase::Aborted(_) => v1::RolloutState::Aborted,
+        Phase::Finished { .. } => v1::RolloutState::Finished,
+    }
+}
+
+fn wave_state(condition: WaveCondition) -> v1::WaveState {
+    match condition {
+        WaveCondition::Waiting => v1::WaveState::Waiting,
+        WaveCondition::Opening => v1::WaveState::Opening,
+        WaveCondition::Passed => v1::WaveState::Passed,
+        WaveCondition::HeldBack => v1::WaveState::HeldBack,
+    }
+}
+
+fn node_state(condition: NodeCondition) -> v1::NodeState {
+    match condition {
+        NodeCondition::NoWorker => v1::NodeState::NoWorker,
+        NodeCondition::Working => v1::NodeState::Working,
+        NodeCondition::Silent => v1::NodeState::Silent,
+        NodeCondition::Isolated => v1::NodeState::Isolated,
+        NodeCondition::HeldBack => v1::NodeState::HeldBack,
+    }
+}
+
+fn gate(judgement: &Judgement) -> v1::Gate {
+    let reason = |code: &str, text: String| v1::Why { code: code.to_owned(), text };
+    let reasons = match &judgement.verdict {
+        Verdict::Expand => Vec::new(),
+        Verdict::Hold(reasons) => {
+            reasons.iter().map(|hold| reason(hold.code(), hold.to_string())).collect()
+        }
+        Verdict::Isolate { why, .. } => vec![reason(why.code(), why.to_string())],
+        Verdict::Halt(halt) => vec![reason(halt.code(), halt.to_string())],
+    };
+    v1::Gate {
+        verdict: judgement.verdict.code().to_owned(),
+        reasons,
+        signals: judgement.numbers.iter().map(signal).collect(),
+    }
+}
+
+fn signal(numbers: &SignalNumbers) -> v1::Signal {
+    v1::Signal {
+        name: numbers.signal.code().to_owned(),
+        failed: numbers.failed,
+        opened: numbers.opened,
+        mature: numbers.mature,
+        pass_at: numbers.pass_at,
+        trip_at: numbers.trip_at,
+        missing: numbers.missing,
+        standing: numbers.standing.code().to_owned(),
+    }
+}

@@ -1,0 +1,101 @@
+//! Serves workers: join, sync, fetch a job.
+//!
+//! # Invariants
+//!
+//! * An answer leaves only after everything it says is durable.
+//! * A job is described only to the worker that holds it.
+
+use std::sync::Arc;
+
+use tidegate_core::fleet::JobNumber;
+use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{Refusal, Rollout};
+use tidegate_wire::limits::JOB_MAILBOXES_PER_MESSAGE;
+use tidegate_wire::v1;
+use tidegate_wire::v1::worker_service_server::WorkerService;
+use tidegate_wire::worker::{Fetch, JobMailbox, Joining};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::owner::Inbox;
+use crate::refused::Refused;
+
+/// Serves the workers' contract.
+pub(crate) struct Workers {
+    inbox: Inbox,
+}
+
+impl Workers {
+    /// The service that hands everything to `inbox`.
+    pub(crate) fn new(inbox: Inbox) -> Self {
+        Self { inbox }
+    }
+}
+
+type Described =
+    Box<dyn Stream<Item = Result<v1::FetchJobResponse, Status>> + Send + Unpin>;
+
+#[tonic::async_trait]
+impl WorkerService for Workers {
+    type FetchJobStream = Described;
+
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        let joining = Joining::try_from(request.into_inner())?;
+        let joined = self.inbox.join(joining).await?;
+        Ok(Response::new(joined.into()))
+    }
+
+    async fn sync(
+        &self,
+        request: Request<v1::SyncRequest>,
+    ) -> Result<Response<v1::SyncResponse>, Status> {
+        let orders = self.inbox.sync(request.into_inner().try_into()?).await?;
+        Ok(Response::new(orders.into()))
+    }
+
+    async fn fetch_job(
+        &self,
+        request: Request<v1::FetchJobRequest>,
+    ) -> Result<Response<Described>, Status> {
+        let fetch = Fetch::try_from(request.into_inner())?;
+        let look = move |rollout: &Rollout, _| plan_of_holder(rollout, fetch);
+        let plan = self.inbox.ask(look).await?;
+        let parts = description(plan, fetch.job);
+        Ok(Response::new(Box::new(tokio_stream::iter(parts))))
+    }
+}
+
+/// The plan, for the worker that holds the job it asks for.
+fn plan_of_holder(rollout: &Rollout, fetch: Fetch) -> Result<Arc<Plan>, Refused> {
+    if rollout.worker_of(fetch.node) != Some(fetch.incarnation) {
+        let node = rollout.plan().inventory().node_name(fetch.node).to_owned();
+        let incarnation = fetch.incarnation;
+        return Err(Refusal::NotTheWorker { node, incarnation }.into());
+    }
+    let held = rollout.orders(fetch.node).jobs;
+    if !held.iter().any(|order| order.job == fetch.job) {
+        return Err(Refused::NotItsJob { job: fetch.job });
+    }
+    Ok(Arc::clone(rollout.plan()))
+}
+
+/// The job's mailboxes in parts, each made when it is sent.
+fn description(
+    plan: Arc<Plan>,
+    job: JobNumber,
+) -> impl Iterator<Item = Result<v1::FetchJobResponse, Status>> + Send {
+    let parts = plan.members(job).len().div_ceil(JOB_MAILBOXES_PER_MESSAGE);
+    (0..parts).map(move |part| {
+        let members = plan.members(job).chunks(JOB_MAILBOXES_PER_MESSAGE).nth(part);
+        let mailboxes = members.unwrap_or_default().iter().map(|number| {
+            let inventory = plan.inventory();
+            let (address, path) = (inventory.address(*number), inventory.path(*number));
+            let (address, path) = (address.to_owned(), path.to_owned());
+            v1::JobMailbox::from(JobMailbox { number: *number, address, path })
+        });
+        Ok(v1::FetchJobResponse { mailboxes: mailboxes.collect() })
+    })
+}
