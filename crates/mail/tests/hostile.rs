@@ -1,5 +1,5 @@
 //! Hostile: odd items, paths that lead away, and those who may not work here.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/provider.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
