@@ -1,2 +1,110 @@
-//! One program: the command line of Tidegate.
-fn main() {}
+//! One program: the command line of Tidegate. It decides nothing: from arguments to
+//! configuration, to calls, to text and an exit code.
+//!
+//! # Invariants
+//!
+//! * Every way out has a documented exit code; a wrong command line is 64.
+//! * What is shown comes from the coordinator's answers, never from guesses made here.
+
+mod cli;
+mod client;
+mod complaint;
+mod config;
+mod console;
+mod daemon;
+mod exit;
+mod inventory_file;
+mod journal;
+mod lab;
+mod look;
+mod operate;
+mod planning;
+mod screens;
+mod telemetry;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use tokio::runtime::Builder;
+
+use cli::{Cli, Mailbox, Quarantine, Verb};
+use exit::{Exit, Outcome};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error).into(),
+    };
+    match run(cli.verb) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            let exit = failure.exit();
+            if exit != Exit::BrokenPipe {
+                console::tell(&failure);
+            }
+            exit.into()
+        }
+    }
+}
+
+fn run(verb: Verb) -> Outcome {
+    match verb {
+        Verb::Plan(args) => planning::plan(&args),
+        Verb::Journal(verb) => journal::run(&verb),
+        Verb::Lab(args) => with_runtime(Threads::One, lab::run(&args)),
+        Verb::Apply(args) => with_runtime(Threads::One, planning::apply(&args)),
+        Verb::Status(args) => with_runtime(Threads::One, look::status(&args)),
+        Verb::Watch(args) => with_runtime(Threads::One, watch::run(&args)),
+        Verb::Events(args) => with_runtime(Threads::One, look::events(&args)),
+        Verb::Report(args) => with_runtime(Threads::One, look::report(&args)),
+        Verb::Mailbox(Mailbox::Show(args)) => {
+            with_runtime(Threads::One, look::mailbox(&args))
+        }
+        Verb::Quarantine(Quarantine::List(args)) => {
+            with_runtime(Threads::One, look::quarantine(&args))
+        }
+        Verb::Pause(args) => with_runtime(Threads::One, operate::pause(&args)),
+        Verb::Resume(args) => with_runtime(Threads::One, operate::resume(&args)),
+        Verb::Reclose(args) => with_runtime(Threads::One, operate::reclose(&args)),
+        Verb::Abort(args) => with_runtime(Threads::One, operate::abort(&args)),
+        Verb::Coordinator(args) => with_runtime(Threads::Many, daemon::coordinator(&args)),
+        Verb::Worker(args) => with_runtime(Threads::Many, daemon::worker(&args)),
+        Verb::Solo(args) => with_runtime(Threads::Many, daemon::solo(&args)),
+    }
+}
+
+/// How many threads a command's tasks have.
+#[derive(Clone, Copy)]
+enum Threads {
+    /// Its own: it makes a call or two.
+    One,
+    /// As many as there are processors: it serves.
+    Many,
+}
+
+fn with_runtime(threads: Threads, task: impl Future<Output = Outcome>) -> Outcome {
+    let mut builder = match threads {
+        Threads::One => Builder::new_current_thread(),
+        Threads::Many => Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build().context("start the runtime")?;
+    let outcome = runtime.block_on(task);
+    // What still blocks is of no interest any more: everything acknowledged is on disk.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Shows help where it was asked for, and else what is wrong with the command line.
+fn refuse(error: &clap::Error) -> Exit {
+    let shown = error.print();
+    let asked = !error.use_stderr();
+    match (asked, shown) {
+        (true, Ok(())) => Exit::Done,
+        (true, Err(_)) => Exit::BrokenPipe,
+        (false, _) if error.kind() == ErrorKind::Io => Exit::Failed,
+        (false, _) => Exit::Usage,
+    }
+}

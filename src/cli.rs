@@ -1,0 +1,561 @@
+//! Command line: what can be asked for, and how.
+//!
+//! # Invariants
+//!
+//! * Verbs are commands, nouns are in configuration; what reads never changes anything.
+//! * A wrong command line ends with 64 and changes nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_core::share::Ppm;
+
+/// Where a coordinator listens if nobody says otherwise.
+pub(crate) const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7443);
+
+const TEMPLATE: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+{after-help}
+
+Options:
+{options}";
+
+/// The verbs, by what they are for. A test holds it against the commands there are.
+const VERBS: &str = "\
+Try it:
+  lab          Break a throwaway provider and watch it come back
+
+Plan and start:
+  plan         Show what would open, in which waves; changes nothing
+  apply        Start the rollout of a plan
+
+Watch:
+  status       Show how far it is and what to do
+  watch        Follow it live
+  events       Show what happened, oldest first
+  report       Sum up what came back and what did not
+  mailbox      Look up one mailbox
+  quarantine   List what was set aside for a person
+
+Stop and go on:
+  pause        Stop opening
+  resume       Go on, or let a re-closed part open again
+  reclose      Put opened mailboxes back behind admission
+  abort        End the rollout; what is open stays open
+
+Run:
+  coordinator  Run the coordinator
+  worker       Run the worker of a storage node
+  solo         Run both in one process, for one machine
+  journal      Check or export a journal
+
+Exit status: 0 done, 1 failed, 2 stopped or changes, 3 refused, 4 stale, 5 timed out,
+6 finished with mailboxes set aside, 64 usage, 65 input, 69 coordinator unreachable,
+70 fault of this program, 75 try later, 77 not allowed, 78 configuration.";
+
+/// Brings the mailboxes of a broken mail provider back, wave by wave.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    help_template = TEMPLATE,
+    after_help = VERBS,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Break a throwaway provider and watch it come back.
+    Lab(Lab),
+    /// Show what would open, in which waves; changes nothing.
+    Plan(Plan),
+    /// Start the rollout of a plan.
+    Apply(Apply),
+    /// Show how far it is and what to do.
+    Status(Status),
+    /// Follow it live.
+    Watch(Watch),
+    /// Show what happened, oldest first.
+    Events(Events),
+    /// Sum up what came back and what did not.
+    Report(Report),
+    /// Look up one mailbox.
+    #[command(subcommand)]
+    Mailbox(Mailbox),
+    /// List what was set aside for a person.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Stop opening.
+    Pause(Pause),
+    /// Go on, or let a re-closed part open again.
+    Resume(Resume),
+    /// Put opened mailboxes back behind admission, keeping all that arrived.
+    Reclose(Reclose),
+    /// End the rollout; what is open stays open.
+    Abort(Abort),
+    /// Run the coordinator.
+    Coordinator(Daemon),
+    /// Run the worker of a storage node.
+    Worker(Daemon),
+    /// Run coordinator and one worker in one process, for one machine.
+    Solo(Daemon),
+    /// Check or export a journal.
+    #[command(subcommand)]
+    Journal(Journal),
+}
+
+/// Which coordinator to talk to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Coordinator {
+    /// The coordinator's address.
+    #[arg(
+        long = "coordinator",
+        value_name = "URL",
+        env = "TIDEGATE_COORDINATOR",
+        default_value = "http://127.0.0.1:7443"
+    )]
+    pub(crate) url: String,
+}
+
+/// Who acts.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Actor {
+    /// Your name, for the record.
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown", hide_env = true)]
+    pub(crate) by: String,
+}
+
+/// The two files a plan is made of.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Inputs {
+    /// The user base: CSV with a header `address,node,tier,path` and further columns.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inventory: PathBuf,
+    /// What shall happen: TOML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: PathBuf,
+}
+
+/// For people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableOrJson {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// For people or for programs, line by line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// For people.
+    Table,
+    /// An object a line.
+    Jsonl,
+    /// For spreadsheets.
+    Csv,
+}
+
+/// For people or for programs, as it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LiveFormat {
+    /// For people.
+    Table,
+    /// An object a line.
+    Jsonl,
+}
+
+/// Break a throwaway provider and watch it come back.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Lab {
+    /// How many mailboxes.
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) mailboxes: u32,
+    /// Over how many storage nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) nodes: u32,
+    /// Mean messages for each mailbox.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) messages: u32,
+    /// Equal seeds make equal providers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The share of live messages that the storm hits.
+    #[arg(long, value_name = "SHARE", default_value = "8%", value_parser = share)]
+    pub(crate) damage: Ppm,
+    /// Builds in DIR, which must be empty, and leaves everything there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// What goes wrong later: `none`, `node:NAME=SHARE` (opened mailboxes of a node fail),
+    /// `all=SHARE` (of every node), `kill=TIMES` (a program dies by kill -9 and comes back).
+    #[arg(long, default_value = "none", value_parser = fault)]
+    pub(crate) fault: Fault,
+}
+
+/// What goes wrong in the lab after opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// A share of the mailboxes of one node fails after opening.
+    Node {
+        /// The node.
+        name: String,
+        /// The share.
+        share: Ppm,
+    },
+    /// A share of all mailboxes fails after opening.
+    All {
+        /// The share.
+        share: Ppm,
+    },
+    /// A program is killed and started again, so many times.
+    Kill {
+        /// How many times.
+        times: u32,
+    },
+}
+
+/// Show what would open; changes nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    /// Ends with 2 when there is something to open.
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+}
+
+/// Start the rollout of a plan.
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// The digest that `tidegate plan` printed; refuses if the files give another plan.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) plan: Option<String>,
+    /// Does not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+}
+
+/// Show how far it is and what to do.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    /// Ends with 2 when it is stopped and needs a person, with 4 when that cannot be told.
+    #[arg(long)]
+    pub(crate) test: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Until when to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Until {
+    /// Until every wave stands on the top; stops early when that cannot come by itself.
+    Finished,
+    /// Until the gate has stopped it, or it is over.
+    Halted,
+}
+
+/// Follow it live.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// How to show it; the default redraws on a terminal and prints changes elsewhere.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: LiveFormat,
+    /// Returns when this is so.
+    #[arg(long, value_enum)]
+    pub(crate) until: Option<Until>,
+    /// Gives up after so many seconds, with 5.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Show what happened, oldest first.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: LiveFormat,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Sum up what came back and what did not.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Look up one mailbox.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mailbox {
+    /// Show one mailbox: how far it is, why it waits, what was found.
+    Show(MailboxShow),
+}
+
+/// Show one mailbox.
+#[derive(Debug, Args)]
+pub(crate) struct MailboxShow {
+    /// Its owner's address.
+    pub(crate) address: String,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// List what was set aside.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List mailboxes and messages that wait for a person, with the reason.
+    List(QuarantineList),
+}
+
+/// List what was set aside.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineList {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: ListFormat,
+    /// Only this node.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Stop opening.
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    /// Why, for the record.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+    /// Returns when the stop is recorded, before every node obeys it.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+}
+
+/// The kinds of parts a rollout has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PartKind {
+    /// A wave, by name or number.
+    Wave,
+    /// A node, by name.
+    Node,
+    /// A mailbox, by address.
+    Mailbox,
+}
+
+/// Go on, or let a re-closed part open again.
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// The kind of part; without it, the rollout itself goes on.
+    #[arg(value_enum, requires = "name")]
+    pub(crate) part: Option<PartKind>,
+    /// The part's name.
+    pub(crate) name: Option<String>,
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+}
+
+/// Put opened mailboxes back behind admission.
+#[derive(Debug, Args)]
+pub(crate) struct Reclose {
+    /// The kind of part.
+    #[arg(value_enum)]
+    pub(crate) part: PartKind,
+    /// The part's name.
+    pub(crate) name: String,
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Waits until none of it is open.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+}
+
+/// End the rollout.
+#[derive(Debug, Args)]
+pub(crate) struct Abort {
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Does not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+}
+
+/// A program that runs until it is stopped.
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// Its configuration: TOML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Stops when stdin ends, so that it cannot outlive who started it.
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
+}
+
+/// Check or export a journal that no program has open.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Journal {
+    /// Read a journal from first to last record and check each.
+    Verify {
+        /// The journal's directory.
+        dir: PathBuf,
+    },
+    /// Write a journal as one line of JSON for each record.
+    Export {
+        /// The journal's directory.
+        dir: PathBuf,
+    },
+}
+
+/// Reads a share: `8%`, `0.5 %`.
+fn share(text: &str) -> Result<Ppm, String> {
+    let wrong = || format!("`{text}` is no share: write it as `8%` or `0.5%`");
+    let number = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim_end();
+    let (whole, rest) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 3 || rest.len() > 4 || !digits(whole) || !digits(rest) {
+        return Err(wrong());
+    }
+    let parts: u32 = format!("{whole}{rest:0<4}").parse().map_err(|_| wrong())?;
+    if parts > Ppm::WHOLE.parts() {
+        return Err(format!("`{text}` is more than the whole"));
+    }
+    Ok(Ppm::new(parts))
+}
+
+/// Reads a fault.
+fn fault(text: &str) -> Result<Fault, String> {
+    if text == "none" {
+        return Ok(Fault::None);
+    }
+    let wrong = || {
+        format!(
+            "`{text}` is no fault: `none`, `node:stor-01=30%`, `all=30%` and `kill=20` are"
+        )
+    };
+    let (what, value) = text.split_once('=').ok_or_else(wrong)?;
+    match what.split_once(':').unwrap_or((what, "")) {
+        ("all", "") => Ok(Fault::All { share: share(value)? }),
+        ("node", name) if !name.is_empty() => {
+            Ok(Fault::Node { name: name.to_owned(), share: share(value)? })
+        }
+        ("kill", "") => Ok(Fault::Kill { times: value.parse().map_err(|_| wrong())? }),
+        _ => Err(wrong()),
+    }
+}
+
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.trim().trim_end_matches('s').trim_end();
+    let seconds: u64 = number.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use tidegate_core::share::Ppm;
+
+    use super::{Cli, Fault, VERBS, fault, share};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_every_verb_and_no_other() {
+        let named: Vec<&str> = VERBS
+            .lines()
+            .take_while(|line| !line.starts_with("Exit status"))
+            .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+            .collect();
+        let mut missing: Vec<String> =
+            Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        let count = missing.len();
+        missing.retain(|verb| !named.contains(&verb.as_str()));
+
+        assert_eq!((missing, named.len()), (Vec::new(), count));
+    }
+
+    #[test]
+    fn a_share_is_read_as_people_write_it() {
+        let read = ["8%", "0.5 %", "100%", "101%", "8", "-1%", "1.23456%"].map(share);
+
+        assert_eq!(
+            read.map(Result::ok),
+            [
+                Some(Ppm::new(80_000)),
+                Some(Ppm::new(5_000)),
+                Some(Ppm::WHOLE),
+                None,
+                None,
+                None,
+                None
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fault_names_what_fails_and_how_often() {
+        let node = Fault::Node { name: "stor-02".to_owned(), share: Ppm::new(300_000) };
+
+        assert_eq!(fault("node:stor-02=30%"), Ok(node));
+        assert_eq!(fault("all=5%"), Ok(Fault::All { share: Ppm::new(50_000) }));
+        assert_eq!(fault("kill=3"), Ok(Fault::Kill { times: 3 }));
+        assert!(fault("node:=30%").is_err());
+    }
+}

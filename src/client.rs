@@ -1,0 +1,369 @@
+//! Client: the calls to a coordinator, and what its refusals mean for a command.
+//!
+//! # Invariants
+//!
+//! * Only a connection that cannot be made is tried again, and only for seconds: a call that
+//!   was sent is never repeated by itself.
+//! * Every call has a deadline.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use tidegate_wire::v1;
+use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
+use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+
+use crate::exit::{Exit, Failure};
+use crate::telemetry::Chain;
+
+/// One attempt to connect: a coordinator answers within a fraction of it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a command tries to connect: a coordinator that restarts is back by then.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a watcher tries to connect again before it gives up.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long one answer may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an upload may take: millions of rows are read and planned anew.
+const APPLY_TIMEOUT: Duration = Duration::from_mins(15);
+/// The largest answer: a rollout with thousands of waves and nodes.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Entries of a list in one answer, the most there are.
+pub(crate) const PAGE_SIZE: u32 = 1_000;
+/// A stream is asked this often whether it is silent.
+const SILENCE_TICK: Duration = Duration::from_secs(1);
+
+/// A coordinator that answers.
+#[derive(Clone)]
+pub(crate) struct Client {
+    url: String,
+    progress: ProgressServiceClient<Channel>,
+    operator: OperatorServiceClient<Channel>,
+}
+
+impl Client {
+    /// Connects to the coordinator at `url`.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Unreachable`] with what to do, after a few seconds of trying.
+    pub(crate) async fn connect(url: &str) -> Result<Self, Failure> {
+        let endpoint = Endpoint::from_shared(url.to_owned())
+            .map_err(|error| {
+                let text = format!("`{url}` is no address of a coordinator");
+                Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
+                    .help("write it as `http://127.0.0.1:7443`")
+            })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let connect = || async { endpoint.connect().await.map_err(backoff::Error::transient) };
+        let channel = backoff::future::retry(patience(CONNECT_PATIENCE), connect)
+            .await
+            .map_err(|error| unreachable(url, &Chain(&error).to_string()))?;
+        Ok(Self {
+            url: url.to_owned(),
+            progress: ProgressServiceClient::new(channel.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
+            operator: OperatorServiceClient::new(channel),
+        })
+    }
+
+    /// The whole rollout now.
+    ///
+    /// # Errors
+    ///
+    /// What the coordinator answered, as a failure of the command.
+    pub(crate) async fn rollout(&mut self) -> Result<v1::Rollout, Failure> {
+        let answer = self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
+        self.open(answer)
+    }
+
+    /// One mailbox.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn mailbox(&mut self, address: &str) -> Result<v1::Mailbox, Failure> {
+        let request = v1::GetMailboxRequest { address: address.to_owned() };
+        let answer = self.progress.get_mailbox(call(request)).await;
+        self.open(answer)
+    }
+
+    /// All mailboxes that fit `filter`, page after page.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`], or what `take` returns.
+    pub(crate) async fn mailboxes(
+        &mut self,
+        filter: v1::ListMailboxesRequest,
+        take: &mut dyn FnMut(v1::Mailbox) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut request = v1::ListMailboxesRequest { page_size: PAGE_SIZE, ..filter };
+        loop {
+            let answer = self.progress.list_mailboxes(call(request.clone())).await;
+            let page = self.open(answer)?;
+            page.mailboxes.into_iter().try_for_each(&mut *take)?;
+            if page.next_page_token.is_empty() {
+                return Ok(());
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// All findings that fit `filter`, page after page.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`], or what `take` returns.
+    pub(crate) async fn findings(
+        &mut self,
+        filter: v1::ListFindingsRequest,
+        take: &mut dyn FnMut(v1::MailboxFinding) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut request = v1::ListFindingsRequest { page_size: PAGE_SIZE, ..filter };
+        loop {
+            let answer = self.progress.list_findings(call(request.clone())).await;
+            let page = self.open(answer)?;
+            page.findings.into_iter().try_for_each(&mut *take)?;
+            if page.next_page_token.is_empty() {
+                return Ok(());
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// All events, oldest first, page after page.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`], or what `take` returns.
+    pub(crate) async fn events(
+        &mut self,
+        take: &mut dyn FnMut(v1::Event) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut request =
+            v1::ListEventsRequest { page_size: PAGE_SIZE, page_token: String::new() };
+        loop {
+            let answer = self.progress.list_events(call(request.clone())).await;
+            let page = self.open(answer)?;
+            page.events.into_iter().try_for_each(&mut *take)?;
+            if page.next_page_token.is_empty() {
+                return Ok(());
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// Uploads and starts a plan.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn apply(
+        &mut self,
+        parts: impl Iterator<Item = v1::ApplyRequest> + Send + 'static,
+    ) -> Result<v1::ApplyResponse, Failure> {
+        let mut request = Request::new(tokio_stream::iter(parts));
+        request.set_timeout(APPLY_TIMEOUT);
+        let answer = self.operator.apply(request).await;
+        self.open(answer)
+    }
+
+    /// Stops opening.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn pause(
+        &mut self,
+        request: v1::PauseRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let answer = self.operator.pause(call(request)).await;
+        self.open(answer)
+    }
+
+    /// Goes on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn resume(
+        &mut self,
+        request: v1::ResumeRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let answer = self.operator.resume(call(request)).await;
+        self.open(answer)
+    }
+
+    /// Ends the rollout.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn abort(
+        &mut self,
+        request: v1::AbortRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let answer = self.operator.abort(call(request)).await;
+        self.open(answer)
+    }
+
+    /// Puts a part back behind admission.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn reclose(
+        &mut self,
+        request: v1::RecloseRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let answer = self.operator.reclose(call(request)).await;
+        self.open(answer)
+    }
+
+    fn open<T>(&self, answer: Result<tonic::Response<T>, Status>) -> Result<T, Failure> {
+        answer.map(tonic::Response::into_inner).map_err(|status| refused(&self.url, &status))
+    }
+}
+
+/// What a watcher sees next.
+pub(crate) enum Seen {
+    /// The rollout as it is now.
+    Rollout(Box<v1::Rollout>),
+    /// Nothing for this long; the connection is being made again.
+    Silence(Duration),
+    /// It is over; nothing more will come.
+    Over,
+}
+
+/// Watches a rollout, across restarts of the coordinator.
+pub(crate) struct Watcher {
+    client: Client,
+    stream: Option<Streaming<v1::Rollout>>,
+    heard: Instant,
+    over: bool,
+}
+
+impl Watcher {
+    /// Watches what `client` is connected to.
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, stream: None, heard: Instant::now(), over: false }
+    }
+
+    /// Waits for the next news. Nothing is lost if the wait is given up.
+    ///
+    /// # Errors
+    ///
+    /// When the coordinator refuses, or cannot be reached for a minute.
+    pub(crate) async fn next(&mut self) -> Result<Seen, Failure> {
+        if self.over {
+            return Ok(Seen::Over);
+        }
+        let Some(stream) = &mut self.stream else { return self.connect().await };
+        match timeout(SILENCE_TICK, stream.message()).await {
+            Ok(Ok(Some(rollout))) => {
+                self.heard = Instant::now();
+                self.over = is_over(&rollout);
+                Ok(Seen::Rollout(Box::new(rollout)))
+            }
+            Ok(Ok(None)) => self.lose(None),
+            Ok(Err(status)) => self.lose(Some(&status)),
+            Err(_) => Ok(Seen::Silence(self.heard.elapsed())),
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Seen, Failure> {
+        // A deadline would end the stream itself, so only the answer's beginning has one.
+        let request = Request::new(v1::WatchRolloutRequest {});
+        match timeout(SILENCE_TICK, self.client.progress.watch_rollout(request)).await {
+            Ok(Ok(response)) => self.stream = Some(response.into_inner()),
+            Ok(Err(status)) => {
+                let seen = self.lose(Some(&status))?;
+                tokio::time::sleep(SILENCE_TICK / 4).await;
+                return Ok(seen);
+            }
+            Err(_) => {}
+        }
+        Ok(Seen::Silence(self.heard.elapsed()))
+    }
+
+    fn lose(&mut self, status: Option<&Status>) -> Result<Seen, Failure> {
+        self.stream = None;
+        let silent = self.heard.elapsed();
+        let Some(status) = status else { return Ok(Seen::Silence(silent)) };
+        let connection_lost =
+            matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled);
+        if connection_lost && silent < RECONNECT_PATIENCE {
+            return Ok(Seen::Silence(silent));
+        }
+        Err(refused(&self.client.url, status))
+    }
+}
+
+/// Whether nothing more will happen by itself, ever.
+pub(crate) fn is_over(rollout: &v1::Rollout) -> bool {
+    match rollout.state() {
+        v1::RolloutState::Finished | v1::RolloutState::Aborted => true,
+        v1::RolloutState::Unspecified
+        | v1::RolloutState::Running
+        | v1::RolloutState::Paused
+        | v1::RolloutState::Halted => false,
+    }
+}
+
+fn call<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+fn patience(limit: Duration) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(Duration::from_millis(100))
+        .with_max_interval(Duration::from_secs(1))
+        .with_max_elapsed_time(Some(limit))
+        .build()
+}
+
+fn unreachable(url: &str, why: &str) -> Failure {
+    Failure::new(Exit::Unreachable, anyhow!("cannot reach the coordinator at {url}: {why}"))
+        .help("is it running? `tidegate coordinator --config …`; or name it with `--coordinator`")
+}
+
+/// What a refusal means for the command.
+fn refused(url: &str, status: &Status) -> Failure {
+    let exit = match status.code() {
+        Code::Unavailable => return unreachable(url, status.message()),
+        Code::DeadlineExceeded => {
+            return unreachable(url, "it did not answer in time");
+        }
+        Code::FailedPrecondition => Exit::Refused,
+        Code::Aborted => Exit::Stale,
+        Code::InvalidArgument => Exit::Input,
+        Code::ResourceExhausted => Exit::Later,
+        Code::PermissionDenied | Code::Unauthenticated => Exit::NotAllowed,
+        Code::Internal | Code::Unknown | Code::DataLoss => Exit::Bug,
+        Code::Ok
+        | Code::Cancelled
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::Unimplemented => Exit::Failed,
+    };
+    let failure = Failure::text(exit, status.message());
+    match (exit, status.code()) {
+        (Exit::Stale, _) => failure.help("run `tidegate plan` again and apply what it prints"),
+        (Exit::Bug, _) => failure.help("the coordinator's log has more"),
+        (_, Code::Unimplemented) => {
+            failure.help("is the coordinator of the same version as this program?")
+        }
+        (_, _) => failure,
+    }
+}

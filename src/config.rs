@@ -1,0 +1,433 @@
+//! Config: the files that the programs are started with.
+//!
+//! # Invariants
+//!
+//! * Unknown keys are refused; every complaint has file, line, caret and help.
+//! * A relative path is meant from the file's own directory.
+//! * What leaves this module is complete: nothing is optional that is required.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+
+use crate::cli;
+use crate::complaint::Complaint;
+use crate::exit::{Exit, Failure};
+use crate::telemetry::LogFormat;
+
+/// Where a worker answers the mail system if nobody says otherwise.
+const ADMISSION_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_390);
+/// A message larger than this is not read: twice what large providers accept.
+const FILE_SIZE_MAX_BYTES: u64 = 256 << 20;
+/// Below this, ordinary mail with an attachment would be set aside.
+const FILE_SIZE_MAX_BYTES_MIN: u64 = 1 << 20;
+/// The only store format so far.
+const FORMAT: &str = "maildir";
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// The filter, for example `info`.
+    pub(crate) filter: String,
+    /// How lines look.
+    pub(crate) format: LogFormat,
+}
+
+/// What a coordinator is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Coordinator {
+    /// Where it keeps its journal.
+    pub(crate) data_dir: PathBuf,
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+}
+
+/// What a worker is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Worker {
+    /// The storage node it stands on.
+    pub(crate) node: String,
+    /// Where it keeps its journal.
+    pub(crate) state_dir: PathBuf,
+    /// The mail root.
+    pub(crate) live: PathBuf,
+    /// The same as it was before the fault, if there is one.
+    pub(crate) snapshot: Option<PathBuf>,
+    /// Where it stages and keeps aside; on the file system of `live`.
+    pub(crate) work: PathBuf,
+    /// A larger message is not read but set aside.
+    pub(crate) file_size_max_bytes: u64,
+    /// Where it answers the mail system.
+    pub(crate) admission_listen: SocketAddr,
+}
+
+/// `coordinator.toml`.
+pub(crate) struct CoordinatorFile {
+    /// The coordinator.
+    pub(crate) coordinator: Coordinator,
+    /// Its log.
+    pub(crate) log: Log,
+}
+
+/// `worker.toml`.
+#[derive(Debug)]
+pub(crate) struct WorkerFile {
+    /// The worker.
+    pub(crate) worker: Worker,
+    /// The coordinator's URL.
+    pub(crate) coordinator: String,
+    /// Its log.
+    pub(crate) log: Log,
+}
+
+/// `solo.toml`.
+pub(crate) struct SoloFile {
+    /// The coordinator.
+    pub(crate) coordinator: Coordinator,
+    /// The worker.
+    pub(crate) worker: Worker,
+    /// The log of both.
+    pub(crate) log: Log,
+}
+
+impl CoordinatorFile {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Config`] with a message that shows the place.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = Text::read(path)?;
+        let raw: RawCoordinatorFile = text.parse()?;
+        let log = raw_log(raw.log, raw.log_format);
+        let table = RawCoordinator { data_dir: raw.data_dir, listen: raw.listen };
+        Ok(Self { coordinator: table.check(&text), log })
+    }
+}
+
+impl WorkerFile {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Config`] with a message that shows the place.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        Self::check(&Text::read(path)?)
+    }
+
+    fn check(text: &Text) -> Result<Self, Failure> {
+        let raw: RawWorkerFile = text.parse()?;
+        let url = raw.coordinator;
+        if !url.get_ref().starts_with("http://") {
+            return Err(text.complain(
+                url.span(),
+                "the coordinator's URL does not begin with `http://`",
+                "write it as `http://127.0.0.1:7443`; other transports are not supported yet",
+            ));
+        }
+        let table = RawWorker {
+            node: raw.node,
+            state_dir: raw.state_dir,
+            live: raw.live,
+            snapshot: raw.snapshot,
+            work: raw.work,
+            format: raw.format,
+            admission_listen: raw.admission_listen,
+            limits: raw.limits,
+        };
+        let worker = table.check(text)?;
+        let log = raw_log(raw.log, raw.log_format);
+        Ok(Self { worker, coordinator: url.into_inner(), log })
+    }
+}
+
+impl SoloFile {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Config`] with a message that shows the place.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = Text::read(path)?;
+        let raw: RawSoloFile = text.parse()?;
+        let worker = raw.worker.check(&text)?;
+        let log = raw_log(raw.log, raw.log_format);
+        Ok(Self { coordinator: raw.coordinator.check(&text), worker, log })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCoordinatorFile {
+    data_dir: PathBuf,
+    listen: Option<SocketAddr>,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCoordinator {
+    data_dir: PathBuf,
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWorkerFile {
+    node: Spanned<String>,
+    coordinator: Spanned<String>,
+    state_dir: PathBuf,
+    live: Spanned<PathBuf>,
+    snapshot: Option<Spanned<PathBuf>>,
+    work: Spanned<PathBuf>,
+    format: Option<Spanned<String>>,
+    admission_listen: Option<Spanned<SocketAddr>>,
+    limits: Option<RawLimits>,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWorker {
+    node: Spanned<String>,
+    state_dir: PathBuf,
+    live: Spanned<PathBuf>,
+    snapshot: Option<Spanned<PathBuf>>,
+    work: Spanned<PathBuf>,
+    format: Option<Spanned<String>>,
+    admission_listen: Option<Spanned<SocketAddr>>,
+    limits: Option<RawLimits>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    file_size_max_bytes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSoloFile {
+    coordinator: RawCoordinator,
+    worker: RawWorker,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+fn raw_log(filter: Option<String>, format: Option<LogFormat>) -> Log {
+    Log {
+        filter: filter.unwrap_or_else(|| "info".to_owned()),
+        format: format.unwrap_or_default(),
+    }
+}
+
+impl RawCoordinator {
+    fn check(self, text: &Text) -> Coordinator {
+        Coordinator {
+            data_dir: text.beside(&self.data_dir),
+            listen: self.listen.unwrap_or(cli::LISTEN),
+        }
+    }
+}
+
+impl RawWorker {
+    fn check(self, text: &Text) -> Result<Worker, Failure> {
+        if self.node.get_ref().trim().is_empty() {
+            let help = "give the node's name as it is in the inventory's column `node`";
+            return Err(text.complain(self.node.span(), "the node has no name", help));
+        }
+        if let Some(format) = &self.format
+            && format.get_ref() != FORMAT
+        {
+            let title = format!("the store format `{}` is not supported yet", format.get_ref());
+            return Err(text.complain(format.span(), title, "only `maildir` is"));
+        }
+        let admission = self.admission_listen;
+        if let Some(address) = &admission
+            && !address.get_ref().ip().is_loopback()
+        {
+            let title = "admission would listen on more than this machine";
+            let help = "it has no encryption: use `127.0.0.1:10390`, beside the mail server";
+            return Err(text.complain(address.span(), title, help));
+        }
+        let live = text.directory(&self.live)?;
+        let snapshot = self.snapshot.map(|path| text.directory(&path)).transpose()?;
+        let work = text.beside(self.work.get_ref());
+        if work.starts_with(&live) || live.starts_with(&work) {
+            let title = "the work directory and the mail root lie in each other";
+            let help = "give it a place of its own on the same file system, never served";
+            return Err(text.complain(self.work.span(), title, help));
+        }
+        let file_size_max_bytes = match self.limits.and_then(|limits| limits.file_size_max_bytes)
+        {
+            None => FILE_SIZE_MAX_BYTES,
+            Some(size) if *size.get_ref() < FILE_SIZE_MAX_BYTES_MIN => {
+                let title = format!(
+                    "`file_size_max_bytes` is {}, must be at least {FILE_SIZE_MAX_BYTES_MIN}",
+                    size.get_ref()
+                );
+                let help = "every message above it is set aside";
+                return Err(text.complain(size.span(), title, help));
+            }
+            Some(size) => size.into_inner(),
+        };
+        Ok(Worker {
+            node: self.node.into_inner(),
+            state_dir: text.beside(&self.state_dir),
+            live,
+            snapshot,
+            work,
+            file_size_max_bytes,
+            admission_listen: admission.map_or(ADMISSION_LISTEN, Spanned::into_inner),
+        })
+    }
+}
+
+/// A configuration file's text, with its name.
+struct Text {
+    name: String,
+    dir: PathBuf,
+    text: String,
+}
+
+impl Text {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path).map_err(|source| {
+            let context = format!("read configuration `{}`", path.display());
+            Failure::new(Exit::Config, anyhow::Error::new(source).context(context))
+                .help("`deploy/config` has commented examples")
+        })?;
+        let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { name: path.display().to_string(), dir, text })
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        toml::from_str(&self.text).map_err(|error| self.refuse(&Complaint::from_toml(&error)))
+    }
+
+    fn beside(&self, path: &Path) -> PathBuf {
+        self.dir.join(path)
+    }
+
+    fn directory(&self, path: &Spanned<PathBuf>) -> Result<PathBuf, Failure> {
+        let full = self.beside(path.get_ref());
+        match fs::metadata(&full) {
+            Ok(found) if found.is_dir() => Ok(full),
+            Ok(_) => {
+                let title = format!("`{}` is not a directory", full.display());
+                Err(self.complain(path.span(), title, "name the directory"))
+            }
+            Err(error) => {
+                let title = format!("`{}` cannot be used: {error}", full.display());
+                let help = "is the storage mounted, and may this user read it?";
+                Err(self.complain(path.span(), title, help))
+            }
+        }
+    }
+
+    fn complain(
+        &self,
+        span: Range<usize>,
+        title: impl Into<String>,
+        help: &str,
+    ) -> Failure {
+        let help = Some(help.to_owned());
+        self.refuse(&Complaint { title: title.into(), span: Some(span), help })
+    }
+
+    fn refuse(&self, complaint: &Complaint) -> Failure {
+        Failure::complete(Exit::Config, complaint.render(&self.name, &self.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use expect_test::{Expect, expect};
+
+    use super::{CoordinatorFile, RawSoloFile, RawWorkerFile, Text, WorkerFile};
+
+    #[test]
+    fn the_examples_are_read() {
+        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/config/");
+        let text = |name: &str| {
+            Text::read(&PathBuf::from(config).join(name)).map_err(|error| error.to_string()).unwrap()
+        };
+
+        assert!(CoordinatorFile::read(&PathBuf::from(config).join("coordinator.toml")).is_ok());
+        assert!(text("worker.toml").parse::<RawWorkerFile>().is_ok());
+        assert!(text("solo.toml").parse::<RawSoloFile>().is_ok());
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_with_a_caret_and_the_likely_one() {
+        check(
+            "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
+            &expect![[r#"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn another_format_is_refused_for_now() {
+        check(
+            &format!("{WORKER}format = \"mdbox\"\n"),
+            &expect![[r#"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn admission_stays_on_this_machine() {
+        check(
+            &format!("{WORKER}admission_listen = \"0.0.0.0:10390\"\n"),
+            &expect![[r#"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_work_directory_inside_the_mail_root_is_refused() {
+        check(
+            &WORKER.replace("\"work\"", "\"live/work\""),
+            &expect![[r#"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        check(
+            "node = \"stor-01\"\n",
+            &expect![[r#"
+            "#]],
+        );
+    }
+
+    const WORKER: &str = "node = \"stor-01\"\ncoordinator = \"http://127.0.0.1:7443\"\n\
+        state_dir = \"state\"\nlive = \"live\"\nwork = \"work\"\n";
+
+    fn check(text: &str, expected: &Expect) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("live")).unwrap();
+        let text = Text {
+            name: "worker.toml".to_owned(),
+            dir: dir.path().to_owned(),
+            text: text.to_owned(),
+        };
+
+        let refused = WorkerFile::check(&text).unwrap_err();
+
+        expected.assert_eq(&format!("{refused}\n"));
+    }
+}

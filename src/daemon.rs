@@ -1,0 +1,194 @@
+//! Daemons: runs a coordinator, a worker, or both, until a signal asks them to stop.
+//!
+//! # Invariants
+//!
+//! * SIGTERM and SIGINT end a program in order; it never needs them to be safe.
+//! * A failure is logged once, with its whole chain, and ends with a code that tells a
+//!   wrong file from a failure worth a restart.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::cli::Daemon;
+use crate::config::{self, CoordinatorFile, SoloFile, WorkerFile};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::telemetry;
+
+/// The file in a coordinator's data directory that tells where it listens.
+pub(crate) const ADDRESS_FILE: &str = "address";
+/// How often the address is looked for while a coordinator starts.
+const ADDRESS_EVERY: Duration = Duration::from_millis(20);
+
+/// Carries out `tidegate coordinator`.
+pub(crate) async fn coordinator(args: &Daemon) -> Outcome {
+    let file = CoordinatorFile::read(&args.config)?;
+    start_log(&file.log)?;
+    let stop = stop_asked(args.stop_with_stdin)?;
+    ended(tidegate_coordinator::run(coordinator_config(file.coordinator), stop).await)
+}
+
+/// Carries out `tidegate worker`.
+pub(crate) async fn worker(args: &Daemon) -> Outcome {
+    let file = WorkerFile::read(&args.config)?;
+    start_log(&file.log)?;
+    let stop = stop_asked(args.stop_with_stdin)?;
+    let config = worker_config(file.worker, file.coordinator);
+    ended(tidegate_worker::run(config, stop).await)
+}
+
+/// Carries out `tidegate solo`: the worker starts when the coordinator listens, and ends
+/// before it does.
+pub(crate) async fn solo(args: &Daemon) -> Outcome {
+    let file = SoloFile::read(&args.config)?;
+    start_log(&file.log)?;
+    let stop = stop_asked(args.stop_with_stdin)?;
+    let data_dir = file.coordinator.data_dir.clone();
+    forget_address(&data_dir)?;
+    let (ask_coordinator, coordinator_asked) = watch::channel(false);
+    let coordinator = tidegate_coordinator::run(
+        coordinator_config(file.coordinator),
+        asked(coordinator_asked),
+    );
+    let mut coordinator = pin!(coordinator);
+    let (ask_worker, worker_asked) = watch::channel(false);
+    let worker = async {
+        let url = format!("http://{}", wait_for_address(&data_dir).await);
+        tidegate_worker::run(worker_config(file.worker, url), asked(worker_asked)).await
+    };
+    let mut worker = pin!(worker);
+    let mut stop = pin!(stop);
+    let worker_result = tokio::select! {
+        // Whichever ends first, the others are asked to end below; none is dropped halfway.
+        result = &mut coordinator => {
+            ask_worker.send_replace(true);
+            return ended(result.context("run the coordinator"));
+        }
+        result = &mut worker => result,
+        () = &mut stop => {
+            ask_worker.send_replace(true);
+            worker_ended_or_never_began(&data_dir, worker).await
+        }
+    };
+    ask_coordinator.send_replace(true);
+    let coordinator_result = coordinator.await;
+    ended(worker_result.context("run the worker").and(coordinator_result))
+}
+
+/// Waits for the worker, unless the coordinator never came up for it.
+async fn worker_ended_or_never_began(
+    data_dir: &Path,
+    worker: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    if address(data_dir).is_none() {
+        return Ok(());
+    }
+    worker.await
+}
+
+/// Where the coordinator with this data directory listens, once it does.
+pub(crate) async fn wait_for_address(data_dir: &Path) -> String {
+    loop {
+        if let Some(address) = address(data_dir) {
+            return address;
+        }
+        tokio::time::sleep(ADDRESS_EVERY).await;
+    }
+}
+
+/// Removes what an earlier run said about where it listens.
+///
+/// # Errors
+///
+/// When it is there and cannot be removed.
+pub(crate) fn forget_address(data_dir: &Path) -> anyhow::Result<()> {
+    let path = data_dir.join(ADDRESS_FILE);
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("remove `{}`", path.display())),
+    }
+}
+
+fn address(data_dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Config {
+    tidegate_coordinator::Config { data_dir: config.data_dir, listen: config.listen }
+}
+
+fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker::Config {
+    tidegate_worker::Config {
+        node: config.node,
+        coordinator,
+        state_dir: config.state_dir,
+        live: config.live,
+        snapshot: config.snapshot,
+        work: config.work,
+        file_size_max: config.file_size_max_bytes,
+        admission_listen: config.admission_listen,
+    }
+}
+
+fn start_log(log: &config::Log) -> Result<(), Failure> {
+    telemetry::start(&log.filter, log.format).map_err(|error| Failure::new(Exit::Config, error))
+}
+
+fn ended(result: anyhow::Result<()>) -> Outcome {
+    match result {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => {
+            tracing::error!(error = %telemetry::Chain(error.as_ref()), "stopped");
+            Err(Failure::new(Exit::Failed, error))
+        }
+    }
+}
+
+async fn asked(mut ask: watch::Receiver<bool>) {
+    // A sender that is gone asks, too.
+    let _ = ask.wait_for(|asked| *asked).await;
+}
+
+/// Completes when the program is asked to stop: by a signal, or by the end of stdin if
+/// whoever started it wants it so.
+fn stop_asked(with_stdin: bool) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
+    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let (ended, end) = oneshot::channel::<()>();
+    let watched = if with_stdin { Some(watch_stdin(ended)?) } else { None };
+    Ok(async move {
+        let stdin_ended = async {
+            match watched {
+                Some(_) => drop(end.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Nothing is lost with the arms that did not come.
+            _ = term.recv() => tracing::info!("stopping on SIGTERM"),
+            _ = int.recv() => tracing::info!("stopping on SIGINT"),
+            () = stdin_ended => tracing::info!("stopping with its starter"),
+        }
+    })
+}
+
+/// Reads stdin to its end on a thread of its own: a runtime would wait for such a read.
+fn watch_stdin(ended: oneshot::Sender<()>) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            let mut sink = [0; 64];
+            while std::io::stdin().read(&mut sink).is_ok_and(|read| read > 0) {}
+            // Nobody listens any more when the program is ending already.
+            let _unheard = ended.send(());
+        })
+        .context("watch stdin")
+}

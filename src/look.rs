@@ -1,0 +1,138 @@
+//! Looking: commands that ask the coordinator once and show the answer.
+//!
+//! # Invariants
+//!
+//! * Nothing here changes anything.
+//! * Lists are fetched page by page, and written as they come.
+
+use std::io::{self, BufWriter, Write as _};
+
+use tidegate_wire::v1;
+
+use crate::cli::{
+    Events, ListFormat, LiveFormat, MailboxShow, QuarantineList, Report, Status, TableOrJson,
+};
+use crate::client::Client;
+use crate::console::{self, Paint};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::screens;
+use crate::screens::diagnosis::Diagnosis;
+use crate::screens::single::{self, FindingCounts};
+
+/// Carries out `tidegate status`.
+pub(crate) async fn status(args: &Status) -> Outcome {
+    let rollout = Client::connect(&args.coordinator.url).await?.rollout().await?;
+    match args.output {
+        TableOrJson::Json => console::data_line(screens::json::status(&rollout))?,
+        TableOrJson::Table => {
+            console::data(screens::status::status(&rollout, Paint::for_stdout()))?;
+        }
+    }
+    Ok(if args.test { Diagnosis::of(&rollout).test } else { Exit::Done })
+}
+
+/// Carries out `tidegate mailbox show`.
+pub(crate) async fn mailbox(args: &MailboxShow) -> Outcome {
+    let mailbox = Client::connect(&args.coordinator.url).await?.mailbox(&args.address).await?;
+    match args.output {
+        TableOrJson::Json => console::data_line(screens::json::mailbox(&mailbox))?,
+        TableOrJson::Table => console::data(single::mailbox(&mailbox))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate quarantine list`.
+pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let filter = v1::ListFindingsRequest { node: args.node.clone(), ..Default::default() };
+    let mut listed: u64 = 0;
+    let mut out = BufWriter::new(io::stdout().lock());
+    if args.output == ListFormat::Csv {
+        csv_line(&mut out, &single::FINDING_HEADER)?;
+    }
+    let mut write = |found: v1::MailboxFinding| -> Result<(), Failure> {
+        if !single::is_set_aside(&found) {
+            return Ok(());
+        }
+        listed += 1;
+        match args.output {
+            ListFormat::Table => writeln!(out, "{}", single::finding_line(&found, true))?,
+            ListFormat::Jsonl => writeln!(out, "{}", screens::json::finding(&found))?,
+            ListFormat::Csv => csv_line(&mut out, &single::finding_row(&found))?,
+        }
+        Ok(())
+    };
+    client.findings(filter, &mut write).await?;
+    out.flush()?;
+    if args.output == ListFormat::Table {
+        console::tell(format_args!("{} set aside", console::thousands(listed)));
+    }
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate events`.
+pub(crate) async fn events(args: &Events) -> Outcome {
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut write = |event: v1::Event| -> Result<(), Failure> {
+        match args.output {
+            LiveFormat::Table => writeln!(out, "{}", single::event_line(&event))?,
+            LiveFormat::Jsonl => writeln!(out, "{}", screens::json::event(&event))?,
+        }
+        Ok(())
+    };
+    client.events(&mut write).await?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate report`.
+pub(crate) async fn report(args: &Report) -> Outcome {
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let rollout = client.rollout().await?;
+    let found = count_findings(&mut client).await?;
+    match args.output {
+        TableOrJson::Json => console::data_line(single::report_value(&rollout, found))?,
+        TableOrJson::Table => {
+            console::data(single::report(&rollout, found, Paint::for_stdout()))?;
+        }
+    }
+    Ok(ending(&rollout))
+}
+
+/// How a rollout that is looked at has ended, if it has.
+pub(crate) fn ending(rollout: &v1::Rollout) -> Exit {
+    let set_aside = rollout.waves.iter().any(|wave| wave.quarantined > 0);
+    match rollout.state() {
+        v1::RolloutState::Finished if set_aside => Exit::SetAside,
+        v1::RolloutState::Unspecified
+        | v1::RolloutState::Running
+        | v1::RolloutState::Paused
+        | v1::RolloutState::Halted
+        | v1::RolloutState::Aborted
+        | v1::RolloutState::Finished => Exit::Done,
+    }
+}
+
+/// Counts all findings by kind.
+///
+/// # Errors
+///
+/// What the coordinator answered.
+pub(crate) async fn count_findings(client: &mut Client) -> Result<FindingCounts, Failure> {
+    let mut counts = FindingCounts::default();
+    let mut take = |found: v1::MailboxFinding| -> Result<(), Failure> {
+        if let Some(finding) = &found.finding {
+            counts.add(finding.kind());
+        }
+        Ok(())
+    };
+    client.findings(v1::ListFindingsRequest::default(), &mut take).await?;
+    Ok(counts)
+}
+
+fn csv_line<T: AsRef<[u8]>>(out: &mut impl io::Write, row: &[T]) -> io::Result<()> {
+    let mut line = csv::Writer::from_writer(out);
+    line.write_record(row)?;
+    line.flush()
+}

@@ -1,0 +1,184 @@
+//! Operating: commands that stop a rollout, let it go on, or take something back.
+//!
+//! # Invariants
+//!
+//! * Stopping never asks; ending and taking back need a reason.
+//! * *Recorded* is never shown as *effective*: until every node obeys, the number of
+//!   mailboxes that may still open is on the screen.
+
+use std::time::Duration;
+
+use tidegate_wire::v1::{self, scope};
+
+use crate::cli::{Abort, PartKind, Pause, Reclose, Resume};
+use crate::client::{Client, Seen, Watcher};
+use crate::console::{self, safe, thousands};
+use crate::exit::{Exit, Failure, Outcome};
+
+/// How often a re-closed mailbox is asked for.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Carries out `tidegate pause`.
+pub(crate) async fn pause(args: &Pause) -> Outcome {
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let request = v1::PauseRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
+    client.pause(request).await?;
+    console::data_line("pause requested")?;
+    if args.no_wait {
+        return Ok(Exit::Done);
+    }
+    wait_for_stop(client).await
+}
+
+/// Carries out `tidegate resume`.
+pub(crate) async fn resume(args: &Resume) -> Outcome {
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let part = args.part.zip(args.name.as_deref());
+    let request = v1::ResumeRequest {
+        by: args.actor.by.clone(),
+        reason: args.reason.clone(),
+        scope: part.map(|(kind, name)| scope_of(kind, name)),
+    };
+    client.resume(request).await?;
+    match part {
+        None => console::data_line("resumed")?,
+        Some((_, name)) => console::data_line(format_args!(
+            "{} may open again, once it is verified anew",
+            safe(name)
+        ))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate abort`.
+pub(crate) async fn abort(args: &Abort) -> Outcome {
+    if !args.yes && !console::can_ask() {
+        return Err(Failure::text(Exit::Usage, "nobody is there to confirm")
+            .help("on a terminal this asks; for scripts add `--yes`; `tidegate pause` never asks"));
+    }
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let name = safe(&client.rollout().await?.name);
+    if !args.yes {
+        let question =
+            format!("This ends the rollout for good. Type its name, `{name}`, to end it: ");
+        if console::ask(question)? != name {
+            return Err(Failure::text(Exit::Failed, "not confirmed; nothing has been changed"));
+        }
+    }
+    let request = v1::AbortRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
+    client.abort(request).await?;
+    console::data_line("abort recorded")?;
+    wait_for_stop(client).await
+}
+
+/// Carries out `tidegate reclose`.
+pub(crate) async fn reclose(args: &Reclose) -> Outcome {
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let request = v1::RecloseRequest {
+        by: args.actor.by.clone(),
+        reason: args.reason.clone(),
+        scope: Some(scope_of(args.part, &args.name)),
+    };
+    client.reclose(request).await?;
+    console::data_line(format_args!("re-closing {}", safe(&args.name)))?;
+    if args.wait {
+        wait_for_close(client, args).await?;
+    }
+    let kind = match args.part {
+        PartKind::Wave => "wave",
+        PartKind::Node => "node",
+        PartKind::Mailbox => "mailbox",
+    };
+    console::data_line(format_args!(
+        "Next   tidegate resume {kind} {} --reason '…'",
+        safe(&args.name)
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn scope_of(kind: PartKind, name: &str) -> v1::Scope {
+    let name = name.to_owned();
+    v1::Scope {
+        part: Some(match kind {
+            PartKind::Wave => scope::Part::Wave(name),
+            PartKind::Node => scope::Part::Node(name),
+            PartKind::Mailbox => scope::Part::Mailbox(name),
+        }),
+    }
+}
+
+/// Waits until every node obeys a stop, and tells how many mailboxes may still open.
+async fn wait_for_stop(client: Client) -> Outcome {
+    let mut watcher = Watcher::new(client);
+    let mut told = None;
+    loop {
+        let rollout = match watcher.next().await? {
+            Seen::Rollout(rollout) => rollout,
+            Seen::Silence(_) => continue,
+            Seen::Over => {
+                console::data_line("recorded; the nodes obey when they are heard next")?;
+                return Ok(Exit::Done);
+            }
+        };
+        let Some(stop) = &rollout.stop else {
+            // Somebody else has resumed it meanwhile.
+            return Err(Failure::text(Exit::Failed, "the rollout goes on again already"));
+        };
+        if stop.effective {
+            let open: u32 = rollout.waves.iter().map(|wave| wave.open).sum();
+            console::data_line(format_args!(
+                "effective: no mailbox opens any more; {} stay open",
+                thousands(open)
+            ))?;
+            return Ok(Exit::Done);
+        }
+        let line = format!(
+            "not effective yet on {}: at most {} mailboxes may still open",
+            safe(&stop.unacknowledged.join(", ")),
+            thousands(stop.may_still_open)
+        );
+        if told.as_ref() != Some(&line) {
+            console::tell(&line);
+            told = Some(line);
+        }
+    }
+}
+
+/// Waits until nothing of the part is open.
+async fn wait_for_close(mut client: Client, args: &Reclose) -> Result<(), Failure> {
+    let mut told = None;
+    loop {
+        let open = still_open(&mut client, args).await?;
+        if open == 0 {
+            console::data_line("effective: nothing of it is open any more")?;
+            return Ok(());
+        }
+        if told != Some(open) {
+            console::tell(format_args!("{} mailboxes still open", thousands(open)));
+            told = Some(open);
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+async fn still_open(client: &mut Client, args: &Reclose) -> Result<u32, Failure> {
+    if args.part == PartKind::Mailbox {
+        let mailbox = client.mailbox(&args.name).await?;
+        return Ok(u32::from(mailbox.level > 0));
+    }
+    let rollout = client.rollout().await?;
+    Ok(match args.part {
+        PartKind::Wave => rollout
+            .waves
+            .iter()
+            .filter(|wave| wave.name == args.name || wave.number.to_string() == args.name)
+            .map(|wave| wave.open)
+            .sum(),
+        PartKind::Node | PartKind::Mailbox => rollout
+            .nodes
+            .iter()
+            .filter(|node| node.name == args.name)
+            .map(|node| node.open)
+            .sum(),
+    })
+}

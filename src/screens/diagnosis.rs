@@ -1,0 +1,193 @@
+//! Diagnosis: in two lines, what is going on and what to type.
+//!
+//! # Invariants
+//!
+//! * Whatever does not move has a reason here, and somebody who can move it.
+//! * A stop that has not reached every node is never shown as effective.
+
+use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState, Why};
+
+use super::percent;
+use crate::console::{Tone, safe, thousands};
+use crate::exit::Exit;
+
+/// The code of a held gate that asks for a person.
+const NEEDS_PERSON: &str = "needs-person";
+
+/// What is going on and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Diagnosis {
+    /// What is going on, with its numbers.
+    pub(crate) status: String,
+    /// What to do, ready to type.
+    pub(crate) action: String,
+    /// How it looks.
+    pub(crate) tone: Tone,
+    /// What `status --test` ends with.
+    pub(crate) test: Exit,
+}
+
+impl Diagnosis {
+    /// Finds what matters most about `rollout`.
+    pub(crate) fn of(rollout: &Rollout) -> Self {
+        let own = match rollout.state() {
+            RolloutState::Running => return Self::of_running(rollout),
+            RolloutState::Paused => Self::stopped(
+                format!("paused{}", reasons(&rollout.why, "paused")),
+                "tidegate resume --reason '…'",
+            ),
+            RolloutState::Halted => Self::halted(rollout),
+            RolloutState::Aborted => Self {
+                test: Exit::Done,
+                ..Self::stopped(
+                    "aborted: it does not go on; what is open stays open".to_owned(),
+                    "tidegate report",
+                )
+            },
+            RolloutState::Finished => Self::finished(rollout),
+            RolloutState::Unspecified => Self {
+                status: "the coordinator tells a state this program does not know".to_owned(),
+                action: "use a program of the coordinator's version".to_owned(),
+                tone: Tone::Warn,
+                test: Exit::Stale,
+            },
+        };
+        own.with_stop(rollout)
+    }
+
+    fn stopped(status: String, action: &str) -> Self {
+        Self { status, action: action.to_owned(), tone: Tone::Bad, test: Exit::Changes }
+    }
+
+    fn halted(rollout: &Rollout) -> Self {
+        let wave = rollout.waves.iter().find(|wave| {
+            wave.gate.as_ref().is_some_and(|gate| gate.verdict == "halt")
+        });
+        let action = match wave {
+            Some(wave) => format!(
+                "look at `tidegate quarantine list`; then `tidegate reclose wave {} --reason '…'`",
+                safe(&wave.name)
+            ),
+            None => "look at `tidegate events` and `tidegate quarantine list`".to_owned(),
+        };
+        Self::stopped(format!("halted by the gate{}", reasons(&rollout.why, "halted")), &action)
+    }
+
+    fn finished(rollout: &Rollout) -> Self {
+        let set_aside: u32 = rollout.waves.iter().map(|wave| wave.quarantined).sum();
+        let out = nodes_in(rollout, NodeState::Isolated);
+        let mut status = "finished: every wave stands on the top of the ladder".to_owned();
+        if set_aside > 0 {
+            status.push_str(&format!("; {} mailboxes are set aside", thousands(set_aside)));
+        }
+        if let Some(nodes) = &out {
+            status.push_str(&format!("; isolated: {nodes}"));
+        }
+        let action = if set_aside > 0 { "tidegate quarantine list" } else { "tidegate report" };
+        let tone = if set_aside > 0 || out.is_some() { Tone::Warn } else { Tone::Good };
+        Self { status, action: action.to_owned(), tone, test: Exit::Done }
+    }
+
+    fn of_running(rollout: &Rollout) -> Self {
+        let warn = |status: String, action: String, test| Self {
+            status,
+            action,
+            tone: Tone::Warn,
+            test,
+        };
+        let held = rollout.waves.iter().find(|wave| wave.state() == WaveState::HeldBack);
+        if let Some(wave) = held {
+            let name = safe(&wave.name);
+            let status = format!("wave {name} is re-closed and waits for a person");
+            let action = format!("tidegate resume wave {name} --reason '…'");
+            return warn(status, action, Exit::Changes);
+        }
+        if rollout.why.iter().any(|why| why.code == NEEDS_PERSON) {
+            let status = format!("the gate asks for a person{}", reasons(&rollout.why, ""));
+            let action = "tidegate events; then `tidegate pause` or `tidegate reclose wave …`";
+            return warn(status, action.to_owned(), Exit::Changes);
+        }
+        if let Some(nodes) = nodes_in(rollout, NodeState::NoWorker) {
+            let status = format!("no worker has joined for {nodes}: nothing moves there");
+            let action = "on that node: tidegate worker --config worker.toml";
+            return warn(status, action.to_owned(), Exit::Stale);
+        }
+        if let Some(nodes) = nodes_in(rollout, NodeState::Silent) {
+            let status = format!("silent: {nodes}; open mailboxes there stay open");
+            let action = "is the worker running there, and can it reach the coordinator?";
+            return warn(status, action.to_owned(), Exit::Stale);
+        }
+        let progress = current(rollout).map_or_else(String::new, |wave| progress(rollout, wave));
+        if let Some(nodes) = nodes_in(rollout, NodeState::Isolated) {
+            let status = format!("isolated by the gate: {nodes}; the others go on: {progress}");
+            let first = nodes.split(", ").next().unwrap_or_default();
+            let action = format!(
+                "look at the node; `tidegate reclose node {first} --reason '…'` closes it"
+            );
+            return warn(status, action, Exit::Done);
+        }
+        let status = match rollout.why.first() {
+            Some(why) => format!("{progress}; waits: {}", safe(&why.text)),
+            None => progress,
+        };
+        let action = "none; it goes on by itself (tidegate watch)".to_owned();
+        Self { status, action, tone: Tone::Good, test: Exit::Done }
+    }
+
+    fn with_stop(mut self, rollout: &Rollout) -> Self {
+        let Some(stop) = rollout.stop.as_ref().filter(|stop| !stop.effective) else {
+            return self;
+        };
+        self.status.push_str(&format!(
+            "; not effective yet on {}: at most {} mailboxes may still open",
+            safe(&stop.unacknowledged.join(", ")),
+            thousands(stop.may_still_open)
+        ));
+        self
+    }
+}
+
+/// The wave that is opening, or else the next.
+pub(crate) fn current(rollout: &Rollout) -> Option<&Wave> {
+    let find = |state| rollout.waves.iter().find(|wave| wave.state() == state);
+    find(WaveState::Opening).or_else(|| find(WaveState::Waiting))
+}
+
+/// The name of a level on the ladder.
+pub(crate) fn level_name(rollout: &Rollout, level: u32) -> String {
+    let rung = usize::try_from(level).ok().and_then(|level| level.checked_sub(1));
+    rung.and_then(|rung| rollout.ladder.get(rung))
+        .map_or_else(|| "held".to_owned(), |rung| safe(&rung.name))
+}
+
+fn progress(rollout: &Rollout, wave: &Wave) -> String {
+    let name = safe(&wave.name);
+    if wave.state() == WaveState::Waiting {
+        return format!(
+            "wave {name} is being prepared: {} of {}",
+            thousands(wave.prepared + wave.quarantined),
+            thousands(wave.planned)
+        );
+    }
+    format!(
+        "wave {name} opens for {}: {} of {} ({})",
+        level_name(rollout, wave.level),
+        thousands(wave.opened),
+        thousands(wave.planned),
+        percent(wave.opened, wave.planned)
+    )
+}
+
+/// The names of nodes in this state.
+pub(crate) fn nodes_in(rollout: &Rollout, state: NodeState) -> Option<String> {
+    let nodes = rollout.nodes.iter().filter(|node| node.state() == state);
+    let names: Vec<String> = nodes.map(|node| safe(&node.name)).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// The reasons as text, without one that only repeats `said`.
+fn reasons(why: &[Why], said: &str) -> String {
+    let texts: Vec<String> =
+        why.iter().filter(|why| why.text != said).map(|why| safe(&why.text)).collect();
+    if texts.is_empty() { String::new() } else { format!(": {}", texts.join("; ")) }
+}

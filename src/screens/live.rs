@@ -1,0 +1,182 @@
+//! Live: a rollout as it moves: a frame to redraw, or one line for each change.
+//!
+//! # Invariants
+//!
+//! * A line is printed only when something changed that a person would act on or wait for.
+//! * Progress that only grows is told at most every two seconds.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState};
+
+use super::diagnosis::{Diagnosis, level_name};
+use super::status::{
+    counts, gate, head, messages, node_word, nodes, signal_line, state_word, waves,
+};
+use super::{at, clock, percent};
+use crate::console::{Paint, safe, thousands};
+
+/// How often progress alone makes a line.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// The whole screen, to be redrawn.
+pub(crate) fn frame(rollout: &Rollout, silent: Option<Duration>, paint: Paint) -> String {
+    let diagnosis = Diagnosis::of(rollout);
+    let mut out = String::new();
+    if let Some(silent) = silent {
+        out.push_str(&format!("! RECONNECTING, last data {} s old\n", silent.as_secs()));
+    }
+    out.push_str(&format!("{}\n", head(rollout, paint)));
+    out.push_str(&format!("status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status)));
+    out.push_str(&format!("action:   {}\n", diagnosis.action));
+    out.push_str(&format!("mailboxes: {}\n\n", counts(rollout)));
+    out.push_str(&waves(rollout, paint));
+    out.push_str(&gate(rollout));
+    out.push('\n');
+    out.push_str(&nodes(rollout, paint));
+    out.push('\n');
+    out.push_str(&messages(rollout.totals.as_ref()));
+    out
+}
+
+/// What has been told so far.
+#[derive(Default)]
+pub(crate) struct Lines {
+    state: Option<RolloutState>,
+    effective: Option<bool>,
+    waves: BTreeMap<u32, (WaveState, u32)>,
+    nodes: BTreeMap<String, NodeState>,
+    set_aside: u32,
+    why: Vec<String>,
+    counts: String,
+    progress_at: Option<Instant>,
+}
+
+impl Lines {
+    /// The lines that tell what is new in `rollout`.
+    pub(crate) fn news(&mut self, rollout: &Rollout, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.news_of_nodes(rollout, &mut lines);
+        self.news_of_waves(rollout, &mut lines);
+        self.news_of_state(rollout, &mut lines);
+        let due = self.progress_at.is_none_or(|told| now - told >= PROGRESS_EVERY);
+        let moved = counts(rollout) != self.counts;
+        if due && moved && rollout.state() == RolloutState::Running {
+            self.progress_at = Some(now);
+            self.counts = counts(rollout);
+            lines.push(counts(rollout));
+        }
+        self.news_of_why(rollout, due, &mut lines);
+        let time = clock(at!(rollout.at_time));
+        lines.into_iter().map(|line| format!("{time}  {line}")).collect()
+    }
+
+    fn news_of_state(&mut self, rollout: &Rollout, lines: &mut Vec<String>) {
+        let state = rollout.state();
+        let effective = rollout.stop.as_ref().map(|stop| stop.effective);
+        if self.state == Some(state) && self.effective == effective {
+            return;
+        }
+        let first = self.state.is_none();
+        self.state = Some(state);
+        self.effective = effective;
+        if first && state == RolloutState::Running {
+            lines.insert(0, head(rollout, Paint::PLAIN));
+            return;
+        }
+        let diagnosis = Diagnosis::of(rollout);
+        lines.push(format!("{}  {}", state_word(state).0, diagnosis.status));
+        if state != RolloutState::Running {
+            lines.push(format!("action: {}", diagnosis.action));
+        }
+    }
+
+    fn news_of_waves(&mut self, rollout: &Rollout, lines: &mut Vec<String>) {
+        for wave in &rollout.waves {
+            let now = (wave.state(), wave.level);
+            let before = self.waves.insert(wave.number, now);
+            if before == Some(now) || (before.is_none() && wave.state() == WaveState::Waiting) {
+                continue;
+            }
+            lines.push(wave_line(rollout, wave));
+        }
+        let set_aside = rollout.waves.iter().map(|wave| wave.quarantined).sum();
+        if set_aside > self.set_aside {
+            lines.push(format!(
+                "quarantine: {} mailboxes set aside (tidegate quarantine list)",
+                thousands(set_aside)
+            ));
+        }
+        self.set_aside = set_aside;
+    }
+
+    fn news_of_nodes(&mut self, rollout: &Rollout, lines: &mut Vec<String>) {
+        for node in &rollout.nodes {
+            let state = node.state();
+            let before = self.nodes.insert(node.name.clone(), state);
+            if before == Some(state) {
+                continue;
+            }
+            lines.push(format!(
+                "NODE {} {}: {} of {} open, {} failed",
+                safe(&node.name),
+                node_word(state).0,
+                thousands(node.open),
+                thousands(node.planned),
+                thousands(node.failed)
+            ));
+        }
+    }
+
+    /// Reasons change with every number in them: their codes make a line at once, their
+    /// numbers only when progress is due.
+    fn news_of_why(&mut self, rollout: &Rollout, due: bool, lines: &mut Vec<String>) {
+        if rollout.state() != RolloutState::Running {
+            return;
+        }
+        let codes: Vec<String> = rollout.why.iter().map(|why| why.code.clone()).collect();
+        if codes == self.why || !due {
+            return;
+        }
+        self.why = codes;
+        lines.extend(rollout.why.iter().map(|why| format!("waits: {}", safe(&why.text))));
+    }
+}
+
+/// A wave that has just changed.
+fn wave_line(rollout: &Rollout, wave: &Wave) -> String {
+    let name = safe(&wave.name);
+    match wave.state() {
+        WaveState::Waiting | WaveState::Unspecified => format!("wave {name} waits"),
+        WaveState::HeldBack => format!("wave {name} is re-closed"),
+        WaveState::Opening => {
+            let mut line = format!(
+                "wave {name} may open for {}: {} mailboxes, {} prepared ({})",
+                level_name(rollout, wave.level),
+                thousands(wave.planned),
+                thousands(wave.prepared),
+                percent(wave.prepared, wave.planned),
+            );
+            if wave.passed > 0 {
+                line.push_str(&format!("; passed {}", level_name(rollout, wave.passed)));
+            }
+            line
+        }
+        WaveState::Passed => {
+            let gate = wave.gate.as_ref().and_then(|gate| {
+                gate.signals.iter().find(|signal| signal.name == "opening")
+            });
+            let numbers = gate.map_or_else(String::new, |signal| {
+                format!("; gate {}", signal_line(signal).split_whitespace().collect::<Vec<_>>().join(" "))
+            });
+            format!(
+                "wave {name} passed: {} of {} open, {} failed, {} set aside{numbers}",
+                thousands(wave.open),
+                thousands(wave.planned),
+                thousands(wave.failed),
+                thousands(wave.quarantined)
+            )
+        }
+    }
+}

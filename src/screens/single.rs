@@ -1,0 +1,191 @@
+//! Single things for people: a mailbox, a finding, an event, and the report that sums up.
+//!
+//! # Invariants
+//!
+//! * Text from stores and other people cannot steer the terminal.
+//! * A spreadsheet never takes a value for a formula.
+
+use serde_json::{Value, json};
+use tidegate_wire::v1::{Event, FindingKind, Mailbox, MailboxFinding, Rollout};
+
+use super::diagnosis::{Diagnosis, level_name, nodes_in};
+use super::json::{health_word, kind_word, preparation_word, totals};
+use super::status::{counts, head, messages, waves};
+use super::{at, date};
+use crate::console::{Paint, safe, thousands};
+
+/// One mailbox: where it is, why it waits, what was found.
+pub(crate) fn mailbox(mailbox: &Mailbox) -> String {
+    let services = match mailbox.services.as_slice() {
+        [] => "none: held".to_owned(),
+        services => safe(&services.join(", ")),
+    };
+    let wave = match mailbox.wave.as_str() {
+        "" => format!("none: {}", safe(&mailbox.excluded)),
+        wave => safe(wave),
+    };
+    let lines = [
+        ("mailbox", safe(&mailbox.address)),
+        ("stored", format!("{}:{}", safe(&mailbox.node), safe(&mailbox.path))),
+        ("tier", safe(&mailbox.tier)),
+        ("wave", wave),
+        ("bytes", preparation_word(mailbox.preparation()).to_owned()),
+        ("open for", services),
+        ("health", health_word(mailbox.health()).to_owned()),
+    ];
+    let mut out: String =
+        lines.iter().map(|(name, value)| format!("{:<10}{value}\n", format!("{name}:"))).collect();
+    for why in &mailbox.why {
+        out.push_str(&format!("waits:    {}\n", safe(&why.text)));
+    }
+    for finding in &mailbox.findings {
+        let whole = MailboxFinding {
+            address: mailbox.address.clone(),
+            node: mailbox.node.clone(),
+            finding: Some(finding.clone()),
+        };
+        out.push_str(&format!("found:    {}\n", finding_line(&whole, false)));
+    }
+    out
+}
+
+/// A finding on one line, with its mailbox if `named`.
+pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
+    let finding = found.finding.clone().unwrap_or_default();
+    let mut line = format!("{:<12}", kind_word(finding.kind()));
+    if named {
+        line.push_str(&format!("{}  {}  ", safe(&found.node), safe(&found.address)));
+    }
+    if !finding.name.is_empty() {
+        let folder =
+            if finding.folder.is_empty() { "INBOX".to_owned() } else { safe(&finding.folder) };
+        line.push_str(&folder);
+        if finding.uid != 0 {
+            line.push_str(&format!(" UID {}", finding.uid));
+        }
+        line.push_str(&format!(" {}: ", safe(&finding.name)));
+    }
+    line.push_str(&format!("{} ({})", safe(&finding.reason), safe(&finding.code)));
+    line
+}
+
+/// The header of the list of findings as CSV.
+pub(crate) const FINDING_HEADER: [&str; 9] =
+    ["address", "node", "kind", "folder", "uid", "name", "code", "reason", "size_bytes"];
+
+/// A finding as a row of CSV.
+pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 9] {
+    let finding = found.finding.clone().unwrap_or_default();
+    [
+        guard(&found.address),
+        guard(&found.node),
+        kind_word(finding.kind()).to_owned(),
+        guard(&finding.folder),
+        finding.uid.to_string(),
+        guard(&finding.name),
+        guard(&finding.code),
+        guard(&finding.reason),
+        finding.size_bytes.to_string(),
+    ]
+}
+
+/// A value that a spreadsheet does not take for a formula.
+fn guard(text: &str) -> String {
+    let text = safe(text);
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
+}
+
+/// Whether a finding is something set aside: what `quarantine list` lists.
+pub(crate) fn is_set_aside(found: &MailboxFinding) -> bool {
+    match found.finding.as_ref().map(tidegate_wire::v1::Finding::kind) {
+        Some(FindingKind::SetAside | FindingKind::Lost | FindingKind::Quarantined) => true,
+        Some(FindingKind::Unspecified | FindingKind::Doubt | FindingKind::Probe) | None => false,
+    }
+}
+
+/// An event on one line.
+pub(crate) fn event_line(event: &Event) -> String {
+    let by = if event.by.is_empty() { String::new() } else { format!(" (by {})", safe(&event.by)) };
+    format!("{}  {:<18} {}{by}", date(at!(event.time)), safe(&event.code), safe(&event.text))
+}
+
+/// How many findings of each kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FindingCounts {
+    /// Messages beyond repair whose bytes are kept.
+    pub(crate) set_aside: u64,
+    /// Messages of which only the name is left.
+    pub(crate) lost: u64,
+    /// Decisions that could not be proved.
+    pub(crate) doubt: u64,
+    /// Mailboxes that wait for a person.
+    pub(crate) quarantined: u64,
+    /// Probes that failed.
+    pub(crate) probe: u64,
+}
+
+impl FindingCounts {
+    /// Counts one more.
+    pub(crate) fn add(&mut self, kind: FindingKind) {
+        match kind {
+            FindingKind::SetAside => self.set_aside += 1,
+            FindingKind::Lost => self.lost += 1,
+            FindingKind::Doubt => self.doubt += 1,
+            FindingKind::Quarantined => self.quarantined += 1,
+            FindingKind::Probe => self.probe += 1,
+            FindingKind::Unspecified => {}
+        }
+    }
+}
+
+/// The report: what came back, what did not, and where to look.
+pub(crate) fn report(rollout: &Rollout, found: FindingCounts, paint: Paint) -> String {
+    let diagnosis = Diagnosis::of(rollout);
+    let mut out = format!("{}\n", head(rollout, paint));
+    out.push_str(&format!("status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status)));
+    out.push_str(&format!("mailboxes: {}\n", counts(rollout)));
+    if let Some(nodes) = nodes_in(rollout, tidegate_wire::v1::NodeState::Isolated) {
+        out.push_str(&format!("isolated: {nodes}\n"));
+    }
+    out.push_str(&format!("open for: {}\n\n", by_level(rollout)));
+    out.push_str(&waves(rollout, paint));
+    out.push('\n');
+    out.push_str(&messages(rollout.totals.as_ref()));
+    let line = |what: &str, count: u64| format!("  {what:<44}{:>12}\n", thousands(count));
+    out.push_str("\nfor a person (tidegate quarantine list)\n");
+    out.push_str(&line("mailboxes set aside as a whole", found.quarantined));
+    out.push_str(&line("messages set aside, bytes kept", found.set_aside));
+    out.push_str(&line("messages lost, known by name", found.lost));
+    out.push_str(&line("decisions that could not be proved", found.doubt));
+    out.push_str(&line("opened mailboxes that failed a probe", found.probe));
+    out
+}
+
+/// How many waves stand on which level: `apps 5 waves, webmail 1 wave`.
+fn by_level(rollout: &Rollout) -> String {
+    let top = u32::try_from(rollout.ladder.len()).unwrap_or(u32::MAX);
+    let on = |level: u32| rollout.waves.iter().filter(|wave| wave.level == level).count();
+    let parts: Vec<String> = (0..=top)
+        .rev()
+        .map(|level| (level_name(rollout, level), on(level)))
+        .filter(|(_, waves)| *waves > 0)
+        .map(|(name, waves)| format!("{name}: {waves} waves"))
+        .collect();
+    parts.join(", ")
+}
+
+/// The report for programs, `tidegate.report/v1`.
+pub(crate) fn report_value(rollout: &Rollout, found: FindingCounts) -> Value {
+    json!({
+        "schema": "tidegate.report/v1",
+        "rollout": super::json::status(rollout),
+        "messages": totals(rollout.totals.as_ref()),
+        "findings": {
+            "set_aside": found.set_aside,
+            "lost": found.lost,
+            "doubt": found.doubt,
+            "quarantined": found.quarantined,
+            "probe": found.probe,
+        },
+    })
+}

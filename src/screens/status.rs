@@ -1,0 +1,253 @@
+//! Status: the rollout at one instant, for people: once, or as the report at the end.
+//!
+//! # Invariants
+//!
+//! * The age of the data is on the screen.
+//! * State is in words; colour only repeats it.
+
+use tidegate_core::time::Timestamp;
+use tidegate_wire::v1::{
+    MessageTotals, Node, NodeState, Rollout, RolloutState, Wave, WaveState,
+};
+
+use super::diagnosis::{Diagnosis, level_name};
+use super::{Table, ago, at, clock, date, percent};
+use crate::console::{Paint, Tone, safe, thousands};
+
+/// Digits of a digest that tell plans apart for people.
+const DIGEST_SHOWN: usize = 12;
+/// Waves shown before the current one and after it; more would hide it.
+const WAVES_AROUND: usize = 8;
+
+/// The whole screen of `tidegate status`.
+pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
+    let diagnosis = Diagnosis::of(rollout);
+    let mut out = format!("{}\n", head(rollout, paint));
+    out.push_str(&format!("status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status)));
+    out.push_str(&format!("action:   {}\n", diagnosis.action));
+    out.push_str(&format!("mailboxes: {}\n\n", counts(rollout)));
+    out.push_str(&waves(rollout, paint));
+    out.push_str(&gate(rollout));
+    out.push('\n');
+    out.push_str(&nodes(rollout, paint));
+    out.push('\n');
+    out.push_str(&messages(rollout.totals.as_ref()));
+    out
+}
+
+/// Name, plan, state and time, on one line.
+pub(crate) fn head(rollout: &Rollout, paint: Paint) -> String {
+    let (word, tone) = state_word(rollout.state());
+    let digest: String = rollout.plan_digest.chars().take(DIGEST_SHOWN).collect();
+    format!(
+        "rollout:  {} {}  plan {digest}  begun {}  as of {}",
+        safe(&rollout.name),
+        paint.paint(tone, word),
+        date(at!(rollout.start_time)),
+        clock(at!(rollout.at_time)),
+    )
+}
+
+/// A rollout's state as a word.
+pub(crate) fn state_word(state: RolloutState) -> (&'static str, Tone) {
+    match state {
+        RolloutState::Unspecified => ("UNKNOWN", Tone::Warn),
+        RolloutState::Running => ("RUNNING", Tone::Good),
+        RolloutState::Paused => ("PAUSED", Tone::Warn),
+        RolloutState::Halted => ("HALTED", Tone::Bad),
+        RolloutState::Aborted => ("ABORTED", Tone::Bad),
+        RolloutState::Finished => ("FINISHED", Tone::Good),
+    }
+}
+
+/// How many mailboxes are where, on one line.
+pub(crate) fn counts(rollout: &Rollout) -> String {
+    let sum = |field: fn(&Wave) -> u32| rollout.waves.iter().map(field).sum::<u32>();
+    let mut text = format!(
+        "{} of {} open ({}), {} prepared, {} set aside, {} failed",
+        thousands(sum(|wave| wave.open)),
+        thousands(rollout.planned),
+        percent(sum(|wave| wave.open), rollout.planned),
+        thousands(sum(|wave| wave.prepared)),
+        thousands(sum(|wave| wave.quarantined)),
+        thousands(sum(|wave| wave.failed)),
+    );
+    if rollout.excluded > 0 {
+        text.push_str(&format!("; {} excluded", thousands(rollout.excluded)));
+    }
+    text
+}
+
+/// The waves around the current one.
+pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
+    let mut table = Table::new(
+        &["WAVE", "", "STATE", "LEVEL", "PLANNED", "PREPARED", "OPEN", "MATURE", "FAILED", "ASIDE"],
+        &[4, 5, 6, 7, 8, 9],
+    );
+    let begun = |wave: &Wave| wave.state() != WaveState::Passed;
+    let current = rollout.waves.iter().position(begun).unwrap_or(rollout.waves.len());
+    let first = current.saturating_sub(WAVES_AROUND);
+    let shown = rollout.waves.iter().skip(first).take(WAVES_AROUND * 2);
+    for wave in shown.clone() {
+        let (glyph, word, _) = wave_word(wave.state());
+        table.row([
+            format!("{glyph} {}", wave.number),
+            safe(&wave.name),
+            word.to_owned(),
+            level_name(rollout, wave.level),
+            thousands(wave.planned),
+            thousands(wave.prepared),
+            thousands(wave.open),
+            thousands(wave.mature),
+            thousands(wave.failed),
+            thousands(wave.quarantined),
+        ]);
+    }
+    let mut text = table.render("  ");
+    for wave in shown {
+        let (_, word, tone) = wave_word(wave.state());
+        text = text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
+        if paint == Paint::PLAIN {
+            break;
+        }
+    }
+    if first > 0 {
+        text.push_str(&format!("  … {} passed waves before\n", first));
+    }
+    let after = rollout.waves.len().saturating_sub(first + WAVES_AROUND * 2);
+    if after > 0 {
+        text.push_str(&format!("  … {after} waves after\n"));
+    }
+    text
+}
+
+/// A wave's state as a sign and a word.
+pub(crate) fn wave_word(state: WaveState) -> (char, &'static str, Tone) {
+    match state {
+        WaveState::Unspecified => ('?', "unknown", Tone::Warn),
+        WaveState::Waiting => ('-', "waiting", Tone::Plain),
+        WaveState::Opening => ('>', "opening", Tone::Good),
+        WaveState::Passed => ('=', "passed", Tone::Plain),
+        WaveState::HeldBack => ('!', "held-back", Tone::Bad),
+    }
+}
+
+/// The gates of waves that are opening: verdict, reasons, numbers.
+pub(crate) fn gate(rollout: &Rollout) -> String {
+    let mut out = String::new();
+    let judged = rollout.waves.iter().filter(|wave| match wave.state() {
+        WaveState::Opening | WaveState::HeldBack => true,
+        WaveState::Unspecified | WaveState::Waiting | WaveState::Passed => false,
+    });
+    for wave in judged {
+        let Some(gate) = &wave.gate else { continue };
+        out.push_str(&format!(
+            "\n  gate of {} at {}: {}\n",
+            safe(&wave.name),
+            level_name(rollout, wave.level),
+            safe(&gate.verdict)
+        ));
+        for reason in &gate.reasons {
+            out.push_str(&format!("    {}\n", safe(&reason.text)));
+        }
+        for signal in &gate.signals {
+            out.push_str(&format!("    {}\n", signal_line(signal)));
+        }
+    }
+    out
+}
+
+/// A signal with its lines: `opening  between  2 failed of 640 mature (passes at 4, …)`.
+pub(crate) fn signal_line(signal: &tidegate_wire::v1::Signal) -> String {
+    let pass = match signal.pass_at {
+        Some(count) => format!("passes with at most {}", thousands(count)),
+        None => "cannot pass yet".to_owned(),
+    };
+    let missing = match signal.missing {
+        0 => String::new(),
+        missing => format!(", needs {} more good ones", thousands(missing)),
+    };
+    format!(
+        "{:<12} {:<8} {} failed of {} mature, {} opened: {pass}, trips at {}{missing}",
+        safe(&signal.name),
+        safe(&signal.standing),
+        thousands(signal.failed),
+        thousands(signal.mature),
+        thousands(signal.opened),
+        thousands(signal.trip_at),
+    )
+}
+
+/// The nodes.
+pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
+    let mut table = Table::new(
+        &["NODE", "STATE", "HEARD", "PLANNED", "PREPARED", "OPEN", "FAILED", "ASIDE", "DISK FREE"],
+        &[3, 4, 5, 6, 7, 8],
+    );
+    let now = at!(rollout.at_time);
+    for node in &rollout.nodes {
+        table.row([
+            safe(&node.name),
+            node_word(node.state()).0.to_owned(),
+            heard(node, now),
+            thousands(node.planned),
+            thousands(node.prepared),
+            thousands(node.open),
+            thousands(node.failed),
+            thousands(node.quarantined),
+            disk(node),
+        ]);
+    }
+    let mut text = table.render("  ");
+    for state in [NodeState::NoWorker, NodeState::Silent, NodeState::Isolated, NodeState::HeldBack] {
+        let (word, tone) = node_word(state);
+        text = text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
+    }
+    text
+}
+
+/// A node's state as a word.
+pub(crate) fn node_word(state: NodeState) -> (&'static str, Tone) {
+    match state {
+        NodeState::Unspecified => ("unknown", Tone::Warn),
+        NodeState::NoWorker => ("no-worker", Tone::Bad),
+        NodeState::Working => ("working", Tone::Good),
+        NodeState::Silent => ("silent", Tone::Warn),
+        NodeState::Isolated => ("isolated", Tone::Bad),
+        NodeState::HeldBack => ("held-back", Tone::Warn),
+    }
+}
+
+fn heard(node: &Node, now: Timestamp) -> String {
+    match &node.heard_time {
+        Some(heard) => ago(super::instant(heard).unwrap_or_default(), now),
+        None => "never".to_owned(),
+    }
+}
+
+fn disk(node: &Node) -> String {
+    let free = node.vitals.as_ref().and_then(|vitals| vitals.disk_free_ppm);
+    free.map_or_else(|| "unknown".to_owned(), |ppm| percent(ppm, 1_000_000))
+}
+
+/// What became of the messages.
+pub(crate) fn messages(totals: Option<&MessageTotals>) -> String {
+    let totals = totals.copied().unwrap_or_default();
+    let line = |what: &str, count: u64| format!("  {what:<44}{:>12}\n", thousands(count));
+    [
+        "messages of all prepared mailboxes\n".to_owned(),
+        line("right as they were", totals.intact),
+        line("repaired from the snapshot", totals.repaired),
+        line("lost and brought back", totals.returned),
+        line("newer than the snapshot, kept", totals.newer),
+        line("deleted by their owner, stay deleted", totals.deleted),
+        line("beyond repair, bytes kept aside", totals.set_aside),
+        line("lost, known by name only", totals.lost),
+        format!("  {:<44}{:>12}\n", "read", mebibytes(totals.bytes_read)),
+    ]
+    .concat()
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", thousands(bytes >> 20))
+}

@@ -1,0 +1,154 @@
+//! Watching: follows a rollout, on a screen or line by line.
+//!
+//! # Invariants
+//!
+//! * A restart of the coordinator is shown and waited for, not taken for an end.
+//! * The terminal is given back on every way out.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use tidegate_wire::v1::{Rollout, RolloutState};
+use tokio::time::timeout;
+
+use crate::cli::{LiveFormat, Until, Watch};
+use crate::client::{Client, Seen, Watcher, is_over};
+use crate::console::{self, Paint, Screen};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::look::ending;
+use crate::screens;
+use crate::screens::live::Lines;
+
+/// Silence after which a watcher is told that data is old: beats come several a minute.
+const SILENCE_SHOWN: Duration = Duration::from_secs(5);
+
+/// Carries out `tidegate watch`.
+pub(crate) async fn run(args: &Watch) -> Outcome {
+    let client = Client::connect(&args.coordinator.url).await?;
+    let mut display = Display::for_stdout(args.output)?;
+    let mut last = None;
+    let outcome = tokio::select! {
+        // Nothing is kept between the arms: whichever ends, the other is done with.
+        outcome = follow(client, args, &mut display, &mut last) => outcome,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    };
+    display.close();
+    if let (Some(rollout), Display::Screen(_)) = (&last, &display) {
+        console::data(screens::status::status(rollout, Paint::for_stdout()))?;
+    }
+    outcome
+}
+
+async fn follow(
+    client: Client,
+    args: &Watch,
+    display: &mut Display,
+    last: &mut Option<Box<Rollout>>,
+) -> Outcome {
+    let deadline = args.timeout.map(|limit| Instant::now() + limit);
+    let mut watcher = Watcher::new(client);
+    loop {
+        let seen = match deadline {
+            None => watcher.next().await?,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                match timeout(left, watcher.next()).await {
+                    Ok(seen) => seen?,
+                    Err(_) => {
+                        return Err(Failure::text(Exit::Timeout, "not so within the time limit"));
+                    }
+                }
+            }
+        };
+        match seen {
+            Seen::Rollout(rollout) => {
+                display.show(&rollout, None)?;
+                let flow = decide(&rollout, args.until);
+                *last = Some(rollout);
+                if let ControlFlow::Break(exit) = flow {
+                    return Ok(exit);
+                }
+            }
+            Seen::Silence(silent) => {
+                if let Some(rollout) = last {
+                    display.show(rollout, Some(silent))?;
+                }
+            }
+            Seen::Over => return Ok(Exit::Done),
+        }
+    }
+}
+
+/// Whether to go on watching.
+fn decide(rollout: &Rollout, until: Option<Until>) -> ControlFlow<Exit> {
+    let halted = rollout.state() == RolloutState::Halted;
+    let aborted = rollout.state() == RolloutState::Aborted;
+    match until {
+        Some(Until::Halted) if halted => ControlFlow::Break(Exit::Done),
+        Some(Until::Halted) if is_over(rollout) => ControlFlow::Break(Exit::Failed),
+        Some(Until::Finished) if halted => ControlFlow::Break(Exit::Changes),
+        Some(Until::Finished) if aborted => ControlFlow::Break(Exit::Failed),
+        Some(Until::Finished | Until::Halted) | None if is_over(rollout) => {
+            ControlFlow::Break(ending(rollout))
+        }
+        Some(Until::Finished | Until::Halted) | None => ControlFlow::Continue(()),
+    }
+}
+
+/// Where and how a rollout is shown.
+pub(crate) enum Display {
+    /// In place.
+    Screen(Screen),
+    /// A line for each change.
+    Lines(Lines),
+    /// An object for each state.
+    Json,
+}
+
+impl Display {
+    /// The display that fits stdout.
+    ///
+    /// # Errors
+    ///
+    /// When stdout cannot be written.
+    pub(crate) fn for_stdout(format: LiveFormat) -> io::Result<Self> {
+        Ok(match format {
+            LiveFormat::Jsonl => Self::Json,
+            LiveFormat::Table if console::can_redraw() => Self::Screen(Screen::open()?),
+            LiveFormat::Table => Self::Lines(Lines::default()),
+        })
+    }
+
+    /// Shows `rollout`, which was told `silent` ago.
+    ///
+    /// # Errors
+    ///
+    /// When stdout cannot be written.
+    pub(crate) fn show(&mut self, rollout: &Rollout, silent: Option<Duration>) -> io::Result<()> {
+        let silent = silent.filter(|silent| *silent >= SILENCE_SHOWN);
+        match self {
+            Self::Screen(screen) => {
+                screen.draw(&screens::live::frame(rollout, silent, Paint::for_stdout()))
+            }
+            Self::Lines(lines) => {
+                if silent.is_some_and(|silent| silent.as_secs().is_multiple_of(10)) {
+                    let seconds = silent.unwrap_or_default().as_secs();
+                    console::tell(format_args!("no news for {seconds} s; still trying"));
+                    return Ok(());
+                }
+                let news = lines.news(rollout, Instant::now());
+                news.iter().try_for_each(console::data_line)
+            }
+            Self::Json if silent.is_some() => Ok(()),
+            Self::Json => console::data_line(screens::json::status(rollout)),
+        }
+    }
+
+    /// Gives the terminal back.
+    pub(crate) fn close(&mut self) {
+        if let Self::Screen(screen) = self {
+            screen.close();
+        }
+    }
+}
