@@ -1,3 +1,7 @@
+//! What policy files say, and how they are refused.
+
+#![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
+
 use super::*;
 use std::sync::Arc;
 
