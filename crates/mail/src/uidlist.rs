@@ -46,12 +46,13 @@ impl Uidlist {
     /// Parses the bytes of a list; whatever is not sound is left out and remembered as damage.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut list = Self::default();
-        let mut lines = bytes.split(|byte| *byte == b'\n');
-        list.header = lines.next().and_then(Header::parse);
+        let mut lines = bytes.split(|byte| *byte == b'\n').peekable();
+        // A first line without its end may have lost digits of the UIDVALIDITY.
+        let first = lines.next().filter(|_| lines.peek().is_some());
+        list.header = first.and_then(Header::parse);
         if list.header.is_none() {
             list.sound_until = Some(0);
         }
-        let mut lines = lines.peekable();
         while let Some(line) = lines.next() {
             let last_piece = lines.peek().is_none();
             if last_piece && line.is_empty() {
@@ -330,6 +331,13 @@ mod tests {
 
         assert_eq!(list.sound_until, Some(2));
         assert_eq!(list.last_uid(), 2);
+    }
+
+    #[test]
+    fn a_list_cut_in_its_first_line_tells_no_uidvalidity() {
+        let lists = lists(b"3 V1795", LIST, &[]);
+
+        assert!(rebuilt(&lists).unwrap().starts_with("3 V1795293977 N100004 "));
     }
 
     #[test]

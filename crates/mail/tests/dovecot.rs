@@ -1,0 +1,108 @@
+//! Dovecot: the real one says whether a restored mailbox is the mailbox it was.
+//!
+//! # Invariants
+//!
+//! * Nothing of ours is asked what is right: views over IMAP and POP3 before the damage and after
+//!   the restoring are compared.
+//! * Without an installed Dovecot these tests fail, and say what to install.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+#[path = "dovecot/clients.rs"]
+mod clients;
+#[path = "dovecot/damage.rs"]
+mod damage;
+#[path = "dovecot/life.rs"]
+mod life;
+#[path = "dovecot/server.rs"]
+mod server;
+#[path = "dovecot/view.rs"]
+mod view;
+
+use std::fs;
+use std::path::Path;
+
+use damage::{CASES, Maildir, Sides};
+use server::{Dovecot, copy, hand_over, open_directory};
+use tidegate_mail::{Mailbox, PrepareTask, Prepared, Store, StoreConfig};
+use view::{Outcome, View};
+
+#[test]
+fn whatever_the_damage_mail_programs_find_their_mailbox_as_it_was() {
+    let dir = open_directory();
+    let (live, snapshot) = (dir.path().join("live"), dir.path().join("snapshot"));
+    for root in [&live, &dir.path().join("work")] {
+        fs::create_dir(root).unwrap();
+    }
+    hand_over(&live);
+    let users: Vec<String> =
+        (1..=CASES.len()).map(|number| format!("user{number}@example.org")).collect();
+
+    let dovecot = Dovecot::start(dir.path(), &live);
+    users.iter().for_each(|user| life::begin(&dovecot, user));
+    assert_eq!(dovecot.stop(), [""; 0]);
+    copy(&live, &snapshot);
+    let dovecot = Dovecot::start(dir.path(), &live);
+    users.iter().for_each(|user| life::go_on(&dovecot, user));
+    let before: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
+    assert_eq!(dovecot.stop(), [""; 0]);
+    for (user, case) in users.iter().zip(CASES) {
+        let maildir = |root: &Path| Maildir(root.join(path(user)));
+        (case.act)(&Sides { live: maildir(&live), snapshot: maildir(&snapshot) });
+    }
+    let prepared = prepare(dir.path(), &users);
+    let dovecot = Dovecot::start(dir.path(), &live);
+    let after: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
+    users.iter().for_each(|user| dovecot.deliver(user, &life::letter(30)));
+    let later: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
+    assert_eq!(dovecot.stop(), [""; 0]);
+
+    let mut wrong = Vec::new();
+    for (number, case) in CASES.iter().enumerate() {
+        let named = &prepared[number].set_aside;
+        let outcome = Outcome::of(&before[number], &after[number], named).to_string();
+        println!("{:<70} {outcome}", case.damage);
+        if outcome != case.outcome {
+            wrong.push(format!("{}: {outcome}, not {}", case.damage, case.outcome));
+        }
+        let newest = |view: &View| view.folders["INBOX"].messages.keys().last().copied();
+        assert_eq!(newest(&later[number]), Some(after[number].folders["INBOX"].next));
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Below the mail root.
+fn path(user: &str) -> String {
+    let (name, domain) = user.split_once('@').unwrap();
+    format!("{domain}/{name}/Maildir")
+}
+
+/// Prepares all mailboxes, and once more to see that nothing is left to do.
+fn prepare(dir: &Path, users: &[String]) -> Vec<Prepared> {
+    let store = Store::open(StoreConfig {
+        live: dir.join("live"),
+        snapshot: Some(dir.join("snapshot")),
+        work: dir.join("work"),
+        file_size_max: 10_000_000,
+    })
+    .unwrap();
+    store.claim(1, 1, "worker").unwrap();
+    let mailbox = |(key, user): (u64, &String)| Mailbox {
+        key,
+        address: user.clone(),
+        path: path(user).into_bytes(),
+        served: false,
+    };
+    let mailboxes: Vec<Mailbox> = (1..).zip(users).map(mailbox).collect();
+    let task =
+        PrepareTask { job: 1, generation: 1, holder: "worker", mailboxes: &mailboxes };
+    let prepare = || -> Vec<Prepared> {
+        store.prepare(&task).unwrap().into_iter().map(Result::unwrap).collect()
+    };
+    let first = prepare();
+    for (once, again) in first.iter().zip(prepare()) {
+        assert_eq!((again.counts.repaired, again.counts.returned), (0, 0));
+        assert_eq!(again.stamp, once.stamp);
+        assert_eq!(again.set_aside, once.set_aside);
+    }
+    first
+}

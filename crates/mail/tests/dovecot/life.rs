@@ -1,0 +1,99 @@
+//! Life: a mailbox that Dovecot fills and its owner uses, before and after the snapshot.
+//!
+//! # Invariants
+//!
+//! * Every life takes the same steps, so that UIDs are the same in every mailbox.
+
+use std::fmt::Write as _;
+
+use crate::server::Dovecot;
+
+/// A nested folder whose name is not ASCII and has blanks and an ampersand.
+pub(crate) const NESTED: &str = "Entw&APw-rfe/Tag &- Nacht";
+
+/// Fills a mailbox up to the moment of the snapshot.
+pub(crate) fn begin(dovecot: &Dovecot, user: &str) {
+    for number in 1..=8 {
+        dovecot.deliver(user, &letter(number));
+    }
+    let mut imap = dovecot.imap(user);
+    for folder in ["Archive", "Archive/2024", "&ANw-bung", NESTED, "Away"] {
+        imap.command(&format!("CREATE \"{folder}\""));
+        imap.command(&format!("SUBSCRIBE \"{folder}\""));
+    }
+    for command in [
+        "SELECT INBOX",
+        "UID STORE 1 +FLAGS (\\Seen)",
+        "UID STORE 2 +FLAGS (\\Seen \\Answered $Work)",
+        "UID STORE 3 +FLAGS (\\Flagged $Junk)",
+        "UID STORE 4 +FLAGS (\\Seen \\Flagged $Work $Later)",
+        "UID COPY 1:2 Archive",
+        "UID MOVE 5 Archive/2024",
+        "UID STORE 6 +FLAGS (\\Deleted)",
+        "UID EXPUNGE 6",
+    ] {
+        imap.command(command);
+    }
+    imap.append("&ANw-bung", "\\Seen \\Draft $Work", &letter(20));
+    imap.append("&ANw-bung", "", &letter(21));
+    imap.append(NESTED, "\\Seen $Later", &letter(22));
+    imap.append("Away", "\\Seen", &letter(23));
+    drop(imap);
+    dovecot.deliver(user, &letter(9));
+    dovecot.deliver(user, &letter(10));
+}
+
+/// Goes on using it until the fault.
+pub(crate) fn go_on(dovecot: &Dovecot, user: &str) {
+    for number in 11..=13 {
+        dovecot.deliver(user, &letter(number));
+    }
+    let mut imap = dovecot.imap(user);
+    for command in [
+        "SELECT INBOX",
+        "UID STORE 1 -FLAGS (\\Seen)",
+        "UID STORE 3 +FLAGS (\\Seen $New)",
+        "UID STORE 11 +FLAGS (\\Seen $Work $New)",
+        "UID STORE 7 +FLAGS (\\Deleted)",
+        "UID EXPUNGE 7",
+        "UID MOVE 8 Archive",
+        "CREATE New/Folder",
+        "UID COPY 12 New/Folder",
+        "SELECT Archive",
+        "UID STORE 1 +FLAGS (\\Flagged)",
+        "CLOSE",
+        "RENAME Archive/2024 Archive/Old",
+        "DELETE Away",
+    ] {
+        imap.command(command);
+    }
+    drop(imap);
+    dovecot.deliver(user, &letter(14));
+}
+
+/// A message; numbers 2 and 3 have one size and one shape.
+pub(crate) fn letter(number: u32) -> Vec<u8> {
+    let mut text = format!(
+        "From: Sender <sender@example.net>\nTo: somebody@example.org\n\
+         Subject: Number {number:02}\nMessage-ID: <{number:02}@example.net>\n\
+         Date: Tue, 5 Mar 2024 07:08:09 +0100\nMIME-Version: 1.0\n"
+    );
+    let lines = if matches!(number, 2 | 3) { 300 } else { 40 + 90 * (number % 5) };
+    if number.is_multiple_of(4) {
+        text.push_str("Content-Type: multipart/mixed; boundary=\"edge\"\n\n--edge\n");
+        text.push_str("Content-Type: text/plain\n\n.A line that begins with a dot\n");
+        text.push_str("--edge\nContent-Type: application/octet-stream\n");
+        text.push_str("Content-Transfer-Encoding: base64\n\n");
+        for line in 0..lines {
+            writeln!(text, "{:A>60}{:04}", number * 1000, line).unwrap();
+        }
+        text.push_str("--edge--\n");
+    } else {
+        text.push_str("Content-Type: text/plain; charset=utf-8\n");
+        text.push_str("Content-Transfer-Encoding: 8bit\n\n");
+        for line in 0..lines {
+            writeln!(text, "{number:02}/{line:04}: Grüße aus Übersee, 今日は").unwrap();
+        }
+    }
+    text.into_bytes()
+}

@@ -1,0 +1,247 @@
+//! Server: a real Dovecot of its own, on loopback, for as long as a test runs.
+//!
+//! # Invariants
+//!
+//! * It is stopped when the value goes, and by the kernel if the test's thread dies first.
+//! * It never runs as root: as root, it is started as Debian's user for mail.
+//! * Every line that it logs is kept.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clients::{Imap, Pop3, Port, deliver};
+
+/// The password of every user.
+pub(crate) const PASSWORD: &str = "pw";
+
+/// Free ports are found before Dovecot takes them, and somebody may be quicker.
+const STARTS_MAX: usize = 5;
+
+/// A running Dovecot.
+pub(crate) struct Dovecot {
+    master: Child,
+    log: Option<JoinHandle<Vec<String>>>,
+    ports: Ports,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    imap: Port,
+    pop3: Port,
+    lmtp: Port,
+}
+
+impl Dovecot {
+    /// Starts one for the mail below `root`, one Maildir for each `<domain>/<name>/Maildir`.
+    pub(crate) fn start(dir: &Path, root: &Path) -> Self {
+        for start in 1.. {
+            let ports = Ports::free();
+            let config = write_config(dir, root, ports);
+            let mut master = master(&config);
+            let stderr = master.stderr.take().unwrap();
+            let (ready, is_ready) = mpsc::sync_channel(1);
+            let log = thread::spawn(move || read_log(stderr, &ready));
+            if is_up(&is_ready) {
+                return Self { master, log: Some(log), ports };
+            }
+            master.wait().unwrap();
+            let said = log.join().unwrap().join("\n");
+            let once_more = said.contains("in use") && start < STARTS_MAX;
+            assert!(once_more, "dovecot does not start:\n{said}");
+        }
+        unreachable!("the last start ends in an assertion")
+    }
+
+    pub(crate) fn imap(&self, user: &str) -> Imap {
+        Imap::login(self.ports.imap, user)
+    }
+
+    pub(crate) fn pop3(&self, user: &str) -> Pop3 {
+        Pop3::login(self.ports.pop3, user)
+    }
+
+    /// Delivers one message over LMTP.
+    pub(crate) fn deliver(&self, user: &str, message: &[u8]) {
+        deliver(self.ports.lmtp, user, message);
+    }
+
+    /// Stops it, and returns the lines of its log that complain.
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Vec<String> {
+        let Some(log) = self.log.take() else { return Vec::new() };
+        let pid = i32::try_from(self.master.id()).ok().and_then(Pid::from_raw);
+        let _ = kill_process(pid.unwrap(), Signal::TERM);
+        self.master.wait().unwrap();
+        let complains = |line: &String| {
+            ["Error", "Warning", "Fatal", "Panic", "orrupt"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        let mut lines = log.join().unwrap();
+        lines.retain(complains);
+        lines
+    }
+}
+
+impl Drop for Dovecot {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Hands a tree to the user that Dovecot runs as.
+pub(crate) fn hand_over(tree: &Path) {
+    let (user, group) = mail_user();
+    run(Command::new("chown").arg("-R").arg(format!("{user}:{group}")).arg(tree));
+}
+
+/// Copies a tree with owners, modes and times.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to));
+}
+
+/// A directory that other users may enter.
+pub(crate) fn open_directory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+impl Ports {
+    fn free() -> Self {
+        let held = [(); 3].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+        let [imap, pop3, lmtp] = held.map(|it| it.local_addr().unwrap().port());
+        Self { imap: Port(imap), pop3: Port(pop3), lmtp: Port(lmtp) }
+    }
+}
+
+/// User and group that Dovecot runs as.
+fn mail_user() -> (String, String) {
+    let ask = |what| {
+        let output = Command::new("id").arg(what).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    if rustix::process::geteuid().is_root() {
+        ("mail".to_owned(), "mail".to_owned())
+    } else {
+        (ask("-un"), ask("-gn"))
+    }
+}
+
+fn master(config: &Path) -> Child {
+    let (user, group) = mail_user();
+    let mut command = Command::new("setpriv");
+    if rustix::process::geteuid().is_root() {
+        command.args(["--reuid", &user, "--regid", &group, "--clear-groups"]);
+    }
+    let dovecot = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"];
+    let dovecot = dovecot.into_iter().find(|path| Path::new(path).exists()).expect(
+        "Dovecot judges these tests: apt-get install dovecot-core dovecot-imapd \
+         dovecot-lmtpd dovecot-pop3d",
+    );
+    command.args(["--pdeathsig", "TERM", dovecot, "-F", "-c"]).arg(config);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn read_log(stderr: ChildStderr, ready: &mpsc::SyncSender<()>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in BufReader::new(stderr).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
+        if line.contains("starting up") {
+            let _ = ready.try_send(());
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// Listens to the log: the line comes when all ports are taken; an end without it means failure.
+fn is_up(ready: &Receiver<()>) -> bool {
+    ready.recv().is_ok()
+}
+
+fn write_config(dir: &Path, root: &Path, ports: Ports) -> std::path::PathBuf {
+    let (user, group) = mail_user();
+    let (root, Ports { imap, pop3, lmtp }) = (root.display(), ports);
+    let run = dir.join("run");
+    fs::create_dir_all(&run).unwrap();
+    hand_over(&run);
+    let run = run.display();
+    let text = format!(
+        "default_internal_user = {user}
+default_internal_group = {group}
+default_login_user = {user}
+first_valid_uid = 1
+first_valid_gid = 1
+base_dir = {run}
+state_dir = {run}
+log_path = /dev/stderr
+ssl = no
+disable_plaintext_auth = no
+listen = 127.0.0.1
+protocols = imap pop3 lmtp
+mail_location = maildir:~/Maildir
+pop3_no_flag_updates = yes
+hostname = mx.example.org
+passdb {{
+  driver = static
+  args = password={PASSWORD}
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={root}/%d/%n allow_all_users=yes
+}}
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+service anvil {{
+  chroot =
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service pop3-login {{
+  chroot =
+  inet_listener pop3 {{
+    port = {}
+  }}
+  inet_listener pop3s {{
+    port = 0
+  }}
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    port = {}
+  }}
+}}
+",
+        imap.0, pop3.0, lmtp.0
+    );
+    let path = dir.join("dovecot.conf");
+    fs::write(&path, text).unwrap();
+    path
+}
