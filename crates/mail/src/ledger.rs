@@ -46,9 +46,17 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Opens the books with what earlier runs set aside.
-    pub(crate) fn new(earlier: Vec<SetAside>) -> Self {
+    ///
+    /// What they found lost is found again, except where the mailbox was open since: then it would
+    /// pass for deleted by its user, and so it stays listed.
+    pub(crate) fn new(earlier: Vec<SetAside>, served: bool) -> Self {
         let mut ledger = Self::default();
-        for entry in earlier.into_iter().filter(|entry| entry.kept_at.is_some()) {
+        let (kept, lost): (Vec<_>, Vec<_>) =
+            earlier.into_iter().partition(|entry| entry.kept_at.is_some());
+        if served {
+            ledger.lost = lost;
+        }
+        for entry in kept {
             let key = (entry.folder.clone(), entry.name.clone());
             ledger.kept.entry(key).or_default().push(entry);
         }
@@ -98,6 +106,15 @@ impl Ledger {
         self.lost.push(entry);
     }
 
+    /// Books a message gone on purpose, unless it is known to be gone for another reason.
+    pub(crate) fn deleted(&mut self, (folder, name): (&[u8], &[u8])) {
+        let key = (escape(folder), escape(name));
+        let is_it = |entry: &SetAside| entry.folder == key.0 && entry.name == key.1;
+        if !self.kept.contains_key(&key) && !self.lost.iter().any(is_it) {
+            self.counts.deleted += 1;
+        }
+    }
+
     /// Books a name that only the UID list has.
     ///
     /// Lists keep the names of deleted mail for a while; where a user was at work since the
@@ -110,7 +127,7 @@ impl Ledger {
         served: bool,
     ) {
         if served {
-            self.counts.deleted += 1;
+            self.deleted((folder, name));
         } else {
             self.lost((folder, name), Some(uid), Reason::Missing);
         }
@@ -139,7 +156,15 @@ impl Ledger {
         let good = &self.good;
         self.kept.retain(|key, _| !good.contains(key));
         let kept = &self.kept;
-        self.lost.retain(|it| !kept.contains_key(&(it.folder.clone(), it.name.clone())));
+        self.lost.retain(|it| {
+            let key = (it.folder.clone(), it.name.clone());
+            !kept.contains_key(&key) && !good.contains(&key)
+        });
+        // What stays listed from earlier runs may have been found again.
+        self.lost.sort();
+        self.lost.dedup_by(|one, other| {
+            (&one.folder, &one.name) == (&other.folder, &other.name)
+        });
         let mut set_aside: Vec<SetAside> =
             self.kept.values().flatten().chain(&self.lost).cloned().collect();
         set_aside.sort();

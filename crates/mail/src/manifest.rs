@@ -4,7 +4,7 @@
 //!
 //! * One line per message, sorted by folder and name: the same mailbox gives the same bytes, and
 //!   the digest of those bytes names the state.
-//! * A manifest that does not read back completely counts as none.
+//! * A manifest that does not read back completely is an error, never half believed.
 
 use std::collections::HashMap;
 

@@ -219,6 +219,12 @@ impl Case {
         self.doubts.push(Doubt { folder, uid, name, kind });
     }
 
+    /// Its user may have deleted what is missing. Users do not delete mail directories.
+    fn was_served(&self, past: &Past<'_>) -> bool {
+        let whole = |folder: &Folder| folder.has[..2] == [true, true];
+        past.served && self.live.as_ref().is_none_or(whole)
+    }
+
     fn side(&self, side: Side) -> Option<&Folder> {
         match side {
             Side::Live => self.live.as_ref(),
@@ -271,6 +277,25 @@ impl Case {
         among.iter().copied().min_by_key(rank)
     }
 
+    /// Books what its user has deleted and neither the snapshot nor the UID list knows, and all of
+    /// a deleted folder.
+    fn book_deletions(&self, past: &Past<'_>, ledger: &mut Ledger) {
+        let known = self.lists.known();
+        let folder_is_there = self.live.is_some();
+        let held: HashSet<&[u8]> = self
+            .choices
+            .iter()
+            .filter(|_| folder_is_there)
+            .map(|choice| &*choice.base)
+            .collect();
+        for (folder, base) in past.recorded.keys().filter(|(it, _)| *it == self.name) {
+            let listed = folder_is_there && known.uid(base).is_some();
+            if !held.contains(base) && !listed {
+                ledger.deleted((folder, base));
+            }
+        }
+    }
+
     fn decide(&mut self, past: &Past<'_>) {
         let mut choices = Vec::new();
         let known = self.lists.known();
@@ -289,7 +314,7 @@ impl Case {
                 },
                 recorded,
                 listing: self.lists.listing(&base, &known),
-                served: past.served,
+                served: self.was_served(past),
             };
             let decision = merge::decide(&evidence);
             let mut spare = group.live;
@@ -319,7 +344,8 @@ fn read_needed(
         for (base, group) in case.groups() {
             let recorded = past.digest(&case.name, &base);
             let settled = if group.live.is_empty() {
-                past.served || case.lists.listing(&base, &known) == Listing::Unlisted
+                case.was_served(past)
+                    || case.lists.listing(&base, &known) == Listing::Unlisted
             } else {
                 recorded.is_some()
                     && group.live.iter().any(|index| {
@@ -447,6 +473,12 @@ fn stage_case(
     (past, ledger): (&Past<'_>, &mut Ledger),
 ) -> Result<(), Refusal> {
     let Some(case) = cases.get(index) else { return Ok(()) };
+    if past.served {
+        case.book_deletions(past, ledger);
+        if case.live.is_none() && !case.name.is_empty() {
+            return Ok(());
+        }
+    }
     stage_dirs(bench, case);
     let mut keywords = KeywordTables::read(bench, case)?;
     let present: HashSet<&[u8]> = case
@@ -466,7 +498,7 @@ fn stage_case(
     }
     let held: HashSet<&[u8]> = case.choices.iter().map(|choice| &*choice.base).collect();
     for (name, uid) in uids.iter().filter(|(name, _)| !held.contains(*name)) {
-        ledger.listed_only(&case.name, name, *uid, past.served);
+        ledger.listed_only(&case.name, name, *uid, case.was_served(past));
     }
     for odd in case.live.iter().flat_map(|folder| &folder.odd) {
         let at = crate::walk::join(odd.sub.name(), &odd.name);
@@ -546,7 +578,7 @@ fn stage_choice(
             stage_return(bench, case, snapshot.zip(digest), keywords)?
         }
         Decision::Deleted => {
-            ledger.counts.deleted += 1;
+            ledger.deleted(at);
             None
         }
         Decision::SetAside(reason) => {

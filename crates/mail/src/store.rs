@@ -362,7 +362,7 @@ impl Store {
         let recorded = repair::recorded(manifest.as_ref());
         let served = mailbox.served && manifest.is_some();
         let past = repair::Past { recorded: &recorded, served };
-        let mut ledger = Ledger::new(earlier.clone());
+        let mut ledger = Ledger::new(earlier.clone(), served);
         let mut bench = Bench::new(&self.roots, mailbox, task.generation, buffer)?;
         repair::plan(&mut bench, &past, &mut ledger)?;
         let (after, set_aside) = ledger.close();

@@ -473,6 +473,56 @@ fn deletions_after_the_mailbox_was_open_are_the_users() {
 }
 
 #[test]
+fn a_folder_deleted_while_the_mailbox_was_open_stays_deleted() {
+    let provider = Provider::healthy();
+    prepare_with(&provider, false);
+    fs::remove_dir_all(provider.at("live", ".Archive.2024")).unwrap();
+
+    let prepared = prepare_with(&provider, true);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 5, deleted: 3, ..HEALTHY });
+    assert!(!provider.at("live", ".Archive.2024").exists());
+}
+
+#[test]
+fn a_directory_that_no_user_can_delete_comes_back_with_its_mail() {
+    let provider = Provider::healthy();
+    prepare_with(&provider, false);
+    fs::rename(provider.at("live", "cur"), provider.at("live", "cur.gone")).unwrap();
+
+    let prepared = prepare_with(&provider, true);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 3, returned: 5, ..HEALTHY });
+}
+
+#[test]
+fn what_was_lost_before_the_mailbox_was_open_stays_listed() {
+    let provider = Provider::healthy();
+    provider.list("live", "", &[1, 2, 3, 4, 5, 6]);
+    provider.damage("live", "", &letter(2), b"");
+    provider.damage("snapshot", "", &letter(2), b"");
+    let before = prepare_with(&provider, false);
+
+    let after = prepare_with(&provider, true);
+
+    assert_eq!(after.set_aside, before.set_aside);
+    let expected = MessageCounts { intact: 7, set_aside: 1, lost: 1, ..HEALTHY };
+    assert_eq!(after.counts, expected);
+}
+
+#[test]
+fn newer_mail_deleted_while_the_mailbox_was_open_is_no_loss() {
+    let provider = Provider::healthy();
+    provider.put("live", ("", "new"), &letter(6), "");
+    prepare_with(&provider, false);
+    provider.lose("live", "", &letter(6));
+
+    let prepared = prepare_with(&provider, true);
+
+    assert_eq!(prepared.counts, MessageCounts { deleted: 1, ..HEALTHY });
+}
+
+#[test]
 fn mail_with_crlf_line_ends_is_judged_alike() {
     let provider = Provider::healthy();
     let text = String::from_utf8(letter(8).bytes).unwrap().replace('\n', "\r\n");
