@@ -9,6 +9,7 @@
 //! * Every wave is large enough to pass its gate.
 
 mod lint;
+mod nesting;
 mod select;
 mod spread;
 
@@ -117,6 +118,18 @@ pub enum PlanRefusal {
         /// How many mailboxes the inventory has.
         mailboxes: u32,
     },
+    /// One mailbox would lie inside another one.
+    #[error(
+        "on node `{node}`, the path `{inner}` lies inside `{outer}`, another mailbox"
+    )]
+    NestedPaths {
+        /// The node.
+        node: String,
+        /// The outer mailbox's path.
+        outer: String,
+        /// The inner mailbox's path.
+        inner: String,
+    },
     /// A wave could never be followed by another.
     #[error(
         "wave `{wave}` can never pass: its gate needs {need} mailboxes, it has {size}"
@@ -159,6 +172,10 @@ impl PlanRefusal {
                 "the whole cohort has {cohort_size} mailboxes: merge it with another, \
                  or set `gate.mode = \"every-mailbox\"`"
             ),
+            Self::NestedPaths { .. } => {
+                "correct the inventory: every mailbox needs a directory of its own"
+                    .to_owned()
+            }
             Self::TooManyWaves { .. } => {
                 "raise `wave_max` or `growth` of the largest cohort".to_owned()
             }
@@ -178,6 +195,13 @@ pub fn plan(
     policy
         .check()
         .map_err(|source| PlanRefusal::Policy { policy: policy.name.clone(), source })?;
+    if let Some((outer, inner)) = nesting::nested(inventory) {
+        return Err(PlanRefusal::NestedPaths {
+            node: inventory.node_name(inventory.node(outer)).to_owned(),
+            outer: inventory.path(outer).to_owned(),
+            inner: inventory.path(inner).to_owned(),
+        });
+    }
     let selection = Selection::new(inventory, policy);
     let mut draft = Draft::new(inventory, policy);
     let mut cohorts = draft.divide(&selection);

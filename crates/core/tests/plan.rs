@@ -97,6 +97,26 @@ fn the_first_cohort_that_selects_a_mailbox_has_it_and_what_is_excluded_stays_hel
 }
 
 #[test]
+fn a_mailbox_inside_another_one_is_refused() {
+    let mut builder = InventoryBuilder::new();
+    for (address, path) in
+        [("a@x.org", "x/a"), ("b@x.org", "x/a/b"), ("c@x.org", "x/a-b")]
+    {
+        let row = Row { address, node: "n1", tier: "free", path, labels: &[] };
+        builder.push(row).unwrap();
+    }
+
+    check(
+        &Arc::new(builder.finish()),
+        policy(vec![cohort("all", 1, 300, 10, Selector::everybody())]),
+        &expect![[r"
+            on node `n1`, the path `x/a/b` lies inside `x/a`, another mailbox
+            help: correct the inventory: every mailbox needs a directory of its own
+        "]],
+    );
+}
+
+#[test]
 fn a_wave_that_can_never_pass_its_gate_is_refused_with_what_would_help() {
     let cohorts = vec![cohort("all", 40, 300, 50_000, Selector::everybody())];
     let every = GatePolicy {
