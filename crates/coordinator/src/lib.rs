@@ -22,11 +22,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use clock::Clock;
 use owner::{Inbox, Owner, Views};
@@ -71,6 +73,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     let dir = data_dir.clone();
     let past = tokio::task::spawn_blocking(move || past::recover(&dir, clock));
     let past = past.await.context("read the data directory")??;
+    // Left behind by an earlier run that was killed.
+    drop(fs::remove_file(address_file(&data_dir)));
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("listen on {listen}; is another coordinator running?")
     })?;
@@ -119,33 +123,33 @@ impl Owned {
     ) -> anyhow::Result<()> {
         let (say_stop, stopping) = watch::channel(false);
         let (inbox, views) = (self.inbox.clone(), self.views.clone());
-        let ticker = tokio::spawn(tick(inbox.clone(), views.clone()));
+        let mut ticking = JoinSet::new();
+        ticking.spawn(tick(inbox.clone(), views.clone()));
         let services = Services { inbox, views, stopping };
-        let mut serving = tokio::spawn(serve::serve(listener, services));
+        let mut serving = pin!(serve::serve(listener, services));
         // None is polled again after it was ready.
-        let failed = tokio::select! {
-            () = stop => None,
-            _ = &mut self.ended => Some(anyhow::anyhow!(
+        tokio::select! {
+            () = stop => {
+                say_stop.send_replace(true);
+                serving.await?;
+            }
+            served = &mut serving => served?,
+            _ = &mut self.ended => bail!(
                 "the owner of the rollout ended unexpectedly; start again, nothing \
                  acknowledged is lost"
-            )),
-            served = &mut serving => {
-                served.context("serve")??;
-                None
-            }
-        };
-        ticker.abort();
-        say_stop.send_replace(true);
-        if !serving.is_finished() {
-            serving.await.context("serve")??;
-        }
-        if let Some(failed) = failed {
-            return Err(failed);
+            ),
         }
         self.inbox.stop().await;
         // Ready when the thread has ended.
         drop((&mut self.ended).await);
         Ok(())
+    }
+}
+
+impl Drop for Owned {
+    /// Whoever stops waiting for the coordinator wants it to end.
+    fn drop(&mut self) {
+        self.inbox.stop_now();
     }
 }
 

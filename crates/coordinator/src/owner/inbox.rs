@@ -108,6 +108,11 @@ impl Inbox {
         drop(self.queue.send(Message::Stop).await);
     }
 
+    /// The same without waiting, for whom there is no time left.
+    pub(crate) fn stop_now(&self) {
+        drop(self.queue.try_send(Message::Stop));
+    }
+
     async fn send<T>(
         &self,
         wait_max: Duration,
