@@ -24,7 +24,7 @@ use crate::workers::Workers;
 
 /// Until a call's answer begins; an upload of millions of rows is one call. Shorter waits
 /// inside are bounded where they happen.
-const CALL_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+const CALL_TIME_MAX: Duration = Duration::from_mins(15);
 
 /// Calls under way on one connection; a worker has two, a dashboard a few.
 const CALLS_PER_CONNECTION_MAX: usize = 64;
@@ -72,7 +72,7 @@ pub(crate) async fn serve(
     let router = router(services).await?;
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
-        .with_keepalive(Some(Duration::from_secs(60)));
+        .with_keepalive(Some(Duration::from_mins(1)));
     let stopped = async move {
         // Without a sender there is nobody left to serve for.
         drop(stopping.wait_for(|stopping| *stopping).await);

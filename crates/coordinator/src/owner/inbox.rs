@@ -20,7 +20,7 @@ use crate::refused::Refused;
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Keeping the inventory of millions takes seconds on a slow disk.
-const APPLY_WAIT_MAX: Duration = Duration::from_secs(300);
+const APPLY_WAIT_MAX: Duration = Duration::from_mins(5);
 
 type To<T> = oneshot::Sender<Result<T, Refused>>;
 
