@@ -134,7 +134,13 @@ pub(crate) struct Coordinator {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Actor {
     /// Your name, for the record.
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        default_value = "unknown",
+        hide_env = true
+    )]
     pub(crate) by: String,
 }
 
@@ -466,7 +472,12 @@ fn share(text: &str) -> Result<Ppm, String> {
     let number = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim_end();
     let (whole, rest) = number.split_once('.').unwrap_or((number, ""));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || whole.len() > 3 || rest.len() > 4 || !digits(whole) || !digits(rest) {
+    if whole.is_empty()
+        || whole.len() > 3
+        || rest.len() > 4
+        || !digits(whole)
+        || !digits(rest)
+    {
         return Err(wrong());
     }
     let parts: u32 = format!("{whole}{rest:0<4}").parse().map_err(|_| wrong())?;
@@ -500,7 +511,8 @@ fn fault(text: &str) -> Result<Fault, String> {
 /// Reads a number of seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.trim().trim_end_matches('s').trim_end();
-    let seconds: u64 = number.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    let seconds: u64 =
+        number.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -523,8 +535,10 @@ mod tests {
             .take_while(|line| !line.starts_with("Exit status"))
             .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
             .collect();
-        let mut missing: Vec<String> =
-            Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        let mut missing: Vec<String> = Cli::command()
+            .get_subcommands()
+            .map(|verb| verb.get_name().to_owned())
+            .collect();
         let count = missing.len();
         missing.retain(|verb| !named.contains(&verb.as_str()));
 

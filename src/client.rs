@@ -62,7 +62,8 @@ impl Client {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10));
-        let connect = || async { endpoint.connect().await.map_err(backoff::Error::transient) };
+        let connect =
+            || async { endpoint.connect().await.map_err(backoff::Error::transient) };
         let channel = backoff::future::retry(patience(CONNECT_PATIENCE), connect)
             .await
             .map_err(|error| unreachable(url, &Chain(&error).to_string()))?;
@@ -89,7 +90,10 @@ impl Client {
     /// # Errors
     ///
     /// As for [`Self::rollout`].
-    pub(crate) async fn mailbox(&mut self, address: &str) -> Result<v1::Mailbox, Failure> {
+    pub(crate) async fn mailbox(
+        &mut self,
+        address: &str,
+    ) -> Result<v1::Mailbox, Failure> {
         let request = v1::GetMailboxRequest { address: address.to_owned() };
         let answer = self.progress.get_mailbox(call(request)).await;
         self.open(answer)
@@ -229,7 +233,9 @@ impl Client {
     }
 
     fn open<T>(&self, answer: Result<tonic::Response<T>, Status>) -> Result<T, Failure> {
-        answer.map(tonic::Response::into_inner).map_err(|status| refused(&self.url, &status))
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| refused(&self.url, &status))
     }
 }
 
@@ -359,7 +365,9 @@ fn refused(url: &str, status: &Status) -> Failure {
     };
     let failure = Failure::text(exit, status.message());
     match (exit, status.code()) {
-        (Exit::Stale, _) => failure.help("run `tidegate plan` again and apply what it prints"),
+        (Exit::Stale, _) => {
+            failure.help("run `tidegate plan` again and apply what it prints")
+        }
         (Exit::Bug, _) => failure.help("the coordinator's log has more"),
         (_, Code::Unimplemented) => {
             failure.help("is the coordinator of the same version as this program?")

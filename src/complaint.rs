@@ -37,10 +37,11 @@ impl Complaint {
         let title = Level::ERROR.primary_title(&self.title);
         let snippet = Snippet::source(text).path(name);
         let mut group = match &self.span {
-            Some(span) => {
-                title.element(snippet.annotation(AnnotationKind::Primary.span(span.clone())))
+            Some(span) => title
+                .element(snippet.annotation(AnnotationKind::Primary.span(span.clone()))),
+            None => {
+                Group::with_title(title).element(annotate_snippets::Origin::path(name))
             }
-            None => Group::with_title(title).element(annotate_snippets::Origin::path(name)),
         };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help));
@@ -54,7 +55,9 @@ fn help_for(title: &str) -> Option<String> {
     let mut names = title.split('`').skip(1).step_by(2);
     let first = names.next()?;
     if title.starts_with("missing field") {
-        return Some(format!("add a line `{first} = …`; `deploy/config` has commented examples"));
+        return Some(format!(
+            "add a line `{first} = …`; `deploy/config` has commented examples"
+        ));
     }
     if !title.starts_with("unknown") {
         return None;

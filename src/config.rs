@@ -247,7 +247,8 @@ impl RawWorker {
         if let Some(format) = &self.format
             && format.get_ref() != FORMAT
         {
-            let title = format!("the store format `{}` is not supported yet", format.get_ref());
+            let title =
+                format!("the store format `{}` is not supported yet", format.get_ref());
             return Err(text.complain(format.span(), title, "only `maildir` is"));
         }
         let admission = self.admission_listen;
@@ -255,7 +256,8 @@ impl RawWorker {
             && !address.get_ref().ip().is_loopback()
         {
             let title = "admission would listen on more than this machine";
-            let help = "it has no encryption: use `127.0.0.1:10390`, beside the mail server";
+            let help =
+                "it has no encryption: use `127.0.0.1:10390`, beside the mail server";
             return Err(text.complain(address.span(), title, help));
         }
         let live = text.directory(&self.live)?;
@@ -266,7 +268,9 @@ impl RawWorker {
             let help = "give it a place of its own on the same file system, never served";
             return Err(text.complain(self.work.span(), title, help));
         }
-        let file_size_max_bytes = match self.limits.and_then(|limits| limits.file_size_max_bytes)
+        let file_size_max_bytes = match self
+            .limits
+            .and_then(|limits| limits.file_size_max_bytes)
         {
             None => FILE_SIZE_MAX_BYTES,
             Some(size) if *size.get_ref() < FILE_SIZE_MAX_BYTES_MIN => {
@@ -310,7 +314,8 @@ impl Text {
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        toml::from_str(&self.text).map_err(|error| self.refuse(&Complaint::from_toml(&error)))
+        toml::from_str(&self.text)
+            .map_err(|error| self.refuse(&Complaint::from_toml(&error)))
     }
 
     fn beside(&self, path: &Path) -> PathBuf {
@@ -361,10 +366,15 @@ mod tests {
     fn the_examples_are_read() {
         let config = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/config/");
         let text = |name: &str| {
-            Text::read(&PathBuf::from(config).join(name)).map_err(|error| error.to_string()).unwrap()
+            Text::read(&PathBuf::from(config).join(name))
+                .map_err(|error| error.to_string())
+                .unwrap()
         };
 
-        assert!(CoordinatorFile::read(&PathBuf::from(config).join("coordinator.toml")).is_ok());
+        assert!(
+            CoordinatorFile::read(&PathBuf::from(config).join("coordinator.toml"))
+                .is_ok()
+        );
         assert!(text("worker.toml").parse::<RawWorkerFile>().is_ok());
         assert!(text("solo.toml").parse::<RawSoloFile>().is_ok());
     }

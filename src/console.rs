@@ -192,7 +192,9 @@ pub(crate) fn thousands(number: impl Into<u64>) -> String {
 
 /// Removes what could move a terminal's cursor or colour from text made by others.
 pub(crate) fn safe(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    text.chars()
+        .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+        .collect()
 }
 
 #[cfg(test)]
@@ -210,7 +212,10 @@ mod tests {
     fn a_line_is_cut_by_what_is_seen() {
         let painted = Paint { on: true }.paint(Tone::Bad, "HALTED");
 
-        assert_eq!(cut(&painted, 6), painted.trim_end_matches("\x1b[0m").to_owned() + "\x1b[0m");
+        assert_eq!(
+            cut(&painted, 6),
+            painted.trim_end_matches("\x1b[0m").to_owned() + "\x1b[0m"
+        );
         assert_eq!(cut("abcdef", 3), "abc");
     }
 

@@ -20,8 +20,6 @@ use crate::config::{self, CoordinatorFile, SoloFile, WorkerFile};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::telemetry;
 
-/// The file in a coordinator's data directory that tells where it listens.
-pub(crate) const ADDRESS_FILE: &str = "address";
 /// How often the address is looked for while a coordinator starts.
 const ADDRESS_EVERY: Duration = Duration::from_millis(20);
 
@@ -107,7 +105,7 @@ pub(crate) async fn wait_for_address(data_dir: &Path) -> String {
 ///
 /// When it is there and cannot be removed.
 pub(crate) fn forget_address(data_dir: &Path) -> anyhow::Result<()> {
-    let path = data_dir.join(ADDRESS_FILE);
+    let path = tidegate_coordinator::address_file(data_dir);
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -116,7 +114,7 @@ pub(crate) fn forget_address(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 fn address(data_dir: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?;
+    let text = std::fs::read_to_string(tidegate_coordinator::address_file(data_dir)).ok()?;
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -139,7 +137,8 @@ fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker
 }
 
 fn start_log(log: &config::Log) -> Result<(), Failure> {
-    telemetry::start(&log.filter, log.format).map_err(|error| Failure::new(Exit::Config, error))
+    telemetry::start(&log.filter, log.format)
+        .map_err(|error| Failure::new(Exit::Config, error))
 }
 
 fn ended(result: anyhow::Result<()>) -> Outcome {
@@ -159,7 +158,13 @@ async fn asked(mut ask: watch::Receiver<bool>) {
 
 /// Completes when the program is asked to stop: by a signal, or by the end of stdin if
 /// whoever started it wants it so.
-fn stop_asked(with_stdin: bool) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
+///
+/// # Errors
+///
+/// When signals cannot be listened for.
+pub(crate) fn stop_asked(
+    with_stdin: bool,
+) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
     let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let (ended, end) = oneshot::channel::<()>();
@@ -181,7 +186,9 @@ fn stop_asked(with_stdin: bool) -> anyhow::Result<impl Future<Output = ()> + Sen
 }
 
 /// Reads stdin to its end on a thread of its own: a runtime would wait for such a read.
-fn watch_stdin(ended: oneshot::Sender<()>) -> anyhow::Result<std::thread::JoinHandle<()>> {
+fn watch_stdin(
+    ended: oneshot::Sender<()>,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || {

@@ -112,7 +112,8 @@ impl Failure {
 
     /// The code to end with. A reader who left is no error, whatever failed because of it.
     pub(crate) fn exit(&self) -> Exit {
-        let pipe = self.error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        let pipe =
+            self.error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
         if pipe.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe) {
             return Exit::BrokenPipe;
         }

@@ -23,7 +23,8 @@ pub(crate) fn run(verb: &Journal) -> Outcome {
 }
 
 fn verify(dir: &Path) -> Outcome {
-    let verified = tidegate_journal::verify(dir).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let verified = tidegate_journal::verify(dir)
+        .map_err(|error| Failure::new(Exit::Failed, error))?;
     console::data_line(format_args!("{}: {}", dir.display(), summary(&verified)))?;
     Ok(Exit::Done)
 }
@@ -32,7 +33,9 @@ fn export(dir: &Path) -> Outcome {
     let mut out = BufWriter::new(io::stdout().lock());
     let verified = tidegate_journal::export(dir, &mut out).map_err(|error| {
         let help = match &error {
-            ExportError::Open(_) => "the lines above, if any, are the journal's safe part",
+            ExportError::Open(_) => {
+                "the lines above, if any, are the journal's safe part"
+            }
             ExportError::Write(_) => "the journal itself is not the cause",
         };
         Failure::new(Exit::Failed, error).help(help)

@@ -10,7 +10,8 @@ use std::io::{self, BufWriter, Write as _};
 use tidegate_wire::v1;
 
 use crate::cli::{
-    Events, ListFormat, LiveFormat, MailboxShow, QuarantineList, Report, Status, TableOrJson,
+    Events, ListFormat, LiveFormat, MailboxShow, QuarantineList, Report, Status,
+    TableOrJson,
 };
 use crate::client::Client;
 use crate::console::{self, Paint};
@@ -33,7 +34,8 @@ pub(crate) async fn status(args: &Status) -> Outcome {
 
 /// Carries out `tidegate mailbox show`.
 pub(crate) async fn mailbox(args: &MailboxShow) -> Outcome {
-    let mailbox = Client::connect(&args.coordinator.url).await?.mailbox(&args.address).await?;
+    let mailbox =
+        Client::connect(&args.coordinator.url).await?.mailbox(&args.address).await?;
     match args.output {
         TableOrJson::Json => console::data_line(screens::json::mailbox(&mailbox))?,
         TableOrJson::Table => console::data(single::mailbox(&mailbox))?,
@@ -44,7 +46,8 @@ pub(crate) async fn mailbox(args: &MailboxShow) -> Outcome {
 /// Carries out `tidegate quarantine list`.
 pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
-    let filter = v1::ListFindingsRequest { node: args.node.clone(), ..Default::default() };
+    let filter =
+        v1::ListFindingsRequest { node: args.node.clone(), ..Default::default() };
     let mut listed: u64 = 0;
     let mut out = BufWriter::new(io::stdout().lock());
     if args.output == ListFormat::Csv {
@@ -119,7 +122,9 @@ pub(crate) fn ending(rollout: &v1::Rollout) -> Exit {
 /// # Errors
 ///
 /// What the coordinator answered.
-pub(crate) async fn count_findings(client: &mut Client) -> Result<FindingCounts, Failure> {
+pub(crate) async fn count_findings(
+    client: &mut Client,
+) -> Result<FindingCounts, Failure> {
     let mut counts = FindingCounts::default();
     let mut take = |found: v1::MailboxFinding| -> Result<(), Failure> {
         if let Some(finding) = &found.finding {

@@ -70,7 +70,9 @@ fn run(verb: Verb) -> Outcome {
         Verb::Resume(args) => with_runtime(Threads::One, operate::resume(&args)),
         Verb::Reclose(args) => with_runtime(Threads::One, operate::reclose(&args)),
         Verb::Abort(args) => with_runtime(Threads::One, operate::abort(&args)),
-        Verb::Coordinator(args) => with_runtime(Threads::Many, daemon::coordinator(&args)),
+        Verb::Coordinator(args) => {
+            with_runtime(Threads::Many, daemon::coordinator(&args))
+        }
         Verb::Worker(args) => with_runtime(Threads::Many, daemon::worker(&args)),
         Verb::Solo(args) => with_runtime(Threads::Many, daemon::solo(&args)),
     }

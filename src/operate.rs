@@ -21,7 +21,8 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Carries out `tidegate pause`.
 pub(crate) async fn pause(args: &Pause) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
-    let request = v1::PauseRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
+    let request =
+        v1::PauseRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
     client.pause(request).await?;
     console::data_line("pause requested")?;
     if args.no_wait {
@@ -59,13 +60,18 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
     let name = safe(&client.rollout().await?.name);
     if !args.yes {
-        let question =
-            format!("This ends the rollout for good. Type its name, `{name}`, to end it: ");
+        let question = format!(
+            "This ends the rollout for good. Type its name, `{name}`, to end it: "
+        );
         if console::ask(question)? != name {
-            return Err(Failure::text(Exit::Failed, "not confirmed; nothing has been changed"));
+            return Err(Failure::text(
+                Exit::Failed,
+                "not confirmed; nothing has been changed",
+            ));
         }
     }
-    let request = v1::AbortRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
+    let request =
+        v1::AbortRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
     client.abort(request).await?;
     console::data_line("abort recorded")?;
     wait_for_stop(client).await

@@ -29,7 +29,10 @@ pub(crate) fn plan(args: &cli::Plan) -> Outcome {
         TableOrJson::Json => console::data_line(screens::plan::value(&plan))?,
         TableOrJson::Table => {
             console::data(screens::plan::text(&plan))?;
-            console::data_line(format_args!("Next   {}", apply_command(&args.inputs, &plan)))?;
+            console::data_line(format_args!(
+                "Next   {}",
+                apply_command(&args.inputs, &plan)
+            ))?;
         }
     }
     Ok(if args.detailed_exitcode { Exit::Changes } else { Exit::Done })
@@ -75,11 +78,12 @@ pub(crate) fn make(inputs: &Inputs) -> Result<(Plan, String), Failure> {
         .map_err(|error| Failure::complete(Exit::Input, error))?;
     let imported = inventory_file::open(&inputs.inventory)
         .map_err(|error| Failure::new(Exit::Input, error))?;
-    let plan = tidegate_core::plan::plan(&Arc::new(imported.inventory), &Arc::new(policy))
-        .map_err(|refusal| {
-            let help = refusal.help();
-            Failure::new(Exit::Input, refusal).help(help)
-        })?;
+    let plan =
+        tidegate_core::plan::plan(&Arc::new(imported.inventory), &Arc::new(policy))
+            .map_err(|refusal| {
+                let help = refusal.help();
+                Failure::new(Exit::Input, refusal).help(help)
+            })?;
     Ok((plan, policy_toml))
 }
 
@@ -99,8 +103,7 @@ pub(crate) async fn send(
         plan_digest: plan.digest().to_string(),
         policy_toml,
     };
-    let header =
-        v1::ApplyRequest { part: Some(v1::apply_request::Part::Header(header)) };
+    let header = v1::ApplyRequest { part: Some(v1::apply_request::Part::Header(header)) };
     let rows = Portions { inventory: Arc::clone(plan.inventory()), next: 0 };
     client.apply(std::iter::once(header).chain(rows)).await
 }
@@ -116,7 +119,9 @@ fn check_digest(args: &cli::Apply, plan: &Plan) -> Result<(), Failure> {
     if digest.starts_with(&seen.to_lowercase()) {
         return Ok(());
     }
-    let text = format!("stale: inventory or policy changed since plan {seen}; now it is {digest}");
+    let text = format!(
+        "stale: inventory or policy changed since plan {seen}; now it is {digest}"
+    );
     Err(Failure::text(Exit::Stale, text).help("run `tidegate plan` again and look at it"))
 }
 
@@ -156,7 +161,8 @@ impl Iterator for Portions {
             && rows.len() < INVENTORY_ROWS_PER_MESSAGE
             && bytes < INVENTORY_BYTES_PER_MESSAGE
         {
-            let row = self.inventory.row(tidegate_core::fleet::MailboxNumber::new(self.next));
+            let row =
+                self.inventory.row(tidegate_core::fleet::MailboxNumber::new(self.next));
             let labels = row.labels.iter().map(|(key, value)| key.len() + value.len());
             bytes += row.address.len() + row.path.len() + row.node.len() + row.tier.len();
             bytes += labels.sum::<usize>();
@@ -180,6 +186,8 @@ fn message(row: &FullRow<'_>) -> v1::InventoryRow {
         node: row.node.to_owned(),
         tier: row.tier.to_owned(),
         path: row.path.to_owned(),
-        labels: labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        labels: labels
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
     }
 }

@@ -34,11 +34,6 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Whether it has nothing below its header.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.len() < 2
-    }
-
     /// The table as lines, each beginning with `indent`.
     pub(crate) fn render(&self, indent: &str) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -122,6 +117,9 @@ mod tests {
 
     #[test]
     fn a_percentage_has_one_digit_and_nothing_of_nothing_is_nothing() {
-        assert_eq!([percent(1, 3), percent(3, 3), percent(0, 0)], ["33.3 %", "100.0 %", "0.0 %"]);
+        assert_eq!(
+            [percent(1, 3), percent(3, 3), percent(0, 0)],
+            ["33.3 %", "100.0 %", "0.0 %"]
+        );
     }
 }

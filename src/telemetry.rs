@@ -34,9 +34,11 @@ pub(crate) enum LogFormat {
 /// When the filter cannot be understood.
 pub(crate) fn start(log: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| log.to_owned());
-    let filter = EnvFilter::try_new(&filter)
-        .map_err(|source| anyhow::Error::new(source).context(format!("read log filter `{filter}`")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter = EnvFilter::try_new(&filter).map_err(|source| {
+        anyhow::Error::new(source).context(format!("read log filter `{filter}`"))
+    })?;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -56,7 +56,10 @@ async fn follow(
                 match timeout(left, watcher.next()).await {
                     Ok(seen) => seen?,
                     Err(_) => {
-                        return Err(Failure::text(Exit::Timeout, "not so within the time limit"));
+                        return Err(Failure::text(
+                            Exit::Timeout,
+                            "not so within the time limit",
+                        ));
                     }
                 }
             }
@@ -125,7 +128,11 @@ impl Display {
     /// # Errors
     ///
     /// When stdout cannot be written.
-    pub(crate) fn show(&mut self, rollout: &Rollout, silent: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn show(
+        &mut self,
+        rollout: &Rollout,
+        silent: Option<Duration>,
+    ) -> io::Result<()> {
         let silent = silent.filter(|silent| *silent >= SILENCE_SHOWN);
         match self {
             Self::Screen(screen) => {

@@ -46,7 +46,8 @@ impl Diagnosis {
             },
             RolloutState::Finished => Self::finished(rollout),
             RolloutState::Unspecified => Self {
-                status: "the coordinator tells a state this program does not know".to_owned(),
+                status: "the coordinator tells a state this program does not know"
+                    .to_owned(),
                 action: "use a program of the coordinator's version".to_owned(),
                 tone: Tone::Warn,
                 test: Exit::Stale,
@@ -60,9 +61,10 @@ impl Diagnosis {
     }
 
     fn halted(rollout: &Rollout) -> Self {
-        let wave = rollout.waves.iter().find(|wave| {
-            wave.gate.as_ref().is_some_and(|gate| gate.verdict == "halt")
-        });
+        let wave = rollout
+            .waves
+            .iter()
+            .find(|wave| wave.gate.as_ref().is_some_and(|gate| gate.verdict == "halt"));
         let action = match wave {
             Some(wave) => format!(
                 "look at `tidegate quarantine list`; then `tidegate reclose wave {} --reason '…'`",
@@ -70,20 +72,26 @@ impl Diagnosis {
             ),
             None => "look at `tidegate events` and `tidegate quarantine list`".to_owned(),
         };
-        Self::stopped(format!("halted by the gate{}", reasons(&rollout.why, "halted")), &action)
+        Self::stopped(
+            format!("halted by the gate{}", reasons(&rollout.why, "halted")),
+            &action,
+        )
     }
 
     fn finished(rollout: &Rollout) -> Self {
         let set_aside: u32 = rollout.waves.iter().map(|wave| wave.quarantined).sum();
         let out = nodes_in(rollout, NodeState::Isolated);
-        let mut status = "finished: every wave stands on the top of the ladder".to_owned();
+        let mut status =
+            "finished: every wave stands on the top of the ladder".to_owned();
         if set_aside > 0 {
-            status.push_str(&format!("; {} mailboxes are set aside", thousands(set_aside)));
+            status
+                .push_str(&format!("; {} mailboxes are set aside", thousands(set_aside)));
         }
         if let Some(nodes) = &out {
             status.push_str(&format!("; isolated: {nodes}"));
         }
-        let action = if set_aside > 0 { "tidegate quarantine list" } else { "tidegate report" };
+        let action =
+            if set_aside > 0 { "tidegate quarantine list" } else { "tidegate report" };
         let tone = if set_aside > 0 || out.is_some() { Tone::Warn } else { Tone::Good };
         Self { status, action: action.to_owned(), tone, test: Exit::Done }
     }
@@ -103,8 +111,10 @@ impl Diagnosis {
             return warn(status, action, Exit::Changes);
         }
         if rollout.why.iter().any(|why| why.code == NEEDS_PERSON) {
-            let status = format!("the gate asks for a person{}", reasons(&rollout.why, ""));
-            let action = "tidegate events; then `tidegate pause` or `tidegate reclose wave …`";
+            let status =
+                format!("the gate asks for a person{}", reasons(&rollout.why, ""));
+            let action =
+                "tidegate events; then `tidegate pause` or `tidegate reclose wave …`";
             return warn(status, action.to_owned(), Exit::Changes);
         }
         if let Some(nodes) = nodes_in(rollout, NodeState::NoWorker) {
@@ -117,9 +127,11 @@ impl Diagnosis {
             let action = "is the worker running there, and can it reach the coordinator?";
             return warn(status, action.to_owned(), Exit::Stale);
         }
-        let progress = current(rollout).map_or_else(String::new, |wave| progress(rollout, wave));
+        let progress =
+            current(rollout).map_or_else(String::new, |wave| progress(rollout, wave));
         if let Some(nodes) = nodes_in(rollout, NodeState::Isolated) {
-            let status = format!("isolated by the gate: {nodes}; the others go on: {progress}");
+            let status =
+                format!("isolated by the gate: {nodes}; the others go on: {progress}");
             let first = nodes.split(", ").next().unwrap_or_default();
             let action = format!(
                 "look at the node; `tidegate reclose node {first} --reason '…'` closes it"

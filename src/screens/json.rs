@@ -7,8 +7,8 @@
 
 use serde_json::{Value, json};
 use tidegate_wire::v1::{
-    Event, Finding, FindingKind, Gate, Health, Mailbox, MailboxFinding, MessageTotals, Node,
-    Preparation, Rollout, Wave, Why,
+    Event, Finding, FindingKind, Gate, Health, Mailbox, MailboxFinding, MessageTotals,
+    Node, Preparation, Rollout, Wave, Why,
 };
 
 use super::diagnosis::{Diagnosis, level_name};

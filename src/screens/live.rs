@@ -28,7 +28,10 @@ pub(crate) fn frame(rollout: &Rollout, silent: Option<Duration>, paint: Paint) -
         out.push_str(&format!("! RECONNECTING, last data {} s old\n", silent.as_secs()));
     }
     out.push_str(&format!("{}\n", head(rollout, paint)));
-    out.push_str(&format!("status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status)));
+    out.push_str(&format!(
+        "status:   {}\n",
+        paint.paint(diagnosis.tone, &diagnosis.status)
+    ));
     out.push_str(&format!("action:   {}\n", diagnosis.action));
     out.push_str(&format!("mailboxes: {}\n\n", counts(rollout)));
     out.push_str(&waves(rollout, paint));
@@ -96,7 +99,9 @@ impl Lines {
         for wave in &rollout.waves {
             let now = (wave.state(), wave.level);
             let before = self.waves.insert(wave.number, now);
-            if before == Some(now) || (before.is_none() && wave.state() == WaveState::Waiting) {
+            if before == Some(now)
+                || (before.is_none() && wave.state() == WaveState::Waiting)
+            {
                 continue;
             }
             lines.push(wave_line(rollout, wave));
@@ -168,7 +173,10 @@ fn wave_line(rollout: &Rollout, wave: &Wave) -> String {
                 gate.signals.iter().find(|signal| signal.name == "opening")
             });
             let numbers = gate.map_or_else(String::new, |signal| {
-                format!("; gate {}", signal_line(signal).split_whitespace().collect::<Vec<_>>().join(" "))
+                format!(
+                    "; gate {}",
+                    signal_line(signal).split_whitespace().collect::<Vec<_>>().join(" ")
+                )
             });
             format!(
                 "wave {name} passed: {} of {} open, {} failed, {} set aside{numbers}",

@@ -56,7 +56,8 @@ pub(crate) fn text(plan: &Plan) -> String {
     if !findings.is_empty() {
         let _ = writeln!(out, "\n! {} to look at", findings.len());
         for finding in &findings {
-            let _ = writeln!(out, "  !  {}  {}", finding.code(), safe(&finding.to_string()));
+            let _ =
+                writeln!(out, "  !  {}  {}", finding.code(), safe(&finding.to_string()));
         }
     }
     let _ = writeln!(

@@ -33,8 +33,10 @@ pub(crate) fn mailbox(mailbox: &Mailbox) -> String {
         ("open for", services),
         ("health", health_word(mailbox.health()).to_owned()),
     ];
-    let mut out: String =
-        lines.iter().map(|(name, value)| format!("{:<10}{value}\n", format!("{name}:"))).collect();
+    let mut out: String = lines
+        .iter()
+        .map(|(name, value)| format!("{:<10}{value}\n", format!("{name}:")))
+        .collect();
     for why in &mailbox.why {
         out.push_str(&format!("waits:    {}\n", safe(&why.text)));
     }
@@ -57,8 +59,11 @@ pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
         line.push_str(&format!("{}  {}  ", safe(&found.node), safe(&found.address)));
     }
     if !finding.name.is_empty() {
-        let folder =
-            if finding.folder.is_empty() { "INBOX".to_owned() } else { safe(&finding.folder) };
+        let folder = if finding.folder.is_empty() {
+            "INBOX".to_owned()
+        } else {
+            safe(&finding.folder)
+        };
         line.push_str(&folder);
         if finding.uid != 0 {
             line.push_str(&format!(" UID {}", finding.uid));
@@ -98,15 +103,27 @@ fn guard(text: &str) -> String {
 /// Whether a finding is something set aside: what `quarantine list` lists.
 pub(crate) fn is_set_aside(found: &MailboxFinding) -> bool {
     match found.finding.as_ref().map(tidegate_wire::v1::Finding::kind) {
-        Some(FindingKind::SetAside | FindingKind::Lost | FindingKind::Quarantined) => true,
-        Some(FindingKind::Unspecified | FindingKind::Doubt | FindingKind::Probe) | None => false,
+        Some(FindingKind::SetAside | FindingKind::Lost | FindingKind::Quarantined) => {
+            true
+        }
+        Some(FindingKind::Unspecified | FindingKind::Doubt | FindingKind::Probe)
+        | None => false,
     }
 }
 
 /// An event on one line.
 pub(crate) fn event_line(event: &Event) -> String {
-    let by = if event.by.is_empty() { String::new() } else { format!(" (by {})", safe(&event.by)) };
-    format!("{}  {:<18} {}{by}", date(at!(event.time)), safe(&event.code), safe(&event.text))
+    let by = if event.by.is_empty() {
+        String::new()
+    } else {
+        format!(" (by {})", safe(&event.by))
+    };
+    format!(
+        "{}  {:<18} {}{by}",
+        date(at!(event.time)),
+        safe(&event.code),
+        safe(&event.text)
+    )
 }
 
 /// How many findings of each kind there are.
@@ -142,7 +159,10 @@ impl FindingCounts {
 pub(crate) fn report(rollout: &Rollout, found: FindingCounts, paint: Paint) -> String {
     let diagnosis = Diagnosis::of(rollout);
     let mut out = format!("{}\n", head(rollout, paint));
-    out.push_str(&format!("status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status)));
+    out.push_str(&format!(
+        "status:   {}\n",
+        paint.paint(diagnosis.tone, &diagnosis.status)
+    ));
     out.push_str(&format!("mailboxes: {}\n", counts(rollout)));
     if let Some(nodes) = nodes_in(rollout, tidegate_wire::v1::NodeState::Isolated) {
         out.push_str(&format!("isolated: {nodes}\n"));

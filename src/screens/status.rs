@@ -23,7 +23,10 @@ const WAVES_AROUND: usize = 8;
 pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     let diagnosis = Diagnosis::of(rollout);
     let mut out = format!("{}\n", head(rollout, paint));
-    out.push_str(&format!("status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status)));
+    out.push_str(&format!(
+        "status:   {}\n",
+        paint.paint(diagnosis.tone, &diagnosis.status)
+    ));
     out.push_str(&format!("action:   {}\n", diagnosis.action));
     out.push_str(&format!("mailboxes: {}\n\n", counts(rollout)));
     out.push_str(&waves(rollout, paint));
@@ -81,7 +84,10 @@ pub(crate) fn counts(rollout: &Rollout) -> String {
 /// The waves around the current one.
 pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
     let mut table = Table::new(
-        &["WAVE", "", "STATE", "LEVEL", "PLANNED", "PREPARED", "OPEN", "MATURE", "FAILED", "ASIDE"],
+        &[
+            "WAVE", "", "STATE", "LEVEL", "PLANNED", "PREPARED", "OPEN", "MATURE",
+            "FAILED", "ASIDE",
+        ],
         &[4, 5, 6, 7, 8, 9],
     );
     let begun = |wave: &Wave| wave.state() != WaveState::Passed;
@@ -106,7 +112,8 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
     let mut text = table.render("  ");
     for wave in shown {
         let (_, word, tone) = wave_word(wave.state());
-        text = text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
+        text =
+            text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
         if paint == Paint::PLAIN {
             break;
         }
@@ -181,7 +188,17 @@ pub(crate) fn signal_line(signal: &tidegate_wire::v1::Signal) -> String {
 /// The nodes.
 pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
     let mut table = Table::new(
-        &["NODE", "STATE", "HEARD", "PLANNED", "PREPARED", "OPEN", "FAILED", "ASIDE", "DISK FREE"],
+        &[
+            "NODE",
+            "STATE",
+            "HEARD",
+            "PLANNED",
+            "PREPARED",
+            "OPEN",
+            "FAILED",
+            "ASIDE",
+            "DISK FREE",
+        ],
         &[3, 4, 5, 6, 7, 8],
     );
     let now = at!(rollout.at_time);
@@ -199,9 +216,12 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
         ]);
     }
     let mut text = table.render("  ");
-    for state in [NodeState::NoWorker, NodeState::Silent, NodeState::Isolated, NodeState::HeldBack] {
+    for state in
+        [NodeState::NoWorker, NodeState::Silent, NodeState::Isolated, NodeState::HeldBack]
+    {
         let (word, tone) = node_word(state);
-        text = text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
+        text =
+            text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
     }
     text
 }
