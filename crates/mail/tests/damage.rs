@@ -5,7 +5,7 @@
 mod provider;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
 use provider::{Letter, MAILDIR, OWNER, Provider, addressed, letter, named};
 use tidegate_mail::{
@@ -520,6 +520,30 @@ fn newer_mail_deleted_while_the_mailbox_was_open_is_no_loss() {
     let prepared = prepare_with(&provider, true);
 
     assert_eq!(prepared.counts, MessageCounts { deleted: 1, ..HEALTHY });
+}
+
+#[test]
+fn repaired_and_returned_mail_belongs_to_the_owner_of_the_live_files() {
+    // Only root may give files away; for others every file is theirs anyway.
+    let root = rustix::process::geteuid().is_root();
+    let owner = if root { 4321 } else { rustix::process::geteuid().as_raw() };
+    let provider = Provider::healthy();
+    provider.damage("live", "", &letter(1), b"");
+    provider.lose("live", "", &letter(2));
+    fs::remove_dir_all(provider.at("live", ".Archive.2024")).unwrap();
+    let damaged = provider.find("live", "", &letter(1).base).unwrap();
+    for path in [provider.at("live", ""), damaged] {
+        chown(path, Some(owner), None).unwrap();
+    }
+
+    prepare(&provider);
+
+    for (folder, number) in [("", 1), ("", 2), (".Archive.2024", 11)] {
+        let path = provider.find("live", folder, &letter(number).base).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().uid(), owner, "{folder} {number}");
+    }
+    let folder = fs::metadata(provider.at("live", ".Archive.2024/cur")).unwrap();
+    assert_eq!(folder.uid(), owner);
 }
 
 #[test]
