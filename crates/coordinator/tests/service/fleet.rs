@@ -85,12 +85,14 @@ impl Coordinator {
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = Config { data_dir: dir.to_owned(), listen };
         let task = tokio::spawn(run(config, async { drop(stopped.await) }));
-        let address = until("the coordinator serves", async || {
+        let channel = until("the coordinator serves", async || {
             assert!(!task.is_finished(), "the coordinator did not start");
-            std::fs::read_to_string(address_file(dir)).ok()
+            // The file of a killed one may still be there.
+            let address = std::fs::read_to_string(address_file(dir)).ok()?;
+            let endpoint = Endpoint::from_shared(format!("http://{}", address.trim()));
+            endpoint.unwrap().connect().await.ok()
         });
-        let address = format!("http://{}", address.await.trim());
-        let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+        let channel = channel.await;
         Self { stop: Some(stop), task, channel }
     }
 
@@ -209,7 +211,6 @@ pub(crate) struct Worker {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) generation: Generation,
-    pub(crate) mailboxes: Vec<MailboxNumber>,
     pub(crate) states: Vec<MailboxState>,
     findings: Vec<Finding>,
 }
@@ -268,7 +269,7 @@ impl Worker {
             },
             findings: job.findings.clone(),
         });
-        let probes = self.jobs.values().map(|job| job.open()).sum();
+        let probes = self.jobs.values().map(Job::open).sum();
         Sync {
             node: self.joined.node,
             incarnation: self.incarnation,
@@ -293,7 +294,7 @@ impl Worker {
                 let mailboxes = self.fetch(order.job).await.unwrap();
                 let states = vec![MailboxState::HELD; mailboxes.len()];
                 let generation = order.generation;
-                let job = Job { generation, mailboxes, states, findings: Vec::new() };
+                let job = Job { generation, states, findings: Vec::new() };
                 self.jobs.insert(order.job, job);
             }
             let quarantine_first = self.quarantine_first;

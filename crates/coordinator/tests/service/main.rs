@@ -124,8 +124,6 @@ async fn facts_of_an_older_generation_change_nothing() {
         };
         job.states.fill(failed);
     }
-    let first = *worker.jobs.keys().next().unwrap();
-    worker.jobs.retain(|job, held| *job == first || held.generation.get() == 0);
 
     worker.report().await.unwrap();
 
@@ -259,7 +257,7 @@ async fn an_integrity_failure_halts_and_says_why() {
 
     assert_eq!(rollout.why[0].code, "halted");
     assert!(
-        rollout.why[0].text.contains("1 mailboxes with altered"),
+        rollout.why[0].text.starts_with("halted by the gate: altered, foreign or lost"),
         "{:?}",
         rollout.why
     );
@@ -436,7 +434,13 @@ async fn readers_find_mailboxes_findings_and_pages() {
     assert_eq!(quarantined[0].why[0].code, "quarantined");
     assert_eq!(quarantined[0].findings[0].code, "unreadable");
     assert_eq!(findings.len(), one.jobs.len());
-    assert_eq!(findings[0].address, quarantined[0].address);
+    let [mut found, mut listed] = [
+        findings.iter().map(|found| &found.address).collect::<Vec<_>>(),
+        quarantined.iter().map(|mailbox| &mailbox.address).collect(),
+    ];
+    found.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
     assert_eq!(elsewhere.len(), 0);
     assert_eq!(pages, [8, 8, 5]);
     let request = v1::ListEventsRequest { page_token: "x".to_owned(), page_size: 0 };
