@@ -165,9 +165,9 @@ class Watch:
         rung = rollout.ladder[wave.level - 1].name if wave.level else "nothing"
         line = f"wave {wave.name} is {its} for {rung}: {wave.planned:,} mailboxes"
         verdict = wave.gate.verdict if wave.HasField("gate") else ""
-        if not self.once(("wave", wave.number), f"{line}, gate says {verdict or 'nothing'}"):
-            return
-        for signal in wave.gate.signals:
+        told = self.once(("wave", wave.number), f"{line}, gate says {verdict or 'nothing'}")
+        # While it holds the reasons say more than the numbers.
+        for signal in wave.gate.signals if told and verdict != "hold" else []:
             passes = f"passes with at most {signal.pass_at:,}" \
                 if signal.HasField("pass_at") else "cannot pass yet"
             tell(f"  {signal.name} {signal.standing}: {signal.failed:,} failed of "
