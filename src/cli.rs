@@ -19,9 +19,7 @@ pub(crate) const LISTEN: SocketAddr =
 const TEMPLATE: &str = "\
 {about}
 
-{usage-heading} {usage}
-
-{after-help}
+{usage-heading} {usage}{after-help}
 
 Options:
 {options}";

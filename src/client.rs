@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a command tries to connect: a coordinator that restarts is back by then.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a watcher tries to connect again before it gives up.
-const RECONNECT_PATIENCE: Duration = Duration::from_secs(60);
+const RECONNECT_PATIENCE: Duration = Duration::from_mins(1);
 /// How long one answer may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an upload may take: millions of rows are read and planned anew.

@@ -299,22 +299,22 @@ impl RawWorker {
 struct Text {
     name: String,
     dir: PathBuf,
-    text: String,
+    content: String,
 }
 
 impl Text {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let text = fs::read_to_string(path).map_err(|source| {
+        let content = fs::read_to_string(path).map_err(|source| {
             let context = format!("read configuration `{}`", path.display());
             Failure::new(Exit::Config, anyhow::Error::new(source).context(context))
                 .help("`deploy/config` has commented examples")
         })?;
         let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { name: path.display().to_string(), dir, text })
+        Ok(Self { name: path.display().to_string(), dir, content })
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        toml::from_str(&self.text)
+        toml::from_str(&self.content)
             .map_err(|error| self.refuse(&Complaint::from_toml(&error)))
     }
 
@@ -349,7 +349,7 @@ impl Text {
     }
 
     fn refuse(&self, complaint: &Complaint) -> Failure {
-        Failure::complete(Exit::Config, complaint.render(&self.name, &self.text))
+        Failure::complete(Exit::Config, complaint.render(&self.name, &self.content))
     }
 }
 
@@ -384,6 +384,13 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `log`, `log_format`
+                 --> worker.toml:2:1
+                  |
+                2 | cordinator = "http://127.0.0.1:7443"
+                  | ^^^^^^^^^^
+                  |
+                  = help: did you mean `coordinator`?
             "#]],
         );
     }
@@ -393,6 +400,13 @@ mod tests {
         check(
             &format!("{WORKER}format = \"mdbox\"\n"),
             &expect![[r#"
+                error: the store format `mdbox` is not supported yet
+                 --> worker.toml:6:10
+                  |
+                6 | format = "mdbox"
+                  |          ^^^^^^^
+                  |
+                  = help: only `maildir` is
             "#]],
         );
     }
@@ -402,6 +416,13 @@ mod tests {
         check(
             &format!("{WORKER}admission_listen = \"0.0.0.0:10390\"\n"),
             &expect![[r#"
+                error: admission would listen on more than this machine
+                 --> worker.toml:6:20
+                  |
+                6 | admission_listen = "0.0.0.0:10390"
+                  |                    ^^^^^^^^^^^^^^^
+                  |
+                  = help: it has no encryption: use `127.0.0.1:10390`, beside the mail server
             "#]],
         );
     }
@@ -411,6 +432,13 @@ mod tests {
         check(
             &WORKER.replace("\"work\"", "\"live/work\""),
             &expect![[r#"
+                error: the work directory and the mail root lie in each other
+                 --> worker.toml:5:8
+                  |
+                5 | work = "live/work"
+                  |        ^^^^^^^^^^^
+                  |
+                  = help: give it a place of its own on the same file system, never served
             "#]],
         );
     }
@@ -420,6 +448,9 @@ mod tests {
         check(
             "node = \"stor-01\"\n",
             &expect![[r#"
+                error: missing field `coordinator`
+                --> worker.toml
+                 = help: add a line `coordinator = …`; `deploy/config` has commented examples
             "#]],
         );
     }
@@ -433,7 +464,7 @@ mod tests {
         let text = Text {
             name: "worker.toml".to_owned(),
             dir: dir.path().to_owned(),
-            text: text.to_owned(),
+            content: text.to_owned(),
         };
 
         let refused = WorkerFile::check(&text).unwrap_err();

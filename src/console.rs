@@ -108,7 +108,7 @@ impl Paint {
 
 /// A screen that is drawn again in the same place.
 pub(crate) struct Screen {
-    drawn: bool,
+    open: bool,
 }
 
 impl Screen {
@@ -119,7 +119,7 @@ impl Screen {
     /// When stdout cannot be written.
     pub(crate) fn open() -> io::Result<Self> {
         data("\x1b[?1049h\x1b[?25l")?;
-        Ok(Self { drawn: true })
+        Ok(Self { open: true })
     }
 
     /// Shows `text` instead of what was there, cut to the terminal's size.
@@ -127,7 +127,8 @@ impl Screen {
     /// # Errors
     ///
     /// When stdout cannot be written.
-    pub(crate) fn draw(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn draw(&self, text: &str) -> io::Result<()> {
+        debug_assert!(self.open);
         let (rows, columns) = size();
         let mut frame = String::from("\x1b[H");
         for line in text.lines().take(usize::from(rows).saturating_sub(1)) {
@@ -140,7 +141,7 @@ impl Screen {
 
     /// Gives the terminal back.
     pub(crate) fn close(&mut self) {
-        if std::mem::take(&mut self.drawn) {
+        if std::mem::take(&mut self.open) {
             // A terminal that is gone needs nothing back.
             let _ = data("\x1b[?25h\x1b[?1049l");
         }

@@ -114,7 +114,8 @@ pub(crate) fn forget_address(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 fn address(data_dir: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(tidegate_coordinator::address_file(data_dir)).ok()?;
+    let text =
+        std::fs::read_to_string(tidegate_coordinator::address_file(data_dir)).ok()?;
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }

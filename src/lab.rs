@@ -87,7 +87,8 @@ async fn perform(args: &Lab, home: &Path) -> Outcome {
     let took = seconds(rolled);
 
     let counts = look::count_findings(&mut client).await?;
-    let report = crate::screens::single::report(&end, counts, console::Paint::for_stdout());
+    let report =
+        crate::screens::single::report(&end, counts, console::Paint::for_stdout());
     console::data(format_args!("\n{report}\n"))?;
     fleet.stop_workers().await;
     let told = outcome::ask(&mut client).await?;
@@ -95,10 +96,11 @@ async fn perform(args: &Lab, home: &Path) -> Outcome {
     trouble.undo().context("undo the sabotage")?;
 
     let counted = Instant::now();
-    let recount = tokio::task::spawn_blocking(move || tidegate_lab::recount(&provider, &told))
-        .await
-        .context("recount")?
-        .context("recount")?;
+    let recount =
+        tokio::task::spawn_blocking(move || tidegate_lab::recount(&provider, &told))
+            .await
+            .context("recount")?
+            .context("recount")?;
     console::data_line("recount, by a checker that shares no code with the restorer")?;
     console::data_line(&recount)?;
     console::data_line(format_args!(
@@ -148,7 +150,9 @@ async fn watch(client: Client, display: &mut Display) -> Result<Box<Rollout>, Fa
                 }
             }
             Seen::Silence(_) => {}
-            Seen::Over => return Err(Failure::text(Exit::Failed, "the rollout was over before")),
+            Seen::Over => {
+                return Err(Failure::text(Exit::Failed, "the rollout was over before"));
+            }
         }
     }
 }
@@ -179,7 +183,9 @@ async fn build(args: &Lab, home: &Path) -> Result<Provider, Failure> {
     ))?;
     let root = home.join("provider");
     let built = tokio::task::spawn_blocking(move || {
-        tidegate_lab::build(&root, &spec, &mut |line| console::tell(format_args!("  {line}")))
+        tidegate_lab::build(&root, &spec, &mut |line| {
+            console::tell(format_args!("  {line}"));
+        })
     });
     Ok(built.await.context("build the provider")?.context("build the provider")?)
 }
@@ -187,8 +193,10 @@ async fn build(args: &Lab, home: &Path) -> Result<Provider, Failure> {
 /// Plans with the lab's policy, or with that for small providers if there are too few
 /// mailboxes for statistics.
 fn plan(provider: &Provider, home: &Path) -> Result<(Inputs, Plan, String), Failure> {
-    let inputs =
-        Inputs { inventory: provider.inventory_csv.clone(), policy: home.join("policy.toml") };
+    let inputs = Inputs {
+        inventory: provider.inventory_csv.clone(),
+        policy: home.join("policy.toml"),
+    };
     fs::write(&inputs.policy, POLICY).context("write the policy")?;
     if let Ok((plan, text)) = planning::make(&inputs) {
         return Ok((inputs, plan, text));
@@ -201,7 +209,8 @@ fn plan(provider: &Provider, home: &Path) -> Result<(Inputs, Plan, String), Fail
 /// Refuses a fault on a node that will not be there.
 fn check_fault(args: &Lab) -> Result<(), Failure> {
     let Fault::Node { name, .. } = &args.fault else { return Ok(()) };
-    let names: Vec<String> = (1..=args.nodes).map(|node| format!("stor-{node:02}")).collect();
+    let names: Vec<String> =
+        (1..=args.nodes).map(|node| format!("stor-{node:02}")).collect();
     if names.contains(name) {
         return Ok(());
     }
@@ -223,16 +232,20 @@ struct Home {
 impl Home {
     fn take(keep: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = keep else {
-            let dir = TempDir::with_prefix("tidegate-lab-").context("make a directory")?;
+            let dir =
+                TempDir::with_prefix("tidegate-lab-").context("make a directory")?;
             return Ok(Self { path: dir.path().to_owned(), _temporary: Some(dir) });
         };
         let name = path.display();
         fs::create_dir_all(path).with_context(|| format!("create `{name}`"))?;
         let path = fs::canonicalize(path).with_context(|| format!("find `{name}`"))?;
-        let mut present = fs::read_dir(&path).with_context(|| format!("read `{name}`"))?;
+        let mut present =
+            fs::read_dir(&path).with_context(|| format!("read `{name}`"))?;
         if present.next().is_some() {
             let text = format!("`{name}` is not empty");
-            return Err(Failure::text(Exit::Usage, text).help("name an empty or a new directory"));
+            return Err(
+                Failure::text(Exit::Usage, text).help("name an empty or a new directory")
+            );
         }
         Ok(Self { path, _temporary: None })
     }

@@ -78,6 +78,8 @@ pub(crate) fn make(inputs: &Inputs) -> Result<(Plan, String), Failure> {
         .map_err(|error| Failure::complete(Exit::Input, error))?;
     let imported = inventory_file::open(&inputs.inventory)
         .map_err(|error| Failure::new(Exit::Input, error))?;
+    let (rows, name) = (thousands(imported.rows), inputs.inventory.display());
+    console::tell(format_args!("read {rows} rows from {name}"));
     let plan =
         tidegate_core::plan::plan(&Arc::new(imported.inventory), &Arc::new(policy))
             .map_err(|refusal| {

@@ -87,6 +87,15 @@ pub(crate) fn percent(part: u32, whole: u32) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
+/// Appends to a text, which cannot fail.
+macro_rules! say {
+    ($out:expr, $($text:tt)+) => {{
+        use std::fmt::Write as _;
+        let _ = write!($out, $($text)+);
+    }};
+}
+pub(crate) use say;
+
 /// An instant of the wire; zero where there is none.
 macro_rules! at {
     ($field:expr) => {

@@ -64,10 +64,14 @@ impl Fleet {
         forget_address(&data_dir)?;
         self.write_coordinator(&data_dir, "127.0.0.1:0")?;
         self.launch(COORDINATOR, COORDINATOR)?;
-        let listening = tokio::time::timeout(START_LIMIT, wait_for_address(&data_dir)).await;
+        let listening =
+            tokio::time::timeout(START_LIMIT, wait_for_address(&data_dir)).await;
         let Ok(address) = listening else {
             self.check()?;
-            return Err(Failure::text(Exit::Failed, "the coordinator does not start to listen"));
+            return Err(Failure::text(
+                Exit::Failed,
+                "the coordinator does not start to listen",
+            ));
         };
         // A restart must come back where its workers look for it.
         self.write_coordinator(&data_dir, &address)?;
@@ -89,7 +93,8 @@ impl Fleet {
             program.measure();
             let ended = program.child.try_wait().context("look at a program")?;
             if let Some(status) = ended {
-                let text = format!("the program of {name} has ended by itself ({status})");
+                let text =
+                    format!("the program of {name} has ended by itself ({status})");
                 let log = format!("the end of its log:\n{}", tail(&program.log));
                 return Err(Failure::text(Exit::Failed, text).help(log));
             }
@@ -151,7 +156,9 @@ impl Fleet {
             if !chosen(name) {
                 continue;
             }
-            while matches!(program.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            while matches!(program.child.try_wait(), Ok(None))
+                && Instant::now() < deadline
+            {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             program.end();
@@ -191,7 +198,8 @@ impl Fleet {
 
     fn write(&self, name: &str, config: &[(&str, &str)]) -> anyhow::Result<()> {
         let path = self.home.join(format!("{name}.toml"));
-        let lines = config.iter().map(|(key, value)| format!("{key} = {}\n", quoted(value)));
+        let lines =
+            config.iter().map(|(key, value)| format!("{key} = {}\n", quoted(value)));
         fs::write(&path, lines.collect::<String>())
             .with_context(|| format!("write `{}`", path.display()))
     }
@@ -253,5 +261,6 @@ fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
-    lines.iter().skip(from).map(|line| format!("  {line}\n")).collect()
+    let shown: Vec<&str> = lines.into_iter().skip(from).collect();
+    shown.join("\n")
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use tidegate_lab::{Listed, MailboxEnd, Recount, Told};
 use tidegate_wire::v1::{
-    FindingKind, ListFindingsRequest, ListMailboxesRequest, Mailbox, MailboxFinding, NodeState,
-    Preparation, Rollout, RolloutState,
+    FindingKind, ListFindingsRequest, ListMailboxesRequest, Mailbox, MailboxFinding,
+    NodeState, Preparation, Rollout, RolloutState,
 };
 
 use super::trouble::{Trouble, check_happened};

@@ -57,11 +57,22 @@ impl Trouble {
             Fault::Kill { times } => times,
             Fault::None | Fault::Node { .. } | Fault::All { .. } => 0,
         };
-        Self { saboteurs, seen: BTreeSet::new(), broken: 0, kills_left, kills: 0, rolls: args.seed }
+        Self {
+            saboteurs,
+            seen: BTreeSet::new(),
+            broken: 0,
+            kills_left,
+            kills: 0,
+            rolls: args.seed,
+        }
     }
 
     /// Looks after the programs and makes trouble, until a program fails.
-    pub(super) async fn tend(&mut self, mut client: Client, fleet: &mut Fleet) -> Failure {
+    pub(super) async fn tend(
+        &mut self,
+        mut client: Client,
+        fleet: &mut Fleet,
+    ) -> Failure {
         let mut next_kill = Instant::now() + self.pause();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -154,8 +165,11 @@ pub(super) fn check_happened(fault: &Fault, trouble: &Trouble) -> Result<(), Fai
         Fault::Kill { times } => *times > 0 && trouble.kills == 0,
     };
     if nothing {
-        return Err(Failure::text(Exit::Failed, "the fault that was asked for did not happen")
-            .help("ask for a larger share or more mailboxes"));
+        return Err(Failure::text(
+            Exit::Failed,
+            "the fault that was asked for did not happen",
+        )
+        .help("ask for a larger share or more mailboxes"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState, Why};
 
-use super::percent;
+use super::{percent, say};
 use crate::console::{Tone, safe, thousands};
 use crate::exit::Exit;
 
@@ -56,6 +56,14 @@ impl Diagnosis {
         own.with_stop(rollout)
     }
 
+    /// The status without the state's name at its beginning.
+    pub(crate) fn details(&self) -> &str {
+        ["finished: ", "halted by the gate: ", "aborted: ", "paused: "]
+            .iter()
+            .find_map(|name| self.status.strip_prefix(name))
+            .unwrap_or(&self.status)
+    }
+
     fn stopped(status: String, action: &str) -> Self {
         Self { status, action: action.to_owned(), tone: Tone::Bad, test: Exit::Changes }
     }
@@ -84,11 +92,10 @@ impl Diagnosis {
         let mut status =
             "finished: every wave stands on the top of the ladder".to_owned();
         if set_aside > 0 {
-            status
-                .push_str(&format!("; {} mailboxes are set aside", thousands(set_aside)));
+            say!(status, "; {} mailboxes are set aside", thousands(set_aside));
         }
         if let Some(nodes) = &out {
-            status.push_str(&format!("; isolated: {nodes}"));
+            say!(status, "; isolated: {nodes}");
         }
         let action =
             if set_aside > 0 { "tidegate quarantine list" } else { "tidegate report" };
@@ -150,11 +157,12 @@ impl Diagnosis {
         let Some(stop) = rollout.stop.as_ref().filter(|stop| !stop.effective) else {
             return self;
         };
-        self.status.push_str(&format!(
+        say!(
+            self.status,
             "; not effective yet on {}: at most {} mailboxes may still open",
             safe(&stop.unacknowledged.join(", ")),
             thousands(stop.may_still_open)
-        ));
+        );
         self
     }
 }

@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState};
 
 use super::diagnosis::{Diagnosis, level_name};
-use super::status::{
-    counts, gate, head, messages, node_word, nodes, signal_line, state_word, waves,
-};
-use super::{at, clock, percent};
+use super::status::{counts, head, node_word, signal_line, state_word, status};
+use super::{at, clock, percent, say};
 use crate::console::{Paint, safe, thousands};
 
 /// How often progress alone makes a line.
@@ -22,24 +20,11 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// The whole screen, to be redrawn.
 pub(crate) fn frame(rollout: &Rollout, silent: Option<Duration>, paint: Paint) -> String {
-    let diagnosis = Diagnosis::of(rollout);
     let mut out = String::new();
     if let Some(silent) = silent {
-        out.push_str(&format!("! RECONNECTING, last data {} s old\n", silent.as_secs()));
+        say!(out, "! RECONNECTING, last data {} s old\n", silent.as_secs());
     }
-    out.push_str(&format!("{}\n", head(rollout, paint)));
-    out.push_str(&format!(
-        "status:   {}\n",
-        paint.paint(diagnosis.tone, &diagnosis.status)
-    ));
-    out.push_str(&format!("action:   {}\n", diagnosis.action));
-    out.push_str(&format!("mailboxes: {}\n\n", counts(rollout)));
-    out.push_str(&waves(rollout, paint));
-    out.push_str(&gate(rollout));
-    out.push('\n');
-    out.push_str(&nodes(rollout, paint));
-    out.push('\n');
-    out.push_str(&messages(rollout.totals.as_ref()));
+    out.push_str(&status(rollout, paint));
     out
 }
 
@@ -52,6 +37,7 @@ pub(crate) struct Lines {
     nodes: BTreeMap<String, NodeState>,
     set_aside: u32,
     why: Vec<String>,
+    why_at: Option<Instant>,
     counts: String,
     progress_at: Option<Instant>,
 }
@@ -70,7 +56,7 @@ impl Lines {
             self.counts = counts(rollout);
             lines.push(counts(rollout));
         }
-        self.news_of_why(rollout, due, &mut lines);
+        self.news_of_why(rollout, now, &mut lines);
         let time = clock(at!(rollout.at_time));
         lines.into_iter().map(|line| format!("{time}  {line}")).collect()
     }
@@ -89,7 +75,7 @@ impl Lines {
             return;
         }
         let diagnosis = Diagnosis::of(rollout);
-        lines.push(format!("{}  {}", state_word(state).0, diagnosis.status));
+        lines.push(format!("{}: {}", state_word(state).0, diagnosis.details()));
         if state != RolloutState::Running {
             lines.push(format!("action: {}", diagnosis.action));
         }
@@ -134,18 +120,21 @@ impl Lines {
         }
     }
 
-    /// Reasons change with every number in them: their codes make a line at once, their
-    /// numbers only when progress is due.
-    fn news_of_why(&mut self, rollout: &Rollout, due: bool, lines: &mut Vec<String>) {
-        if rollout.state() != RolloutState::Running {
-            return;
-        }
+    /// Reasons change with every number in them, so only their codes make a line, and not
+    /// more often than progress does.
+    fn news_of_why(&mut self, rollout: &Rollout, now: Instant, lines: &mut Vec<String>) {
+        let due = self.why_at.is_none_or(|told| now - told >= PROGRESS_EVERY);
         let codes: Vec<String> = rollout.why.iter().map(|why| why.code.clone()).collect();
-        if codes == self.why || !due {
+        if rollout.state() != RolloutState::Running || codes == self.why || !due {
             return;
         }
         self.why = codes;
-        lines.extend(rollout.why.iter().map(|why| format!("waits: {}", safe(&why.text))));
+        self.why_at = Some(now);
+        if !rollout.why.is_empty() {
+            let texts: Vec<String> =
+                rollout.why.iter().map(|why| safe(&why.text)).collect();
+            lines.push(format!("waits: {}", texts.join("; ")));
+        }
     }
 }
 
@@ -164,7 +153,7 @@ fn wave_line(rollout: &Rollout, wave: &Wave) -> String {
                 percent(wave.prepared, wave.planned),
             );
             if wave.passed > 0 {
-                line.push_str(&format!("; passed {}", level_name(rollout, wave.passed)));
+                say!(line, "; passed {}", level_name(rollout, wave.passed));
             }
             line
         }

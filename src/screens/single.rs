@@ -11,7 +11,7 @@ use tidegate_wire::v1::{Event, FindingKind, Mailbox, MailboxFinding, Rollout};
 use super::diagnosis::{Diagnosis, level_name, nodes_in};
 use super::json::{health_word, kind_word, preparation_word, totals};
 use super::status::{counts, head, messages, waves};
-use super::{at, date};
+use super::{at, date, say};
 use crate::console::{Paint, safe, thousands};
 
 /// One mailbox: where it is, why it waits, what was found.
@@ -33,12 +33,12 @@ pub(crate) fn mailbox(mailbox: &Mailbox) -> String {
         ("open for", services),
         ("health", health_word(mailbox.health()).to_owned()),
     ];
-    let mut out: String = lines
-        .iter()
-        .map(|(name, value)| format!("{:<10}{value}\n", format!("{name}:")))
-        .collect();
+    let mut out = String::new();
+    for (name, value) in lines {
+        say!(out, "{:<10}{value}\n", format!("{name}:"));
+    }
     for why in &mailbox.why {
-        out.push_str(&format!("waits:    {}\n", safe(&why.text)));
+        say!(out, "waits:    {}\n", safe(&why.text));
     }
     for finding in &mailbox.findings {
         let whole = MailboxFinding {
@@ -46,7 +46,7 @@ pub(crate) fn mailbox(mailbox: &Mailbox) -> String {
             node: mailbox.node.clone(),
             finding: Some(finding.clone()),
         };
-        out.push_str(&format!("found:    {}\n", finding_line(&whole, false)));
+        say!(out, "found:    {}\n", finding_line(&whole, false));
     }
     out
 }
@@ -56,7 +56,7 @@ pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
     let finding = found.finding.clone().unwrap_or_default();
     let mut line = format!("{:<12}", kind_word(finding.kind()));
     if named {
-        line.push_str(&format!("{}  {}  ", safe(&found.node), safe(&found.address)));
+        say!(line, "{}  {}  ", safe(&found.node), safe(&found.address));
     }
     if !finding.name.is_empty() {
         let folder = if finding.folder.is_empty() {
@@ -66,11 +66,11 @@ pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
         };
         line.push_str(&folder);
         if finding.uid != 0 {
-            line.push_str(&format!(" UID {}", finding.uid));
+            say!(line, " UID {}", finding.uid);
         }
-        line.push_str(&format!(" {}: ", safe(&finding.name)));
+        say!(line, " {}: ", safe(&finding.name));
     }
-    line.push_str(&format!("{} ({})", safe(&finding.reason), safe(&finding.code)));
+    say!(line, "{} ({})", safe(&finding.reason), safe(&finding.code));
     line
 }
 
@@ -159,15 +159,12 @@ impl FindingCounts {
 pub(crate) fn report(rollout: &Rollout, found: FindingCounts, paint: Paint) -> String {
     let diagnosis = Diagnosis::of(rollout);
     let mut out = format!("{}\n", head(rollout, paint));
-    out.push_str(&format!(
-        "status:   {}\n",
-        paint.paint(diagnosis.tone, &diagnosis.status)
-    ));
-    out.push_str(&format!("mailboxes: {}\n", counts(rollout)));
+    say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
+    say!(out, "mailboxes: {}\n", counts(rollout));
     if let Some(nodes) = nodes_in(rollout, tidegate_wire::v1::NodeState::Isolated) {
-        out.push_str(&format!("isolated: {nodes}\n"));
+        say!(out, "isolated: {nodes}\n");
     }
-    out.push_str(&format!("open for: {}\n\n", by_level(rollout)));
+    say!(out, "open for: {}\n\n", by_level(rollout));
     out.push_str(&waves(rollout, paint));
     out.push('\n');
     out.push_str(&messages(rollout.totals.as_ref()));

@@ -11,7 +11,7 @@ use tidegate_wire::v1::{
 };
 
 use super::diagnosis::{Diagnosis, level_name};
-use super::{Table, ago, at, clock, date, percent};
+use super::{Table, ago, at, clock, date, percent, say};
 use crate::console::{Paint, Tone, safe, thousands};
 
 /// Digits of a digest that tell plans apart for people.
@@ -23,12 +23,9 @@ const WAVES_AROUND: usize = 8;
 pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     let diagnosis = Diagnosis::of(rollout);
     let mut out = format!("{}\n", head(rollout, paint));
-    out.push_str(&format!(
-        "status:   {}\n",
-        paint.paint(diagnosis.tone, &diagnosis.status)
-    ));
-    out.push_str(&format!("action:   {}\n", diagnosis.action));
-    out.push_str(&format!("mailboxes: {}\n\n", counts(rollout)));
+    say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
+    say!(out, "action:   {}\n", diagnosis.action);
+    say!(out, "mailboxes: {}\n\n", counts(rollout));
     out.push_str(&waves(rollout, paint));
     out.push_str(&gate(rollout));
     out.push('\n');
@@ -76,7 +73,7 @@ pub(crate) fn counts(rollout: &Rollout) -> String {
         thousands(sum(|wave| wave.failed)),
     );
     if rollout.excluded > 0 {
-        text.push_str(&format!("; {} excluded", thousands(rollout.excluded)));
+        say!(text, "; {} excluded", thousands(rollout.excluded));
     }
     text
 }
@@ -119,11 +116,11 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
         }
     }
     if first > 0 {
-        text.push_str(&format!("  … {} passed waves before\n", first));
+        say!(text, "  … {} passed waves before\n", first);
     }
     let after = rollout.waves.len().saturating_sub(first + WAVES_AROUND * 2);
     if after > 0 {
-        text.push_str(&format!("  … {after} waves after\n"));
+        say!(text, "  … {after} waves after\n");
     }
     text
 }
@@ -148,17 +145,18 @@ pub(crate) fn gate(rollout: &Rollout) -> String {
     });
     for wave in judged {
         let Some(gate) = &wave.gate else { continue };
-        out.push_str(&format!(
+        say!(
+            out,
             "\n  gate of {} at {}: {}\n",
             safe(&wave.name),
             level_name(rollout, wave.level),
             safe(&gate.verdict)
-        ));
+        );
         for reason in &gate.reasons {
-            out.push_str(&format!("    {}\n", safe(&reason.text)));
+            say!(out, "    {}\n", safe(&reason.text));
         }
         for signal in &gate.signals {
-            out.push_str(&format!("    {}\n", signal_line(signal)));
+            say!(out, "    {}\n", signal_line(signal));
         }
     }
     out

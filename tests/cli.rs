@@ -1,0 +1,344 @@
+//! The command line as a shell sees it: exit codes and messages of the built program.
+//!
+//! # Invariants
+//!
+//! * Bad input ends with its documented code, says what to do, and changes nothing.
+#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use expect_test::{Expect, expect};
+use tempfile::TempDir;
+
+const POLICY: &str = include_str!("../deploy/config/lab-policy-small.toml");
+
+const INVENTORY: &str = "address,node,tier,path\n\
+    anna@example.org,stor-01,paid,example.org/anna/Maildir\n\
+    bob@example.org,stor-02,free,example.org/bob/Maildir\n\
+    carla@example.net,stor-01,business,example.net/carla/Maildir\n";
+
+#[test]
+fn a_plan_is_shown_and_names_the_command_that_applies_it() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
+        0,
+        &expect![[r#"
+            Plan lab  inventory a2f4c618164f  policy 97896ba0dd2d
+
+              3 mailboxes on 2 nodes   3 in waves   0 excluded
+
+              WAVE              WHO             MAILBOXES   SHARE  NODES  NEEDS
+              + 0   business-1  tier business           1  33.3 %      1      1
+              + 1   rest-1      everybody left          2  66.6 %      2      2
+
+              Each wave opens step by step:
+              level 1 webmail: lmtp, webmail
+              level 2 apps: imap, pop3, submission, sieve
+
+              Gate before each step and each next wave: every mailbox must stay healthy for 2 s, at most 0 may fail
+
+            ! 2 to look at
+              !  TG0102  cohort `canary` selects nobody
+              !  TG0104  wave `rest-1` jumps from 33.3333 % of all mailboxes to 100 %
+
+            Plan: 2 waves to open, 3 mailboxes. Nothing has been changed.
+            Digest 59a05c51ebd5db8c022aed56a93a5d079a2dbd74816c25106322ae0e57a224ac
+            Next   tidegate apply --inventory users.csv --policy policy.toml --plan 59a05c51ebd5db8c022aed56a93a5d079a2dbd74816c25106322ae0e57a224ac
+        "#]],
+    );
+}
+
+#[test]
+fn the_same_files_give_the_same_digest_in_any_order_of_rows() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let mut rows: Vec<&str> = INVENTORY.lines().collect();
+    rows[1..].reverse();
+    fs::write(desk.dir.path().join("reversed.csv"), rows.join("\n")).unwrap();
+
+    let digest = |file| {
+        let args = ["plan", "--inventory", file, "--policy", "policy.toml", "-o", "json"];
+        let shown = desk.tidegate(&args).stdout;
+        let plan: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+        plan["digest"].as_str().unwrap().to_owned()
+    };
+
+    assert_eq!(digest("users.csv"), digest("reversed.csv"));
+}
+
+#[test]
+fn with_a_detailed_exit_code_a_plan_with_waves_ends_with_2() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let args = [
+        "plan",
+        "--inventory",
+        "users.csv",
+        "--policy",
+        "policy.toml",
+        "--detailed-exitcode",
+    ];
+
+    assert_eq!(desk.tidegate(&args).status.code(), Some(2));
+}
+
+#[test]
+fn every_bad_row_is_reported_with_its_line_and_nothing_is_imported() {
+    let bad = "address,node,tier,path\n\
+        anna@example.org,stor-01,paid,example.org/anna\n\
+        no-at-sign,stor-01,paid,example.org/nobody\n\
+        Anna@example.org,stor-01,paid,example.org/anna2\n\
+        eve@example.org,stor-01,paid,../eve\n";
+    let desk = Desk::new(bad, POLICY);
+
+    check(
+        &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
+        65,
+        &expect![[r#"
+            error: `users.csv`: 3 of 4 rows are refused, nothing is imported
+              line 3: the address is not of the form local@domain
+              line 4: the address is on line 2 already
+              line 5: the path leads outside the mail root (it is absolute or has a `..`)
+        "#]],
+    );
+}
+
+#[test]
+fn a_misspelt_key_of_a_policy_is_shown_with_a_caret_and_the_likely_one() {
+    let desk = Desk::new(INVENTORY, &POLICY.replace("hash_seed", "hash_sed"));
+
+    check(
+        &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
+        65,
+        &expect![[r#"
+            error: unknown key `hash_sed`
+             --> policy.toml:5:1
+              |
+            5 | hash_sed = "lab"
+              | ^^^^^^^^
+              |
+              = help: did you mean `hash_seed`?
+        "#]],
+    );
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["plan", "--inventory", "none.csv", "--policy", "policy.toml"]),
+        65,
+        &expect![[r#"
+            error: open inventory `none.csv`: No such file or directory (os error 2)
+        "#]],
+    );
+}
+
+#[test]
+fn an_unknown_verb_is_a_usage_error() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["opne"]),
+        64,
+        &expect![[r#"
+        error: unrecognized subcommand 'opne'
+
+        Usage: tidegate <COMMAND>
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+#[test]
+fn a_reason_is_asked_for_where_it_is_needed() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["resume"]),
+        64,
+        &expect![[r#"
+        error: the following required arguments were not provided:
+          --reason <REASON>
+
+        Usage: tidegate resume --reason <REASON> --by <NAME> [PART] [NAME]
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+#[test]
+fn without_a_coordinator_every_question_ends_with_69_and_says_what_to_start() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["status", "--coordinator", "http://127.0.0.1:1"]),
+        69,
+        &expect![[r#"
+            error: cannot reach the coordinator at http://127.0.0.1:1: transport error: tcp connect error: Connection refused (os error 111)
+            help: is it running? `tidegate coordinator --config …`; or name it with `--coordinator`
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_is_applied_without_a_terminal_and_without_yes() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["apply", "--inventory", "users.csv", "--policy", "policy.toml"]),
+        64,
+        &expect![[r#"
+            error: nobody is there to confirm
+            help: on a terminal this asks; for scripts add `--yes`
+        "#]],
+    );
+}
+
+#[test]
+fn a_plan_that_is_not_the_one_seen_is_stale() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let args = [
+        "apply",
+        "--inventory",
+        "users.csv",
+        "--policy",
+        "policy.toml",
+        "--yes",
+        "--plan",
+        "000000000000",
+    ];
+
+    let shown = desk.tidegate(&args);
+
+    assert_eq!(shown.status.code(), Some(4));
+    assert!(text(&shown.stderr).contains("run `tidegate plan` again"));
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_a_caret() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let config = "data_dir = \"state\"\nlisten = \"127.0.0.1\"\n";
+    fs::write(desk.dir.path().join("coordinator.toml"), config).unwrap();
+
+    check(
+        &desk.tidegate(&["coordinator", "--config", "coordinator.toml"]),
+        78,
+        &expect![[r#"
+            error: invalid socket address syntax
+             --> coordinator.toml:2:10
+              |
+            2 | listen = "127.0.0.1"
+              |          ^^^^^^^^^^^
+        "#]],
+    );
+}
+
+#[test]
+fn a_coordinator_listens_only_on_its_own_machine() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let config = "data_dir = \"state\"\nlisten = \"0.0.0.0:0\"\nlog = \"off\"\n";
+    fs::write(desk.dir.path().join("coordinator.toml"), config).unwrap();
+
+    check(
+        &desk.tidegate(&["coordinator", "--config", "coordinator.toml"]),
+        1,
+        &expect![[r#"
+            error: cannot listen on 0.0.0.0:0: without transport security only addresses of this machine are served; use 127.0.0.1 and a tunnel
+        "#]],
+    );
+}
+
+#[test]
+fn a_directory_that_is_no_journal_stays_as_it_is() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["journal", "verify", "nowhere"]),
+        1,
+        &expect![[r#"
+        error: open journal at `nowhere`: there is none
+    "#]],
+    );
+
+    assert!(!desk.dir.path().join("nowhere").exists());
+}
+
+#[test]
+fn a_fault_on_a_node_that_will_not_be_there_is_refused_before_anything_is_built() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["lab", "--nodes", "2", "--fault", "node:stor-07=30%"]),
+        64,
+        &expect![[r#"
+            error: there will be no node `stor-07`
+            help: the nodes are stor-01, stor-02
+        "#]],
+    );
+}
+
+#[test]
+fn a_reader_who_leaves_is_no_error_that_anybody_is_told_of() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let mut child = desk
+        .command(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+
+    assert_eq!(ended.status.code(), Some(141));
+    assert_eq!(text(&ended.stderr), "read 3 rows from users.csv\n");
+}
+
+/// A directory with the two files a plan is made of.
+struct Desk {
+    dir: TempDir,
+}
+
+impl Desk {
+    fn new(inventory: &str, policy: &str) -> Self {
+        let dir = TempDir::with_prefix("tidegate-cli-").unwrap();
+        fs::write(dir.path().join("users.csv"), inventory).unwrap();
+        let mut file = fs::File::create(dir.path().join("policy.toml")).unwrap();
+        file.write_all(policy.as_bytes()).unwrap();
+        Self { dir }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_remove("TIDEGATE_COORDINATOR")
+            .env_remove("TIDEGATE_LOG")
+            .env("USER", "operator");
+        command
+    }
+
+    fn tidegate(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+}
+
+fn check(shown: &Output, code: i32, expected: &Expect) {
+    let (out, err) = (text(&shown.stdout), text(&shown.stderr));
+    assert_eq!(shown.status.code(), Some(code), "{out}{err}");
+    let line =
+        |text: &str| if text.is_empty() { String::new() } else { format!("{text}\n") };
+    expected.assert_eq(&format!("{}{}", line(err.trim_end()), line(out.trim_end())));
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
