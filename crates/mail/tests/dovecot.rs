@@ -13,6 +13,8 @@ mod clients;
 mod damage;
 #[path = "dovecot/life.rs"]
 mod life;
+#[path = "dovecot/practice.rs"]
+mod practice;
 #[path = "dovecot/server.rs"]
 mod server;
 #[path = "dovecot/view.rs"]
@@ -23,6 +25,7 @@ use std::path::Path;
 
 use damage::{CASES, Maildir, Sides};
 use server::{Dovecot, copy, hand_over, open_directory};
+use tidegate_lab::LabSpec;
 use tidegate_mail::{Mailbox, PrepareTask, Prepared, Store, StoreConfig};
 use view::{Outcome, View};
 
@@ -35,7 +38,7 @@ fn whatever_the_damage_mail_programs_find_their_mailbox_as_it_was() {
     }
     hand_over(&live);
     let users: Vec<String> =
-        (1..=CASES.len()).map(|number| format!("user{number}@example.org")).collect();
+        (1..=CASES.len()).map(|number| format!("user{number:02}@example.org")).collect();
 
     let dovecot = Dovecot::start(dir.path(), &live);
     users.iter().for_each(|user| life::begin(&dovecot, user));
@@ -52,22 +55,59 @@ fn whatever_the_damage_mail_programs_find_their_mailbox_as_it_was() {
     let prepared = prepare(dir.path(), &users);
     let dovecot = Dovecot::start(dir.path(), &live);
     let after: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
-    users.iter().for_each(|user| dovecot.deliver(user, &life::letter(30)));
+    users.iter().for_each(|user| dovecot.deliver(user, &life::letters(30..=30)));
     let later: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
-    assert_eq!(dovecot.stop(), [""; 0]);
+    let complaints = dovecot.stop();
 
     let mut wrong = Vec::new();
     for (number, case) in CASES.iter().enumerate() {
         let named = &prepared[number].set_aside;
-        let outcome = Outcome::of(&before[number], &after[number], named).to_string();
+        let mut outcome = Outcome::of(&before[number], &after[number], named);
+        let user = &users[number];
+        for complaint in complaints.iter().filter(|line| line.contains(user)) {
+            println!("  {complaint}");
+            outcome.add("lines in the log");
+        }
+        let outcome = outcome.to_string();
         println!("{:<70} {outcome}", case.damage);
         if outcome != case.outcome {
             wrong.push(format!("{}: {outcome}, not {}", case.damage, case.outcome));
         }
-        let newest = |view: &View| view.folders["INBOX"].messages.keys().last().copied();
-        assert_eq!(newest(&later[number]), Some(after[number].folders["INBOX"].next));
+        let newest = later[number].folders["INBOX"].messages.keys().last().copied();
+        if newest != Some(after[number].folders["INBOX"].next) {
+            wrong.push(format!("{}: no new mail in the inbox", case.damage));
+        }
     }
+    let of_nobody = complaints.iter().filter(|line| !line.contains("@example.org"));
+    assert_eq!(of_nobody.count(), 0, "{complaints:?}");
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn a_practice_provider_is_one_that_dovecot_could_have_written() {
+    let dir = open_directory();
+    let root = dir.path().join("provider");
+    let spec =
+        LabSpec { mailboxes: 12, nodes: 1, messages: 20, seed: 7, damage: 0 };
+    let provider = tidegate_lab::build(&root, &spec, &mut |_| {}).unwrap();
+    let live = &provider.nodes[0].live;
+    hand_over(&root);
+
+    let dovecot = Dovecot::start(dir.path(), live);
+    let views: Vec<View> = provider
+        .truth
+        .mailboxes
+        .iter()
+        .map(|mailbox| View::of(&dovecot, &mailbox.address))
+        .collect();
+    let complaints = dovecot.stop();
+
+    assert_eq!(complaints, [""; 0]);
+    for (mailbox, view) in provider.truth.mailboxes.iter().zip(&views) {
+        let (seen, wanted) = (practice::seen(view), practice::wanted(mailbox, live));
+        let difference = practice::difference(&seen, &wanted);
+        assert_eq!(difference, None, "in {}", mailbox.path);
+    }
 }
 
 /// Below the mail root.

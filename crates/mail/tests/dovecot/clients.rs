@@ -68,26 +68,28 @@ impl Line {
     }
 }
 
-/// Delivers one message over LMTP; its lines end in LF.
-pub(crate) fn deliver(port: Port, user: &str, message: &[u8]) {
+/// Delivers messages over LMTP; their lines end in LF.
+pub(crate) fn deliver(port: Port, user: &str, messages: &[Vec<u8>]) {
     let mut line = Line::connect(port);
     line.expect("220 ");
     line.send(b"LHLO mx.example.org\r\n");
     while line.expect("250").starts_with("250-") {}
-    line.say("MAIL FROM:<sender@example.net>", "250 ");
-    line.say(&format!("RCPT TO:<{user}>"), "250 ");
-    line.say("DATA", "354 ");
-    let mut bytes = Vec::with_capacity(message.len() + 100);
-    for text in message.split_inclusive(|byte| *byte == b'\n') {
-        if text.starts_with(b".") {
-            bytes.push(b'.');
+    for message in messages {
+        line.say("MAIL FROM:<sender@example.net>", "250 ");
+        line.say(&format!("RCPT TO:<{user}>"), "250 ");
+        line.say("DATA", "354 ");
+        let mut bytes = Vec::with_capacity(message.len() + 100);
+        for text in message.split_inclusive(|byte| *byte == b'\n') {
+            if text.starts_with(b".") {
+                bytes.push(b'.');
+            }
+            bytes.extend_from_slice(text.strip_suffix(b"\n").unwrap_or(text));
+            bytes.extend_from_slice(b"\r\n");
         }
-        bytes.extend_from_slice(text.strip_suffix(b"\n").unwrap_or(text));
-        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(b".\r\n");
+        line.send(&bytes);
+        line.expect("250 ");
     }
-    bytes.extend_from_slice(b".\r\n");
-    line.send(&bytes);
-    line.expect("250 ");
     line.say("QUIT", "221 ");
 }
 
@@ -119,7 +121,17 @@ impl Imap {
     }
 
     /// The same with a literal behind the command.
-    pub(crate) fn command_with(&mut self, command: &str, literal: &[u8]) -> Vec<Answer> {
+    fn command_with(&mut self, command: &str, literal: &[u8]) -> Vec<Answer> {
+        let answers = self.try_command(command, literal);
+        answers.unwrap_or_else(|end| panic!("{command}: {end}"))
+    }
+
+    /// The same, or what the server says instead of OK.
+    pub(crate) fn try_command(
+        &mut self,
+        command: &str,
+        literal: &[u8],
+    ) -> Result<Vec<Answer>, String> {
         self.line.send(format!("t {command}").as_bytes());
         self.line.send(literal);
         self.line.send(b"\r\n");
@@ -127,8 +139,8 @@ impl Imap {
         loop {
             let answer = self.answer();
             if let Some(end) = answer.text.strip_prefix("t ") {
-                assert!(end.starts_with("OK"), "{command}: {end}");
-                return answers;
+                let good = end.starts_with("OK");
+                return if good { Ok(answers) } else { Err(end.to_owned()) };
             }
             answers.push(answer);
         }

@@ -5,6 +5,7 @@
 //! * Every life takes the same steps, so that UIDs are the same in every mailbox.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use crate::server::Dovecot;
 
@@ -13,9 +14,7 @@ pub(crate) const NESTED: &str = "Entw&APw-rfe/Tag &- Nacht";
 
 /// Fills a mailbox up to the moment of the snapshot.
 pub(crate) fn begin(dovecot: &Dovecot, user: &str) {
-    for number in 1..=8 {
-        dovecot.deliver(user, &letter(number));
-    }
+    dovecot.deliver(user, &letters(1..=8));
     let mut imap = dovecot.imap(user);
     for folder in ["Archive", "Archive/2024", "&ANw-bung", NESTED, "Away"] {
         imap.command(&format!("CREATE \"{folder}\""));
@@ -39,15 +38,12 @@ pub(crate) fn begin(dovecot: &Dovecot, user: &str) {
     imap.append(NESTED, "\\Seen $Later", &letter(22));
     imap.append("Away", "\\Seen", &letter(23));
     drop(imap);
-    dovecot.deliver(user, &letter(9));
-    dovecot.deliver(user, &letter(10));
+    dovecot.deliver(user, &letters(9..=10));
 }
 
 /// Goes on using it until the fault.
 pub(crate) fn go_on(dovecot: &Dovecot, user: &str) {
-    for number in 11..=13 {
-        dovecot.deliver(user, &letter(number));
-    }
+    dovecot.deliver(user, &letters(11..=13));
     let mut imap = dovecot.imap(user);
     for command in [
         "SELECT INBOX",
@@ -68,11 +64,16 @@ pub(crate) fn go_on(dovecot: &Dovecot, user: &str) {
         imap.command(command);
     }
     drop(imap);
-    dovecot.deliver(user, &letter(14));
+    dovecot.deliver(user, &letters(14..=14));
+}
+
+/// Messages by their numbers.
+pub(crate) fn letters(numbers: RangeInclusive<u32>) -> Vec<Vec<u8>> {
+    numbers.map(letter).collect()
 }
 
 /// A message; numbers 2 and 3 have one size and one shape.
-pub(crate) fn letter(number: u32) -> Vec<u8> {
+fn letter(number: u32) -> Vec<u8> {
     let mut text = format!(
         "From: Sender <sender@example.net>\nTo: somebody@example.org\n\
          Subject: Number {number:02}\nMessage-ID: <{number:02}@example.net>\n\

@@ -68,9 +68,9 @@ impl Dovecot {
         Pop3::login(self.ports.pop3, user)
     }
 
-    /// Delivers one message over LMTP.
-    pub(crate) fn deliver(&self, user: &str, message: &[u8]) {
-        deliver(self.ports.lmtp, user, message);
+    /// Delivers messages over LMTP.
+    pub(crate) fn deliver(&self, user: &str, messages: &[Vec<u8>]) {
+        deliver(self.ports.lmtp, user, messages);
     }
 
     /// Stops it, and returns the lines of its log that complain.
@@ -83,10 +83,10 @@ impl Dovecot {
         let pid = i32::try_from(self.master.id()).ok().and_then(Pid::from_raw);
         let _ = kill_process(pid.unwrap(), Signal::TERM);
         self.master.wait().unwrap();
+        let words = ["Error", "Warning", "Fatal", "Panic", "orrupt"];
         let complains = |line: &String| {
-            ["Error", "Warning", "Fatal", "Panic", "orrupt"]
-                .iter()
-                .any(|word| line.contains(word))
+            let stopped = line.contains("master: Warning: Killed with signal 15");
+            !stopped && words.iter().any(|word| line.contains(word))
         };
         let mut lines = log.join().unwrap();
         lines.retain(complains);
@@ -96,7 +96,9 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        self.end();
+        for complaint in self.end() {
+            println!("{complaint}");
+        }
     }
 }
 
@@ -200,6 +202,8 @@ protocols = imap pop3 lmtp
 mail_location = maildir:~/Maildir
 pop3_no_flag_updates = yes
 hostname = mx.example.org
+mail_fsync = never
+default_process_limit = 20
 passdb {{
   driver = static
   args = password={PASSWORD}
@@ -215,8 +219,17 @@ namespace inbox {{
 service anvil {{
   chroot =
 }}
+service imap {{
+  process_limit = 20
+  service_count = 1000
+}}
+service pop3 {{
+  process_limit = 20
+  service_count = 1000
+}}
 service imap-login {{
   chroot =
+  service_count = 0
   inet_listener imap {{
     port = {}
   }}
@@ -226,6 +239,7 @@ service imap-login {{
 }}
 service pop3-login {{
   chroot =
+  service_count = 0
   inet_listener pop3 {{
     port = {}
   }}

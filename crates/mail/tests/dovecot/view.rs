@@ -20,10 +20,12 @@ pub(crate) struct View {
     subscribed: BTreeSet<String>,
     /// UIDL and digest, in their order.
     uidls: Vec<(String, blake3::Hash)>,
+    /// Folders that the server does not open.
+    refused: u32,
 }
 
 /// A folder over IMAP.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FolderView {
     /// UIDVALIDITY.
     pub(crate) validity: u32,
@@ -49,11 +51,19 @@ pub(crate) struct MessageView {
 impl View {
     pub(crate) fn of(dovecot: &Dovecot, user: &str) -> Self {
         let mut imap = dovecot.imap(user);
-        let names = |answers: Vec<Answer>| answers.iter().map(listed).collect();
+        let names = |answers: Vec<Answer>| {
+            let real = |answer: &&Answer| !answer.text.contains("\\NonExistent") && !answer.text.contains("\\Noselect");
+            answers.iter().filter(real).map(listed).collect()
+        };
         let folders: BTreeSet<String> = names(imap.command("LIST \"\" *"));
         let subscribed = names(imap.command("LSUB \"\" *"));
+        let mut refused = 0;
         let examine = |name: String| {
-            let head = imap.command(&format!("EXAMINE \"{name}\""));
+            let command = format!("EXAMINE \"{name}\"");
+            let Ok(head) = imap.try_command(&command, b"") else {
+                refused += 1;
+                return (name, FolderView::default());
+            };
             let number = |what: &str| {
                 let found = head.iter().find_map(|it| it.text.split_once(what)).unwrap();
                 found.1.split(']').next().unwrap().trim().parse().unwrap()
@@ -67,10 +77,15 @@ impl View {
         };
         let folders: BTreeMap<String, FolderView> =
             folders.into_iter().map(examine).collect();
-        let messages = dovecot.pop3(user).messages();
-        let uidls = messages.into_iter().map(|(uidl, it)| (uidl, blake3::hash(&it)));
-        let view = Self { folders, subscribed, uidls: uidls.collect() };
-        view.check_pop3();
+        let uidls = match refused {
+            0 => dovecot.pop3(user).messages(),
+            _ => Vec::new(),
+        };
+        let uidls = uidls.into_iter().map(|(uidl, it)| (uidl, blake3::hash(&it)));
+        let view = Self { folders, subscribed, uidls: uidls.collect(), refused };
+        if refused == 0 {
+            view.check_pop3();
+        }
         view
     }
 
@@ -83,11 +98,6 @@ impl View {
             .map(|(uid, it)| (format!("{uid:08x}{:08x}", inbox.validity), it.digest))
             .collect();
         assert_eq!(self.uidls, over_imap);
-    }
-
-    /// The highest UID of a folder that anybody can have seen.
-    fn seen_until(&self, folder: &str) -> u32 {
-        self.folders.get(folder).map_or(0, |folder| folder.next - 1)
     }
 }
 
@@ -126,6 +136,9 @@ impl Outcome {
     /// Compares two views. `named`: what is said not to be served.
     pub(crate) fn of(before: &View, after: &View, named: &[SetAside]) -> Self {
         let mut outcome = Self::default();
+        for _ in 0..after.refused {
+            outcome.add("FOLDER REFUSED");
+        }
         for (name, folder) in &before.folders {
             let Some(now) = after.folders.get(name) else {
                 outcome.add("FOLDER GONE");
@@ -140,18 +153,13 @@ impl Outcome {
             outcome.compare(folder, now, |uid| is_named(named, name, uid));
         }
         for (name, folder) in &after.folders {
-            let seen_until = before.seen_until(name);
-            if !before.folders.contains_key(name) {
-                outcome.add("folder back");
-            }
-            let new = folder.messages.range(seen_until + 1..);
-            let known = before.folders.get(name);
-            for (_, message) in new {
-                let of_old = |folder: &FolderView| {
-                    folder.messages.values().any(|it| it.digest == message.digest)
-                };
-                if !known.is_some_and(of_old) {
-                    outcome.add("UNKNOWN MAIL");
+            let Some(known) = before.folders.get(name) else {
+                outcome.add("folder back though deleted");
+                continue;
+            };
+            for (_, message) in folder.messages.range(known.next..) {
+                if !known.messages.values().any(|it| it.digest == message.digest) {
+                    outcome.add("back though deleted, with new UID");
                 }
             }
         }
@@ -194,7 +202,8 @@ impl Outcome {
         }
     }
 
-    fn add(&mut self, what: &'static str) {
+    /// Counts one more of a kind.
+    pub(crate) fn add(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
 }
