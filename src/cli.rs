@@ -131,15 +131,17 @@ pub(crate) struct Coordinator {
 /// Who acts.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Actor {
-    /// Your name, for the record.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        default_value = "unknown",
-        hide_env = true
-    )]
-    pub(crate) by: String,
+    /// Your name, for the record; your login name if you give none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+}
+
+impl Actor {
+    /// Who it is, for the record.
+    pub(crate) fn name(&self) -> String {
+        let login = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
+        self.by.clone().or_else(login).unwrap_or_else(|| "unknown".to_owned())
+    }
 }
 
 /// The two files a plan is made of.

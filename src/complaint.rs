@@ -53,11 +53,14 @@ impl Complaint {
 /// Reads the names in `` unknown field `x`, expected one of `a`, `b` ``.
 fn help_for(title: &str) -> Option<String> {
     let mut names = title.split('`').skip(1).step_by(2);
-    let first = names.next()?;
+    let first = names.next().unwrap_or_default();
     if title.starts_with("missing field") {
         return Some(format!(
             "add a line `{first} = …`; `deploy/config` has commented examples"
         ));
+    }
+    if title.starts_with("invalid socket address") {
+        return Some("write it as `127.0.0.1:7443`".to_owned());
     }
     if !title.starts_with("unknown") {
         return None;

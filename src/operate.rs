@@ -21,8 +21,7 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Carries out `tidegate pause`.
 pub(crate) async fn pause(args: &Pause) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
-    let request =
-        v1::PauseRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
+    let request = v1::PauseRequest { by: args.actor.name(), reason: args.reason.clone() };
     client.pause(request).await?;
     console::data_line("pause requested")?;
     if args.no_wait {
@@ -36,7 +35,7 @@ pub(crate) async fn resume(args: &Resume) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
     let part = args.part.zip(args.name.as_deref());
     let request = v1::ResumeRequest {
-        by: args.actor.by.clone(),
+        by: args.actor.name(),
         reason: args.reason.clone(),
         scope: part.map(|(kind, name)| scope_of(kind, name)),
     };
@@ -70,8 +69,7 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
             ));
         }
     }
-    let request =
-        v1::AbortRequest { by: args.actor.by.clone(), reason: args.reason.clone() };
+    let request = v1::AbortRequest { by: args.actor.name(), reason: args.reason.clone() };
     client.abort(request).await?;
     console::data_line("abort recorded")?;
     wait_for_stop(client).await
@@ -81,7 +79,7 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
 pub(crate) async fn reclose(args: &Reclose) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
     let request = v1::RecloseRequest {
-        by: args.actor.by.clone(),
+        by: args.actor.name(),
         reason: args.reason.clone(),
         scope: Some(scope_of(args.part, &args.name)),
     };

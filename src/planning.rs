@@ -50,7 +50,7 @@ pub(crate) async fn apply(args: &cli::Apply) -> Outcome {
     if !args.yes {
         confirm(&plan)?;
     }
-    let applied = send(&mut client, &plan, policy_toml, &args.actor.by).await?;
+    let applied = send(&mut client, &plan, policy_toml, &args.actor.name()).await?;
     console::data_line(format_args!(
         "Applied {}: {} mailboxes in {} waves. Plan {}",
         safe(&plan.policy().name),

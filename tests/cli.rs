@@ -27,6 +27,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
         &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
         0,
         &expect![[r#"
+            read 3 rows from users.csv
             Plan lab  inventory a2f4c618164f  policy 97896ba0dd2d
 
               3 mailboxes on 2 nodes   3 in waves   0 excluded
@@ -162,13 +163,13 @@ fn a_reason_is_asked_for_where_it_is_needed() {
         &desk.tidegate(&["resume"]),
         64,
         &expect![[r#"
-        error: the following required arguments were not provided:
-          --reason <REASON>
+            error: the following required arguments were not provided:
+              --reason <REASON>
 
-        Usage: tidegate resume --reason <REASON> --by <NAME> [PART] [NAME]
+            Usage: tidegate resume --reason <REASON> [PART] [NAME]
 
-        For more information, try '--help'.
-    "#]],
+            For more information, try '--help'.
+        "#]],
     );
 }
 
@@ -235,6 +236,8 @@ fn a_wrong_configuration_ends_with_78_and_a_caret() {
               |
             2 | listen = "127.0.0.1"
               |          ^^^^^^^^^^^
+              |
+              = help: write it as `127.0.0.1:7443`
         "#]],
     );
 }
@@ -286,16 +289,15 @@ fn a_fault_on_a_node_that_will_not_be_there_is_refused_before_anything_is_built(
 #[test]
 fn a_reader_who_leaves_is_no_error_that_anybody_is_told_of() {
     let desk = Desk::new(INVENTORY, POLICY);
-    let mut child = desk
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+
+    let ended = desk
         .command(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"])
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+        .stdout(writer)
+        .output()
         .unwrap();
-
-    drop(child.stdout.take());
-    let ended = child.wait_with_output().unwrap();
 
     assert_eq!(ended.status.code(), Some(141));
     assert_eq!(text(&ended.stderr), "read 3 rows from users.csv\n");
