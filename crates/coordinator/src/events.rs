@@ -13,6 +13,8 @@ use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{Action, Record, Scope};
 use tidegate_core::time::Timestamp;
 
+use crate::names::with_names;
+
 /// A record beside the plan that gives its numbers their names.
 #[derive(Clone, Copy)]
 pub(crate) struct Told<'a> {
@@ -96,15 +98,13 @@ impl fmt::Display for Told<'_> {
             }
             Record::NodeIsolated { node, reason, evidence, .. } => {
                 let (node, wave) = (self.node(*node), self.wave(evidence.wave));
+                let reason = with_names(&reason.to_string(), self.plan);
                 write!(f, "node `{node}` was isolated in wave `{wave}`: {reason}")
             }
             Record::Halted { reason, evidence, .. } => {
-                write!(
-                    f,
-                    "the gate halted the rollout at wave `{}`: ",
-                    self.wave(evidence.wave)
-                )?;
-                reason.fmt(f)
+                let wave = self.wave(evidence.wave);
+                let reason = with_names(&reason.to_string(), self.plan);
+                write!(f, "the gate halted the rollout at wave `{wave}`: {reason}")
             }
             Record::Paused(action) => write!(f, "paused by {}", Who(action)),
             Record::Resumed { action, scope: None } => {

@@ -9,6 +9,7 @@
 mod clock;
 mod events;
 mod inventory_file;
+mod names;
 mod operators;
 mod owner;
 mod past;

@@ -7,6 +7,7 @@
 //! * Stopping needs no reason; everything else says why.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_core::inventory::{Digest, InventoryBuilder, Row};
 use tidegate_core::plan;
@@ -25,6 +26,9 @@ use crate::refused::{Refused, chain};
 
 /// What errors call the policy that came in.
 const POLICY_NAME: &str = "policy";
+
+/// An upload that pauses for longer has been left; others want its place.
+const PART_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Serves the operators' contract.
 pub(crate) struct Operators {
@@ -127,7 +131,7 @@ struct Header {
 
 impl Header {
     async fn receive(parts: &mut Streaming<v1::ApplyRequest>) -> Result<Self, Status> {
-        let first = parts.message().await?.and_then(|request| request.part);
+        let first = next_part(parts).await?.and_then(|request| request.part);
         let Some(v1::apply_request::Part::Header(header)) = first else {
             return Err(ProtocolError::Missing { field: "header" }.into());
         };
@@ -142,6 +146,16 @@ impl Header {
     }
 }
 
+/// The next part of an upload, or the end of it.
+async fn next_part(
+    parts: &mut Streaming<v1::ApplyRequest>,
+) -> Result<Option<v1::ApplyRequest>, Status> {
+    match tokio::time::timeout(PART_WAIT_MAX, parts.message()).await {
+        Ok(part) => part,
+        Err(_) => Err(Refused::UploadStalled { waited: PART_WAIT_MAX }.into()),
+    }
+}
+
 /// All rows, or which of them cannot be part of an inventory.
 async fn receive_rows(
     parts: &mut Streaming<v1::ApplyRequest>,
@@ -149,7 +163,7 @@ async fn receive_rows(
     let mut builder = InventoryBuilder::new();
     let mut bad = BadRows::default();
     let mut row_number: u64 = 0;
-    while let Some(request) = parts.message().await? {
+    while let Some(request) = next_part(parts).await? {
         let Some(v1::apply_request::Part::Rows(rows)) = request.part else {
             return Err(ProtocolError::Missing { field: "rows" }.into());
         };

@@ -148,7 +148,7 @@ fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
         level: u32::from(status.state.level.get()),
         services: services(plan, status.state.level),
         health: lists::health(status.state.health).into(),
-        why: status.why.iter().map(view::why).collect(),
+        why: status.why.iter().map(|why| view::why(why, plan)).collect(),
         findings: status.findings.iter().cloned().map(v1::Finding::from).collect(),
     }
 }

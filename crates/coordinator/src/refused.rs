@@ -5,6 +5,8 @@
 //! * Every refusal has a stable code, sent as the metadata `tidegate-code`.
 //! * A refused call has changed nothing.
 
+use std::time::Duration;
+
 use tidegate_core::fleet::JobNumber;
 use tidegate_core::inventory::Digest;
 use tidegate_core::rollout::Refusal;
@@ -53,6 +55,9 @@ pub(crate) enum Refused {
     /// Somebody else is applying a plan just now.
     #[error("another plan is being applied; try again in a moment")]
     ApplyUnderWay,
+    /// An upload was left in the middle.
+    #[error("no further part of the upload came for {} s; nothing was applied", .waited.as_secs())]
+    UploadStalled { waited: Duration },
     /// What came in breaks a rule that the caller can mend.
     #[error("{text}")]
     Wrong { code: &'static str, text: String },
@@ -85,6 +90,7 @@ impl Refused {
             Self::AnotherPlan { .. } => "another-plan",
             Self::Stale { .. } => "stale-plan",
             Self::ApplyUnderWay => "apply-under-way",
+            Self::UploadStalled { .. } => "upload-stalled",
             Self::Wrong { code, .. } => code,
             Self::NotKept(_) => "inventory-not-kept",
             Self::TooManyWatchers { .. } => "too-many-watchers",
@@ -106,7 +112,7 @@ impl Refused {
             Self::Wrong { .. } => Code::InvalidArgument,
             Self::NotKept(_) => Code::Internal,
             Self::TooManyWatchers { .. } => Code::ResourceExhausted,
-            Self::Busy => Code::DeadlineExceeded,
+            Self::Busy | Self::UploadStalled { .. } => Code::DeadlineExceeded,
             Self::Stopping => Code::Unavailable,
         }
     }

@@ -19,6 +19,8 @@ use tidegate_core::time::Timestamp;
 use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
 
+use crate::names::with_names;
+
 /// A rollout at one instant.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -66,7 +68,7 @@ impl View {
             plan_digest: plan.digest().to_string(),
             name: plan.policy().name.clone(),
             state: state(&status.phase).into(),
-            why: status.why.iter().map(why).collect(),
+            why: status.why.iter().map(|reason| why(reason, plan)).collect(),
             stop: status.stop.as_ref().and_then(|stop| self.stop(stop)),
             waves: status.waves.iter().map(|wave| self.wave(wave)).collect(),
             nodes: status.nodes.iter().map(|node| self.node(node)).collect(),
@@ -114,7 +116,7 @@ impl View {
             opened: if allowed { wave.opened } else { 0 },
             mature: if allowed { wave.mature } else { 0 },
             failed: wave.failed,
-            gate: wave.judgement.as_ref().map(gate),
+            gate: wave.judgement.as_ref().map(|judgement| gate(judgement, &self.plan)),
             allowed_time: allowed.then(|| timestamp(wave.allowed_at)),
         }
     }
@@ -135,8 +137,8 @@ impl View {
 }
 
 /// What something waits for, as readers get it.
-pub(crate) fn why(why: &Why) -> v1::Why {
-    v1::Why { code: why.code().to_owned(), text: why.to_string() }
+pub(crate) fn why(why: &Why, plan: &Plan) -> v1::Why {
+    v1::Why { code: why.code().to_owned(), text: with_names(&why.to_string(), plan) }
 }
 
 fn wave_name(plan: &Plan, wave: &WaveStatus) -> String {
@@ -172,8 +174,11 @@ fn node_state(condition: NodeCondition) -> v1::NodeState {
     }
 }
 
-fn gate(judgement: &Judgement) -> v1::Gate {
-    let reason = |code: &str, text: String| v1::Why { code: code.to_owned(), text };
+fn gate(judgement: &Judgement, plan: &Plan) -> v1::Gate {
+    let reason = |code: &str, text: String| v1::Why {
+        code: code.to_owned(),
+        text: with_names(&text, plan),
+    };
     let reasons = match &judgement.verdict {
         Verdict::Expand => Vec::new(),
         Verdict::Hold(reasons) => {
