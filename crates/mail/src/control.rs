@@ -4,9 +4,10 @@
 //!
 //! * A readable live file wins and stays as it is, but for keywords that returning mail needs.
 //! * Index files belong to the mail server, which builds them again: they are never brought back,
-//!   and moved aside only when zero-filled.
+//!   and moved aside only when damaged.
 
 use crate::doubt::DoubtKind;
+use crate::index::Reading;
 use crate::keywords::Keywords;
 use crate::refusal::Refusal;
 use crate::repair::Case;
@@ -34,6 +35,16 @@ pub(crate) fn uidlist(
 ) -> Result<Option<Uidlist>, Refusal> {
     let bytes = read(bench, side, folder, UIDLIST)?;
     Ok(bytes.map(|bytes| Uidlist::parse(&bytes)))
+}
+
+/// Reads the live folder's index and its log.
+pub(crate) fn index(
+    bench: &mut Bench<'_>,
+    folder: Option<&Folder>,
+) -> Result<Reading, Refusal> {
+    let index = read(bench, Side::Live, folder, b"dovecot.index")?;
+    let log = read(bench, Side::Live, folder, b"dovecot.index.log")?;
+    Ok(Reading::of(index.as_deref(), log.as_deref()))
 }
 
 /// The keyword tables of a folder while its mail is put together.
@@ -84,7 +95,7 @@ pub(crate) fn stage_uidlist(
     put(bench, case, (Phase::Uidlists, UIDLIST), &rebuilt.bytes)
 }
 
-/// Plans the return of the other control files, and zeroed indexes out of the way.
+/// Plans the return of the other control files, and damaged indexes out of the way.
 pub(crate) fn stage_others(
     bench: &mut Bench<'_>,
     case: &mut Case,
@@ -107,7 +118,7 @@ pub(crate) fn stage_others(
         }
         put(bench, case, (Phase::Keywords, &name), &bytes)?;
     }
-    stage_zeroed_indexes(bench, case)
+    stage_damaged_indexes(bench, case)
 }
 
 /// Files of the snapshot that a folder cannot be without.
@@ -139,7 +150,7 @@ fn is_damaged_subscriptions(
     Ok(whole && live.as_ref().is_none_or(damaged))
 }
 
-fn stage_zeroed_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> {
+fn stage_damaged_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> {
     let indexes: Vec<(Vec<u8>, Meta)> = case
         .live
         .iter()
@@ -149,9 +160,10 @@ fn stage_zeroed_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Re
         .collect();
     for (name, meta) in indexes {
         let rel = join(&folder_path(&case.name), &name);
-        if bench.begins_with_zeros(&rel, INDEX_HEAD_BYTES).unwrap_or(false) {
+        let broken = case.index_broken && name.starts_with(b"dovecot.index");
+        if broken || bench.begins_with_zeros(&rel, INDEX_HEAD_BYTES).unwrap_or(false) {
             bench.aside("kept", (&case.name, &name), &meta)?;
-            case.doubt(DoubtKind::IndexZeroed, &name, None);
+            case.doubt(DoubtKind::IndexDamaged, &name, None);
         }
     }
     Ok(())

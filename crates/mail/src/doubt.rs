@@ -34,8 +34,8 @@ pub enum DoubtKind {
     UidlistRebuilt,
     /// The whole folder was brought back.
     FolderReturned,
-    /// A zero-filled index was moved aside; the mail server builds it again.
-    IndexZeroed,
+    /// A damaged index was moved aside; the mail server builds it again.
+    IndexDamaged,
     /// A link, FIFO or other odd item outside the mail directories was left untouched.
     OddItem,
 }
@@ -50,7 +50,7 @@ impl DoubtKind {
             Self::RepairedFromTwin => "repaired-from-twin",
             Self::UidlistRebuilt => "uidlist-rebuilt",
             Self::FolderReturned => "folder-returned",
-            Self::IndexZeroed => "index-zeroed",
+            Self::IndexDamaged => "index-damaged",
             Self::OddItem => "odd-item",
         }
     }
@@ -65,7 +65,7 @@ impl fmt::Display for DoubtKind {
             Self::RepairedFromTwin => "repaired from the message it was moved from",
             Self::UidlistRebuilt => "the UID list was rebuilt",
             Self::FolderReturned => "the whole folder was brought back",
-            Self::IndexZeroed => "a zero-filled index was moved aside",
+            Self::IndexDamaged => "a damaged index was moved aside",
             Self::OddItem => "an odd item was left untouched",
         })
     }

@@ -44,6 +44,7 @@ mod control;
 #[cfg(test)]
 mod crash;
 mod doubt;
+mod index;
 mod keywords;
 mod ledger;
 mod manifest;

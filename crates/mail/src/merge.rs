@@ -147,11 +147,11 @@ mod tests {
     }
 
     fn bad(digest: Digest, reason: Reason) -> Findings {
-        Findings { digest: Some(digest), faults: vec![reason], oddities: 0 }
+        Findings { digest: Some(digest), faults: vec![reason], ..Findings::default() }
     }
 
     fn odd(digest: Digest) -> Findings {
-        Findings { digest: Some(digest), faults: Vec::new(), oddities: 1 }
+        Findings { digest: Some(digest), oddities: 1, ..Findings::default() }
     }
 
     fn check(

@@ -37,12 +37,14 @@ pub(crate) struct Findings {
     pub(crate) faults: Vec<Reason>,
     /// Signs that are odd but occur in real mail.
     pub(crate) oddities: u32,
+    /// Whom it was delivered to last, if to nobody who looks like the owner.
+    pub(crate) stranger: Option<Box<[u8]>>,
 }
 
 impl Findings {
     /// Findings on a file that cannot be or must not be read.
     pub(crate) fn unread(reason: Reason) -> Self {
-        Self { digest: None, faults: vec![reason], oddities: 0 }
+        Self { faults: vec![reason], ..Self::default() }
     }
 
     /// Damaged, as far as this side alone can tell.
@@ -71,6 +73,17 @@ impl Findings {
             | Reason::Missing => false,
         };
         self.faults.iter().copied().find(|reason| !forgiven(reason))
+    }
+
+    /// Whom it was delivered to, if that is its only fault.
+    pub(crate) fn only_stranger(&self) -> Option<&[u8]> {
+        let only = self.faults == [Reason::ForeignBytes];
+        self.stranger.as_deref().filter(|_| only)
+    }
+
+    /// The recipient turned out to be another address of the owner.
+    pub(crate) fn forgive_stranger(&mut self) {
+        self.faults.retain(|reason| *reason != Reason::ForeignBytes);
     }
 
     fn has_foreign_bytes(&self) -> bool {
@@ -128,7 +141,7 @@ fn weigh(count: &Count, head: &Head, name: &MailName<'_>) -> Findings {
         let (offset, length) = count.longest_run;
         faults.push(Reason::NulRun { offset, length });
     }
-    if head.foreign {
+    if head.stranger.is_some() {
         faults.push(Reason::ForeignBytes);
     }
     let virtual_size = count.size + count.bare_lf;
@@ -139,7 +152,7 @@ fn weigh(count: &Count, head: &Head, name: &MailName<'_>) -> Findings {
         faults.push(Reason::NoHeader);
     }
     let oddities = head.oddities + u32::from(count.longest_run.1 > 0);
-    Findings { digest: None, faults, oddities }
+    Findings { digest: None, faults, oddities, stranger: head.stranger.clone() }
 }
 
 /// Fills the buffer as far as the source goes.
@@ -207,14 +220,14 @@ impl Count {
 #[derive(Default)]
 struct Head {
     binary: bool,
-    foreign: bool,
+    stranger: Option<Box<[u8]>>,
     oddities: u32,
 }
 
 impl Head {
     fn read(chunk: &[u8], owner: &str) -> Self {
         let (mut begins, mut ends) = (false, false);
-        let (mut delivered, mut ours) = (false, false);
+        let (mut stranger, mut ours) = (None, false);
         let mut binary = false;
         for (index, line) in chunk.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -227,12 +240,13 @@ impl Head {
                 break;
             }
             if let Some(address) = value_of(line, b"delivered-to:") {
-                delivered = true;
-                ours |= same_owner(address, owner);
+                let address = plain_address(address);
+                ours |= address == plain_address(owner.as_bytes());
+                stranger.get_or_insert(address.into_boxed_slice());
             }
         }
         let oddities = u32::from(!begins) + u32::from(!ends);
-        Self { binary, foreign: delivered && !ours, oddities }
+        Self { binary, stranger: stranger.filter(|_| !ours), oddities }
     }
 }
 
@@ -256,14 +270,10 @@ fn value_of<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
     name.eq_ignore_ascii_case(field).then(|| value.trim_ascii())
 }
 
-/// The same person: the address without case and without a `+detail`.
-fn same_owner(address: &[u8], owner: &str) -> bool {
+/// The address as it names a person: without brackets, case and `+detail`.
+fn plain_address(address: &[u8]) -> Vec<u8> {
     let address = address.strip_prefix(b"<").unwrap_or(address);
     let address = address.strip_suffix(b">").unwrap_or(address);
-    plain_address(address) == plain_address(owner.as_bytes())
-}
-
-fn plain_address(address: &[u8]) -> Vec<u8> {
     let at = address.iter().rposition(|byte| *byte == b'@').unwrap_or(address.len());
     let (local, domain) = address.split_at(at);
     let local = local.split(|byte| *byte == b'+').next().unwrap_or(local);

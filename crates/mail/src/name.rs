@@ -6,6 +6,9 @@
 //!   first `:` (flags) may.
 //! * Parsing never fails: what a name does not say is absent.
 
+/// Flags that a mail server keeps in its index too.
+const FLAGS: &[u8] = b"DFRST";
+
 /// A Maildir file name, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MailName<'a> {
@@ -39,15 +42,18 @@ impl<'a> MailName<'a> {
         number(&digits).unwrap_or(0)
     }
 
-    /// The same message with each keyword letter passed through `letter`.
+    /// The same message with other flags, each keyword letter passed through `letter`.
     ///
-    /// Flags (upper case) stay; letters for which there is no answer are dropped. The result is in
-    /// the order that Dovecot writes: ascending.
-    pub(crate) fn with_keywords(
+    /// Flags (upper case) stay if none are given; letters for which there is no answer are dropped.
+    /// The result is in the order that Dovecot writes: ascending.
+    pub(crate) fn with_flags(
         &self,
+        given: Option<&[u8]>,
         mut letter: impl FnMut(u8) -> Option<u8>,
     ) -> Vec<u8> {
-        let Some(info) = self.info else { return self.base.to_vec() };
+        let any = given.is_some_and(|given| !given.is_empty());
+        let unflagged: Option<&[u8]> = any.then_some(b"2,");
+        let Some(info) = self.info.or(unflagged) else { return self.base.to_vec() };
         let mut name = self.base.to_vec();
         name.push(b':');
         let Some(flags) = info.strip_prefix(b"2,") else {
@@ -61,9 +67,11 @@ impl<'a> MailName<'a> {
         };
         let mut flags: Vec<u8> = plain
             .iter()
+            .filter(|byte| given.is_none() || !FLAGS.contains(byte))
             .filter_map(|byte| {
                 if byte.is_ascii_lowercase() { letter(*byte) } else { Some(*byte) }
             })
+            .chain(given.unwrap_or_default().iter().copied())
             .collect();
         flags.sort_unstable();
         flags.dedup();
@@ -114,7 +122,7 @@ mod tests {
     fn keyword_letters_are_translated_and_flags_stay() {
         let name = MailName::parse(b"1.a:2,FSab");
 
-        let moved = name.with_keywords(|letter| (letter == b'a').then_some(b'c'));
+        let moved = name.with_flags(None, |letter| (letter == b'a').then_some(b'c'));
 
         assert_eq!(moved, b"1.a:2,FSc");
     }
@@ -124,7 +132,7 @@ mod tests {
         fn any_bytes_can_be_parsed_and_the_base_is_a_prefix(name: Vec<u8>) {
             let parsed = MailName::parse(&name);
             prop_assert!(name.starts_with(parsed.base));
-            prop_assert_eq!(parsed.with_keywords(Some).len() <= name.len(), true);
+            prop_assert_eq!(parsed.with_flags(None, Some).len() <= name.len(), true);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::control::{self, KeywordTables};
 use crate::doubt::{Doubt, DoubtKind};
+use crate::index::Reading;
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, ManifestEntry};
 use crate::merge::{self, Decision, Evidence};
@@ -22,6 +23,10 @@ use crate::survey::{Folder, Mail, Sub, Survey, folder_path, survey};
 use crate::twin;
 use crate::uidlist::{Listing, Lists, Uidlist};
 use crate::walk::{Meta, escape};
+
+/// So many different messages to one other address make it the owner's: a storm that swaps
+/// bytes one by one does not hit one mailbox twice with the same neighbour's whole mail.
+const ALIAS_MESSAGES_MIN: usize = 2;
 
 /// Owner and modes for what has no live file to take them from.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +59,8 @@ pub(crate) struct Case {
     pub(crate) live: Option<Folder>,
     pub(crate) snapshot: Option<Folder>,
     pub(crate) home: Home,
+    /// The mail server would refuse the folder for its index.
+    pub(crate) index_broken: bool,
     lists: Lists,
     findings: HashMap<(Side, usize), Findings>,
     choices: Vec<Choice>,
@@ -120,6 +127,7 @@ pub(crate) fn plan(
     ledger.odd_items(live.as_ref());
     let mut cases = cases(bench, (live, snapshot), home)?;
     read_needed(bench, &mut cases, &past)?;
+    admit_aliases(&mut cases);
     for case in &mut cases {
         case.decide(&past);
     }
@@ -200,13 +208,16 @@ impl Case {
             .map(|mail| MailName::parse(&mail.name).base)
             .collect();
         let live_list = live_list.unwrap_or_else(Uidlist::lost);
-        let lists = Lists::new(live_list, snapshot_list, &names);
+        let index = control::index(bench, live.as_ref())?;
+        let index_broken = index == Reading::Broken;
+        let lists = Lists::new(live_list, snapshot_list, (&names, index));
         let name = live.as_ref().or(snapshot.as_ref()).map(|folder| folder.name.clone());
         Ok(Self {
             name: name.unwrap_or_default(),
             live,
             snapshot,
             home,
+            index_broken,
             lists,
             findings: HashMap::new(),
             choices: Vec::new(),
@@ -378,6 +389,36 @@ fn read(
         case.findings.insert((side, index), findings);
     }
     Ok(())
+}
+
+/// Forgives recipients who are the owner under another address.
+///
+/// Storage faults swap messages one by one; an address that several whole and different
+/// messages of a mailbox were delivered to is an alias or a collected account.
+fn admit_aliases(cases: &mut [Case]) {
+    let mut seen: HashMap<Box<[u8]>, HashSet<(Vec<u8>, Option<Digest>)>> = HashMap::new();
+    for case in &*cases {
+        for ((side, index), findings) in &case.findings {
+            if let Some((address, mail)) =
+                findings.only_stranger().zip(case.mail(*side, *index))
+            {
+                let base = MailName::parse(&mail.name).base.to_vec();
+                seen.entry(address.into()).or_default().insert((base, findings.digest));
+            }
+        }
+    }
+    seen.retain(|_, mails| {
+        let names: HashSet<&[u8]> =
+            mails.iter().map(|(base, _)| base.as_slice()).collect();
+        let digests: HashSet<_> = mails.iter().map(|(_, digest)| digest).collect();
+        names.len().min(digests.len()) >= ALIAS_MESSAGES_MIN
+    });
+    for findings in cases.iter_mut().flat_map(|case| case.findings.values_mut()) {
+        let known = findings.stranger.as_ref().is_some_and(|it| seen.contains_key(it));
+        if known {
+            findings.forgive_stranger();
+        }
+    }
 }
 
 /// Looks for the origin of bad messages that only the live side has.
@@ -575,7 +616,8 @@ fn stage_choice(
             if doubtful {
                 ledger.doubt(at.0, at.1, uid, DoubtKind::DeletionUnproved);
             }
-            stage_return(bench, case, snapshot.zip(digest), keywords)?
+            let flags = case.lists.last_flags(uid);
+            stage_return(bench, case, snapshot.zip(digest), (flags, keywords))?
         }
         Decision::Deleted => {
             ledger.deleted(at);
@@ -618,14 +660,16 @@ fn stage_return(
     bench: &mut Bench<'_>,
     case: &Case,
     file: Option<(Place<'_>, Digest)>,
-    keywords: &mut KeywordTables,
+    (flags, keywords): (Option<Vec<u8>>, &mut KeywordTables),
 ) -> Result<Good, Refusal> {
     let Some((source, digest)) = file else { return Ok(None) };
     let like = case.home.file_like(&source.mail.meta);
     let staged = bench.stage_copy(source, digest, like)?;
-    let name = MailName::parse(&source.mail.name)
-        .with_keywords(|letter| keywords.translate(letter));
-    let sub = crate::walk::join(&folder_path(&case.name), source.mail.sub.name());
+    let name = MailName::parse(&source.mail.name);
+    let name = name.with_flags(flags.as_deref(), |letter| keywords.translate(letter));
+    let flagged = !name.ends_with(b":2,") && name.contains(&b':');
+    let sub = if flagged { Sub::Cur } else { source.mail.sub };
+    let sub = crate::walk::join(&folder_path(&case.name), sub.name());
     let dir = bench.path(&sub);
     bench.act(Phase::Messages, Act::Put { staged, dir, name, replaces: None });
     Ok(Some((source.mail.meta.size, digest)))

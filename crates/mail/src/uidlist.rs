@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::index::{Index, Reading};
 use crate::name::number;
 
 /// How far above all known UIDs a rebuilt list begins: more than any folder can have given out
@@ -175,14 +176,17 @@ pub(crate) struct Lists {
     snapshot: Option<Uidlist>,
     /// Both count in the same UIDVALIDITY, as far as both are readable.
     same_validity: bool,
+    /// What the live index knows of these UIDs.
+    index: Option<Index>,
 }
 
 impl Lists {
-    /// Weighs the live list against the snapshot's and the base names that are there live.
+    /// Weighs the live list against the snapshot's, the base names that are there live, and the
+    /// live index.
     pub(crate) fn new(
         mut live: Uidlist,
         snapshot: Option<Uidlist>,
-        live_names: &HashSet<&[u8]>,
+        (live_names, index): (&HashSet<&[u8]>, Reading),
     ) -> Self {
         let validity = snapshot.as_ref().and_then(Uidlist::uid_validity);
         let same_validity = match (live.uid_validity(), validity) {
@@ -203,7 +207,9 @@ impl Lists {
             live.sound_until =
                 [live.sound_until, contradiction, went_back].into_iter().flatten().min();
         }
-        Self { live, snapshot, same_validity }
+        let validity = live.uid_validity().or(validity);
+        let index = validity.and_then(|validity| index.evidence(validity));
+        Self { live, snapshot, same_validity, index }
     }
 
     /// What is known of a name that the snapshot has and the live folder has not.
@@ -211,15 +217,33 @@ impl Lists {
         if known.live.contains_key(name) {
             return Listing::Listed;
         }
-        if !self.same_validity || self.live.header.is_none() {
+        if !self.same_validity {
             return Listing::Unknown;
         }
+        let headless = self.live.header.is_none();
         match (known.snapshot.get(name), self.live.sound_until) {
+            (Some(uid), _) if headless => self.listing_by_index(*uid),
+            (None, _) if headless => Listing::Unknown,
             (Some(uid), Some(sound_until)) if *uid <= sound_until => Listing::Unlisted,
             (Some(_), None) => Listing::Unlisted,
             (None, None) if !self.snapshot_is_sound() => Listing::Unlisted,
-            (Some(_) | None, _) => Listing::Unknown,
+            (Some(uid), Some(_)) => self.listing_by_index(*uid),
+            (None, _) => Listing::Unknown,
         }
+    }
+
+    /// What the index says where the list is silent.
+    fn listing_by_index(&self, uid: u32) -> Listing {
+        match self.index.as_ref().and_then(|index| index.holds(uid)) {
+            Some(true) => Listing::Listed,
+            Some(false) => Listing::Unlisted,
+            None => Listing::Unknown,
+        }
+    }
+
+    /// The flags that a message had last, as letters, if the index knows.
+    pub(crate) fn last_flags(&self, uid: Option<u32>) -> Option<Vec<u8>> {
+        self.index.as_ref()?.letters(uid?)
     }
 
     fn snapshot_is_sound(&self) -> bool {
@@ -245,7 +269,9 @@ impl Lists {
         let mut entries: BTreeMap<u32, &Entry> =
             self.live.entries.iter().map(|entry| (entry.uid, entry)).collect();
         for entry in snapshot.map_or(&[][..], |list| &list.entries) {
-            let wanted = entry.uid > sound_until || present.contains(&*entry.name);
+            let unheard = entry.uid > sound_until
+                && self.listing_by_index(entry.uid) != Listing::Unlisted;
+            let wanted = unheard || present.contains(&*entry.name);
             if wanted && !live_names.contains_key(&*entry.name) {
                 entries.entry(entry.uid).or_insert(entry);
             }
@@ -302,7 +328,7 @@ mod tests {
         Lists::new(
             Uidlist::parse(live),
             Some(Uidlist::parse(snapshot)),
-            &names.iter().copied().collect(),
+            (&names.iter().copied().collect(), Reading::Silent),
         )
     }
 
@@ -366,7 +392,7 @@ mod tests {
         let lists = Lists::new(
             Uidlist::lost(),
             Some(Uidlist::parse(LIST)),
-            &HashSet::from([&b"new"[..]]),
+            (&HashSet::from([&b"new"[..]]), Reading::Silent),
         );
 
         assert_eq!(listing(&lists, b"a,S=1"), Listing::Unknown);
@@ -403,7 +429,7 @@ mod tests {
 
     #[test]
     fn without_any_uidvalidity_nothing_is_invented() {
-        let lists = Lists::new(Uidlist::lost(), None, &HashSet::new());
+        let lists = Lists::new(Uidlist::lost(), None, (&HashSet::new(), Reading::Silent));
 
         assert_eq!(rebuilt(&lists), None);
     }

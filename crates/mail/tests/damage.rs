@@ -304,6 +304,20 @@ fn of_a_message_in_new_and_cur_one_is_served_and_the_other_kept() {
 }
 
 #[test]
+fn mail_to_another_address_of_the_owner_is_the_owners() {
+    let provider = Provider::healthy();
+    for number in [21, 22] {
+        provider.put("live", ("", "new"), &addressed(number, "sales@example.org"), "");
+    }
+    provider.put("live", ("", "new"), &addressed(24, "otto@example.org"), "");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!((prepared.counts.newer, prepared.counts.set_aside), (2, 1));
+    assert_eq!(prepared.set_aside[0].reason, Reason::ForeignBytes);
+}
+
+#[test]
 fn newer_mail_is_kept_if_good_and_set_aside_if_not() {
     let provider = Provider::healthy();
     let bad = Letter { bytes: letter(7).bytes[..50].to_vec(), ..letter(7) };

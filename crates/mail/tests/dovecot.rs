@@ -87,8 +87,7 @@ fn whatever_the_damage_mail_programs_find_their_mailbox_as_it_was() {
 fn a_practice_provider_is_one_that_dovecot_could_have_written() {
     let dir = open_directory();
     let root = dir.path().join("provider");
-    let spec =
-        LabSpec { mailboxes: 12, nodes: 1, messages: 20, seed: 7, damage: 0 };
+    let spec = LabSpec { mailboxes: 12, nodes: 1, messages: 20, seed: 7, damage: 0 };
     let provider = tidegate_lab::build(&root, &spec, &mut |_| {}).unwrap();
     let live = &provider.nodes[0].live;
     hand_over(&root);

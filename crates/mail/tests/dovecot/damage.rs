@@ -39,7 +39,8 @@ impl Maildir {
     fn mail(&self, folder: &str, uid: u32) -> PathBuf {
         let folder = self.folder(folder);
         let list = fs::read_to_string(folder.join("dovecot-uidlist")).unwrap();
-        let entry = list.lines().skip(1).find(|line| line.starts_with(&format!("{uid} ")));
+        let entry =
+            list.lines().skip(1).find(|line| line.starts_with(&format!("{uid} ")));
         let entry = entry.unwrap_or_else(|| panic!("UID {uid} in {folder:?}: {list}"));
         let (_, base) = entry.split_once(" :").unwrap();
         let files = ["cur", "new"].into_iter().flat_map(|sub| {
@@ -110,7 +111,11 @@ fn zero(bytes: &mut Vec<u8>) {
 
 /// Every damage to a Maildir that Dovecot was seen to meet, and more.
 pub(crate) const CASES: &[Case] = &[
-    Case { damage: "none", act: |_| {}, outcome: "18 same, 1 folder back though deleted" },
+    Case {
+        damage: "none",
+        act: |_| {},
+        outcome: "18 same, 1 folder back though deleted",
+    },
     Case {
         damage: "mail truncated to half",
         act: |it| it.live.write("INBOX", 4, halve),
@@ -243,7 +248,11 @@ pub(crate) const CASES: &[Case] = &[
         },
         outcome: "13 same, 2 back though deleted, 1 folder back though deleted, 3 new UID, 1 new UID and other flags, 1 other flags",
     },
-    Case { damage: "indexes lost", act: |it| it.live.lose_indexes(), outcome: "18 same, 1 folder back though deleted" },
+    Case {
+        damage: "indexes lost",
+        act: |it| it.live.lose_indexes(),
+        outcome: "18 same, 1 folder back though deleted",
+    },
     Case {
         damage: "index log zero-filled",
         act: |it| it.live.change("INBOX", "dovecot.index.log", zero),

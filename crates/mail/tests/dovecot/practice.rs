@@ -41,7 +41,10 @@ pub(crate) fn difference(seen: &Told, wanted: &Told) -> Option<String> {
         for uid in uids {
             let pair = (folder.messages.get(uid), wanted.messages.get(uid));
             if pair.0 != pair.1 {
-                return Some(format!("{name}, UID {uid}: {:?}, not {:?}", pair.0, pair.1));
+                return Some(format!(
+                    "{name}, UID {uid}: {:?}, not {:?}",
+                    pair.0, pair.1
+                ));
             }
         }
         if folder != wanted {

@@ -52,7 +52,10 @@ impl View {
     pub(crate) fn of(dovecot: &Dovecot, user: &str) -> Self {
         let mut imap = dovecot.imap(user);
         let names = |answers: Vec<Answer>| {
-            let real = |answer: &&Answer| !answer.text.contains("\\NonExistent") && !answer.text.contains("\\Noselect");
+            let real = |answer: &&Answer| {
+                !answer.text.contains("\\NonExistent")
+                    && !answer.text.contains("\\Noselect")
+            };
             answers.iter().filter(real).map(listed).collect()
         };
         let folders: BTreeSet<String> = names(imap.command("LIST \"\" *"));

@@ -1,0 +1,263 @@
+//! Index: what `dovecot.index` and its transaction log tell of a folder.
+//!
+//! Both are Dovecot's own. They are read for evidence: which UIDs the folder held last, and with
+//! which flags.
+//!
+//! # Invariants
+//!
+//! * They are never written and never brought back from a snapshot.
+//! * What does not fit together to the last byte is no evidence, and no index either: Dovecot refuses
+//!   a folder whose log ends inside a record.
+
+use std::collections::BTreeMap;
+
+/// The format both files have had since Dovecot 1.1; another one is not judged.
+const INDEX_MAJOR: u8 = 7;
+const LOG_MAJOR: u8 = 1;
+
+/// Bytes of the head of an index that are needed here, and of a log's head in its first version.
+const INDEX_HEAD_BYTES: usize = 120;
+const LOG_HEAD_BYTES: usize = 24;
+
+/// Bytes of a record's head in a log.
+const RECORD_HEAD_BYTES: usize = 8;
+
+/// UIDs of one folder that are counted; more are an attack or an accident.
+const UIDS_MAX: usize = 10_000_000;
+
+/// Kinds of records, and two marks on them.
+const EXPUNGE: u32 = 0x1;
+const APPEND: u32 = 0x2;
+const FLAG_UPDATE: u32 = 0x4;
+const HEADER_UPDATE: u32 = 0x20;
+const EXPUNGE_GUID: u32 = 0x2000;
+const EXPUNGE_MARK: u32 = 0xcd90;
+const EXTERNAL: u32 = 0x1000_0000;
+const KIND_MASK: u32 = 0x0fff_ffff;
+
+/// Where the head of an index has what is needed here.
+const AT_UID_VALIDITY: usize = 24;
+const AT_NEXT_UID: usize = 28;
+
+/// What a folder held when its index was last written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Index {
+    pub(crate) uid_validity: u32,
+    pub(crate) next_uid: u32,
+    /// Flags by UID, as bits.
+    flags: BTreeMap<u32, u8>,
+}
+
+/// What became of reading both files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// There is nothing to be read, or not enough.
+    Silent,
+    /// Both fit together.
+    Whole(Index),
+    /// Dovecot would refuse the folder.
+    Broken,
+}
+
+impl Reading {
+    /// Reads both files of a folder as far as they are there.
+    pub(crate) fn of(index: Option<&[u8]>, log: Option<&[u8]>) -> Self {
+        let Some(log) = log else { return Self::Silent };
+        let Some(log) = Log::parse(log) else { return Self::Broken };
+        if log.major != LOG_MAJOR {
+            return Self::Silent;
+        }
+        let base = match index {
+            None if log.follows_another => return Self::Silent,
+            None => Base { log_offset: 0, ..Base::default() },
+            Some(bytes) if bytes.first() != Some(&INDEX_MAJOR) => return Self::Silent,
+            Some(bytes) => match Base::parse(bytes) {
+                None => return Self::Broken,
+                Some(base) if base.index_id != log.index_id => return Self::Silent,
+                Some(base) if base.log_sequence != log.sequence => return Self::Silent,
+                Some(base) if base.log_offset > log.end => return Self::Broken,
+                Some(base) => base,
+            },
+        };
+        base.replay(&log).map_or(Self::Broken, Self::Whole)
+    }
+
+    /// The evidence, if there is any that counts in this UIDVALIDITY.
+    pub(crate) fn evidence(self, uid_validity: u32) -> Option<Index> {
+        match self {
+            Self::Whole(index) if index.uid_validity == uid_validity => Some(index),
+            Self::Whole(_) | Self::Silent | Self::Broken => None,
+        }
+    }
+}
+
+impl Index {
+    /// Whether the folder held this UID; nothing if it was never given.
+    pub(crate) fn holds(&self, uid: u32) -> Option<bool> {
+        (uid < self.next_uid).then(|| self.flags.contains_key(&uid))
+    }
+
+    /// The flags of a UID as letters of a Maildir name.
+    pub(crate) fn letters(&self, uid: u32) -> Option<Vec<u8>> {
+        let bits = self.flags.get(&uid)?;
+        let letters = [(16, b'D'), (2, b'F'), (1, b'R'), (8, b'S'), (4, b'T')];
+        let set = letters.into_iter().filter(|(bit, _)| bits & bit != 0);
+        Some(set.map(|(_, letter)| letter).collect())
+    }
+}
+
+/// A log that ends where its last record ends.
+struct Log<'a> {
+    major: u8,
+    index_id: u32,
+    sequence: u32,
+    /// It continues another log.
+    follows_another: bool,
+    /// Where each record begins, with its kind and body.
+    records: Vec<(usize, u32, &'a [u8])>,
+    end: usize,
+}
+
+impl<'a> Log<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let head_size = usize::from(u16::from_le_bytes(array(bytes, 2)?));
+        let mut log = Self {
+            major: *bytes.first()?,
+            index_id: word(bytes, 4)?,
+            sequence: word(bytes, 8)?,
+            follows_another: word(bytes, 12)? != 0,
+            records: Vec::new(),
+            end: head_size,
+        };
+        // Dovecot marks a log as corrupted by taking its number away.
+        if head_size < LOG_HEAD_BYTES || bytes.len() < head_size || log.index_id == 0 {
+            return None;
+        }
+        while log.end < bytes.len() {
+            let size = record_size(u32::from_be_bytes(array(bytes, log.end)?))?;
+            let record = bytes.get(log.end..log.end.checked_add(size)?)?;
+            let body = record.get(RECORD_HEAD_BYTES..)?;
+            log.records.push((log.end, word(record, 4)?, body));
+            log.end += size;
+        }
+        Some(log)
+    }
+}
+
+/// Sizes are written in words, seven bits to a byte, each byte marked.
+fn record_size(written: u32) -> Option<usize> {
+    if written & 0x8080_8080 != 0x8080_8080 {
+        return None;
+    }
+    let bytes = written.to_be_bytes().map(|byte| u32::from(byte & 0x7f));
+    let words = bytes.into_iter().fold(0, |size, byte| size << 7 | byte);
+    usize::try_from(words << 2).ok()
+}
+
+/// The state that the index file holds; the log goes on from it.
+#[derive(Default)]
+struct Base {
+    index_id: u32,
+    log_sequence: u32,
+    log_offset: usize,
+    head: Vec<u8>,
+    flags: BTreeMap<u32, u8>,
+}
+
+impl Base {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let size = |at| usize::try_from(word(bytes, at)?).ok();
+        let (head_size, record_size) = (size(4)?, size(8)?);
+        let count = size(32)?;
+        let records = bytes.get(head_size..)?;
+        if head_size < INDEX_HEAD_BYTES || record_size < 5 || count > UIDS_MAX {
+            return None;
+        }
+        let mut flags = BTreeMap::new();
+        for record in records.chunks_exact(record_size).take(count) {
+            flags.insert(word(record, 0)?, *record.get(4)?);
+        }
+        (flags.len() == count && word(bytes, 16)? != 0).then_some(())?;
+        Some(Self {
+            index_id: word(bytes, 16)?,
+            log_sequence: word(bytes, 60)?,
+            log_offset: size(68)?,
+            head: bytes.get(..INDEX_HEAD_BYTES)?.to_vec(),
+            flags,
+        })
+    }
+
+    fn replay(mut self, log: &Log<'_>) -> Option<Index> {
+        self.head.resize(INDEX_HEAD_BYTES, 0);
+        for (at, kind, body) in &log.records {
+            if *at >= self.log_offset {
+                self.apply(*kind, body)?;
+            }
+        }
+        let uid_validity = word(&self.head, AT_UID_VALIDITY)?;
+        let last = self.flags.last_key_value().map_or(0, |(uid, _)| *uid);
+        let next_uid = word(&self.head, AT_NEXT_UID)?.max(last.saturating_add(1));
+        Some(Index { uid_validity, next_uid, flags: self.flags })
+    }
+
+    fn apply(&mut self, kind: u32, body: &[u8]) -> Option<()> {
+        match kind & KIND_MASK & !EXPUNGE_MARK {
+            APPEND => {
+                for record in body.chunks_exact(8) {
+                    self.flags.insert(word(record, 0)?, *record.get(4)?);
+                }
+                (self.flags.len() <= UIDS_MAX).then_some(())?;
+            }
+            // Without the mark it is a wish, which nobody has granted yet.
+            EXPUNGE if kind & EXTERNAL != 0 => {
+                for range in body.chunks_exact(8) {
+                    self.remove(word(range, 0)?, word(range, 4)?);
+                }
+            }
+            EXPUNGE_GUID if kind & EXTERNAL != 0 => {
+                for record in body.chunks_exact(20) {
+                    self.flags.remove(&word(record, 0)?);
+                }
+            }
+            FLAG_UPDATE => {
+                for update in body.chunks_exact(12) {
+                    let (first, last) = (word(update, 0)?, word(update, 4)?);
+                    let (add, remove) = (*update.get(8)?, *update.get(9)?);
+                    for (_, flags) in self.flags.range_mut(first..=last.max(first)) {
+                        *flags = *flags & !remove | add;
+                    }
+                }
+            }
+            HEADER_UPDATE => self.update_head(body)?,
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn remove(&mut self, first: u32, last: u32) {
+        self.flags.retain(|uid, _| *uid < first || *uid > last);
+    }
+
+    /// Patches of the head: where, how much, and the bytes, in words.
+    fn update_head(&mut self, mut body: &[u8]) -> Option<()> {
+        while !body.is_empty() {
+            let at = usize::from(u16::from_le_bytes(array(body, 0)?));
+            let size = usize::from(u16::from_le_bytes(array(body, 2)?));
+            let patch = body.get(4..size + 4)?;
+            if let Some(place) = self.head.get_mut(at..at + size) {
+                place.copy_from_slice(patch);
+            }
+            body = body.get((size + 4).next_multiple_of(4)..).unwrap_or_default();
+        }
+        Some(())
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// A number as the machines write it that Dovecot runs on.
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_le_bytes)
+}
