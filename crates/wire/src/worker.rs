@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! * The columns of a report have equal lengths, and every state in them is a possible one.
+//! * A report names each mailbox once, so that no news hide other news.
 //! * Every place within a job is below [`JOB_MAILBOXES_MAX`].
 
 use tidegate_core::fleet::{
@@ -255,6 +256,9 @@ impl TryFrom<v1::JobReport> for JobReport {
             let lengths =
                 format!("{} for {}", message.states.len(), message.ordinals.len());
             return Err(ProtocolError::invalid("states", &lengths));
+        }
+        if !message.ordinals.is_sorted_by(|one, next| one < next) {
+            return Err(ProtocolError::invalid("ordinals", "not ascending"));
         }
         let facts =
             message.ordinals.into_iter().zip(message.states).map(|(place, byte)| {
@@ -562,6 +566,16 @@ mod tests {
         let refused = Sync::try_from(message).unwrap_err();
 
         assert_eq!(refused.to_string(), "field `states` cannot be `1 for 2`");
+    }
+
+    #[test]
+    fn a_mailbox_told_of_twice_is_refused() {
+        let mut message = v1::SyncRequest::from(sync());
+        message.reports[0].ordinals[0] = 8;
+
+        let refused = Sync::try_from(message).unwrap_err();
+
+        assert_eq!(refused.to_string(), "field `ordinals` cannot be `not ascending`");
     }
 
     #[test]
