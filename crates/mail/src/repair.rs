@@ -391,12 +391,15 @@ fn read(
     Ok(())
 }
 
+/// Messages told apart by base name and digest.
+type Letters = HashSet<(Vec<u8>, Option<Digest>)>;
+
 /// Forgives recipients who are the owner under another address.
 ///
 /// Storage faults swap messages one by one; an address that several whole and different
 /// messages of a mailbox were delivered to is an alias or a collected account.
 fn admit_aliases(cases: &mut [Case]) {
-    let mut seen: HashMap<Box<[u8]>, HashSet<(Vec<u8>, Option<Digest>)>> = HashMap::new();
+    let mut seen: HashMap<Box<[u8]>, Letters> = HashMap::new();
     for case in &*cases {
         for ((side, index), findings) in &case.findings {
             if let Some((address, mail)) =
