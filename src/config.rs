@@ -447,11 +447,11 @@ mod tests {
     fn a_missing_key_is_named() {
         check(
             "node = \"stor-01\"\n",
-            &expect![[r#"
+            &expect![[r"
                 error: missing field `coordinator`
                 --> worker.toml
                  = help: add a line `coordinator = …`; `deploy/config` has commented examples
-            "#]],
+            "]],
         );
     }
 

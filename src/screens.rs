@@ -116,11 +116,11 @@ mod tests {
         table.row(["canary".to_owned(), "7".to_owned()]);
         table.row(["rest".to_owned(), "1,200".to_owned()]);
 
-        expect![[r#"
+        expect![[r"
             WAVE     SIZE
             canary      7
             rest    1,200
-        "#]]
+        "]]
         .assert_eq(&table.render(""));
     }
 

@@ -26,7 +26,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
     check(
         &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
         0,
-        &expect![[r#"
+        &expect![[r"
             read 3 rows from users.csv
             Plan lab  inventory a2f4c618164f  policy 97896ba0dd2d
 
@@ -49,7 +49,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
             Plan: 2 waves to open, 3 mailboxes. Nothing has been changed.
             Digest 59a05c51ebd5db8c022aed56a93a5d079a2dbd74816c25106322ae0e57a224ac
             Next   tidegate apply --inventory users.csv --policy policy.toml --plan 59a05c51ebd5db8c022aed56a93a5d079a2dbd74816c25106322ae0e57a224ac
-        "#]],
+        "]],
     );
 }
 
@@ -97,12 +97,12 @@ fn every_bad_row_is_reported_with_its_line_and_nothing_is_imported() {
     check(
         &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
         65,
-        &expect![[r#"
+        &expect![[r"
             error: `users.csv`: 3 of 4 rows are refused, nothing is imported
               line 3: the address is not of the form local@domain
               line 4: the address is on line 2 already
               line 5: the path leads outside the mail root (it is absolute or has a `..`)
-        "#]],
+        "]],
     );
 }
 
@@ -132,9 +132,9 @@ fn a_missing_file_is_named() {
     check(
         &desk.tidegate(&["plan", "--inventory", "none.csv", "--policy", "policy.toml"]),
         65,
-        &expect![[r#"
+        &expect![[r"
             error: open inventory `none.csv`: No such file or directory (os error 2)
-        "#]],
+        "]],
     );
 }
 
@@ -145,13 +145,13 @@ fn an_unknown_verb_is_a_usage_error() {
     check(
         &desk.tidegate(&["opne"]),
         64,
-        &expect![[r#"
+        &expect![[r"
         error: unrecognized subcommand 'opne'
 
         Usage: tidegate <COMMAND>
 
         For more information, try '--help'.
-    "#]],
+    "]],
     );
 }
 
@@ -162,14 +162,14 @@ fn a_reason_is_asked_for_where_it_is_needed() {
     check(
         &desk.tidegate(&["resume"]),
         64,
-        &expect![[r#"
+        &expect![[r"
             error: the following required arguments were not provided:
               --reason <REASON>
 
             Usage: tidegate resume --reason <REASON> [PART] [NAME]
 
             For more information, try '--help'.
-        "#]],
+        "]],
     );
 }
 
@@ -180,10 +180,10 @@ fn without_a_coordinator_every_question_ends_with_69_and_says_what_to_start() {
     check(
         &desk.tidegate(&["status", "--coordinator", "http://127.0.0.1:1"]),
         69,
-        &expect![[r#"
+        &expect![[r"
             error: cannot reach the coordinator at http://127.0.0.1:1: transport error: tcp connect error: Connection refused (os error 111)
             help: is it running? `tidegate coordinator --config …`; or name it with `--coordinator`
-        "#]],
+        "]],
     );
 }
 
@@ -194,10 +194,10 @@ fn nothing_is_applied_without_a_terminal_and_without_yes() {
     check(
         &desk.tidegate(&["apply", "--inventory", "users.csv", "--policy", "policy.toml"]),
         64,
-        &expect![[r#"
+        &expect![[r"
             error: nobody is there to confirm
             help: on a terminal this asks; for scripts add `--yes`
-        "#]],
+        "]],
     );
 }
 
@@ -251,9 +251,9 @@ fn a_coordinator_listens_only_on_its_own_machine() {
     check(
         &desk.tidegate(&["coordinator", "--config", "coordinator.toml"]),
         1,
-        &expect![[r#"
+        &expect![[r"
             error: cannot listen on 0.0.0.0:0: without transport security only addresses of this machine are served; use 127.0.0.1 and a tunnel
-        "#]],
+        "]],
     );
 }
 
@@ -264,9 +264,9 @@ fn a_directory_that_is_no_journal_stays_as_it_is() {
     check(
         &desk.tidegate(&["journal", "verify", "nowhere"]),
         1,
-        &expect![[r#"
+        &expect![[r"
         error: open journal at `nowhere`: there is none
-    "#]],
+    "]],
     );
 
     assert!(!desk.dir.path().join("nowhere").exists());
@@ -279,10 +279,10 @@ fn a_fault_on_a_node_that_will_not_be_there_is_refused_before_anything_is_built(
     check(
         &desk.tidegate(&["lab", "--nodes", "2", "--fault", "node:stor-07=30%"]),
         64,
-        &expect![[r#"
+        &expect![[r"
             error: there will be no node `stor-07`
             help: the nodes are stor-01, stor-02
-        "#]],
+        "]],
     );
 }
 
