@@ -82,7 +82,13 @@ impl Client {
     /// What the coordinator answered, as a failure of the command.
     pub(crate) async fn rollout(&mut self) -> Result<v1::Rollout, Failure> {
         let answer = self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
-        self.open(answer)
+        let begun = !matches!(&answer, Err(status) if status.code() == Code::NotFound);
+        self.open(answer).map_err(|failure| match begun {
+            true => failure,
+            false => {
+                failure.help("tidegate plan --inventory … --policy …; then apply it")
+            }
+        })
     }
 
     /// One mailbox.

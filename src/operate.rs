@@ -22,12 +22,12 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 pub(crate) async fn pause(args: &Pause) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
     let request = v1::PauseRequest { by: args.actor.name(), reason: args.reason.clone() };
-    client.pause(request).await?;
+    let recorded = client.pause(request).await?;
     console::data_line("pause requested")?;
     if args.no_wait {
         return Ok(Exit::Done);
     }
-    wait_for_stop(client).await
+    wait_for_stop(client, recorded.orders_version).await
 }
 
 /// Carries out `tidegate resume`.
@@ -70,9 +70,9 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
         }
     }
     let request = v1::AbortRequest { by: args.actor.name(), reason: args.reason.clone() };
-    client.abort(request).await?;
+    let recorded = client.abort(request).await?;
     console::data_line("abort recorded")?;
-    wait_for_stop(client).await
+    wait_for_stop(client, recorded.orders_version).await
 }
 
 /// Carries out `tidegate reclose`.
@@ -111,8 +111,9 @@ fn scope_of(kind: PartKind, name: &str) -> v1::Scope {
     }
 }
 
-/// Waits until every node obeys a stop, and tells how many mailboxes may still open.
-async fn wait_for_stop(client: Client) -> Outcome {
+/// Waits until every node obeys the stop that these orders carry, and tells how many
+/// mailboxes may still open.
+async fn wait_for_stop(client: Client, orders_version: u64) -> Outcome {
     let mut watcher = Watcher::new(client);
     let mut told = None;
     loop {
@@ -124,6 +125,10 @@ async fn wait_for_stop(client: Client) -> Outcome {
                 return Ok(Exit::Done);
             }
         };
+        if rollout.orders_version < orders_version {
+            // Seen before the stop was recorded.
+            continue;
+        }
         let Some(stop) = &rollout.stop else {
             // Somebody else has resumed it meanwhile.
             return Err(Failure::text(Exit::Failed, "the rollout goes on again already"));

@@ -33,7 +33,7 @@ impl Diagnosis {
         let own = match rollout.state() {
             RolloutState::Running => return Self::of_running(rollout),
             RolloutState::Paused => Self::stopped(
-                format!("paused{}", reasons(&rollout.why, "paused")),
+                reasons(&rollout.why).unwrap_or_else(|| "paused".to_owned()),
                 "tidegate resume --reason '…'",
             ),
             RolloutState::Halted => Self::halted(rollout),
@@ -58,7 +58,7 @@ impl Diagnosis {
 
     /// The status without the state's name at its beginning.
     pub(crate) fn details(&self) -> &str {
-        ["finished: ", "halted by the gate: ", "aborted: ", "paused: "]
+        ["finished: ", "halted by the gate: ", "aborted: ", "paused: ", "paused; "]
             .iter()
             .find_map(|name| self.status.strip_prefix(name))
             .unwrap_or(&self.status)
@@ -80,10 +80,9 @@ impl Diagnosis {
             ),
             None => "look at `tidegate events` and `tidegate quarantine list`".to_owned(),
         };
-        Self::stopped(
-            format!("halted by the gate{}", reasons(&rollout.why, "halted")),
-            &action,
-        )
+        let status =
+            reasons(&rollout.why).unwrap_or_else(|| "halted by the gate".to_owned());
+        Self::stopped(status, &action)
     }
 
     fn finished(rollout: &Rollout) -> Self {
@@ -118,8 +117,10 @@ impl Diagnosis {
             return warn(status, action, Exit::Changes);
         }
         if rollout.why.iter().any(|why| why.code == NEEDS_PERSON) {
-            let status =
-                format!("the gate asks for a person{}", reasons(&rollout.why, ""));
+            let status = format!(
+                "the gate asks for a person: {}",
+                reasons(&rollout.why).unwrap_or_default()
+            );
             let action =
                 "tidegate events; then `tidegate pause` or `tidegate reclose wave …`";
             return warn(status, action.to_owned(), Exit::Changes);
@@ -205,9 +206,8 @@ pub(crate) fn nodes_in(rollout: &Rollout, state: NodeState) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// The reasons as text, without one that only repeats `said`.
-fn reasons(why: &[Why], said: &str) -> String {
-    let texts: Vec<String> =
-        why.iter().filter(|why| why.text != said).map(|why| safe(&why.text)).collect();
-    if texts.is_empty() { String::new() } else { format!(": {}", texts.join("; ")) }
+/// The reasons as text, if there are any.
+fn reasons(why: &[Why]) -> Option<String> {
+    let texts: Vec<String> = why.iter().map(|why| safe(&why.text)).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }

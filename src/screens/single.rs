@@ -113,17 +113,7 @@ pub(crate) fn is_set_aside(found: &MailboxFinding) -> bool {
 
 /// An event on one line.
 pub(crate) fn event_line(event: &Event) -> String {
-    let by = if event.by.is_empty() {
-        String::new()
-    } else {
-        format!(" (by {})", safe(&event.by))
-    };
-    format!(
-        "{}  {:<18} {}{by}",
-        date(at!(event.time)),
-        safe(&event.code),
-        safe(&event.text)
-    )
+    format!("{}  {:<18} {}", date(at!(event.time)), safe(&event.code), safe(&event.text))
 }
 
 /// How many findings of each kind there are.
