@@ -8,7 +8,7 @@ It only reads. The contract is compiled from proto/ at the start; give --proto w
 file is not in its place. It survives restarts of the coordinator.
 
 Exit status: 0 finished, 3 halted or aborted, 5 timed out, 6 finished with mailboxes set
-aside, 69 coordinator unreachable, 1 anything else.
+aside or still held, 69 coordinator unreachable, 1 anything else.
 """
 
 import argparse
@@ -198,7 +198,9 @@ class Watch:
         if rollout.state != pb.ROLLOUT_STATE_FINISHED:
             return None
         tell(counts(rollout))
-        return SET_ASIDE if any(wave.quarantined for wave in rollout.waves) else FINISHED
+        # A node that was taken out keeps mailboxes held although every wave has passed.
+        every_one_open = sum(wave.open for wave in rollout.waves) == rollout.planned
+        return FINISHED if every_one_open else SET_ASIDE
 
 
 def counts(rollout):
