@@ -6,7 +6,10 @@
 //! * Index files belong to the mail server, which builds them again: they are never brought back,
 //!   and moved aside only when damaged.
 
+use std::collections::HashSet;
+
 use crate::doubt::DoubtKind;
+use crate::farewell;
 use crate::index::Reading;
 use crate::keywords::Keywords;
 use crate::refusal::Refusal;
@@ -19,6 +22,7 @@ use crate::walk::{Meta, join};
 
 const UIDLIST: &[u8] = b"dovecot-uidlist";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
+const MAILBOX_LOG: &[u8] = b"dovecot.mailbox.log";
 const SUBSCRIPTIONS: &[u8] = b"subscriptions";
 
 /// Files that mail servers open by name; anything else in their place stops the work.
@@ -45,6 +49,15 @@ pub(crate) fn index(
     let index = read(bench, Side::Live, folder, b"dovecot.index")?;
     let log = read(bench, Side::Live, folder, b"dovecot.index.log")?;
     Ok(Reading::of(index.as_deref(), log.as_deref()))
+}
+
+/// The GUIDs of the folders that were deleted on purpose. `inbox`: the live one.
+pub(crate) fn deleted_folders(
+    bench: &mut Bench<'_>,
+    inbox: Option<&Folder>,
+) -> Result<HashSet<Vec<u8>>, Refusal> {
+    let log = read(bench, Side::Live, inbox, MAILBOX_LOG)?;
+    Ok(log.map(|log| farewell::deleted_folders(&log)).unwrap_or_default())
 }
 
 /// The keyword tables of a folder while its mail is put together.

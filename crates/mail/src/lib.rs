@@ -44,6 +44,7 @@ mod control;
 #[cfg(test)]
 mod crash;
 mod doubt;
+mod farewell;
 mod index;
 mod keywords;
 mod ledger;

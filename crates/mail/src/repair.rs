@@ -21,7 +21,7 @@ use crate::roots::{Act, Like, Side};
 use crate::stage::{Bench, Phase, Place};
 use crate::survey::{Folder, Mail, Sub, Survey, folder_path, survey};
 use crate::twin;
-use crate::uidlist::{Listing, Lists, Uidlist};
+use crate::uidlist::{Known, Listing, Lists, Uidlist};
 use crate::walk::{Meta, escape};
 
 /// So many different messages to one other address make it the owner's: a storm that swaps
@@ -61,6 +61,8 @@ pub(crate) struct Case {
     pub(crate) home: Home,
     /// The mail server would refuse the folder for its index.
     pub(crate) index_broken: bool,
+    /// Its owner deleted the whole folder.
+    given_up: bool,
     lists: Lists,
     findings: HashMap<(Side, usize), Findings>,
     choices: Vec<Choice>,
@@ -168,6 +170,7 @@ fn cases(
     home: Home,
 ) -> Result<Vec<Case>, Refusal> {
     let live = live.map(|side| side.folders).unwrap_or_default();
+    let deleted = control::deleted_folders(bench, live.get(&b""[..]))?;
     let mut snapshot = snapshot.map(|side| side.folders).unwrap_or_default();
     let mut orphans: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for (name, folder) in snapshot.iter().filter(|(name, _)| !live.contains_key(*name)) {
@@ -188,8 +191,12 @@ fn cases(
         };
         cases.push(Case::new(bench, (Some(folder), list), other, home)?);
     }
-    for folder in snapshot.into_values() {
-        cases.push(Case::new(bench, (None, None), Some(folder), home)?);
+    orphans.retain(|guid, _| deleted.contains(guid));
+    let given_up: HashSet<Vec<u8>> = orphans.into_values().collect();
+    for (name, folder) in snapshot {
+        let mut case = Case::new(bench, (None, None), Some(folder), home)?;
+        case.given_up = given_up.contains(&name);
+        cases.push(case);
     }
     Ok(cases)
 }
@@ -218,6 +225,7 @@ impl Case {
             snapshot,
             home,
             index_broken,
+            given_up: false,
             lists,
             findings: HashMap::new(),
             choices: Vec::new(),
@@ -234,6 +242,11 @@ impl Case {
     fn was_served(&self, past: &Past<'_>) -> bool {
         let whole = |folder: &Folder| folder.has[..2] == [true, true];
         past.served && self.live.as_ref().is_none_or(whole)
+    }
+
+    /// What is known of a message that is missing live.
+    fn listing(&self, base: &[u8], known: &Known<'_>) -> Listing {
+        if self.given_up { Listing::Unlisted } else { self.lists.listing(base, known) }
     }
 
     fn side(&self, side: Side) -> Option<&Folder> {
@@ -324,7 +337,7 @@ impl Case {
                     None => merge::Side::Absent,
                 },
                 recorded,
-                listing: self.lists.listing(&base, &known),
+                listing: self.listing(&base, &known),
                 served: self.was_served(past),
             };
             let decision = merge::decide(&evidence);
@@ -355,8 +368,7 @@ fn read_needed(
         for (base, group) in case.groups() {
             let recorded = past.digest(&case.name, &base);
             let settled = if group.live.is_empty() {
-                case.was_served(past)
-                    || case.lists.listing(&base, &known) == Listing::Unlisted
+                case.was_served(past) || case.listing(&base, &known) == Listing::Unlisted
             } else {
                 recorded.is_some()
                     && group.live.iter().any(|index| {
@@ -517,6 +529,10 @@ fn stage_case(
     (past, ledger): (&Past<'_>, &mut Ledger),
 ) -> Result<(), Refusal> {
     let Some(case) = cases.get(index) else { return Ok(()) };
+    if case.given_up {
+        case.choices.iter().for_each(|it| ledger.deleted((&case.name, &it.base)));
+        return Ok(());
+    }
     if past.served {
         case.book_deletions(past, ledger);
         if case.live.is_none() && !case.name.is_empty() {
