@@ -257,6 +257,11 @@ impl Worker {
         Ok(())
     }
 
+    /// Reports `sync`, whatever it says.
+    pub(crate) async fn tell(&mut self, sync: Sync) -> Result<(), Status> {
+        self.client.sync(v1::SyncRequest::from(sync)).await.map(drop)
+    }
+
     /// What it would report now.
     pub(crate) fn sync(&self) -> Sync {
         let reports = self.jobs.iter().map(|(number, job)| JobReport {
