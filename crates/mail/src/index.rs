@@ -261,3 +261,117 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     array(bytes, at).map(u32::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VALIDITY: u32 = 1_795_293_977;
+
+    fn words(numbers: &[u32]) -> Vec<u8> {
+        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    fn record(kind: u32, body: &[u8]) -> Vec<u8> {
+        let words = u32::try_from((body.len() + RECORD_HEAD_BYTES) / 4).unwrap();
+        let size =
+            [words >> 21, words >> 14, words >> 7, words].map(|it| it as u8 | 0x80);
+        [&size, &kind.to_le_bytes()[..], body].concat()
+    }
+
+    /// A log of UIDs 1 to 4: 2 was deleted, somebody wants to delete 3, 4 is seen and flagged.
+    fn log() -> Vec<u8> {
+        let validity = [&[24, 0, 4, 0], &VALIDITY.to_le_bytes()[..]].concat();
+        [
+            [&[LOG_MAJOR, 3, 24, 0], &words(&[77, 2, 0, 0, 0])[..]].concat(),
+            record(HEADER_UPDATE | EXTERNAL, &validity),
+            record(APPEND | EXTERNAL, &words(&[1, 0, 2, 8, 3, 0, 4, 8])),
+            record(EXPUNGE | EXPUNGE_MARK | EXTERNAL, &words(&[2, 2])),
+            record(EXPUNGE | EXPUNGE_MARK, &words(&[3, 3])),
+            record(FLAG_UPDATE, &words(&[4, 4, 2])),
+        ]
+        .concat()
+    }
+
+    /// An index of UIDs 1, 5 and 6, up to date with the log until `offset`.
+    fn index(offset: u32) -> Vec<u8> {
+        let mut head = words(&[0, 120, 8, 0, 77, 0, VALIDITY, 9, 3]);
+        head.resize(60, 0);
+        head.extend_from_slice(&words(&[2, 0, offset]));
+        head.resize(INDEX_HEAD_BYTES, 0);
+        head[0] = INDEX_MAJOR;
+        [head, words(&[1, 0, 5, 1, 6, 16])].concat()
+    }
+
+    fn evidence(index: Option<&[u8]>, log: &[u8]) -> Index {
+        Reading::of(index, Some(log)).evidence(VALIDITY).unwrap()
+    }
+
+    #[test]
+    fn a_log_tells_which_uids_are_there_which_were_deleted_and_which_never_given() {
+        let index = evidence(None, &log());
+
+        let held: Vec<_> = (1..=5).map(|uid| index.holds(uid)).collect();
+        let expected = [Some(true), Some(false), Some(true), Some(true), None];
+        assert_eq!(held, expected);
+        assert_eq!(index.letters(4), Some(b"FS".to_vec()));
+        assert_eq!(index.letters(2), None);
+    }
+
+    #[test]
+    fn an_index_counts_with_what_the_log_has_beyond_it() {
+        let log = log();
+        let end = u32::try_from(log.len()).unwrap();
+
+        let all = evidence(Some(&index(end)), &log);
+        let tail = evidence(Some(&index(end - 20)), &log);
+
+        assert_eq!(all, tail);
+        assert_eq!(all.holds(4), Some(false));
+        assert_eq!(all.letters(6), Some(b"D".to_vec()));
+        assert_eq!(all.next_uid, 9);
+    }
+
+    #[test]
+    fn a_log_that_ends_inside_a_record_is_broken_and_so_is_one_shorter_than_its_index_says()
+     {
+        let log = log();
+        let end = u32::try_from(log.len()).unwrap();
+
+        assert_eq!(Reading::of(None, Some(&log[..log.len() - 4])), Reading::Broken);
+        assert_eq!(Reading::of(None, Some(&[0; 99])), Reading::Broken);
+        assert_eq!(Reading::of(Some(&index(end + 4)), Some(&log)), Reading::Broken);
+        assert_eq!(Reading::of(Some(&index(end)[..130]), Some(&log)), Reading::Broken);
+    }
+
+    #[test]
+    fn files_that_do_not_belong_together_and_other_validities_say_nothing() {
+        let log = log();
+        let mut other = index(0);
+        other[16] = 78;
+
+        assert_eq!(Reading::of(Some(&other), Some(&log)), Reading::Silent);
+        assert_eq!(Reading::of(None, None), Reading::Silent);
+        assert_eq!(Reading::of(None, Some(&log)).evidence(VALIDITY + 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_read(index: Vec<u8>, log: Vec<u8>) {
+            let _ = Reading::of(Some(&index), Some(&log));
+        }
+
+        #[test]
+        fn any_flipped_byte_can_be_read(at in 0_usize..400, byte: u8) {
+            let (mut index, mut log) = (index(24), log());
+            if let Some(place) = index.get_mut(at) {
+                *place = byte;
+            }
+            if let Some(place) = log.get_mut(at) {
+                *place = byte;
+            }
+            let _ = Reading::of(Some(&index), Some(&log));
+        }
+    }
+}
