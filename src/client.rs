@@ -83,11 +83,11 @@ impl Client {
     pub(crate) async fn rollout(&mut self) -> Result<v1::Rollout, Failure> {
         let answer = self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
         let begun = !matches!(&answer, Err(status) if status.code() == Code::NotFound);
-        self.open(answer).map_err(|failure| match begun {
-            true => failure,
-            false => {
-                failure.help("tidegate plan --inventory … --policy …; then apply it")
+        self.open(answer).map_err(|failure| {
+            if begun {
+                return failure;
             }
+            failure.help("tidegate plan --inventory … --policy …; then apply it")
         })
     }
 

@@ -211,3 +211,124 @@ fn reasons(why: &[Why]) -> Option<String> {
     let texts: Vec<String> = why.iter().map(|why| safe(&why.text)).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use tidegate_wire::v1::{Node, NodeState, Rollout, RolloutState, Stop, Wave};
+    use tidegate_wire::v1::{Rung, WaveState, Why};
+
+    use super::Diagnosis;
+
+    #[test]
+    fn a_running_rollout_says_how_far_it_is_and_what_it_waits_for() {
+        let why = Why { code: "soak-running".into(), text: "soaked 1 s of 2 s".into() };
+
+        check(
+            &Rollout { why: vec![why], ..running() },
+            &expect![[r"
+            wave canary-1 opens for webmail: 50 of 200 (25.0 %); waits: soaked 1 s of 2 s
+            none; it goes on by itself (tidegate watch)
+            0
+        "]],
+        );
+    }
+
+    #[test]
+    fn a_stop_that_has_not_reached_every_node_is_not_shown_as_effective() {
+        let stop = Stop {
+            effective: false,
+            unacknowledged: vec!["stor-02".into()],
+            may_still_open: 12,
+        };
+        let paused = RolloutState::Paused.into();
+
+        check(
+            &Rollout { state: paused, stop: Some(stop), ..running() },
+            &expect![[r"
+            paused; not effective yet on stor-02: at most 12 mailboxes may still open
+            tidegate resume --reason '…'
+            2
+        "]],
+        );
+    }
+
+    #[test]
+    fn a_node_without_a_worker_is_somebodys_business() {
+        let node = node("stor-03", NodeState::NoWorker);
+
+        check(
+            &Rollout { nodes: vec![node], ..running() },
+            &expect![[r"
+            no worker has joined for stor-03: nothing moves there
+            on that node: tidegate worker --config worker.toml
+            4
+        "]],
+        );
+    }
+
+    #[test]
+    fn an_isolated_node_does_not_stop_the_others() {
+        let node = node("stor-02", NodeState::Isolated);
+
+        check(
+            &Rollout { nodes: vec![node], ..running() },
+            &expect![[r"
+            isolated by the gate: stor-02; the others go on: wave canary-1 opens for webmail: 50 of 200 (25.0 %)
+            look at the node; `tidegate reclose node stor-02 --reason '…'` closes it
+            0
+        "]],
+        );
+    }
+
+    #[test]
+    fn what_was_set_aside_is_named_at_the_end() {
+        let wave = Wave { quarantined: 3, ..wave() };
+
+        check(
+            &Rollout {
+                state: RolloutState::Finished.into(),
+                waves: vec![wave],
+                ..running()
+            },
+            &expect![[r"
+                finished: every wave stands on the top of the ladder; 3 mailboxes are set aside
+                tidegate quarantine list
+                0
+            "]],
+        );
+    }
+
+    fn running() -> Rollout {
+        Rollout {
+            name: "practice".into(),
+            state: RolloutState::Running.into(),
+            waves: vec![wave()],
+            nodes: vec![node("stor-01", NodeState::Working)],
+            ladder: vec![Rung { name: "webmail".into(), services: Vec::new() }],
+            planned: 200,
+            ..Rollout::default()
+        }
+    }
+
+    fn wave() -> Wave {
+        Wave {
+            name: "canary-1".into(),
+            state: WaveState::Opening.into(),
+            level: 1,
+            planned: 200,
+            prepared: 200,
+            opened: 50,
+            ..Wave::default()
+        }
+    }
+
+    fn node(name: &str, state: NodeState) -> Node {
+        Node { name: name.into(), state: state.into(), ..Node::default() }
+    }
+
+    fn check(rollout: &Rollout, expected: &Expect) {
+        let Diagnosis { status, action, test, .. } = Diagnosis::of(rollout);
+        expected.assert_eq(&format!("{status}\n{action}\n{}\n", test.code()));
+    }
+}
