@@ -68,6 +68,9 @@ pub(crate) fn recover(dir: &Path, clock: Clock) -> anyhow::Result<Past> {
         tracing::info!(%rollout_id, records, "rollout recovered");
     }
     let clock = clock.not_before(newest);
+    if let Some(rollout) = &mut rollout {
+        rollout.wake(clock.now());
+    }
     Ok(Past { dir: dir.to_owned(), journal, rollout, clock })
 }
 

@@ -172,7 +172,12 @@ impl Holding {
                     job.order = Some(order);
                 }
                 Some(job) if job.generation > order.generation => {}
-                Some(_) | None => {
+                Some(job) => {
+                    // What the older generation permitted has been taken back.
+                    job.order = None;
+                    self.pending.insert(order.job, order);
+                }
+                None => {
                     self.pending.insert(order.job, order);
                 }
             }

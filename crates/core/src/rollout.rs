@@ -40,7 +40,7 @@ pub use status::{
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, TierNumber, WaveNumber};
 use crate::gate::{Evidence, HaltReason, IsolateReason, NodeEvidence, TierEvidence};
-use crate::mailbox::{Health, Level, MailboxState};
+use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 use tally::Tally;
@@ -127,6 +127,7 @@ struct JobState {
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
     at: Option<Timestamp>,
+    sequence: u64,
     orders_obeyed: u64,
     vitals: Vitals,
 }
@@ -210,20 +211,36 @@ impl Rollout {
         self.findings.get(&job).map_or(&[], Vec::as_slice)
     }
 
+    /// Wakes up at `now` after replaying records: nobody has been heard yet, and silence is
+    /// counted from here.
+    ///
+    /// Call once after the replay.
+    pub fn wake(&mut self, now: Timestamp) {
+        self.awake_since = now;
+        self.heard.fill(Heard::default());
+    }
+
     /// Remembers what a worker's report says about the worker itself.
     ///
     /// Not journaled: it only makes nodes count as heard, and a restart forgets it. What
     /// another run than the node's present one says is not heard.
     pub fn hear(&mut self, sync: &Sync, now: Timestamp) {
         let present = self.nodes.get(sync.node.index()).and_then(|node| node.incarnation);
-        if present != Some(sync.incarnation) {
+        if present != Some(sync.incarnation) || self.is_late(sync) {
             return;
         }
         if let Some(heard) = self.heard.get_mut(sync.node.index()) {
             heard.at = Some(now);
+            heard.sequence = sync.sequence;
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);
             heard.vitals = sync.vitals;
         }
+    }
+
+    /// Whether a newer report of the same run has been heard already.
+    fn is_late(&self, sync: &Sync) -> bool {
+        let heard = self.heard.get(sync.node.index());
+        heard.is_some_and(|heard| sync.sequence < heard.sequence)
     }
 
     /// Makes `record` part of the state. The only mutator of what is remembered.
@@ -321,7 +338,11 @@ impl Rollout {
         generations: &[(JobNumber, Generation)],
     ) {
         for (job, generation) in generations {
+            let permitted = self.permitted_in(*job, scope);
             self.issue(*job, *generation);
+            // They may have opened since they were last heard of: they count as open until
+            // the worker has said otherwise under the new generation.
+            self.apply_facts(*job, &permitted);
         }
         match scope {
             Scope::Wave(wave) => {
@@ -340,6 +361,32 @@ impl Rollout {
         if wide && matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             self.phase = Phase::Paused(action.clone());
         }
+    }
+
+    /// Mailboxes of `scope` in `job` that were permitted to open and are not known to be,
+    /// as if they were.
+    fn permitted_in(&self, job: JobNumber, scope: Scope) -> Vec<(Ordinal, MailboxState)> {
+        let Some(planned) = self.plan.jobs().get(job.index()) else { return Vec::new() };
+        let level = self.wave(planned.wave).allowed;
+        let below = self.open_below(job, level);
+        let named = match scope {
+            Scope::Mailbox(mailbox) => {
+                self.plan.place(mailbox).map(|(_, ordinal)| ordinal)
+            }
+            Scope::Wave(_) | Scope::Node(_) => None,
+        };
+        ordinals(&self.job(job).states)
+            .filter(|(ordinal, state)| {
+                ordinal.get() < below
+                    && named.is_none_or(|named| named == *ordinal)
+                    && !state.is_open()
+                    && state.preparation != Preparation::Quarantined
+            })
+            .map(|(ordinal, _)| {
+                let (preparation, health) = (Preparation::Prepared, Health::Unproven);
+                (ordinal, MailboxState { preparation, level, health })
+            })
+            .collect()
     }
 
     /// Gives `job` a new generation: what was known of its health counts no more, and what
@@ -421,7 +468,7 @@ impl Rollout {
                 planned
                     .by_tier
                     .iter()
-                    .map(|(tier, _)| self.tier_evidence(state, *tier))
+                    .map(|(tier, _)| self.tier_evidence(wave, *tier))
                     .collect()
             }),
             nodes,
@@ -430,14 +477,16 @@ impl Rollout {
         }
     }
 
-    fn tier_evidence(&self, wave: &WaveState, tier: TierNumber) -> TierEvidence {
+    fn tier_evidence(&self, number: WaveNumber, tier: TierNumber) -> TierEvidence {
+        let wave = self.wave(number);
         let working = wave.tallies.iter().filter(|tally| {
             let node = self.nodes.get(tally.node.index());
             node.is_some_and(|node| node.isolated.is_none() && !node.held_back)
         });
         let (planned, mature) = working.fold((0, 0), |(planned, mature), tally| {
             let (can, has) = tally.maturing(tier);
-            (planned + can, mature + has)
+            let held_back = self.held_back_in(number, tally.node, Some(tier));
+            (planned + can.saturating_sub(held_back), mature + has)
         });
         TierEvidence { tier, planned, mature }
     }
@@ -450,7 +499,7 @@ impl Rollout {
     ) -> NodeEvidence {
         let heard = self.heard.get(tally.node.index()).copied().unwrap_or_default();
         let node = self.nodes.get(tally.node.index());
-        let held_back = self.held_back_in(wave, tally.node);
+        let held_back = self.held_back_in(wave, tally.node, None);
         NodeEvidence {
             node: tally.node,
             isolated: node.is_some_and(|node| node.isolated.is_some() || node.held_back),
@@ -470,13 +519,22 @@ impl Rollout {
         }
     }
 
-    /// Mailboxes of `wave` on `node` that somebody put back one by one.
-    fn held_back_in(&self, wave: WaveNumber, node: NodeNumber) -> u32 {
+    /// Mailboxes of `wave` on `node`, of `tier` if one is named, that somebody put back one
+    /// by one; quarantined ones are counted as such already.
+    fn held_back_in(
+        &self,
+        wave: WaveNumber,
+        node: NodeNumber,
+        tier: Option<TierNumber>,
+    ) -> u32 {
+        let inventory = self.plan.inventory();
         let count = self.held_back.iter().filter(|mailbox| {
             self.plan
                 .place(**mailbox)
                 .and_then(|(job, _)| self.plan.jobs().get(job.index()))
                 .is_some_and(|job| job.wave == wave && job.node == node)
+                && tier.is_none_or(|tier| inventory.tier(**mailbox) == tier)
+                && self.mailbox_state(**mailbox).preparation != Preparation::Quarantined
         });
         u32::try_from(count.count()).unwrap_or(u32::MAX)
     }

@@ -1,17 +1,21 @@
 //! Evenings: a coordinator's and its workers' decisions against each other, in one thread,
 //! with a mail store that exists only as good and bad mailboxes.
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(clippy::panic, reason = "a failing test says what it saw")]
 #![expect(clippy::indexing_slicing, reason = "fleets of known size")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidegate_core::fleet::{Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber};
+use tidegate_core::fleet::{
+    Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber,
+};
 use tidegate_core::gate::{GatePolicy, Mode};
 use tidegate_core::holding::{
     Claim, Holding, Lease, Look, Outcome, Probed, Room, Settled,
 };
 use tidegate_core::inventory::{InventoryBuilder, Row};
+use tidegate_core::mailbox::MailboxState;
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::{Cohort, Growth, Policy, Rung, Selector};
 use tidegate_core::rollout::{
@@ -220,7 +224,7 @@ fn a_second_worker_is_refused_while_the_first_is_heard() {
     let second = Event::Join(Join {
         node: "n0".to_owned(),
         incarnation: Incarnation::new(99),
-        claimed_max: Default::default(),
+        claimed_max: Generation::default(),
     });
     let refused = evening.rollout.decide(&second, evening.now).refusal;
 
@@ -234,7 +238,7 @@ fn a_coordinator_older_than_its_fleet_refuses_to_lead() {
     let join = Event::Join(Join {
         node: "n0".to_owned(),
         incarnation: Incarnation::new(99),
-        claimed_max: tidegate_core::fleet::Generation::new(1_000),
+        claimed_max: Generation::new(1_000),
     });
     let refused = evening.rollout.decide(&join, evening.now).refusal;
 
@@ -257,6 +261,124 @@ fn facts_of_an_older_generation_change_nothing() {
 
     assert!(!step.records.iter().any(|r| matches!(r, Record::FactsReported { .. })));
     assert_eq!(before.nodes[0].open, evening.rollout.status(evening.now).nodes[0].open);
+}
+
+#[test]
+fn a_mailbox_that_is_taken_back_while_it_is_looked_at_does_not_open() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.story_has(0) && evening.settled() == 120);
+    let now = evening.now;
+    let worker = &mut evening.workers[0];
+    let mut orders = evening.rollout.orders(worker.node);
+    assert!(orders.may_open && orders.jobs[0].open_below > 0);
+    worker.holding.hear(orders.clone());
+    let (job, generation) = (orders.jobs[0].job, orders.jobs[0].generation);
+
+    orders.version += 1;
+    orders.jobs[0].generation = Generation::new(1_000);
+    orders.jobs[0].held_back = vec![Ordinal::new(0)];
+    worker.holding.hear(orders);
+    let lease = Lease { now, until: now + BEAT };
+    let looks = [(Ordinal::new(0), Look::Stamp([7; 16]))];
+    let records = worker.holding.looked(job, generation, &looks, lease);
+
+    assert_eq!(records, []);
+}
+
+#[test]
+fn what_was_permitted_counts_as_open_until_its_worker_says_otherwise() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.workers[0].holding.jobs().count() > 0);
+    let plan = Arc::clone(evening.rollout.plan());
+    let mailbox = Scope::Mailbox(plan.members(JobNumber::new(0))[0]);
+    assert_eq!(evening.rollout.still_open(mailbox), 0);
+
+    evening.operate(Verb::Reclose(mailbox), "wrong person").unwrap();
+    let at_once = evening.rollout.still_open(mailbox);
+    evening.pass(4);
+
+    assert_eq!(at_once, 1);
+    assert_eq!(evening.rollout.still_open(mailbox), 0);
+}
+
+#[test]
+fn a_coordinator_that_has_just_woken_has_heard_nobody() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+
+    evening.restart_coordinator();
+
+    let heard = evening.rollout.status(evening.now).nodes;
+    assert!(heard.iter().all(|node| node.heard_at.is_none()));
+    evening.cut = true;
+    let expanded = |evening: &Evening| {
+        let is = |r: &Record| matches!(r, Record::Expanded { .. }).then_some(());
+        evening.story(is).len()
+    };
+    let before = expanded(&evening);
+    evening.pass(60);
+    assert_eq!(expanded(&evening), before);
+}
+
+#[test]
+fn totals_that_no_store_can_have_stop_nobody() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    for index in 0..2 {
+        let mut all = evening.workers[index].holding.clone();
+        all.forget_orders();
+        let mut reports = all.report(10_000);
+        for report in &mut reports {
+            report.totals.intact = u64::MAX;
+        }
+        let sync = evening.workers[index].sync(reports);
+        evening.coordinate(&Event::Sync(sync)).unwrap();
+    }
+
+    let totals = evening.rollout.status(evening.now).totals;
+
+    assert_eq!(totals.intact, u64::MAX);
+    assert_eq!(totals.served(), u64::MAX);
+}
+
+#[test]
+fn a_report_that_comes_after_a_newer_one_changes_nothing() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let mut all = evening.workers[0].holding.clone();
+    all.forget_orders();
+    let mut late = evening.workers[0].sync(all.report(10_000));
+    late.sequence = 4;
+    for (_, state) in &mut late.reports[0].facts {
+        *state = MailboxState::HELD;
+    }
+    let mut newer = evening.workers[0].sync(Vec::new());
+    newer.sequence = 5;
+
+    evening.rollout.hear(&newer, evening.now);
+    let step = evening.rollout.decide(&Event::Sync(late), evening.now);
+
+    assert_eq!(step.records, []);
+}
+
+#[test]
+fn a_node_that_comes_back_after_the_end_is_still_watched() {
+    let mut evening = Evening::new(3, 120);
+    let node = NodeNumber::new(1);
+    evening.sick = (0..40).map(|key| (node, key)).collect();
+    evening.until(600, Evening::is_finished);
+
+    evening.operate(Verb::Reclose(Scope::Node(node)), "repaired").unwrap();
+    evening.until(20, |evening| evening.rollout.still_open(Scope::Node(node)) == 0);
+    evening.operate(Verb::Resume(Some(Scope::Node(node))), "repaired").unwrap();
+    evening.operate(Verb::Resume(None), "repaired").unwrap();
+    evening.pass(200);
+
+    let isolated = evening.story(|record| {
+        let Record::NodeIsolated { node, .. } = record else { return None };
+        Some(node.get())
+    });
+    assert_eq!(isolated, [1, 1]);
 }
 
 /// A fleet, its coordinator and the night's clock.
@@ -370,6 +492,7 @@ impl Evening {
         for record in &self.records {
             self.rollout.apply(record);
         }
+        self.rollout.wake(self.now);
     }
 
     fn restart_worker(&mut self, index: usize) {
@@ -401,6 +524,11 @@ impl Evening {
         self.records.iter().filter_map(pick).collect()
     }
 
+    fn settled(&self) -> usize {
+        let states = self.workers.iter().flat_map(|w| w.holding.jobs());
+        states.flat_map(|(_, job)| job.states()).filter(|s| s.is_settled()).count()
+    }
+
     /// Whether so many levels have been allowed.
     fn story_has(&self, levels: usize) -> bool {
         let allowed = |r: &Record| matches!(r, Record::LevelAllowed { .. }).then_some(());
@@ -425,6 +553,7 @@ impl Worker {
         Sync {
             node: self.node,
             incarnation: self.incarnation,
+            sequence: 0,
             orders_obeyed: self.holding.orders_obeyed(),
             reports,
             vitals: Vitals::default(),
@@ -523,8 +652,7 @@ fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
         name: name.to_owned(),
         services: vec![service.to_owned()],
     };
-    let mut limits = tidegate_core::policy::Limits::default();
-    limits.permit_window = 5;
+    let limits = tidegate_core::policy::Limits { permit_window: 5, ..Default::default() };
     let policy = Policy {
         name: "evening".to_owned(),
         ladder: vec![rung("webmail", "webmail"), rung("apps", "imap")],

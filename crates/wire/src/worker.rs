@@ -210,6 +210,7 @@ impl From<Sync> for v1::SyncRequest {
         Self {
             node_number: u32::from(sync.node.get()),
             incarnation: sync.incarnation.get(),
+            sequence: sync.sequence,
             orders_obeyed: sync.orders_obeyed,
             reports: sync.reports.into_iter().map(v1::JobReport::from).collect(),
             vitals: Some(sync.vitals.into()),
@@ -226,6 +227,7 @@ impl TryFrom<v1::SyncRequest> for Sync {
         Ok(Self {
             node: node(message.node_number)?,
             incarnation: incarnation(message.incarnation)?,
+            sequence: message.sequence,
             orders_obeyed: message.orders_obeyed,
             reports: reports.collect::<Result<_, _>>()?,
             vitals: present("vitals", message.vitals)?.try_into()?,
@@ -609,6 +611,7 @@ mod tests {
         Sync {
             node: NodeNumber::new(2),
             incarnation: Incarnation::new(77),
+            sequence: 12,
             orders_obeyed: 4,
             reports: vec![JobReport {
                 job: JobNumber::new(3),

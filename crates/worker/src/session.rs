@@ -53,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) identity: Identity,
     pub(crate) clock: Clock,
     pub(crate) owner: Owner,
+    /// Reports sent so far.
+    sent: u64,
     client: WorkerServiceClient<Channel>,
 }
 
@@ -76,7 +78,7 @@ impl Session {
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(ANSWER_BYTES_MAX)
             .max_encoding_message_size(SYNC_BYTES_MAX);
-        Ok(Self { identity, clock, owner, client })
+        Ok(Self { identity, clock, owner, sent: 0, client })
     }
 
     /// Joins and beats until refused for good.
@@ -162,9 +164,11 @@ impl Session {
         beat: Beat,
     ) -> anyhow::Result<Result<(), Status>> {
         let sent = self.clock.now();
+        self.sent += 1;
         let sync = Sync {
             node: terms.node,
             incarnation: self.identity.incarnation,
+            sequence: self.sent,
             orders_obeyed: beat.orders_obeyed,
             reports: beat.reports,
             vitals: beat.vitals,

@@ -278,6 +278,7 @@ impl Worker {
         Sync {
             node: self.joined.node,
             incarnation: self.incarnation,
+            sequence: 0,
             orders_obeyed: self.obeyed(),
             reports: reports.collect(),
             vitals: Vitals {

@@ -15,6 +15,9 @@ use crate::rollout::JobReport;
 /// the size a message may have.
 const FINDINGS_PER_REPORT_MAX: usize = 500;
 
+/// The most jobs in one report: a message has a place for so many.
+const JOBS_PER_REPORT_MAX: usize = 1_024;
+
 impl Holding {
     /// Facts not confirmed yet, at most `most` mailboxes.
     pub fn report(&self, most: usize) -> Vec<JobReport> {
@@ -24,6 +27,9 @@ impl Holding {
             let told = self.jobs.get(job).and_then(|j| j.mailboxes.get(ordinal.index()));
             findings += told.map_or(0, |mailbox| mailbox.findings.len());
             if findings > FINDINGS_PER_REPORT_MAX && !chosen.is_empty() {
+                break;
+            }
+            if chosen.len() == JOBS_PER_REPORT_MAX && !chosen.contains_key(job) {
                 break;
             }
             chosen.entry(*job).or_default().push(*ordinal);

@@ -92,6 +92,9 @@ impl Rollout {
                 incarnation: sync.incarnation,
             });
         }
+        if self.is_late(sync) {
+            return Ok(Vec::new());
+        }
         let facts = sync.reports.iter().filter_map(|report| self.news(sync, report, now));
         let mut records: Vec<Record> = facts.collect();
         records.extend(self.leases(sync, now));
@@ -146,7 +149,8 @@ impl Rollout {
         for job in self.plan.jobs().iter().filter(|job| job.node == sync.node) {
             let known = self.job(job.number);
             if known.leased_to.is_some() {
-                waiting += known.waiting;
+                waiting +=
+                    known.waiting.saturating_sub(self.held_back_waiting(job.number));
             } else if waiting == 0 || waiting + known.waiting <= ahead {
                 waiting += known.waiting;
                 chosen.push(job.number);
@@ -158,6 +162,16 @@ impl Rollout {
             Record::JobLeased { job, incarnation: sync.incarnation, generation, at: now }
         });
         leases.collect()
+    }
+
+    /// Mailboxes of `job` that wait for a person, not for the node.
+    fn held_back_waiting(&self, job: JobNumber) -> u32 {
+        let states = &self.job(job).states;
+        let waits = |ordinal: &Ordinal| {
+            states.get(ordinal.index()).is_some_and(|state| !state.is_settled())
+        };
+        let count = self.held_back_of(job).iter().filter(|o| waits(o)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Generations not issued yet, in order.
@@ -292,7 +306,8 @@ impl Rollout {
 
     /// Judges what is open, then lets the next step begin if it may.
     fn on_tick(&self, now: Timestamp) -> Vec<Record> {
-        if self.phase != Phase::Running {
+        // What stands open is watched after the end too: nodes may come back late.
+        if !matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             return Vec::new();
         }
         let policy = &self.plan.policy().gate;
@@ -324,7 +339,8 @@ impl Rollout {
     /// The next level of the current wave, once everything before it has passed.
     fn next_step(&self, now: Timestamp) -> Option<Record> {
         let Some(wave) = self.current_wave() else {
-            return Some(Record::Finished { at: now });
+            let told = matches!(self.phase, Phase::Finished { .. });
+            return (!told).then_some(Record::Finished { at: now });
         };
         let state = self.wave(wave);
         if state.held_back || state.allowed > state.passed {

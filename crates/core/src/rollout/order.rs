@@ -69,11 +69,7 @@ impl Rollout {
             self.nodes.get(planned.node.index()).is_none_or(|n| n.isolated.is_some());
         let level = if wave.held_back || node_held { Level::HELD } else { wave.allowed };
         let held_back = self.held_back_of(job);
-        let open_below = if may_open && level > Level::HELD {
-            self.permitted(&state.states, level, &held_back)
-        } else {
-            0
-        };
+        let open_below = if may_open { self.open_below(job, level) } else { 0 };
         let over = matches!(self.phase, Phase::Aborted(_) | Phase::Halted { .. });
         Order {
             job,
@@ -85,10 +81,18 @@ impl Rollout {
         }
     }
 
-    fn held_back_of(&self, job: JobNumber) -> Vec<Ordinal> {
+    pub(super) fn held_back_of(&self, job: JobNumber) -> Vec<Ordinal> {
         let places =
             self.held_back.iter().filter_map(|mailbox| self.plan.place(*mailbox));
         places.filter(|(of, _)| *of == job).map(|(_, ordinal)| ordinal).collect()
+    }
+
+    /// Up to where mailboxes of `job` may be raised to `level`, while anything may open.
+    pub(super) fn open_below(&self, job: JobNumber, level: Level) -> u16 {
+        if level == Level::HELD {
+            return 0;
+        }
+        self.permitted(&self.job(job).states, level, &self.held_back_of(job))
     }
 
     /// The end of the prefix of a job in which at most a window of mailboxes is still on

@@ -154,24 +154,26 @@ pub struct MessageTotals {
 }
 
 impl MessageTotals {
-    /// The sum of both.
+    /// The sum of both, as far as numbers go: what a worker tells must not stop anybody.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
-            intact: self.intact + other.intact,
-            repaired: self.repaired + other.repaired,
-            returned: self.returned + other.returned,
-            newer: self.newer + other.newer,
-            deleted: self.deleted + other.deleted,
-            set_aside: self.set_aside + other.set_aside,
-            lost: self.lost + other.lost,
-            bytes_read: self.bytes_read + other.bytes_read,
+            intact: self.intact.saturating_add(other.intact),
+            repaired: self.repaired.saturating_add(other.repaired),
+            returned: self.returned.saturating_add(other.returned),
+            newer: self.newer.saturating_add(other.newer),
+            deleted: self.deleted.saturating_add(other.deleted),
+            set_aside: self.set_aside.saturating_add(other.set_aside),
+            lost: self.lost.saturating_add(other.lost),
+            bytes_read: self.bytes_read.saturating_add(other.bytes_read),
         }
     }
 
     /// Messages served after restoring.
     pub fn served(self) -> u64 {
-        self.intact + self.repaired + self.returned + self.newer
+        [self.repaired, self.returned, self.newer]
+            .into_iter()
+            .fold(self.intact, u64::saturating_add)
     }
 }
 
@@ -254,6 +256,8 @@ pub struct Sync {
     pub node: NodeNumber,
     /// The worker's run.
     pub incarnation: Incarnation,
+    /// Rises with every report of a run: one that comes after a newer one is not heard.
+    pub sequence: u64,
     /// The newest orders it obeys.
     pub orders_obeyed: u64,
     /// Facts per job.

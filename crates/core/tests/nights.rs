@@ -1,0 +1,860 @@
+//! Nights: a coordinator and its workers against chance: lost, late and doubled messages,
+//! crashes on both sides, operators who change their minds, mailboxes that change or sicken.
+//! After every beat the promises hold; when chance rests, everything comes back.
+//!
+//! `TIDEGATE_SEED=7` replays one night, `TIDEGATE_NIGHTS=10000` lives through more of them.
+#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(clippy::print_stderr, reason = "a failing night says how to live it again")]
+#![expect(clippy::panic, reason = "a failing test says what it saw")]
+#![expect(clippy::indexing_slicing, reason = "fleets of known size")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use tidegate_core::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal};
+use tidegate_core::fleet::{MailboxNumber, WaveNumber};
+use tidegate_core::gate::{GatePolicy, Mode, Verdict, judge};
+use tidegate_core::holding::{
+    Claim, Holding, Lease, Look, Outcome, ProbeTask, Probed, Record as Note, Room,
+    Settled,
+};
+use tidegate_core::inventory::{InventoryBuilder, Row};
+use tidegate_core::mailbox::Level;
+use tidegate_core::plan::{Plan, plan};
+use tidegate_core::policy::{Cohort, Growth, Policy, Rung, Selector};
+use tidegate_core::rollout::{
+    Event, Finding, FindingKind, Join, MessageTotals, Operate, Orders, Phase, Record,
+    Rollout, Scope, Sync, Verb, Vitals,
+};
+use tidegate_core::time::{Span, Timestamp};
+
+const BEAT: Span = Span::from_millis(500);
+const SOAK: Span = Span::from_secs(1);
+const LEASE: Span = Span::from_secs(3);
+const NODES: u16 = 3;
+const MAILBOXES: u32 = 36;
+
+/// Beats of chance, and beats within which all must be well again afterwards.
+const WILD_BEATS: u32 = 120;
+const QUIET_BEATS: u32 = 600;
+
+/// As many as run within seconds.
+const NIGHTS: u64 = 60;
+
+#[test]
+fn every_night_ends_and_breaks_no_promise() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let nights = number("TIDEGATE_NIGHTS").unwrap_or(NIGHTS);
+    let seeds = number("TIDEGATE_SEED").map_or(0..nights, |seed| seed..seed + 1);
+    let plan = Arc::new(small_plan());
+
+    for seed in seeds {
+        let lived = catch_unwind(AssertUnwindSafe(|| Night::new(seed, &plan).live()));
+        if let Err(panic) = lived {
+            eprintln!("replay with TIDEGATE_SEED={seed}");
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// The fleet, what is on its way, and what has been promised to operators.
+struct Night {
+    chance: Chance,
+    now: Timestamp,
+    started: Timestamp,
+    plan: Arc<Plan>,
+    rollout: Rollout,
+    records: Vec<Record>,
+    issued: Generation,
+    workers: Vec<Worker>,
+    requests: Vec<(usize, Sync)>,
+    /// Nodes that this run of the coordinator has heard.
+    heard: BTreeSet<NodeNumber>,
+    /// The highest level that orders permitted, per job and generation.
+    granted: BTreeMap<(JobNumber, Generation), Level>,
+    stopped: bool,
+    closed: BTreeSet<Scope>,
+    closing: BTreeSet<Scope>,
+    wild: bool,
+}
+
+impl Night {
+    fn new(seed: u64, plan: &Arc<Plan>) -> Self {
+        let started = Timestamp::from_millis(1_700_000_000_000);
+        Self {
+            chance: Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            now: started,
+            started,
+            plan: Arc::clone(plan),
+            rollout: Rollout::new(Arc::clone(plan), started, started),
+            records: Vec::new(),
+            issued: Generation::default(),
+            workers: (0..NODES).map(|node| Worker::new(node, plan)).collect(),
+            requests: Vec::new(),
+            heard: BTreeSet::new(),
+            granted: BTreeMap::new(),
+            stopped: false,
+            closed: BTreeSet::new(),
+            closing: BTreeSet::new(),
+            wild: true,
+        }
+    }
+
+    fn live(mut self) {
+        for _ in 0..WILD_BEATS {
+            self.disturb();
+            self.beat();
+        }
+        self.wild = false;
+        self.workers.iter_mut().for_each(Worker::heal);
+        for _ in 0..QUIET_BEATS {
+            if self.is_well() {
+                return;
+            }
+            self.put_right();
+            self.beat();
+        }
+        let status = self.rollout.status(self.now);
+        let waves =
+            status.waves.iter().map(|w| (w.condition, w.allowed, w.passed, w.open));
+        let waves: Vec<_> = waves.collect();
+        let (phase, why) = (&status.phase, &status.why);
+        let (closing, nodes) = (&self.closing, &status.nodes);
+        panic!(
+            "not well after the night: {phase:?} {why:?} {waves:?} {closing:?} {nodes:#?}"
+        );
+    }
+
+    fn is_well(&self) -> bool {
+        if matches!(self.rollout.phase(), Phase::Aborted(_)) {
+            let stop = self.rollout.status(self.now).stop;
+            return stop.is_some_and(|stop| stop.unacknowledged.is_empty());
+        }
+        let quarantined: usize = self.workers.iter().map(|w| w.store.dead.len()).sum();
+        let open: usize = self.workers.iter().map(Worker::open).sum();
+        let known: u32 = self.rollout.status(self.now).waves.iter().map(|w| w.open).sum();
+        matches!(self.rollout.phase(), Phase::Finished { .. })
+            && open + quarantined == self.plan.planned() as usize
+            && known as usize == open
+    }
+
+    /// One thing that goes wrong or that somebody wants, often nothing.
+    fn disturb(&mut self) {
+        let (wave, node) = (self.chance.below(3), self.chance.below(u64::from(NODES)));
+        let mailbox = self.chance.below(u64::from(MAILBOXES));
+        let wave = Scope::Wave(WaveNumber::new(u16::try_from(wave).unwrap()));
+        let one = Scope::Mailbox(MailboxNumber::new(u32::try_from(mailbox).unwrap()));
+        let index = usize::try_from(node).unwrap();
+        let node = Scope::Node(NodeNumber::new(u16::try_from(node).unwrap()));
+        match self.chance.below(60) {
+            0 => self.restart_coordinator(),
+            1 | 2 => self.workers[index].restart(self.now),
+            3 => self.operate(Verb::Pause),
+            4..=6 => self.operate(Verb::Resume(None)),
+            7 => self.operate(Verb::Reclose(wave)),
+            8 | 9 => self.operate(Verb::Resume(Some(wave))),
+            10 => self.operate(Verb::Reclose(node)),
+            11 | 12 => self.operate(Verb::Resume(Some(node))),
+            13 | 14 => self.operate(Verb::Reclose(one)),
+            15 => self.operate(Verb::Resume(Some(one))),
+            16 | 17 => self.workers[index].silent = self.chance.below(12),
+            18 | 19 => self.workers[index].sicken(&mut self.chance),
+            20 if self.chance.one_in(20) => self.operate(Verb::Abort),
+            _ => {}
+        }
+        for worker in &mut self.workers {
+            worker.change_something(&mut self.chance);
+        }
+    }
+
+    /// What a patient operator does until all is well.
+    fn put_right(&mut self) {
+        let still_open = |night: &Self, scope| night.rollout.still_open(scope) > 0;
+        if let Phase::Halted { wave, .. } = self.rollout.phase() {
+            let wave = Scope::Wave(*wave);
+            if !still_open(self, wave) {
+                self.operate(Verb::Resume(None));
+            }
+            let halted = matches!(self.rollout.phase(), Phase::Halted { .. });
+            if halted && !self.closing.contains(&wave) {
+                self.operate(Verb::Reclose(wave));
+            }
+            return;
+        }
+        for index in 0..NODES {
+            let node = Scope::Node(NodeNumber::new(index));
+            let status = &self.rollout.status(self.now).nodes[usize::from(index)];
+            if status.condition == tidegate_core::rollout::NodeCondition::Isolated
+                && !self.closing.contains(&node)
+            {
+                self.operate(Verb::Reclose(node));
+            }
+        }
+        for scope in self.closing.clone() {
+            if !still_open(self, scope) {
+                self.operate(Verb::Resume(Some(scope)));
+            }
+        }
+        if self.closing.is_empty() {
+            self.operate(Verb::Resume(None));
+        }
+    }
+
+    fn beat(&mut self) {
+        self.now = self.now + BEAT;
+        self.coordinate(&Event::Tick);
+        for index in 0..self.workers.len() {
+            let worker = &mut self.workers[index];
+            worker.silent = worker.silent.saturating_sub(1);
+            if worker.silent == 0 {
+                self.join(index);
+                let request = self.workers[index].sync();
+                self.requests.push((index, request));
+            }
+        }
+        self.deliver();
+        for index in 0..self.workers.len() {
+            let raised = self.workers[index].turn(self.now, self.wild, &mut self.chance);
+            self.check_raised(&raised);
+        }
+        self.check();
+    }
+
+    fn join(&mut self, index: usize) {
+        let worker = &self.workers[index];
+        if worker.joined {
+            return;
+        }
+        let join = Join {
+            node: format!("n{}", worker.node.get()),
+            incarnation: worker.incarnation,
+            claimed_max: worker.holding.generation_max(),
+        };
+        if self.coordinate(&Event::Join(join)) && !self.goes_wrong(4) {
+            let worker = &mut self.workers[index];
+            worker.joined = true;
+            worker.holding.forget_orders();
+            worker.old_orders.clear();
+        }
+    }
+
+    /// Requests arrive late, twice, never or in another order; so do answers.
+    fn deliver(&mut self) {
+        let mut later = Vec::new();
+        let mut requests = std::mem::take(&mut self.requests);
+        while !requests.is_empty() {
+            let place =
+                if self.wild { self.chance.below(requests.len() as u64) } else { 0 };
+            let (index, request) = requests.remove(usize::try_from(place).unwrap());
+            if self.goes_wrong(8) {
+                continue;
+            }
+            if self.goes_wrong(5) {
+                later.push((index, request));
+                continue;
+            }
+            if self.goes_wrong(8) {
+                later.push((index, request.clone()));
+            }
+            self.answer(index, &request);
+        }
+        self.requests = later;
+    }
+
+    fn answer(&mut self, index: usize, request: &Sync) {
+        if self.goes_wrong(60) {
+            return self.restart_coordinator();
+        }
+        let taken = self.coordinate(&Event::Sync(request.clone()));
+        let worker = &mut self.workers[index];
+        if !taken {
+            if request.incarnation == worker.incarnation {
+                worker.joined = false;
+            }
+            return;
+        }
+        self.rollout.hear(request, self.now);
+        self.heard.insert(request.node);
+        let orders = self.rollout.orders(request.node);
+        for order in &orders.jobs {
+            let level = if orders.may_open { order.level } else { Level::HELD };
+            let granted = self.granted.entry((order.job, order.generation)).or_default();
+            *granted = level.max(*granted);
+        }
+        let is_newest =
+            request.incarnation == worker.incarnation && request.sequence == worker.sent;
+        if !is_newest || !worker.joined || self.goes_wrong(8) {
+            return;
+        }
+        let stale = self.goes_wrong(4);
+        let now = self.now;
+        self.workers[index].heard(request, orders, stale, now);
+    }
+
+    fn coordinate(&mut self, event: &Event) -> bool {
+        let step = self.rollout.decide(event, self.now);
+        for record in step.records {
+            self.check_record(&record);
+            self.rollout.apply(&record);
+            self.records.push(record);
+        }
+        step.refusal.is_none()
+    }
+
+    fn operate(&mut self, verb: Verb) {
+        let (by, reason) = ("op".to_owned(), "night".to_owned());
+        if !self.coordinate(&Event::Operate(Operate { by, reason, verb })) {
+            return;
+        }
+        match verb {
+            Verb::Pause | Verb::Abort => {}
+            Verb::Resume(None) => self.stopped = false,
+            Verb::Resume(Some(scope)) => {
+                self.closing.remove(&scope);
+                self.closed.remove(&scope);
+                self.closed.retain(|closed| !overlap(&self.plan, *closed, scope));
+            }
+            Verb::Reclose(scope) => {
+                self.closing.insert(scope);
+            }
+        }
+    }
+
+    fn restart_coordinator(&mut self) {
+        let plan = Arc::clone(&self.plan);
+        self.rollout = Rollout::new(plan, self.started, self.now);
+        for record in &self.records {
+            self.rollout.apply(record);
+        }
+        self.rollout.wake(self.now);
+        self.heard.clear();
+    }
+
+    fn goes_wrong(&mut self, one_in: u64) -> bool {
+        self.wild && self.chance.one_in(one_in)
+    }
+
+    fn check_record(&mut self, record: &Record) {
+        match record {
+            Record::JobLeased { generation, .. } => self.check_issued(*generation),
+            Record::Reclosed { generations, .. } => {
+                for (_, issued) in generations {
+                    self.check_issued(*issued);
+                }
+            }
+            Record::LevelAllowed { wave, level, .. } => {
+                let waves = self.rollout.status(self.now).waves;
+                let before = &waves[..wave.index()];
+                assert!(before.iter().all(|w| w.passed.get() == 2), "I5: {wave} {level}");
+            }
+            Record::Expanded { evidence, at } => {
+                let policy = &self.plan.policy().gate;
+                assert_eq!(judge(evidence, policy, *at).verdict, Verdict::Expand, "I5");
+                for node in evidence.nodes.iter().filter(|node| !node.isolated) {
+                    assert!(self.heard.contains(&node.node), "I5: silence expanded");
+                }
+            }
+            Record::NodeJoined { .. }
+            | Record::FactsReported { .. }
+            | Record::NodeIsolated { .. }
+            | Record::Halted { .. }
+            | Record::Paused(_)
+            | Record::Resumed { .. }
+            | Record::Aborted(_)
+            | Record::Finished { .. } => {}
+        }
+    }
+
+    fn check_issued(&mut self, generation: Generation) {
+        assert!(self.issued < generation, "I4: {generation} was issued before");
+        self.issued = generation;
+    }
+
+    fn check_raised(&self, raised: &[(JobNumber, Generation, Level)]) {
+        for (job, generation, level) in raised {
+            let granted = self.granted.get(&(*job, *generation)).copied();
+            assert!(
+                granted >= Some(*level),
+                "I5: {job} {generation} {level} {granted:?}"
+            );
+            assert!(!self.stopped, "I6: {job} opened after an effective stop");
+        }
+    }
+
+    fn check(&mut self) {
+        let status = self.rollout.status(self.now);
+        if status.stop.as_ref().is_some_and(|stop| stop.unacknowledged.is_empty()) {
+            self.stopped = true;
+        }
+        for scope in &self.closing {
+            if self.rollout.still_open(*scope) == 0 {
+                self.closed.insert(*scope);
+            }
+        }
+        for worker in &self.workers {
+            worker.check_closed(&self.closed);
+        }
+        let planned: u32 = status.waves.iter().map(|wave| wave.planned).sum();
+        assert_eq!(planned, self.plan.planned(), "I8");
+        for wave in &status.waves {
+            assert!(wave.prepared + wave.quarantined <= wave.planned, "I8: {wave:?}");
+            assert!(wave.open <= wave.prepared, "I8: {wave:?}");
+        }
+        let by_wave: u32 = status.waves.iter().map(|wave| wave.open).sum();
+        let by_node: u32 = status.nodes.iter().map(|node| node.open).sum();
+        assert_eq!(by_wave, by_node, "I8");
+    }
+}
+
+/// A worker as far as it decides, with hands that take their time.
+struct Worker {
+    node: NodeNumber,
+    incarnation: Incarnation,
+    plan: Arc<Plan>,
+    store: Store,
+    joined: bool,
+    sent: u64,
+    holding: Holding,
+    notes: Vec<Note>,
+    lease_until: Timestamp,
+    old_orders: Vec<Orders>,
+    silent: u64,
+    tasks: Vec<Task>,
+    busy: BTreeSet<(JobNumber, Ordinal)>,
+}
+
+/// What survives every restart of the worker.
+#[derive(Default)]
+struct Store {
+    claims: BTreeMap<JobNumber, Generation>,
+    stamps: BTreeMap<(JobNumber, Ordinal), u8>,
+    sick: BTreeSet<(JobNumber, Ordinal)>,
+    dead: BTreeSet<(JobNumber, Ordinal)>,
+    /// Under which generation and at which stamp a mailbox was last verified.
+    verified: BTreeMap<(JobNumber, Ordinal), (Generation, u8)>,
+}
+
+enum Task {
+    Claim(JobNumber, Generation),
+    Prepare(JobNumber, Generation, Vec<Ordinal>),
+    Look(JobNumber, Generation, Vec<Ordinal>),
+    Probe(ProbeTask),
+}
+
+impl Worker {
+    fn new(node: u16, plan: &Arc<Plan>) -> Self {
+        let mut store = Store::default();
+        let jobs = plan.jobs().iter().filter(|job| job.node.get() == node);
+        // One mailbox of the node is beyond help.
+        store.dead.extend(
+            jobs.max_by_key(|job| job.number).map(|job| (job.number, Ordinal::new(0))),
+        );
+        Self {
+            node: NodeNumber::new(node),
+            incarnation: Incarnation::new(1),
+            plan: Arc::clone(plan),
+            store,
+            joined: false,
+            sent: 0,
+            holding: Holding::default(),
+            notes: Vec::new(),
+            lease_until: Timestamp::default(),
+            old_orders: Vec::new(),
+            silent: 0,
+            tasks: Vec::new(),
+            busy: BTreeSet::new(),
+        }
+    }
+
+    fn heal(&mut self) {
+        self.silent = 0;
+        self.store.sick.clear();
+    }
+
+    fn sicken(&mut self, chance: &mut Chance) {
+        let jobs: Vec<JobNumber> = self.holding.jobs().map(|(job, _)| job).collect();
+        if let Some(job) = chance.pick(&jobs) {
+            let ordinal = u16::try_from(chance.below(4)).unwrap();
+            self.store.sick.insert((*job, Ordinal::new(ordinal)));
+        }
+    }
+
+    /// Somebody touches a mailbox that is not open.
+    fn change_something(&mut self, chance: &mut Chance) {
+        if !chance.one_in(6) {
+            return;
+        }
+        let held = self.holding.jobs().flat_map(|(job, held)| {
+            let states = (0..).map(Ordinal::new).zip(held.states());
+            states.filter(|(_, s)| !s.is_open()).map(move |(ordinal, _)| (job, ordinal))
+        });
+        let held: Vec<_> = held.collect();
+        if let Some(key) = chance.pick(&held) {
+            let stamp = self.store.stamps.entry(*key).or_default();
+            *stamp = stamp.wrapping_add(1);
+        }
+    }
+
+    fn restart(&mut self, now: Timestamp) {
+        self.incarnation = Incarnation::new(self.incarnation.get() + 1);
+        self.joined = false;
+        self.sent = 0;
+        self.lease_until = Timestamp::default();
+        self.old_orders.clear();
+        self.tasks.clear();
+        self.busy.clear();
+        self.holding = Holding::default();
+        for note in &self.notes {
+            self.holding.apply(note);
+        }
+        self.holding.wake(now);
+        self.holding.forget_orders();
+    }
+
+    fn sync(&mut self) -> Sync {
+        self.sent += 1;
+        Sync {
+            node: self.node,
+            incarnation: self.incarnation,
+            sequence: self.sent,
+            orders_obeyed: self.holding.orders_obeyed(),
+            reports: self.holding.report(7),
+            vitals: Vitals::default(),
+        }
+    }
+
+    fn heard(&mut self, request: &Sync, orders: Orders, stale: bool, sent: Timestamp) {
+        self.lease_until = self.lease_until.max(sent + LEASE);
+        self.holding.confirmed(&request.reports);
+        self.old_orders.push(orders.clone());
+        self.holding.hear(orders);
+        if stale {
+            let place = self.old_orders.len() / 2;
+            self.holding.hear(self.old_orders[place].clone());
+        }
+        let closings = self.holding.closings(sent);
+        self.remember(closings, &mut Vec::new());
+    }
+
+    /// One turn of the owner; what it raised. It may crash before its journal is on disk.
+    fn turn(
+        &mut self,
+        now: Timestamp,
+        wild: bool,
+        chance: &mut Chance,
+    ) -> Vec<(JobNumber, Generation, Level)> {
+        let lease = Lease { now, until: self.lease_until };
+        let (durable, verified) = (self.notes.len(), self.store.verified.clone());
+        let mut raised = Vec::new();
+        let mut later = Vec::new();
+        for task in std::mem::take(&mut self.tasks) {
+            if wild && chance.one_in(3) {
+                later.push(task);
+            } else {
+                self.carry_out(task, lease, &mut raised);
+            }
+        }
+        self.tasks = later;
+        self.ask_for_work(lease, &mut raised);
+        if wild && chance.one_in(150) {
+            self.notes.truncate(durable);
+            self.store.verified = verified;
+            self.restart(now);
+            return Vec::new();
+        }
+        raised
+    }
+
+    fn ask_for_work(
+        &mut self,
+        lease: Lease,
+        raised: &mut Vec<(JobNumber, Generation, Level)>,
+    ) {
+        let room = Room { prepare: 6, recheck: 6, open: 6, probe: 50 };
+        let busy = &self.busy;
+        let work = self
+            .holding
+            .work(lease, SOAK, room, &|job, ordinal| busy.contains(&(job, ordinal)));
+        for (job, generation) in work.claim {
+            self.tasks.push(Task::Claim(job, generation));
+        }
+        for (job, generation, ordinals) in work.prepare {
+            self.busy.extend(ordinals.iter().map(|ordinal| (job, *ordinal)));
+            self.tasks.push(Task::Prepare(job, generation, ordinals));
+        }
+        for (job, generation, ordinals) in work.recheck.into_iter().chain(work.open) {
+            self.busy.extend(ordinals.iter().map(|ordinal| (job, *ordinal)));
+            self.tasks.push(Task::Look(job, generation, ordinals));
+        }
+        for (job, generation, ordinals) in work.raise {
+            let note = self.holding.raised(job, generation, &ordinals, lease);
+            self.remember(note, raised);
+        }
+        for task in work.probe {
+            self.busy.insert((task.job, task.ordinal));
+            self.tasks.push(Task::Probe(task));
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        task: Task,
+        lease: Lease,
+        raised: &mut Vec<(JobNumber, Generation, Level)>,
+    ) {
+        let now = lease.now;
+        let notes = match task {
+            Task::Claim(job, generation) => {
+                let held = self.store.claims.entry(job).or_default();
+                if *held > generation {
+                    return;
+                }
+                *held = generation;
+                let mailboxes = self.plan.jobs()[job.index()].size;
+                let claim = Claim { job, generation, description: [0; 32], mailboxes };
+                self.holding.claimed(claim, now)
+            }
+            Task::Prepare(job, generation, ordinals) => {
+                self.free(job, &ordinals);
+                if self.store.claims.get(&job) != Some(&generation) {
+                    return;
+                }
+                let results = ordinals.iter().map(|o| self.verify(job, *o)).collect();
+                let note = self.holding.settled(job, generation, results, now);
+                note.into_iter().collect()
+            }
+            Task::Look(job, generation, ordinals) => {
+                self.free(job, &ordinals);
+                let looks: Vec<(Ordinal, Look)> = ordinals
+                    .iter()
+                    .map(|o| (*o, Look::Stamp([self.stamp(job, *o); 16])))
+                    .collect();
+                self.holding.looked(job, generation, &looks, lease)
+            }
+            Task::Probe(task) => self.probe(task, now),
+        };
+        self.remember(notes, raised);
+    }
+
+    fn verify(&self, job: JobNumber, ordinal: Ordinal) -> Settled {
+        let alive = !self.store.dead.contains(&(job, ordinal));
+        let stamp = alive.then(|| [self.stamp(job, ordinal); 16]);
+        let totals = MessageTotals { intact: 1, ..MessageTotals::default() };
+        Settled { ordinal, stamp, totals, findings: Vec::new() }
+    }
+
+    fn probe(&mut self, task: ProbeTask, now: Timestamp) -> Vec<Note> {
+        self.free(task.job, &[task.ordinal]);
+        let outcome = if self.store.sick.contains(&(task.job, task.ordinal)) {
+            Outcome::Unreadable(unreadable(task.ordinal))
+        } else {
+            Outcome::Read
+        };
+        let ProbeTask { job, generation, ordinal, level, mature } = task;
+        let probed = vec![Probed { ordinal, level, mature, outcome }];
+        self.holding.probed(job, generation, probed, now).into_iter().collect()
+    }
+
+    fn free(&mut self, job: JobNumber, ordinals: &[Ordinal]) {
+        self.busy.retain(|(of, ordinal)| *of != job || !ordinals.contains(ordinal));
+    }
+
+    fn stamp(&self, job: JobNumber, ordinal: Ordinal) -> u8 {
+        self.store.stamps.get(&(job, ordinal)).copied().unwrap_or_default()
+    }
+
+    fn remember(
+        &mut self,
+        notes: impl IntoIterator<Item = Note>,
+        raised: &mut Vec<(JobNumber, Generation, Level)>,
+    ) {
+        for note in notes {
+            self.check_note(&note, raised);
+            self.holding.apply(&note);
+            self.notes.push(note);
+        }
+    }
+
+    /// I3 and I4, where they must hold: before anything is remembered.
+    fn check_note(
+        &mut self,
+        note: &Note,
+        raised: &mut Vec<(JobNumber, Generation, Level)>,
+    ) {
+        match note {
+            Note::JobClaimed { job, generation, .. } => {
+                let before = self.holding.job(*job).map(|held| held.generation());
+                assert!(before < Some(*generation), "I4: claimed again: {note:?}");
+            }
+            Note::Settled { job, generation, mailboxes, .. } => {
+                self.check_current(*job, *generation);
+                for settled in mailboxes {
+                    let key = (*job, settled.ordinal);
+                    match settled.stamp {
+                        Some(stamp) => {
+                            self.store.verified.insert(key, (*generation, stamp[0]))
+                        }
+                        None => self.store.verified.remove(&key),
+                    };
+                }
+            }
+            Note::Raised { job, generation, level, ordinals, .. } => {
+                self.check_current(*job, *generation);
+                for ordinal in ordinals {
+                    let state = self.state(*job, *ordinal);
+                    let now = (*generation, self.stamp(*job, *ordinal));
+                    let verified = self.store.verified.get(&(*job, *ordinal));
+                    assert!(
+                        state.is_open() || verified == Some(&now),
+                        "I3: {job} {ordinal}"
+                    );
+                }
+                raised.push((*job, *generation, *level));
+            }
+            Note::Unsettled { job, generation, .. }
+            | Note::HealthNoted { job, generation, .. } => {
+                self.check_current(*job, *generation);
+            }
+            Note::Closed { .. } => {}
+        }
+    }
+
+    fn check_current(&self, job: JobNumber, generation: Generation) {
+        let held = self.holding.job(job).map(|held| held.generation());
+        assert_eq!(held, Some(generation), "I4: {job}");
+    }
+
+    fn check_closed(&self, closed: &BTreeSet<Scope>) {
+        for scope in closed {
+            for (job, held) in self.holding.jobs() {
+                let members = self.plan.members(job);
+                for (mailbox, state) in members.iter().zip(held.states()) {
+                    let named = covers(&self.plan, *scope, job, *mailbox);
+                    assert!(
+                        !named || !state.is_open(),
+                        "I6: {scope:?}: {mailbox} is open"
+                    );
+                }
+            }
+        }
+    }
+
+    fn state(
+        &self,
+        job: JobNumber,
+        ordinal: Ordinal,
+    ) -> tidegate_core::mailbox::MailboxState {
+        let held = self.holding.job(job).unwrap();
+        held.states().nth(ordinal.index()).unwrap()
+    }
+
+    fn open(&self) -> usize {
+        let states = self.holding.jobs().flat_map(|(_, job)| job.states());
+        states.filter(|state| state.is_open()).count()
+    }
+}
+
+fn covers(plan: &Plan, scope: Scope, job: JobNumber, mailbox: MailboxNumber) -> bool {
+    let job = &plan.jobs()[job.index()];
+    match scope {
+        Scope::Wave(wave) => job.wave == wave,
+        Scope::Node(node) => job.node == node,
+        Scope::Mailbox(named) => named == mailbox,
+    }
+}
+
+/// Whether letting `resumed` go may open something of `closed`.
+fn overlap(plan: &Plan, closed: Scope, resumed: Scope) -> bool {
+    plan.jobs().iter().any(|job| {
+        let members = plan.members(job.number).iter();
+        members.clone().any(|m| {
+            covers(plan, closed, job.number, *m) && covers(plan, resumed, job.number, *m)
+        })
+    }) && closed == resumed
+}
+
+fn unreadable(ordinal: Ordinal) -> Finding {
+    Finding {
+        ordinal,
+        kind: FindingKind::Probe,
+        folder: String::new(),
+        uid: None,
+        name: String::new(),
+        code: "unreadable".to_owned(),
+        reason: "no such directory".to_owned(),
+        size_bytes: 0,
+    }
+}
+
+/// Three small waves on three nodes, two rungs, every mailbox must prove itself.
+fn small_plan() -> Plan {
+    let mut inventory = InventoryBuilder::default();
+    for index in 0..MAILBOXES {
+        let (address, path) = (format!("u{index}@example.org"), format!("u{index}"));
+        let node = format!("n{}", index % u32::from(NODES));
+        let row = Row {
+            address: &address,
+            node: &node,
+            tier: "free",
+            path: &path,
+            labels: &[],
+        };
+        inventory.push(row).unwrap();
+    }
+    let mut gate = GatePolicy::DEFAULT;
+    gate.mode = Mode::EveryMailbox { failures_max: 2 };
+    gate.soak = SOAK;
+    let rung = |name: &str, service: &str| Rung {
+        name: name.to_owned(),
+        services: vec![service.to_owned()],
+    };
+    let limits = tidegate_core::policy::Limits {
+        permit_window: 2,
+        lease: LEASE,
+        beat: BEAT,
+        prepare_ahead: 4,
+        ..Default::default()
+    };
+    let policy = Policy {
+        name: "night".to_owned(),
+        ladder: vec![rung("webmail", "webmail"), rung("apps", "imap")],
+        cohorts: vec![Cohort {
+            name: "all".to_owned(),
+            select: Selector::everybody(),
+            canary: 6,
+            growth: Growth::new(200),
+            wave_max: 18,
+        }],
+        exclude: Vec::new(),
+        gate,
+        limits,
+        hash_seed: "night".to_owned(),
+    };
+    plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()
+}
+
+/// Chance that can be had again: xorshift.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        let place = self.below(from.len().max(1) as u64);
+        from.get(usize::try_from(place).unwrap())
+    }
+}
