@@ -8,12 +8,13 @@
 
 use std::time::Duration;
 
-use tidegate_wire::v1::{self, scope};
+use tidegate_wire::v1::{self, NodeState, scope};
 
 use crate::cli::{Abort, PartKind, Pause, Reclose, Resume};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::screens::diagnosis::nodes_in;
 
 /// How often a re-closed mailbox is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -158,25 +159,39 @@ async fn wait_for_close(mut client: Client, args: &Reclose) -> Result<(), Failur
     let mut told = None;
     loop {
         let open = still_open(&mut client, args).await?;
-        if open == 0 {
+        if open.mailboxes == 0 {
             console::data_line("effective: nothing of it is open any more")?;
             return Ok(());
         }
-        if told != Some(open) {
-            console::tell(format_args!("{} mailboxes still open", thousands(open)));
+        if told.as_ref() != Some(&open) {
+            let why =
+                open.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+            let mailboxes = thousands(open.mailboxes);
+            console::tell(format_args!("{mailboxes} mailboxes still open{why}"));
             told = Some(open);
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
-async fn still_open(client: &mut Client, args: &Reclose) -> Result<u32, Failure> {
+/// What of a part is still open, and what that waits for.
+#[derive(PartialEq, Eq)]
+struct StillOpen {
+    mailboxes: u32,
+    why: Option<String>,
+}
+
+async fn still_open(client: &mut Client, args: &Reclose) -> Result<StillOpen, Failure> {
     if args.part == PartKind::Mailbox {
         let mailbox = client.mailbox(&args.name).await?;
-        return Ok(u32::from(mailbox.level > 0));
+        let why = mailbox.why.first().map(|why| safe(&why.text));
+        return Ok(StillOpen { mailboxes: u32::from(mailbox.level > 0), why });
     }
     let rollout = client.rollout().await?;
-    Ok(match args.part {
+    let silent = nodes_in(&rollout, NodeState::Silent).map(|nodes| {
+        format!("silent: {nodes}; what is open there stays open until it is heard")
+    });
+    let mailboxes = match args.part {
         PartKind::Wave => rollout
             .waves
             .iter()
@@ -189,5 +204,6 @@ async fn still_open(client: &mut Client, args: &Reclose) -> Result<u32, Failure>
             .filter(|node| node.name == args.name)
             .map(|node| node.open)
             .sum(),
-    })
+    };
+    Ok(StillOpen { mailboxes, why: silent })
 }

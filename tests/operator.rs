@@ -1,0 +1,207 @@
+//! An operator's session with a real coordinator: verbs, answers and exit codes.
+//!
+//! # Invariants
+//!
+//! * Only the built program is used, as a shell would.
+#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const POLICY: &str = include_str!("../deploy/config/lab-policy-small.toml");
+
+const INVENTORY: &str = "address,node,tier,path\n\
+    anna@example.org,stor-01,paid,example.org/anna/Maildir\n\
+    bob@example.org,stor-02,free,example.org/bob/Maildir\n";
+
+#[test]
+fn before_a_plan_is_applied_status_says_so_and_what_to_type() {
+    let site = Site::start();
+
+    let shown = site.tidegate(&["status"]);
+
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(text(&shown.stderr).contains("no plan has been applied yet"));
+    assert!(text(&shown.stderr).contains("help: tidegate plan"));
+}
+
+#[test]
+fn a_plan_is_applied_once() {
+    let site = Site::start();
+
+    let first = site.apply();
+    let second = site.apply();
+
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    assert!(
+        text(&first.stdout).contains("2 mailboxes in 1 waves"),
+        "{}",
+        text(&first.stdout)
+    );
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("this plan was applied at"));
+}
+
+#[test]
+fn without_workers_status_says_that_nothing_moves_and_why() {
+    let site = Site::start();
+    site.apply();
+
+    let shown = site.tidegate(&["status", "--test"]);
+
+    assert_eq!(shown.status.code(), Some(4));
+    let screen = text(&shown.stdout);
+    assert!(screen.contains("no worker has joined for stor-01, stor-02"), "{screen}");
+    assert!(screen.contains("tidegate worker --config worker.toml"), "{screen}");
+}
+
+#[test]
+fn a_pause_is_effective_at_once_where_no_worker_could_open_anything() {
+    let site = Site::start();
+    site.apply();
+
+    let paused = site.tidegate(&["pause", "--reason", "support is flooded"]);
+    let status = site.tidegate(&["status", "--test"]);
+    let resumed = site.tidegate(&["resume", "--reason", "support has caught up"]);
+
+    assert_eq!(paused.status.code(), Some(0));
+    assert!(text(&paused.stdout).contains("effective: no mailbox opens any more"));
+    assert_eq!(status.status.code(), Some(2), "a person is needed");
+    assert_eq!(resumed.status.code(), Some(0));
+}
+
+#[test]
+fn an_abort_ends_the_rollout_and_the_watch() {
+    let site = Site::start();
+    site.apply();
+
+    let aborted = site.tidegate(&["abort", "--yes", "--reason", "we go another way"]);
+    let watched = site.tidegate(&["watch", "--until", "finished", "--timeout", "60"]);
+    let resumed = site.tidegate(&["resume", "--reason", "or not"]);
+
+    assert_eq!(aborted.status.code(), Some(0), "{}", text(&aborted.stderr));
+    assert_eq!(watched.status.code(), Some(1));
+    assert!(text(&watched.stdout).contains("ABORTED"), "{}", text(&watched.stdout));
+    assert_eq!(resumed.status.code(), Some(3), "the rollout's state refuses it");
+}
+
+#[test]
+fn a_watch_that_is_not_fulfilled_in_time_ends_with_5() {
+    let site = Site::start();
+    site.apply();
+
+    let watched = site.tidegate(&["watch", "--until", "finished", "--timeout", "1"]);
+
+    assert_eq!(watched.status.code(), Some(5));
+}
+
+#[test]
+fn an_unknown_part_is_named_with_those_there_are() {
+    let site = Site::start();
+    site.apply();
+
+    let shown = site.tidegate(&["reclose", "node", "stor-09", "--reason", "test"]);
+
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(
+        text(&shown.stderr).contains("`stor-01`, `stor-02`"),
+        "{}",
+        text(&shown.stderr)
+    );
+}
+
+#[test]
+fn what_happened_is_on_record_with_who_did_it() {
+    let site = Site::start();
+    site.apply();
+    site.tidegate(&["pause", "--by", "giulia", "--reason", "support is flooded"]);
+
+    let events = text(&site.tidegate(&["events", "-o", "jsonl"]).stdout);
+
+    let paused: Vec<serde_json::Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|event: &serde_json::Value| event["code"] == "paused")
+        .collect();
+    assert_eq!(paused.len(), 1, "{events}");
+    assert_eq!(paused[0]["by"], "giulia");
+    assert_eq!(paused[0]["schema"], "tidegate.event/v1");
+}
+
+#[test]
+fn the_screen_and_the_json_tell_the_same_plan() {
+    let site = Site::start();
+    let applied = text(&site.apply().stdout);
+
+    let shown = text(&site.tidegate(&["status", "-o", "json"]).stdout);
+
+    let status: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(status["schema"], "tidegate.status/v1");
+    assert!(applied.contains(status["plan_digest"].as_str().unwrap()), "{applied}");
+}
+
+/// A coordinator in a directory of its own, with two files to plan from.
+struct Site {
+    dir: TempDir,
+    coordinator: Child,
+    _log: BufReader<ChildStderr>,
+    url: String,
+}
+
+impl Site {
+    fn start() -> Self {
+        let dir = TempDir::with_prefix("tidegate-operator-").unwrap();
+        fs::write(dir.path().join("users.csv"), INVENTORY).unwrap();
+        fs::write(dir.path().join("policy.toml"), POLICY).unwrap();
+        let config = "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\n";
+        fs::write(dir.path().join("coordinator.toml"), config).unwrap();
+        let mut coordinator = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["coordinator", "--config", "coordinator.toml", "--stop-with-stdin"])
+            .current_dir(dir.path())
+            .env_remove("TIDEGATE_LOG")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(coordinator.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("coordinator serving") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the coordinator has ended");
+        }
+        let address = fs::read_to_string(dir.path().join("data/address")).unwrap();
+        let url = format!("http://{}", address.trim());
+        Self { dir, coordinator, _log: log, url }
+    }
+
+    fn apply(&self) -> Output {
+        let files = ["--inventory", "users.csv", "--policy", "policy.toml"];
+        self.tidegate(&[&["apply", "--yes"], files.as_slice()].concat())
+    }
+
+    fn tidegate(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("TIDEGATE_COORDINATOR", &self.url)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // Its stdin ends, so it stops in order.
+        drop(self.coordinator.stdin.take());
+        let ended = self.coordinator.wait();
+        assert!(ended.is_ok_and(|status| status.success()), "it stops in order");
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
