@@ -100,11 +100,16 @@ impl KeywordTables {
 }
 
 /// Plans a rebuilt list's way to disk.
+///
+/// A mail server that finds `cur` as it left it trusts its index, and shows UIDs that the list no
+/// longer has as mails without bytes. A new time on `cur` makes it look.
 pub(crate) fn stage_uidlist(
     bench: &mut Bench<'_>,
     case: &Case,
     rebuilt: &Rebuilt,
 ) -> Result<(), Refusal> {
+    let dir = bench.path(&folder_path(&case.name));
+    bench.act(Phase::Messages, Act::Touch { dir, name: b"cur".to_vec() });
     put(bench, case, (Phase::Uidlists, UIDLIST), &rebuilt.bytes)
 }
 

@@ -275,8 +275,9 @@ mod tests {
 
     fn record(kind: u32, body: &[u8]) -> Vec<u8> {
         let words = u32::try_from((body.len() + RECORD_HEAD_BYTES) / 4).unwrap();
-        let size =
-            [words >> 21, words >> 14, words >> 7, words].map(|it| it as u8 | 0x80);
+        let [_, _, _, low] = words.to_be_bytes();
+        assert!(words < 0x80);
+        let size = [0x80, 0x80, 0x80, low | 0x80];
         [&size, &kind.to_le_bytes()[..], body].concat()
     }
 

@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::refusal::Refusal;
@@ -61,6 +62,8 @@ pub(crate) enum Act {
     Put { staged: PathBuf, dir: Vec<u8>, name: Vec<u8>, replaces: Option<Meta> },
     /// A live file out of the mail tree.
     Aside { dir: Vec<u8>, name: Vec<u8>, meta: Meta, to: PathBuf },
+    /// A directory's time set to now: its files are to be looked at again.
+    Touch { dir: Vec<u8>, name: Vec<u8> },
     /// Bytes into a file of our own.
     Record { staged: PathBuf, to: PathBuf },
 }
@@ -84,6 +87,9 @@ impl Roots {
                 .map_err(|error| Refusal::write(&join(dir, name), error)),
             Act::Aside { dir, name, meta, to } => self
                 .aside((dir, name), meta, to)
+                .map_err(|error| Refusal::write(&join(dir, name), error)),
+            Act::Touch { dir, name } => self
+                .touch(dir, name)
                 .map_err(|error| Refusal::write(&join(dir, name), error)),
             Act::Record { staged, to } => self
                 .record(staged, to)
@@ -167,6 +173,16 @@ impl Roots {
             None => RenameFlags::NOREPLACE,
         };
         Ok(rustix::fs::renameat_with(CWD, staged, &dir, name, flags)?)
+    }
+
+    fn touch(&self, dir: &[u8], name: &[u8]) -> io::Result<()> {
+        self.fuse.burn()?;
+        let dir = self.live.dir(dir)?;
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        };
+        Ok(rustix::fs::utimensat(&dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn aside(

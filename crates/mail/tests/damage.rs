@@ -455,7 +455,8 @@ fn lost_keywords_come_from_the_snapshot_and_zeroed_indexes_move_aside() {
     let provider = Provider::healthy();
     fs::remove_file(provider.at("live", "dovecot-keywords")).unwrap();
     provider.write("live", "dovecot.index", &[0; 200]);
-    provider.write("live", "dovecot.index.log", b"\x01\x03good");
+    let log = b"\x01\x03\x18\0\x4d\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    provider.write("live", "dovecot.index.log", log);
 
     prepare(&provider);
 

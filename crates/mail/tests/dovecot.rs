@@ -5,7 +5,13 @@
 //! * Nothing of ours is asked what is right: views over IMAP and POP3 before the damage and after
 //!   the restoring are compared.
 //! * Without an installed Dovecot these tests fail, and say what to install.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests, and a table for people"
+)]
 
 #[path = "dovecot/clients.rs"]
 mod clients;
@@ -24,13 +30,22 @@ use std::fs;
 use std::path::Path;
 
 use damage::{CASES, Maildir, Sides};
-use server::{Dovecot, copy, hand_over, open_directory};
+use server::{Dovecot, Indexes, copy, hand_over, open_directory};
 use tidegate_lab::LabSpec;
 use tidegate_mail::{Mailbox, PrepareTask, Prepared, Store, StoreConfig};
 use view::{Outcome, View};
 
 #[test]
 fn whatever_the_damage_mail_programs_find_their_mailbox_as_it_was() {
+    judge(Indexes::Logged);
+}
+
+#[test]
+fn it_is_the_same_where_dovecot_has_written_its_indexes() {
+    judge(Indexes::Written);
+}
+
+fn judge(indexes: Indexes) {
     let dir = open_directory();
     let (live, snapshot) = (dir.path().join("live"), dir.path().join("snapshot"));
     for root in [&live, &dir.path().join("work")] {
@@ -40,22 +55,30 @@ fn whatever_the_damage_mail_programs_find_their_mailbox_as_it_was() {
     let users: Vec<String> =
         (1..=CASES.len()).map(|number| format!("user{number:02}@example.org")).collect();
 
-    let dovecot = Dovecot::start(dir.path(), &live);
-    users.iter().for_each(|user| life::begin(&dovecot, user));
+    let dovecot = Dovecot::start(dir.path(), &live, indexes);
+    for user in &users {
+        life::begin(&dovecot, user);
+    }
     assert_eq!(dovecot.stop(), [""; 0]);
     copy(&live, &snapshot);
-    let dovecot = Dovecot::start(dir.path(), &live);
-    users.iter().for_each(|user| life::go_on(&dovecot, user));
+    let dovecot = Dovecot::start(dir.path(), &live, indexes);
+    for user in &users {
+        life::go_on(&dovecot, user);
+    }
     let before: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
     assert_eq!(dovecot.stop(), [""; 0]);
+    let written = |user| live.join(path(user)).join("dovecot.index").exists();
     for (user, case) in users.iter().zip(CASES) {
+        assert_eq!(written(user), indexes == Indexes::Written);
         let maildir = |root: &Path| Maildir(root.join(path(user)));
         (case.act)(&Sides { live: maildir(&live), snapshot: maildir(&snapshot) });
     }
     let prepared = prepare(dir.path(), &users);
-    let dovecot = Dovecot::start(dir.path(), &live);
+    let dovecot = Dovecot::start(dir.path(), &live, indexes);
     let after: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
-    users.iter().for_each(|user| dovecot.deliver(user, &life::letters(30..=30)));
+    for user in &users {
+        dovecot.deliver(user, &life::letters(30..=30));
+    }
     let later: Vec<View> = users.iter().map(|user| View::of(&dovecot, user)).collect();
     let complaints = dovecot.stop();
 
@@ -92,7 +115,7 @@ fn a_practice_provider_is_one_that_dovecot_could_have_written() {
     let live = &provider.nodes[0].live;
     hand_over(&root);
 
-    let dovecot = Dovecot::start(dir.path(), live);
+    let dovecot = Dovecot::start(dir.path(), live, Indexes::Logged);
     let views: Vec<View> = provider
         .truth
         .mailboxes

@@ -41,7 +41,7 @@ impl Maildir {
         let list = fs::read_to_string(folder.join("dovecot-uidlist")).unwrap();
         let entry =
             list.lines().skip(1).find(|line| line.starts_with(&format!("{uid} ")));
-        let entry = entry.unwrap_or_else(|| panic!("UID {uid} in {folder:?}: {list}"));
+        let entry = entry.unwrap_or_else(|| panic!("no UID {uid}: {list}"));
         let (_, base) = entry.split_once(" :").unwrap();
         let files = ["cur", "new"].into_iter().flat_map(|sub| {
             fs::read_dir(folder.join(sub)).unwrap().map(|entry| entry.unwrap().path())
@@ -106,7 +106,7 @@ fn halve(bytes: &mut Vec<u8>) {
 }
 
 fn zero(bytes: &mut Vec<u8>) {
-    bytes.fill(0);
+    *bytes = vec![0; bytes.len()];
 }
 
 /// Every damage to a Maildir that Dovecot was seen to meet, and more.

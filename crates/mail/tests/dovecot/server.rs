@@ -32,6 +32,15 @@ pub(crate) struct Dovecot {
     ports: Ports,
 }
 
+/// How Dovecot keeps its indexes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Indexes {
+    /// All that happened is in the log, as in a small or young mailbox.
+    Logged,
+    /// The index itself is written often, and the log goes on from it.
+    Written,
+}
+
 #[derive(Clone, Copy)]
 struct Ports {
     imap: Port,
@@ -41,10 +50,10 @@ struct Ports {
 
 impl Dovecot {
     /// Starts one for the mail below `root`, one Maildir for each `<domain>/<name>/Maildir`.
-    pub(crate) fn start(dir: &Path, root: &Path) -> Self {
+    pub(crate) fn start(dir: &Path, root: &Path, indexes: Indexes) -> Self {
         for start in 1.. {
             let ports = Ports::free();
-            let config = write_config(dir, root, ports);
+            let config = write_config((dir, root), ports, indexes);
             let mut master = master(&config);
             let stderr = master.stderr.take().unwrap();
             let (ready, is_ready) = mpsc::sync_channel(1);
@@ -179,82 +188,34 @@ fn is_up(ready: &Receiver<()>) -> bool {
     ready.recv().is_ok()
 }
 
-fn write_config(dir: &Path, root: &Path, ports: Ports) -> std::path::PathBuf {
+fn write_config(
+    (dir, root): (&Path, &Path),
+    ports: Ports,
+    indexes: Indexes,
+) -> std::path::PathBuf {
     let (user, group) = mail_user();
-    let (root, Ports { imap, pop3, lmtp }) = (root.display(), ports);
+    let Ports { imap, pop3, lmtp } = ports;
     let run = dir.join("run");
     fs::create_dir_all(&run).unwrap();
     hand_over(&run);
-    let run = run.display();
-    let text = format!(
-        "default_internal_user = {user}
-default_internal_group = {group}
-default_login_user = {user}
-first_valid_uid = 1
-first_valid_gid = 1
-base_dir = {run}
-state_dir = {run}
-log_path = /dev/stderr
-ssl = no
-disable_plaintext_auth = no
-listen = 127.0.0.1
-protocols = imap pop3 lmtp
-mail_location = maildir:~/Maildir
-pop3_no_flag_updates = yes
-hostname = mx.example.org
-mail_fsync = never
-default_process_limit = 20
-passdb {{
-  driver = static
-  args = password={PASSWORD}
-}}
-userdb {{
-  driver = static
-  args = uid={user} gid={group} home={root}/%d/%n allow_all_users=yes
-}}
-namespace inbox {{
-  inbox = yes
-  separator = /
-}}
-service anvil {{
-  chroot =
-}}
-service imap {{
-  process_limit = 20
-  service_count = 1000
-}}
-service pop3 {{
-  process_limit = 20
-  service_count = 1000
-}}
-service imap-login {{
-  chroot =
-  service_count = 0
-  inet_listener imap {{
-    port = {}
-  }}
-  inet_listener imaps {{
-    port = 0
-  }}
-}}
-service pop3-login {{
-  chroot =
-  service_count = 0
-  inet_listener pop3 {{
-    port = {}
-  }}
-  inet_listener pop3s {{
-    port = 0
-  }}
-}}
-service lmtp {{
-  inet_listener lmtp {{
-    port = {}
-  }}
-}}
-",
-        imap.0, pop3.0, lmtp.0
-    );
+    let rewrite = match indexes {
+        Indexes::Logged => "128 k",
+        Indexes::Written => "256 B",
+    };
+    let mut text = include_str!("dovecot.conf").to_owned();
+    for (name, value) in [
+        ("user", user),
+        ("group", group),
+        ("root", root.display().to_string()),
+        ("run", run.display().to_string()),
+        ("rewrite", rewrite.to_owned()),
+        ("password", PASSWORD.to_owned()),
+        ("imap", imap.0.to_string()),
+        ("pop3", pop3.0.to_string()),
+        ("lmtp", lmtp.0.to_string()),
+    ] {
+        text = text.replace(&format!("@{name}@"), &value);
+    }
     let path = dir.join("dovecot.conf");
     fs::write(&path, text).unwrap();
     path
