@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::server::PASSWORD;
 
 /// Far longer than any answer takes on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A port on loopback.
 #[derive(Clone, Copy)]

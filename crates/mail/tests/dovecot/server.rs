@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::clients::{Imap, Pop3, Port, deliver};
+use crate::clients::{Imap, PATIENCE, Pop3, Port, deliver};
 
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "pw";
@@ -61,7 +61,7 @@ impl Dovecot {
             if is_up(&is_ready) {
                 return Self { master, log: Some(log), ports };
             }
-            master.wait().unwrap();
+            terminate(&mut master);
             let said = log.join().unwrap().join("\n");
             let once_more = said.contains("in use") && start < STARTS_MAX;
             assert!(once_more, "dovecot does not start:\n{said}");
@@ -89,9 +89,7 @@ impl Dovecot {
 
     fn end(&mut self) -> Vec<String> {
         let Some(log) = self.log.take() else { return Vec::new() };
-        let pid = i32::try_from(self.master.id()).ok().and_then(Pid::from_raw);
-        let _ = kill_process(pid.unwrap(), Signal::TERM);
-        self.master.wait().unwrap();
+        terminate(&mut self.master);
         let words = ["Error", "Warning", "Fatal", "Panic", "orrupt"];
         let complains = |line: &String| {
             let stopped = line.contains("master: Warning: Killed with signal 15");
@@ -171,6 +169,13 @@ fn master(config: &Path) -> Child {
     command.spawn().unwrap()
 }
 
+/// Ends the master, which ends all others; it may have ended already.
+fn terminate(master: &mut Child) {
+    let pid = i32::try_from(master.id()).ok().and_then(Pid::from_raw);
+    let _ = kill_process(pid.unwrap(), Signal::TERM);
+    master.wait().unwrap();
+}
+
 fn read_log(stderr: ChildStderr, ready: &mpsc::SyncSender<()>) -> Vec<String> {
     let mut lines = Vec::new();
     for line in BufReader::new(stderr).split(b'\n') {
@@ -185,7 +190,7 @@ fn read_log(stderr: ChildStderr, ready: &mpsc::SyncSender<()>) -> Vec<String> {
 
 /// Listens to the log: the line comes when all ports are taken; an end without it means failure.
 fn is_up(ready: &Receiver<()>) -> bool {
-    ready.recv().is_ok()
+    ready.recv_timeout(PATIENCE).is_ok()
 }
 
 fn write_config(
