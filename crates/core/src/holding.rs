@@ -89,6 +89,11 @@ impl HeldJob {
         self.mailboxes.iter().map(|mailbox| mailbox.state)
     }
 
+    /// The state of one mailbox.
+    pub fn state(&self, ordinal: Ordinal) -> Option<MailboxState> {
+        self.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.state)
+    }
+
     /// Whether the mailbox has been open since it was first verified.
     pub fn was_served(&self, ordinal: Ordinal) -> bool {
         self.mailboxes.get(ordinal.index()).is_some_and(|mailbox| mailbox.served)
@@ -271,8 +276,8 @@ impl Holding {
         }
         let level = held.order.as_ref().map_or(Level::HELD, |order| order.level);
         let mut records = Vec::new();
-        if !again.is_empty() {
-            records.push(Record::Settled { job, generation, mailboxes: again, at });
+        for mailboxes in in_portions(again) {
+            records.push(Record::Settled { job, generation, mailboxes, at });
         }
         if !changed.is_empty() {
             records.push(Record::Unsettled { job, generation, ordinals: changed, at });
@@ -443,6 +448,18 @@ impl Holding {
         }
     }
 
+    /// Whether an open mailbox may be let seen as open now: its raising was recorded, but
+    /// recording may have taken longer than the lease, or than the permission lasted.
+    pub fn may_stand(&self, job: JobNumber, ordinal: Ordinal, lease: Lease) -> bool {
+        let Some(held) = self.jobs.get(&job) else { return false };
+        let Some(order) = &held.order else { return false };
+        let mailbox = held.mailboxes.get(ordinal.index());
+        self.may_open
+            && lease.is_valid()
+            && !order.held_back.contains(&ordinal)
+            && mailbox.is_some_and(|mailbox| mailbox.state.level <= order.level)
+    }
+
     /// Whether the mailbox may be raised now.
     fn permits(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
         let Some(order) = &held.order else { return false };
@@ -539,6 +556,26 @@ impl HeldMailbox {
             self.state = MailboxState::HELD;
         }
     }
+}
+
+/// Findings after which the next record begins: a record has a limit of some megabytes.
+const FINDINGS_PER_RECORD: usize = 2_000;
+
+/// `results` in portions that fit a record each.
+fn in_portions(results: Vec<Settled>) -> Vec<Vec<Settled>> {
+    let mut portions: Vec<Vec<Settled>> = Vec::new();
+    let mut findings = 0;
+    for result in results {
+        findings += result.findings.len();
+        match portions.last_mut() {
+            Some(portion) if findings <= FINDINGS_PER_RECORD => portion.push(result),
+            Some(_) | None => {
+                findings = result.findings.len();
+                portions.push(vec![result]);
+            }
+        }
+    }
+    portions
 }
 
 fn ordinals(

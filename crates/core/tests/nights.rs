@@ -16,8 +16,8 @@ use tidegate_core::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordin
 use tidegate_core::fleet::{MailboxNumber, WaveNumber};
 use tidegate_core::gate::{GatePolicy, Mode, Verdict, judge};
 use tidegate_core::holding::{
-    Claim, Holding, Lease, Look, Outcome, ProbeTask, Probed, Record as Note, Room,
-    Settled,
+    Claim, HeldJob, Holding, Lease, Look, Outcome, ProbeTask, Probed, Record as Note,
+    Room, Settled,
 };
 use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::mailbox::Level;
@@ -68,7 +68,9 @@ struct Night {
     records: Vec<Record>,
     issued: Generation,
     workers: Vec<Worker>,
-    requests: Vec<(usize, Sync)>,
+    /// Requests on their way to a run of the coordinator; its connections die with it.
+    requests: Vec<(u32, usize, Sync)>,
+    run: u32,
     /// Nodes that this run of the coordinator has heard.
     heard: BTreeSet<NodeNumber>,
     /// The highest level that orders permitted, per job and generation.
@@ -92,6 +94,7 @@ impl Night {
             issued: Generation::default(),
             workers: (0..NODES).map(|node| Worker::new(node, plan)).collect(),
             requests: Vec::new(),
+            run: 0,
             heard: BTreeSet::new(),
             granted: BTreeMap::new(),
             stopped: false,
@@ -210,7 +213,7 @@ impl Night {
             if worker.silent == 0 {
                 self.join(index);
                 let request = self.workers[index].sync();
-                self.requests.push((index, request));
+                self.requests.push((self.run, index, request));
             }
         }
         self.deliver();
@@ -246,16 +249,16 @@ impl Night {
         while !requests.is_empty() {
             let place =
                 if self.wild { self.chance.below(requests.len() as u64) } else { 0 };
-            let (index, request) = requests.remove(usize::try_from(place).unwrap());
-            if self.goes_wrong(8) {
+            let (run, index, request) = requests.remove(usize::try_from(place).unwrap());
+            if run != self.run || self.goes_wrong(8) {
                 continue;
             }
             if self.goes_wrong(5) {
-                later.push((index, request));
+                later.push((run, index, request));
                 continue;
             }
             if self.goes_wrong(8) {
-                later.push((index, request.clone()));
+                later.push((run, index, request.clone()));
             }
             self.answer(index, &request);
         }
@@ -329,6 +332,7 @@ impl Night {
         }
         self.rollout.wake(self.now);
         self.heard.clear();
+        self.run += 1;
     }
 
     fn goes_wrong(&mut self, one_in: u64) -> bool {
@@ -684,7 +688,7 @@ impl Worker {
     ) {
         match note {
             Note::JobClaimed { job, generation, .. } => {
-                let before = self.holding.job(*job).map(|held| held.generation());
+                let before = self.holding.job(*job).map(HeldJob::generation);
                 assert!(before < Some(*generation), "I4: claimed again: {note:?}");
             }
             Note::Settled { job, generation, mailboxes, .. } => {
@@ -721,7 +725,7 @@ impl Worker {
     }
 
     fn check_current(&self, job: JobNumber, generation: Generation) {
-        let held = self.holding.job(job).map(|held| held.generation());
+        let held = self.holding.job(job).map(HeldJob::generation);
         assert_eq!(held, Some(generation), "I4: {job}");
     }
 

@@ -33,7 +33,7 @@ const GROUP_RECORDS: usize = 8192;
 
 /// How long an append may take before the store counts as dead. A flush takes
 /// milliseconds and a bad disk seconds; a store that has locked itself up takes for ever.
-const ACK_WAIT_MAX: Duration = Duration::from_secs(60);
+const ACK_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Records could not be made durable.
 ///

@@ -17,7 +17,9 @@ use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Probed, Settled};
 use tidegate_core::rollout::{Finding, FindingKind, MessageTotals};
 use tidegate_core::share::Ppm;
-use tidegate_mail::{Mailbox, PrepareTask, Prepared, Probe, Refusal, SetAside, Store};
+use tidegate_mail::{
+    ClaimError, Mailbox, PrepareTask, Prepared, Probe, Refusal, SetAside, Store,
+};
 
 use crate::description::Description;
 
@@ -41,6 +43,8 @@ pub(crate) enum Task {
 pub(crate) enum Done {
     /// The store is claimed.
     Claimed { job: JobNumber, generation: Generation, description: Arc<Description> },
+    /// A newer claim of this worker came first; there is nothing left to do.
+    Overtaken { job: JobNumber, generation: Generation },
     /// Verified; those not in `results` must be tried again.
     Settled {
         job: JobNumber,
@@ -146,7 +150,8 @@ impl Hand {
         match task {
             Task::Claim { job, generation, description } => {
                 match self.claim(job, generation, &description) {
-                    Ok(()) => Done::Claimed { job, generation, description },
+                    Ok(true) => Done::Claimed { job, generation, description },
+                    Ok(false) => Done::Overtaken { job, generation },
                     Err(error) => Done::Broken(error),
                 }
             }
@@ -175,15 +180,22 @@ impl Hand {
         }
     }
 
+    /// Whether the claim stands; not if this worker has made a newer one meanwhile.
     fn claim(
         &self,
         job: JobNumber,
         generation: Generation,
         description: &Description,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         description.write(&self.descriptions, job).context("keep a job's mailboxes")?;
         let claimed = self.store.claim(job.get(), generation.get(), &self.holder);
-        claimed.with_context(|| format!("claim {job} at {generation}"))
+        match claimed {
+            Ok(()) => Ok(true),
+            Err(ClaimError::Fenced { holder, .. }) if holder == self.holder => Ok(false),
+            Err(error) => {
+                Err(error).with_context(|| format!("claim {job} at {generation}"))
+            }
+        }
     }
 
     fn prepare(
@@ -308,6 +320,10 @@ fn totals(prepared: &Prepared) -> MessageTotals {
     }
 }
 
+/// The most findings told of one mailbox: so many fit a report and a record. The list in the
+/// store has all of them.
+const FINDINGS_PER_MAILBOX_MAX: usize = 500;
+
 fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
     let aside = prepared.set_aside.iter().map(|item: &SetAside| Finding {
         ordinal,
@@ -333,7 +349,7 @@ fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
         reason: doubt.kind.to_string(),
         size_bytes: 0,
     });
-    aside.chain(doubts).collect()
+    aside.chain(doubts).take(FINDINGS_PER_MAILBOX_MAX).collect()
 }
 
 fn alarm(task: ProbeTask, code: &str, reason: String) -> Finding {

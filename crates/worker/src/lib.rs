@@ -137,7 +137,7 @@ pub async fn run(
         })
         .context("start the owner")?;
 
-    let result = tokio::select! {
+    let mut result = tokio::select! {
         // Cancel-safe: the owner is told to stop below, whichever arm wins; the session
         // holds nothing that is not told again.
         () = stop => Ok(()),
@@ -147,6 +147,9 @@ pub async fn run(
     if inputs.try_send(Input::Stop).is_ok() {
         // A turn that does not end in time is cut off like a kill: nothing is lost.
         let _late = tokio::time::timeout(FAREWELL, end).await;
+    } else if let Ok(Ok(Err(error))) = tokio::time::timeout(FAREWELL, end).await {
+        // The session ended because the owner had; the owner knows why.
+        result = Err(error);
     }
     drop(closing);
     admission.await.context("end admission")?.context("serve admission")?;

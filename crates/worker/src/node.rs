@@ -6,6 +6,7 @@
 //! * What a batch of inputs changes is in the journal before anything outside sees it: before
 //!   a mailbox opens, before a report leaves. Only closing is quicker: a mailbox is closed
 //!   before its closing is recorded.
+//! * A mailbox opens only while the lease runs, however long the journal took.
 //! * A failed append or a broken store ends the process: everything acknowledged is on disk,
 //!   and the next run starts from there.
 
@@ -90,6 +91,8 @@ pub(crate) struct Beat {
     pub(crate) reports: Vec<JobReport>,
     /// How the node feels.
     pub(crate) vitals: Vitals,
+    /// The highest generation claimed.
+    pub(crate) claimed_max: Generation,
     /// Jobs whose mailboxes must be fetched.
     pub(crate) fetch: Vec<JobNumber>,
 }
@@ -143,6 +146,8 @@ pub(crate) struct Node {
     measured_at: Timestamp,
     preparing: usize,
     rising: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
+    /// Raised on disk, not shown to anybody yet.
+    unseen: BTreeSet<(JobNumber, Ordinal)>,
 }
 
 /// Openings saved up, in thousandths of a mailbox.
@@ -174,6 +179,7 @@ impl Node {
             measured_at: Timestamp::default(),
             preparing: 0,
             rising: Vec::new(),
+            unseen: BTreeSet::new(),
         };
         node.replay()?;
         node.holding.wake(now);
@@ -287,6 +293,7 @@ impl Node {
                 self.act(record);
             }
         }
+        self.open_doors();
         for reply in beats {
             // A session that has gone away asks again by itself.
             let _gone = reply.send(self.beat());
@@ -354,6 +361,10 @@ impl Node {
                 let claim = Claim { job, generation, description: digest, mailboxes };
                 self.holding.claimed(claim, now)
             }
+            Done::Overtaken { job, generation } => {
+                self.claiming.remove(&(job, generation));
+                Vec::new()
+            }
             Done::Settled { job, generation, tried, results } => {
                 self.preparing = self.preparing.saturating_sub(1);
                 for ordinal in &tried {
@@ -417,8 +428,8 @@ impl Node {
     fn act(&mut self, record: &Record) {
         match record {
             Record::Raised { job, level, ordinals, .. } => {
-                self.set_doors(*job, ordinals, level.get());
-                tracing::info!(%job, %level, mailboxes = ordinals.len(), "mailboxes opened");
+                self.unseen.extend(ordinals.iter().map(|ordinal| (*job, *ordinal)));
+                tracing::info!(%job, %level, mailboxes = ordinals.len(), "mailboxes raised");
             }
             Record::Closed { job, ordinals, .. } => {
                 tracing::info!(%job, mailboxes = ordinals.len(), "mailboxes closed");
@@ -437,6 +448,21 @@ impl Node {
             }
             Record::HealthNoted { job, healths, .. } => {
                 tracing::debug!(%job, mailboxes = healths.len(), "health noted");
+            }
+        }
+    }
+
+    /// Opens what was raised, if that is still permitted now that it is on disk; the rest
+    /// waits for the next word of the coordinator.
+    fn open_doors(&mut self) {
+        let lease = self.lease(self.given.clock.now());
+        for (job, ordinal) in std::mem::take(&mut self.unseen) {
+            let state = self.holding.job(job).and_then(|held| held.state(ordinal));
+            let Some(state) = state.filter(|state| state.is_open()) else { continue };
+            if self.holding.may_stand(job, ordinal, lease) {
+                self.set_doors(job, &[ordinal], state.level.get());
+            } else {
+                self.unseen.insert((job, ordinal));
             }
         }
     }
@@ -464,6 +490,9 @@ impl Node {
         };
         let levels =
             (0..).map(Ordinal::new).zip(held.states()).filter_map(|(ordinal, s)| {
+                if self.unseen.contains(&(job, ordinal)) {
+                    return None;
+                }
                 description
                     .address(ordinal)
                     .map(|address| (address.into(), s.level.get()))
@@ -482,6 +511,7 @@ impl Node {
             orders_obeyed: self.holding.orders_obeyed(),
             reports: self.holding.report(FACTS_MAX),
             vitals: self.vitals,
+            claimed_max: self.holding.generation_max(),
             fetch: unknown.collect(),
         }
     }

@@ -7,7 +7,7 @@
 //! * What could not be delivered is simply told again at the next beat.
 //! * Whoever is refused for good stops; whoever may be let in later asks again, ever slower.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use backoff::ExponentialBackoffBuilder;
@@ -29,8 +29,9 @@ use crate::node::{Beat, Heard, Input, Joined};
 /// again. Shorter than any sensible lease.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A job's description is a few hundred kilobytes at most.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Fetching descriptions may take this share of a lease between two reports, so that the
+/// lease goes on however slow the network is.
+const FETCH_SHARE_OF_LEASE: u32 = 3;
 
 /// Joining is tried again at least this often: an engineer who has repaired something
 /// should not wait.
@@ -145,17 +146,37 @@ impl Session {
             let (reply, told) = oneshot::channel();
             self.tell(Input::Beat(reply))?;
             let beat = told.await.context("the owner has gone")?;
-            for job in &beat.fetch {
-                self.fetch(terms, *job).await?;
-            }
+            let unknown = beat.fetch.clone();
+            self.identity.claimed_max = self.identity.claimed_max.max(beat.claimed_max);
             match self.sync(terms, beat).await? {
                 Ok(()) => {}
                 Err(status) if status.code() == Code::Aborted => return Ok(status),
-                Err(status) => {
+                Err(status) if is_passing(&status) => {
                     tracing::debug!(code = ?status.code(), reason = status.message(), "no answer");
                 }
+                Err(status) => {
+                    tracing::warn!(code = ?status.code(), reason = status.message(), "a report was refused");
+                }
             }
+            self.fetch_some(terms, &unknown).await?;
         }
+    }
+
+    async fn fetch_some(
+        &mut self,
+        terms: &Terms,
+        jobs: &[JobNumber],
+    ) -> anyhow::Result<()> {
+        let lease = Duration::from_millis(terms.lease.millis());
+        let until = Instant::now() + lease / FETCH_SHARE_OF_LEASE;
+        for job in jobs {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.fetch(terms, *job, left).await?;
+        }
+        Ok(())
     }
 
     async fn sync(
@@ -185,13 +206,18 @@ impl Session {
         Ok(Ok(()))
     }
 
-    async fn fetch(&mut self, terms: &Terms, job: JobNumber) -> anyhow::Result<()> {
+    async fn fetch(
+        &mut self,
+        terms: &Terms,
+        job: JobNumber,
+        within: Duration,
+    ) -> anyhow::Result<()> {
         let mut request = Request::new(FetchJobRequest::from(Fetch {
             node: terms.node,
             incarnation: self.identity.incarnation,
             job,
         }));
-        request.set_timeout(FETCH_TIMEOUT);
+        request.set_timeout(within);
         let mut mailboxes = Vec::new();
         let fetched = async {
             let mut parts = self.client.fetch_job(request).await?.into_inner();
@@ -200,7 +226,9 @@ impl Session {
             }
             Ok::<_, Status>(())
         };
-        match fetched.await {
+        let late = |_| Status::deadline_exceeded("the description did not come in time");
+        let fetched = tokio::time::timeout(within, fetched).await;
+        match fetched.map_err(late).flatten() {
             Ok(()) => self.tell(Input::Described { job, mailboxes }),
             Err(status) => {
                 tracing::debug!(%job, reason = status.message(), "cannot fetch");
@@ -216,6 +244,13 @@ impl Session {
 
 /// A beat shorter than this would only cost.
 const BEAT_MILLIS_MIN: u64 = 20;
+
+/// Whether the next beat may be answered as it is.
+fn is_passing(status: &Status) -> bool {
+    let codes =
+        [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown];
+    codes.contains(&status.code())
+}
 
 /// Whether asking again cannot help.
 fn is_final(status: &Status) -> bool {

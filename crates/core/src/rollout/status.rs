@@ -23,7 +23,7 @@ pub struct RolloutStatus {
     pub at: Timestamp,
     /// Whether it moves.
     pub phase: Phase,
-    /// How far a stop has reached the nodes; nothing while running.
+    /// How far a stop has reached the nodes; nothing while running or finished.
     pub stop: Option<Stop>,
     /// What it waits for.
     pub why: Vec<Why>,
@@ -333,7 +333,7 @@ impl Rollout {
     }
 
     fn stop(&self, now: Timestamp) -> Option<Stop> {
-        if self.phase == Phase::Running {
+        if matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             return None;
         }
         let lease = self.plan.policy().limits.lease;
