@@ -34,7 +34,7 @@ impl Limits {
         // default; a large node runs a few hundred.
         connections: 1024,
         // Longer than Dovecot keeps a connection that it does not use.
-        idle: Duration::from_secs(300),
+        idle: Duration::from_mins(5),
         // An address has at most 320 bytes, three times that when every one is escaped.
         request_bytes: 16 << 10,
     };

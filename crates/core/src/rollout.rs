@@ -120,7 +120,6 @@ struct JobState {
     generation: Generation,
     leased_to: Option<Incarnation>,
     states: Vec<MailboxState>,
-    waiting: u32,
     totals: MessageTotals,
 }
 
@@ -137,10 +136,6 @@ impl Rollout {
     ///
     /// `now` is when this program woke up: silence is counted from here, not from what an
     /// earlier run of the program heard.
-    ///
-    /// # Panics
-    ///
-    /// If a job has more mailboxes than jobs may have; no plan contains such a job.
     pub fn new(plan: Arc<Plan>, started_at: Timestamp, now: Timestamp) -> Self {
         let tiers = plan.inventory().tier_names().len();
         let waves = plan.waves().iter().map(|wave| WaveState {
@@ -161,7 +156,6 @@ impl Rollout {
                 generation: Generation::default(),
                 leased_to: None,
                 states: vec![MailboxState::HELD; members],
-                waiting: u32::try_from(members).expect("a job is bounded"),
                 totals: MessageTotals::default(),
             }
         });
@@ -429,8 +423,6 @@ impl Rollout {
             };
             let old = *slot;
             tally.shift(plan.inventory().tier(*mailbox), old, *new);
-            state.waiting -= u32::from(!old.is_settled());
-            state.waiting += u32::from(!new.is_settled());
             *slot = *new;
         }
     }

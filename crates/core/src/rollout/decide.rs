@@ -2,11 +2,11 @@
 
 use super::{
     Action, Event, JobReport, Join, Operate, Phase, Record, Refusal, Rollout, Scope,
-    Step, Sync, Verb,
+    Step, Sync, Verb, ordinals,
 };
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::{Verdict, judge};
-use crate::mailbox::{Level, MailboxState};
+use crate::mailbox::{Level, MailboxState, Preparation};
 use crate::time::Timestamp;
 
 impl Rollout {
@@ -144,19 +144,20 @@ impl Rollout {
             return Vec::new();
         }
         let ahead = self.plan.policy().limits.prepare_ahead;
-        let mut waiting: u32 = 0;
+        let current = self.current_wave();
+        let mut unopened: u32 = 0;
         let mut chosen = Vec::new();
         for job in self.plan.jobs().iter().filter(|job| job.node == sync.node) {
-            let known = self.job(job.number);
-            if known.leased_to.is_some() {
-                waiting +=
-                    known.waiting.saturating_sub(self.held_back_waiting(job.number));
-            } else if waiting == 0 || waiting + known.waiting <= ahead {
-                waiting += known.waiting;
+            let its = self.unopened(job.number);
+            // A wave whose turn has come is never kept waiting by what runs ahead of it.
+            let is_due = current.is_none_or(|wave| job.wave <= wave);
+            if self.job(job.number).leased_to.is_none() {
+                if !is_due && unopened > 0 && unopened.saturating_add(its) > ahead {
+                    break;
+                }
                 chosen.push(job.number);
-            } else {
-                break;
             }
+            unopened = unopened.saturating_add(its);
         }
         let leases = self.generations().zip(chosen).map(|(generation, job)| {
             Record::JobLeased { job, incarnation: sync.incarnation, generation, at: now }
@@ -164,14 +165,14 @@ impl Rollout {
         leases.collect()
     }
 
-    /// Mailboxes of `job` that wait for a person, not for the node.
-    fn held_back_waiting(&self, job: JobNumber) -> u32 {
-        let states = &self.job(job).states;
-        let waits = |ordinal: &Ordinal| {
-            states.get(ordinal.index()).is_some_and(|state| !state.is_settled())
-        };
-        let count = self.held_back_of(job).iter().filter(|o| waits(o)).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+    /// Mailboxes of `job` that are to be opened yet, as far as they may be.
+    fn unopened(&self, job: JobNumber) -> u32 {
+        let held_back = self.held_back_of(job);
+        let to_open = ordinals(&self.job(job).states).filter(|(ordinal, state)| {
+            let quarantined = state.preparation == Preparation::Quarantined;
+            !state.is_open() && !quarantined && !held_back.contains(ordinal)
+        });
+        u32::try_from(to_open.count()).unwrap_or(u32::MAX)
     }
 
     /// Generations not issued yet, in order.
