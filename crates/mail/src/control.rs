@@ -90,6 +90,14 @@ impl KeywordTables {
         here
     }
 
+    /// The letter here for a keyword.
+    pub(crate) fn letter_of(&mut self, keyword: &[u8]) -> Option<u8> {
+        let before = self.kept.clone();
+        let here = self.kept.letter_of(keyword);
+        self.changed |= self.kept != before;
+        here
+    }
+
     /// Plans the table's way to disk if it changed.
     pub(crate) fn stage(self, bench: &mut Bench<'_>, case: &Case) -> Result<(), Refusal> {
         if !self.changed {

@@ -9,7 +9,7 @@
 //! * What does not fit together to the last byte is no evidence, and no index either: Dovecot refuses
 //!   a folder whose log ends inside a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The format both files have had since Dovecot 1.1; another one is not judged.
 const INDEX_MAJOR: u8 = 7;
@@ -25,15 +25,20 @@ const RECORD_HEAD_BYTES: usize = 8;
 /// UIDs of one folder that are counted; more are an attack or an accident.
 const UIDS_MAX: usize = 10_000_000;
 
-/// Kinds of records, and two marks on them.
-const EXPUNGE: u32 = 0x1;
+/// Kinds of records; those that delete have bits more, so that none is taken for one by accident.
+const EXPUNGE: u32 = 0x1 | 0xcd90;
 const APPEND: u32 = 0x2;
 const FLAG_UPDATE: u32 = 0x4;
 const HEADER_UPDATE: u32 = 0x20;
-const EXPUNGE_GUID: u32 = 0x2000;
-const EXPUNGE_MARK: u32 = 0xcd90;
+const KEYWORD_UPDATE: u32 = 0x400;
+const KEYWORD_RESET: u32 = 0x800;
+const EXPUNGE_GUID: u32 = 0x2000 | 0xcd90;
+/// It has happened; otherwise somebody wishes it.
 const EXTERNAL: u32 = 0x1000_0000;
 const KIND_MASK: u32 = 0x0fff_ffff;
+
+/// The record takes a keyword away instead of giving it.
+const KEYWORD_REMOVED: u8 = 1;
 
 /// Where the head of an index has what is needed here.
 const AT_UID_VALIDITY: usize = 24;
@@ -46,7 +51,11 @@ pub(crate) struct Index {
     pub(crate) next_uid: u32,
     /// Flags by UID, as bits.
     flags: BTreeMap<u32, u8>,
+    /// Names of keywords by UID, if the index could be read so far.
+    keywords: Option<BTreeMap<u32, Words>>,
 }
+
+type Words = BTreeSet<Vec<u8>>;
 
 /// What became of reading both files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +78,7 @@ impl Reading {
         }
         let base = match index {
             None if log.follows_another => return Self::Silent,
-            None => Base { log_offset: 0, ..Base::default() },
+            None => Base { keywords: Some(BTreeMap::new()), ..Base::default() },
             Some(bytes) if bytes.first() != Some(&INDEX_MAJOR) => return Self::Silent,
             Some(bytes) => match Base::parse(bytes) {
                 None => return Self::Broken,
@@ -97,13 +106,27 @@ impl Index {
         (uid < self.next_uid).then(|| self.flags.contains_key(&uid))
     }
 
-    /// The flags of a UID as letters of a Maildir name.
-    pub(crate) fn letters(&self, uid: u32) -> Option<Vec<u8>> {
+    /// The flags and keywords of a UID that is there.
+    pub(crate) fn last_flags(&self, uid: u32) -> Option<LastFlags> {
         let bits = self.flags.get(&uid)?;
         let letters = [(16, b'D'), (2, b'F'), (1, b'R'), (8, b'S'), (4, b'T')];
         let set = letters.into_iter().filter(|(bit, _)| bits & bit != 0);
-        Some(set.map(|(_, letter)| letter).collect())
+        let letters = set.map(|(_, letter)| letter).collect();
+        let names = |keywords: &BTreeMap<_, Words>| {
+            keywords.get(&uid).cloned().unwrap_or_default()
+        };
+        let keywords = self.keywords.as_ref().map(names);
+        Some(LastFlags { letters, keywords })
     }
+}
+
+/// The flags and keywords that a message had last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LastFlags {
+    /// As letters of a Maildir name.
+    pub(crate) letters: Vec<u8>,
+    /// Names, if the index could be read so far.
+    pub(crate) keywords: Option<Words>,
 }
 
 /// A log that ends where its last record ends.
@@ -162,6 +185,7 @@ struct Base {
     log_offset: usize,
     head: Vec<u8>,
     flags: BTreeMap<u32, u8>,
+    keywords: Option<BTreeMap<u32, Words>>,
 }
 
 impl Base {
@@ -174,8 +198,15 @@ impl Base {
             return None;
         }
         let mut flags = BTreeMap::new();
+        let mut keywords = Some(BTreeMap::new());
+        let table = KeywordBits::find(bytes.get(..head_size)?);
         for record in records.chunks_exact(record_size).take(count) {
-            flags.insert(word(record, 0)?, *record.get(4)?);
+            let uid = word(record, 0)?;
+            flags.insert(uid, *record.get(4)?);
+            keywords = keywords.zip(table.as_ref()).map(|(mut keywords, table)| {
+                keywords.insert(uid, table.read(record));
+                keywords
+            });
         }
         (flags.len() == count && word(bytes, 16)? != 0).then_some(())?;
         Some(Self {
@@ -184,6 +215,7 @@ impl Base {
             log_offset: size(68)?,
             head: bytes.get(..INDEX_HEAD_BYTES)?.to_vec(),
             flags,
+            keywords,
         })
     }
 
@@ -197,11 +229,16 @@ impl Base {
         let uid_validity = word(&self.head, AT_UID_VALIDITY)?;
         let last = self.flags.last_key_value().map_or(0, |(uid, _)| *uid);
         let next_uid = word(&self.head, AT_NEXT_UID)?.max(last.saturating_add(1));
-        Some(Index { uid_validity, next_uid, flags: self.flags })
+        let mut keywords = self.keywords;
+        if let Some(keywords) = &mut keywords {
+            keywords
+                .retain(|uid, words| !words.is_empty() && self.flags.contains_key(uid));
+        }
+        Some(Index { uid_validity, next_uid, flags: self.flags, keywords })
     }
 
     fn apply(&mut self, kind: u32, body: &[u8]) -> Option<()> {
-        match kind & KIND_MASK & !EXPUNGE_MARK {
+        match kind & KIND_MASK {
             APPEND => {
                 for record in body.chunks_exact(8) {
                     self.flags.insert(word(record, 0)?, *record.get(4)?);
@@ -228,6 +265,15 @@ impl Base {
                     }
                 }
             }
+            KEYWORD_UPDATE => self.update_keywords(body)?,
+            KEYWORD_RESET => {
+                for range in body.chunks_exact(8) {
+                    let (first, last) = (word(range, 0)?, word(range, 4)?);
+                    let keywords = self.keywords.iter_mut();
+                    keywords
+                        .for_each(|it| it.retain(|uid, _| *uid < first || *uid > last));
+                }
+            }
             HEADER_UPDATE => self.update_head(body)?,
             _ => {}
         }
@@ -236,6 +282,27 @@ impl Base {
 
     fn remove(&mut self, first: u32, last: u32) {
         self.flags.retain(|uid, _| *uid < first || *uid > last);
+    }
+
+    /// Whether added or removed, the length of the name, the name, and ranges of UIDs.
+    fn update_keywords(&mut self, body: &[u8]) -> Option<()> {
+        let added = *body.first()? != KEYWORD_REMOVED;
+        let size = usize::from(u16::from_le_bytes(array(body, 2)?));
+        let name = body.get(4..size + 4)?;
+        let ranges = body.get((size + 4).next_multiple_of(4)..)?;
+        let Some(keywords) = &mut self.keywords else { return Some(()) };
+        for range in ranges.chunks_exact(8) {
+            let (first, last) = (word(range, 0)?, word(range, 4)?);
+            for (uid, _) in self.flags.range(first..=last.max(first)) {
+                let words = keywords.entry(*uid).or_default();
+                if added {
+                    words.insert(name.to_vec());
+                } else {
+                    words.remove(name);
+                }
+            }
+        }
+        Some(())
     }
 
     /// Patches of the head: where, how much, and the bytes, in words.
@@ -251,6 +318,55 @@ impl Base {
         }
         Some(())
     }
+}
+
+/// Where an index has the keywords of each record, as one bit per name.
+#[derive(Default)]
+struct KeywordBits {
+    offset: usize,
+    names: Vec<Vec<u8>>,
+}
+
+impl KeywordBits {
+    /// Looks among the extensions behind the head for the one of keywords; nothing if they cannot
+    /// be read.
+    fn find(head: &[u8]) -> Option<Self> {
+        let half = |at| Some(usize::from(u16::from_le_bytes(array(head, at)?)));
+        let mut at = half(2)?.next_multiple_of(8);
+        while at < head.len() {
+            let size = usize::try_from(word(head, at)?).ok()?;
+            let (offset, name_size) = (half(at + 8)?, half(at + 14)?);
+            let name = head.get(at + 16..at + 16 + name_size)?;
+            let data = (at + 16 + name_size).next_multiple_of(8);
+            if name == b"keywords" {
+                let names = keyword_names(head.get(data..data.checked_add(size)?)?)?;
+                return Some(Self { offset, names });
+            }
+            at = data.checked_add(size)?.checked_next_multiple_of(8)?;
+        }
+        Some(Self::default())
+    }
+
+    fn read(&self, record: &[u8]) -> Words {
+        let is_set = |index: usize| {
+            let byte = record.get(self.offset + index / 8);
+            byte.is_some_and(|byte| byte >> (index % 8) & 1 == 1)
+        };
+        let names = self.names.iter().enumerate();
+        names.filter(|(index, _)| is_set(*index)).map(|(_, name)| name.clone()).collect()
+    }
+}
+
+/// A count, as many pairs of something unused and a name's place, then names that end in zeros.
+fn keyword_names(data: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let count = usize::try_from(word(data, 0)?).ok()?;
+    let places = data.get(4..count.checked_mul(8)?.checked_add(4)?)?;
+    let text = data.get(4 + places.len()..)?;
+    let name = |place: &[u8]| {
+        let from = usize::try_from(word(place, 4)?).ok()?;
+        Some(text.get(from..)?.split(|byte| *byte == 0).next()?.to_vec())
+    };
+    places.chunks_exact(8).map(name).collect()
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -288,21 +404,30 @@ mod tests {
             [&[LOG_MAJOR, 3, 24, 0], &words(&[77, 2, 0, 0, 0])[..]].concat(),
             record(HEADER_UPDATE | EXTERNAL, &validity),
             record(APPEND | EXTERNAL, &words(&[1, 0, 2, 8, 3, 0, 4, 8])),
-            record(EXPUNGE | EXPUNGE_MARK | EXTERNAL, &words(&[2, 2])),
-            record(EXPUNGE | EXPUNGE_MARK, &words(&[3, 3])),
+            record(EXPUNGE | EXTERNAL, &words(&[2, 2])),
+            record(EXPUNGE, &words(&[3, 3])),
             record(FLAG_UPDATE, &words(&[4, 4, 2])),
+            record(
+                KEYWORD_UPDATE,
+                &[b"\0\0\x05\0$Work\0\0\0", &words(&[4, 5])[..]].concat(),
+            ),
         ]
         .concat()
     }
 
     /// An index of UIDs 1, 5 and 6, up to date with the log until `offset`.
     fn index(offset: u32) -> Vec<u8> {
-        let mut head = words(&[0, 120, 8, 0, 77, 0, VALIDITY, 9, 3]);
+        let first = u32::from(INDEX_MAJOR) | 120 << 16;
+        let mut head = words(&[first, 168, 12, 0, 77, 0, VALIDITY, 9, 3]);
         head.resize(60, 0);
         head.extend_from_slice(&words(&[2, 0, offset]));
         head.resize(INDEX_HEAD_BYTES, 0);
-        head[0] = INDEX_MAJOR;
-        [head, words(&[1, 0, 5, 1, 6, 16])].concat()
+        head.extend_from_slice(&words(&[18, 0, 8 | 1 << 16, 1 | 8 << 16]));
+        head.extend_from_slice(b"keywords");
+        head.extend_from_slice(&words(&[1, 0, 0]));
+        head.extend_from_slice(b"$Junk\0");
+        head.resize(168, 0);
+        [head, words(&[1, 0, 0, 5, 1, 0, 6, 16, 1])].concat()
     }
 
     fn evidence(index: Option<&[u8]>, log: &[u8]) -> Index {
@@ -316,8 +441,10 @@ mod tests {
         let held: Vec<_> = (1..=5).map(|uid| index.holds(uid)).collect();
         let expected = [Some(true), Some(false), Some(true), Some(true), None];
         assert_eq!(held, expected);
-        assert_eq!(index.letters(4), Some(b"FS".to_vec()));
-        assert_eq!(index.letters(2), None);
+        let keywords = Some(BTreeSet::from([b"$Work".to_vec()]));
+        let last_flags = LastFlags { letters: b"FS".to_vec(), keywords };
+        assert_eq!(index.last_flags(4), Some(last_flags));
+        assert_eq!(index.last_flags(2), None);
     }
 
     #[test]
@@ -326,11 +453,15 @@ mod tests {
         let end = u32::try_from(log.len()).unwrap();
 
         let all = evidence(Some(&index(end)), &log);
-        let tail = evidence(Some(&index(end - 20)), &log);
+        let tail = evidence(Some(&index(end - 48)), &log);
 
-        assert_eq!(all, tail);
+        let keywords = |index: &Index| index.last_flags(5).unwrap().keywords.unwrap();
+        assert_eq!(keywords(&tail), BTreeSet::from([b"$Work".to_vec()]));
+        assert_eq!(keywords(&all), BTreeSet::new());
         assert_eq!(all.holds(4), Some(false));
-        assert_eq!(all.letters(6), Some(b"D".to_vec()));
+        let keywords = Some(BTreeSet::from([b"$Junk".to_vec()]));
+        let last_flags = LastFlags { letters: b"D".to_vec(), keywords };
+        assert_eq!(all.last_flags(6), Some(last_flags));
         assert_eq!(all.next_uid, 9);
     }
 
@@ -343,7 +474,7 @@ mod tests {
         assert_eq!(Reading::of(None, Some(&log[..log.len() - 4])), Reading::Broken);
         assert_eq!(Reading::of(None, Some(&[0; 99])), Reading::Broken);
         assert_eq!(Reading::of(Some(&index(end + 4)), Some(&log)), Reading::Broken);
-        assert_eq!(Reading::of(Some(&index(end)[..130]), Some(&log)), Reading::Broken);
+        assert_eq!(Reading::of(Some(&index(end)[..190]), Some(&log)), Reading::Broken);
     }
 
     #[test]

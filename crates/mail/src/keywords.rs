@@ -46,14 +46,18 @@ impl Keywords {
     ///
     /// Nothing if the letter means nothing there, or all letters are taken.
     pub(crate) fn adopt(&mut self, other: &Self, letter: u8) -> Option<u8> {
-        let name = other.names.get(&letter.checked_sub(b'a')?)?;
+        self.letter_of(other.names.get(&letter.checked_sub(b'a')?)?)
+    }
+
+    /// The letter of a keyword, taking a free one where needed; nothing if all are taken.
+    pub(crate) fn letter_of(&mut self, name: &[u8]) -> Option<u8> {
         let held = self.names.iter().find(|(_, held)| *held == name);
         let index = match held {
             Some((index, _)) => *index,
             None => {
                 let free =
                     (0..KEYWORDS_MAX).find(|index| !self.names.contains_key(index))?;
-                self.names.insert(free, name.clone());
+                self.names.insert(free, name.to_vec());
                 free
             }
         };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::control::{self, KeywordTables};
 use crate::doubt::{Doubt, DoubtKind};
-use crate::index::Reading;
+use crate::index::{LastFlags, Reading};
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, ManifestEntry};
 use crate::merge::{self, Decision, Evidence};
@@ -679,13 +679,22 @@ fn stage_return(
     bench: &mut Bench<'_>,
     case: &Case,
     file: Option<(Place<'_>, Digest)>,
-    (flags, keywords): (Option<Vec<u8>>, &mut KeywordTables),
+    (flags, keywords): (Option<LastFlags>, &mut KeywordTables),
 ) -> Result<Good, Refusal> {
     let Some((source, digest)) = file else { return Ok(None) };
     let like = case.home.file_like(&source.mail.meta);
     let staged = bench.stage_copy(source, digest, like)?;
     let name = MailName::parse(&source.mail.name);
-    let name = name.with_flags(flags.as_deref(), |letter| keywords.translate(letter));
+    let name = match flags {
+        None => name.with_flags(None, |letter| keywords.translate(letter)),
+        Some(LastFlags { letters, keywords: None }) => {
+            name.with_flags(Some(&letters), |letter| keywords.translate(letter))
+        }
+        Some(LastFlags { mut letters, keywords: Some(names) }) => {
+            letters.extend(names.iter().filter_map(|name| keywords.letter_of(name)));
+            name.with_flags(Some(&letters), |_| None)
+        }
+    };
     let flagged = !name.ends_with(b":2,") && name.contains(&b':');
     let sub = if flagged { Sub::Cur } else { source.mail.sub };
     let sub = crate::walk::join(&folder_path(&case.name), sub.name());

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::index::{Index, Reading};
+use crate::index::{Index, LastFlags, Reading};
 use crate::name::number;
 
 /// How far above all known UIDs a rebuilt list begins: more than any folder can have given out
@@ -241,9 +241,9 @@ impl Lists {
         }
     }
 
-    /// The flags that a message had last, as letters, if the index knows.
-    pub(crate) fn last_flags(&self, uid: Option<u32>) -> Option<Vec<u8>> {
-        self.index.as_ref()?.letters(uid?)
+    /// The flags that a message had last, if the index knows.
+    pub(crate) fn last_flags(&self, uid: Option<u32>) -> Option<LastFlags> {
+        self.index.as_ref()?.last_flags(uid?)
     }
 
     fn snapshot_is_sound(&self) -> bool {
