@@ -77,8 +77,12 @@ impl KeywordTables {
             parse(read(bench, Side::Snapshot, case.snapshot.as_ref(), KEYWORDS)?)
                 .unwrap_or_default();
         let usable = live.filter(|live| !live.is_empty() || snapshot.is_empty());
-        let changed = usable.is_none() && !snapshot.is_empty();
-        let kept = usable.unwrap_or_else(|| snapshot.clone());
+        let (mut changed, lost) = (false, usable.is_none());
+        let mut kept = usable.unwrap_or_else(|| snapshot.clone());
+        if lost {
+            kept.learn(&case.seen_keywords());
+            changed = !kept.is_empty();
+        }
         Ok(Self { kept, snapshot, changed })
     }
 

@@ -4,7 +4,7 @@
 //!
 //! * A readable live table is only ever extended, never renumbered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::number;
 
@@ -64,6 +64,40 @@ impl Keywords {
         index.checked_add(b'a')
     }
 
+    /// Finds names for letters that have none. `seen`: letters of messages with the names of their
+    /// keywords.
+    ///
+    /// A name is a letter's if every message with the letter has it, and none without.
+    pub(crate) fn learn(&mut self, seen: &[(Vec<u8>, BTreeSet<Vec<u8>>)]) {
+        // Each new name may tell others apart.
+        for _ in 0..KEYWORDS_MAX {
+            for index in (0..KEYWORDS_MAX).filter(|it| !self.names.contains_key(it)) {
+                if let Some(name) = self.only_name_for(index + b'a', seen) {
+                    self.names.insert(index, name);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn only_name_for(
+        &self,
+        letter: u8,
+        seen: &[(Vec<u8>, BTreeSet<Vec<u8>>)],
+    ) -> Option<Vec<u8>> {
+        let (with, without): (Vec<_>, Vec<_>) =
+            seen.iter().partition(|(letters, _)| letters.contains(&letter));
+        let everywhere = |name: &&Vec<u8>| with.iter().all(|(_, it)| it.contains(*name));
+        let elsewhere =
+            |name: &&Vec<u8>| without.iter().any(|(_, it)| it.contains(*name));
+        let taken = |name: &&Vec<u8>| self.names.values().any(|held| held == *name);
+        let (_, first) = with.first()?;
+        let mut names = first
+            .iter()
+            .filter(|name| everywhere(name) && !elsewhere(name) && !taken(name));
+        names.next().filter(|_| names.next().is_none()).cloned()
+    }
+
     /// As it goes to disk.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -91,6 +125,22 @@ mod tests {
         assert_eq!(live.adopt(&snapshot, b'a'), Some(b'b'));
         assert_eq!(live.adopt(&snapshot, b'z'), None);
         assert_eq!(live.to_bytes(), b"0 $Junk\n1 $Work\n");
+    }
+
+    #[test]
+    fn a_letter_without_a_name_gets_the_only_one_that_fits() {
+        let words =
+            |words: &[&str]| words.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let seen = [
+            (b"Sac".to_vec(), words(&["$Work", "$New"])),
+            (b"c".to_vec(), words(&["$New"])),
+            (b"de".to_vec(), words(&["$This", "$That"])),
+        ];
+        let mut keywords = Keywords::parse(b"0 $Work\n").unwrap();
+
+        keywords.learn(&seen);
+
+        assert_eq!(keywords.to_bytes(), b"0 $Work\n2 $New\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! * The same two sides always give the same acts; sides that agree give none.
 //! * Every message known to either side ends in exactly one of the counts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::control::{self, KeywordTables};
 use crate::doubt::{Doubt, DoubtKind};
@@ -242,6 +242,19 @@ impl Case {
     fn was_served(&self, past: &Past<'_>) -> bool {
         let whole = |folder: &Folder| folder.has[..2] == [true, true];
         past.served && self.live.as_ref().is_none_or(whole)
+    }
+
+    /// The letters of live messages with the names of the keywords that they had last.
+    pub(crate) fn seen_keywords(&self) -> Vec<(Vec<u8>, BTreeSet<Vec<u8>>)> {
+        let known = self.lists.known();
+        let mails = self.live.iter().flat_map(|folder| &folder.mails);
+        let seen = mails.filter_map(|mail| {
+            let name = MailName::parse(&mail.name);
+            let keywords = self.lists.last_flags(known.uid(name.base))?.keywords?;
+            let letters = name.info.unwrap_or_default().to_vec();
+            Some((letters, keywords))
+        });
+        seen.collect()
     }
 
     /// What is known of a message that is missing live.
