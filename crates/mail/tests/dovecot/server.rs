@@ -164,6 +164,12 @@ fn master(config: &Path) -> Child {
         "Dovecot judges these tests: apt-get install dovecot-core dovecot-imapd \
          dovecot-lmtpd dovecot-pop3d",
     );
+    let version = Command::new(dovecot).arg("--version").output().unwrap().stdout;
+    let version = String::from_utf8(version).unwrap();
+    assert!(
+        version.starts_with("2.3."),
+        "these tests speak to Dovecot 2.3, not {version}"
+    );
     command.args(["--pdeathsig", "TERM", dovecot, "-F", "-c"]).arg(config);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
