@@ -14,6 +14,7 @@ mod trouble;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -226,7 +227,21 @@ fn seconds(since: Instant) -> String {
 /// The directory that holds everything; removed at the end unless it is to be kept.
 struct Home {
     path: PathBuf,
-    _temporary: Option<TempDir>,
+    temporary: bool,
+}
+
+impl Drop for Home {
+    /// Some hundred thousand files take a while to remove, and nobody should wait for it.
+    fn drop(&mut self) {
+        if self.temporary {
+            let mut remove = Command::new("rm");
+            remove.arg("-rf").arg(&self.path).stdin(Stdio::null()).stderr(Stdio::null());
+            if let Err(error) = remove.spawn() {
+                let path = self.path.display();
+                tracing::warn!(%error, "remove the lab's directory by hand: {path}");
+            }
+        }
+    }
 }
 
 impl Home {
@@ -234,7 +249,7 @@ impl Home {
         let Some(path) = keep else {
             let dir =
                 TempDir::with_prefix("tidegate-lab-").context("make a directory")?;
-            return Ok(Self { path: dir.path().to_owned(), _temporary: Some(dir) });
+            return Ok(Self { path: dir.keep(), temporary: true });
         };
         let name = path.display();
         fs::create_dir_all(path).with_context(|| format!("create `{name}`"))?;
@@ -247,6 +262,6 @@ impl Home {
                 Failure::text(Exit::Usage, text).help("name an empty or a new directory")
             );
         }
-        Ok(Self { path, _temporary: None })
+        Ok(Self { path, temporary: false })
     }
 }
