@@ -5,7 +5,8 @@
 //! * The lease is counted from before a report was sent, so it ends here before it ends at
 //!   the coordinator.
 //! * What could not be delivered is simply told again at the next beat.
-//! * Whoever is refused for good stops; whoever may be let in later asks again, ever slower.
+//! * Whoever is refused for good and holds nothing stops; everybody else asks again, ever
+//!   slower, and goes on answering for what is open.
 
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,8 @@ impl Session {
             .with_max_interval(JOIN_INTERVAL_MAX)
             .with_max_elapsed_time(None)
             .build();
+        // Whoever holds mailboxes goes on answering for them, and asks again.
+        let holds_mail = self.identity.claimed_max > Generation::default();
         let attempt = || async {
             let mut client = self.client.clone();
             let mut request = Request::new(JoinRequest::from(Joining {
@@ -115,7 +118,7 @@ impl Session {
             }));
             request.set_timeout(CALL_TIMEOUT);
             let joined = client.join(request).await.map_err(|status| {
-                if is_final(&status) {
+                if is_final(&status) && !holds_mail {
                     backoff::Error::permanent(status)
                 } else {
                     backoff::Error::transient(status)
@@ -150,7 +153,7 @@ impl Session {
             self.identity.claimed_max = self.identity.claimed_max.max(beat.claimed_max);
             match self.sync(terms, beat).await? {
                 Ok(()) => {}
-                Err(status) if status.code() == Code::Aborted => return Ok(status),
+                Err(status) if must_join_again(&status) => return Ok(status),
                 Err(status) if is_passing(&status) => {
                     tracing::debug!(code = ?status.code(), reason = status.message(), "no answer");
                 }
@@ -244,6 +247,11 @@ impl Session {
 
 /// A beat shorter than this would only cost.
 const BEAT_MILLIS_MIN: u64 = 20;
+
+/// Whether this worker is not, or no longer, known.
+fn must_join_again(status: &Status) -> bool {
+    matches!(status.code(), Code::Aborted | Code::FailedPrecondition)
+}
 
 /// Whether the next beat may be answered as it is.
 fn is_passing(status: &Status) -> bool {

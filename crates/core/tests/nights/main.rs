@@ -163,6 +163,11 @@ impl Night {
             16 | 17 => self.workers[index].silent = self.chance.below(12),
             18 | 19 => self.workers[index].sicken(&mut self.chance),
             20 if self.chance.one_in(20) => self.operate(Verb::Abort),
+            // Nobody can tell them apart from a pause that is obeyed.
+            21 | 22 => {
+                self.workers[index].silent = 12;
+                self.operate(Verb::Pause);
+            }
             _ => {}
         }
         for worker in &mut self.workers {
@@ -435,7 +440,7 @@ fn small_plan() -> Plan {
         services: vec![service.to_owned()],
     };
     let limits = tidegate_core::policy::Limits {
-        permit_window: 2,
+        permit_window: 6,
         lease: LEASE,
         beat: BEAT,
         prepare_ahead: 4,

@@ -194,7 +194,7 @@ impl Worker {
         lease: Lease,
         raised: &mut Vec<(JobNumber, Generation, Level)>,
     ) {
-        let room = Room { prepare: 6, recheck: 6, open: 6, probe: 50 };
+        let room = Room { prepare: 6, recheck: 6, open: 1, probe: 50 };
         let busy = &self.busy;
         let work = self
             .holding
