@@ -159,6 +159,31 @@ fn a_corrupt_journal_is_refused_and_nothing_opens() {
 }
 
 #[test]
+fn a_coordinator_that_has_lost_its_memory_closes_nobodys_door() {
+    let mut fleet = Fleet::start(16);
+    fleet.wait("something is open", |fleet| !fleet.admitted().is_empty());
+    fleet.kill(Which::Coordinator);
+    std::thread::sleep(fleet::LEASE);
+    let open = fleet.admitted();
+    let (dir, kept) =
+        (fleet.coordinator_dir(), fleet.coordinator_dir().with_extension("kept"));
+    std::fs::rename(&dir, &kept).unwrap();
+    std::fs::create_dir(&dir).unwrap();
+
+    fleet.restart(Which::Coordinator);
+    std::thread::sleep(fleet::LEASE * 2);
+    let later = fleet.admitted();
+    fleet.kill(Which::Coordinator);
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::rename(&kept, &dir).unwrap();
+
+    assert_eq!(open, later);
+    fleet.restart(Which::Coordinator);
+    let end = fleet.finish();
+    fleet.recount(&end);
+}
+
+#[test]
 fn a_plan_applied_twice_is_refused_and_says_so() {
     let fleet = Fleet::start(14);
 
