@@ -286,6 +286,25 @@ fn a_mailbox_that_is_taken_back_while_it_is_looked_at_does_not_open() {
 }
 
 #[test]
+fn a_raised_mailbox_is_shown_only_while_the_word_holds() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let worker = &mut evening.workers[0];
+    let (job, held) = worker.holding.jobs().next().unwrap();
+    let place = held.states().position(MailboxState::is_open).unwrap();
+    let ordinal = Ordinal::new(u16::try_from(place).unwrap());
+    let lease = Lease { now: evening.now, until: evening.now + BEAT };
+
+    let while_it_runs = worker.holding.may_stand(job, ordinal, lease);
+    let late = Lease { now: lease.until, ..lease };
+    let after_its_end = worker.holding.may_stand(job, ordinal, late);
+    worker.holding.suspend();
+    let after_a_stop = worker.holding.may_stand(job, ordinal, lease);
+
+    assert_eq!((while_it_runs, after_its_end, after_a_stop), (true, false, false));
+}
+
+#[test]
 fn what_was_permitted_counts_as_open_until_its_worker_says_otherwise() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.workers[0].holding.jobs().count() > 0);

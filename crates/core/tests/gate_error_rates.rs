@@ -2,6 +2,7 @@
 //!
 //! Every run draws its mailboxes from a seeded generator, so that each number here is the
 //! same on every machine.
+#![expect(clippy::indexing_slicing, reason = "fleets of known size")]
 
 use tidegate_core::fleet::{NodeNumber, WaveNumber};
 use tidegate_core::gate::{
