@@ -50,6 +50,31 @@ const OWNED: [(&str, &str); 3] =
 /// All that deciding needs.
 const CORE_NEEDS: [&str; 2] = ["blake3", "thiserror"];
 
+/// What may stand at the top, besides files whose names begin with a dot and what a build
+/// leaves behind.
+const TOP: [&str; 9] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "README.md",
+    "crates",
+    "deploy",
+    "proto",
+    "src",
+    "target",
+    "tests",
+];
+
+#[test]
+fn nothing_stands_at_the_top_that_does_not_belong_there() {
+    let entries = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name());
+
+    check(entries.filter_map(|name| {
+        let name = name.to_string_lossy().into_owned();
+        let belongs = name.starts_with('.') || TOP.contains(&name.as_str());
+        (!belongs).then(|| format!("{name}: move it into one of the folders there are"))
+    }));
+}
+
 #[test]
 fn every_rust_file_opens_with_its_purpose_and_stays_short() {
     check(rust_files().flat_map(|(path, text)| {

@@ -4,7 +4,7 @@
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 #![expect(dead_code, reason = "it uses a part of the modules only")]
 
-#[path = "../src/inventory_file.rs"]
+#[path = "../../src/inventory_file.rs"]
 mod inventory_file;
 
 use std::error::Error;
