@@ -180,6 +180,7 @@ fn finding_value(finding: &Finding) -> Value {
         "code": finding.code,
         "reason": finding.reason,
         "size_bytes": finding.size_bytes,
+        "kept_at": some(&finding.kept_at),
     })
 }
 

@@ -71,15 +71,28 @@ pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
         say!(line, " {}: ", safe(&finding.name));
     }
     say!(line, "{} ({})", safe(&finding.reason), safe(&finding.code));
+    if !finding.kept_at.is_empty() {
+        say!(line, ", kept at {}", safe(&finding.kept_at));
+    }
     line
 }
 
 /// The header of the list of findings as CSV.
-pub(crate) const FINDING_HEADER: [&str; 9] =
-    ["address", "node", "kind", "folder", "uid", "name", "code", "reason", "size_bytes"];
+pub(crate) const FINDING_HEADER: [&str; 10] = [
+    "address",
+    "node",
+    "kind",
+    "folder",
+    "uid",
+    "name",
+    "code",
+    "reason",
+    "size_bytes",
+    "kept_at",
+];
 
 /// A finding as a row of CSV.
-pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 9] {
+pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 10] {
     let finding = found.finding.clone().unwrap_or_default();
     [
         guard(&found.address),
@@ -91,6 +104,7 @@ pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 9] {
         guard(&finding.code),
         guard(&finding.reason),
         finding.size_bytes.to_string(),
+        guard(&finding.kept_at),
     ]
 }
 

@@ -309,6 +309,7 @@ impl From<Finding> for v1::Finding {
             code: finding.code,
             reason: finding.reason,
             size_bytes: finding.size_bytes,
+            kept_at: finding.kept_at,
         }
     }
 }
@@ -326,6 +327,7 @@ impl TryFrom<v1::Finding> for Finding {
             code: message.code,
             reason: message.reason,
             size_bytes: message.size_bytes,
+            kept_at: message.kept_at,
         })
     }
 }
@@ -630,6 +632,7 @@ mod tests {
                     code: "gone".to_owned(),
                     reason: "neither side holds it".to_owned(),
                     size_bytes: 0,
+                    kept_at: String::new(),
                 }],
             }],
             vitals: Vitals {

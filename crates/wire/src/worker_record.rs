@@ -302,6 +302,7 @@ mod tests {
             code: "truncated".to_owned(),
             reason: "truncated".to_owned(),
             size_bytes: 2,
+            kept_at: "quarantine/7/g3/Entw%26APw-rfe/1.M2P3".to_owned(),
         };
         let settled = |stamp| Settled {
             ordinal: Ordinal::new(1),

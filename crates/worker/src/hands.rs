@@ -290,6 +290,7 @@ fn settled(ordinal: Ordinal, result: Result<Prepared, Refusal>) -> Option<Settle
                 code: refusal.code().to_owned(),
                 reason: refusal.to_string(),
                 size_bytes: 0,
+                kept_at: String::new(),
             }],
         }),
     }
@@ -338,6 +339,7 @@ fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
         code: item.reason.code().to_owned(),
         reason: item.reason.to_string(),
         size_bytes: item.size_bytes,
+        kept_at: item.kept_at.clone().unwrap_or_default(),
     });
     let doubts = prepared.doubts.iter().map(|doubt| Finding {
         ordinal,
@@ -348,6 +350,7 @@ fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
         code: doubt.kind.code().to_owned(),
         reason: doubt.kind.to_string(),
         size_bytes: 0,
+        kept_at: String::new(),
     });
     aside.chain(doubts).take(FINDINGS_PER_MAILBOX_MAX).collect()
 }
@@ -362,5 +365,6 @@ fn alarm(task: ProbeTask, code: &str, reason: String) -> Finding {
         code: code.to_owned(),
         reason,
         size_bytes: 0,
+        kept_at: String::new(),
     }
 }

@@ -382,6 +382,7 @@ fn finding() -> Finding {
         code: "unreadable".to_owned(),
         reason: "the store cannot be read".to_owned(),
         size_bytes: 0,
+        kept_at: String::new(),
     }
 }
 

@@ -79,6 +79,7 @@ fn bulky(sync: Sync, told: u64) -> Sync {
         code: "doubt".to_owned(),
         reason: noise(told * 100 + place),
         size_bytes: 0,
+        kept_at: String::new(),
     };
     let bulk = |report: JobReport| JobReport {
         totals: MessageTotals { intact: told, ..MessageTotals::default() },

@@ -196,6 +196,8 @@ pub struct Finding {
     pub reason: String,
     /// Size of what was kept aside, bytes.
     pub size_bytes: u64,
+    /// Where the bytes are, below the worker's directory `work`; empty if none are kept.
+    pub kept_at: String,
 }
 
 /// The kinds of findings.

@@ -393,5 +393,6 @@ fn unreadable(ordinal: Ordinal) -> Finding {
         code: "unreadable".to_owned(),
         reason: "no such directory".to_owned(),
         size_bytes: 0,
+        kept_at: String::new(),
     }
 }
