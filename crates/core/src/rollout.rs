@@ -86,6 +86,8 @@ pub struct Rollout {
     phase: Phase,
     generation: Generation,
     orders_version: u64,
+    /// The version of the orders that carry the newest stop.
+    stop_version: u64,
     waves: Vec<WaveState>,
     nodes: Vec<NodeState>,
     jobs: Vec<JobState>,
@@ -120,12 +122,17 @@ struct JobState {
     generation: Generation,
     leased_to: Option<Incarnation>,
     states: Vec<MailboxState>,
+    /// Re-closed, and not yet known to be closed: ordered closed whatever else is allowed.
+    reclosed: BTreeSet<Ordinal>,
     totals: MessageTotals,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
     at: Option<Timestamp>,
+    /// Its present run has joined this program while nothing might open, or has asked for
+    /// no orders yet: it holds no permit.
+    without_permit: bool,
     sequence: u64,
     orders_obeyed: u64,
     vitals: Vitals,
@@ -156,6 +163,7 @@ impl Rollout {
                 generation: Generation::default(),
                 leased_to: None,
                 states: vec![MailboxState::HELD; members],
+                reclosed: BTreeSet::new(),
                 totals: MessageTotals::default(),
             }
         });
@@ -167,6 +175,7 @@ impl Rollout {
             phase: Phase::Running,
             generation: Generation::default(),
             orders_version: 1,
+            stop_version: 1,
             waves,
             nodes: vec![NodeState::default(); nodes],
             jobs: jobs.collect(),
@@ -223,9 +232,11 @@ impl Rollout {
         if present != Some(sync.incarnation) || self.is_late(sync) {
             return;
         }
+        let still = !matches!(self.phase, Phase::Running | Phase::Finished { .. });
         if let Some(heard) = self.heard.get_mut(sync.node.index()) {
             heard.at = Some(now);
             heard.sequence = sync.sequence;
+            heard.without_permit &= still;
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);
             heard.vitals = sync.vitals;
         }
@@ -283,6 +294,16 @@ impl Rollout {
             self.history.push(record.clone());
             self.orders_version += 1;
         }
+        let stops = matches!(
+            record,
+            Record::Paused(_)
+                | Record::Aborted(_)
+                | Record::Halted { .. }
+                | Record::Reclosed { .. }
+        );
+        if stops {
+            self.stop_version = self.orders_version;
+        }
     }
 
     fn apply_joined(
@@ -293,7 +314,8 @@ impl Rollout {
     ) {
         self.node_mut(node).incarnation = Some(incarnation);
         if let Some(heard) = self.heard.get_mut(node.index()) {
-            *heard = Heard { at: Some(at.max(self.awake_since)), ..Heard::default() };
+            let at = Some(at.max(self.awake_since));
+            *heard = Heard { at, without_permit: true, ..Heard::default() };
         }
     }
 
@@ -312,7 +334,10 @@ impl Rollout {
 
     fn apply_resumed(&mut self, scope: Option<Scope>) {
         match scope {
-            None => self.phase = Phase::Running,
+            None => {
+                self.phase = Phase::Running;
+                self.heard.iter_mut().for_each(|heard| heard.without_permit = false);
+            }
             Some(Scope::Wave(wave)) => self.wave_mut(wave).held_back = false,
             Some(Scope::Node(node)) => {
                 let state = self.node_mut(node);
@@ -337,6 +362,8 @@ impl Rollout {
             // They may have opened since they were last heard of: they count as open until
             // the worker has said otherwise under the new generation.
             self.apply_facts(*job, &permitted);
+            let open = self.open_in(*job, scope);
+            self.job_mut(*job).reclosed.extend(open);
         }
         match scope {
             Scope::Wave(wave) => {
@@ -357,18 +384,34 @@ impl Rollout {
         }
     }
 
+    /// Mailboxes of `scope` in `job` that stand open as far as is known.
+    fn open_in(&self, job: JobNumber, scope: Scope) -> Vec<Ordinal> {
+        let named = self.named_in(scope);
+        ordinals(&self.job(job).states)
+            .filter(|(ordinal, state)| {
+                state.is_open() && named.is_none_or(|named| named == *ordinal)
+            })
+            .map(|(ordinal, _)| ordinal)
+            .collect()
+    }
+
+    /// The one place that `scope` means within its job, if it means one.
+    fn named_in(&self, scope: Scope) -> Option<Ordinal> {
+        match scope {
+            Scope::Mailbox(mailbox) => {
+                self.plan.place(mailbox).map(|(_, ordinal)| ordinal)
+            }
+            Scope::Wave(_) | Scope::Node(_) => None,
+        }
+    }
+
     /// Mailboxes of `scope` in `job` that were permitted to open and are not known to be,
     /// as if they were.
     fn permitted_in(&self, job: JobNumber, scope: Scope) -> Vec<(Ordinal, MailboxState)> {
         let Some(planned) = self.plan.jobs().get(job.index()) else { return Vec::new() };
         let level = self.wave(planned.wave).allowed;
         let below = self.open_below(job, level);
-        let named = match scope {
-            Scope::Mailbox(mailbox) => {
-                self.plan.place(mailbox).map(|(_, ordinal)| ordinal)
-            }
-            Scope::Wave(_) | Scope::Node(_) => None,
-        };
+        let named = self.named_in(scope);
         ordinals(&self.job(job).states)
             .filter(|(ordinal, state)| {
                 ordinal.get() < below
@@ -424,6 +467,9 @@ impl Rollout {
             let old = *slot;
             tally.shift(plan.inventory().tier(*mailbox), old, *new);
             *slot = *new;
+            // Orders that still closed it must not be taken for new ones later.
+            self.orders_version +=
+                u64::from(!new.is_open() && state.reclosed.remove(ordinal));
         }
     }
 

@@ -140,6 +140,51 @@ fn a_reclosed_wave_is_held_again_and_can_be_opened_again() {
 }
 
 #[test]
+fn what_was_reclosed_closes_even_if_it_is_resumed_before_the_worker_has_heard() {
+    let mut evening = Evening::new(3, 120);
+    let first = Scope::Wave(WaveNumber::new(0));
+    evening.until(600, |evening| evening.story_has(2));
+    let closed = |evening: &Evening| {
+        use tidegate_core::holding::Record::Closed;
+        let records = evening.workers.iter().flat_map(|worker| &worker.records);
+        let closings = records.filter_map(|record| {
+            let Closed { ordinals, .. } = record else { return None };
+            Some(ordinals.len())
+        });
+        closings.sum::<usize>()
+    };
+
+    evening.operate(Verb::Reclose(first), "complaints").unwrap();
+    evening.operate(Verb::Resume(Some(first)), "too early").unwrap();
+    evening.operate(Verb::Resume(None), "too early").unwrap();
+    evening.until(900, Evening::is_finished);
+
+    assert_eq!(closed(&evening), 12, "every mailbox of the wave was closed once");
+    assert_eq!(evening.open(), 120);
+}
+
+#[test]
+fn a_worker_that_joins_a_paused_rollout_leaves_the_pause_effective() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let effective = |evening: &Evening| {
+        evening
+            .rollout
+            .status(evening.now)
+            .stop
+            .is_some_and(|s| s.unacknowledged.is_empty())
+    };
+    evening.operate(Verb::Pause, "").unwrap();
+    evening.until(20, effective);
+
+    evening.restart_worker(1);
+    for _ in 0..60 {
+        evening.pass(1);
+        assert!(effective(&evening));
+    }
+}
+
+#[test]
 fn one_reclosed_mailbox_stays_held_until_it_is_resumed() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, Evening::is_finished);
@@ -241,6 +286,18 @@ fn a_coordinator_older_than_its_fleet_refuses_to_lead() {
         claimed_max: Generation::new(1_000),
     });
     let refused = evening.rollout.decide(&join, evening.now).refusal;
+
+    assert!(matches!(refused, Some(Refusal::JournalTooOld { .. })));
+}
+
+#[test]
+fn a_coordinator_that_has_forgotten_generations_is_not_reported_to() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let mut sync = evening.workers[0].sync(Vec::new());
+    sync.claimed_max = Generation::new(1_000);
+
+    let refused = evening.rollout.decide(&Event::Sync(sync), evening.now).refusal;
 
     assert!(matches!(refused, Some(Refusal::JournalTooOld { .. })));
 }
@@ -574,6 +631,7 @@ impl Worker {
             incarnation: self.incarnation,
             sequence: 0,
             orders_obeyed: self.holding.orders_obeyed(),
+            claimed_max: self.holding.generation_max(),
             reports,
             vitals: Vitals::default(),
         }

@@ -212,6 +212,7 @@ impl From<Sync> for v1::SyncRequest {
             incarnation: sync.incarnation.get(),
             sequence: sync.sequence,
             orders_obeyed: sync.orders_obeyed,
+            claimed_generation_max: sync.claimed_max.get(),
             reports: sync.reports.into_iter().map(v1::JobReport::from).collect(),
             vitals: Some(sync.vitals.into()),
         }
@@ -229,6 +230,7 @@ impl TryFrom<v1::SyncRequest> for Sync {
             incarnation: incarnation(message.incarnation)?,
             sequence: message.sequence,
             orders_obeyed: message.orders_obeyed,
+            claimed_max: Generation::new(message.claimed_generation_max),
             reports: reports.collect::<Result<_, _>>()?,
             vitals: present("vitals", message.vitals)?.try_into()?,
         })
@@ -615,6 +617,7 @@ mod tests {
             incarnation: Incarnation::new(77),
             sequence: 12,
             orders_obeyed: 4,
+            claimed_max: Generation::new(9),
             reports: vec![JobReport {
                 job: JobNumber::new(3),
                 generation: Generation::new(9),

@@ -194,6 +194,7 @@ impl Session {
             incarnation: self.identity.incarnation,
             sequence: self.sent,
             orders_obeyed: beat.orders_obeyed,
+            claimed_max: beat.claimed_max,
             reports: beat.reports,
             vitals: beat.vitals,
         };

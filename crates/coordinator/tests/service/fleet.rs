@@ -280,6 +280,7 @@ impl Worker {
             incarnation: self.incarnation,
             sequence: 0,
             orders_obeyed: self.obeyed(),
+            claimed_max: Generation::default(),
             reports: reports.collect(),
             vitals: Vitals {
                 probes,

@@ -60,13 +60,7 @@ impl Rollout {
                 });
             }
         }
-        if join.claimed_max > self.generation {
-            return Err(Refusal::JournalTooOld {
-                node: join.node.clone(),
-                claimed: join.claimed_max,
-                issued: self.generation,
-            });
-        }
+        self.check_issued(node, join.claimed_max)?;
         if holder == Some(join.incarnation) {
             return Ok(Vec::new());
         }
@@ -92,6 +86,7 @@ impl Rollout {
                 incarnation: sync.incarnation,
             });
         }
+        self.check_issued(sync.node, sync.claimed_max)?;
         if self.is_late(sync) {
             return Ok(Vec::new());
         }
@@ -99,6 +94,18 @@ impl Rollout {
         let mut records: Vec<Record> = facts.collect();
         records.extend(self.leases(sync, now));
         Ok(records)
+    }
+
+    /// A store claimed at a generation that was never issued here belongs to a newer journal.
+    fn check_issued(&self, node: NodeNumber, claimed: Generation) -> Result<(), Refusal> {
+        if claimed <= self.generation {
+            return Ok(());
+        }
+        Err(Refusal::JournalTooOld {
+            node: self.node_name(node).to_owned(),
+            claimed,
+            issued: self.generation,
+        })
     }
 
     /// What is new in a report; nothing if it is stale or was told before.

@@ -5,6 +5,8 @@
 //! * Orders state what should be, never what to do next; a lost or repeated one does no harm.
 //! * Within one generation the level of a job only rises; closing takes a new generation.
 //! * At most `permit_window` mailboxes of a job may open beyond those known to be open.
+//! * What was re-closed is ordered closed until it is known to be, whatever is allowed
+//!   meanwhile.
 //! * While the rollout is paused, halted or aborted, or a node is isolated, nothing more
 //!   may open.
 
@@ -68,7 +70,10 @@ impl Rollout {
         let isolated =
             self.nodes.get(planned.node.index()).is_none_or(|n| n.isolated.is_some());
         let level = if wave.held_back || node_held { Level::HELD } else { wave.allowed };
-        let held_back = self.held_back_of(job);
+        let mut held_back = self.held_back_of(job);
+        held_back.extend(&state.reclosed);
+        held_back.sort_unstable();
+        held_back.dedup();
         let open_below = if may_open { self.open_below(job, level) } else { 0 };
         let over = matches!(self.phase, Phase::Aborted(_) | Phase::Halted { .. });
         Order {

@@ -262,6 +262,8 @@ pub struct Sync {
     pub sequence: u64,
     /// The newest orders it obeys.
     pub orders_obeyed: u64,
+    /// The highest generation its store has been claimed at.
+    pub claimed_max: Generation,
     /// Facts per job.
     pub reports: Vec<JobReport>,
     /// How it feels.

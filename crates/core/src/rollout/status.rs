@@ -342,7 +342,8 @@ impl Rollout {
             .zip(self.nodes.iter().zip(&self.heard))
             .filter(|(number, (node, heard))| {
                 node.incarnation.is_some()
-                    && heard.orders_obeyed < self.orders_version
+                    && !heard.without_permit
+                    && heard.orders_obeyed < self.stop_version
                     && now.since(self.heard_at(*number)) < lease
             })
             .map(|(number, _)| number)

@@ -136,6 +136,7 @@ impl Worker {
             incarnation: self.incarnation,
             sequence: self.sent,
             orders_obeyed: self.holding.orders_obeyed(),
+            claimed_max: self.holding.generation_max(),
             reports: self.holding.report(7),
             vitals: Vitals::default(),
         }
