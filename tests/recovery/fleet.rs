@@ -304,7 +304,6 @@ impl Fleet {
         self.mailboxes()
     }
 
-    #[expect(clippy::large_futures, reason = "a test's only future")]
     fn mailboxes(&self) -> Vec<Mailbox> {
         runtime().block_on(async {
             let mut client = ProgressServiceClient::connect(self.url()).await.unwrap();
@@ -323,7 +322,6 @@ impl Fleet {
         })
     }
 
-    #[expect(clippy::large_futures, reason = "a test's only future")]
     fn listed(&self) -> Vec<Listed> {
         runtime().block_on(async {
             let mut client = ProgressServiceClient::connect(self.url()).await.unwrap();
