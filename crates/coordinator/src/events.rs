@@ -169,16 +169,27 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
             let (job_id, generation) = (job.get(), generation.get());
             tracing::info!(code, job_id, generation, "record applied");
         }
-        Record::NodeJoined { .. }
-        | Record::LevelAllowed { .. }
-        | Record::Expanded { .. }
-        | Record::NodeIsolated { .. }
-        | Record::Finished { .. } => {
+        Record::NodeJoined { node, .. } => {
+            tracing::info!(code, node_id = node.get(), what = %told, "record applied");
+        }
+        Record::NodeIsolated { node, evidence, .. } => {
+            let (node_id, wave_id) = (node.get(), evidence.wave.get());
+            tracing::info!(code, node_id, wave_id, what = %told, "record applied");
+        }
+        Record::LevelAllowed { wave, .. } => {
+            tracing::info!(code, wave_id = wave.get(), what = %told, "record applied");
+        }
+        Record::Expanded { evidence, .. } => {
+            let wave_id = evidence.wave.get();
+            tracing::info!(code, wave_id, what = %told, "record applied");
+        }
+        Record::Finished { .. } => {
             tracing::info!(code, what = %told, "record applied");
         }
-        Record::Halted { .. } => {
-            tracing::info!(code, what = %told, "record applied");
-            tracing::error!(what = %told, "the gate halted the rollout; a person must decide");
+        Record::Halted { evidence, .. } => {
+            let wave_id = evidence.wave.get();
+            tracing::info!(code, wave_id, what = %told, "record applied");
+            tracing::error!(wave_id, what = %told, "the gate halted the rollout; a person must decide");
         }
         Record::Paused(_)
         | Record::Resumed { .. }

@@ -8,18 +8,22 @@ use tidegate_core::fleet::{NodeNumber, TierNumber};
 use tidegate_core::plan::Plan;
 
 /// `text` as the core wrote it, with the names of `plan`: ``node `mail-3` `` for `node 2`.
+/// Inside a command, which is quoted already, a name stands without quotes.
 pub(crate) fn with_names(text: &str, plan: &Plan) -> String {
     let mut words: Vec<String> = Vec::new();
+    let mut in_command = false;
     for word in text.split(' ') {
         let kind = words.last().map_or("", String::as_str);
-        let named = name_of(kind, word, plan);
+        let quote = if in_command { "" } else { "`" };
+        let named = name_of(kind, word, quote, plan);
+        in_command ^= word.matches('`').count() % 2 == 1;
         words.push(named.unwrap_or_else(|| word.to_owned()));
     }
     words.join(" ")
 }
 
 /// The name behind a number, with what followed the number.
-fn name_of(kind: &str, word: &str, plan: &Plan) -> Option<String> {
+fn name_of(kind: &str, word: &str, quote: &str, plan: &Plan) -> Option<String> {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = word.split_at_checked(digits)?;
     let inventory = plan.inventory();
@@ -29,7 +33,7 @@ fn name_of(kind: &str, word: &str, plan: &Plan) -> Option<String> {
         "wave" => plan.waves().get(number.parse::<usize>().ok()?)?.name.as_str(),
         _ => return None,
     };
-    (!name.is_empty()).then(|| format!("`{name}`{rest}"))
+    (!name.is_empty()).then(|| format!("{quote}{name}{quote}{rest}"))
 }
 
 #[cfg(test)]
@@ -48,6 +52,16 @@ mod tests {
         let named = with_names(text, &small_plan());
 
         let expected = "tier `free` has 3 of 30, first on node `n1`; wave `all-1` waits, node 7 is unknown";
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn inside_a_quoted_command_a_name_stands_without_quotes() {
+        let text = "failed on node 0; first (`tidegate reclose wave 0`), then wave 0";
+
+        let named = with_names(text, &small_plan());
+
+        let expected = "failed on node `n1`; first (`tidegate reclose wave all-1`), then wave `all-1`";
         assert_eq!(named, expected);
     }
 

@@ -202,7 +202,11 @@ impl Owner {
             std::process::exit(EXIT_STORE_FAILED);
         }
         self.payloads.clear();
-        if let Some(rollout) = &self.rollout {
+        if let Some(rollout) = &self.rollout
+            && !self.records.is_empty()
+        {
+            let rollout_id = rollout.plan().digest();
+            let _span = tracing::info_span!("rollout", %rollout_id).entered();
             self.records.iter().for_each(|record| events::log(record, rollout.plan()));
         }
         self.records.clear();

@@ -19,7 +19,7 @@ use tidegate_wire::v1;
 use tidegate_wire::v1::progress_service_server::ProgressService;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::owner::{Inbox, Views, unknown};
 use crate::refused::Refused;
@@ -129,7 +129,7 @@ impl ProgressService for Readers {
 }
 
 fn no_rollout() -> Status {
-    Status::not_found(Refused::NoPlan.to_string())
+    Refused::NoPlan.status(Code::NotFound)
 }
 
 /// One mailbox as readers get it.

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use tidegate_core::fleet::JobNumber;
 use tidegate_core::inventory::Digest;
+use tidegate_core::plan::Plan;
 use tidegate_core::rollout::Refusal;
 use tidegate_core::time::Timestamp;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::inventory_file::InventoryFileError;
+use crate::names::with_names;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +34,13 @@ pub(crate) enum Refused {
     #[error("{job} is not held by this worker")]
     NotItsJob { job: JobNumber },
     /// The rollout forbids it.
-    #[error(transparent)]
-    Rollout(#[from] Refusal),
+    #[error("{text}")]
+    Rollout {
+        /// Why.
+        refusal: Refusal,
+        /// The same for people, with the plan's names.
+        text: String,
+    },
     /// A name that the plan does not know.
     #[error("no {what} `{name}` in this plan{known}")]
     Unknown { what: &'static str, name: String, known: String },
@@ -78,13 +85,19 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// What the core refused about a rollout of `plan`.
+    pub(crate) fn by_rollout(refusal: Refusal, plan: &Plan) -> Self {
+        let text = with_names(&refusal.to_string(), plan);
+        Self::Rollout { refusal, text }
+    }
+
     /// The stable name.
     fn name(&self) -> &'static str {
         match self {
             Self::NoPlan => "no-plan",
             Self::OtherRollout { .. } => "other-rollout",
             Self::NotItsJob { .. } => "not-its-job",
-            Self::Rollout(refusal) => refusal.code(),
+            Self::Rollout { refusal, .. } => refusal.code(),
             Self::Unknown { .. } => "unknown-name",
             Self::AppliedBefore { .. } => "applied-before",
             Self::AnotherPlan { .. } => "another-plan",
@@ -99,13 +112,21 @@ impl Refused {
         }
     }
 
+    /// The refusal under the code that a contract promises for it.
+    pub(crate) fn status(&self, code: Code) -> Status {
+        let mut status = Status::new(code, self.to_string());
+        let name = MetadataValue::from_static(self.name());
+        status.metadata_mut().insert("tidegate-code", name);
+        status
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::NoPlan
             | Self::OtherRollout { .. }
             | Self::NotItsJob { .. }
             | Self::AnotherPlan { .. } => Code::FailedPrecondition,
-            Self::Rollout(refusal) => code_of(refusal),
+            Self::Rollout { refusal, .. } => code_of(refusal),
             Self::Unknown { .. } => Code::NotFound,
             Self::AppliedBefore { .. } => Code::AlreadyExists,
             Self::Stale { .. } | Self::ApplyUnderWay => Code::Aborted,
@@ -133,12 +154,16 @@ fn code_of(refusal: &Refusal) -> Code {
     }
 }
 
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        Self::Rollout { refusal, text }
+    }
+}
+
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
-        let mut status = Self::new(refused.code(), refused.to_string());
-        let name = MetadataValue::from_static(refused.name());
-        status.metadata_mut().insert("tidegate-code", name);
-        status
+        refused.status(refused.code())
     }
 }
 

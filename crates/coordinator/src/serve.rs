@@ -14,8 +14,10 @@ use tidegate_wire::v1::progress_service_server::ProgressServiceServer;
 use tidegate_wire::v1::worker_service_server::WorkerServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::codegen::http;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
+use tracing::field::Empty;
 
 use crate::operators::Operators;
 use crate::owner::{Inbox, Views};
@@ -108,12 +110,17 @@ async fn router(services: Services) -> anyhow::Result<Router> {
     reporter.set_serving::<WorkerServiceServer<Workers>>().await;
     reporter.set_serving::<OperatorServiceServer<Operators>>().await;
     reporter.set_serving::<ProgressServiceServer<Readers>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tidegate_wire::DESCRIPTORS)
-        .build_v1()
-        .context("describe the services")?;
+    let describe = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tidegate_wire::DESCRIPTORS)
+    };
+    let reflection = describe().build_v1().context("describe the services")?;
+    // Python's tools and older ones know only this one.
+    let reflection_before =
+        describe().build_v1alpha().context("describe the services as before")?;
     let (ask_after, give_up_after) = KEEPALIVE;
     Ok(Server::builder()
+        .trace_fn(span)
         .timeout(CALL_TIME_MAX)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
         .load_shed(true)
@@ -127,5 +134,18 @@ async fn router(services: Services) -> anyhow::Result<Router> {
         .add_service(operators)
         .add_service(readers)
         .add_service(health)
-        .add_service(reflection))
+        .add_service(reflection)
+        .add_service(reflection_before))
+}
+
+/// The span of a call. What identifies its subject is filled in by who serves it; nothing
+/// that names a mailbox ever is.
+fn span(request: &http::Request<()>) -> tracing::Span {
+    tracing::info_span!(
+        "call",
+        method = request.uri().path(),
+        node_id = Empty,
+        job_id = Empty,
+        generation = Empty
+    )
 }

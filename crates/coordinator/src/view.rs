@@ -49,9 +49,10 @@ impl View {
         self.started_at
     }
 
-    /// Whether nothing more will happen.
+    /// Whether it is over for good. What has finished is still watched: it may halt when a
+    /// node comes back late, and a person may re-close a part of it.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.status.phase, Phase::Finished { .. } | Phase::Aborted(_))
+        matches!(self.status.phase, Phase::Aborted(_))
     }
 
     /// The view as readers get it.
@@ -68,7 +69,7 @@ impl View {
             plan_digest: plan.digest().to_string(),
             name: plan.policy().name.clone(),
             state: state(&status.phase).into(),
-            why: status.why.iter().map(|reason| why(reason, plan)).collect(),
+            why: self.why(),
             stop: status.stop.as_ref().and_then(|stop| self.stop(stop)),
             waves: status.waves.iter().map(|wave| self.wave(wave)).collect(),
             nodes: status.nodes.iter().map(|node| self.node(node)).collect(),
@@ -80,6 +81,32 @@ impl View {
             planned: plan.planned(),
             excluded: u32::try_from(plan.excluded().len()).unwrap_or(u32::MAX),
             finish_time,
+        }
+    }
+
+    /// What it waits for; nodes only where the waves have nothing to say.
+    fn why(&self) -> Vec<v1::Why> {
+        let Self { plan, status, .. } = self;
+        let mut reasons: Vec<v1::Why> =
+            status.why.iter().map(|reason| why(reason, plan)).collect();
+        if reasons.is_empty() {
+            let waiting = status.nodes.iter().filter_map(|node| self.why_node(node));
+            reasons.extend(waiting.map(|reason| why(&reason, plan)));
+        }
+        reasons
+    }
+
+    fn why_node(&self, node: &NodeStatus) -> Option<Why> {
+        let name = self.node_name(node.node);
+        match node.condition {
+            NodeCondition::NoWorker => Some(Why::NoWorker(name)),
+            NodeCondition::Isolated => Some(Why::NodeIsolated(name)),
+            NodeCondition::HeldBack => Some(Why::NodeHeldBack(name)),
+            NodeCondition::Silent => {
+                let heard = node.heard_at.unwrap_or(self.started_at);
+                Some(Why::WorkerSilent(name, self.status.at.since(heard)))
+            }
+            NodeCondition::Working => None,
         }
     }
 

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use tidegate_core::fleet::JobNumber;
 use tidegate_core::plan::Plan;
-use tidegate_core::rollout::{Refusal, Rollout};
+use tidegate_core::rollout::{Refusal, Rollout, Sync};
 use tidegate_wire::limits::JOB_MAILBOXES_PER_MESSAGE;
 use tidegate_wire::v1;
 use tidegate_wire::v1::worker_service_server::WorkerService;
 use tidegate_wire::worker::{Fetch, JobMailbox, Joining};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
+use tracing::Span;
 
 use crate::owner::Inbox;
 use crate::refused::Refused;
@@ -52,7 +53,9 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::SyncRequest>,
     ) -> Result<Response<v1::SyncResponse>, Status> {
-        let orders = self.inbox.sync(request.into_inner().try_into()?).await?;
+        let sync = Sync::try_from(request.into_inner())?;
+        Span::current().record("node_id", sync.node.get());
+        let orders = self.inbox.sync(sync).await?;
         Ok(Response::new(orders.into()))
     }
 
@@ -61,6 +64,8 @@ impl WorkerService for Workers {
         request: Request<v1::FetchJobRequest>,
     ) -> Result<Response<Described>, Status> {
         let fetch = Fetch::try_from(request.into_inner())?;
+        Span::current().record("node_id", fetch.node.get());
+        Span::current().record("job_id", fetch.job.get());
         let look = move |rollout: &Rollout, _| plan_of_holder(rollout, fetch);
         let plan = self.inbox.ask(look).await?;
         let parts = description(plan, fetch.job);

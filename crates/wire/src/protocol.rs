@@ -12,6 +12,17 @@ use crate::limits::{BY_BYTES_MAX, REASON_BYTES_MAX};
 /// A message breaks its contract. Its sender is to blame; sending it again does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
+    /// The other side was built for another contract.
+    #[error(
+        "the worker speaks contract {theirs}, the coordinator {ours}: \
+         install the same version of tidegate on both"
+    )]
+    OtherContract {
+        /// The worker's.
+        theirs: u32,
+        /// The coordinator's.
+        ours: u32,
+    },
     /// A field that is required is absent or unspecified.
     #[error("field `{field}` is missing")]
     Missing {

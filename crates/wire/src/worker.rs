@@ -17,7 +17,7 @@ use tidegate_core::rollout::{
     Finding, FindingKind, JobReport, Join, MessageTotals, Order, Orders, Sync, Vitals,
 };
 use tidegate_core::share::Ppm;
-use tidegate_core::time::Span;
+use tidegate_core::time::{Span, Timestamp};
 
 use crate::limits::{
     JOB_MAILBOXES_PER_MESSAGE, ORDERS_MAX, REPORT_FACTS_MAX, REPORTS_MAX,
@@ -32,7 +32,13 @@ pub struct Joining {
     pub join: Join,
     /// The rollout its journal belongs to; nothing for a new store.
     pub rollout: Option<Digest>,
+    /// The worker's wall clock when it asked; for people, not for decisions.
+    pub clock: Timestamp,
 }
+
+/// The number of the contract between workers and coordinators. It rises when an older side
+/// would misread a newer one.
+pub const CONTRACT: u32 = 1;
 
 /// A node taken up, and how to work on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,12 +113,15 @@ impl Joined {
 
 impl From<Joining> for v1::JoinRequest {
     fn from(joining: Joining) -> Self {
-        let Joining { join: Join { node, incarnation, claimed_max }, rollout } = joining;
+        let Joining { join, rollout, clock } = joining;
+        let Join { node, incarnation, claimed_max } = join;
         Self {
             node,
             incarnation: incarnation.get(),
             claimed_generation_max: claimed_max.get(),
             rollout: rollout.map(|digest| digest.to_string()).unwrap_or_default(),
+            contract: CONTRACT,
+            clock_millis: clock.millis(),
         }
     }
 }
@@ -121,6 +130,10 @@ impl TryFrom<v1::JoinRequest> for Joining {
     type Error = ProtocolError;
 
     fn try_from(message: v1::JoinRequest) -> Result<Self, Self::Error> {
+        if message.contract != CONTRACT {
+            let theirs = message.contract;
+            return Err(ProtocolError::OtherContract { theirs, ours: CONTRACT });
+        }
         if message.node.is_empty() {
             return Err(ProtocolError::missing("node"));
         }
@@ -134,7 +147,8 @@ impl TryFrom<v1::JoinRequest> for Joining {
             incarnation: incarnation(message.incarnation)?,
             claimed_max: Generation::new(message.claimed_generation_max),
         };
-        Ok(Self { join, rollout })
+        let clock = Timestamp::from_millis(message.clock_millis);
+        Ok(Self { join, rollout, clock })
     }
 }
 

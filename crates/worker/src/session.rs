@@ -115,6 +115,7 @@ impl Session {
                     claimed_max: self.identity.claimed_max,
                 },
                 rollout: self.identity.rollout,
+                clock: self.clock.now(),
             }));
             request.set_timeout(CALL_TIMEOUT);
             let joined = client.join(request).await.map_err(|status| {

@@ -13,7 +13,7 @@ use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
     Event, Operate, Orders, Refusal, Rollout, Scope, Step, Sync, Verb,
 };
-use tidegate_core::time::Timestamp;
+use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::record::{PlanApplied, encode_plan_applied};
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::worker::{Joined, Joining};
@@ -68,19 +68,37 @@ pub(crate) enum NamedVerb {
     Reclose(ScopeName),
 }
 
+/// Clocks further apart than this make journals and logs of two machines hard to compare.
+const CLOCKS_APART_MAX: Span = Span::from_secs(2);
+
+/// Nothing is decided by wall clocks, but people compare what they wrote.
+fn warn_of_clocks(node: &str, theirs: Timestamp, ours: Timestamp) {
+    let (ahead, behind) = (theirs.since(ours), ours.since(theirs));
+    if ahead.max(behind) > CLOCKS_APART_MAX {
+        tracing::warn!(
+            node,
+            ahead_millis = ahead.millis(),
+            behind_millis = behind.millis(),
+            "the worker's clock differs: times of its journal and log differ too; check its \
+             time synchronisation"
+        );
+    }
+}
+
 impl Owner {
     pub(super) fn join(
         &mut self,
         joining: Joining,
         now: Timestamp,
     ) -> Result<Joined, Refused> {
-        let Joining { join, rollout: theirs } = joining;
+        let Joining { join, rollout: theirs, clock } = joining;
         let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
         let ours = rollout.plan().digest();
         if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
             return Err(Refused::OtherRollout { theirs, ours });
         }
         let node = rollout.node_named(&join.node)?;
+        warn_of_clocks(&join.node, clock, now);
         let joined = Joined::new(ours, node, rollout.plan().policy());
         let step = rollout.decide(&Event::Join(join), now);
         self.carry_out(step)?;
@@ -155,7 +173,8 @@ impl Owner {
 
     fn carry_out(&mut self, step: Step) -> Result<(), Refused> {
         if let Some(refusal) = step.refusal {
-            return Err(refusal.into());
+            let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
+            return Err(Refused::by_rollout(refusal, rollout.plan()));
         }
         self.remember(step.records);
         Ok(())

@@ -19,7 +19,8 @@ use crate::events::{self, Told};
 use crate::owner::{find_wave, unknown};
 use crate::refused::Refused;
 
-/// Mailboxes looked at for one page: some milliseconds of the owner's time.
+/// Mailboxes, or jobs and findings, looked at for one page: some milliseconds of the
+/// owner's time.
 const LOOKED_AT_MAX: u32 = 100_000;
 
 /// Where a page begins and how long it may be.
@@ -168,6 +169,7 @@ impl WantedFindings {
         let plan = rollout.plan();
         let node = find_node(plan, &self.node)?;
         let mut findings = Vec::new();
+        let mut looked_at: u32 = 0;
         let (first_job, mut skip) =
             (self.page.start / JOB_STRIDE, self.page.start % JOB_STRIDE);
         let jobs =
@@ -178,12 +180,14 @@ impl WantedFindings {
             let rest =
                 (0_u64..).zip(known).skip(usize::try_from(skip).unwrap_or(usize::MAX));
             skip = 0;
+            looked_at += 1;
             for (place, finding) in rest {
-                if findings.len() == self.page.size {
+                if findings.len() == self.page.size || looked_at >= LOOKED_AT_MAX {
                     let next = u64::from(job.number.get()) * JOB_STRIDE + place;
                     let next_page_token = next.to_string();
                     return Ok(v1::ListFindingsResponse { findings, next_page_token });
                 }
+                looked_at += 1;
                 if self.kind.is_none_or(|kind| finding.kind == kind) {
                     findings.extend(finding_of(plan, job.number, finding));
                 }

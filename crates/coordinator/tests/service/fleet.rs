@@ -16,6 +16,7 @@ use tidegate_core::rollout::{
     Finding, FindingKind, JobReport, Join, MessageTotals, Orders, Sync, Vitals,
 };
 use tidegate_core::share::Ppm;
+use tidegate_core::time::Timestamp;
 use tidegate_journal::{Journal, Kind};
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
@@ -226,7 +227,7 @@ impl Worker {
         let incarnation = Incarnation::new(incarnation);
         let join =
             Join { node: node.to_owned(), incarnation, claimed_max: Generation::new(0) };
-        let joining = Joining { join, rollout: None };
+        let joining = Joining { join, rollout: None, clock: Timestamp::default() };
         let joined = client.join(v1::JoinRequest::from(joining)).await?.into_inner();
         Ok(Self {
             client,

@@ -14,10 +14,11 @@ use tidegate_coordinator::{Config, run};
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
 use tidegate_core::mailbox::{Health, Level, MailboxState, Preparation};
 use tidegate_core::rollout::Join;
+use tidegate_core::time::Timestamp;
 use tidegate_journal::{Journal, Kind};
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::v1;
-use tidegate_wire::worker::Joining;
+use tidegate_wire::worker::{CONTRACT, Joining};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,12 +348,18 @@ async fn a_worker_of_another_rollout_is_refused() {
         claimed_max: Generation::new(0),
     };
     let other = plan_of(&rows(21)).digest();
-    let joining = Joining { join: join.clone(), rollout: Some(other) };
+    let clock = Timestamp::default();
+    let joining = Joining { join: join.clone(), rollout: Some(other), clock };
     let foreign = coordinator.workers().join(v1::JoinRequest::from(joining)).await;
     let ahead = Join { claimed_max: Generation::new(99), ..join };
-    let joining = Joining { join: ahead, rollout: None };
-    let ahead = coordinator.workers().join(v1::JoinRequest::from(joining)).await;
+    let joining = Joining { join: ahead, rollout: None, clock };
+    let request = v1::JoinRequest::from(joining);
+    let ahead = coordinator.workers().join(request.clone()).await;
+    let newer = v1::JoinRequest { contract: CONTRACT + 1, ..request };
+    let newer = coordinator.workers().join(newer).await.unwrap_err();
 
+    assert_eq!(newer.code(), Code::InvalidArgument);
+    assert!(newer.message().contains("the same version"), "{}", newer.message());
     let [foreign, ahead] = [foreign, ahead].map(|answer| answer.unwrap_err());
     assert_eq!(
         (foreign.code(), ahead.code()),
