@@ -5,6 +5,7 @@
 //! * A task is done under the generation it names; the store itself refuses an older one.
 //! * Every task comes back as exactly one [`Done`], whatever happened to it.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -214,6 +215,7 @@ impl Hand {
         });
         match prepared {
             Ok(results) => {
+                warn_of_delays(&results);
                 let results = tried
                     .iter()
                     .zip(results)
@@ -273,10 +275,7 @@ fn settled(ordinal: Ordinal, result: Result<Prepared, Refusal>) -> Option<Settle
             totals: totals(&prepared),
             findings: findings(ordinal, &prepared),
         }),
-        Err(refusal) if is_temporary(&refusal) => {
-            tracing::warn!(code = refusal.code(), "a mailbox must be prepared later");
-            None
-        }
+        Err(refusal) if is_temporary(&refusal) => None,
         Err(refusal) => Some(Settled {
             ordinal,
             stamp: None,
@@ -293,6 +292,23 @@ fn settled(ordinal: Ordinal, result: Result<Prepared, Refusal>) -> Option<Settle
                 kept_at: String::new(),
             }],
         }),
+    }
+}
+
+/// Says once for a batch what keeps mailboxes waiting; each is tried again by itself.
+fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
+    let refusals = results.iter().filter_map(|result| result.as_ref().err());
+    let mut delayed: BTreeMap<&str, usize> = BTreeMap::new();
+    for refusal in refusals.filter(|refusal| is_temporary(refusal)) {
+        *delayed.entry(refusal.code()).or_default() += 1;
+    }
+    for (code, mailboxes) in delayed {
+        let action = if code == "no-space" {
+            "free space on the file system of the live mail"
+        } else {
+            "none: they are tried again"
+        };
+        tracing::warn!(code, mailboxes, action, "mailboxes must be prepared later");
     }
 }
 
