@@ -82,13 +82,7 @@ impl Client {
     /// What the coordinator answered, as a failure of the command.
     pub(crate) async fn rollout(&mut self) -> Result<v1::Rollout, Failure> {
         let answer = self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
-        let begun = !matches!(&answer, Err(status) if status.code() == Code::NotFound);
-        self.open(answer).map_err(|failure| {
-            if begun {
-                return failure;
-            }
-            failure.help("tidegate plan --inventory … --policy …; then apply it")
-        })
+        self.open(answer)
     }
 
     /// One mailbox.
@@ -356,20 +350,21 @@ fn refused(url: &str, status: &Status) -> Failure {
         Code::DeadlineExceeded => {
             return unreachable(url, "it did not answer in time");
         }
-        Code::FailedPrecondition => Exit::Refused,
+        Code::FailedPrecondition | Code::AlreadyExists => Exit::Refused,
+        Code::NotFound if code_of(status) == NO_PLAN => Exit::Refused,
         Code::Aborted => Exit::Stale,
-        Code::InvalidArgument => Exit::Input,
+        Code::InvalidArgument | Code::NotFound => Exit::Input,
         Code::ResourceExhausted => Exit::Later,
         Code::PermissionDenied | Code::Unauthenticated => Exit::NotAllowed,
         Code::Internal | Code::Unknown | Code::DataLoss => Exit::Bug,
-        Code::Ok
-        | Code::Cancelled
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::OutOfRange
-        | Code::Unimplemented => Exit::Failed,
+        Code::Ok | Code::Cancelled | Code::OutOfRange | Code::Unimplemented => {
+            Exit::Failed
+        }
     };
     let failure = Failure::text(exit, status.message());
+    if let Some(help) = help_for(code_of(status)) {
+        return failure.help(help);
+    }
     match (exit, status.code()) {
         (Exit::Stale, _) => {
             failure.help("run `tidegate plan` again and apply what it prints")
@@ -380,4 +375,32 @@ fn refused(url: &str, status: &Status) -> Failure {
         }
         (_, _) => failure,
     }
+}
+
+/// The coordinator's code for a question or verb before any plan was applied.
+const NO_PLAN: &str = "no-plan";
+
+/// The stable code of a refusal; empty if it has none.
+fn code_of(status: &Status) -> &str {
+    let code = status.metadata().get("tidegate-code");
+    code.and_then(|code| code.to_str().ok()).unwrap_or_default()
+}
+
+/// What to do about a refusal with this stable code, where its text does not say all.
+fn help_for(code: &str) -> Option<&'static str> {
+    Some(match code {
+        NO_PLAN => "tidegate plan --inventory … --policy …; then apply it",
+        "applied-before" => "nothing is left to do: follow it with `tidegate watch`",
+        "halt-stands" => {
+            "all in order: tidegate reclose wave WAVE --reason '…'; \
+             tidegate resume wave WAVE --reason '…'; tidegate resume --reason '…'"
+        }
+        "isolation-stands" => {
+            "all in order: tidegate reclose node NODE --reason '…'; \
+             tidegate resume node NODE --reason '…'; tidegate resume --reason '…'"
+        }
+        "not-held-back" => "see what is held back: tidegate status",
+        "already" | "rollout-over" => "see how it stands: tidegate status",
+        _ => return None,
+    })
 }

@@ -6,14 +6,17 @@
 //! * A failure is logged once, with its whole chain, and ends with a code that tells a
 //!   wrong file from a failure worth a restart.
 
-use std::io::Read as _;
+use std::cell::Cell;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tidegate_journal::AppendError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::cli::Daemon;
 use crate::config::{self, CoordinatorFile, SoloFile, WorkerFile};
@@ -22,6 +25,10 @@ use crate::telemetry;
 
 /// How often the address is looked for while a coordinator starts.
 const ADDRESS_EVERY: Duration = Duration::from_millis(20);
+
+/// How long a worker without its coordinator may take to end: a batch at the store under way
+/// is finished first.
+const WORKER_STOP_MAX: Duration = Duration::from_secs(30);
 
 /// Carries out `tidegate coordinator`.
 pub(crate) async fn coordinator(args: &Daemon) -> Outcome {
@@ -55,8 +62,10 @@ pub(crate) async fn solo(args: &Daemon) -> Outcome {
     );
     let mut coordinator = pin!(coordinator);
     let (ask_worker, worker_asked) = watch::channel(false);
+    let began = Cell::new(false);
     let worker = async {
         let url = format!("http://{}", wait_for_address(&data_dir).await);
+        began.set(true);
         tidegate_worker::run(worker_config(file.worker, url), asked(worker_asked)).await
     };
     let mut worker = pin!(worker);
@@ -65,7 +74,8 @@ pub(crate) async fn solo(args: &Daemon) -> Outcome {
         // Whichever ends first, the others are asked to end below; none is dropped halfway.
         result = &mut coordinator => {
             ask_worker.send_replace(true);
-            return ended(result.context("run the coordinator"));
+            let worker_result = last_of_worker(began.get(), worker).await;
+            return ended(result.context("run the coordinator").and(worker_result));
         }
         result = &mut worker => result,
         () = &mut stop => {
@@ -89,6 +99,21 @@ async fn worker_ended_or_never_began(
     worker.await
 }
 
+/// Waits for a worker that has been asked to end because its coordinator has. One that has
+/// not begun never will.
+async fn last_of_worker(
+    began: bool,
+    worker: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    if !began {
+        return Ok(());
+    }
+    timeout(WORKER_STOP_MAX, worker)
+        .await
+        .context("wait for the worker to end")?
+        .context("run the worker")
+}
+
 /// Where the coordinator with this data directory listens, once it does.
 pub(crate) async fn wait_for_address(data_dir: &Path) -> String {
     loop {
@@ -108,7 +133,7 @@ pub(crate) fn forget_address(data_dir: &Path) -> anyhow::Result<()> {
     let path = tidegate_coordinator::address_file(data_dir);
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("remove `{}`", path.display())),
     }
 }
@@ -147,9 +172,22 @@ fn ended(result: anyhow::Result<()>) -> Outcome {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {
             tracing::error!(error = %telemetry::Chain(error.as_ref()), "stopped");
-            Err(Failure::new(Exit::Failed, error))
+            let exit = if is_not_kept(&error) { Exit::NotKept } else { Exit::Failed };
+            Err(Failure::new(exit, error))
         }
     }
+}
+
+/// Whether a journal could not be written, or a disk is full.
+fn is_not_kept(error: &anyhow::Error) -> bool {
+    let full =
+        [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::QuotaExceeded];
+    error.chain().any(|cause| {
+        cause.is::<AppendError>()
+            || cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|e| full.contains(&e.kind()))
+    })
 }
 
 async fn asked(mut ask: watch::Receiver<bool>) {

@@ -27,7 +27,7 @@ pub(crate) enum Exit {
     Stale,
     /// A wait ran into its time limit.
     Timeout,
-    /// Finished, with mailboxes set aside.
+    /// Finished, with mailboxes set aside or still held.
     SetAside,
     /// The command line is wrong.
     Usage,
@@ -37,6 +37,9 @@ pub(crate) enum Exit {
     Unreachable,
     /// A fault of this program.
     Bug,
+    /// A journal cannot be written: its disk is full or broken. The coordinator ends with
+    /// it by itself.
+    NotKept,
     /// Too much at once: try again later.
     Later,
     /// Not allowed.
@@ -64,6 +67,7 @@ impl Exit {
             Self::Input => 65,
             Self::Unreachable => 69,
             Self::Bug => 70,
+            Self::NotKept => 74,
             Self::Later => 75,
             Self::NotAllowed => 77,
             Self::Config => 78,

@@ -18,6 +18,7 @@ use crate::console::{self, Paint};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::screens;
 use crate::screens::diagnosis::Diagnosis;
+use crate::screens::held::Held;
 use crate::screens::single::{self, FindingCounts};
 
 /// Carries out `tidegate status`.
@@ -105,9 +106,8 @@ pub(crate) async fn report(args: &Report) -> Outcome {
 
 /// How a rollout that is looked at has ended, if it has.
 pub(crate) fn ending(rollout: &v1::Rollout) -> Exit {
-    let set_aside = rollout.waves.iter().any(|wave| wave.quarantined > 0);
     match rollout.state() {
-        v1::RolloutState::Finished if set_aside => Exit::SetAside,
+        v1::RolloutState::Finished if Held::of(rollout).all() > 0 => Exit::SetAside,
         v1::RolloutState::Unspecified
         | v1::RolloutState::Running
         | v1::RolloutState::Paused

@@ -6,6 +6,8 @@
 //! * *Recorded* is never shown as *effective*: until every node obeys, the number of
 //!   mailboxes that may still open is on the screen.
 
+use std::io;
+use std::iter;
 use std::time::Duration;
 
 use tidegate_wire::v1::{self, NodeState, scope};
@@ -14,7 +16,7 @@ use crate::cli::{Abort, PartKind, Pause, Reclose, Resume};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::screens::diagnosis::nodes_in;
+use crate::screens::diagnosis::{nodes_in, steps};
 
 /// How often a re-closed mailbox is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -43,10 +45,13 @@ pub(crate) async fn resume(args: &Resume) -> Outcome {
     client.resume(request).await?;
     match part {
         None => console::data_line("resumed")?,
-        Some((_, name)) => console::data_line(format_args!(
-            "{} may open again, once it is verified anew",
-            safe(name)
-        ))?,
+        Some((_, name)) => {
+            console::data_line(format_args!(
+                "{} may open again, once it is verified anew",
+                safe(name)
+            ))?;
+            next(&steps(&client.rollout().await?, &[]))?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -87,18 +92,32 @@ pub(crate) async fn reclose(args: &Reclose) -> Outcome {
     client.reclose(request).await?;
     console::data_line(format_args!("re-closing {}", safe(&args.name)))?;
     if args.wait {
-        wait_for_close(client, args).await?;
+        wait_for_close(&mut client, args).await?;
     }
-    let kind = match args.part {
-        PartKind::Wave => "wave",
-        PartKind::Node => "node",
-        PartKind::Mailbox => "mailbox",
+    let rollout = client.rollout().await?;
+    let this = match args.part {
+        PartKind::Wave => format!("wave {}", safe(wave_name(&rollout, &args.name))),
+        PartKind::Node => format!("node {}", safe(&args.name)),
+        PartKind::Mailbox => format!("mailbox {}", safe(&args.name)),
     };
-    console::data_line(format_args!(
-        "Next   tidegate resume {kind} {} --reason '…'",
-        safe(&args.name)
-    ))?;
+    next(&steps(&rollout, &[this]))?;
     Ok(Exit::Done)
+}
+
+/// The name of the wave that is called or numbered so.
+fn wave_name<'a>(rollout: &'a v1::Rollout, called: &'a str) -> &'a str {
+    let mut waves = rollout.waves.iter();
+    let named = rollout.waves.iter().any(|wave| wave.name == called);
+    let numbered = waves.find(|wave| !named && wave.number.to_string() == called);
+    numbered.map_or(called, |wave| wave.name.as_str())
+}
+
+/// Prints what to type, in order.
+fn next(steps: &[String]) -> io::Result<()> {
+    let leads = iter::once("Next  ").chain(iter::repeat("then  "));
+    leads
+        .zip(steps)
+        .try_for_each(|(lead, step)| console::data_line(format_args!("{lead} {step}")))
 }
 
 fn scope_of(kind: PartKind, name: &str) -> v1::Scope {
@@ -155,10 +174,10 @@ async fn wait_for_stop(client: Client, orders_version: u64) -> Outcome {
 }
 
 /// Waits until nothing of the part is open.
-async fn wait_for_close(mut client: Client, args: &Reclose) -> Result<(), Failure> {
+async fn wait_for_close(client: &mut Client, args: &Reclose) -> Result<(), Failure> {
     let mut told = None;
     loop {
-        let open = still_open(&mut client, args).await?;
+        let open = still_open(client, args).await?;
         if open.mailboxes == 0 {
             console::data_line("effective: nothing of it is open any more")?;
             return Ok(());

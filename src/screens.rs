@@ -6,6 +6,7 @@
 //! * Text and JSON are made from the same message and cannot disagree.
 
 pub(crate) mod diagnosis;
+pub(crate) mod held;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod plan;

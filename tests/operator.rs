@@ -23,9 +23,12 @@ fn before_a_plan_is_applied_status_says_so_and_what_to_type() {
 
     let shown = site.tidegate(&["status"]);
 
-    assert_eq!(shown.status.code(), Some(1));
-    assert!(text(&shown.stderr).contains("no plan has been applied yet"));
-    assert!(text(&shown.stderr).contains("help: tidegate plan"));
+    let verb = site.tidegate(&["pause"]);
+    for refused in [shown, verb] {
+        assert_eq!(refused.status.code(), Some(3));
+        assert!(text(&refused.stderr).contains("no plan has been applied yet"));
+        assert!(text(&refused.stderr).contains("help: tidegate plan"));
+    }
 }
 
 #[test]
@@ -41,8 +44,9 @@ fn a_plan_is_applied_once() {
         "{}",
         text(&first.stdout)
     );
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(3), "the rollout's state refuses it");
     assert!(text(&second.stderr).contains("this plan was applied at"));
+    assert!(text(&second.stderr).contains("tidegate watch"));
 }
 
 #[test]
@@ -105,12 +109,43 @@ fn an_unknown_part_is_named_with_those_there_are() {
 
     let shown = site.tidegate(&["reclose", "node", "stor-09", "--reason", "test"]);
 
-    assert_eq!(shown.status.code(), Some(1));
+    assert_eq!(shown.status.code(), Some(65));
     assert!(
         text(&shown.stderr).contains("`stor-01`, `stor-02`"),
         "{}",
         text(&shown.stderr)
     );
+}
+
+#[test]
+fn whoever_re_closes_is_told_all_commands_that_let_it_go_on_in_their_order() {
+    let site = Site::start();
+    site.apply();
+
+    let node = site.tidegate(&["reclose", "node", "stor-02", "--reason", "disk"]);
+    let wave = site.tidegate(&["reclose", "wave", "0", "--reason", "complaints"]);
+    let status = text(&site.tidegate(&["status"]).stdout);
+    let resumed = site.tidegate(&["resume", "node", "stor-02", "--reason", "repaired"]);
+
+    let tail = |shown: &Output| {
+        let shown = text(&shown.stdout);
+        shown.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    assert_eq!(
+        tail(&node),
+        "Next   tidegate resume node stor-02 --reason '…'\n\
+         then   tidegate resume --reason '…'\n"
+    );
+    assert_eq!(
+        tail(&wave),
+        "Next   tidegate resume wave rest-1 --reason '…'\n\
+         then   tidegate resume --reason '…'\n"
+    );
+    let action = "action:   tidegate resume wave rest-1 --reason '…'; \
+                  then tidegate resume node stor-02 --reason '…'; \
+                  then tidegate resume --reason '…'";
+    assert!(status.contains(action), "{status}");
+    assert_eq!(tail(&resumed), "Next   tidegate resume --reason '…'\n");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState, Why};
 
+use super::held::Held;
 use super::{percent, say};
 use crate::console::{Tone, safe, thousands};
 use crate::exit::Exit;
@@ -34,7 +35,7 @@ impl Diagnosis {
             RolloutState::Running => return Self::of_running(rollout),
             RolloutState::Paused => Self::stopped(
                 reasons(&rollout.why).unwrap_or_else(|| "paused".to_owned()),
-                "tidegate resume --reason '…'",
+                &in_order(&steps(rollout, &held_back(rollout))),
             ),
             RolloutState::Halted => Self::halted(rollout),
             RolloutState::Aborted => Self {
@@ -73,12 +74,14 @@ impl Diagnosis {
             .waves
             .iter()
             .find(|wave| wave.gate.as_ref().is_some_and(|gate| gate.verdict == "halt"));
-        let action = match wave {
-            Some(wave) => format!(
-                "look at `tidegate quarantine list`; then `tidegate reclose wave {} --reason '…'`",
-                safe(&wave.name)
-            ),
-            None => "look at `tidegate events` and `tidegate quarantine list`".to_owned(),
+        let held_back = held_back(rollout);
+        let action = if let Some(wave) = wave {
+            let part = format!("wave {}", safe(&wave.name));
+            format!("tidegate quarantine list; then {}", in_order(&anew(&part)))
+        } else if !held_back.is_empty() {
+            format!("repair the cause; then {}", in_order(&steps(rollout, &held_back)))
+        } else {
+            "look at `tidegate events` and `tidegate quarantine list`".to_owned()
         };
         let status =
             reasons(&rollout.why).unwrap_or_else(|| "halted by the gate".to_owned());
@@ -86,20 +89,24 @@ impl Diagnosis {
     }
 
     fn finished(rollout: &Rollout) -> Self {
-        let set_aside: u32 = rollout.waves.iter().map(|wave| wave.quarantined).sum();
+        let held = Held::of(rollout);
         let out = nodes_in(rollout, NodeState::Isolated);
         let mut status =
             "finished: every wave stands on the top of the ladder".to_owned();
-        if set_aside > 0 {
-            say!(status, "; {} mailboxes are set aside", thousands(set_aside));
-        }
-        if let Some(nodes) = &out {
+        if held.all() > 0 {
+            say!(status, "; {held}");
+        } else if let Some(nodes) = &out {
             say!(status, "; isolated: {nodes}");
         }
-        let action =
-            if set_aside > 0 { "tidegate quarantine list" } else { "tidegate report" };
-        let tone = if set_aside > 0 || out.is_some() { Tone::Warn } else { Tone::Good };
-        Self { status, action: action.to_owned(), tone, test: Exit::Done }
+        let set_aside = rollout.waves.iter().any(|wave| wave.quarantined > 0);
+        let action = match first_in(rollout, NodeState::Isolated) {
+            Some(node) => repair(&node),
+            None if set_aside => "tidegate quarantine list".to_owned(),
+            None => "tidegate report".to_owned(),
+        };
+        let bad = held.all() > 0 || out.is_some();
+        let tone = if bad { Tone::Warn } else { Tone::Good };
+        Self { status, action, tone, test: Exit::Done }
     }
 
     fn of_running(rollout: &Rollout) -> Self {
@@ -113,7 +120,7 @@ impl Diagnosis {
         if let Some(wave) = held {
             let name = safe(&wave.name);
             let status = format!("wave {name} is re-closed and waits for a person");
-            let action = format!("tidegate resume wave {name} --reason '…'");
+            let action = in_order(&steps(rollout, &held_back(rollout)));
             return warn(status, action, Exit::Changes);
         }
         if rollout.why.iter().any(|why| why.code == NEEDS_PERSON) {
@@ -135,16 +142,20 @@ impl Diagnosis {
             let action = "is the worker running there, and can it reach the coordinator?";
             return warn(status, action.to_owned(), Exit::Stale);
         }
-        let progress =
-            current(rollout).map_or_else(String::new, |wave| progress(rollout, wave));
+        let progress = current(rollout).map_or_else(
+            || "every wave stands on the top of the ladder".to_owned(),
+            |wave| progress(rollout, wave),
+        );
         if let Some(nodes) = nodes_in(rollout, NodeState::Isolated) {
             let status =
                 format!("isolated by the gate: {nodes}; the others go on: {progress}");
-            let first = nodes.split(", ").next().unwrap_or_default();
-            let action = format!(
-                "look at the node; `tidegate reclose node {first} --reason '…'` closes it"
-            );
-            return warn(status, action, Exit::Done);
+            let first = first_in(rollout, NodeState::Isolated).unwrap_or_default();
+            return warn(status, repair(&first), Exit::Done);
+        }
+        if let Some(nodes) = nodes_in(rollout, NodeState::HeldBack) {
+            let status = format!("re-closed: {nodes}; the others go on: {progress}");
+            let action = in_order(&steps(rollout, &held_back(rollout)));
+            return warn(status, format!("when it is repaired: {action}"), Exit::Done);
         }
         let status = match rollout.why.first() {
             Some(why) => format!("{progress}; waits: {}", safe(&why.text)),
@@ -197,6 +208,51 @@ fn progress(rollout: &Rollout, wave: &Wave) -> String {
         thousands(wave.planned),
         percent(wave.opened, wave.planned)
     )
+}
+
+/// What to type, in order, so that these parts may open again.
+pub(crate) fn steps(rollout: &Rollout, parts: &[String]) -> Vec<String> {
+    let resume = |part: &String| format!("tidegate resume {part} --reason '…'");
+    let mut steps: Vec<String> = parts.iter().map(resume).collect();
+    match rollout.state() {
+        RolloutState::Paused | RolloutState::Halted => {
+            steps.push("tidegate resume --reason '…'".to_owned());
+        }
+        // Nothing of it opens any more.
+        RolloutState::Aborted => steps.clear(),
+        RolloutState::Unspecified | RolloutState::Running | RolloutState::Finished => {}
+    }
+    steps
+}
+
+/// What to type, in order, so that a part proves itself anew. Re-closing it pauses.
+fn anew(part: &str) -> Vec<String> {
+    let paused = Rollout { state: RolloutState::Paused.into(), ..Rollout::default() };
+    let mut all = vec![format!("tidegate reclose {part} --reason '…'")];
+    all.extend(steps(&paused, &[part.to_owned()]));
+    all
+}
+
+/// What to do about a node that the gate took out.
+fn repair(node: &str) -> String {
+    format!("repair {node}; then {}", in_order(&anew(&format!("node {node}"))))
+}
+
+fn in_order(steps: &[String]) -> String {
+    steps.join("; then ")
+}
+
+/// The parts that were re-closed and wait for a person: `wave canary-1`, `node stor-02`.
+fn held_back(rollout: &Rollout) -> Vec<String> {
+    let waves = rollout.waves.iter().filter(|wave| wave.state() == WaveState::HeldBack);
+    let nodes = rollout.nodes.iter().filter(|node| node.state() == NodeState::HeldBack);
+    let waves = waves.map(|wave| format!("wave {}", safe(&wave.name)));
+    waves.chain(nodes.map(|node| format!("node {}", safe(&node.name)))).collect()
+}
+
+fn first_in(rollout: &Rollout, state: NodeState) -> Option<String> {
+    let node = rollout.nodes.iter().find(|node| node.state() == state)?;
+    Some(safe(&node.name))
 }
 
 /// The names of nodes in this state.
@@ -275,7 +331,7 @@ mod tests {
             &Rollout { nodes: vec![node], ..running() },
             &expect![[r"
             isolated by the gate: stor-02; the others go on: wave canary-1 opens for webmail: 50 of 200 (25.0 %)
-            look at the node; `tidegate reclose node stor-02 --reason '…'` closes it
+            repair stor-02; then tidegate reclose node stor-02 --reason '…'; then tidegate resume node stor-02 --reason '…'; then tidegate resume --reason '…'
             0
         "]],
         );
@@ -283,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_was_set_aside_is_named_at_the_end() {
-        let wave = Wave { quarantined: 3, ..wave() };
+        let wave = Wave { open: 197, quarantined: 3, ..wave() };
 
         check(
             &Rollout {
@@ -292,8 +348,54 @@ mod tests {
                 ..running()
             },
             &expect![[r"
-                finished: every wave stands on the top of the ladder; 3 mailboxes are set aside
+                finished: every wave stands on the top of the ladder; 3 mailboxes are still held: 3 set aside
                 tidegate quarantine list
+                0
+            "]],
+        );
+    }
+
+    #[test]
+    fn a_finished_rollout_names_the_mailboxes_that_an_isolated_node_still_holds() {
+        let node = Node { planned: 9, ..node("stor-02", NodeState::Isolated) };
+        let finished = RolloutState::Finished.into();
+        let waves = vec![Wave { open: 191, ..wave() }];
+
+        check(
+            &Rollout { state: finished, nodes: vec![node], waves, ..running() },
+            &expect![[r"
+                finished: every wave stands on the top of the ladder; 9 mailboxes are still held: 9 on isolated stor-02
+                repair stor-02; then tidegate reclose node stor-02 --reason '…'; then tidegate resume node stor-02 --reason '…'; then tidegate resume --reason '…'
+                0
+            "]],
+        );
+    }
+
+    #[test]
+    fn a_re_closed_wave_of_a_paused_rollout_is_resumed_before_the_rollout() {
+        let wave = Wave { state: WaveState::HeldBack.into(), ..wave() };
+        let paused = RolloutState::Paused.into();
+
+        check(
+            &Rollout { state: paused, waves: vec![wave], ..running() },
+            &expect![[r"
+                paused
+                tidegate resume wave canary-1 --reason '…'; then tidegate resume --reason '…'
+                2
+            "]],
+        );
+    }
+
+    #[test]
+    fn a_re_closed_node_is_named_even_if_no_wave_is_left_to_open() {
+        let node = node("stor-02", NodeState::HeldBack);
+        let wave = Wave { state: WaveState::Passed.into(), ..wave() };
+
+        check(
+            &Rollout { nodes: vec![node], waves: vec![wave], ..running() },
+            &expect![[r"
+                re-closed: stor-02; the others go on: every wave stands on the top of the ladder
+                when it is repaired: tidegate resume node stor-02 --reason '…'
                 0
             "]],
         );
