@@ -3,13 +3,15 @@
 //! # Invariants
 //!
 //! * A deletion is proved only by two lists: the snapshot's names the message, and the
-//!   live one is whole and does not.
+//!   live one is whole and does not. What was moved must also stand where it went, or no
+//!   place may be lost that it could have gone to.
 //! * A live name that survived is believed for flags; only where it is gone is the
 //!   snapshot's.
 
 use std::collections::BTreeSet;
 
 use crate::chance::Chance;
+use crate::letters::virtual_size;
 use crate::life::{Folder, Leaf, Life, ListState, Message, Shelf};
 use crate::people::SNAPSHOT_TIME;
 use crate::truth::{Digest, Fate, FolderTruth, Held, MailboxTruth, MessageTruth};
@@ -20,16 +22,24 @@ pub(crate) fn record(life: &Life) -> MailboxTruth {
     let digests: Vec<Digest> =
         life.letters.iter().map(|letter| Digest::of(letter)).collect();
     let lists: Vec<Lists<'_>> = life.folders.iter().map(Lists::of).collect();
+    let losses = Losses::of(life, &lists, &digests);
     let messages = life
         .messages
         .iter()
-        .filter_map(|message| {
+        .enumerate()
+        .filter_map(|(index, message)| {
             let folder = life.folders.get(message.folder)?;
             let digest = *digests.get(message.letter)?;
             let bytes = life.letters.get(message.letter)?;
             let lists = lists.get(message.folder)?;
             let size_bytes = u64::try_from(bytes.len()).ok()?;
-            Some(message_truth(message, folder, lists, (digest, size_bytes)))
+            let gone_for_good = losses.prove(index, message);
+            Some(message_truth(
+                message,
+                folder,
+                (lists, gone_for_good),
+                (digest, size_bytes),
+            ))
         })
         .collect();
     MailboxTruth {
@@ -81,6 +91,77 @@ impl<'a> Lists<'a> {
     }
 }
 
+/// What the live mailbox has lost of its places and of its newer mail.
+struct Losses {
+    /// Folders whose lists no longer tell all that they held.
+    folders: BTreeSet<usize>,
+    /// The sizes of newer messages that are known by name, and not good.
+    sizes: BTreeSet<(u64, u64)>,
+    /// The sizes of every message.
+    of_messages: Vec<(u64, u64)>,
+    /// Messages whose copies stand good where they were moved to.
+    moved: BTreeSet<usize>,
+}
+
+impl Losses {
+    fn of(life: &Life, lists: &[Lists<'_>], digests: &[Digest]) -> Self {
+        let sizes = |letter: &Vec<u8>| {
+            let size = u64::try_from(letter.len()).unwrap_or(u64::MAX);
+            (size, virtual_size(letter))
+        };
+        let of_letters: Vec<(u64, u64)> = life.letters.iter().map(sizes).collect();
+        let of = |message: &Message| of_letters.get(message.letter).copied();
+        let good = |message: &&Message| {
+            message.live.as_ref().is_some_and(|leaf| leaf.damage.is_none())
+        };
+        let standing: BTreeSet<Digest> = life
+            .messages
+            .iter()
+            .filter(good)
+            .filter(|message| message.snapshot.is_none())
+            .filter_map(|message| digests.get(message.letter).copied())
+            .collect();
+        let stands = |message: &Message| {
+            digests.get(message.letter).is_some_and(|it| standing.contains(it))
+        };
+        let is_named = |message: &&Message| {
+            let name = message.name.as_str();
+            message.live.is_some()
+                || lists.get(message.folder).is_some_and(|lists| {
+                    lists.live.contains(name) && !lists.snapshot.contains(name)
+                })
+        };
+        let bad = life
+            .messages
+            .iter()
+            .filter(|message| message.snapshot.is_none() && !good(message))
+            .filter(is_named);
+        let unlisted =
+            |(place, lists): (usize, &Lists<'_>)| (!lists.live_whole).then_some(place);
+        Self {
+            folders: lists.iter().enumerate().filter_map(unlisted).collect(),
+            sizes: bad.filter_map(of).collect(),
+            of_messages: life
+                .messages
+                .iter()
+                .map(|it| of(it).unwrap_or((0, 0)))
+                .collect(),
+            moved: (0..)
+                .zip(&life.messages)
+                .filter(|(_, message)| stands(message))
+                .map(|(index, _)| index)
+                .collect(),
+        }
+    }
+
+    /// Whether a message that its folder has let go cannot be among what was lost.
+    fn prove(&self, index: usize, message: &Message) -> bool {
+        let fits = self.of_messages.get(index).is_some_and(|it| self.sizes.contains(it));
+        let place = self.folders.iter().any(|place| *place != message.folder);
+        self.moved.contains(&index) || !(fits || place)
+    }
+}
+
 fn folder_truth(folder: &Folder, lists: &Lists<'_>) -> FolderTruth {
     let keywords_lost = folder.live.keywords_lost || !folder.live.exists;
     let before = folder.snapshot.as_ref().map(|shelf| shelf.keywords.as_slice());
@@ -99,14 +180,15 @@ fn folder_truth(folder: &Folder, lists: &Lists<'_>) -> FolderTruth {
 fn message_truth(
     message: &Message,
     folder: &Folder,
-    lists: &Lists<'_>,
+    (lists, gone_for_good): (&Lists<'_>, bool),
     (digest, size_bytes): (Digest, u64),
 ) -> MessageTruth {
     let name = message.name.as_str();
     let in_snapshot_list = lists.snapshot.contains(name);
     let in_live_list = lists.live.contains(name);
     let fate = if message.deleted {
-        Fate::Deleted { proved: lists.live_whole && in_snapshot_list && !in_live_list }
+        let let_go = lists.live_whole && in_snapshot_list && !in_live_list;
+        Fate::Deleted { proved: let_go && gone_for_good }
     } else {
         Fate::Wanted
     };

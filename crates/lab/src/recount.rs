@@ -394,10 +394,16 @@ impl<'a> Bench<'a> {
     ) {
         let seen = found.files.get(message.name.as_str()).map_or(&[][..], Vec::as_slice);
         let right = seen.iter().filter(|file| file.digest == message.digest).count();
-        let recount = &mut self.part.recount;
         match message.fate {
             Fate::Deleted { proved } => {
-                if right > 0 && !proved {
+                let astray = right == 0
+                    && message.snapshot == Held::Intact
+                    && self.was_moved_to_nowhere(message);
+                let recount = &mut self.part.recount;
+                if astray {
+                    let what = "moved to a place that was lost, and not back";
+                    recount.lost.push(complain(self.truth, message, what));
+                } else if right > 0 && !proved {
                     recount.returned_in_doubt += 1;
                 } else if right > 0 {
                     let what = "deleted, and back";
@@ -405,6 +411,7 @@ impl<'a> Bench<'a> {
                 }
             }
             Fate::Wanted => {
+                let recount = &mut self.part.recount;
                 let expected = message.is_recoverable();
                 recount.messages_expected += u64::from(expected);
                 if right > 0 && expected {
@@ -425,6 +432,16 @@ impl<'a> Bench<'a> {
             let complaint = complain(self.truth, message, &what);
             self.part.recount.duplicated.push(complaint);
         }
+    }
+
+    /// Whether its owner moved it, and its bytes stand nowhere in the mailbox.
+    fn was_moved_to_nowhere(&self, message: &MessageTruth) -> bool {
+        let is_it = |origin: usize| {
+            let origin = self.truth.messages.get(origin);
+            origin.is_some_and(|it| std::ptr::eq(it, message))
+        };
+        let moved = self.truth.messages.iter().any(|it| it.moved_from.is_some_and(is_it));
+        moved && !self.live.digests().any(|digest| digest == message.digest)
     }
 
     fn absent(&mut self, message: &MessageTruth, folder: &FolderTruth) {

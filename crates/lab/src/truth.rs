@@ -175,8 +175,9 @@ pub enum Fate {
     Wanted,
     /// Its owner deleted it or moved it elsewhere after the snapshot.
     Deleted {
-        /// Whether the surviving uidlists prove it: the snapshot's has it, and the live
-        /// one is whole and has it not.
+        /// Whether the surviving uidlists prove it: the snapshot's has it, the live one is
+        /// whole and has it not, and it stands where it was moved to, or nothing is lost
+        /// that it could be.
         proved: bool,
     },
 }

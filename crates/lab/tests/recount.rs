@@ -281,6 +281,28 @@ fn a_perfect_restorer_satisfies_the_recount_and_an_unlisted_loss_does_not() {
 }
 
 #[test]
+fn a_message_whose_new_place_was_lost_must_be_back_at_its_old_one() {
+    let site = Site::new(&BROKEN);
+    let told = site.restore();
+    let mut mailboxes = site.provider.truth.mailboxes.iter();
+    let (mailbox, message) = mailboxes
+        .find_map(|mailbox| {
+            let mut messages = mailbox.messages.iter();
+            Some((mailbox, messages.find(|message| is_astray(mailbox, message))?))
+        })
+        .unwrap();
+
+    let before = site.recount(&told);
+    fs::remove_file(site.place(mailbox, message, Side::Live).unwrap()).unwrap();
+    let after = site.recount(&told);
+
+    assert!(before.is_clean(), "{before}");
+    assert_eq!(message.fate, Fate::Deleted { proved: false });
+    assert_eq!(after.lost.len(), 1, "{after}");
+    assert!(after.lost[0].what.contains("moved to a place that was lost"), "{after}");
+}
+
+#[test]
 fn a_saboteur_breaks_its_share_of_one_node_and_puts_everything_back() {
     let site = Site::new(&HEALTHY);
     let mut saboteur = Saboteur::new(&site.provider, "stor-02", 500_000, 1);
@@ -491,7 +513,8 @@ impl Site {
 
     /// Says whether the message is right afterwards.
     fn restore_message(&self, mailbox: &MailboxTruth, message: &MessageTruth) -> bool {
-        if message.fate != Fate::Wanted || message.live == Held::Intact {
+        let astray = is_astray(mailbox, message);
+        if message.live == Held::Intact || (message.fate != Fate::Wanted && !astray) {
             return true;
         }
         let live = self.place(mailbox, message, Side::Live);
@@ -512,6 +535,17 @@ impl Site {
         copy_with_times(&snapshot, &cur.join(name));
         true
     }
+}
+
+/// Whether its owner moved it and the storm took it where it went.
+fn is_astray(mailbox: &MailboxTruth, message: &MessageTruth) -> bool {
+    let of_it = |other: &&MessageTruth| {
+        let origin = other.moved_from.map(|origin| &mailbox.messages[origin]);
+        origin.is_some_and(|origin| std::ptr::eq(origin, message))
+    };
+    let moved = mailbox.messages.iter().find(of_it);
+    moved.is_some_and(|moved| moved.live != Held::Intact)
+        && message.snapshot == Held::Intact
 }
 
 fn words(path: &Path) -> Vec<String> {

@@ -60,6 +60,28 @@ pub(crate) fn deleted_folders(
     Ok(log.map(|log| farewell::deleted_folders(&log)).unwrap_or_default())
 }
 
+/// The folders that the owner has subscribed to, on one side. `inbox`: that side's.
+///
+/// The file is a list of names, since version 2 (after a head of two lines) with a TAB where the
+/// folder has a dot.
+pub(crate) fn subscribed(
+    bench: &mut Bench<'_>,
+    side: Side,
+    inbox: Option<&Folder>,
+) -> Result<HashSet<Vec<u8>>, Refusal> {
+    let bytes = read(bench, side, inbox, SUBSCRIPTIONS)?.unwrap_or_default();
+    if bytes.contains(&0) {
+        return Ok(HashSet::new());
+    }
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let names = lines.filter(|line| !line.is_empty() && !line.starts_with(b"V\t"));
+    let folder = |name: &[u8]| -> Vec<u8> {
+        let dot = |byte: &u8| if matches!(byte, b'\t' | b'/') { b'.' } else { *byte };
+        name.iter().map(dot).collect()
+    };
+    Ok(names.map(folder).filter(|name| name != b"INBOX").collect())
+}
+
 /// The keyword tables of a folder while its mail is put together.
 #[derive(Debug)]
 pub(crate) struct KeywordTables {

@@ -39,6 +39,9 @@ pub(crate) struct Findings {
     pub(crate) oddities: u32,
     /// Whom it was delivered to last, if to nobody who looks like the owner.
     pub(crate) stranger: Option<Box<[u8]>>,
+    /// Of its header, if it was delivered to a stranger: one message under two names, cut to
+    /// two sizes, has one.
+    pub(crate) header: Option<Digest>,
 }
 
 impl Findings {
@@ -152,7 +155,8 @@ fn weigh(count: &Count, head: &Head, name: &MailName<'_>) -> Findings {
         faults.push(Reason::NoHeader);
     }
     let oddities = head.oddities + u32::from(count.longest_run.1 > 0);
-    Findings { digest: None, faults, oddities, stranger: head.stranger.clone() }
+    let (stranger, header) = (head.stranger.clone(), head.digest);
+    Findings { digest: None, faults, oddities, stranger, header }
 }
 
 /// Fills the buffer as far as the source goes.
@@ -221,6 +225,7 @@ impl Count {
 struct Head {
     binary: bool,
     stranger: Option<Box<[u8]>>,
+    digest: Option<Digest>,
     oddities: u32,
 }
 
@@ -228,7 +233,7 @@ impl Head {
     fn read(chunk: &[u8], owner: &str) -> Self {
         let (mut begins, mut ends) = (false, false);
         let (mut stranger, mut ours) = (None, false);
-        let mut binary = false;
+        let (mut binary, mut hasher) = (false, blake3::Hasher::new());
         for (index, line) in chunk.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if index == 0 {
@@ -239,6 +244,7 @@ impl Head {
                 ends = true;
                 break;
             }
+            hasher.update(line);
             if let Some(address) = value_of(line, b"delivered-to:") {
                 let address = plain_address(address);
                 ours |= address == plain_address(owner.as_bytes());
@@ -246,7 +252,9 @@ impl Head {
             }
         }
         let oddities = u32::from(!begins) + u32::from(!ends);
-        Self { binary, stranger: stranger.filter(|_| !ours), oddities }
+        let stranger = stranger.filter(|_| !ours);
+        let digest = stranger.as_ref().map(|_| *hasher.finalize().as_bytes());
+        Self { binary, stranger, digest, oddities }
     }
 }
 

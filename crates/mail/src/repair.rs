@@ -5,6 +5,8 @@
 //! * The same two sides always give the same acts; sides that agree give none.
 //! * Every message known to either side ends in exactly one of the counts.
 
+mod whereabouts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::control::{self, KeywordTables};
@@ -82,6 +84,8 @@ struct Choice {
     decision: Decision,
     /// Case and index of the snapshot's file whose bytes repair it.
     twin: Option<(usize, usize)>,
+    /// It comes back although its folder's list has let it go: as new mail.
+    regained: bool,
 }
 
 #[derive(Debug, Default)]
@@ -129,11 +133,13 @@ pub(crate) fn plan(
     ledger.odd_items(live.as_ref());
     let mut cases = cases(bench, (live, snapshot), home)?;
     read_needed(bench, &mut cases, &past)?;
-    admit_aliases(&mut cases);
+    let aliases = aliases(&cases);
+    forgive(&mut cases, &aliases);
     for case in &mut cases {
         case.decide(&past);
     }
     find_twins(bench, &mut cases)?;
+    whereabouts::reconsider(bench, &mut cases, (&past, &aliases))?;
     for index in 0..cases.len() {
         stage_case(bench, &mut cases, index, (&past, ledger))?;
     }
@@ -356,7 +362,16 @@ impl Case {
             let decision = merge::decide(&evidence);
             let mut spare = group.live;
             spare.retain(|index| Some(*index) != live);
-            choices.push(Choice { base, live, spare, snapshot, decision, twin: None });
+            let (twin, regained) = (None, false);
+            choices.push(Choice {
+                base,
+                live,
+                spare,
+                snapshot,
+                decision,
+                twin,
+                regained,
+            });
         }
         self.choices = choices;
     }
@@ -416,33 +431,38 @@ fn read(
     Ok(())
 }
 
-/// Messages told apart by base name and digest.
+/// Messages told apart by base name and header.
 type Letters = HashSet<(Vec<u8>, Option<Digest>)>;
 
-/// Forgives recipients who are the owner under another address.
+/// The owner's other addresses.
 ///
 /// Storage faults swap messages one by one; an address that several whole and different
 /// messages of a mailbox were delivered to is an alias or a collected account.
-fn admit_aliases(cases: &mut [Case]) {
+fn aliases(cases: &[Case]) -> HashSet<Box<[u8]>> {
     let mut seen: HashMap<Box<[u8]>, Letters> = HashMap::new();
-    for case in &*cases {
+    for case in cases {
         for ((side, index), findings) in &case.findings {
             if let Some((address, mail)) =
                 findings.only_stranger().zip(case.mail(*side, *index))
             {
                 let base = MailName::parse(&mail.name).base.to_vec();
-                seen.entry(address.into()).or_default().insert((base, findings.digest));
+                seen.entry(address.into()).or_default().insert((base, findings.header));
             }
         }
     }
     seen.retain(|_, mails| {
         let names: HashSet<&[u8]> =
             mails.iter().map(|(base, _)| base.as_slice()).collect();
-        let digests: HashSet<_> = mails.iter().map(|(_, digest)| digest).collect();
-        names.len().min(digests.len()) >= ALIAS_MESSAGES_MIN
+        let headers: HashSet<_> = mails.iter().map(|(_, header)| header).collect();
+        names.len().min(headers.len()) >= ALIAS_MESSAGES_MIN
     });
+    seen.into_keys().collect()
+}
+
+/// Forgives recipients who are the owner under another address.
+fn forgive(cases: &mut [Case], aliases: &HashSet<Box<[u8]>>) {
     for findings in cases.iter_mut().flat_map(|case| case.findings.values_mut()) {
-        let known = findings.stranger.as_ref().is_some_and(|it| seen.contains_key(it));
+        let known = findings.stranger.as_ref().is_some_and(|it| aliases.contains(it));
         if known {
             findings.forgive_stranger();
         }
@@ -562,7 +582,9 @@ fn stage_case(
         })
         .map(|choice| &*choice.base)
         .collect();
-    let rebuilt = case.lists.rebuilt(&present);
+    let regained = case.choices.iter().filter(|choice| choice.regained);
+    let regained = regained.map(|choice| &*choice.base).collect();
+    let rebuilt = case.lists.rebuilt(&present, &regained);
     let (known, uids) = (case.lists.known(), case.lists.final_uids(rebuilt.as_ref()));
     let uid = |base: &[u8]| uids.get(base).copied().or_else(|| known.uid(base));
     for choice in &case.choices {
@@ -587,7 +609,9 @@ fn stage_case(
     keywords.stage(bench, case)?;
     if let Some(rebuilt) = &rebuilt {
         control::stage_uidlist(bench, case, rebuilt)?;
-        ledger.doubt(&case.name, b"", None, DoubtKind::UidlistRebuilt);
+        if !case.lists.is_sound() {
+            ledger.doubt(&case.name, b"", None, DoubtKind::UidlistRebuilt);
+        }
     }
     if case.live.is_none() && !case.name.is_empty() {
         ledger.doubt(&case.name, b"", None, DoubtKind::FolderReturned);

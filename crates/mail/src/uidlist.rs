@@ -2,13 +2,14 @@
 //!
 //! # Invariants
 //!
-//! * A list that is whole is never rewritten.
+//! * A list that is whole is rewritten only to give new UIDs to mail that it has let go and that
+//!   comes back.
 //! * A rebuilt list keeps the UIDVALIDITY, the folder's GUID and every UID that either side knows,
 //!   ascending, and starts new UIDs far above them: no UID is ever given twice.
 //! * Silence of a damaged list proves nothing: only a name that a sound part of the list would have
 //!   to hold, and does not, was deleted on purpose.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::index::{Index, LastFlags, Reading};
 use crate::name::number;
@@ -259,28 +260,67 @@ impl Lists {
         Known { live: self.live.uids(), snapshot }
     }
 
-    /// The list to put in place of a damaged one; nothing if the live one is whole, or if no side
-    /// knows the UIDVALIDITY.
-    pub(crate) fn rebuilt(&self, present: &HashSet<&[u8]>) -> Option<Rebuilt> {
-        let sound_until = self.live.sound_until?;
+    /// Every line of the live list is as Dovecot writes it, and none is missing.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.live.sound_until.is_none()
+    }
+
+    /// The folder may have held newer mail that nothing names any more. `in_snapshot`: the folder
+    /// was there; if it had no list then, its mail server writes none.
+    pub(crate) fn may_hide_a_loss(&self, in_snapshot: bool) -> bool {
+        !self.is_sound() && (self.snapshot.is_some() || !in_snapshot)
+    }
+
+    /// Names that only the live list holds.
+    pub(crate) fn newer(&self) -> impl Iterator<Item = &[u8]> {
+        let before = self.snapshot.as_ref().map(Uidlist::uids).unwrap_or_default();
+        let names = self.live.entries.iter().map(|entry| &*entry.name);
+        names.filter(move |name| !before.contains_key(name))
+    }
+
+    /// The list to put in place of a damaged one, or of one that has let go what comes back
+    /// (`regained`); nothing if the live one can stay, or if no side knows the UIDVALIDITY.
+    ///
+    /// What comes back so gets new UIDs: mail programs know the old ones as gone.
+    pub(crate) fn rebuilt(
+        &self,
+        present: &HashSet<&[u8]>,
+        regained: &BTreeSet<&[u8]>,
+    ) -> Option<Rebuilt> {
+        if self.is_sound() && regained.is_empty() {
+            return None;
+        }
         let snapshot = self.snapshot.as_ref().filter(|_| self.same_validity);
         let mut header = self.live.header.clone().or_else(|| snapshot?.header.clone())?;
         let live_names = self.live.uids();
-        let mut entries: BTreeMap<u32, &Entry> =
-            self.live.entries.iter().map(|entry| (entry.uid, entry)).collect();
+        let mut entries: BTreeMap<u32, Entry> =
+            self.live.entries.iter().map(|entry| (entry.uid, entry.clone())).collect();
         for entry in snapshot.map_or(&[][..], |list| &list.entries) {
-            let unheard = entry.uid > sound_until
+            let unheard = self.live.sound_until.is_some_and(|until| entry.uid > until)
                 && self.listing_by_index(entry.uid) != Listing::Unlisted;
             let wanted = unheard || present.contains(&*entry.name);
-            if wanted && !live_names.contains_key(&*entry.name) {
-                entries.entry(entry.uid).or_insert(entry);
+            let known = live_names.contains_key(&*entry.name);
+            if wanted && !known && !regained.contains(&*entry.name) {
+                entries.entry(entry.uid).or_insert_with(|| entry.clone());
             }
         }
-        let next = self.live.next_uid().max(snapshot.map_or(1, Uidlist::next_uid));
-        header.next_uid = next.saturating_sub(1).saturating_add(UID_GAP);
+        let mut next = self.live.next_uid().max(snapshot.map_or(1, Uidlist::next_uid));
+        if self.is_sound() {
+            next = next.max(self.index.as_ref().map_or(1, |index| index.next_uid));
+        } else {
+            next = next.saturating_sub(1).saturating_add(UID_GAP);
+        }
+        for name in regained {
+            entries.insert(
+                next,
+                Entry { uid: next, extra: Vec::new(), name: name.to_vec() },
+            );
+            next = next.saturating_add(1);
+        }
+        header.next_uid = next;
         let list = Uidlist {
             header: Some(header),
-            entries: entries.into_values().cloned().collect(),
+            entries: entries.into_values().collect(),
             sound_until: None,
         };
         Some(Rebuilt { bytes: list.to_bytes(), list })
@@ -337,7 +377,7 @@ mod tests {
     }
 
     fn rebuilt(lists: &Lists) -> Option<String> {
-        let rebuilt = lists.rebuilt(&HashSet::new())?;
+        let rebuilt = lists.rebuilt(&HashSet::new(), &BTreeSet::new())?;
         Some(String::from_utf8(rebuilt.bytes).unwrap())
     }
 

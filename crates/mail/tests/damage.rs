@@ -405,6 +405,122 @@ fn a_lost_cur_is_made_again_with_its_mail() {
     assert!(provider.at("live", "tmp").is_dir());
 }
 
+/// Message 2 as it is called after its owner moved it.
+fn moved() -> Letter {
+    let sizes = letter(2).base.split_once(',').unwrap().1.to_owned();
+    Letter { base: format!("1795999999.M1P1.host,{sizes}"), ..letter(2) }
+}
+
+/// Moves message 2 to the archive.
+fn move_away(provider: &Provider) {
+    provider.lose("live", "", &letter(2));
+    provider.list("live", "", &[1, 3, 4, 5]);
+    provider.put("live", (".Archive.2024", "cur"), &moved(), ":2,S");
+    let mut listed: Vec<_> = (11..=13).map(|it| (it, letter(it).base)).collect();
+    listed.push((14, moved().base));
+    provider.list_of("live", ".Archive.2024", &listed);
+}
+
+fn check_back(provider: &Provider, prepared: &Prepared) {
+    check_served(provider, "", &letter(2));
+    let doubts = prepared.doubts.iter();
+    let doubts = doubts.filter(|it| it.folder.is_empty());
+    let doubts = doubts.filter(|it| it.kind == DoubtKind::DeletionUnproved);
+    assert_eq!(doubts.map(|it| &*it.name).collect::<Vec<_>>(), [&letter(2).base]);
+    let list = provider.read("live", "dovecot-uidlist");
+    let as_new = format!("3 V1795293977 N15 Gf0102b0\n1 :{}\n3 ", letter(1).base);
+    assert!(list.starts_with(&as_new), "{list}");
+    assert!(list.ends_with(&format!("\n14 :{}\n", letter(2).base)), "{list}");
+}
+
+#[test]
+fn what_was_moved_to_a_folder_that_is_lost_comes_back_where_it_was_as_new_mail() {
+    let provider = Provider::healthy();
+    move_away(&provider);
+    fs::remove_dir_all(provider.at("live", ".Archive.2024")).unwrap();
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 4, returned: 4, ..HEALTHY });
+    check_back(&provider, &prepared);
+}
+
+#[test]
+fn what_was_moved_and_then_lost_comes_back_where_it_was_and_other_deletions_hold() {
+    let provider = Provider::healthy();
+    let other = named(15, b"Subject: of another size\n\nx\n".to_vec());
+    provider.put("snapshot", ("", "cur"), &other, ":2,S");
+    let mut listed: Vec<_> = (1..=5).map(|it| (it, letter(it).base)).collect();
+    listed.push((13, other.base.clone()));
+    provider.list_of("snapshot", "", &listed);
+    move_away(&provider);
+    provider.lose("live", ".Archive.2024", &moved());
+
+    let prepared = prepare(&provider);
+
+    let expected =
+        MessageCounts { intact: 7, returned: 1, deleted: 1, lost: 1, ..HEALTHY };
+    assert_eq!(prepared.counts, expected);
+    check_back(&provider, &prepared);
+    assert_eq!(provider.served("", &other), None);
+    assert_eq!(prepared.set_aside[0].name, moved().base);
+}
+
+#[test]
+fn what_was_moved_and_is_beyond_repair_there_comes_back_where_it_was() {
+    let provider = Provider::healthy();
+    move_away(&provider);
+    let zeros = vec![0; moved().bytes.len()];
+    provider.damage("live", ".Archive.2024", &moved(), &zeros);
+
+    let prepared = prepare(&provider);
+
+    let expected = MessageCounts { intact: 7, returned: 1, set_aside: 1, ..HEALTHY };
+    assert_eq!(prepared.counts, expected);
+    check_back(&provider, &prepared);
+}
+
+#[test]
+fn what_was_moved_and_stands_there_does_not_come_back_too() {
+    let provider = Provider::healthy();
+    move_away(&provider);
+    fs::remove_file(provider.at("live", ".Archive.2024/dovecot-uidlist")).unwrap();
+    provider.write("live", "subscriptions", b"V\t2\n\nArchive\t2024\nLost\n");
+
+    let prepared = prepare(&provider);
+
+    let expected = MessageCounts { intact: 7, newer: 1, deleted: 1, ..HEALTHY };
+    assert_eq!(prepared.counts, expected);
+    assert_eq!(provider.served("", &letter(2)), None);
+}
+
+#[test]
+fn a_folder_known_by_its_subscription_alone_may_have_held_what_was_moved() {
+    let provider = Provider::healthy();
+    provider.lose("live", "", &letter(2));
+    provider.list("live", "", &[1, 3, 4, 5]);
+    provider.write("live", "subscriptions", b"V\t2\n\nArchive\t2024\nLost\n");
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { intact: 7, returned: 1, ..HEALTHY });
+    check_back(&provider, &prepared);
+}
+
+#[test]
+fn one_strange_message_cut_to_two_sizes_makes_its_recipient_no_alias() {
+    let provider = Provider::healthy();
+    let foreign = addressed(21, "otto@example.org").bytes;
+    for (number, size) in [(21, 700), (22, 900)] {
+        let bytes = foreign[..size].to_vec();
+        provider.put("live", ("", "new"), &named(number, bytes), "");
+    }
+
+    let prepared = prepare(&provider);
+
+    assert_eq!(prepared.counts, MessageCounts { set_aside: 2, ..HEALTHY });
+}
+
 #[test]
 fn a_renamed_folder_is_known_by_its_guid() {
     let provider = Provider::healthy();

@@ -276,12 +276,12 @@ pub(crate) const CASES: &[Case] = &[
             it.live.lose_directory("&ANw-bung", "");
             it.live.lose_directory(NESTED, "");
         },
-        outcome: "18 same",
+        outcome: "18 same, 1 back though deleted, with new UID",
     },
     Case {
         damage: "a folder lost that got mail after the snapshot",
         act: |it| it.live.lose_directory("Archive", ""),
-        outcome: "16 same, 1 VANISHED, 1 other flags",
+        outcome: "16 same, 1 back though deleted, with new UID, 1 back where it was moved from, 1 other flags",
     },
     Case {
         damage: "subscriptions lost",

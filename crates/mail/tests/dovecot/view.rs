@@ -153,15 +153,27 @@ impl Outcome {
             if now.next < folder.next {
                 outcome.add("UIDNEXT FELL");
             }
-            outcome.compare(folder, now, |uid| is_named(named, name, uid));
+            outcome.compare(folder, now, |uid, message| {
+                if is_named(named, name, uid) {
+                    Some("lost and named")
+                } else if came_back(before, after, message) {
+                    Some("back where it was moved from")
+                } else {
+                    None
+                }
+            });
         }
+        let was_there = |message: &MessageView| {
+            let all = before.folders.values().flat_map(|it| it.messages.values());
+            all.into_iter().any(|it| it.digest == message.digest)
+        };
         for (name, folder) in &after.folders {
             let Some(known) = before.folders.get(name) else {
                 outcome.add("folder back though deleted");
                 continue;
             };
             for (_, message) in folder.messages.range(known.next..) {
-                if !known.messages.values().any(|it| it.digest == message.digest) {
+                if !was_there(message) {
                     outcome.add("back though deleted, with new UID");
                 }
             }
@@ -176,7 +188,7 @@ impl Outcome {
         &mut self,
         before: &FolderView,
         after: &FolderView,
-        named: impl Fn(u32) -> bool,
+        gone: impl Fn(u32, &MessageView) -> Option<&'static str>,
     ) {
         for (uid, message) in &before.messages {
             let what = match after.messages.get(uid) {
@@ -191,8 +203,7 @@ impl Outcome {
                     match found {
                         Some(now) if now == message => "new UID",
                         Some(_) => "new UID and other flags",
-                        None if named(*uid) => "lost and named",
-                        None => "VANISHED",
+                        None => gone(*uid, message).unwrap_or("VANISHED"),
                     }
                 }
             };
@@ -222,6 +233,15 @@ impl std::fmt::Display for Outcome {
         }
         f.write_str(&text)
     }
+}
+
+/// Whether a message that is gone stands, as new mail, in another folder.
+fn came_back(before: &View, after: &View, message: &MessageView) -> bool {
+    after.folders.iter().any(|(name, folder)| {
+        let next = before.folders.get(name).map_or(0, |known| known.next);
+        let mut new = folder.messages.range(next..);
+        new.any(|(_, it)| it.digest == message.digest)
+    })
 }
 
 /// Whether a message is on the list of what is not served.
