@@ -129,23 +129,23 @@ fn whoever_re_closes_is_told_all_commands_that_let_it_go_on_in_their_order() {
 
     let tail = |shown: &Output| {
         let shown = text(&shown.stdout);
-        shown.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()
+        shown.lines().skip(1).map(str::to_owned).collect::<Vec<_>>().join("\n")
     };
     assert_eq!(
         tail(&node),
         "Next   tidegate resume node stor-02 --reason '…'\n\
-         then   tidegate resume --reason '…'\n"
+         then   tidegate resume --reason '…'"
     );
     assert_eq!(
         tail(&wave),
         "Next   tidegate resume wave rest-1 --reason '…'\n\
-         then   tidegate resume --reason '…'\n"
+         then   tidegate resume --reason '…'"
     );
     let action = "action:   tidegate resume wave rest-1 --reason '…'; \
                   then tidegate resume node stor-02 --reason '…'; \
                   then tidegate resume --reason '…'";
     assert!(status.contains(action), "{status}");
-    assert_eq!(tail(&resumed), "Next   tidegate resume --reason '…'\n");
+    assert_eq!(tail(&resumed), "Next   tidegate resume --reason '…'");
 }
 
 #[test]

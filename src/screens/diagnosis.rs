@@ -99,8 +99,12 @@ impl Diagnosis {
             say!(status, "; isolated: {nodes}");
         }
         let set_aside = rollout.waves.iter().any(|wave| wave.quarantined > 0);
+        let back = steps(rollout, &held_back(rollout));
         let action = match first_in(rollout, NodeState::Isolated) {
             Some(node) => repair(&node),
+            None if !back.is_empty() => {
+                format!("when it is repaired: {}", in_order(&back))
+            }
             None if set_aside => "tidegate quarantine list".to_owned(),
             None => "tidegate report".to_owned(),
         };

@@ -50,6 +50,9 @@ const BATCH_BYTES: usize = 8 << 20;
 /// The most decisions of one tick; each opens at most one step, and the next tick goes on.
 const STEPS_PER_TICK_MAX: usize = 64;
 
+/// Digits of a plan's digest that tell rollouts apart in a log, as on screens.
+const DIGEST_SHOWN: usize = 12;
+
 /// Views without news in the story are published no more often than this.
 const VIEW_AGE_MIN: Span = Span::from_millis(100);
 
@@ -205,8 +208,9 @@ impl Owner {
         if let Some(rollout) = &self.rollout
             && !self.records.is_empty()
         {
-            let rollout_id = rollout.plan().digest();
-            let _span = tracing::info_span!("rollout", %rollout_id).entered();
+            let digest = rollout.plan().digest().to_string();
+            let rollout_id = digest.get(..DIGEST_SHOWN).unwrap_or(&digest);
+            let _span = tracing::info_span!("rollout", rollout_id).entered();
             self.records.iter().for_each(|record| events::log(record, rollout.plan()));
         }
         self.records.clear();

@@ -233,6 +233,35 @@ async fn a_reclosed_wave_closes_under_new_generations_and_waits_for_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_watches_a_finished_rollout_sees_that_a_part_of_it_is_reclosed() {
+    let dir = data_dir();
+    let coordinator = Coordinator::start(dir.path()).await;
+    coordinator.apply(rows(20)).await;
+    let mut one = Worker::join(&coordinator, "n1", 11).await.unwrap();
+    let mut two = Worker::join(&coordinator, "n2", 22).await.unwrap();
+    let is_finished =
+        |rollout: &v1::Rollout| rollout.state() == v1::RolloutState::Finished;
+    work_until(&coordinator, &mut [&mut one, &mut two], "it is finished", is_finished)
+        .await;
+
+    let request = v1::WatchRolloutRequest {};
+    let mut seen =
+        coordinator.reader().watch_rollout(request).await.unwrap().into_inner();
+    let first = seen.message().await.unwrap().unwrap();
+    reclose(&coordinator, ScopeName::Node("n2".to_owned())).await.unwrap();
+    let paused = loop {
+        let next = seen.message().await.unwrap().expect("the stream goes on");
+        if !is_finished(&next) {
+            break next;
+        }
+    };
+
+    assert!(is_finished(&first));
+    assert_eq!(paused.state(), v1::RolloutState::Paused);
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_integrity_failure_halts_and_says_why() {
     let dir = data_dir();
     let coordinator = Coordinator::start(dir.path()).await;
