@@ -21,6 +21,8 @@ use crate::uidlist::{Rebuilt, Uidlist};
 use crate::walk::{Meta, join};
 
 const UIDLIST: &[u8] = b"dovecot-uidlist";
+const INDEX: &[u8] = b"dovecot.index";
+const INDEX_LOG: &[u8] = b"dovecot.index.log";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
 const MAILBOX_LOG: &[u8] = b"dovecot.mailbox.log";
 const SUBSCRIPTIONS: &[u8] = b"subscriptions";
@@ -46,8 +48,8 @@ pub(crate) fn index(
     bench: &mut Bench<'_>,
     folder: Option<&Folder>,
 ) -> Result<Reading, Refusal> {
-    let index = read(bench, Side::Live, folder, b"dovecot.index")?;
-    let log = read(bench, Side::Live, folder, b"dovecot.index.log")?;
+    let index = read(bench, Side::Live, folder, INDEX)?;
+    let log = read(bench, Side::Live, folder, INDEX_LOG)?;
     Ok(Reading::of(index.as_deref(), log.as_deref()))
 }
 
@@ -210,13 +212,22 @@ fn stage_damaged_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), R
         .filter(|(name, meta)| name.starts_with(b"dovecot.") && meta.size > 0)
         .map(|(name, meta)| (name.clone(), *meta))
         .collect();
+    let counts = |name: &[u8]| name == INDEX || name == INDEX_LOG;
+    let counted = |folder: &Option<Folder>| {
+        folder.as_ref().is_some_and(|it| it.control.keys().any(|name| counts(name)))
+    };
+    let mut count_lost = counted(&case.snapshot) && !counted(&case.live);
     for (name, meta) in indexes {
         let rel = join(&folder_path(&case.name), &name);
         let broken = case.index_broken && name.starts_with(b"dovecot.index");
         if broken || bench.begins_with_zeros(&rel, INDEX_HEAD_BYTES).unwrap_or(false) {
             bench.aside("kept", (&case.name, &name), &meta)?;
             case.doubt(DoubtKind::IndexDamaged, &name, None);
+            count_lost |= counts(&name);
         }
+    }
+    if count_lost {
+        case.doubt(DoubtKind::ModseqLost, b"", None);
     }
     Ok(())
 }

@@ -36,6 +36,10 @@ pub enum DoubtKind {
     FolderReturned,
     /// A damaged index was moved aside; the mail server builds it again.
     IndexDamaged,
+    /// The index, and with it the count of changes (`HIGHESTMODSEQ`) of the folder, is gone: the mail
+    /// server counts from the beginning, and mail programs that ask only for what changed since a
+    /// count they remember may miss changed flags until they ask for everything.
+    ModseqLost,
     /// A link, FIFO or other odd item outside the mail directories was left untouched.
     OddItem,
 }
@@ -51,6 +55,7 @@ impl DoubtKind {
             Self::UidlistRebuilt => "uidlist-rebuilt",
             Self::FolderReturned => "folder-returned",
             Self::IndexDamaged => "index-damaged",
+            Self::ModseqLost => "modseq-lost",
             Self::OddItem => "odd-item",
         }
     }
@@ -66,6 +71,7 @@ impl fmt::Display for DoubtKind {
             Self::UidlistRebuilt => "the UID list was rebuilt",
             Self::FolderReturned => "the whole folder was brought back",
             Self::IndexDamaged => "a damaged index was moved aside",
+            Self::ModseqLost => "its count of changes (HIGHESTMODSEQ) begins anew",
             Self::OddItem => "an odd item was left untouched",
         })
     }

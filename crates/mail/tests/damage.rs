@@ -574,8 +574,10 @@ fn lost_keywords_come_from_the_snapshot_and_zeroed_indexes_move_aside() {
     let log = b"\x01\x03\x18\0\x4d\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     provider.write("live", "dovecot.index.log", log);
 
-    prepare(&provider);
+    let prepared = prepare(&provider);
 
+    let kinds: Vec<_> = prepared.doubts.iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [DoubtKind::IndexDamaged, DoubtKind::ModseqLost]);
     assert_eq!(provider.read("live", "dovecot-keywords"), "0 $Work\n1 $Junk\n");
     assert!(!provider.at("live", "dovecot.index").exists());
     assert!(provider.at("live", "dovecot.index.log").exists());
