@@ -55,7 +55,7 @@ Run:
 
 Exit status: 0 done, 1 failed, 2 stopped or changes, 3 refused, 4 stale, 5 timed out,
 6 finished with mailboxes set aside or still held, 64 usage, 65 input,
-69 coordinator unreachable, 70 fault of this program, 74 a journal cannot be written,
+69 coordinator unreachable, 70 fault of this program, 74 a disk is full or broken,
 75 try later, 77 not allowed, 78 configuration, 130 Ctrl-C, 141 nobody reads.";
 
 /// Brings the mailboxes of a broken mail provider back, wave by wave.

@@ -352,6 +352,7 @@ fn refused(url: &str, status: &Status) -> Failure {
         }
         Code::FailedPrecondition | Code::AlreadyExists => Exit::Refused,
         Code::NotFound if code_of(status) == NO_PLAN => Exit::Refused,
+        Code::Internal if code_of(status) == NOT_KEPT => Exit::NotKept,
         Code::Aborted => Exit::Stale,
         Code::InvalidArgument | Code::NotFound => Exit::Input,
         Code::ResourceExhausted => Exit::Later,
@@ -380,6 +381,9 @@ fn refused(url: &str, status: &Status) -> Failure {
 /// The coordinator's code for a question or verb before any plan was applied.
 const NO_PLAN: &str = "no-plan";
 
+/// The coordinator's code when its disk does not take a plan's inventory.
+const NOT_KEPT: &str = "inventory-not-kept";
+
 /// The stable code of a refusal; empty if it has none.
 fn code_of(status: &Status) -> &str {
     let code = status.metadata().get("tidegate-code");
@@ -390,6 +394,7 @@ fn code_of(status: &Status) -> &str {
 fn help_for(code: &str) -> Option<&'static str> {
     Some(match code {
         NO_PLAN => "tidegate plan --inventory … --policy …; then apply it",
+        NOT_KEPT => "make room on the coordinator's disk, then apply it again",
         "applied-before" => "nothing is left to do: follow it with `tidegate watch`",
         "halt-stands" => {
             "all in order: tidegate reclose wave WAVE --reason '…'; \

@@ -37,8 +37,8 @@ pub(crate) enum Exit {
     Unreachable,
     /// A fault of this program.
     Bug,
-    /// A journal cannot be written: its disk is full or broken. The coordinator ends with
-    /// it by itself.
+    /// A journal or an inventory cannot be written: the disk is full or broken. The
+    /// coordinator ends with it by itself.
     NotKept,
     /// Too much at once: try again later.
     Later,
