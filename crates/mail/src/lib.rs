@@ -29,15 +29,74 @@
 //!
 //! `<folder>` is `INBOX` or the folder's directory, such as `.Archive.2024`.
 //!
-//! # The manifest
+//! # Which version is the message
 //!
-//! Text. The first line is `tidegate-manifest 1`; then one line per message, sorted by folder and
-//! name, five fields with one TAB between them: folder (empty is the inbox, no leading dot), UID or
-//! `-`, base name, size in bytes, BLAKE3 of the bytes in hexadecimal. In folder and name, `%` and
-//! every byte that is not a visible ASCII character are `%XX`.
+//! The key is folder and base name; a folder is known by the GUID in its UID list, so that a renamed
+//! one is found (Dovecot: `src/lib-storage/index/maildir/maildir-uidlist.c`, header field `G`).
 //!
-//! The list of what is not served is built alike: `tidegate-quarantine 1`, then folder, UID or
-//! `-`, base name, size, reason, two numbers of the reason, and where the bytes are.
+//! | snapshot | live | evidence | result |
+//! |---|---|---|---|
+//! | any | any | digest in our manifest | the bytes of that digest |
+//! | good | good, the same | | stays |
+//! | good | good, another | nothing tells | the snapshot's bytes, live name; the live ones kept, doubt |
+//! | good | bad | | the snapshot's bytes, live name |
+//! | bad or none | good | | stays |
+//! | bad or none | bad | | set aside and listed; from the message it was moved from, if that agrees |
+//! | good | missing | list or index still has it | comes back with its UID |
+//! | good | missing | list or index has let it go | stays deleted, see below |
+//! | good | missing | list and index damaged | comes back with its UID, doubt |
+//! | none | missing | list has it | listed as lost |
+//! | folder | missing | `dovecot.mailbox.log` has its deletion | stays deleted |
+//!
+//! Sizes (`S=`, `W=` of the name, as the Maildir++ quota extension and Dovecot write them), runs of
+//! zeros, the recipient in `Delivered-To` and the beginning of the header say what is bad.
+//!
+//! *A move looks like a deletion.* Where the live mailbox has lost a folder (one of the snapshot's,
+//! or one subscribed to since), or a folder's list cannot tell all that it held, no deletion in
+//! another folder is proved; where newer mail is lost that is known by name, no deletion of a message
+//! of those sizes is. Such a message comes back as new mail, with a new UID and a doubt, unless its
+//! bytes stand good under a name that the snapshot does not know: there it was moved to.
+//!
+//! *A mailbox that was open since its manifest* is its user's: what is missing was deleted, and
+//! nothing comes back but with a mail directory that is gone.
+//!
+//! # Formats read
+//!
+//! * Maildir: <https://cr.yp.to/proto/maildir.html>; Maildir++ folders:
+//!   <https://www.courier-mta.org/imap/README.maildirquota.html>.
+//! * `dovecot-uidlist` version 3, `dovecot-keywords`, `S=` and `W=`:
+//!   <https://doc.dovecot.org/2.3/admin_manual/mailbox_formats/maildir/>.
+//! * `dovecot.index` 7 and `dovecot.index.log` 1, for evidence only (Dovecot:
+//!   `src/lib-index/mail-index.h`, `mail-transaction-log.h`); `dovecot.mailbox.log`
+//!   (`src/lib-index/mailbox-log.h`); `subscriptions` 1 and 2 (`src/lib-storage/list/subscription-file.c`).
+//!
+//! # Formats written
+//!
+//! All are text, replaced as a whole by rename. In folder and name, `%` and every byte that is not a
+//! visible ASCII character are `%XX`.
+//!
+//! * Manifest: `tidegate-manifest 1`; then one line per message, sorted by folder and name, five
+//!   fields with one TAB between them: folder (empty is the inbox, no leading dot), UID or `-`, base
+//!   name, size in bytes, BLAKE3 of the bytes in hexadecimal.
+//! * The list of what is not served: `tidegate-quarantine 1`; then folder, UID or `-`, base name,
+//!   size, reason, two numbers of the reason, and where the bytes are.
+//! * Claim: generation and holder with a checksum; one that cannot be read fences everybody.
+//! * A UID list is written again only where it was damaged, or for mail that comes back as new: same
+//!   UIDVALIDITY and GUID, old UIDs, and where it was damaged new ones from 100 000 above all known.
+//!
+//! # Not supported
+//!
+//! * Newer mail does not keep its UID when the list is lost: the index knows UIDs and flags, but no
+//!   names ([`DoubtKind::UidlistRebuilt`]).
+//! * `HIGHESTMODSEQ` is not carried over when indexes are gone: Dovecot counts anew, and programs
+//!   that resynchronise by it (RFC 7162) may miss changed flags ([`DoubtKind::ModseqLost`]).
+//! * `dovecot.list.index` is not read: a folder made after the snapshot and never subscribed to
+//!   leaves no trace when it is lost, nor does mail that arrived there.
+//! * Mail of a folder that its owner deleted does not come back, even if it was moved out first and
+//!   the place it went to was lost; nor does what was moved while the mailbox was open. Both stand in
+//!   the snapshot.
+//! * Compressed or encrypted mail (`zlib`, `mail_crypt`): `S=` and `W=` are of the plain mail there,
+//!   so that every file would be set aside. Also dbox, and Maildirs with `LAYOUT=fs`.
 
 mod claim;
 mod control;
