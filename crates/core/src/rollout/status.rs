@@ -432,8 +432,8 @@ impl Rollout {
         let heard = self.heard.get(index).copied().unwrap_or_default();
         let lease = self.plan.policy().limits.lease;
         let condition = match state {
-            Some(node) if node.isolated.is_some() => NodeCondition::Isolated,
             Some(node) if node.held_back => NodeCondition::HeldBack,
+            Some(node) if node.isolated.is_some() => NodeCondition::Isolated,
             Some(node) if node.incarnation.is_none() => NodeCondition::NoWorker,
             Some(_) if now.since(self.heard_at(number)) > lease => NodeCondition::Silent,
             Some(_) => NodeCondition::Working,
