@@ -261,7 +261,7 @@ impl Rollout {
             Record::FactsReported { job, facts, totals, findings, .. } => {
                 self.apply_facts(*job, facts);
                 self.job_mut(*job).totals = *totals;
-                self.apply_findings(*job, findings);
+                self.apply_findings(*job, facts, findings);
             }
             Record::LevelAllowed { wave, level, at } => {
                 self.apply_allowed(*wave, *level, *at);
@@ -473,16 +473,20 @@ impl Rollout {
         }
     }
 
-    fn apply_findings(&mut self, job: JobNumber, news: &[Finding]) {
-        if news.is_empty() {
-            return;
-        }
+    /// What is told of a mailbox replaces what was told of it before.
+    fn apply_findings(
+        &mut self,
+        job: JobNumber,
+        facts: &[(Ordinal, MailboxState)],
+        told: &[Finding],
+    ) {
         let known = self.findings.entry(job).or_default();
-        for finding in news {
-            if known.len() < FINDINGS_PER_JOB_MAX && !known.contains(finding) {
-                known.push(finding.clone());
-            }
+        if !known.is_empty() {
+            let retold: BTreeSet<Ordinal> = facts.iter().map(|(it, _)| *it).collect();
+            known.retain(|finding| !retold.contains(&finding.ordinal));
         }
+        let room = FINDINGS_PER_JOB_MAX.saturating_sub(known.len());
+        known.extend(told.iter().take(room).cloned());
     }
 
     /// What is known about the step of the ladder `wave` is allowed to stand on.

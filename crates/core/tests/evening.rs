@@ -303,6 +303,29 @@ fn a_coordinator_that_has_forgotten_generations_is_not_reported_to() {
 }
 
 #[test]
+fn what_is_told_of_a_mailbox_replaces_what_was_told_of_it_before() {
+    let mut evening = Evening::new(1, 40);
+    evening.until(600, |evening| evening.open() > 5);
+    let (job, ordinal) = (JobNumber::new(0), Ordinal::new(0));
+    let mut all = evening.workers[0].holding.clone();
+    all.forget_orders();
+    let mut tell = |name: &str| {
+        let mut report = all.report(1);
+        let finding = Finding { name: name.to_owned(), ..unreadable(ordinal) };
+        report[0].findings = if name.is_empty() { Vec::new() } else { vec![finding] };
+        let mut sync = evening.workers[0].sync(report);
+        sync.sequence = u64::MAX;
+        evening.coordinate(&Event::Sync(sync)).unwrap();
+        let findings = evening.rollout.findings(job);
+        findings.iter().map(|finding| finding.name.clone()).collect::<Vec<_>>()
+    };
+
+    let told = [tell("first"), tell("second"), tell("second"), tell("")];
+
+    assert_eq!(told, [vec!["first"], vec!["second"], vec!["second"], vec![]]);
+}
+
+#[test]
 fn facts_of_an_older_generation_change_nothing() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.open() > 5);

@@ -1,8 +1,10 @@
 //! Deciding: from an event to records, without changing anything.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Action, Event, JobReport, Join, Operate, Phase, Record, Refusal, Rollout, Scope,
-    Step, Sync, Verb, ordinals,
+    Action, Event, Finding, JobReport, Join, Operate, Phase, Record, Refusal, Rollout,
+    Scope, Step, Sync, Verb, ordinals,
 };
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::{Verdict, judge};
@@ -117,21 +119,23 @@ impl Rollout {
         if !current {
             return None;
         }
+        let known = by_mailbox(self.findings(report.job));
+        let told = by_mailbox(&report.findings);
         let facts: Vec<(Ordinal, MailboxState)> = report
             .facts
             .iter()
-            .filter_map(|(ordinal, told)| {
-                let known = *job.states.get(ordinal.index())?;
-                let merged = known.merge(*told);
-                (merged != known).then_some((*ordinal, merged))
+            .filter_map(|(ordinal, state)| {
+                let before = *job.states.get(ordinal.index())?;
+                let merged = before.merge(*state);
+                let same = merged == before && known.get(ordinal) == told.get(ordinal);
+                (!same).then_some((*ordinal, merged))
             })
             .collect();
-        let known = self.findings(report.job);
-        let findings: Vec<_> =
-            report.findings.iter().filter(|f| !known.contains(f)).cloned().collect();
-        if facts.is_empty() && findings.is_empty() && job.totals == report.totals {
+        if facts.is_empty() && job.totals == report.totals {
             return None;
         }
+        let findings = facts.iter().filter_map(|(ordinal, _)| told.get(ordinal));
+        let findings = findings.flatten().map(|finding| (*finding).clone()).collect();
         Some(Record::FactsReported {
             job: report.job,
             generation: report.generation,
@@ -377,6 +381,15 @@ impl Rollout {
             Scope::Mailbox(_) => "this mailbox".to_owned(),
         }
     }
+}
+
+/// Findings by the mailbox they are about, each in the order in which it was told.
+fn by_mailbox(findings: &[Finding]) -> BTreeMap<Ordinal, Vec<&Finding>> {
+    let mut by_mailbox: BTreeMap<Ordinal, Vec<&Finding>> = BTreeMap::new();
+    for finding in findings {
+        by_mailbox.entry(finding.ordinal).or_default().push(finding);
+    }
+    by_mailbox
 }
 
 /// How many node names an error lists; more would not be read.

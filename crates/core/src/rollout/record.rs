@@ -38,11 +38,12 @@ pub enum Record {
         job: JobNumber,
         /// The lease under which they were found.
         generation: Generation,
-        /// States of the named mailboxes, after merging.
+        /// States of the mailboxes of which something is new, after merging.
         facts: Vec<(Ordinal, MailboxState)>,
         /// Messages of the job so far.
         totals: MessageTotals,
-        /// What a person should know about single mailboxes.
+        /// All that a person should know about these mailboxes; it replaces what was told
+        /// of them before.
         findings: Vec<Finding>,
         /// When.
         at: Timestamp,
