@@ -95,6 +95,7 @@ fn node_value(node: &Node) -> Value {
         "failed": node.failed,
         "probes": node.vitals.as_ref().map(|vitals| vitals.probes),
         "probes_slow": node.vitals.as_ref().map(|vitals| vitals.probes_slow),
+        "read_errors": node.vitals.as_ref().map(|vitals| vitals.read_errors),
         "probe_micros": node.vitals.as_ref().map(|vitals| vitals.probe_micros),
         "disk_free_ppm": node.vitals.as_ref().and_then(|vitals| vitals.disk_free_ppm),
     })

@@ -195,9 +195,11 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
             "OPEN",
             "FAILED",
             "ASIDE",
+            "UNREADABLE",
+            "PROBE",
             "DISK FREE",
         ],
-        &[3, 4, 5, 6, 7, 8],
+        &[3, 4, 5, 6, 7, 8, 9, 10],
     );
     let now = at!(rollout.at_time);
     for node in &rollout.nodes {
@@ -210,6 +212,8 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
             thousands(node.open),
             thousands(node.failed),
             thousands(node.quarantined),
+            thousands(node.vitals.as_ref().map_or(0, |vitals| vitals.read_errors)),
+            probe(node),
             disk(node),
         ]);
     }
@@ -222,6 +226,14 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
             text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
     }
     text
+}
+
+/// How long reading an open mailbox takes now, as its worker measures it.
+fn probe(node: &Node) -> String {
+    match node.vitals.as_ref().map_or(0, |vitals| vitals.probe_micros) {
+        0 => "-".to_owned(),
+        micros => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
+    }
 }
 
 /// A node's state as a word.

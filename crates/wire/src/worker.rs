@@ -377,12 +377,13 @@ impl TryFrom<v1::FindingKind> for FindingKind {
 
 impl From<Vitals> for v1::Vitals {
     fn from(vitals: Vitals) -> Self {
-        let Vitals { probes, probes_slow, disk_free, probe_micros } = vitals;
+        let Vitals { probes, probes_slow, disk_free, probe_micros, read_errors } = vitals;
         Self {
             probes,
             probes_slow,
             disk_free_ppm: disk_free.map(Ppm::parts),
             probe_micros,
+            read_errors,
         }
     }
 }
@@ -402,6 +403,7 @@ impl TryFrom<v1::Vitals> for Vitals {
             probes_slow: message.probes_slow,
             disk_free: message.disk_free_ppm.map(ppm).transpose()?,
             probe_micros: message.probe_micros,
+            read_errors: message.read_errors,
         })
     }
 }
@@ -657,6 +659,7 @@ mod tests {
                 probes_slow: 1,
                 disk_free: Some(Ppm::new(400_000)),
                 probe_micros: 900,
+                read_errors: 2,
             },
         }
     }

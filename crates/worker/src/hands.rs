@@ -23,6 +23,7 @@ use tidegate_mail::{
 };
 
 use crate::description::Description;
+use crate::node::UNREADABLE;
 
 /// A piece of work at the store.
 #[derive(Debug)]
@@ -244,7 +245,7 @@ impl Hand {
                     outcome = Outcome::Read;
                     break;
                 }
-                Probe::Unreadable { what } => ("unreadable", what),
+                Probe::Unreadable { what } => (UNREADABLE, what),
                 Probe::Altered { what } => {
                     outcome = Outcome::Altered(alarm(task, "altered", what));
                     break;

@@ -19,7 +19,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidegate_admission::Doors;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{Claim, Holding, Lease, ProbeTask, Record, Room};
+use tidegate_core::holding::{
+    Claim, Holding, Lease, Outcome, ProbeTask, Record, Room, Settled,
+};
 use tidegate_core::inventory::Digest;
 use tidegate_core::rollout::{JobReport, Orders, Vitals};
 use tidegate_core::time::{Span, Timestamp};
@@ -50,6 +52,9 @@ const FACTS_MAX: usize = 4_096;
 
 /// A mailbox that could not be prepared for now is left alone for this long.
 const DEFER: Span = Span::from_secs(2);
+
+/// What findings are called that come from bytes that could not be read.
+pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// How often the free space is asked for.
 const MEASURE_EVERY: Span = Span::from_secs(2);
@@ -373,6 +378,7 @@ impl Node {
                         self.deferred.insert((job, *ordinal), now + DEFER);
                     }
                 }
+                self.count_read_errors(&results);
                 self.holding.settled(job, generation, results, now).into_iter().collect()
             }
             Done::Looked { job, generation, looks } => {
@@ -384,6 +390,15 @@ impl Node {
             Done::Probed { results } => self.on_probed(results, now),
         };
         Ok(records)
+    }
+
+    fn count_read_errors(&mut self, results: &[Settled]) {
+        let unreadable = |result: &&Settled| {
+            result.findings.iter().any(|finding| finding.code == UNREADABLE)
+        };
+        let count = results.iter().filter(unreadable).count();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.vitals.read_errors = self.vitals.read_errors.saturating_add(count);
     }
 
     fn on_probed(
@@ -403,6 +418,8 @@ impl Node {
             let slow =
                 latency.is_none_or(|took| took.as_millis() > u128::from(slow_after));
             self.vitals.probes_slow += u32::from(slow);
+            let unreadable = matches!(probed.outcome, Outcome::Unreadable(_));
+            self.vitals.read_errors += u32::from(unreadable);
             latencies.extend(latency);
             by_job.entry((task.job, task.generation)).or_default().push(probed);
         }

@@ -288,6 +288,7 @@ impl Worker {
                 probes_slow: 0,
                 disk_free: Some(Ppm::new(500_000)),
                 probe_micros: 700,
+                read_errors: 0,
             },
         }
     }

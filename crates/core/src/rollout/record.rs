@@ -297,6 +297,8 @@ pub struct Vitals {
     pub disk_free: Option<Ppm>,
     /// Median latency of the newest probes, microseconds.
     pub probe_micros: u32,
+    /// Mailboxes that could not be read since the worker started, preparing or probing.
+    pub read_errors: u32,
 }
 
 /// What an operator wants.
