@@ -184,6 +184,38 @@ fn a_coordinator_that_has_lost_its_memory_closes_nobodys_door() {
 }
 
 #[test]
+fn a_coordinator_restored_from_an_old_copy_leads_nobody() {
+    let mut fleet = Fleet::start(16);
+    let data = fleet.coordinator_dir();
+    let (old, new) = (data.with_extension("old"), data.with_extension("new"));
+    fleet.kill(Which::Coordinator);
+    fleet::copy(&data, &old);
+    fleet.restart(Which::Coordinator);
+    fleet.wait("something is open", |fleet| !fleet.admitted().is_empty());
+    fleet.tidegate(&["reclose", "wave", "0", "--reason", "test", "--wait"], 0);
+
+    fleet.kill(Which::Coordinator);
+    std::fs::rename(&data, &new).unwrap();
+    std::fs::rename(&old, &data).unwrap();
+    fleet.restart(Which::Coordinator);
+    fleet.wait("its workers refuse it", |fleet| {
+        fleet.log(Which::Worker(0)).contains("older than the fleet")
+    });
+    std::thread::sleep(fleet::LEASE);
+
+    assert_eq!(fleet.admitted(), BTreeSet::new());
+    fleet.kill(Which::Coordinator);
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&new, &data).unwrap();
+    fleet.restart(Which::Coordinator);
+    fleet.wait("it listens", |fleet| fleet.tidegate_ok(&["status"]));
+    fleet.tidegate(&["resume", "wave", "0", "--reason", "test"], 0);
+    fleet.tidegate(&["resume", "--reason", "test"], 0);
+    let end = fleet.finish();
+    fleet.recount(&end);
+}
+
+#[test]
 fn a_plan_applied_twice_is_refused_and_says_so() {
     let fleet = Fleet::start(14);
 

@@ -204,8 +204,7 @@ impl Fleet {
     fn logs(&self) -> String {
         let status = self.run(&["status"]).1;
         let logs = Which::all().map(|which| {
-            let log = self.dir.path().join(format!("{which:?}.log"));
-            let log = fs::read_to_string(log).unwrap_or_default();
+            let log = self.log(which);
             let tail: Vec<&str> = log.lines().rev().take(15).collect();
             format!(
                 "--- {which:?}\n{}",
@@ -220,6 +219,17 @@ impl Fleet {
         let (exit, said) = self.run(args);
         assert_eq!(exit, Some(code), "{args:?} said:\n{said}\n{}", self.logs());
         said
+    }
+
+    /// Whether a verb does what it should.
+    pub(crate) fn tidegate_ok(&self, args: &[&str]) -> bool {
+        self.run(args).0 == Some(0)
+    }
+
+    /// What a program has said so far.
+    pub(crate) fn log(&self, which: Which) -> String {
+        fs::read_to_string(self.dir.path().join(format!("{which:?}.log")))
+            .unwrap_or_default()
     }
 
     fn run(&self, args: &[&str]) -> (Option<i32>, String) {
@@ -390,6 +400,20 @@ impl Drop for Fleet {
             // It may have ended by itself already.
             let _gone = child.kill();
             let _status = child.wait();
+        }
+    }
+}
+
+/// Copies a directory of plain files and directories.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
         }
     }
 }
