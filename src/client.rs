@@ -276,7 +276,9 @@ impl Watcher {
         match timeout(SILENCE_TICK, stream.message()).await {
             Ok(Ok(Some(rollout))) => {
                 self.heard = Instant::now();
-                self.over = is_over(&rollout);
+                // After an abort the nodes have yet to obey.
+                let obeyed = rollout.stop.as_ref().is_none_or(|stop| stop.effective);
+                self.over = is_over(&rollout) && obeyed;
                 Ok(Seen::Rollout(Box::new(rollout)))
             }
             Ok(Ok(None)) => self.lose(None),

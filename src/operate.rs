@@ -186,7 +186,8 @@ async fn wait_for_close(client: &mut Client, args: &Reclose) -> Result<(), Failu
             let why =
                 open.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
             let mailboxes = thousands(open.mailboxes);
-            console::tell(format_args!("{mailboxes} mailboxes still open{why}"));
+            let noun = if open.mailboxes == 1 { "mailbox" } else { "mailboxes" };
+            console::tell(format_args!("{mailboxes} {noun} still open{why}"));
             told = Some(open);
         }
         tokio::time::sleep(ASK_EVERY).await;

@@ -87,6 +87,7 @@ fn an_abort_ends_the_rollout_and_the_watch() {
     let resumed = site.tidegate(&["resume", "--reason", "or not"]);
 
     assert_eq!(aborted.status.code(), Some(0), "{}", text(&aborted.stderr));
+    assert!(text(&aborted.stdout).contains("effective: no mailbox opens any more"));
     assert_eq!(watched.status.code(), Some(1));
     assert!(text(&watched.stdout).contains("ABORTED"), "{}", text(&watched.stdout));
     assert_eq!(resumed.status.code(), Some(3), "the rollout's state refuses it");

@@ -81,7 +81,9 @@ impl Diagnosis {
         } else if !held_back.is_empty() {
             format!("repair the cause; then {}", in_order(&steps(rollout, &held_back)))
         } else {
-            "look at `tidegate events` and `tidegate quarantine list`".to_owned()
+            // A verdict is not told for ever; the events are.
+            let again = in_order(&anew("wave WAVE"));
+            format!("tidegate events (the last halt names its wave); then {again}")
         };
         let status =
             reasons(&rollout.why).unwrap_or_else(|| "halted by the gate".to_owned());
@@ -132,9 +134,7 @@ impl Diagnosis {
                 "the gate asks for a person: {}",
                 reasons(&rollout.why).unwrap_or_default()
             );
-            let action =
-                "tidegate events; then `tidegate pause` or `tidegate reclose wave …`";
-            return warn(status, action.to_owned(), Exit::Changes);
+            return warn(status, ask_a_person(rollout), Exit::Changes);
         }
         if let Some(nodes) = nodes_in(rollout, NodeState::NoWorker) {
             let status = format!("no worker has joined for {nodes}: nothing moves there");
@@ -237,6 +237,16 @@ fn anew(part: &str) -> Vec<String> {
     all
 }
 
+/// What to do about a wave that needs a person.
+fn ask_a_person(rollout: &Rollout) -> String {
+    if current(rollout).is_some_and(|wave| wave.quarantined > 0) {
+        let again = "tidegate reclose mailbox ADDRESS --reason '…'; then \
+                     tidegate resume mailbox ADDRESS --reason '…'";
+        return format!("tidegate quarantine list; repair the cause; then {again}");
+    }
+    "tidegate events; then `tidegate pause` or `tidegate reclose wave …`".to_owned()
+}
+
 /// What to do about a node that the gate took out.
 fn repair(node: &str) -> String {
     format!("repair {node}; then {}", in_order(&anew(&format!("node {node}"))))
@@ -337,6 +347,36 @@ mod tests {
             isolated by the gate: stor-02; the others go on: wave canary-1 opens for webmail: 50 of 200 (25.0 %)
             repair stor-02; then tidegate reclose node stor-02 --reason '…'; then tidegate resume node stor-02 --reason '…'; then tidegate resume --reason '…'
             0
+        "]],
+        );
+    }
+
+    #[test]
+    fn a_wave_that_cannot_pass_for_what_was_set_aside_says_how_to_try_that_again() {
+        let wave = Wave { quarantined: 1, ..wave() };
+        let why =
+            Why { code: "needs-person".into(), text: "a person must decide".into() };
+
+        check(
+            &Rollout { waves: vec![wave], why: vec![why], ..running() },
+            &expect![[r"
+            the gate asks for a person: a person must decide
+            tidegate quarantine list; repair the cause; then tidegate reclose mailbox ADDRESS --reason '…'; then tidegate resume mailbox ADDRESS --reason '…'
+            2
+        "]],
+        );
+    }
+
+    #[test]
+    fn a_halt_whose_verdict_is_no_longer_told_still_says_how_to_go_on() {
+        let halted = RolloutState::Halted.into();
+
+        check(
+            &Rollout { state: halted, ..running() },
+            &expect![[r"
+            halted by the gate
+            tidegate events (the last halt names its wave); then tidegate reclose wave WAVE --reason '…'; then tidegate resume wave WAVE --reason '…'; then tidegate resume --reason '…'
+            2
         "]],
         );
     }

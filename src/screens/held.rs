@@ -75,7 +75,9 @@ impl fmt::Display for Held {
         }
         if self.others > 0 {
             let others = thousands(self.others);
-            parts.push(format!("{others} for other reasons (tidegate mailbox show)"));
+            parts.push(format!(
+                "{others} not opened yet or re-closed by name (tidegate mailbox show)"
+            ));
         }
         let (all, verb) =
             (self.all(), if self.all() == 1 { "mailbox is" } else { "mailboxes are" });
@@ -97,7 +99,7 @@ mod tests {
 
         assert_eq!(held.all(), 12);
         let expected = "12 mailboxes are still held: 3 set aside, 7 on isolated stor-02, \
-                        2 for other reasons (tidegate mailbox show)";
+                        2 not opened yet or re-closed by name (tidegate mailbox show)";
         assert_eq!(held.to_string(), expected);
     }
 

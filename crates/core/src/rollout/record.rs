@@ -384,7 +384,7 @@ pub enum Refusal {
         issued: Generation,
     },
     /// The rollout is over.
-    #[error("the rollout is {phase}; nothing more can be done to it")]
+    #[error("the rollout is {phase}; only parts of it can still be re-closed")]
     Over {
         /// `finished` or `aborted`.
         phase: &'static str,
