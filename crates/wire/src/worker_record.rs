@@ -40,6 +40,8 @@ pub enum Entry {
     Joined(RolloutJoined),
     /// Something happened to its mailboxes.
     Record(Record),
+    /// Admission lets in the owners of all mailboxes raised so far; when.
+    Shown(Timestamp),
 }
 
 /// A rollout, and the ladder by which admission answers.
@@ -62,6 +64,7 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
             ladder: joined.ladder.iter().cloned().map(v1::Rung::from).collect(),
         }),
         Entry::Record(record) => keep(record),
+        Entry::Shown(at) => Kept::DoorsShown(past::DoorsShown { at_millis: at.millis() }),
     };
     past::WorkerRecord { record: Some(kept) }.encode_to_vec()
 }
@@ -119,6 +122,9 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
             at: Timestamp::from_millis(kept.at_millis),
         },
         Kept::HealthNoted(kept) => health_noted(kept)?,
+        Kept::DoorsShown(kept) => {
+            return Ok(Entry::Shown(Timestamp::from_millis(kept.at_millis)));
+        }
     };
     Ok(Entry::Record(record))
 }
@@ -349,8 +355,10 @@ mod tests {
                 at,
             },
         ];
-        let entries =
-            records.into_iter().map(Entry::Record).chain([Entry::Joined(joined)]);
+        let entries = records
+            .into_iter()
+            .map(Entry::Record)
+            .chain([Entry::Joined(joined), Entry::Shown(at)]);
 
         for entry in entries {
             let decoded = decode_entry(&encode_entry(&entry)).expect("its own bytes");

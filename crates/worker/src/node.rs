@@ -153,6 +153,8 @@ pub(crate) struct Node {
     rising: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
     /// Raised on disk, not shown to anybody yet.
     unseen: BTreeSet<(JobNumber, Ordinal)>,
+    /// Whether the journal knows that everything raised is shown.
+    shown: bool,
 }
 
 /// Openings saved up, in thousandths of a mailbox.
@@ -185,6 +187,7 @@ impl Node {
             preparing: 0,
             rising: Vec::new(),
             unseen: BTreeSet::new(),
+            shown: true,
         };
         node.replay()?;
         node.holding.wake(now);
@@ -198,6 +201,7 @@ impl Node {
         for entry in self.given.journal.replay() {
             entries.push(entry.context("read the journal")?.payload);
         }
+        let mut not_shown = NotShown::default();
         for payload in entries {
             match decode_entry(&payload).context("understand the journal")? {
                 Entry::Joined(joined) => {
@@ -215,10 +219,14 @@ impl Node {
                     if let Record::JobClaimed { job, description, .. } = &record {
                         self.describe(*job, *description)?;
                     }
+                    not_shown.note(&record, &self.holding);
                     self.holding.apply(&record);
                 }
+                Entry::Shown(_) => not_shown = NotShown::default(),
             }
         }
+        self.unseen = not_shown.0;
+        self.shown = self.unseen.is_empty();
         Ok(())
     }
 
@@ -263,6 +271,10 @@ impl Node {
         let mut entries = Vec::new();
         let mut beats = Vec::new();
         let mut records = Vec::new();
+        if !self.shown && self.unseen.is_empty() {
+            self.shown = true;
+            entries.push(encode_entry(&Entry::Shown(now)));
+        }
         for input in std::iter::once(Input::Rise).chain(batch) {
             let decided = match input {
                 Input::Rise => self.on_rise(now),
@@ -446,6 +458,7 @@ impl Node {
         match record {
             Record::Raised { job, level, ordinals, .. } => {
                 self.unseen.extend(ordinals.iter().map(|ordinal| (*job, *ordinal)));
+                self.shown = false;
                 tracing::info!(%job, %level, mailboxes = ordinals.len(), "mailboxes raised");
             }
             Record::Closed { job, ordinals, .. } => {
@@ -638,6 +651,25 @@ impl Node {
     }
 }
 
+/// What was raised from held since all doors were last known to be shown.
+///
+/// The program may have ended before anybody was let in; meanwhile a stop may have become
+/// effective. So these doors wait for the coordinator's word like those just raised.
+#[derive(Debug, Default)]
+struct NotShown(BTreeSet<(JobNumber, Ordinal)>);
+
+impl NotShown {
+    /// Notes a record about to be applied to `holding`.
+    fn note(&mut self, record: &Record, holding: &Holding) {
+        let Record::Raised { job, ordinals, .. } = record else { return };
+        let held = |ordinal: &&Ordinal| {
+            let state = holding.job(*job).and_then(|held| held.state(**ordinal));
+            state.is_some_and(|state| !state.is_open())
+        };
+        self.0.extend(ordinals.iter().filter(held).map(|it| (*job, *it)));
+    }
+}
+
 impl Tokens {
     /// Adds what the time since the last call allows, at most a second's worth.
     fn fill(&mut self, per_second: u32, now: Timestamp) {
@@ -663,4 +695,43 @@ fn ladder(rungs: &[tidegate_core::policy::Rung]) -> tidegate_admission::Ladder {
         services: rung.services.clone(),
     });
     tidegate_admission::Ladder { rungs: rungs.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::mailbox::Level;
+    use tidegate_core::rollout::MessageTotals;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_raised_from_held_and_not_shown_waits_after_a_restart() {
+        let (job, generation, at) =
+            (JobNumber::new(1), Generation::new(1), Timestamp::default());
+        let settled = |ordinal| Settled {
+            ordinal: Ordinal::new(ordinal),
+            stamp: Some([1; 16]),
+            totals: MessageTotals::default(),
+            findings: Vec::new(),
+        };
+        let raised = |ordinal: u16, level: Level| {
+            let ordinals = vec![Ordinal::new(ordinal)];
+            Record::Raised { job, generation, level, ordinals, at }
+        };
+        let (description, mailboxes) = ([0; 32], 2);
+        let mut holding = Holding::default();
+        let claimed = Record::JobClaimed { job, generation, description, mailboxes, at };
+        let mailboxes = (0..2).map(settled).collect();
+        holding.apply(&claimed);
+        holding.apply(&Record::Settled { job, generation, mailboxes, at });
+        holding.apply(&raised(0, Level::FIRST));
+
+        let mut not_shown = NotShown::default();
+        for record in [raised(0, Level::FIRST.above()), raised(1, Level::FIRST)] {
+            not_shown.note(&record, &holding);
+            holding.apply(&record);
+        }
+
+        assert_eq!(not_shown.0, BTreeSet::from([(job, Ordinal::new(1))]));
+    }
 }
