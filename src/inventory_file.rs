@@ -100,6 +100,8 @@ pub(crate) enum BadRowReason {
     PathTwice { first_line: u64 },
     /// It has more or fewer fields than the header.
     Fields { have: usize, want: usize },
+    /// A quote in it is never closed, so all that follows belongs to it.
+    OpenQuote,
     /// A field is not UTF-8.
     NotUtf8 { column: String },
     /// Anything else.
@@ -131,13 +133,15 @@ pub(crate) fn read(name: &str, from: impl Read) -> Result<Imported, InventoryFil
         .buffer_capacity(BUFFER_BYTES)
         .from_reader(PlainLines::new(from));
     let mut record = ByteRecord::new();
-    // Gives the line after the record, or nothing at the end.
+    // Gives where the record ends, or nothing at the end.
     let mut next = |record: &mut ByteRecord| {
         let more = reader.read_byte_record(record);
         let (file, line) = (name.to_owned(), reader.position().line());
+        // Every line has its end, so only an open quote is ended by the file's.
+        let end = RecordEnd { line_after: line, in_quotes: reader.get_ref().ended };
         let more =
             more.map_err(|source| InventoryFileError::Read { file, line, source })?;
-        Ok(more.then_some(line))
+        Ok(more.then_some(end))
     };
 
     next(&mut record)?;
@@ -146,10 +150,17 @@ pub(crate) fn read(name: &str, from: impl Read) -> Result<Imported, InventoryFil
         problem,
     })?;
     let mut import = Import::new(header);
-    while let Some(line_after) = next(&mut record)? {
-        import.take(&record, line_after);
+    while let Some(end) = next(&mut record)? {
+        import.take(&record, &end);
     }
     import.finish(name)
+}
+
+/// How a record ends.
+struct RecordEnd {
+    line_after: u64,
+    /// It has run into the end of the file, for a quote that is never closed.
+    in_quotes: bool,
 }
 
 /// Which column is what.
@@ -258,12 +269,15 @@ impl Import {
         Self { header, builder, lines: Vec::new(), rows: 0, shown: Vec::new(), bad: 0 }
     }
 
-    fn take(&mut self, record: &ByteRecord, line_after: u64) {
+    fn take(&mut self, record: &ByteRecord, end: &RecordEnd) {
         self.rows += 1;
         // The record's own position is that of blank lines before it.
         let lines = record.as_slice().split(|byte| *byte == b'\n').count();
-        let line = line_after.saturating_sub(u64::try_from(lines).unwrap_or(1));
-        match self.push(record) {
+        let lines = lines.saturating_sub(usize::from(end.in_quotes));
+        let line = end.line_after.saturating_sub(u64::try_from(lines).unwrap_or(1));
+        let pushed =
+            if end.in_quotes { Err(BadRowReason::OpenQuote) } else { self.push(record) };
+        match pushed {
             Ok(()) => self.lines.push(u32::try_from(line).unwrap_or(u32::MAX)),
             Err(why) => {
                 self.bad += 1;
@@ -324,11 +338,13 @@ struct PlainLines<R> {
     from: R,
     after_return: bool,
     last: u8,
+    /// The end was met: nobody asks for it before the last line's own end.
+    ended: bool,
 }
 
 impl<R: Read> PlainLines<R> {
     fn new(from: R) -> Self {
-        Self { from, after_return: false, last: b'\n' }
+        Self { from, after_return: false, last: b'\n', ended: false }
     }
 
     /// Makes line feeds of all line ends in place, and says how many bytes are left.
@@ -360,6 +376,7 @@ impl<R: Read> Read for PlainLines<R> {
             if count == 0 {
                 let Some(first) = buffer.first_mut().filter(|_| self.last != b'\n')
                 else {
+                    self.ended = true;
                     return Ok(0);
                 };
                 (*first, self.last) = (b'\n', b'\n');
@@ -431,6 +448,7 @@ impl fmt::Display for BadRowReason {
             Self::Fields { have, want } => {
                 write!(f, "the row has {have} fields, the header {want}")
             }
+            Self::OpenQuote => f.write_str("a quote is opened and never closed"),
             Self::NotUtf8 { column } => write!(f, "the {column} is not UTF-8"),
             Self::Row(error) => error.fmt(f),
         }
@@ -501,6 +519,25 @@ mod tests {
                   line 13: the address is not of the form local@domain
             "]],
         );
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_named_where_its_row_begins() {
+        let text = "address,node,tier,path,note\n\
+                    a@b.it,n1,free,a,\"well, closed\"\n\
+                    c@b.it,n1,free,c,\"open\n\
+                    d@b.it,n1,free,d,\n";
+
+        for text in [text, text.trim_end()] {
+            let error = read("users.csv", text.as_bytes()).err().unwrap().to_string();
+
+            assert!(
+                error.ends_with("line 3: a quote is opened and never closed"),
+                "{error}"
+            );
+        }
+        let closed = text.replace("\"open", "open");
+        assert!(read("users.csv", closed.trim_end().as_bytes()).is_ok());
     }
 
     #[test]
