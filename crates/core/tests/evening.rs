@@ -185,6 +185,34 @@ fn a_worker_that_joins_a_paused_rollout_leaves_the_pause_effective() {
 }
 
 #[test]
+fn what_comes_back_after_the_end_can_be_paused() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, Evening::is_finished);
+    let node = Scope::Node(NodeNumber::new(1));
+    evening.operate(Verb::Reclose(node), "disks").unwrap();
+    evening.until(20, |evening| evening.rollout.still_open(node) == 0);
+    evening.operate(Verb::Resume(Some(node)), "replaced").unwrap();
+    evening.operate(Verb::Resume(None), "replaced").unwrap();
+    evening.until(20, Evening::is_finished);
+
+    evening.operate(Verb::Pause, "").unwrap();
+    evening.until(20, |evening| {
+        evening
+            .rollout
+            .status(evening.now)
+            .stop
+            .is_some_and(|s| s.unacknowledged.is_empty())
+    });
+    let open = evening.open();
+    evening.pass(60);
+
+    assert_eq!(evening.open(), open);
+    assert!(open < 120);
+    evening.operate(Verb::Resume(None), "go on").unwrap();
+    evening.until(120, |evening| evening.open() == 120);
+}
+
+#[test]
 fn one_reclosed_mailbox_stays_held_until_it_is_resumed() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, Evening::is_finished);

@@ -168,8 +168,12 @@ fn open_journal(config: &Config) -> anyhow::Result<Journal> {
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
-    fs::create_dir_all(&config.work)
-        .with_context(|| format!("create work directory `{}`", config.work.display()))?;
+    // Only the directory itself: a mistyped path must not start with an empty quarantine.
+    let made = match fs::create_dir(&config.work) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    };
+    made.with_context(|| format!("create work directory `{}`", config.work.display()))?;
     let store = Store::open(StoreConfig {
         live: config.live.clone(),
         snapshot: config.snapshot.clone(),

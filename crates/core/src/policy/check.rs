@@ -147,6 +147,14 @@ pub enum PolicyError {
         /// The least possible.
         min: Span,
     },
+    /// A worker that is only being restarted would count as failed.
+    #[error("unknown_after is {unknown_after}, must be longer than the lease of {lease}")]
+    UnknownBeforeLease {
+        /// When a silent node's mailboxes count as failed.
+        unknown_after: Span,
+        /// The lease.
+        lease: Span,
+    },
     /// A single lost report would cost the lease.
     #[error("the lease is {lease}, must be at least {WHOLE_BEATS_MIN} beats of {beat}")]
     LeaseTooShort {
@@ -248,6 +256,7 @@ impl PolicyError {
             Self::Limit { key, .. } => format!("limits.{key}"),
             Self::BeatTooShort { .. } => "limits.beat".to_owned(),
             Self::LeaseTooShort { .. } => "limits.lease".to_owned(),
+            Self::UnknownBeforeLease { .. } => "gate.unknown_after".to_owned(),
             Self::Gate { source } => format!("gate.{}", gate_key(source)),
         }
     }
@@ -267,6 +276,9 @@ impl PolicyError {
             Self::LeaseTooShort { .. } => {
                 Some("two reports may be lost before a lease runs out")
             }
+            Self::UnknownBeforeLease { .. } => Some(
+                "a restarted worker joins again when the lease of the old one has ended",
+            ),
             Self::TooManyRungs { .. }
             | Self::EmptyRung { .. }
             | Self::TooManyCohorts { .. }
@@ -314,7 +326,12 @@ impl Policy {
             check_selector(of, &exclude.select)?;
         }
         self.limits.check()?;
-        self.gate.check().map_err(|source| PolicyError::Gate { source })
+        self.gate.check().map_err(|source| PolicyError::Gate { source })?;
+        let (unknown_after, lease) = (self.gate.unknown_after, self.limits.lease);
+        if unknown_after <= lease {
+            return Err(PolicyError::UnknownBeforeLease { unknown_after, lease });
+        }
+        Ok(())
     }
 
     fn check_ladder(&self) -> Result<(), PolicyError> {
@@ -482,6 +499,8 @@ mod tests {
         check(&limits(Limits { job_mailboxes: 0, ..default }), "limits.job_mailboxes");
         check(&limits(Limits { beat: Span::ZERO, ..default }), "limits.beat");
         check(&limits(Limits { lease: default.beat, ..default }), "limits.lease");
+        let long = good.gate.unknown_after;
+        check(&limits(Limits { lease: long, ..default }), "gate.unknown_after");
         let mut gate = GatePolicy::default();
         gate.opening.p_ok = gate.opening.p_bad;
         check(&Policy { gate, ..good.clone() }, "gate.opening.p_ok");

@@ -207,9 +207,7 @@ impl Rollout {
             Phase::Aborted(_) if !matches!(operate.verb, Verb::Reclose(_)) => {
                 return Err(Refusal::Over { phase: "aborted" });
             }
-            Phase::Finished { .. }
-                if !matches!(operate.verb, Verb::Reclose(_) | Verb::Resume(_)) =>
-            {
+            Phase::Finished { .. } if matches!(operate.verb, Verb::Abort) => {
                 return Err(Refusal::Over { phase: "finished" });
             }
             Phase::Aborted(_)
@@ -228,11 +226,11 @@ impl Rollout {
 
     fn on_pause(&self, action: Action) -> Result<Vec<Record>, Refusal> {
         match &self.phase {
-            Phase::Running => Ok(vec![Record::Paused(action)]),
+            // What was re-closed may still be coming back after the end.
+            Phase::Running | Phase::Finished { .. } => Ok(vec![Record::Paused(action)]),
             Phase::Paused(_) => Err(Refusal::Already { phase: "paused" }),
             Phase::Halted { .. } => Err(Refusal::Already { phase: "halted" }),
             Phase::Aborted(_) => Err(Refusal::Over { phase: "aborted" }),
-            Phase::Finished { .. } => Err(Refusal::Over { phase: "finished" }),
         }
     }
 
