@@ -129,9 +129,11 @@ impl Session {
         };
         let mut told = String::new();
         let notify = |status: Status, _| {
-            if told != status.message() {
+            // The same refusal may have other numbers in it each time.
+            let about = tidegate_code(&status).unwrap_or_else(|| status.message());
+            if told != about {
                 tracing::warn!(code = ?status.code(), reason = status.message(), "cannot join yet");
-                status.message().clone_into(&mut told);
+                about.clone_into(&mut told);
             }
         };
         let joined = backoff::future::retry_notify(patience, attempt, notify)
@@ -262,9 +264,14 @@ fn is_passing(status: &Status) -> bool {
     codes.contains(&status.code())
 }
 
+/// The stable name of a refusal.
+fn tidegate_code(status: &Status) -> Option<&str> {
+    status.metadata().get("tidegate-code").and_then(|code| code.to_str().ok())
+}
+
 /// Whether asking again cannot help.
 fn is_final(status: &Status) -> bool {
-    let code = status.metadata().get("tidegate-code").and_then(|code| code.to_str().ok());
+    let code = tidegate_code(status);
     let never = [Code::InvalidArgument, Code::Unimplemented, Code::PermissionDenied];
     // No plan yet is worth waiting for; a wrong name or an old journal is not.
     let refused = ["unknown-node", "journal-too-old", "other-rollout"];
