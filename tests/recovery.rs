@@ -101,6 +101,22 @@ fn an_acknowledged_pause_opens_nothing_even_across_a_restart_of_everything() {
 }
 
 #[test]
+fn an_abort_is_told_once_every_worker_obeys_and_leaves_open_what_is_open() {
+    let fleet = Fleet::start(17);
+    fleet.wait("something is open", |fleet| !fleet.admitted().is_empty());
+
+    let said = fleet.tidegate(&["abort", "--yes", "--reason", "test"], 0);
+    let open = fleet.admitted();
+    std::thread::sleep(fleet::LEASE * 2);
+    let later = fleet.admitted();
+
+    assert!(said.contains("effective: no mailbox opens any more"), "{said}");
+    assert!(!open.is_empty());
+    assert!(open.len() < 90, "the abort came too late to show anything");
+    assert_eq!(open, later);
+}
+
+#[test]
 fn a_reclosed_wave_is_held_by_admission_and_comes_back() {
     let fleet = Fleet::start(10);
     fleet.wait("something is open", |fleet| !fleet.admitted().is_empty());
