@@ -10,7 +10,7 @@ use crate::doubt::{Doubt, DoubtKind};
 use crate::manifest::{Manifest, ManifestEntry};
 use crate::quarantine::SetAside;
 use crate::reason::Reason;
-use crate::survey::Survey;
+use crate::maildir::survey::Survey;
 use crate::walk::escape;
 
 /// How many messages ended how. Every message that either side knew is in exactly one.

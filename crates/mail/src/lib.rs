@@ -75,9 +75,9 @@
 //! All are text, replaced as a whole by rename. In folder and name, `%` and every byte that is not a
 //! visible ASCII character are `%XX`.
 //!
-//! * Manifest: `tidegate-manifest 1`; then one line per message, sorted by folder and name, five
+//! * Manifest: `tidegate-manifest 2`; then one line per message, sorted by folder and name, five
 //!   fields with one TAB between them: folder (empty is the inbox, no leading dot), UID or `-`, base
-//!   name, size in bytes, BLAKE3 of the bytes in hexadecimal.
+//!   name, size in bytes, XXH3-128 of the bytes in hexadecimal.
 //! * The list of what is not served: `tidegate-quarantine 1`; then folder, UID or `-`, base name,
 //!   size, reason, two numbers of the reason, and where the bytes are.
 //! * Claim: generation and holder with a checksum; one that cannot be read fences everybody.
@@ -99,33 +99,30 @@
 //!   so that every file would be set aside. Also dbox, and Maildirs with `LAYOUT=fs`.
 
 mod claim;
-mod control;
 #[cfg(test)]
 mod crash;
+mod dbox;
+mod digest;
 mod doubt;
-mod farewell;
+mod format;
 mod index;
-mod keywords;
+mod judge;
 mod ledger;
+mod maildir;
 mod manifest;
 mod merge;
-mod message;
-mod name;
 mod probe;
 mod quarantine;
 mod reason;
 mod refusal;
-mod repair;
 mod roots;
 mod stage;
 mod stamp;
 mod store;
-mod survey;
-mod twin;
-mod uidlist;
 mod walk;
 
 pub use claim::ClaimError;
+pub use format::Format;
 pub use doubt::{Doubt, DoubtKind};
 pub use ledger::MessageCounts;
 pub use manifest::{Manifest, ManifestEntry};

@@ -8,10 +8,9 @@
 
 use std::collections::HashMap;
 
-use crate::message::Digest;
-use crate::name::number;
+use crate::digest::{Digest, from_hex, to_hex};
 
-const FIRST_LINE: &[u8] = b"tidegate-manifest 1";
+const FIRST_LINE: &[u8] = b"tidegate-manifest 2";
 
 /// What a mailbox holds: the evidence for reports and for later repairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,8 +30,8 @@ pub struct ManifestEntry {
     pub uid: Option<u32>,
     /// Bytes of the message.
     pub size_bytes: u64,
-    /// BLAKE3 of its bytes.
-    pub digest: [u8; 32],
+    /// XXH3-128 of its bytes, big endian.
+    pub digest: [u8; 16],
 }
 
 impl Manifest {
@@ -52,8 +51,7 @@ impl Manifest {
             bytes.push(b'\t');
             bytes.extend_from_slice(entry.size_bytes.to_string().as_bytes());
             bytes.push(b'\t');
-            let digest = blake3::Hash::from_bytes(entry.digest).to_hex();
-            bytes.extend_from_slice(digest.as_bytes());
+            bytes.extend_from_slice(to_hex(&entry.digest).as_bytes());
             bytes.push(b'\n');
         }
         bytes
@@ -85,11 +83,19 @@ fn entry(line: &[u8]) -> Option<ManifestEntry> {
     };
     let name = unescape(fields.next()?)?;
     let size_bytes = number(fields.next()?)?;
-    let digest = *blake3::Hash::from_hex(fields.next()?).ok()?.as_bytes();
+    let digest = from_hex(fields.next()?)?;
     if fields.next().is_some() {
         return None;
     }
     Some(ManifestEntry { folder, name, uid, size_bytes, digest })
+}
+
+/// A plain decimal number, without sign or blanks.
+pub(crate) fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Bytes that are not plain text, and `%`, as `%XX`.
@@ -132,20 +138,20 @@ mod tests {
                 name: b"1.a b%,S=3".to_vec(),
                 uid: Some(7),
                 size_bytes: 3,
-                digest: *blake3::hash(b"abc").as_bytes(),
+                digest: crate::digest::Digester::of(b"abc"),
             }],
         };
 
-        expect_test::expect![[r"
-            tidegate-manifest 1
-            Archive.2024	7	1.a%20b%25,S=3	3	6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85
-        "]]
+        expect_test::expect![[r#"
+            tidegate-manifest 2
+            Archive.2024	7	1.a%20b%25,S=3	3	06b05ab6733a618578af5f94892f3950
+        "#]]
         .assert_eq(&String::from_utf8(manifest.to_bytes()).unwrap());
     }
 
     #[test]
     fn a_cut_manifest_is_none() {
-        assert_eq!(Manifest::parse(b"tidegate-manifest 1\nx\t1\ty\t"), None);
+        assert_eq!(Manifest::parse(b"tidegate-manifest 2\nx\t1\ty\t"), None);
         assert_eq!(Manifest::parse(b""), None);
     }
 
@@ -154,7 +160,7 @@ mod tests {
         fn any_names_read_back(
             folder: Vec<u8>, name: Vec<u8>, uid: Option<u32>, size_bytes: u64,
         ) {
-            let digest = *blake3::hash(&name).as_bytes();
+            let digest = crate::digest::Digester::of(&name);
             let entry = ManifestEntry { folder, name, uid, size_bytes, digest };
             let manifest = Manifest { entries: vec![entry] };
             prop_assert_eq!(Manifest::parse(&manifest.to_bytes()), Some(manifest));

@@ -7,9 +7,9 @@
 //!   content judged on each side; the snapshot, which was taken before the fault.
 //! * No good bytes on any side are ever given up for damaged ones.
 
-use crate::message::{Digest, Findings};
+use crate::digest::Digest;
+use crate::judge::Findings;
 use crate::reason::Reason;
-use crate::uidlist::Listing;
 
 /// All that is known of one message: one base name in one folder.
 #[derive(Debug, Clone)]
@@ -24,6 +24,17 @@ pub(crate) struct Evidence<'a> {
     pub(crate) listing: Listing,
     /// The mailbox was open since its manifest was made, so that its user may have deleted mail.
     pub(crate) served: bool,
+}
+
+/// What lists and indexes say of a message that is missing live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// The live side still lists it: it was lost.
+    Listed,
+    /// A sound live side has let it go: it was deleted.
+    Unlisted,
+    /// The live side cannot tell.
+    Unknown,
 }
 
 /// What is known of the snapshot's file.
@@ -138,8 +149,8 @@ fn decide_missing(evidence: &Evidence<'_>) -> Decision {
 mod tests {
     use super::*;
 
-    const A: Digest = [1; 32];
-    const B: Digest = [2; 32];
+    const A: Digest = [1; 16];
+    const B: Digest = [2; 16];
     const NUL: Reason = Reason::NulRun { offset: 0, length: 512 };
 
     fn good(digest: Digest) -> Findings {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::manifest::{Manifest, ManifestEntry};
-use crate::message::{BUFFER_BYTES, Findings, judge};
-use crate::name::MailName;
+use crate::judge::{BUFFER_BYTES, Findings, judge};
+use crate::maildir::name::MailName;
 use crate::reason::Reason;
-use crate::survey::{ENTRIES_MAX, Sub, folder_path};
+use crate::maildir::survey::{ENTRIES_MAX, Sub, folder_path};
 use crate::walk::{Tree, escape, join};
 
 /// Messages tried for one that is still there; users delete their newest mail first.
@@ -124,9 +124,9 @@ impl Target<'_> {
         entry: &ManifestEntry,
         what: &[u8],
     ) -> Result<(), Probe> {
-        let name = MailName::parse(&entry.name);
+        let promise = MailName::parse(&entry.name).promise();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let findings: Findings = judge(&mut file, &name, self.owner, &mut buffer)
+        let findings: Findings = judge(&mut file, promise, self.owner, &mut buffer)
             .map_err(|error| Probe::Unreadable {
                 what: format!("{}: {error}", escape(what)),
             })?;

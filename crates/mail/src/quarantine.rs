@@ -8,7 +8,7 @@
 use std::io;
 
 use crate::manifest::{push_escaped, unescape};
-use crate::name::number;
+use crate::manifest::number;
 use crate::reason::Reason;
 
 const FIRST_LINE: &[u8] = b"tidegate-quarantine 1";

@@ -66,6 +66,14 @@ pub enum Refusal {
         /// What was to be written.
         path: String,
     },
+    /// Stored in a way that is not supported; nothing was touched.
+    #[error("`{path}`: {what} is not supported")]
+    Unsupported {
+        /// Where it was seen.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// The mailbox has more entries than the limit.
     #[error("more than {entries_max} entries in the mailbox")]
     TooManyEntries {
@@ -106,6 +114,7 @@ impl Refusal {
             Self::Unreadable { .. } => "unreadable",
             Self::Unwritable { .. } => "unwritable",
             Self::NoSpace { .. } => "no-space",
+            Self::Unsupported { .. } => "unsupported",
             Self::TooManyEntries { .. } => "too-many-entries",
             Self::Changed { .. } => "changed",
             Self::Busy { .. } => "busy",

@@ -13,12 +13,11 @@ use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::message::{Digest, Findings, fill, judge};
-use crate::name::MailName;
+use crate::digest::{Digest, Digester};
+use crate::judge::{Findings, Promise, fill, judge};
 use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Roots, Side, dress, is_kept};
-use crate::survey::{Mail, folder_path};
 use crate::walk::{Meta, escape, join};
 
 /// Control files larger than this are not read: a list of two million messages has half of it.
@@ -27,21 +26,6 @@ const CONTROL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Other names tried where a name is taken among what is kept; more means that the same message was
 /// set aside again and again.
 const KEPT_NAMES_MAX: u32 = 1000;
-
-/// A file of one side: where it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) side: Side,
-    /// The folder's name on that side.
-    pub(crate) folder: &'a [u8],
-    pub(crate) mail: &'a Mail,
-}
-
-impl Place<'_> {
-    fn dir(&self) -> Vec<u8> {
-        join(&folder_path(self.folder), self.mail.sub.name())
-    }
-}
 
 /// When an act happens; within one, in the order of staging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,14 +97,18 @@ impl<'a> Bench<'a> {
         self.acts.push((phase, act));
     }
 
-    /// Reads and judges one message.
-    pub(crate) fn judge(&mut self, place: Place<'_>) -> Result<Findings, Refusal> {
-        let (size, limit) = (place.mail.meta.size, self.roots.file_size_max);
+    /// Reads and judges one file that is a message, at `rel` in the mailbox.
+    pub(crate) fn judge(
+        &mut self,
+        (side, rel): (Side, &[u8]),
+        size: u64,
+        promise: Promise,
+    ) -> Result<Findings, Refusal> {
+        let limit = self.roots.file_size_max;
         if size > limit {
             return Ok(Findings::unread(Reason::TooLarge { found: size, limit }));
         }
-        let path = self.path(&join(&place.dir(), &place.mail.name));
-        let file = match self.open(place.side, &path) {
+        let file = match self.open(side, &self.path(rel)) {
             Err(Refusal::Unreadable { .. }) => {
                 return Ok(Findings::unread(Reason::Unreadable));
             }
@@ -128,8 +116,7 @@ impl<'a> Bench<'a> {
         };
         // It may grow while it is read; one byte more than the limit tells.
         let mut source = Counted { source: file.take(limit.saturating_add(1)), count: 0 };
-        let name = MailName::parse(&place.mail.name);
-        let findings = judge(&mut source, &name, self.owner, self.buffer);
+        let findings = judge(&mut source, promise, self.owner, self.buffer);
         self.bytes_read += source.count;
         Ok(findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable)))
     }
@@ -167,9 +154,9 @@ impl<'a> Bench<'a> {
         Ok(filled > 0 && head.iter().take(filled).all(|byte| *byte == 0))
     }
 
-    /// Opens a file of the mail trees for reading.
-    pub(crate) fn open_mail(&self, place: Place<'_>) -> Result<File, Refusal> {
-        self.open(place.side, &self.path(&join(&place.dir(), &place.mail.name)))
+    /// Opens a file of a mailbox for reading.
+    pub(crate) fn open_mail(&self, (side, rel): (Side, &[u8])) -> Result<File, Refusal> {
+        self.open(side, &self.path(rel))
     }
 
     fn open(&self, side: Side, path: &[u8]) -> Result<File, Refusal> {
@@ -182,16 +169,16 @@ impl<'a> Bench<'a> {
     /// Copies a message that was judged into the staging directory.
     pub(crate) fn stage_copy(
         &mut self,
-        from: Place<'_>,
+        (side, rel): (Side, &[u8]),
         digest: Digest,
         like: Like,
     ) -> Result<PathBuf, Refusal> {
-        let path = self.path(&join(&from.dir(), &from.mail.name));
-        let mut source = self.open(from.side, &path)?;
+        let path = self.path(rel);
+        let mut source = self.open(side, &path)?;
         let staged = self.next_staged()?;
         let file = self.roots.create(&staged);
         let mut file = file.map_err(|error| Refusal::write(&path, error))?;
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = Digester::default();
         loop {
             let length = fill(&mut source, self.buffer);
             let length = length
@@ -204,7 +191,7 @@ impl<'a> Bench<'a> {
                 break;
             }
         }
-        if hasher.finalize() != digest {
+        if hasher.finish() != digest {
             return Err(Refusal::Changed { path: escape(&path) });
         }
         dress(&file, like).map_err(|error| Refusal::write(&path, error))?;
@@ -234,16 +221,17 @@ impl<'a> Bench<'a> {
         Ok(dir.join(self.staged.to_string()))
     }
 
-    /// Keeps the live file, then plans the staged bytes in its place.
+    /// Keeps the live file at `rel` in the mailbox, below `label`, then plans the staged bytes in
+    /// its place.
     pub(crate) fn replace(
         &mut self,
         phase: Phase,
-        (folder, at): (&[u8], &[u8]),
+        (label, rel): (&[u8], &[u8]),
         meta: &Meta,
         staged: PathBuf,
     ) -> Result<(), Refusal> {
-        let (dir, name) = rel_split(&join(&folder_path(folder), at));
-        let (dir, kept) = (self.path(&dir), self.dir_in("kept", folder)?);
+        let (dir, name) = rel_split(rel);
+        let (dir, kept) = (self.path(&dir), self.dir_in("kept", label)?);
         let to = self.free_name(&kept, &name, Some((&dir, &name)))?;
         let keep = self.roots.keep((&dir, &name), &to);
         keep.map_err(|error| Refusal::write(&join(&dir, &name), error))?;
@@ -251,15 +239,16 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Plans a live file's way out of the mail tree; where it will be, below the work directory.
+    /// Plans the way of the live file at `rel` out of the mail tree, to below `label` in `bin`;
+    /// where it will be, below the work directory.
     pub(crate) fn aside(
         &mut self,
         bin: &str,
-        (folder, at): (&[u8], &[u8]),
+        (label, rel): (&[u8], &[u8]),
         meta: &Meta,
     ) -> Result<String, Refusal> {
-        let (dir, name) = rel_split(&join(&folder_path(folder), at));
-        let (dir, bin) = (self.path(&dir), self.dir_in(bin, folder)?);
+        let (dir, name) = rel_split(rel);
+        let (dir, bin) = (self.path(&dir), self.dir_in(bin, label)?);
         let to = self.free_name(&bin, &name, None)?;
         let below = to.strip_prefix(&self.roots.work).unwrap_or(&to);
         let below = escape(below.as_os_str().as_bytes());
@@ -280,16 +269,14 @@ impl<'a> Bench<'a> {
         staging(self.roots, self.generation, self.key)
     }
 
-    fn dir_in(&self, bin: &str, folder: &[u8]) -> Result<PathBuf, Refusal> {
-        let folder =
-            if folder.is_empty() { b"INBOX".to_vec() } else { folder_path(folder) };
+    fn dir_in(&self, bin: &str, label: &[u8]) -> Result<PathBuf, Refusal> {
         let dir = self
             .roots
             .work
             .join(bin)
             .join(self.key.to_string())
             .join(format!("g{}", self.generation))
-            .join(OsStr::from_bytes(&folder));
+            .join(OsStr::from_bytes(label));
         own(self.roots.make_own_dirs(&dir), bin)?;
         Ok(dir)
     }
@@ -338,6 +325,7 @@ fn own<T>(result: io::Result<T>, what: &str) -> Result<T, Refusal> {
         | Refusal::LeavesRoot { .. }
         | Refusal::BadPath { .. }
         | Refusal::Unreadable { .. }
+        | Refusal::Unsupported { .. }
         | Refusal::TooManyEntries { .. }
         | Refusal::Busy { .. }
         | Refusal::Fenced { .. }) => refusal,

@@ -8,7 +8,7 @@
 use rustix::io::Errno;
 
 use crate::refusal::Refusal;
-use crate::survey::{ENTRIES_MAX, Sub};
+use crate::maildir::survey::{ENTRIES_MAX, Sub};
 use crate::walk::{Kind, Meta, Seen, Tree, join};
 
 /// A digest over names, inodes, sizes and times of everything in a mailbox.

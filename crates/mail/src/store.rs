@@ -17,14 +17,16 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use rustix::fs::FlockOperation;
 
 use crate::claim::{ClaimError, Claims};
+use crate::dbox;
 use crate::doubt::Doubt;
+use crate::format::Format;
 use crate::ledger::{Ledger, MessageCounts};
 use crate::manifest::Manifest;
-use crate::message::BUFFER_BYTES;
+use crate::judge::BUFFER_BYTES;
 use crate::probe::{Probe, Target};
 use crate::quarantine::{self, SetAside};
 use crate::refusal::Refusal;
-use crate::repair;
+use crate::maildir;
 use crate::roots::{Act, Fuse, Roots};
 use crate::stage::{Bench, Phase, staging};
 use crate::stamp::{Stamp, stamp};
@@ -359,12 +361,16 @@ impl Store {
         let earlier = earlier.map_err(|error| unreadable("quarantine", error))?;
         let manifest = self.manifest(mailbox.key);
         let manifest = manifest.map_err(|error| unreadable("manifest", error.source))?;
-        let recorded = repair::recorded(manifest.as_ref());
         let served = mailbox.served && manifest.is_some();
-        let past = repair::Past { recorded: &recorded, served };
+        let past = Past { manifest: manifest.as_ref(), served };
         let mut ledger = Ledger::new(earlier.clone(), served);
         let mut bench = Bench::new(&self.roots, mailbox, task.generation, buffer)?;
-        repair::plan(&mut bench, &past, &mut ledger)?;
+        match Format::of(&self.roots, &mailbox.path)? {
+            Format::Maildir => maildir::plan(&mut bench, &past, &mut ledger)?,
+            format @ (Format::Sdbox | Format::Mdbox) => {
+                dbox::plan(&mut bench, format, &past, &mut ledger)?;
+            }
+        }
         let (after, set_aside) = ledger.close();
         if set_aside != earlier {
             let index = quarantine_index(&self.roots, mailbox.key);
@@ -437,6 +443,15 @@ fn fenced(task: &PrepareTask<'_>) -> Vec<Result<Prepared, Refusal>> {
     let (job, generation) = (task.job, task.generation);
     let refuse = |_| Err(Refusal::Fenced { job, generation });
     task.mailboxes.iter().map(refuse).collect()
+}
+
+/// What was found out about a mailbox before this run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a> {
+    /// What it held when it was last prepared.
+    pub(crate) manifest: Option<&'a Manifest>,
+    /// It was open since, so that missing mail was deleted by its user.
+    pub(crate) served: bool,
 }
 
 /// A mailbox whose acts are staged.

@@ -710,6 +710,6 @@ fn the_manifest_lists_every_message_that_is_served() {
     let second = &manifest.entries[1];
     assert_eq!(second.name, letter(2).base.as_bytes());
     assert_eq!(second.uid, Some(2));
-    assert_eq!(second.digest, *blake3::hash(&letter(2).bytes).as_bytes());
+    assert_eq!(second.size_bytes, letter(2).bytes.len() as u64);
     assert_eq!(manifest.entries.len(), 8);
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::name::number;
+use crate::manifest::number;
 
 /// Letters `a` to `z`.
 const KEYWORDS_MAX: u8 = 26;

@@ -9,15 +9,15 @@
 use std::collections::HashSet;
 
 use crate::doubt::DoubtKind;
-use crate::farewell;
+use crate::maildir::farewell;
 use crate::index::Reading;
-use crate::keywords::Keywords;
+use crate::maildir::keywords::Keywords;
 use crate::refusal::Refusal;
-use crate::repair::Case;
+use crate::maildir::repair::Case;
 use crate::roots::{Act, Like, Side};
 use crate::stage::{Bench, Phase};
-use crate::survey::{Folder, folder_path};
-use crate::uidlist::{Rebuilt, Uidlist};
+use crate::maildir::survey::{Folder, folder_path, label};
+use crate::maildir::uidlist::{Rebuilt, Uidlist};
 use crate::walk::{Meta, join};
 
 const UIDLIST: &[u8] = b"dovecot-uidlist";
@@ -221,7 +221,8 @@ fn stage_damaged_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), R
         let rel = join(&folder_path(&case.name), &name);
         let broken = case.index_broken && name.starts_with(b"dovecot.index");
         if broken || bench.begins_with_zeros(&rel, INDEX_HEAD_BYTES).unwrap_or(false) {
-            bench.aside("kept", (&case.name, &name), &meta)?;
+            let rel = join(&folder_path(&case.name), &name);
+            bench.aside("kept", (&label(&case.name), &rel), &meta)?;
             case.doubt(DoubtKind::IndexDamaged, &name, None);
             count_lost |= counts(&name);
         }
@@ -260,8 +261,9 @@ fn put(
         (None, None) => case.home.new_file(),
     };
     let staged = bench.stage_bytes(bytes, Some(like))?;
+    let rel = join(&folder_path(&case.name), name);
     match live {
-        Some(meta) => bench.replace(phase, (&case.name, name), &meta, staged),
+        Some(meta) => bench.replace(phase, (&label(&case.name), &rel), &meta, staged),
         None => {
             let dir = bench.path(&folder_path(&case.name));
             let name = name.to_vec();

@@ -9,7 +9,7 @@
 
 use std::io::{self, Read};
 
-use crate::name::MailName;
+use crate::digest::{Digest, Digester};
 use crate::reason::Reason;
 
 /// One read; large enough that a system call costs little beside hashing, small enough for many
@@ -25,8 +25,14 @@ const NUL_TAIL_BYTES_MIN: u64 = 4;
 /// Bytes of the first line that must look like text.
 const HEAD_BYTES: usize = 64;
 
-/// A BLAKE3 digest.
-pub(crate) type Digest = [u8; 32];
+/// What a name, list or header promises of a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Promise {
+    /// Bytes of the message.
+    pub(crate) size: Option<u64>,
+    /// Bytes of the message if every bare LF were CRLF.
+    pub(crate) virtual_size: Option<u64>,
+}
 
 /// What reading a message once has shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,14 +104,14 @@ impl Findings {
     }
 }
 
-/// Reads `source` to its end and judges it against its name and its owner's address.
+/// Reads `source` to its end and judges it against what is promised and its owner's address.
 pub(crate) fn judge(
     source: &mut impl Read,
-    name: &MailName<'_>,
+    promise: Promise,
     owner: &str,
     buffer: &mut [u8],
 ) -> io::Result<Findings> {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = Digester::default();
     let mut count = Count::default();
     let mut head = Head::default();
     loop {
@@ -121,15 +127,15 @@ pub(crate) fn judge(
         }
     }
     count.finish();
-    let mut findings = weigh(&count, &head, name);
-    findings.digest = Some(*hasher.finalize().as_bytes());
+    let mut findings = weigh(&count, &head, promise);
+    findings.digest = Some(hasher.finish());
     Ok(findings)
 }
 
-fn weigh(count: &Count, head: &Head, name: &MailName<'_>) -> Findings {
+fn weigh(count: &Count, head: &Head, promise: Promise) -> Findings {
     let mut faults = Vec::new();
     let found = count.size;
-    match name.size {
+    match promise.size {
         Some(expected) if found == 0 && expected > 0 => faults.push(Reason::Empty),
         Some(expected) if found < expected => {
             faults.push(Reason::Truncated { expected, found });
@@ -148,7 +154,7 @@ fn weigh(count: &Count, head: &Head, name: &MailName<'_>) -> Findings {
         faults.push(Reason::ForeignBytes);
     }
     let virtual_size = count.size + count.bare_lf;
-    if let Some(expected) = name.virtual_size.filter(|it| *it != virtual_size) {
+    if let Some(expected) = promise.virtual_size.filter(|it| *it != virtual_size) {
         faults.push(Reason::WrongVirtualSize { expected, found: virtual_size });
     }
     if head.binary {
@@ -252,7 +258,7 @@ impl Head {
     fn read(chunk: &[u8], owner: &str) -> Self {
         let (mut begins, mut ends) = (false, false);
         let (mut stranger, mut ours) = (None, false);
-        let (mut binary, mut hasher) = (false, blake3::Hasher::new());
+        let (mut binary, mut hasher) = (false, Digester::default());
         for (index, line) in chunk.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if index == 0 {
@@ -272,7 +278,7 @@ impl Head {
         }
         let oddities = u32::from(!begins) + u32::from(!ends);
         let stranger = stranger.filter(|_| !ours);
-        let digest = stranger.as_ref().map(|_| *hasher.finalize().as_bytes());
+        let digest = stranger.as_ref().map(|_| hasher.finish());
         Self { binary, stranger, digest, oddities }
     }
 }
@@ -310,13 +316,14 @@ fn plain_address(address: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::maildir::name::MailName;
 
     const OWNER: &str = "anna@example.org";
     const GOOD: &str = "Delivered-To: anna@example.org\nSubject: x\n\nHello\n";
 
     fn check(name: &str, bytes: &[u8]) -> Findings {
         let mut buffer = vec![0; 1024];
-        judge(&mut &bytes[..], &MailName::parse(name.as_bytes()), OWNER, &mut buffer)
+        judge(&mut &bytes[..], MailName::parse(name.as_bytes()).promise(), OWNER, &mut buffer)
             .unwrap()
     }
 
@@ -348,7 +355,7 @@ mod tests {
 
         assert_eq!(findings.fault(), None);
         assert_eq!(findings.oddities, 0);
-        assert_eq!(findings.digest, Some(*blake3::hash(GOOD.as_bytes()).as_bytes()));
+        assert_eq!(findings.digest, Some(Digester::of(GOOD.as_bytes())));
     }
 
     #[test]
@@ -426,10 +433,10 @@ mod tests {
     fn findings_do_not_depend_on_the_size_of_the_buffer() {
         let mut mail = GOOD.repeat(40).into_bytes();
         mail[300..900].fill(0);
-        let name = MailName::parse(b"1.a,S=2000,W=2160");
+        let name = MailName::parse(b"1.a,S=2000,W=2160").promise();
 
-        let small = judge(&mut &mail[..], &name, OWNER, &mut [0; 600]).unwrap();
-        let large = judge(&mut &mail[..], &name, OWNER, &mut [0; 9000]).unwrap();
+        let small = judge(&mut &mail[..], name, OWNER, &mut [0; 600]).unwrap();
+        let large = judge(&mut &mail[..], name, OWNER, &mut [0; 9000]).unwrap();
 
         assert_eq!(small, large);
     }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use crate::control;
+use crate::maildir::control;
 use crate::refusal::Refusal;
+use crate::roots::Side;
 use crate::walk::{Kind, Meta, Seen, Tree, join};
 
 /// Entries of one mailbox; beyond this it is no mailbox but an attack or an accident.
@@ -71,6 +72,27 @@ impl Sub {
 /// The path of a folder below its Maildir.
 pub(crate) fn folder_path(folder: &[u8]) -> Vec<u8> {
     if folder.is_empty() { Vec::new() } else { [b".", folder].concat() }
+}
+
+/// Where what leaves a folder is kept: the folder's directory, or `INBOX`.
+pub(crate) fn label(folder: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { b"INBOX".to_vec() } else { folder_path(folder) }
+}
+
+/// A file of one side: where it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) side: Side,
+    /// The folder's name on that side.
+    pub(crate) folder: &'a [u8],
+    pub(crate) mail: &'a Mail,
+}
+
+impl Place<'_> {
+    /// Its path in the mailbox.
+    pub(crate) fn rel(&self) -> Vec<u8> {
+        join(&folder_path(self.folder), &join(self.mail.sub.name(), &self.mail.name))
+    }
 }
 
 /// Surveys the Maildir at `path` below `root`; nothing if it is not there.

@@ -6,6 +6,9 @@
 //!   first `:` (flags) may.
 //! * Parsing never fails: what a name does not say is absent.
 
+use crate::judge::Promise;
+use crate::manifest::number;
+
 /// Flags that a mail server keeps in its index too.
 const FLAGS: &[u8] = b"DFRST";
 
@@ -16,9 +19,9 @@ pub(crate) struct MailName<'a> {
     pub(crate) base: &'a [u8],
     /// Everything after the first `:`, usually `2,` and flags.
     pub(crate) info: Option<&'a [u8]>,
-    /// `S=`: bytes of the file.
+    /// `S=`: bytes of the message.
     pub(crate) size: Option<u64>,
-    /// `W=`: bytes of the file if every bare LF were CRLF.
+    /// `W=`: bytes of the message if every bare LF were CRLF.
     pub(crate) virtual_size: Option<u64>,
 }
 
@@ -33,6 +36,11 @@ impl<'a> MailName<'a> {
             size: field(base, b"S="),
             virtual_size: field(base, b"W="),
         }
+    }
+
+    /// What the name promises of its message.
+    pub(crate) fn promise(&self) -> Promise {
+        Promise { size: self.size, virtual_size: self.virtual_size }
     }
 
     /// The time of delivery at the head of the base name; 0 if there is none.
@@ -86,14 +94,6 @@ fn field(base: &[u8], key: &[u8]) -> Option<u64> {
         .skip(1)
         .find_map(|part| part.strip_prefix(key))
         .and_then(number)
-}
-
-/// A plain decimal number, without sign or blanks.
-pub(crate) fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use std::io::{self, Read};
 
-use crate::message::{BUFFER_BYTES, fill};
+use crate::judge::{BUFFER_BYTES, fill};
 
 /// The piece that must agree.
 const SECTOR_BYTES: usize = 512;

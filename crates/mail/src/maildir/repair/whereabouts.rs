@@ -14,14 +14,14 @@
 use std::collections::HashSet;
 
 use super::{Case, Past, forgive, read};
-use crate::control;
+use crate::maildir::control;
 use crate::merge::{self, Decision, Evidence};
-use crate::message::Digest;
-use crate::name::MailName;
+use crate::digest::Digest;
+use crate::maildir::name::MailName;
 use crate::refusal::Refusal;
 use crate::roots::Side;
 use crate::stage::Bench;
-use crate::uidlist::Listing;
+use crate::merge::Listing;
 
 /// Turns deletions that are not proved after all into returns. `aliases`: the owner's.
 pub(super) fn reconsider(

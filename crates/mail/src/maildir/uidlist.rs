@@ -12,7 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::index::{Index, LastFlags, Reading};
-use crate::name::number;
+use crate::merge::Listing;
+use crate::manifest::number;
 
 /// How far above all known UIDs a rebuilt list begins: more than any folder can have given out
 /// between its snapshot and the fault, and small beside the 32 bits of a UID.
@@ -157,17 +158,6 @@ impl Entry {
         let extra = head.get(digits.len()..)?.to_vec();
         Some(Self { uid, extra, name: name.to_vec() })
     }
-}
-
-/// What the lists say of a message that is missing live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listing {
-    /// The live list still holds it: it was lost.
-    Listed,
-    /// A sound live list has let it go: it was deleted.
-    Unlisted,
-    /// The live list cannot tell.
-    Unknown,
 }
 
 /// The two lists of one folder, read together.

@@ -9,21 +9,24 @@ mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::control::{self, KeywordTables};
+use crate::maildir::control::{self, KeywordTables};
 use crate::doubt::{Doubt, DoubtKind};
 use crate::index::{LastFlags, Reading};
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, ManifestEntry};
-use crate::merge::{self, Decision, Evidence};
-use crate::message::{Digest, Findings};
-use crate::name::MailName;
+use crate::merge::{self, Decision, Evidence, Listing};
+use crate::digest::Digest;
+use crate::judge::Findings;
+use crate::maildir::name::MailName;
 use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Side};
-use crate::stage::{Bench, Phase, Place};
-use crate::survey::{Folder, Mail, Sub, Survey, folder_path, survey};
-use crate::twin;
-use crate::uidlist::{Known, Listing, Lists, Uidlist};
+use crate::stage::{Bench, Phase};
+use crate::maildir::survey::{
+    Folder, Mail, Place, Sub, Survey, folder_path, label, survey,
+};
+use crate::maildir::twin;
+use crate::maildir::uidlist::{Known, Lists, Uidlist};
 use crate::walk::{Meta, escape};
 
 /// So many different messages to one other address make it the owner's: a storm that swaps
@@ -96,11 +99,11 @@ struct Group {
 
 /// What was found out before this run.
 #[derive(Debug)]
-pub(crate) struct Past<'a> {
+struct Past<'a> {
     /// Digests of the mailbox's manifest by folder and name.
-    pub(crate) recorded: &'a HashMap<(&'a [u8], &'a [u8]), Digest>,
+    recorded: &'a HashMap<(&'a [u8], &'a [u8]), Digest>,
     /// The mailbox was open since, so that missing mail was deleted by its user.
-    pub(crate) served: bool,
+    served: bool,
 }
 
 impl Past<'_> {
@@ -112,9 +115,10 @@ impl Past<'_> {
 /// Plans everything for one mailbox: stages bytes and acts on `bench`, outcomes in `ledger`.
 pub(crate) fn plan(
     bench: &mut Bench<'_>,
-    past: &Past<'_>,
+    past: &crate::store::Past<'_>,
     ledger: &mut Ledger,
 ) -> Result<(), Refusal> {
+    let recorded = past.manifest.map(Manifest::digests).unwrap_or_default();
     let maildir = bench.path(b"");
     let live = survey(&bench.roots().live, &maildir)?;
     let snapshot = match &bench.roots().snapshot {
@@ -126,7 +130,7 @@ pub(crate) fn plan(
         (None, None) => return Err(Refusal::NotThere { path: escape(&maildir) }),
     };
     // A mailbox whose Maildir is gone was not emptied by its user.
-    let past = Past { served: past.served && live.is_some(), ..*past };
+    let past = Past { recorded: &recorded, served: past.served && live.is_some() };
     if live.is_none() {
         make_parents(bench, &maildir, home)?;
     }
@@ -425,7 +429,7 @@ fn read(
     for (_, at, index) in wanted {
         let Some(case) = cases.get_mut(at) else { continue };
         let Some(place) = case.place(side, index) else { continue };
-        let findings = bench.judge(place)?;
+        let findings = judge(bench, place)?;
         case.findings.insert((side, index), findings);
     }
     Ok(())
@@ -529,7 +533,7 @@ fn find_twin(
         let Some(case) = cases.get_mut(origin) else { continue };
         if !case.findings.contains_key(&(Side::Snapshot, mail)) {
             let Some(place) = case.place(Side::Snapshot, mail) else { continue };
-            let findings = bench.judge(place)?;
+            let findings = judge(bench, place)?;
             case.findings.insert((Side::Snapshot, mail), findings);
         }
         let Some(findings) = case.findings.get(&(Side::Snapshot, mail)) else { continue };
@@ -541,7 +545,7 @@ fn find_twin(
         let damaged = cases.get(at).and_then(|it| it.place(Side::Live, live));
         let Some((whole, damaged)) = whole.zip(damaged) else { continue };
         let (mut whole, mut damaged) =
-            (bench.open_mail(whole)?, bench.open_mail(damaged)?);
+            (open_mail(bench, whole)?, open_mail(bench, damaged)?);
         if !twin::agrees(&mut damaged, &mut whole).unwrap_or(false) {
             continue;
         }
@@ -596,8 +600,8 @@ fn stage_case(
         ledger.listed_only(&case.name, name, *uid, case.was_served(past));
     }
     for odd in case.live.iter().flat_map(|folder| &folder.odd) {
-        let at = crate::walk::join(odd.sub.name(), &odd.name);
-        let kept = bench.aside("quarantine", (&case.name, &at), &odd.meta)?;
+        let rel = rel(&case.name, odd);
+        let kept = bench.aside("quarantine", (&label(&case.name), &rel), &odd.meta)?;
         let uid = uid(MailName::parse(&odd.name).base);
         ledger.set_aside(
             (&case.name, &odd.name),
@@ -647,7 +651,8 @@ fn stage_choice(
     let at = (&*case.name, &*choice.base);
     for spare in &choice.spare {
         let Some(mail) = case.mail(Side::Live, *spare) else { continue };
-        bench.aside("kept", (&case.name, &rel(mail)), &mail.meta)?;
+        let at = (&*label(&case.name), &*rel(&case.name, mail));
+        bench.aside("kept", at, &mail.meta)?;
         ledger.doubt(at.0, at.1, uid, DoubtKind::Twice);
     }
     let live = choice.live.and_then(|index| case.place(Side::Live, index));
@@ -694,8 +699,18 @@ fn stage_choice(
     Ok(())
 }
 
-fn rel(mail: &Mail) -> Vec<u8> {
-    crate::walk::join(mail.sub.name(), &mail.name)
+fn rel(folder: &[u8], mail: &Mail) -> Vec<u8> {
+    Place { side: Side::Live, folder, mail }.rel()
+}
+
+/// Reads and judges one message.
+fn judge(bench: &mut Bench<'_>, place: Place<'_>) -> Result<Findings, Refusal> {
+    let promise = MailName::parse(&place.mail.name).promise();
+    bench.judge((place.side, &place.rel()), place.mail.meta.size, promise)
+}
+
+fn open_mail(bench: &Bench<'_>, place: Place<'_>) -> Result<std::fs::File, Refusal> {
+    bench.open_mail((place.side, &place.rel()))
 }
 
 type Good = Option<(u64, Digest)>;
@@ -706,8 +721,8 @@ fn stage_repair(
     files: Option<((Place<'_>, Place<'_>), Digest)>,
 ) -> Result<Good, Refusal> {
     let Some(((live, source), digest)) = files else { return Ok(None) };
-    let staged = bench.stage_copy(source, digest, Like::file(&live.mail.meta))?;
-    let at = (&*case.name, &*rel(live.mail));
+    let staged = bench.stage_copy((source.side, &source.rel()), digest, Like::file(&live.mail.meta))?;
+    let at = (&*label(&case.name), &*live.rel());
     bench.replace(Phase::Messages, at, &live.mail.meta, staged)?;
     Ok(Some((source.mail.meta.size, digest)))
 }
@@ -720,7 +735,7 @@ fn stage_return(
 ) -> Result<Good, Refusal> {
     let Some((source, digest)) = file else { return Ok(None) };
     let like = case.home.file_like(&source.mail.meta);
-    let staged = bench.stage_copy(source, digest, like)?;
+    let staged = bench.stage_copy((source.side, &source.rel()), digest, like)?;
     let name = MailName::parse(&source.mail.name);
     let name = match flags {
         None => name.with_flags(None, |letter| keywords.translate(letter)),
@@ -759,14 +774,9 @@ fn stage_set_aside(
         ledger.doubt(&case.name, &choice.base, uid, DoubtKind::RepairedFromTwin);
         return stage_repair(bench, case, twin);
     }
-    let at = (&*case.name, &*rel(live.mail));
+    let at = (&*label(&case.name), &*live.rel());
     let kept_at = bench.aside("quarantine", at, &live.mail.meta)?;
     let kept = Some((live.mail.meta.size, kept_at));
     ledger.set_aside((&case.name, &choice.base), uid, reason, kept);
     Ok(None)
-}
-
-/// Digests of a manifest, or none.
-pub(crate) fn recorded(manifest: Option<&Manifest>) -> HashMap<(&[u8], &[u8]), Digest> {
-    manifest.map(Manifest::digests).unwrap_or_default()
 }

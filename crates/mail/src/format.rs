@@ -1,0 +1,60 @@
+//! Format: how a mailbox is stored.
+//!
+//! # Invariants
+//!
+//! * The format is read off the directories of each mailbox, so that one node may hold all of them.
+
+use crate::refusal::Refusal;
+use crate::roots::{Roots, Side};
+use crate::walk::{Kind, Tree, escape, join};
+
+/// How a mailbox is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// Maildir++: a file per message, flags in its name.
+    Maildir,
+    /// Dovecot's single-dbox: a file per message, flags in the index.
+    Sdbox,
+    /// Dovecot's multi-dbox: files of many messages, found by a map.
+    Mdbox,
+}
+
+impl Format {
+    /// The format of the mailbox at `path`, live or else in the snapshot.
+    pub(crate) fn of(roots: &Roots, path: &[u8]) -> Result<Self, Refusal> {
+        let live = Self::on(&roots.live, path)?;
+        let snapshot = match roots.tree(Side::Snapshot) {
+            Some(tree) => Self::on(tree, path)?,
+            None => None,
+        };
+        match (live, snapshot) {
+            (Some(live), Some(snapshot)) if live != snapshot => {
+                let what = "a mailbox that changed its format after the snapshot";
+                Err(Refusal::Unsupported { path: escape(path), what })
+            }
+            (Some(format), _) | (None, Some(format)) => Ok(format),
+            // Whatever is missing, a Maildir can be built again from nothing.
+            (None, None) => Ok(Self::Maildir),
+        }
+    }
+
+    /// Nothing if there is no mailbox, or no sign of its format is left.
+    fn on(tree: &Tree, path: &[u8]) -> Result<Option<Self>, Refusal> {
+        let home = match tree.dir_if_there(path) {
+            Ok(Some(home)) => home,
+            Ok(None) => return Ok(None),
+            Err(errno) => return Err(Refusal::read(path, errno)),
+        };
+        let has = |name: &[u8]| match home.look(name) {
+            Ok(found) => Ok(matches!(found, Some((Kind::Directory, _)))),
+            Err(errno) => Err(Refusal::read(&join(path, name), errno)),
+        };
+        if has(b"cur")? || has(b"new")? {
+            return Ok(Some(Self::Maildir));
+        }
+        if has(b"storage")? {
+            return Ok(Some(Self::Mdbox));
+        }
+        Ok(has(b"mailboxes")?.then_some(Self::Sdbox))
+    }
+}

@@ -1,0 +1,16 @@
+//! Maildir: Maildir++ as Dovecot writes it.
+//!
+//! # Invariants
+//!
+//! * A message is its folder and base name; its flags are in its file's name.
+
+mod control;
+mod farewell;
+mod keywords;
+pub(crate) mod name;
+mod repair;
+pub(crate) mod survey;
+mod twin;
+mod uidlist;
+
+pub(crate) use repair::plan;
