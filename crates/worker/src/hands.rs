@@ -16,13 +16,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Probed, Settled};
-use tidegate_core::rollout::{Finding, FindingKind, MessageTotals};
 use tidegate_core::share::Ppm;
-use tidegate_mail::{
-    ClaimError, Mailbox, PrepareTask, Prepared, Probe, Refusal, SetAside, Store,
-};
+use tidegate_mail::{ClaimError, Mailbox, PrepareTask, Prepared, Probe, Refusal, Store};
 
 use crate::description::Description;
+use crate::findings::{alarm, is_temporary, settled};
 use crate::node::UNREADABLE;
 
 /// A piece of work at the store.
@@ -268,34 +266,6 @@ impl Hand {
     }
 }
 
-fn settled(ordinal: Ordinal, result: Result<Prepared, Refusal>) -> Option<Settled> {
-    match result {
-        Ok(prepared) => Some(Settled {
-            ordinal,
-            stamp: Some(prepared.stamp.0),
-            totals: totals(&prepared),
-            findings: findings(ordinal, &prepared),
-        }),
-        Err(refusal) if is_temporary(&refusal) => None,
-        Err(refusal) => Some(Settled {
-            ordinal,
-            stamp: None,
-            totals: MessageTotals::default(),
-            findings: vec![Finding {
-                ordinal,
-                kind: FindingKind::Quarantined,
-                folder: String::new(),
-                uid: None,
-                name: String::new(),
-                code: refusal.code().to_owned(),
-                reason: refusal.to_string(),
-                size_bytes: 0,
-                kept_at: String::new(),
-            }],
-        }),
-    }
-}
-
 /// Says once for a batch what keeps mailboxes waiting; each is tried again by itself.
 fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
     let refusals = results.iter().filter_map(|result| result.as_ref().err());
@@ -310,78 +280,5 @@ fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
             "none: they are tried again"
         };
         tracing::warn!(code, mailboxes, action, "mailboxes must be prepared later");
-    }
-}
-
-/// Whether trying again later may succeed by itself.
-fn is_temporary(refusal: &Refusal) -> bool {
-    matches!(
-        refusal,
-        Refusal::NoSpace { .. }
-            | Refusal::Changed { .. }
-            | Refusal::Busy { .. }
-            | Refusal::Fenced { .. }
-    )
-}
-
-fn totals(prepared: &Prepared) -> MessageTotals {
-    let counts = &prepared.counts;
-    MessageTotals {
-        intact: counts.intact,
-        repaired: counts.repaired,
-        returned: counts.returned,
-        newer: counts.newer,
-        deleted: counts.deleted,
-        set_aside: counts.set_aside,
-        lost: counts.lost,
-        bytes_read: prepared.bytes_read,
-    }
-}
-
-/// The most findings told of one mailbox: so many fit a report and a record. The list in the
-/// store has all of them.
-const FINDINGS_PER_MAILBOX_MAX: usize = 500;
-
-fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
-    let aside = prepared.set_aside.iter().map(|item: &SetAside| Finding {
-        ordinal,
-        kind: if item.kept_at.is_some() {
-            FindingKind::SetAside
-        } else {
-            FindingKind::Lost
-        },
-        folder: item.folder.clone(),
-        uid: item.uid,
-        name: item.name.clone(),
-        code: item.reason.code().to_owned(),
-        reason: item.reason.to_string(),
-        size_bytes: item.size_bytes,
-        kept_at: item.kept_at.clone().unwrap_or_default(),
-    });
-    let doubts = prepared.doubts.iter().map(|doubt| Finding {
-        ordinal,
-        kind: FindingKind::Doubt,
-        folder: doubt.folder.clone(),
-        uid: doubt.uid,
-        name: doubt.name.clone(),
-        code: doubt.kind.code().to_owned(),
-        reason: doubt.kind.to_string(),
-        size_bytes: 0,
-        kept_at: String::new(),
-    });
-    aside.chain(doubts).take(FINDINGS_PER_MAILBOX_MAX).collect()
-}
-
-fn alarm(task: ProbeTask, code: &str, reason: String) -> Finding {
-    Finding {
-        ordinal: task.ordinal,
-        kind: FindingKind::Probe,
-        folder: String::new(),
-        uid: None,
-        name: String::new(),
-        code: code.to_owned(),
-        reason,
-        size_bytes: 0,
-        kept_at: String::new(),
     }
 }

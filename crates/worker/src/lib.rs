@@ -14,6 +14,7 @@
 
 mod clock;
 mod description;
+mod findings;
 mod hands;
 mod node;
 mod session;

@@ -1,0 +1,117 @@
+//! Findings: what the mail store says of a mailbox, in the words of the rollout.
+//!
+//! # Invariants
+//!
+//! * A refusal that may pass by itself tells nothing: its mailbox is tried again.
+//! * What is told of one mailbox is bounded; the list beside its manifest is not.
+
+use tidegate_core::fleet::Ordinal;
+use tidegate_core::holding::{ProbeTask, Settled};
+use tidegate_core::rollout::{Finding, FindingKind, MessageTotals};
+use tidegate_mail::{Prepared, Refusal, SetAside};
+
+/// The most findings told of one mailbox: so many fit a report and a record. The list in the
+/// store has all of them.
+const FINDINGS_PER_MAILBOX_MAX: usize = 500;
+
+/// What is told of a mailbox; nothing if it must be tried again.
+pub(crate) fn settled(
+    ordinal: Ordinal,
+    result: Result<Prepared, Refusal>,
+) -> Option<Settled> {
+    match result {
+        Ok(prepared) => Some(Settled {
+            ordinal,
+            stamp: Some(prepared.stamp.0),
+            totals: totals(&prepared),
+            findings: findings(ordinal, &prepared),
+        }),
+        Err(refusal) if is_temporary(&refusal) => None,
+        Err(refusal) => Some(Settled {
+            ordinal,
+            stamp: None,
+            totals: MessageTotals::default(),
+            findings: vec![Finding {
+                ordinal,
+                kind: FindingKind::Quarantined,
+                folder: String::new(),
+                uid: None,
+                name: String::new(),
+                code: refusal.code().to_owned(),
+                reason: refusal.to_string(),
+                size_bytes: 0,
+                kept_at: String::new(),
+            }],
+        }),
+    }
+}
+
+/// Whether trying again later may succeed by itself.
+pub(crate) fn is_temporary(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::NoSpace { .. }
+            | Refusal::Changed { .. }
+            | Refusal::Busy { .. }
+            | Refusal::Fenced { .. }
+    )
+}
+
+fn totals(prepared: &Prepared) -> MessageTotals {
+    let counts = &prepared.counts;
+    MessageTotals {
+        intact: counts.intact,
+        repaired: counts.repaired,
+        returned: counts.returned,
+        newer: counts.newer,
+        deleted: counts.deleted,
+        set_aside: counts.set_aside,
+        lost: counts.lost,
+        bytes_read: prepared.bytes_read,
+    }
+}
+
+fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
+    let aside = prepared.set_aside.iter().map(|item: &SetAside| Finding {
+        ordinal,
+        kind: if item.kept_at.is_some() {
+            FindingKind::SetAside
+        } else {
+            FindingKind::Lost
+        },
+        folder: item.folder.clone(),
+        uid: item.uid,
+        name: item.name.clone(),
+        code: item.reason.code().to_owned(),
+        reason: item.reason.to_string(),
+        size_bytes: item.size_bytes,
+        kept_at: item.kept_at.clone().unwrap_or_default(),
+    });
+    let doubts = prepared.doubts.iter().map(|doubt| Finding {
+        ordinal,
+        kind: FindingKind::Doubt,
+        folder: doubt.folder.clone(),
+        uid: doubt.uid,
+        name: doubt.name.clone(),
+        code: doubt.kind.code().to_owned(),
+        reason: doubt.kind.to_string(),
+        size_bytes: 0,
+        kept_at: String::new(),
+    });
+    aside.chain(doubts).take(FINDINGS_PER_MAILBOX_MAX).collect()
+}
+
+/// What a probe that failed tells.
+pub(crate) fn alarm(task: ProbeTask, code: &str, reason: String) -> Finding {
+    Finding {
+        ordinal: task.ordinal,
+        kind: FindingKind::Probe,
+        folder: String::new(),
+        uid: None,
+        name: String::new(),
+        code: code.to_owned(),
+        reason,
+        size_bytes: 0,
+        kept_at: String::new(),
+    }
+}
