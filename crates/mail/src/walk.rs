@@ -74,6 +74,37 @@ impl Tree {
         Ok(seen)
     }
 
+    /// Shows every entry directly in this directory with its kind and inode, in the order of the disk,
+    /// without asking more of the file system than the list itself; how many there were, `E2BIG`
+    /// beyond `max`.
+    pub(crate) fn each(
+        &self,
+        max: usize,
+        mut visit: impl FnMut(&[u8], Kind, u64),
+    ) -> Result<usize, Errno> {
+        let mut count = 0;
+        for entry in rustix::fs::Dir::read_from(&self.fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            count += 1;
+            if count > max {
+                return Err(Errno::TOOBIG);
+            }
+            let kind = match entry.file_type() {
+                // Some file systems do not tell.
+                FileType::Unknown => self.look(name)?.map(|(kind, _)| kind),
+                known => Some(Kind::of_type(known)),
+            };
+            if let Some(kind) = kind {
+                visit(name, kind, entry.ino());
+            }
+        }
+        Ok(count)
+    }
+
     /// The names directly in this directory, in the order of the disk; `E2BIG` beyond `max`.
     pub(crate) fn names(&self, max: usize) -> Result<Vec<Vec<u8>>, Errno> {
         let mut names = Vec::new();
@@ -143,7 +174,11 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn of(mode: u32) -> Self {
-        match FileType::from_raw_mode(mode) {
+        Self::of_type(FileType::from_raw_mode(mode))
+    }
+
+    fn of_type(kind: FileType) -> Self {
+        match kind {
             FileType::RegularFile => Self::File,
             FileType::Directory => Self::Directory,
             FileType::Symlink => Self::Link,

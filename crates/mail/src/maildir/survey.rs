@@ -1,8 +1,9 @@
-//! Survey: the folders and files of one Maildir, by name and stat alone.
+//! Survey: the folders and files of one Maildir, without opening any.
 //!
 //! # Invariants
 //!
-//! * Nothing is opened but directories; nothing is followed.
+//! * Nothing is opened but directories; nothing is followed. Messages are known by name and inode alone
+//!   until they are read.
 //! * What is no regular file is never taken for a message.
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 
 use crate::maildir::control;
+use crate::maildir::table::Table;
 use crate::refusal::Refusal;
 use crate::roots::Side;
 use crate::walk::{Kind, Meta, Seen, Tree, join};
@@ -26,6 +28,8 @@ pub(crate) struct Survey {
     pub(crate) folders: BTreeMap<Vec<u8>, Folder>,
     /// Links and other odd items outside the mail directories: folder and name.
     pub(crate) odd: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How many entries its mail directories may have.
+    pub(crate) left: usize,
 }
 
 /// One folder as it stands.
@@ -34,19 +38,10 @@ pub(crate) struct Folder {
     /// Its name on this side; a renamed folder has another one on the other side.
     pub(crate) name: Vec<u8>,
     pub(crate) has: [bool; 3],
-    pub(crate) mails: Vec<Mail>,
     /// What stands in `cur` or `new` and is no regular file.
-    pub(crate) odd: Vec<Mail>,
+    pub(crate) odd: Vec<(Sub, Vec<u8>)>,
     /// Regular files beside the mail directories.
     pub(crate) control: BTreeMap<Vec<u8>, Meta>,
-}
-
-/// One file in `cur` or `new`.
-#[derive(Debug, Clone)]
-pub(crate) struct Mail {
-    pub(crate) sub: Sub,
-    pub(crate) name: Vec<u8>,
-    pub(crate) meta: Meta,
 }
 
 /// The directories of a folder.
@@ -79,20 +74,9 @@ pub(crate) fn label(folder: &[u8]) -> Vec<u8> {
     if folder.is_empty() { b"INBOX".to_vec() } else { folder_path(folder) }
 }
 
-/// A file of one side: where it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) side: Side,
-    /// The folder's name on that side.
-    pub(crate) folder: &'a [u8],
-    pub(crate) mail: &'a Mail,
-}
-
-impl Place<'_> {
-    /// Its path in the mailbox.
-    pub(crate) fn rel(&self) -> Vec<u8> {
-        join(&folder_path(self.folder), &join(self.mail.sub.name(), &self.mail.name))
-    }
+/// The path of something in a mail directory, below the Maildir.
+pub(crate) fn mail_path(folder: &[u8], sub: Sub, name: &[u8]) -> Vec<u8> {
+    join(&folder_path(folder), &join(sub.name(), name))
 }
 
 /// Surveys the Maildir at `path` below `root`; nothing if it is not there.
@@ -104,7 +88,8 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
     };
     let meta = maildir.meta().map_err(|errno| Refusal::read(path, errno))?;
     let mut surveyor = Surveyor { path, left: ENTRIES_MAX };
-    let mut survey = Survey { meta, folders: BTreeMap::new(), odd: Vec::new() };
+    let (folders, odd) = (BTreeMap::new(), Vec::new());
+    let mut survey = Survey { meta, folders, odd, left: 0 };
     let top = surveyor.list(&maildir, b"")?;
     for seen in top.iter().filter(|seen| is_folder_name(&seen.name)) {
         let name = seen.name.get(1..).unwrap_or_default();
@@ -113,7 +98,7 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
                 let dir = maildir.dir(&seen.name);
                 let dir = dir.map_err(|errno| surveyor.refusal(&seen.name, errno))?;
                 let entries = surveyor.list(&dir, &seen.name)?;
-                let folder = surveyor.folder(&dir, name, entries, &mut survey.odd)?;
+                let folder = surveyor.folder(name, entries, &mut survey.odd)?;
                 if folder.is_folder() {
                     survey.folders.insert(name.to_vec(), folder);
                 }
@@ -125,13 +110,47 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
         }
     }
     let top = top.into_iter().filter(|seen| !is_folder_name(&seen.name)).collect();
-    let inbox = surveyor.folder(&maildir, b"", top, &mut survey.odd)?;
+    let inbox = surveyor.folder(b"", top, &mut survey.odd)?;
     survey.folders.insert(Vec::new(), inbox);
+    survey.left = surveyor.left;
     Ok(Some(survey))
 }
 
 fn is_folder_name(name: &[u8]) -> bool {
     name.len() > 1 && name.starts_with(b".")
+}
+
+/// Lists the mail directories of a folder into its table. `left`: how many entries they may have.
+pub(crate) fn list_mails(
+    (root, path): (&Tree, &[u8]),
+    (side, folder): (Side, &mut Folder),
+    table: &mut Table,
+    left: &mut usize,
+) -> Result<(), Refusal> {
+    for (sub, has) in Sub::ALL.into_iter().zip(folder.has) {
+        if !has || sub == Sub::Tmp {
+            continue;
+        }
+        let at = join(path, &join(&folder_path(&folder.name), sub.name()));
+        let refuse = |errno| refusal(&at, errno);
+        let dir = root.dir(&at).map_err(refuse)?;
+        let odd = &mut folder.odd;
+        let count = dir.each(*left, |name, kind, inode| match kind {
+            // Mail servers skip hidden files.
+            _ if name.starts_with(b".") => {}
+            Kind::File => table.add(side, (sub, name), inode),
+            Kind::Directory | Kind::Link | Kind::Special => odd.push((sub, name.to_vec())),
+        });
+        *left = left.saturating_sub(count.map_err(refuse)?);
+    }
+    Ok(())
+}
+
+fn refusal(path: &[u8], errno: Errno) -> Refusal {
+    if errno == Errno::TOOBIG {
+        return Refusal::TooManyEntries { entries_max: ENTRIES_MAX };
+    }
+    Refusal::read(path, errno)
 }
 
 impl Folder {
@@ -150,7 +169,6 @@ struct Surveyor<'a> {
 impl Surveyor<'_> {
     fn folder(
         &mut self,
-        dir: &Tree,
         name: &[u8],
         entries: Vec<Seen>,
         odd: &mut Vec<(Vec<u8>, Vec<u8>)>,
@@ -158,7 +176,6 @@ impl Surveyor<'_> {
         let mut folder = Folder {
             name: name.to_vec(),
             has: [false; 3],
-            mails: Vec::new(),
             odd: Vec::new(),
             control: BTreeMap::new(),
         };
@@ -180,35 +197,7 @@ impl Surveyor<'_> {
                 (None, Kind::Directory) => {}
             }
         }
-        for (sub, has) in Sub::ALL.into_iter().zip(folder.has) {
-            if has && sub != Sub::Tmp {
-                self.mails(dir, sub, &mut folder)?;
-            }
-        }
         Ok(folder)
-    }
-
-    fn mails(
-        &mut self,
-        dir: &Tree,
-        sub: Sub,
-        folder: &mut Folder,
-    ) -> Result<(), Refusal> {
-        let rel = join(&folder_path(&folder.name), sub.name());
-        let dir = dir.dir(sub.name()).map_err(|errno| self.refusal(&rel, errno))?;
-        for Seen { name, kind, meta } in self.list(&dir, &rel)? {
-            // Mail servers skip hidden files.
-            if name.starts_with(b".") {
-                continue;
-            }
-            match kind {
-                Kind::File => folder.mails.push(Mail { sub, name, meta }),
-                Kind::Directory | Kind::Link | Kind::Special => {
-                    folder.odd.push(Mail { sub, name, meta });
-                }
-            }
-        }
-        Ok(())
     }
 
     fn list(&mut self, dir: &Tree, rel: &[u8]) -> Result<Vec<Seen>, Refusal> {
@@ -225,9 +214,6 @@ impl Surveyor<'_> {
     }
 
     fn refusal(&self, rel: &[u8], errno: Errno) -> Refusal {
-        if errno == Errno::TOOBIG {
-            return Refusal::TooManyEntries { entries_max: ENTRIES_MAX };
-        }
-        Refusal::read(&join(self.path, rel), errno)
+        refusal(&join(self.path, rel), errno)
     }
 }

@@ -8,22 +8,29 @@
 //!   ascending, and starts new UIDs far above them: no UID is ever given twice.
 //! * Silence of a damaged list proves nothing: only a name that a sound part of the list would have
 //!   to hold, and does not, was deleted on purpose.
+//! * Lists are read and written line by line: what stays in memory is in the folder's table.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
+use std::io::{self, BufRead, Read as _, Write};
 
 use crate::index::{Index, LastFlags, Reading};
-use crate::merge::Listing;
+use crate::maildir::table::{Row, Table};
 use crate::manifest::number;
+use crate::merge::Listing;
+use crate::roots::Side;
 
 /// How far above all known UIDs a rebuilt list begins: more than any folder can have given out
 /// between its snapshot and the fault, and small beside the 32 bits of a UID.
 pub(crate) const UID_GAP: u32 = 100_000;
 
-/// One parsed list.
+/// Bytes of a line: a name of the file system's longest, and fields beside it.
+const LINE_BYTES_MAX: u64 = 4096;
+
+/// What a list says as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Uidlist {
+pub(crate) struct Summary {
     header: Option<Header>,
-    entries: Vec<Entry>,
+    last_uid: u32,
     /// The first line that is not as Dovecot writes it came after this UID; nothing if all are.
     sound_until: Option<u32>,
 }
@@ -36,90 +43,140 @@ struct Header {
     fields: Vec<Vec<u8>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    uid: u32,
+/// One line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry<'a> {
+    pub(crate) uid: u32,
     /// Fields between the UID and the name, with their blanks.
-    extra: Vec<u8>,
+    extra: &'a [u8],
     /// Base name.
-    name: Vec<u8>,
+    pub(crate) name: &'a [u8],
 }
 
-impl Uidlist {
-    /// Parses the bytes of a list; whatever is not sound is left out and remembered as damage.
-    pub(crate) fn parse(bytes: &[u8]) -> Self {
-        let mut list = Self::default();
-        let mut lines = bytes.split(|byte| *byte == b'\n').peekable();
-        // A first line without its end may have lost digits of the UIDVALIDITY.
-        let first = lines.next().filter(|_| lines.peek().is_some());
-        list.header = first.and_then(Header::parse);
-        if list.header.is_none() {
-            list.sound_until = Some(0);
-        }
-        while let Some(line) = lines.next() {
-            let last_piece = lines.peek().is_none();
-            if last_piece && line.is_empty() {
-                return list;
-            }
-            let last = list.last_uid();
-            match Entry::parse(line).filter(|entry| entry.uid > last && !last_piece) {
-                Some(entry) => list.entries.push(entry),
-                None => list.sound_until = list.sound_until.or(Some(last)),
-            }
-        }
-        list.sound_until = list.sound_until.or(Some(list.last_uid()));
-        list
-    }
+/// A list on its way in; whatever is not sound is left out and remembered as damage.
+#[derive(Debug)]
+pub(crate) struct Reader<R> {
+    source: R,
+    line: Vec<u8>,
+    summary: Summary,
+}
 
-    /// A list that is not there.
-    pub(crate) fn lost() -> Self {
-        Self { sound_until: Some(0), ..Self::default() }
+/// What became of reading a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Whole,
+    /// It is longer than lines are, or the list ends inside it.
+    Broken,
+    End,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads the first line.
+    pub(crate) fn new(source: R) -> Self {
+        let mut reader = Self { source, line: Vec::new(), summary: Summary::default() };
+        // A first line without its end may have lost digits of the UIDVALIDITY.
+        if reader.read_line() == Line::Whole {
+            reader.summary.header = Header::parse(&reader.line);
+        }
+        if reader.summary.header.is_none() {
+            reader.summary.sound_until = Some(0);
+        }
+        reader
     }
 
     /// The folder's GUID.
     pub(crate) fn guid(&self) -> Option<&[u8]> {
-        let fields = &self.header.as_ref()?.fields;
+        let fields = &self.summary.header.as_ref()?.fields;
         fields.iter().find_map(|field| field.strip_prefix(b"G"))
     }
 
-    fn last_uid(&self) -> u32 {
-        self.entries.last().map_or(0, |entry| entry.uid)
+    /// The next sound line.
+    pub(crate) fn next(&mut self) -> Option<Entry<'_>> {
+        loop {
+            let line = self.read_line();
+            if line == Line::End {
+                return None;
+            }
+            let last = self.summary.last_uid;
+            let parsed = Entry::parse(&self.line).filter(|entry| entry.uid > last);
+            match parsed {
+                Some(entry) if line == Line::Whole => {
+                    self.summary.last_uid = entry.uid;
+                    break;
+                }
+                Some(_) | None => {
+                    self.summary.sound_until.get_or_insert(last);
+                }
+            }
+        }
+        Entry::parse(&self.line)
+    }
+
+    /// What the list says as a whole, once its lines are read.
+    pub(crate) fn summary(self) -> Summary {
+        self.summary
+    }
+
+    fn read_line(&mut self) -> Line {
+        self.line.clear();
+        let mut line = self.source.by_ref().take(LINE_BYTES_MAX);
+        let read = line.read_until(b'\n', &mut self.line);
+        match read {
+            Ok(0) => Line::End,
+            Ok(_) if self.line.pop_if(|byte| *byte == b'\n').is_some() => Line::Whole,
+            // The rest of it is skipped with the lines after it, of which none can be believed.
+            Ok(_) => {
+                if self.skip_line().is_err() {
+                    self.line.clear();
+                }
+                Line::Broken
+            }
+            // The disk does not give it: it ends here, and not as lists end.
+            Err(_) => {
+                let last = self.summary.last_uid;
+                self.summary.sound_until.get_or_insert(last);
+                Line::End
+            }
+        }
+    }
+
+    fn skip_line(&mut self) -> io::Result<()> {
+        loop {
+            let there = self.source.fill_buf()?;
+            let end = there.iter().position(|byte| *byte == b'\n');
+            let length = end.map_or(there.len(), |at| at + 1);
+            let done = end.is_some() || there.is_empty();
+            self.source.consume(length);
+            if done {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Summary {
+    /// Of a list that is not there.
+    pub(crate) fn lost() -> Self {
+        Self { sound_until: Some(0), ..Self::default() }
+    }
+
+    /// Reads one side's list into the folder's table.
+    pub(crate) fn read(source: impl BufRead, side: Side, table: &mut Table) -> Self {
+        let mut reader = Reader::new(source);
+        while let Some(entry) = reader.next() {
+            table.set_uid(side, entry.name, entry.uid);
+        }
+        reader.summary()
     }
 
     /// The next UID; the header may be old.
     fn next_uid(&self) -> u32 {
         let header = self.header.as_ref().map_or(1, |header| header.next_uid);
-        header.max(self.last_uid().saturating_add(1))
+        header.max(self.last_uid.saturating_add(1))
     }
 
     fn uid_validity(&self) -> Option<u32> {
         self.header.as_ref().map(|header| header.uid_validity)
-    }
-
-    fn uids(&self) -> HashMap<&[u8], u32> {
-        self.entries.iter().map(|entry| (&*entry.name, entry.uid)).collect()
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if let Some(header) = &self.header {
-            bytes.extend_from_slice(
-                format!("3 V{} N{}", header.uid_validity, header.next_uid).as_bytes(),
-            );
-            for field in &header.fields {
-                bytes.push(b' ');
-                bytes.extend_from_slice(field);
-            }
-            bytes.push(b'\n');
-        }
-        for entry in &self.entries {
-            bytes.extend_from_slice(entry.uid.to_string().as_bytes());
-            bytes.extend_from_slice(&entry.extra);
-            bytes.extend_from_slice(b" :");
-            bytes.extend_from_slice(&entry.name);
-            bytes.push(b'\n');
-        }
-        bytes
     }
 }
 
@@ -140,10 +197,19 @@ impl Header {
         }
         (header.uid_validity > 0).then_some(header)
     }
+
+    fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        write!(to, "3 V{} N{}", self.uid_validity, self.next_uid)?;
+        for field in &self.fields {
+            to.write_all(b" ")?;
+            to.write_all(field)?;
+        }
+        to.write_all(b"\n")
+    }
 }
 
-impl Entry {
-    fn parse(line: &[u8]) -> Option<Self> {
+impl<'a> Entry<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
         if line.contains(&0) {
             return None;
         }
@@ -155,16 +221,24 @@ impl Entry {
         if uid == 0 || name.is_empty() || name.contains(&b'/') {
             return None;
         }
-        let extra = head.get(digits.len()..)?.to_vec();
-        Some(Self { uid, extra, name: name.to_vec() })
+        let extra = head.get(digits.len()..)?;
+        Some(Self { uid, extra, name })
+    }
+
+    fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        write!(to, "{}", self.uid)?;
+        to.write_all(self.extra)?;
+        to.write_all(b" :")?;
+        to.write_all(self.name)?;
+        to.write_all(b"\n")
     }
 }
 
 /// The two lists of one folder, read together.
 #[derive(Debug)]
 pub(crate) struct Lists {
-    live: Uidlist,
-    snapshot: Option<Uidlist>,
+    live: Summary,
+    snapshot: Option<Summary>,
     /// Both count in the same UIDVALIDITY, as far as both are readable.
     same_validity: bool,
     /// What the live index knows of these UIDs.
@@ -172,29 +246,30 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// Weighs the live list against the snapshot's, the base names that are there live, and the
-    /// live index.
+    /// Weighs the live list against the snapshot's, the files that are there live, and the live
+    /// index.
     pub(crate) fn new(
-        mut live: Uidlist,
-        snapshot: Option<Uidlist>,
-        (live_names, index): (&HashSet<&[u8]>, Reading),
+        mut live: Summary,
+        snapshot: Option<Summary>,
+        (table, index): (&Table, Reading),
     ) -> Self {
-        let validity = snapshot.as_ref().and_then(Uidlist::uid_validity);
+        let validity = snapshot.as_ref().and_then(Summary::uid_validity);
         let same_validity = match (live.uid_validity(), validity) {
             (Some(live), Some(snapshot)) => live == snapshot,
             (_, None) | (None, Some(_)) => true,
         };
         if let Some(snapshot) = snapshot.as_ref().filter(|_| same_validity) {
-            let known = live.uids();
-            let contradiction = snapshot
-                .entries
-                .iter()
-                .find(|entry| {
-                    live_names.contains(&*entry.name) && !known.contains_key(&*entry.name)
-                })
-                .map(|entry| entry.uid.saturating_sub(1));
+            let contradicts = |row: &Row| {
+                let is_there = table.slot(Side::Live, *row).is_some();
+                is_there && table.uid(Side::Live, *row).is_none()
+            };
+            let contradiction = table.iter().filter(contradicts);
+            let contradiction = contradiction
+                .filter_map(|row| table.uid(Side::Snapshot, row))
+                .min()
+                .map(|uid| uid.saturating_sub(1));
             let went_back =
-                (live.next_uid() < snapshot.next_uid()).then(|| live.last_uid());
+                (live.next_uid() < snapshot.next_uid()).then_some(live.last_uid);
             live.sound_until =
                 [live.sound_until, contradiction, went_back].into_iter().flatten().min();
         }
@@ -203,22 +278,22 @@ impl Lists {
         Self { live, snapshot, same_validity, index }
     }
 
-    /// What is known of a name that the snapshot has and the live folder has not.
-    pub(crate) fn listing(&self, name: &[u8], known: &Known<'_>) -> Listing {
-        if known.live.contains_key(name) {
+    /// What is known of a message that the snapshot has and the live folder has not.
+    pub(crate) fn listing(&self, table: &Table, row: Row) -> Listing {
+        if table.uid(Side::Live, row).is_some() {
             return Listing::Listed;
         }
         if !self.same_validity {
             return Listing::Unknown;
         }
         let headless = self.live.header.is_none();
-        match (known.snapshot.get(name), self.live.sound_until) {
-            (Some(uid), _) if headless => self.listing_by_index(*uid),
+        match (table.uid(Side::Snapshot, row), self.live.sound_until) {
+            (Some(uid), _) if headless => self.listing_by_index(uid),
             (None, _) if headless => Listing::Unknown,
-            (Some(uid), Some(sound_until)) if *uid <= sound_until => Listing::Unlisted,
+            (Some(uid), Some(sound_until)) if uid <= sound_until => Listing::Unlisted,
             (Some(_), None) => Listing::Unlisted,
             (None, None) if !self.snapshot_is_sound() => Listing::Unlisted,
-            (Some(uid), Some(_)) => self.listing_by_index(*uid),
+            (Some(uid), Some(_)) => self.listing_by_index(uid),
             (None, _) => Listing::Unknown,
         }
     }
@@ -241,13 +316,10 @@ impl Lists {
         self.snapshot.as_ref().is_some_and(|list| list.sound_until.is_none())
     }
 
-    /// The UIDs of both lists by name.
-    pub(crate) fn known(&self) -> Known<'_> {
-        let snapshot = match &self.snapshot {
-            Some(list) if self.same_validity => list.uids(),
-            Some(_) | None => HashMap::new(),
-        };
-        Known { live: self.live.uids(), snapshot }
+    /// The UID of a message, live first.
+    pub(crate) fn uid(&self, table: &Table, row: Row) -> Option<u32> {
+        let before = || table.uid(Side::Snapshot, row).filter(|_| self.same_validity);
+        table.uid(Side::Live, row).or_else(before)
     }
 
     /// Every line of the live list is as Dovecot writes it, and none is missing.
@@ -261,90 +333,87 @@ impl Lists {
         !self.is_sound() && (self.snapshot.is_some() || !in_snapshot)
     }
 
-    /// Names that only the live list holds.
-    pub(crate) fn newer(&self) -> impl Iterator<Item = &[u8]> {
-        let before = self.snapshot.as_ref().map(Uidlist::uids).unwrap_or_default();
-        let names = self.live.entries.iter().map(|entry| &*entry.name);
-        names.filter(move |name| !before.contains_key(name))
+    /// Whether a list has to be put in place of a damaged one, or of one that has let go what comes
+    /// back (`regained`); not if no side knows the UIDVALIDITY.
+    pub(crate) fn needs_rebuilding(&self, regained: bool) -> bool {
+        let header = self.live.header.as_ref().or_else(|| self.base()?.header.as_ref());
+        (!self.is_sound() || regained) && header.is_some()
     }
 
-    /// The list to put in place of a damaged one, or of one that has let go what comes back
-    /// (`regained`); nothing if the live one can stay, or if no side knows the UIDVALIDITY.
+    /// The snapshot's list, if its UIDs count.
+    fn base(&self) -> Option<&Summary> {
+        self.snapshot.as_ref().filter(|_| self.same_validity)
+    }
+
+    /// Writes the list that [`Lists::needs_rebuilding`], from both lists once more; the final UIDs
+    /// by row, zero where there is none.
     ///
-    /// What comes back so gets new UIDs: mail programs know the old ones as gone.
-    pub(crate) fn rebuilt(
+    /// `present`: messages that are or come back there. `regained`: those of them, in the order of
+    /// their names, that the live list has let go. These get new UIDs: mail programs know the old
+    /// ones as gone.
+    pub(crate) fn rebuild(
         &self,
-        present: &HashSet<&[u8]>,
-        regained: &BTreeSet<&[u8]>,
-    ) -> Option<Rebuilt> {
-        if self.is_sound() && regained.is_empty() {
-            return None;
-        }
-        let snapshot = self.snapshot.as_ref().filter(|_| self.same_validity);
-        let mut header = self.live.header.clone().or_else(|| snapshot?.header.clone())?;
-        let live_names = self.live.uids();
-        let mut entries: BTreeMap<u32, Entry> =
-            self.live.entries.iter().map(|entry| (entry.uid, entry.clone())).collect();
-        for entry in snapshot.map_or(&[][..], |list| &list.entries) {
-            let unheard = self.live.sound_until.is_some_and(|until| entry.uid > until)
-                && self.listing_by_index(entry.uid) != Listing::Unlisted;
-            let wanted = unheard || present.contains(&*entry.name);
-            let known = live_names.contains_key(&*entry.name);
-            if wanted && !known && !regained.contains(&*entry.name) {
-                entries.entry(entry.uid).or_insert_with(|| entry.clone());
-            }
-        }
-        let mut next = self.live.next_uid().max(snapshot.map_or(1, Uidlist::next_uid));
+        (live, snapshot): (Option<impl BufRead>, Option<impl BufRead>),
+        (table, present, regained): (&Table, &dyn Fn(Row) -> bool, &[Row]),
+        to: &mut impl Write,
+    ) -> io::Result<Vec<u32>> {
+        let mut uids = vec![0; usize::try_from(table.len()).unwrap_or(0)];
+        let header = self.live.header.clone();
+        let Some(mut header) = header.or_else(|| self.base()?.header.clone()) else {
+            return Ok(uids);
+        };
+        let mut next = self.live.next_uid().max(self.base().map_or(1, Summary::next_uid));
         if self.is_sound() {
             next = next.max(self.index.as_ref().map_or(1, |index| index.next_uid));
         } else {
             next = next.saturating_sub(1).saturating_add(UID_GAP);
         }
-        for name in regained {
-            entries.insert(
-                next,
-                Entry { uid: next, extra: Vec::new(), name: name.to_vec() },
-            );
+        let count = u32::try_from(regained.len()).unwrap_or(u32::MAX);
+        header.next_uid = next.saturating_add(count);
+        header.write(to)?;
+        let new: HashSet<Row> = regained.iter().copied().collect();
+        let wanted = |entry: &Entry<'_>| {
+            let uid = entry.uid;
+            let unheard = self.live.sound_until.is_some_and(|until| uid > until)
+                && self.listing_by_index(uid) != Listing::Unlisted;
+            let Some(row) = table.find(entry.name) else { return false };
+            let known = table.uid(Side::Live, row).is_some();
+            (unheard || present(row)) && !known && !new.contains(&row)
+        };
+        let mut put = |entry: &Entry<'_>| {
+            let at = table.find(entry.name).and_then(|row| usize::try_from(row).ok());
+            if let Some(uid) = at.and_then(|at| uids.get_mut(at)) {
+                *uid = entry.uid;
+            }
+            entry.write(to)
+        };
+        let mut live = live.map(Reader::new);
+        let mut before = snapshot.filter(|_| self.base().is_some()).map(Reader::new);
+        let mut older = before.as_mut().and_then(Reader::next);
+        while let Some(entry) = live.as_mut().and_then(Reader::next) {
+            while let Some(old) = older.filter(|old| old.uid < entry.uid) {
+                if wanted(&old) {
+                    put(&old)?;
+                }
+                older = before.as_mut().and_then(Reader::next);
+            }
+            if older.is_some_and(|old| old.uid == entry.uid) {
+                older = before.as_mut().and_then(Reader::next);
+            }
+            put(&entry)?;
+        }
+        while let Some(old) = older {
+            if wanted(&old) {
+                put(&old)?;
+            }
+            older = before.as_mut().and_then(Reader::next);
+        }
+        for row in regained {
+            put(&Entry { uid: next, extra: b"", name: table.base(*row) })?;
             next = next.saturating_add(1);
         }
-        header.next_uid = next;
-        let list = Uidlist {
-            header: Some(header),
-            entries: entries.into_values().collect(),
-            sound_until: None,
-        };
-        Some(Rebuilt { bytes: list.to_bytes(), list })
+        Ok(uids)
     }
-
-    /// Names that the final list holds, with their UIDs.
-    pub(crate) fn final_uids<'a>(
-        &'a self,
-        rebuilt: Option<&'a Rebuilt>,
-    ) -> HashMap<&'a [u8], u32> {
-        rebuilt.map_or_else(|| self.live.uids(), |rebuilt| rebuilt.list.uids())
-    }
-}
-
-/// UIDs by base name.
-#[derive(Debug)]
-pub(crate) struct Known<'a> {
-    live: HashMap<&'a [u8], u32>,
-    snapshot: HashMap<&'a [u8], u32>,
-}
-
-impl Known<'_> {
-    /// The UID of a name, live first.
-    pub(crate) fn uid(&self, name: &[u8]) -> Option<u32> {
-        self.live.get(name).or_else(|| self.snapshot.get(name)).copied()
-    }
-}
-
-/// A list to be written.
-#[derive(Debug)]
-pub(crate) struct Rebuilt {
-    list: Uidlist,
-    /// As it goes to disk.
-    pub(crate) bytes: Vec<u8>,
 }
 
 #[cfg(test)]
@@ -354,120 +423,156 @@ mod tests {
 
     const LIST: &[u8] = b"3 V1795293977 N1 Gf0102b\n1 :a,S=1\n2 P0001 :b,S=2\n4 :c\n";
 
-    fn lists(live: &[u8], snapshot: &[u8], names: &[&[u8]]) -> Lists {
-        Lists::new(
-            Uidlist::parse(live),
-            Some(Uidlist::parse(snapshot)),
-            (&names.iter().copied().collect(), Reading::Silent),
-        )
+    /// Both lists with their table.
+    struct Both<'a> {
+        live: Option<&'a [u8]>,
+        snapshot: Option<&'a [u8]>,
+        table: Table,
+        lists: Lists,
     }
 
-    fn listing(lists: &Lists, name: &[u8]) -> Listing {
-        lists.listing(name, &lists.known())
+    impl<'a> Both<'a> {
+        fn new(live: impl Into<Option<&'a [u8]>>, snapshot: impl Into<Option<&'a [u8]>>) -> Self {
+            let (live, snapshot) = (live.into(), snapshot.into());
+            let mut table = Table::default();
+            let mut read = |side, list: Option<&[u8]>| {
+                list.map(|list| Summary::read(list, side, &mut table))
+            };
+            let there = read(Side::Live, live).unwrap_or_else(Summary::lost);
+            let before = read(Side::Snapshot, snapshot);
+            let lists = Lists::new(there, before, (&table, Reading::Silent));
+            Self { live, snapshot, table, lists }
+        }
+
+        fn listing(&self, name: &[u8]) -> Listing {
+            let mut table = Table::default();
+            let row = self.table.find(name).unwrap_or_else(|| table.row(name));
+            let table = if table.len() > 0 { &table } else { &self.table };
+            self.lists.listing(table, row)
+        }
+
+        fn rebuilt(&self) -> Option<String> {
+            let mut text = Vec::new();
+            self.lists.needs_rebuilding(false).then(|| {
+                let rows = (&self.table, &(|_| false) as &dyn Fn(Row) -> bool, &[][..]);
+                self.lists.rebuild((self.live, self.snapshot), rows, &mut text).unwrap();
+                String::from_utf8(text).unwrap()
+            })
+        }
     }
 
-    fn rebuilt(lists: &Lists) -> Option<String> {
-        let rebuilt = lists.rebuilt(&HashSet::new(), &BTreeSet::new())?;
-        Some(String::from_utf8(rebuilt.bytes).unwrap())
+    fn summary(list: &[u8]) -> Summary {
+        Summary::read(list, Side::Live, &mut Table::default())
     }
 
     #[test]
     fn a_list_as_dovecot_writes_it_is_whole_and_an_old_next_uid_is_raised() {
-        let list = Uidlist::parse(LIST);
+        let list = summary(LIST);
 
         assert_eq!(list.sound_until, None);
         assert_eq!(list.next_uid(), 5);
-        assert_eq!(list.guid(), Some(&b"f0102b"[..]));
-        assert_eq!(list.to_bytes(), LIST);
+        assert_eq!(Reader::new(LIST).guid(), Some(&b"f0102b"[..]));
     }
 
     #[test]
     fn a_list_cut_in_a_line_is_sound_until_the_line_before() {
-        let list = Uidlist::parse(&LIST[..LIST.len() - 2]);
+        let list = summary(&LIST[..LIST.len() - 2]);
 
         assert_eq!(list.sound_until, Some(2));
-        assert_eq!(list.last_uid(), 2);
+        assert_eq!(list.last_uid, 2);
+    }
+
+    #[test]
+    fn a_line_without_end_is_no_line_and_costs_no_memory() {
+        let mut list = LIST.to_vec();
+        list.extend(std::iter::repeat_n(b'9', 1_000_000));
+        list.extend_from_slice(b"\n9 :d\n");
+
+        let mut reader = Reader::new(&list[..]);
+        let mut uids = Vec::new();
+        while let Some(entry) = reader.next() {
+            uids.push(entry.uid);
+        }
+
+        assert_eq!(uids, [1, 2, 4, 9]);
+        assert!(reader.line.capacity() < 10_000);
+        assert_eq!(reader.summary().sound_until, Some(4));
     }
 
     #[test]
     fn a_list_cut_in_its_first_line_tells_no_uidvalidity() {
-        let lists = lists(b"3 V1795", LIST, &[]);
+        let both = Both::new(&b"3 V1795"[..], LIST);
 
-        assert!(rebuilt(&lists).unwrap().starts_with("3 V1795293977 N100004 "));
+        assert!(both.rebuilt().unwrap().starts_with("3 V1795293977 N100004 "));
     }
 
     #[test]
     fn a_name_let_go_by_a_whole_list_was_deleted_and_a_listed_one_was_lost() {
-        let lists = lists(b"3 V1795293977 N5 Gf\n1 :a,S=1\n4 :c\n", LIST, &[]);
+        let both = Both::new(&b"3 V1795293977 N5 Gf\n1 :a,S=1\n4 :c\n"[..], LIST);
 
-        assert_eq!(listing(&lists, b"b,S=2"), Listing::Unlisted);
-        assert_eq!(listing(&lists, b"a,S=1"), Listing::Listed);
-        assert_eq!(rebuilt(&lists), None);
+        assert_eq!(both.listing(b"b,S=2"), Listing::Unlisted);
+        assert_eq!(both.listing(b"a,S=1"), Listing::Listed);
+        assert_eq!(both.rebuilt(), None);
     }
 
     #[test]
     fn a_list_cut_at_a_line_end_is_seen_by_its_next_uid() {
-        let lists = lists(b"3 V1795293977 N1 Gf\n2 :b,S=2\n", LIST, &[]);
+        let both = Both::new(&b"3 V1795293977 N1 Gf\n2 :b,S=2\n"[..], LIST);
 
-        assert_eq!(listing(&lists, b"a,S=1"), Listing::Unlisted);
-        assert_eq!(listing(&lists, b"c"), Listing::Unknown);
+        assert_eq!(both.listing(b"a,S=1"), Listing::Unlisted);
+        assert_eq!(both.listing(b"c"), Listing::Unknown);
         assert_eq!(
-            rebuilt(&lists).unwrap(),
+            both.rebuilt().unwrap(),
             "3 V1795293977 N100004 Gf\n2 :b,S=2\n4 :c\n"
         );
     }
 
     #[test]
     fn a_lost_list_is_rebuilt_from_the_snapshot_with_a_gap() {
-        let lists = Lists::new(
-            Uidlist::lost(),
-            Some(Uidlist::parse(LIST)),
-            (&HashSet::from([&b"new"[..]]), Reading::Silent),
-        );
+        let both = Both::new(None, LIST);
 
-        assert_eq!(listing(&lists, b"a,S=1"), Listing::Unknown);
+        assert_eq!(both.listing(b"a,S=1"), Listing::Unknown);
         assert_eq!(
-            rebuilt(&lists).unwrap(),
+            both.rebuilt().unwrap(),
             "3 V1795293977 N100004 Gf0102b\n1 :a,S=1\n2 P0001 :b,S=2\n4 :c\n"
         );
     }
 
     #[test]
     fn a_rebuilt_list_is_whole() {
-        let once = lists(b"\0\0\0\0", LIST, &[]);
-        let again = rebuilt(&once).unwrap();
+        let once = Both::new(&b"\0\0\0\0"[..], LIST);
+        let again = once.rebuilt().unwrap();
 
-        let twice = lists(again.as_bytes(), LIST, &[]);
+        let twice = Both::new(again.as_bytes(), LIST);
 
-        assert_eq!(rebuilt(&twice), None);
+        assert_eq!(twice.rebuilt(), None);
     }
 
     #[test]
     fn uids_of_another_validity_are_not_used() {
-        let lists = lists(b"3 V7 N2 Gx\n1 :z\n", LIST, &[]);
+        let both = Both::new(&b"3 V7 N2 Gx\n1 :z\n"[..], LIST);
+        let row = both.table.find(b"a,S=1").unwrap();
 
-        assert_eq!(listing(&lists, b"a,S=1"), Listing::Unknown);
-        assert_eq!(lists.known().uid(b"a,S=1"), None);
+        assert_eq!(both.listing(b"a,S=1"), Listing::Unknown);
+        assert_eq!(both.lists.uid(&both.table, row), None);
     }
 
     #[test]
     fn a_message_never_listed_was_never_deleted() {
-        let lists = lists(LIST, LIST, &[]);
+        let both = Both::new(LIST, LIST);
 
-        assert_eq!(listing(&lists, b"arrived-before-the-snapshot"), Listing::Unknown);
+        assert_eq!(both.listing(b"arrived-before-the-snapshot"), Listing::Unknown);
     }
 
     #[test]
     fn without_any_uidvalidity_nothing_is_invented() {
-        let lists = Lists::new(Uidlist::lost(), None, (&HashSet::new(), Reading::Silent));
-
-        assert_eq!(rebuilt(&lists), None);
+        assert_eq!(Both::new(None, None).rebuilt(), None);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_can_be_parsed(bytes: Vec<u8>) {
-            let _ = Uidlist::parse(&bytes);
+        fn any_bytes_can_be_parsed(live: Vec<u8>, snapshot: Vec<u8>) {
+            let _ = Both::new(&live[..], &snapshot[..]).rebuilt();
         }
 
         #[test]
@@ -475,23 +580,24 @@ mod tests {
             uids in prop::collection::btree_set(1_u32..1_000_000, 0..40),
             validity in 1_u32..u32::MAX,
         ) {
-            let list = Uidlist {
-                header: Some(Header {
-                    uid_validity: validity,
-                    next_uid: 1,
-                    fields: vec![b"Gabc".to_vec()],
-                }),
-                entries: uids
-                    .into_iter()
-                    .map(|uid| Entry {
-                        uid,
-                        extra: if uid % 3 == 0 { b" W12".to_vec() } else { Vec::new() },
-                        name: format!("{uid}.x,S=1").into_bytes(),
-                    })
-                    .collect(),
-                sound_until: None,
-            };
-            prop_assert_eq!(Uidlist::parse(&list.to_bytes()), list);
+            let fields = vec![b"Gabc".to_vec()];
+            let header = Header { uid_validity: validity, next_uid: 1, fields };
+            let mut text = Vec::new();
+            header.write(&mut text).unwrap();
+            for uid in &uids {
+                let extra: &[u8] = if uid % 3 == 0 { b" W12" } else { b"" };
+                let name = format!("{uid}.x,S=1").into_bytes();
+                Entry { uid: *uid, extra, name: &name }.write(&mut text).unwrap();
+            }
+            let mut reader = Reader::new(&text[..]);
+            let mut read = Vec::new();
+            while let Some(entry) = reader.next() {
+                read.push(entry.uid);
+            }
+            prop_assert!(read.iter().eq(&uids));
+            let summary = reader.summary();
+            prop_assert_eq!(summary.header, Some(header));
+            prop_assert_eq!(summary.sound_until, None);
         }
     }
 }
