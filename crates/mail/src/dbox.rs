@@ -1,5 +1,7 @@
 //! Dbox: Dovecot's own formats, single (sdbox) and multi (mdbox).
 
+mod file;
+
 use crate::format::Format;
 use crate::ledger::Ledger;
 use crate::refusal::Refusal;

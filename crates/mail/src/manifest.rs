@@ -142,10 +142,10 @@ mod tests {
             }],
         };
 
-        expect_test::expect![[r#"
+        expect_test::expect![[r"
             tidegate-manifest 2
             Archive.2024	7	1.a%20b%25,S=3	3	06b05ab6733a618578af5f94892f3950
-        "#]]
+        "]]
         .assert_eq(&String::from_utf8(manifest.to_bytes()).unwrap());
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::manifest::{Manifest, ManifestEntry};
-use crate::judge::{BUFFER_BYTES, Findings, judge};
+use crate::judge::{BUFFER_BYTES, Depth, Findings, judge};
 use crate::maildir::name::MailName;
 use crate::reason::Reason;
 use crate::maildir::survey::{ENTRIES_MAX, Sub, folder_path};
@@ -126,7 +126,7 @@ impl Target<'_> {
     ) -> Result<(), Probe> {
         let promise = MailName::parse(&entry.name).promise();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let findings: Findings = judge(&mut file, promise, self.owner, &mut buffer)
+        let findings: Findings = judge(&mut file, promise, self.owner, Depth::Quick, &mut buffer)
             .map_err(|error| Probe::Unreadable {
                 what: format!("{}: {error}", escape(what)),
             })?;

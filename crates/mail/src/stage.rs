@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Digester};
-use crate::judge::{Findings, Promise, fill, judge};
+use crate::judge::{Depth, Findings, Promise, fill, judge};
 use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Roots, Side, dress, is_kept};
@@ -116,7 +116,7 @@ impl<'a> Bench<'a> {
         };
         // It may grow while it is read; one byte more than the limit tells.
         let mut source = Counted { source: file.take(limit.saturating_add(1)), count: 0 };
-        let findings = judge(&mut source, promise, self.owner, self.buffer);
+        let findings = judge(&mut source, promise, self.owner, Depth::Quick, self.buffer);
         self.bytes_read += source.count;
         Ok(findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable)))
     }

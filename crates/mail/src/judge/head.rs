@@ -1,0 +1,190 @@
+//! Head: what a message's header tells of whose it is and whether it is one.
+//!
+//! # Invariants
+//!
+//! * A header is kept up to a limit, however large the message.
+
+use memchr::memchr;
+
+use crate::digest::{Digest, Digester};
+
+/// Longer headers are judged by their beginning: lists of some thousand recipients fit.
+pub(super) const HEADER_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes looked at together; nearly all headers are in one or two.
+const STEP_BYTES: usize = 4096;
+
+/// Bytes of the first line that must look like text.
+const HEAD_BYTES: usize = 64;
+
+/// A header on its way in.
+#[derive(Debug, Default)]
+pub(super) struct Header {
+    /// All of it with its line ends, without the empty line.
+    pub(super) bytes: Vec<u8>,
+    /// Its empty line was seen.
+    pub(super) ended: bool,
+    /// Where the line that is coming in begins.
+    line: usize,
+}
+
+impl Header {
+    /// Nothing more belongs to it, or nothing more is kept.
+    pub(super) fn is_done(&self) -> bool {
+        self.ended || self.bytes.len() >= HEADER_BYTES_MAX
+    }
+
+    /// Takes in the next bytes as far as they belong to it; what follows it.
+    pub(super) fn add<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+        let mut rest = chunk;
+        while !rest.is_empty() && !self.is_done() {
+            let before = self.bytes.len();
+            let length = rest.len().min(STEP_BYTES).min(HEADER_BYTES_MAX - before);
+            let (step, more) = rest.split_at(length);
+            self.bytes.extend_from_slice(step);
+            rest = more;
+            if let Some(end) = self.find_end() {
+                let body = end.saturating_sub(before);
+                rest = chunk
+                    .get(chunk.len() - rest.len() - length + body..)
+                    .unwrap_or_default();
+                self.bytes.truncate(self.line);
+                self.ended = true;
+            }
+        }
+        rest
+    }
+
+    /// Looks at the lines that are whole now; where the body begins.
+    fn find_end(&mut self) -> Option<usize> {
+        loop {
+            let rest = self.bytes.get(self.line..)?;
+            let length = memchr(b'\n', rest)?;
+            let line = rest.get(..length)?;
+            if line.is_empty() || line == b"\r" {
+                return Some(self.line + length + 1);
+            }
+            self.line += length + 1;
+        }
+    }
+}
+
+/// What a header shows.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    /// Does not begin like text.
+    pub(super) binary: bool,
+    /// Whom it was delivered to last, if to nobody who looks like the owner.
+    pub(super) stranger: Option<Box<[u8]>>,
+    /// Of all of it, if it was delivered to a stranger.
+    pub(super) digest: Option<Digest>,
+    /// Begins with a field.
+    pub(super) begins: bool,
+    /// Ends with an empty line.
+    pub(super) ends: bool,
+}
+
+impl Head {
+    pub(super) fn read(header: &Header, owner: &str) -> Self {
+        let mut head = Self { ends: header.ended, ..Self::default() };
+        let (owner, mut ours) = (plain_address(owner.as_bytes()), false);
+        for (index, line) in lines(&header.bytes).enumerate() {
+            if index == 0 {
+                head.begins = is_field(line) || is_mbox_line(line);
+                head.binary = line.iter().take(HEAD_BYTES).copied().any(is_binary);
+            }
+            if let Some(address) = value_of(line, b"delivered-to:") {
+                let address = plain_address(address);
+                ours |= address == owner;
+                head.stranger.get_or_insert(address.into_boxed_slice());
+            }
+        }
+        head.stranger = head.stranger.filter(|_| !ours);
+        head.digest = head.stranger.as_ref().map(|_| {
+            let mut hasher = Digester::default();
+            lines(&header.bytes).for_each(|line| hasher.update(line));
+            hasher.finish()
+        });
+        head
+    }
+}
+
+/// The lines of a header without their ends.
+fn lines(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = header;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (line, more) = match memchr(b'\n', rest) {
+            Some(at) => (rest.get(..at)?, rest.get(at + 1..)?),
+            None => (rest, &b""[..]),
+        };
+        rest = more;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
+fn is_binary(byte: u8) -> bool {
+    byte < 0x20 && !matches!(byte, b'\t' | b'\r' | 0x1b | 0x0c)
+}
+
+fn is_field(line: &[u8]) -> bool {
+    line.iter()
+        .position(|byte| *byte == b':')
+        .and_then(|colon| line.get(..colon))
+        .is_some_and(|name| !name.is_empty() && name.iter().all(u8::is_ascii_graphic))
+}
+
+fn is_mbox_line(line: &[u8]) -> bool {
+    line.starts_with(b"From ") || line.starts_with(b">From ")
+}
+
+fn value_of<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
+    let (name, value) = line.split_at_checked(field.len())?;
+    name.eq_ignore_ascii_case(field).then(|| value.trim_ascii())
+}
+
+/// The address as it names a person: without brackets, case and `+detail`.
+fn plain_address(address: &[u8]) -> Vec<u8> {
+    let address = address.strip_prefix(b"<").unwrap_or(address);
+    let address = address.strip_suffix(b">").unwrap_or(address);
+    let at = address.iter().rposition(|byte| *byte == b'@').unwrap_or(address.len());
+    let (local, domain) = address.split_at(at);
+    let local = local.split(|byte| *byte == b'+').next().unwrap_or(local);
+    [local, domain].concat().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_ends_at_its_first_empty_line_however_it_comes_in() {
+        let check = |mail: &[u8], header: &[u8], body: &[u8]| {
+            for size in 1..=mail.len() {
+                let (mut kept, mut rest) = (Header::default(), Vec::new());
+                mail.chunks(size)
+                    .for_each(|chunk| rest.extend_from_slice(kept.add(chunk)));
+                assert_eq!((&*kept.bytes, &*rest), (header, body), "pieces of {size}");
+            }
+        };
+
+        check(b"a: b\n\nbody\n\n", b"a: b\n", b"body\n\n");
+        check(b"a: b\r\nc: d\r\n\r\nbody", b"a: b\r\nc: d\r\n", b"body");
+        check(b"\nbody", b"", b"body");
+        check(b"a: b\nc", b"a: b\nc", b"");
+    }
+
+    #[test]
+    fn a_header_without_end_is_kept_up_to_the_limit() {
+        let mut header = Header::default();
+
+        for _ in 0..100 {
+            header.add(&[b'x'; 10_000]);
+        }
+
+        assert_eq!(header.bytes.len(), HEADER_BYTES_MAX);
+        assert!(!header.ended && header.is_done());
+    }
+}
