@@ -1,0 +1,349 @@
+//! Case: one folder on both sides, and what becomes of its messages.
+//!
+//! # Invariants
+//!
+//! * Every message known to either side has exactly one fate.
+//! * What is usual takes a byte; only what is not has a [`Choice`] and a [`Seen`] of its own.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use super::Past;
+use super::control;
+use super::name::MailName;
+use super::read::is_clean;
+use super::survey::{Folder, Sub, list_mails};
+use super::table::{Row, Table};
+use super::uidlist::{Lists, Summary};
+use crate::doubt::{Doubt, DoubtKind};
+use crate::index::Reading;
+use crate::judge::Findings;
+use crate::merge::{self, Decision, Evidence, Listing};
+use crate::refusal::Refusal;
+use crate::roots::{Like, Side};
+use crate::stage::Bench;
+use crate::walk::{Meta, escape, join};
+
+/// Owner and modes for what has no live file to take them from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home {
+    /// The live Maildir, or the snapshot's if the live one is gone.
+    pub(super) meta: Meta,
+}
+
+impl Home {
+    /// For a file brought back from the snapshot.
+    pub(crate) fn file_like(self, snapshot: &Meta) -> Like {
+        Like { uid: self.meta.uid, gid: self.meta.gid, ..Like::file(snapshot) }
+    }
+
+    /// For a file that neither side has.
+    pub(crate) fn new_file(self) -> Like {
+        Like { mode: self.meta.mode & 0o666, modified: None, ..Like::file(&self.meta) }
+    }
+
+    pub(super) fn dir(self) -> Like {
+        Like { modified: None, ..Like::file(&self.meta) }
+    }
+}
+
+/// One folder on both sides.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Its name live, or in the snapshot if it is lost.
+    pub(crate) name: Vec<u8>,
+    pub(crate) live: Option<Folder>,
+    pub(crate) snapshot: Option<Folder>,
+    pub(crate) home: Home,
+    /// The mail server would refuse the folder for its index.
+    pub(crate) index_broken: bool,
+    /// Where the folder is put together if there is none live.
+    pub(crate) tree: Option<PathBuf>,
+    /// Its owner deleted the whole folder.
+    pub(super) given_up: bool,
+    pub(super) table: Table,
+    pub(super) lists: Lists,
+    /// Files of which there is more to say than their size and digest.
+    pub(super) seen: HashMap<(Side, Row), Seen>,
+    pub(super) fates: Vec<Fate>,
+    pub(super) choices: BTreeMap<Row, Choice>,
+    /// What is staged already of messages that come back.
+    pub(super) staged: HashMap<Row, PathBuf>,
+    pub(super) doubts: Vec<Doubt>,
+}
+
+/// What reading a file has shown.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) findings: Findings,
+    /// The file as it was then; nothing if it could not be opened.
+    pub(super) meta: Option<Meta>,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Neither side has a file of it.
+    Listed,
+    /// Good where it is.
+    Intact,
+    /// Good, and only live.
+    Newer,
+    /// Gone on purpose.
+    Deleted,
+    /// Anything else: it has a [`Choice`].
+    Chosen,
+}
+
+/// What becomes of a message of which something must be done.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    pub(super) decision: Decision,
+    /// Case and row of the snapshot's file whose bytes repair it.
+    pub(super) twin: Option<(usize, Row)>,
+    /// It comes back although its folder's list has let it go: as new mail.
+    pub(super) regained: bool,
+}
+
+/// Where a message that comes back stands: mail with flags is not new.
+pub(super) fn returns_to(name: &[u8], sub: Sub) -> Sub {
+    let flagged = !name.ends_with(b":2,") && name.contains(&b':');
+    if flagged { Sub::Cur } else { sub }
+}
+
+impl Case {
+    /// Pairs both sides of a folder. `left`: the entries that both sides may still have.
+    pub(super) fn new(
+        bench: &mut Bench<'_>,
+        (mut live, mut snapshot): (Option<Folder>, Option<Folder>),
+        home: Home,
+        left: &mut [usize; 2],
+    ) -> Result<Self, Refusal> {
+        let mut table = Table::default();
+        let path = bench.path(b"");
+        let [live_left, snapshot_left] = left;
+        if let Some(folder) = &mut live {
+            let root = (&bench.roots().live, &*path);
+            list_mails(root, (Side::Live, folder), &mut table, live_left)?;
+        }
+        if let Some((folder, root)) = snapshot.as_mut().zip(bench.roots().snapshot.as_ref()) {
+            let side = (Side::Snapshot, folder);
+            list_mails((root, &path), side, &mut table, snapshot_left)?;
+        }
+        let list = control::uidlist(bench, Side::Live, live.as_ref())?;
+        let lost = Summary::lost;
+        let live_list =
+            list.map_or_else(lost, |it| Summary::read(it, Side::Live, &mut table));
+        let list = control::uidlist(bench, Side::Snapshot, snapshot.as_ref())?;
+        let snapshot_list =
+            list.map(|it| Summary::read(it, Side::Snapshot, &mut table));
+        let index = control::index(bench, live.as_ref())?;
+        let index_broken = index == Reading::Broken;
+        let lists = Lists::new(live_list, snapshot_list, (&table, index));
+        let name = live.as_ref().or(snapshot.as_ref()).map(|folder| folder.name.clone());
+        Ok(Self {
+            name: name.unwrap_or_default(),
+            live,
+            snapshot,
+            home,
+            index_broken,
+            tree: None,
+            given_up: false,
+            table,
+            lists,
+            seen: HashMap::new(),
+            fates: Vec::new(),
+            choices: BTreeMap::new(),
+            staged: HashMap::new(),
+            doubts: Vec::new(),
+        })
+    }
+
+    pub(crate) fn doubt(&mut self, kind: DoubtKind, name: &[u8], uid: Option<u32>) {
+        let (folder, name) = (escape(&self.name), escape(name));
+        self.doubts.push(Doubt { folder, uid, name, kind });
+    }
+
+    /// Whether its user could have deleted what is missing, if the mailbox was open. Users do not
+    /// delete mail directories.
+    pub(super) fn may_be_deleted(&self) -> bool {
+        let whole = |folder: &Folder| folder.has[..2] == [true, true];
+        self.live.as_ref().is_none_or(whole)
+    }
+
+    /// Its user may have deleted what is missing.
+    pub(super) fn was_served(&self, past: &Past<'_>) -> bool {
+        past.served && self.may_be_deleted()
+    }
+
+    /// The letters of live messages with the names of the keywords that they had last.
+    pub(crate) fn seen_keywords(&self) -> Vec<(Vec<u8>, BTreeSet<Vec<u8>>)> {
+        let seen = self.table.iter().filter_map(|row| {
+            let slot = self.table.slot(Side::Live, row)?;
+            let uid = self.lists.uid(&self.table, row);
+            let keywords = self.lists.last_flags(uid)?.keywords?;
+            let letters = self.table.suffix(slot).get(1..).unwrap_or_default().to_vec();
+            Some((letters, keywords))
+        });
+        seen.collect()
+    }
+
+    /// What is known of a message that is missing live.
+    pub(super) fn listing(&self, row: Row) -> Listing {
+        if self.given_up {
+            return Listing::Unlisted;
+        }
+        self.lists.listing(&self.table, row)
+    }
+
+    pub(super) fn side(&self, side: Side) -> Option<&Folder> {
+        match side {
+            Side::Live => self.live.as_ref(),
+            Side::Snapshot => self.snapshot.as_ref(),
+        }
+    }
+
+    /// The path in the mailbox of a message's file on one side.
+    pub(super) fn rel(&self, side: Side, row: Row) -> Option<Vec<u8>> {
+        let slot = self.table.slot(side, row)?;
+        let folder = &self.side(side)?.name;
+        Some(super::survey::mail_path(folder, slot.sub, &self.table.name(row, slot)))
+    }
+
+    pub(super) fn is_read(&self, side: Side, row: Row) -> bool {
+        self.seen.contains_key(&(side, row)) || self.table.clean(side, row).is_some()
+    }
+
+    /// Books what reading a file has shown.
+    pub(super) fn see(&mut self, side: Side, row: Row, seen: Seen) {
+        let findings = &seen.findings;
+        let other = match side {
+            Side::Live => Side::Snapshot,
+            Side::Snapshot => Side::Live,
+        };
+        let bytes = findings.digest.map(|digest| (findings.size, digest));
+        let fits = self.table.clean(other, row).is_none_or(|it| Some(it) == bytes);
+        match bytes.filter(|_| is_clean(findings) && fits) {
+            Some(bytes) => {
+                self.seen.remove(&(side, row));
+                self.table.set_clean(side, row, bytes);
+            }
+            None => {
+                self.seen.insert((side, row), seen);
+            }
+        }
+    }
+
+    /// What is known of a side's file that was read.
+    pub(super) fn findings(&self, side: Side, row: Row) -> Option<Cow<'_, Findings>> {
+        if let Some(seen) = self.seen.get(&(side, row)) {
+            return Some(Cow::Borrowed(&seen.findings));
+        }
+        let (size, digest) = self.table.clean(side, row)?;
+        let digest = Some(digest);
+        Some(Cow::Owned(Findings { digest, size, ..Findings::default() }))
+    }
+
+    /// Whether a message of the snapshot that is good comes back, whatever else is found.
+    pub(super) fn comes_back(&self, row: Row) -> bool {
+        self.table.slot(Side::Live, row).is_none() && self.listing(row) != Listing::Unlisted
+    }
+
+    pub(super) fn decide(&mut self, past: &Past<'_>) {
+        let served = self.was_served(past);
+        let (mut fates, mut choices) = (Vec::new(), BTreeMap::new());
+        for row in self.table.iter() {
+            let fate = match self.decide_row(row, served) {
+                None => Fate::Listed,
+                Some(Decision::Intact) => Fate::Intact,
+                Some(Decision::Newer) => Fate::Newer,
+                Some(Decision::Deleted) => Fate::Deleted,
+                Some(decision) => {
+                    let choice = Choice { decision, twin: None, regained: false };
+                    choices.insert(row, choice);
+                    Fate::Chosen
+                }
+            };
+            fates.push(fate);
+        }
+        (self.fates, self.choices) = (fates, choices);
+    }
+
+    fn decide_row(&self, row: Row, served: bool) -> Option<Decision> {
+        if !self.table.is_held(row) {
+            return None;
+        }
+        let live = self.findings(Side::Live, row);
+        let snapshot = self.findings(Side::Snapshot, row);
+        let evidence = Evidence {
+            live: live.as_deref(),
+            snapshot: match (&snapshot, self.table.slot(Side::Snapshot, row)) {
+                (Some(findings), _) => merge::Side::Read(findings),
+                (None, Some(_)) => merge::Side::Unread,
+                (None, None) => merge::Side::Absent,
+            },
+            recorded: self.table.recorded(row),
+            listing: self.listing(row),
+            served,
+        };
+        Some(merge::decide(&evidence))
+    }
+
+    pub(super) fn fate(&self, row: Row) -> Fate {
+        let at = usize::try_from(row).unwrap_or(usize::MAX);
+        self.fates.get(at).copied().unwrap_or(Fate::Listed)
+    }
+
+    /// Takes another decision on a message.
+    pub(super) fn choose(&mut self, row: Row, choice: Choice) {
+        let at = usize::try_from(row).unwrap_or(usize::MAX);
+        if let Some(fate) = self.fates.get_mut(at) {
+            *fate = Fate::Chosen;
+            self.choices.insert(row, choice);
+        }
+    }
+
+    /// The message stands, or will stand, in the folder.
+    pub(super) fn is_present(&self, row: Row) -> bool {
+        let returns = self
+            .choices
+            .get(&row)
+            .is_some_and(|it| matches!(it.decision, Decision::Return { .. }));
+        returns || self.table.slot(Side::Live, row).is_some()
+    }
+
+    /// Makes a message ready to come back, from the bytes in the bench's buffer.
+    pub(super) fn stage_back(
+        &mut self,
+        bench: &mut Bench<'_>,
+        row: Row,
+        (length, meta): (usize, &Meta),
+    ) -> Result<(), Refusal> {
+        let like = self.home.file_like(meta);
+        let to = match self.place_in_tree(row) {
+            Some(place) => place,
+            None => bench.next_staged()?,
+        };
+        bench.stage_buffer(length, like, &to)?;
+        self.staged.insert(row, to);
+        Ok(())
+    }
+
+    /// Where a message of a folder that is put together anew has its place: under its own name.
+    fn place_in_tree(&self, row: Row) -> Option<PathBuf> {
+        let tree = self.tree.as_ref()?;
+        let slot = self.table.slot(Side::Snapshot, row)?;
+        let name = self.table.name(row, slot);
+        let rel = join(returns_to(&name, slot.sub).name(), &name);
+        Some(tree.join(std::ffi::OsStr::from_bytes(&rel)))
+    }
+
+    /// The sizes that a name promises.
+    pub(super) fn sizes(&self, row: Row) -> Option<(u64, u64)> {
+        let name = MailName::parse(self.table.base(row));
+        name.size.zip(name.virtual_size)
+    }
+}
+

@@ -1,0 +1,434 @@
+//! Read: the messages of a folder, each byte once.
+//!
+//! # Invariants
+//!
+//! * Where both sides have a message they are read together and compared byte by byte; a side that
+//!   must be judged by itself is judged by everything that can be known of it.
+//! * Files are read in the order of their inodes, which is nearly that of the disk; while the disk is
+//!   slow, the next ones are asked for ahead.
+//! * What is in memory at once is two buffers and the names of the folder.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::time::{Duration, Instant};
+
+use rustix::fs::Advice;
+use rustix::io::Errno;
+
+use super::case::{Case, Seen};
+use super::name::MailName;
+use super::survey::{Sub, folder_path, mail_path};
+use super::table::{Row, Slot};
+use crate::judge::{Depth, Findings, Promise, Scan, fill, judge};
+use crate::merge::Listing;
+use crate::reason::Reason;
+use crate::refusal::Refusal;
+use crate::roots::Side;
+use crate::stage::Bench;
+use crate::walk::{Meta, Tree, join};
+
+/// Messages asked for ahead of the one that is read: the queue depth from which disks give nearly
+/// all they can.
+const AHEAD_MAX: usize = 32;
+
+/// A file that takes longer than this, and a nanosecond a byte, came from the disk and not from
+/// memory.
+const QUICK_FILE: Duration = Duration::from_micros(60);
+
+/// How many points of slowness make a disk cold: one slow file is four, a quick one takes one away.
+const COLD_FROM: u32 = 8;
+const COLD_MAX: u32 = 32;
+
+/// Which files of a message are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    Both,
+    Live,
+    Snapshot,
+}
+
+/// A message to be read, by the inode that it is read in the order of.
+type Wish = (u64, Row, Want);
+
+/// Reads what the decisions need: all live files, and those of the snapshot that can change
+/// something. `served`: nothing that is missing comes back.
+pub(super) fn read_case(
+    bench: &mut Bench<'_>,
+    case: &mut Case,
+    served: bool,
+) -> Result<(), Refusal> {
+    settle_spares(bench, case)?;
+    let mut wishes = Vec::new();
+    for row in case.table.iter() {
+        let unread = |side| {
+            let slot = case.table.slot(side, row);
+            slot.filter(|_| !case.is_read(side, row))
+        };
+        let wish = match (unread(Side::Live), unread(Side::Snapshot)) {
+            (Some(live), Some(_)) if case.table.recorded(row).is_none() => {
+                Some((live.inode, row, Want::Both))
+            }
+            (Some(live), _) => Some((live.inode, row, Want::Live)),
+            (None, Some(snapshot)) if case.wants_snapshot(row, served) => {
+                Some((snapshot.inode, row, Want::Snapshot))
+            }
+            (None, _) => None,
+        };
+        wishes.extend(wish);
+    }
+    Reader::new(case).read(bench, case, wishes)?;
+    // What is not as it was recorded.
+    let mut wishes = Vec::new();
+    for row in case.table.iter() {
+        let Some(recorded) = case.table.recorded(row) else { continue };
+        let Some(slot) = case.table.slot(Side::Snapshot, row) else { continue };
+        let live = case.findings(Side::Live, row);
+        let differs = live.is_some_and(|live| live.digest != Some(recorded));
+        if differs && !case.is_read(Side::Snapshot, row) {
+            wishes.push((slot.inode, row, Want::Snapshot));
+        }
+    }
+    Reader::new(case).read(bench, case, wishes)
+}
+
+/// Reads the snapshot's files of these messages.
+pub(super) fn read_snapshot(
+    bench: &mut Bench<'_>,
+    case: &mut Case,
+    rows: &[Row],
+) -> Result<(), Refusal> {
+    let wishes = rows.iter().filter_map(|row| {
+        let slot = case.table.slot(Side::Snapshot, *row)?;
+        (!case.is_read(Side::Snapshot, *row)).then_some((slot.inode, *row, Want::Snapshot))
+    });
+    let wishes = wishes.collect();
+    Reader::new(case).read(bench, case, wishes)
+}
+
+/// Of several files with one base name takes the one that is as recorded, else a good one, else
+/// the one in `cur`.
+fn settle_spares(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> {
+    let spare = std::mem::take(&mut case.table.spare);
+    let mut reader = Reader::new(case);
+    for (side, row, slot) in spare {
+        let Some(other) = case.table.slot(side, row) else { continue };
+        if !case.is_read(side, row) {
+            let seen = reader.judge(bench, case, (side, row, other))?;
+            case.see(side, row, seen);
+        }
+        let seen = reader.judge(bench, case, (side, row, slot))?;
+        let recorded = case.table.recorded(row);
+        let rank = |seen: &Seen, slot: Slot| {
+            let as_recorded = recorded.is_some() && seen.findings.digest == recorded;
+            let good = seen.findings.fault().is_none();
+            (!as_recorded, !good, slot.sub, case.table.name(row, slot))
+        };
+        let better = match case.seen.get(&(side, row)) {
+            Some(taken) => rank(&seen, slot) < rank(taken, other),
+            None => false,
+        };
+        if better {
+            case.table.set_slot(side, row, slot);
+            case.see(side, row, seen);
+        }
+        case.table.spare.push((side, row, if better { other } else { slot }));
+    }
+    case.table.spare.retain(|(side, _, _)| *side == Side::Live);
+    Ok(())
+}
+
+/// A file that is open, or what is to be said of it because it cannot be.
+enum Opened {
+    File(File, Meta),
+    Not(Reason),
+}
+
+/// A message on its way through the reader.
+struct Pending {
+    row: Row,
+    live: Option<Opened>,
+    snapshot: Option<Opened>,
+}
+
+/// Reads messages of one folder.
+struct Reader {
+    /// The mail directories: live, then snapshot; `cur`, then `new`.
+    dirs: [[Option<Tree>; 2]; 2],
+    /// The folder's path in the mailbox, live and in the snapshot.
+    folders: [Vec<u8>; 2],
+    slowness: u32,
+}
+
+impl Reader {
+    fn new(case: &Case) -> Self {
+        let name = |side| case.side(side).map(|it| it.name.clone()).unwrap_or_default();
+        let folders = [name(Side::Live), name(Side::Snapshot)];
+        Self { dirs: [[None, None], [None, None]], folders, slowness: 0 }
+    }
+
+    fn read(
+        mut self,
+        bench: &mut Bench<'_>,
+        case: &mut Case,
+        mut wishes: Vec<Wish>,
+    ) -> Result<(), Refusal> {
+        wishes.sort_unstable_by_key(|(inode, row, _)| (*inode, *row));
+        let mut wishes = wishes.into_iter();
+        let mut ahead: VecDeque<Pending> = VecDeque::new();
+        loop {
+            let started = Instant::now();
+            let cold = self.slowness >= COLD_FROM;
+            while ahead.len() < if cold { AHEAD_MAX } else { 1 } {
+                let Some(wish) = wishes.next() else { break };
+                let pending = self.open(bench, case, wish)?;
+                if cold {
+                    ask_for(&pending);
+                }
+                ahead.push_back(pending);
+            }
+            let Some(pending) = ahead.pop_front() else { return Ok(()) };
+            let before = bench.bytes_read;
+            self.take(bench, case, pending)?;
+            let quick = QUICK_FILE + Duration::from_nanos(bench.bytes_read - before);
+            self.slowness = if started.elapsed() > quick {
+                (self.slowness + 4).min(COLD_MAX)
+            } else {
+                self.slowness.saturating_sub(1)
+            };
+        }
+    }
+
+    fn open(
+        &mut self,
+        bench: &Bench<'_>,
+        case: &Case,
+        (_, row, want): Wish,
+    ) -> Result<Pending, Refusal> {
+        let mut one = |side| {
+            let slot = case.table.slot(side, row);
+            slot.map(|slot| self.open_file(bench, case, (side, row, slot))).transpose()
+        };
+        let live = if want == Want::Snapshot { None } else { one(Side::Live)? };
+        let snapshot = if want == Want::Live { None } else { one(Side::Snapshot)? };
+        Ok(Pending { row, live, snapshot })
+    }
+
+    fn open_file(
+        &mut self,
+        bench: &Bench<'_>,
+        case: &Case,
+        (side, row, slot): (Side, Row, Slot),
+    ) -> Result<Opened, Refusal> {
+        let (at, folder) = match side {
+            Side::Live => (0, &self.folders[0]),
+            Side::Snapshot => (1, &self.folders[1]),
+        };
+        let sub = usize::from(slot.sub != Sub::Cur);
+        let name = case.table.name(row, slot);
+        let refuse = |errno| {
+            let path = bench.path(&mail_path(folder, slot.sub, &name));
+            Refusal::read(&path, errno)
+        };
+        let dir = self.dirs.get_mut(at).and_then(|dirs| dirs.get_mut(sub));
+        let Some(dir) = dir else { return Err(refuse(Errno::NOENT)) };
+        if dir.is_none() {
+            let path = bench.path(&join(&folder_path(folder), slot.sub.name()));
+            let root = bench.roots().tree(side).ok_or_else(|| refuse(Errno::NOENT))?;
+            *dir = Some(root.dir(&path).map_err(refuse)?);
+        }
+        let Some(dir) = dir else { return Err(refuse(Errno::NOENT)) };
+        let limit = bench.roots().file_size_max;
+        match dir.file(&name).map_err(refuse) {
+            Ok((_, meta)) if meta.size > limit => {
+                Ok(Opened::Not(Reason::TooLarge { found: meta.size, limit }))
+            }
+            Ok((file, meta)) => Ok(Opened::File(file, meta)),
+            Err(Refusal::Unreadable { .. }) => Ok(Opened::Not(Reason::Unreadable)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Reads what is open of a message and books what is seen.
+    fn take(
+        &mut self,
+        bench: &mut Bench<'_>,
+        case: &mut Case,
+        pending: Pending,
+    ) -> Result<(), Refusal> {
+        let row = pending.row;
+        let promise = MailName::parse(case.table.base(row)).promise();
+        let (mut live, mut snapshot) = match (pending.live, pending.snapshot) {
+            (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other))) => {
+                let (mut live, mut snapshot) = (live, snapshot);
+                if meta.size == other.size {
+                    let same = compare(bench, promise, (&mut live, &mut snapshot));
+                    if let Ok(Some(findings)) = same {
+                        let findings = if is_clean(&findings) {
+                            findings
+                        } else {
+                            rejudge(bench, promise, &mut live)
+                        };
+                        let seen = Seen { findings, meta: Some(meta) };
+                        let twin = Seen { meta: Some(other), ..seen.clone() };
+                        case.see(Side::Live, row, seen);
+                        case.see(Side::Snapshot, row, twin);
+                        return Ok(());
+                    }
+                }
+                (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other)))
+            }
+            (Some(live), Some(snapshot)) => (Some(live), Some(snapshot)),
+            (Some(Opened::File(mut file, meta)), None) => {
+                // Nothing else speaks for it, unless its digest was recorded.
+                let recorded = case.table.recorded(row).is_some();
+                let depth = if recorded { Depth::Quick } else { Depth::Deep };
+                let findings = judge_file(bench, promise, &mut file, depth);
+                case.see(Side::Live, row, Seen { findings, meta: Some(meta) });
+                return Ok(());
+            }
+            (None, Some(Opened::File(mut file, meta))) => {
+                return take_back(bench, case, (row, promise), (&mut file, meta));
+            }
+            (live, snapshot) => (live, snapshot),
+        };
+        for (side, opened) in [(Side::Live, &mut live), (Side::Snapshot, &mut snapshot)] {
+            let seen = match opened {
+                None => continue,
+                Some(Opened::File(file, meta)) => {
+                    Seen { findings: rejudge(bench, promise, file), meta: Some(*meta) }
+                }
+                Some(Opened::Not(reason)) => {
+                    Seen { findings: Findings::unread(*reason), meta: None }
+                }
+            };
+            case.see(side, row, seen);
+        }
+        Ok(())
+    }
+
+    /// Opens and judges one file by itself.
+    fn judge(
+        &mut self,
+        bench: &mut Bench<'_>,
+        case: &Case,
+        (side, row, slot): (Side, Row, Slot),
+    ) -> Result<Seen, Refusal> {
+        let promise = MailName::parse(case.table.base(row)).promise();
+        Ok(match self.open_file(bench, case, (side, row, slot))? {
+            Opened::File(mut file, meta) => {
+                let findings = judge_file(bench, promise, &mut file, Depth::Deep);
+                Seen { findings, meta: Some(meta) }
+            }
+            Opened::Not(reason) => {
+                Seen { findings: Findings::unread(reason), meta: None }
+            }
+        })
+    }
+}
+
+/// Reads the snapshot's file of a message that is missing live. One that is small and good is made
+/// ready at once, from memory, so that its bytes are read a single time.
+fn take_back(
+    bench: &mut Bench<'_>,
+    case: &mut Case,
+    (row, promise): (Row, Promise),
+    (file, meta): (&mut File, Meta),
+) -> Result<(), Refusal> {
+    let small = meta.size < bench.buffer().len() as u64;
+    let filled = if small { fill(file, bench.buffer()).ok() } else { None };
+    let findings = match filled {
+        Some(length) if length as u64 == meta.size => {
+            bench.bytes_read += meta.size;
+            let mut scan = Scan::new(promise, bench.owner(), Depth::Quick);
+            scan.add(bench.buffer().get(..length).unwrap_or_default());
+            let findings = scan.finish();
+            if is_clean(&findings) {
+                if case.comes_back(row) {
+                    case.stage_back(bench, row, (length, &meta))?;
+                }
+                findings
+            } else {
+                rejudge(bench, promise, file)
+            }
+        }
+        Some(_) | None => rejudge(bench, promise, file),
+    };
+    case.see(Side::Snapshot, row, Seen { findings, meta: Some(meta) });
+    Ok(())
+}
+
+/// Compares both files of a message; what is found if they are the same to the last byte.
+fn compare(
+    bench: &mut Bench<'_>,
+    promise: Promise,
+    (live, snapshot): (&mut File, &mut File),
+) -> io::Result<Option<Findings>> {
+    let mut scan = Scan::new(promise, bench.owner(), Depth::Quick);
+    loop {
+        let half = bench.buffer().len() / 2;
+        let Some((left, right)) = bench.buffer().split_at_mut_checked(half) else {
+            return Ok(None);
+        };
+        let (length, other) = (fill(live, left)?, fill(snapshot, right)?);
+        let same = left.get(..length) == right.get(..other);
+        if same {
+            scan.add(left.get(..length).unwrap_or_default());
+        }
+        let full = length == left.len();
+        bench.bytes_read += (length + other) as u64;
+        match (same, full) {
+            (false, _) => return Ok(None),
+            (true, false) => return Ok(Some(scan.finish())),
+            (true, true) => {}
+        }
+    }
+}
+
+/// Judges a file from its beginning by everything that can be known of it.
+fn rejudge(bench: &mut Bench<'_>, promise: Promise, file: &mut File) -> Findings {
+    match file.rewind() {
+        Ok(()) => judge_file(bench, promise, file, Depth::Deep),
+        Err(_) => Findings::unread(Reason::Unreadable),
+    }
+}
+
+fn judge_file(
+    bench: &mut Bench<'_>,
+    promise: Promise,
+    file: &mut File,
+    depth: Depth,
+) -> Findings {
+    let limit = bench.roots().file_size_max;
+    // It may grow while it is read; one byte more than the limit tells.
+    let mut source = io::Read::take(file, limit.saturating_add(1));
+    let owner = bench.owner();
+    let findings = judge(&mut source, promise, owner, depth, bench.buffer());
+    bench.bytes_read += limit.saturating_add(1) - source.limit();
+    findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable))
+}
+
+/// Nothing is to be said of it but its size and digest.
+pub(super) fn is_clean(findings: &Findings) -> bool {
+    findings.faults.is_empty() && findings.stranger.is_none()
+}
+
+/// Asks the disk for a message's bytes ahead of reading them.
+fn ask_for(pending: &Pending) {
+    for opened in [&pending.live, &pending.snapshot].into_iter().flatten() {
+        if let Opened::File(file, _) = opened {
+            // Without it the bytes only come later.
+            let _ = rustix::fs::fadvise(file, 0, None, Advice::WillNeed);
+        }
+    }
+}
+
+impl Case {
+    /// Whether the snapshot's file of a message that is missing live can change anything.
+    fn wants_snapshot(&self, row: Row, served: bool) -> bool {
+        let missing = self.table.slot(Side::Live, row).is_none();
+        missing
+            && !(served && self.may_be_deleted())
+            && self.listing(row) != Listing::Unlisted
+    }
+}
