@@ -66,7 +66,7 @@ fn restore(dir: &Path, spec: &LabSpec) -> Result<Recount, Box<dyn Error>> {
                     address: address.clone(),
                     folder: aside.folder,
                     name: aside.name,
-                    reason: aside.reason.to_string(),
+                    reason: aside.cause.to_string(),
                 });
             }
             told.states.insert(address, end);

@@ -59,7 +59,7 @@ fn a_crash_after_any_change_and_another_run_give_the_same_mailbox() {
     let before: Vec<Vec<u8>> = whole.tree("live").into_values().collect();
     let changes = u64::MAX - prepare(&whole, u64::MAX);
     let expected = whole.tree("live");
-    let listed = open(&whole).quarantine(7).unwrap();
+    let listed = open(&whole).findings(7).unwrap();
     assert!(changes > 40, "{changes}");
 
     for stop in 0..changes {
@@ -72,7 +72,7 @@ fn a_crash_after_any_change_and_another_run_give_the_same_mailbox() {
         prepare(&provider, u64::MAX);
 
         assert_eq!(provider.tree("live"), expected, "after {stop} changes");
-        assert_eq!(open(&provider).quarantine(7).unwrap(), listed, "after {stop}");
+        assert_eq!(open(&provider).findings(7).unwrap(), listed, "after {stop}");
     }
 }
 

@@ -6,21 +6,11 @@
 
 use std::fmt;
 
-/// One decision without proof, or one odd thing found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
-    /// Folder, as in [`crate::SetAside`].
-    pub folder: String,
-    /// UID of the message, if it has one.
-    pub uid: Option<u32>,
-    /// Base name, or the name of the odd item; empty if the whole folder is meant.
-    pub name: String,
-    /// What is in doubt.
-    pub kind: DoubtKind,
-}
+use crate::finding::Source;
+use crate::grade::Grade;
 
 /// What is in doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DoubtKind {
     /// Live and snapshot looked good and differed: the snapshot's bytes are served, the live ones kept.
     BothLookGood,
@@ -45,6 +35,70 @@ pub enum DoubtKind {
 }
 
 impl DoubtKind {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::BothLookGood,
+        Self::DeletionUnproved,
+        Self::Twice,
+        Self::RepairedFromTwin,
+        Self::UidlistRebuilt,
+        Self::FolderReturned,
+        Self::IndexDamaged,
+        Self::ModseqLost,
+        Self::OddItem,
+    ];
+
+    /// Good if it is harmless: nobody has to look whether the decision was right.
+    pub fn grade(self) -> Grade {
+        match self {
+            Self::BothLookGood | Self::DeletionUnproved | Self::OddItem => {
+                Grade::Investigate
+            }
+            Self::Twice
+            | Self::RepairedFromTwin
+            | Self::UidlistRebuilt
+            | Self::FolderReturned
+            | Self::IndexDamaged
+            | Self::ModseqLost => Grade::Good,
+        }
+    }
+
+    /// Whether it tells of something done once, which a later run no longer sees; otherwise every
+    /// run finds it again for as long as it is there.
+    pub(crate) fn is_remembered(self) -> bool {
+        match self {
+            Self::BothLookGood
+            | Self::DeletionUnproved
+            | Self::Twice
+            | Self::RepairedFromTwin
+            | Self::UidlistRebuilt
+            | Self::FolderReturned
+            | Self::IndexDamaged
+            | Self::ModseqLost => true,
+            Self::OddItem => false,
+        }
+    }
+
+    /// Whose bytes are served.
+    pub(crate) fn source(self) -> Source {
+        match self {
+            Self::BothLookGood | Self::DeletionUnproved | Self::FolderReturned => {
+                Source::Snapshot
+            }
+            Self::RepairedFromTwin => Source::OtherName,
+            Self::Twice
+            | Self::UidlistRebuilt
+            | Self::IndexDamaged
+            | Self::ModseqLost
+            | Self::OddItem => Source::Live,
+        }
+    }
+
+    /// The kind with this code.
+    pub(crate) fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
     /// A stable word for programs.
     pub fn code(self) -> &'static str {
         match self {

@@ -3,14 +3,15 @@
 //! # Invariants
 //!
 //! * What an earlier run set aside stays listed until a good message stands under its name again.
+//! * What an earlier run decided without proof stays listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::doubt::{Doubt, DoubtKind};
-use crate::manifest::{Manifest, ManifestEntry};
-use crate::quarantine::SetAside;
-use crate::reason::Reason;
+use crate::doubt::DoubtKind;
+use crate::finding::{Cause, Finding, FindingKind, Source};
 use crate::maildir::survey::Survey;
+use crate::manifest::{Manifest, ManifestEntry};
+use crate::reason::Reason;
 use crate::walk::escape;
 
 /// How many messages ended how. Every message that either side knew is in exactly one.
@@ -36,21 +37,27 @@ pub struct MessageCounts {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) counts: MessageCounts,
-    pub(crate) doubts: Vec<Doubt>,
+    pub(crate) doubts: Vec<Finding>,
+    /// Doubts of earlier runs that no later one sees again.
+    remembered: Vec<Finding>,
     entries: Vec<ManifestEntry>,
     good: BTreeSet<(String, String)>,
     /// Kept by earlier runs or by this one, by folder and name.
-    kept: BTreeMap<(String, String), Vec<SetAside>>,
-    lost: Vec<SetAside>,
+    kept: BTreeMap<(String, String), Vec<Finding>>,
+    lost: Vec<Finding>,
 }
 
 impl Ledger {
-    /// Opens the books with what earlier runs set aside.
+    /// Opens the books with what earlier runs found.
     ///
     /// What they found lost is found again, except where the mailbox was open since: then it would
     /// pass for deleted by its user, and so it stays listed.
-    pub(crate) fn new(earlier: Vec<SetAside>, served: bool) -> Self {
+    pub(crate) fn new(earlier: Vec<Finding>, served: bool) -> Self {
         let mut ledger = Self::default();
+        let (doubts, earlier): (Vec<_>, Vec<_>) =
+            earlier.into_iter().partition(|entry| entry.doubt().is_some());
+        let remembered = |it: &Finding| it.doubt().is_some_and(DoubtKind::is_remembered);
+        ledger.remembered = doubts.into_iter().filter(remembered).collect();
         let (kept, lost): (Vec<_>, Vec<_>) =
             earlier.into_iter().partition(|entry| entry.kept_at.is_some());
         if served {
@@ -80,36 +87,46 @@ impl Ledger {
     /// Books a message that leaves the mail tree. `kept`: its size, and where it will be.
     pub(crate) fn set_aside(
         &mut self,
-        (folder, name): (&[u8], &[u8]),
+        at: (&[u8], &[u8]),
         uid: Option<u32>,
         reason: Reason,
         kept: Option<(u64, String)>,
     ) {
-        let (folder, name) = (escape(folder), escape(name));
-        let (size_bytes, kept_at) = kept.map_or((0, None), |(size, at)| (size, Some(at)));
-        let entry = SetAside { folder, uid, name, size_bytes, reason, kept_at };
-        let key = (entry.folder.clone(), entry.name.clone());
-        let entries = self.kept.entry(key).or_default();
-        entries.retain(|earlier| earlier.kept_at != entry.kept_at);
-        entries.push(entry);
+        let mut finding = Finding::new(at, uid, Cause::Bad(reason));
+        if let Some((size, kept_at)) = kept {
+            finding.size_bytes = Some(size);
+            finding.kept_at = Some(kept_at);
+        }
+        self.book(finding);
     }
 
     /// Books a message without good bytes anywhere.
-    pub(crate) fn lost(
-        &mut self,
-        (folder, name): (&[u8], &[u8]),
-        uid: Option<u32>,
-        reason: Reason,
-    ) {
-        let (folder, name) = (escape(folder), escape(name));
-        let entry = SetAside { folder, uid, name, size_bytes: 0, reason, kept_at: None };
-        self.lost.push(entry);
+    pub(crate) fn lost(&mut self, at: (&[u8], &[u8]), uid: Option<u32>, reason: Reason) {
+        let mut finding = Finding::new(at, uid, Cause::Bad(reason));
+        if reason != Reason::Missing {
+            finding.source = Source::CopyDamaged;
+        }
+        self.book(finding);
+    }
+
+    /// Books a finding of which more is known than its name tells.
+    pub(crate) fn book(&mut self, finding: Finding) {
+        match finding.kind() {
+            FindingKind::Doubt => self.doubts.push(finding),
+            FindingKind::Lost => self.lost.push(finding),
+            FindingKind::SetAside => {
+                let key = (finding.folder.clone(), finding.name.clone());
+                let entries = self.kept.entry(key).or_default();
+                entries.retain(|earlier| earlier.kept_at != finding.kept_at);
+                entries.push(finding);
+            }
+        }
     }
 
     /// Books a message gone on purpose, unless it is known to be gone for another reason.
     pub(crate) fn deleted(&mut self, (folder, name): (&[u8], &[u8])) {
         let key = (escape(folder), escape(name));
-        let is_it = |entry: &SetAside| entry.folder == key.0 && entry.name == key.1;
+        let is_it = |entry: &Finding| entry.folder == key.0 && entry.name == key.1;
         if !self.kept.contains_key(&key) && !self.lost.iter().any(is_it) {
             self.counts.deleted += 1;
         }
@@ -140,8 +157,7 @@ impl Ledger {
         uid: Option<u32>,
         kind: DoubtKind,
     ) {
-        let (folder, name) = (escape(folder), escape(name));
-        self.doubts.push(Doubt { folder, uid, name, kind });
+        self.book(Finding::new((folder, name), uid, Cause::Doubt(kind)));
     }
 
     /// Books links and the like outside the mail directories.
@@ -151,8 +167,19 @@ impl Ledger {
         }
     }
 
+    /// Everything decided without proof, by this run and by earlier ones.
+    pub(crate) fn take_doubts(&mut self) -> Vec<Finding> {
+        let mut doubts = std::mem::take(&mut self.doubts);
+        doubts.append(&mut self.remembered);
+        let key = |it: &Finding| (it.folder.clone(), it.name.clone(), it.cause);
+        // Stable: where both know of it, this run knows better.
+        doubts.sort_by_cached_key(key);
+        doubts.dedup_by(|one, other| one.is_about(other) && one.cause == other.cause);
+        doubts
+    }
+
     /// Closes the books: the manifest and everything that is not served.
-    pub(crate) fn close(&mut self) -> (Manifest, Vec<SetAside>) {
+    pub(crate) fn close(&mut self) -> (Manifest, Vec<Finding>) {
         let good = &self.good;
         self.kept.retain(|key, _| !good.contains(key));
         let kept = &self.kept;
@@ -162,10 +189,8 @@ impl Ledger {
         });
         // What stays listed from earlier runs may have been found again.
         self.lost.sort();
-        self.lost.dedup_by(|one, other| {
-            (&one.folder, &one.name) == (&other.folder, &other.name)
-        });
-        let mut set_aside: Vec<SetAside> =
+        self.lost.dedup_by(|one, other| one.is_about(other));
+        let mut set_aside: Vec<Finding> =
             self.kept.values().flatten().chain(&self.lost).cloned().collect();
         set_aside.sort();
         let kept = set_aside.iter().filter(|entry| entry.kept_at.is_some()).count();

@@ -23,7 +23,7 @@
 //! staging/g<generation>/<key>/      bytes on their way in; worthless after a crash
 //! kept/<key>/g<generation>/<folder>/        what was replaced
 //! quarantine/<key>/g<generation>/<folder>/  what is not served
-//! quarantine/<key>/index            the list of it
+//! findings/<key>                    the list of all that was found
 //! manifests/<key>                   what the mailbox holds
 //! ```
 //!
@@ -78,8 +78,10 @@
 //! * Manifest: `tidegate-manifest 2`; then one line per message, sorted by folder and name, five
 //!   fields with one TAB between them: folder (empty is the inbox, no leading dot), UID or `-`, base
 //!   name, size in bytes, XXH3-128 of the bytes in hexadecimal.
-//! * The list of what is not served: `tidegate-quarantine 1`; then folder, UID or `-`, base name,
-//!   size, reason, two numbers of the reason, and where the bytes are.
+//! * Findings, only where there are any: `tidegate-findings 1`; the owner's address and the mailbox's
+//!   path; then one line per finding, twelve fields: cause, two numbers of the cause, folder, UID or
+//!   `-`, base name or GUID, second of receipt or `-`, size or `-`, source, rungs of evidence,
+//!   subject, and where the bytes are below the work directory.
 //! * Claim: generation and holder with a checksum; one that cannot be read fences everybody.
 //! * A UID list is written again only where it was damaged, or for mail that comes back as new: same
 //!   UIDVALIDITY and GUID, old UIDs, and where it was damaged new ones from 100 000 above all known.
@@ -104,7 +106,9 @@ mod crash;
 mod dbox;
 mod digest;
 mod doubt;
+mod finding;
 mod format;
+mod grade;
 mod index;
 mod judge;
 mod ledger;
@@ -112,7 +116,6 @@ mod maildir;
 mod manifest;
 mod merge;
 mod probe;
-mod quarantine;
 mod reason;
 mod refusal;
 mod roots;
@@ -123,11 +126,12 @@ mod walk;
 
 pub use claim::ClaimError;
 pub use format::Format;
-pub use doubt::{Doubt, DoubtKind};
+pub use doubt::DoubtKind;
+pub use finding::{Cause, Finding, FindingKind, FindingList, Source};
+pub use grade::Grade;
 pub use ledger::MessageCounts;
 pub use manifest::{Manifest, ManifestEntry};
 pub use probe::Probe;
-pub use quarantine::SetAside;
 pub use reason::Reason;
 pub use refusal::Refusal;
 pub use stamp::Stamp;

@@ -18,13 +18,13 @@ use rustix::fs::FlockOperation;
 
 use crate::claim::{ClaimError, Claims};
 use crate::dbox;
-use crate::doubt::Doubt;
+use crate::finding::{Finding, FindingList};
 use crate::format::Format;
+use crate::grade::Grade;
 use crate::ledger::{Ledger, MessageCounts};
 use crate::manifest::Manifest;
 use crate::judge::BUFFER_BYTES;
 use crate::probe::{Probe, Target};
-use crate::quarantine::{self, SetAside};
 use crate::refusal::Refusal;
 use crate::maildir;
 use crate::roots::{Act, Fuse, Roots};
@@ -137,6 +137,16 @@ pub struct Mailbox {
     pub served: bool,
 }
 
+impl Mailbox {
+    /// The key of the mailbox at `path`: eight bytes of the path's BLAKE3, so that what was recorded
+    /// of it before any rollout is found again by every rollout.
+    pub fn key_of(path: &[u8]) -> u64 {
+        let digest = blake3::hash(path);
+        let (head, _) = digest.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
+        u64::from_be_bytes(*head)
+    }
+}
+
 /// A batch to prepare under a claim.
 #[derive(Debug, Clone, Copy)]
 pub struct PrepareTask<'a> {
@@ -158,13 +168,20 @@ pub struct Prepared {
     /// How its messages ended.
     pub counts: MessageCounts,
     /// Everything that is not served.
-    pub set_aside: Vec<SetAside>,
+    pub set_aside: Vec<Finding>,
     /// Everything that was decided without proof.
-    pub doubts: Vec<Doubt>,
+    pub doubts: Vec<Finding>,
     /// BLAKE3 of its manifest.
     pub manifest_digest: [u8; 32],
     /// Bytes read for it.
     pub bytes_read: u64,
+}
+
+impl Prepared {
+    /// How well it came back.
+    pub fn grade(&self) -> Grade {
+        Grade::of(self.set_aside.iter().chain(&self.doubts))
+    }
 }
 
 /// One node's mail.
@@ -203,7 +220,7 @@ impl Store {
             Ok(()) | Err(_) => {}
         }
         let claims = Claims::open(config.work.join("claims")).map_err(failed)?;
-        for own in ["kept", "quarantine", "manifests", "staging"] {
+        for own in ["kept", "quarantine", "findings", "manifests", "staging"] {
             fs::create_dir_all(config.work.join(own)).map_err(failed)?;
         }
         let (work, file_size_max) = (config.work, config.file_size_max);
@@ -300,14 +317,14 @@ impl Store {
         Ok(u32::try_from(free.min(1_000_000)).unwrap_or(1_000_000))
     }
 
-    /// What is not served of a mailbox.
+    /// What was found about a mailbox: all of it.
     ///
     /// # Errors
     ///
     /// The list is there and cannot be read.
-    pub fn quarantine(&self, key: u64) -> io::Result<Vec<SetAside>> {
-        match fs::read(quarantine_index(&self.roots, key)) {
-            Ok(bytes) => quarantine::parse(&bytes),
+    pub fn findings(&self, key: u64) -> io::Result<Vec<Finding>> {
+        match fs::read(findings_path(&self.roots, key)) {
+            Ok(bytes) => Ok(FindingList::parse(&bytes)?.findings),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -357,8 +374,8 @@ impl Store {
             path: format!("{what} of mailbox {}", mailbox.key),
             source,
         };
-        let earlier = self.quarantine(mailbox.key);
-        let earlier = earlier.map_err(|error| unreadable("quarantine", error))?;
+        let earlier = self.findings(mailbox.key);
+        let earlier = earlier.map_err(|error| unreadable("findings", error))?;
         let manifest = self.manifest(mailbox.key);
         let manifest = manifest.map_err(|error| unreadable("manifest", error.source))?;
         let served = mailbox.served && manifest.is_some();
@@ -372,9 +389,12 @@ impl Store {
             }
         }
         let (after, set_aside) = ledger.close();
-        if set_aside != earlier {
-            let index = quarantine_index(&self.roots, mailbox.key);
-            bench.write_own(&quarantine::to_bytes(&set_aside), &index)?;
+        let doubts = ledger.take_doubts();
+        let findings = [&*set_aside, &*doubts].concat();
+        if findings != earlier {
+            let (address, path) = (mailbox.address.clone(), mailbox.path.clone());
+            let list = FindingList { address, path, findings };
+            bench.write_own(&list.to_bytes(), &findings_path(&self.roots, mailbox.key))?;
         }
         let bytes = after.to_bytes();
         if manifest.as_ref() != Some(&after) {
@@ -383,8 +403,7 @@ impl Store {
             bench.act(Phase::Records, Act::Record { staged, to });
         }
         let manifest_digest = *blake3::hash(&bytes).as_bytes();
-        let (counts, doubts) = (ledger.counts, ledger.doubts);
-        let bytes_read = bench.bytes_read;
+        let (counts, bytes_read) = (ledger.counts, bench.bytes_read);
         let acts = bench.into_acts();
         Ok(Planned { acts, counts, set_aside, doubts, manifest_digest, bytes_read })
     }
@@ -459,8 +478,8 @@ pub(crate) struct Past<'a> {
 struct Planned {
     acts: Vec<Act>,
     counts: MessageCounts,
-    set_aside: Vec<SetAside>,
-    doubts: Vec<Doubt>,
+    set_aside: Vec<Finding>,
+    doubts: Vec<Finding>,
     manifest_digest: [u8; 32],
     bytes_read: u64,
 }
@@ -500,8 +519,8 @@ fn manifest_path(roots: &Roots, key: u64) -> PathBuf {
     roots.work.join("manifests").join(key.to_string())
 }
 
-fn quarantine_index(roots: &Roots, key: u64) -> PathBuf {
-    roots.work.join("quarantine").join(key.to_string()).join("index")
+fn findings_path(roots: &Roots, key: u64) -> PathBuf {
+    roots.work.join("findings").join(key.to_string())
 }
 
 /// A mailbox's path is plain names, one below the other.

@@ -125,7 +125,7 @@ fn a_flipped_bit_is_doubted_because_both_sides_look_good() {
 
     let prepared = prepare(&provider);
 
-    let doubts: Vec<_> = prepared.doubts.iter().map(|it| (it.uid, it.kind)).collect();
+    let doubts: Vec<_> = prepared.doubts.iter().map(|it| (it.uid, it.doubt().unwrap())).collect();
     assert_eq!(doubts, [(Some(2), DoubtKind::BothLookGood)]);
 }
 
@@ -155,12 +155,12 @@ fn what_is_damaged_on_both_sides_is_set_aside_and_listed() {
     assert_eq!(prepared.counts, MessageCounts { intact: 7, set_aside: 1, ..HEALTHY });
     let listed = &prepared.set_aside[0];
     assert_eq!((listed.folder.as_str(), listed.uid), ("", Some(4)));
-    assert_eq!((&listed.name, listed.reason), (&letter(4).base, Reason::BothSidesBad));
-    assert_eq!(listed.size_bytes, 600);
+    assert_eq!((&listed.name, listed.reason().unwrap()), (&letter(4).base, Reason::BothSidesBad));
+    assert_eq!(listed.size_bytes, Some(600));
     let kept = provider.root("work").join(listed.kept_at.as_ref().unwrap());
     assert_eq!(fs::read(kept).unwrap(), damaged);
     assert_eq!(provider.served("", &letter(4)), None);
-    assert_eq!(open(&provider).quarantine(7).unwrap(), prepared.set_aside);
+    assert_eq!(open(&provider).findings(7).unwrap(), prepared.set_aside);
 }
 
 #[test]
@@ -240,8 +240,8 @@ fn a_lost_list_is_rebuilt_and_missing_mail_comes_back_in_doubt() {
         prepared.counts,
         MessageCounts { intact: 7, returned: 1, newer: 1, ..HEALTHY }
     );
-    let kinds: Vec<_> = prepared.doubts.iter().map(|it| it.kind).collect();
-    assert_eq!(kinds, [DoubtKind::DeletionUnproved, DoubtKind::UidlistRebuilt]);
+    let kinds: Vec<_> = prepared.doubts.iter().map(|it| it.doubt().unwrap()).collect();
+    assert_eq!(kinds, [DoubtKind::UidlistRebuilt, DoubtKind::DeletionUnproved]);
     let list = provider.read("live", "dovecot-uidlist");
     assert!(list.starts_with("3 V1795293977 N100013 Gf0102b0\n1 :"), "{list}");
     assert_eq!(list.lines().count(), 6, "{list}");
@@ -298,7 +298,7 @@ fn of_a_message_in_new_and_cur_one_is_served_and_the_other_kept() {
     let prepared = prepare(&provider);
 
     assert_eq!(prepared.counts, HEALTHY);
-    assert_eq!(prepared.doubts[0].kind, DoubtKind::Twice);
+    assert_eq!(prepared.doubts[0].doubt().unwrap(), DoubtKind::Twice);
     check_served(&provider, "", &letter(1));
     assert!(provider.keeps(&bytes));
 }
@@ -314,7 +314,7 @@ fn mail_to_another_address_of_the_owner_is_the_owners() {
     let prepared = prepare(&provider);
 
     assert_eq!((prepared.counts.newer, prepared.counts.set_aside), (2, 1));
-    assert_eq!(prepared.set_aside[0].reason, Reason::ForeignBytes);
+    assert_eq!(prepared.set_aside[0].reason().unwrap(), Reason::ForeignBytes);
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn newer_mail_is_kept_if_good_and_set_aside_if_not() {
     let prepared = prepare(&provider);
 
     assert_eq!(prepared.counts, MessageCounts { newer: 1, set_aside: 1, ..HEALTHY });
-    assert!(matches!(prepared.set_aside[0].reason, Reason::Truncated { .. }));
+    assert!(matches!(prepared.set_aside[0].reason().unwrap(), Reason::Truncated { .. }));
     assert_eq!(provider.served("", &letter(7)), None);
 }
 
@@ -350,7 +350,7 @@ fn a_moved_message_is_repaired_from_the_place_it_came_from() {
         letter(2).bytes,
         "the bytes of its origin under its new name"
     );
-    assert!(prepared.doubts.iter().any(|it| it.kind == DoubtKind::RepairedFromTwin));
+    assert!(prepared.doubts.iter().any(|it| it.doubt() == Some(DoubtKind::RepairedFromTwin)));
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn what_is_listed_and_nowhere_is_reported_as_lost() {
 
     assert_eq!(prepared.counts, MessageCounts { lost: 1, ..HEALTHY });
     let lost = &prepared.set_aside[0];
-    assert_eq!((lost.uid, lost.reason, &lost.kept_at), (Some(6), Reason::Missing, &None));
+    assert_eq!((lost.uid, lost.reason().unwrap(), &lost.kept_at), (Some(6), Reason::Missing, &None));
     assert_eq!(lost.name, letter(6).base);
 }
 
@@ -425,7 +425,7 @@ fn check_back(provider: &Provider, prepared: &Prepared) {
     check_served(provider, "", &letter(2));
     let doubts = prepared.doubts.iter();
     let doubts = doubts.filter(|it| it.folder.is_empty());
-    let doubts = doubts.filter(|it| it.kind == DoubtKind::DeletionUnproved);
+    let doubts = doubts.filter(|it| it.doubt() == Some(DoubtKind::DeletionUnproved));
     assert_eq!(doubts.map(|it| &*it.name).collect::<Vec<_>>(), [&letter(2).base]);
     let list = provider.read("live", "dovecot-uidlist");
     let as_new = format!("3 V1795293977 N15 Gf0102b0\n1 :{}\n3 ", letter(1).base);
@@ -576,8 +576,8 @@ fn lost_keywords_come_from_the_snapshot_and_zeroed_indexes_move_aside() {
 
     let prepared = prepare(&provider);
 
-    let kinds: Vec<_> = prepared.doubts.iter().map(|it| it.kind).collect();
-    assert_eq!(kinds, [DoubtKind::IndexDamaged, DoubtKind::ModseqLost]);
+    let kinds: Vec<_> = prepared.doubts.iter().map(|it| it.doubt().unwrap()).collect();
+    assert_eq!(kinds, [DoubtKind::ModseqLost, DoubtKind::IndexDamaged]);
     assert_eq!(provider.read("live", "dovecot-keywords"), "0 $Work\n1 $Junk\n");
     assert!(!provider.at("live", "dovecot.index").exists());
     assert!(provider.at("live", "dovecot.index.log").exists());
@@ -693,7 +693,7 @@ fn mail_with_crlf_line_ends_is_judged_alike() {
     let prepared = prepare(&provider);
 
     assert_eq!(prepared.counts, MessageCounts { newer: 1, set_aside: 1, ..HEALTHY });
-    let reason = prepared.set_aside[0].reason;
+    let reason = prepared.set_aside[0].reason().unwrap();
     assert_eq!(reason, Reason::NulRun { offset: 512, length: 512 });
 }
 

@@ -70,7 +70,7 @@ fn odd_items_among_the_mail_are_moved_aside_unopened() {
     let prepared = prepare(&provider).unwrap();
 
     assert_eq!((prepared.counts.intact, prepared.counts.set_aside), (8, 4));
-    assert!(prepared.set_aside.iter().all(|it| it.reason == Reason::NotRegular));
+    assert!(prepared.set_aside.iter().all(|it| it.reason() == Some(Reason::NotRegular)));
     assert_eq!(fs::read_dir(provider.at("live", "new")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(provider.at("live", "cur")).unwrap().count(), 5);
     for it in &prepared.set_aside {
@@ -88,7 +88,7 @@ fn odd_items_elsewhere_are_reported_and_left() {
 
     let prepared = prepare(&provider).unwrap();
 
-    let mut odd: Vec<_> = prepared.doubts.iter().map(|it| (&*it.name, it.kind)).collect();
+    let mut odd: Vec<_> = prepared.doubts.iter().map(|it| (&*it.name, it.doubt().unwrap())).collect();
     odd.sort();
     assert_eq!(odd, [(".Away", DoubtKind::OddItem), ("pipe", DoubtKind::OddItem)]);
     assert_eq!(provider.tree("live"), before);
@@ -171,7 +171,7 @@ fn a_file_beyond_the_limit_is_never_read() {
         prepared
             .set_aside
             .iter()
-            .all(|it| { too_large(it.reason) || it.reason == Reason::BothSidesBad })
+            .all(|it| { too_large(it.reason().unwrap()) || it.reason() == Some(Reason::BothSidesBad) })
     );
 }
 

@@ -79,7 +79,7 @@ impl Description {
     /// The mailbox as the store knows it.
     pub(crate) fn mailbox(&self, ordinal: Ordinal, served: bool) -> Option<Mailbox> {
         self.mailboxes.get(ordinal.index()).map(|mailbox| Mailbox {
-            key: u64::from(mailbox.number.get()),
+            key: Mailbox::key_of(mailbox.path.as_bytes()),
             address: mailbox.address.clone(),
             path: mailbox.path.clone().into_bytes(),
             served,

@@ -8,7 +8,7 @@
 use tidegate_core::fleet::Ordinal;
 use tidegate_core::holding::{ProbeTask, Settled};
 use tidegate_core::rollout::{Finding, FindingKind, MessageTotals};
-use tidegate_mail::{Prepared, Refusal, SetAside};
+use tidegate_mail::{FindingKind as Kind, Prepared, Refusal};
 
 /// The most findings told of one mailbox: so many fit a report and a record. The list in the
 /// store has all of them.
@@ -72,33 +72,26 @@ fn totals(prepared: &Prepared) -> MessageTotals {
 }
 
 fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
-    let aside = prepared.set_aside.iter().map(|item: &SetAside| Finding {
+    let all = prepared.set_aside.iter().chain(&prepared.doubts);
+    all.take(FINDINGS_PER_MAILBOX_MAX).map(|found| told(ordinal, found)).collect()
+}
+
+fn told(ordinal: Ordinal, found: &tidegate_mail::Finding) -> Finding {
+    Finding {
         ordinal,
-        kind: if item.kept_at.is_some() {
-            FindingKind::SetAside
-        } else {
-            FindingKind::Lost
+        kind: match found.kind() {
+            Kind::SetAside => FindingKind::SetAside,
+            Kind::Lost => FindingKind::Lost,
+            Kind::Doubt => FindingKind::Doubt,
         },
-        folder: item.folder.clone(),
-        uid: item.uid,
-        name: item.name.clone(),
-        code: item.reason.code().to_owned(),
-        reason: item.reason.to_string(),
-        size_bytes: item.size_bytes,
-        kept_at: item.kept_at.clone().unwrap_or_default(),
-    });
-    let doubts = prepared.doubts.iter().map(|doubt| Finding {
-        ordinal,
-        kind: FindingKind::Doubt,
-        folder: doubt.folder.clone(),
-        uid: doubt.uid,
-        name: doubt.name.clone(),
-        code: doubt.kind.code().to_owned(),
-        reason: doubt.kind.to_string(),
-        size_bytes: 0,
-        kept_at: String::new(),
-    });
-    aside.chain(doubts).take(FINDINGS_PER_MAILBOX_MAX).collect()
+        folder: found.folder.clone(),
+        uid: found.uid,
+        name: found.name.clone(),
+        code: found.cause.code().to_owned(),
+        reason: found.cause.to_string(),
+        size_bytes: found.size_bytes.unwrap_or(0),
+        kept_at: found.kept_at.clone().unwrap_or_default(),
+    }
 }
 
 /// What a probe that failed tells.

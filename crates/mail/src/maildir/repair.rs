@@ -10,7 +10,8 @@ mod whereabouts;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::maildir::control::{self, KeywordTables};
-use crate::doubt::{Doubt, DoubtKind};
+use crate::doubt::DoubtKind;
+use crate::finding::{Cause, Finding};
 use crate::index::{LastFlags, Reading};
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, ManifestEntry};
@@ -71,7 +72,7 @@ pub(crate) struct Case {
     lists: Lists,
     findings: HashMap<(Side, usize), Findings>,
     choices: Vec<Choice>,
-    doubts: Vec<Doubt>,
+    doubts: Vec<Finding>,
 }
 
 /// One message: its files, and what becomes of it.
@@ -244,8 +245,7 @@ impl Case {
     }
 
     pub(crate) fn doubt(&mut self, kind: DoubtKind, name: &[u8], uid: Option<u32>) {
-        let (folder, name) = (escape(&self.name), escape(name));
-        self.doubts.push(Doubt { folder, uid, name, kind });
+        self.doubts.push(Finding::new((&self.name, name), uid, Cause::Doubt(kind)));
     }
 
     /// Its user may have deleted what is missing. Users do not delete mail directories.
@@ -651,8 +651,8 @@ fn stage_choice(
     let at = (&*case.name, &*choice.base);
     for spare in &choice.spare {
         let Some(mail) = case.mail(Side::Live, *spare) else { continue };
-        let at = (&*label(&case.name), &*rel(&case.name, mail));
-        bench.aside("kept", at, &mail.meta)?;
+        let from = (&*label(&case.name), &*rel(&case.name, mail));
+        bench.aside("kept", from, &mail.meta)?;
         ledger.doubt(at.0, at.1, uid, DoubtKind::Twice);
     }
     let live = choice.live.and_then(|index| case.place(Side::Live, index));
