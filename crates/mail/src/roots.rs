@@ -60,6 +60,8 @@ pub(crate) enum Act {
     MakeDir { path: Vec<u8>, like: Like },
     /// Complete bytes under a live name; the file replaced, if any, has been kept.
     Put { staged: PathBuf, dir: Vec<u8>, name: Vec<u8>, replaces: Option<Meta> },
+    /// A complete directory under a live name that is free.
+    PutTree { staged: PathBuf, path: Vec<u8> },
     /// A live file out of the mail tree.
     Aside { dir: Vec<u8>, name: Vec<u8>, meta: Meta, to: PathBuf },
     /// A directory's time set to now: its files are to be looked at again.
@@ -85,6 +87,9 @@ impl Roots {
             Act::Put { staged, dir, name, replaces } => self
                 .put(staged, (dir, name), replaces.as_ref())
                 .map_err(|error| Refusal::write(&join(dir, name), error)),
+            Act::PutTree { staged, path } => self
+                .put_tree(staged, path)
+                .map_err(|error| Refusal::write(path, error)),
             Act::Aside { dir, name, meta, to } => self
                 .aside((dir, name), meta, to)
                 .map_err(|error| Refusal::write(&join(dir, name), error)),
@@ -122,6 +127,13 @@ impl Roots {
         }
         self.fuse.burn()?;
         fs::create_dir_all(path)
+    }
+
+    /// A directory of our own that will be one of the mail tree.
+    pub(crate) fn make_own_dir(&self, path: &Path, like: Like) -> io::Result<()> {
+        self.fuse.burn()?;
+        fs::create_dir(path)?;
+        dress(&File::open(path)?, like)
     }
 
     /// Removes a staging directory of our own, if it is there.
@@ -173,6 +185,14 @@ impl Roots {
             None => RenameFlags::NOREPLACE,
         };
         Ok(rustix::fs::renameat_with(CWD, staged, &dir, name, flags)?)
+    }
+
+    fn put_tree(&self, staged: &Path, path: &[u8]) -> io::Result<()> {
+        self.fuse.burn()?;
+        let (parent, name) = split(path);
+        let parent = self.live.dir(parent)?;
+        let flags = RenameFlags::NOREPLACE;
+        Ok(rustix::fs::renameat_with(CWD, staged, &parent, name, flags)?)
     }
 
     fn touch(&self, dir: &[u8], name: &[u8]) -> io::Result<()> {

@@ -142,6 +142,36 @@ impl<'a> Bench<'a> {
         Ok(read.ok().map(|_| bytes))
     }
 
+    /// Opens a control file; nothing if it is not there, too large to be one, or not given by the
+    /// disk.
+    pub(crate) fn open_control(
+        &mut self,
+        side: Side,
+        rel: &[u8],
+        meta: Option<&Meta>,
+    ) -> Result<Option<File>, Refusal> {
+        let Some(meta) = meta.filter(|meta| meta.size <= CONTROL_BYTES_MAX) else {
+            return Ok(None);
+        };
+        match self.open(side, &self.path(rel)) {
+            Err(Refusal::Unreadable { .. }) => Ok(None),
+            result => {
+                self.bytes_read += meta.size;
+                result.map(Some)
+            }
+        }
+    }
+
+    /// The one buffer for everything that is read.
+    pub(crate) fn buffer(&mut self) -> &mut [u8] {
+        self.buffer
+    }
+
+    /// The owner's address.
+    pub(crate) fn owner(&self) -> &'a str {
+        self.owner
+    }
+
     /// Whether the first bytes of a file are all zero.
     pub(crate) fn begins_with_zeros(
         &mut self,
@@ -166,17 +196,21 @@ impl<'a> Bench<'a> {
         Ok(file)
     }
 
-    /// Copies a message that was judged into the staging directory.
+    /// Copies a message that was judged to `to`, a new file of our own. `like` is asked with the
+    /// file that is copied.
     pub(crate) fn stage_copy(
         &mut self,
         (side, rel): (Side, &[u8]),
         digest: Digest,
-        like: Like,
-    ) -> Result<PathBuf, Refusal> {
+        like: &dyn Fn(&Meta) -> Like,
+        to: &Path,
+    ) -> Result<(), Refusal> {
         let path = self.path(rel);
-        let mut source = self.open(side, &path)?;
-        let staged = self.next_staged()?;
-        let file = self.roots.create(&staged);
+        let tree = self.roots.tree(side);
+        let tree = tree.ok_or_else(|| Refusal::NotThere { path: escape(&path) })?;
+        let (mut source, meta) =
+            tree.file(&path).map_err(|errno| Refusal::read(&path, errno))?;
+        let file = self.roots.create(to);
         let mut file = file.map_err(|error| Refusal::write(&path, error))?;
         let mut hasher = Digester::default();
         loop {
@@ -194,8 +228,39 @@ impl<'a> Bench<'a> {
         if hasher.finish() != digest {
             return Err(Refusal::Changed { path: escape(&path) });
         }
-        dress(&file, like).map_err(|error| Refusal::write(&path, error))?;
-        Ok(staged)
+        dress(&file, like(&meta)).map_err(|error| Refusal::write(&path, error))
+    }
+
+    /// Writes the first bytes of the buffer to `to`, a new file of our own.
+    pub(crate) fn stage_buffer(
+        &mut self,
+        length: usize,
+        like: Like,
+        to: &Path,
+    ) -> Result<(), Refusal> {
+        let bytes = self.buffer.get(..length).unwrap_or_default();
+        let write = || -> io::Result<()> {
+            let mut file = self.roots.create(to)?;
+            file.write_all(bytes)?;
+            dress(&file, like)
+        };
+        own(write(), "staging")
+    }
+
+    /// Writes what `write` gives to `to`, a new file of our own.
+    pub(crate) fn stage_with(
+        &mut self,
+        to: &Path,
+        like: Option<Like>,
+        write: &mut dyn FnMut(&mut io::BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), Refusal> {
+        let mut make = || -> io::Result<()> {
+            let mut file = io::BufWriter::new(self.roots.create(to)?);
+            write(&mut file)?;
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            like.map_or(Ok(()), |like| dress(&file, like))
+        };
+        own(make(), "staging")
     }
 
     /// Writes bytes into the staging directory.
@@ -205,16 +270,43 @@ impl<'a> Bench<'a> {
         like: Option<Like>,
     ) -> Result<PathBuf, Refusal> {
         let staged = self.next_staged()?;
-        let write = || -> io::Result<()> {
-            let mut file = self.roots.create(&staged)?;
-            file.write_all(bytes)?;
-            like.map_or(Ok(()), |like| dress(&file, like))
-        };
-        own(write(), "staging")?;
+        self.stage_with(&staged, like, &mut |to| to.write_all(bytes))?;
         Ok(staged)
     }
 
-    fn next_staged(&mut self) -> Result<PathBuf, Refusal> {
+    /// A new directory, to be filled and then moved into the mail as a whole.
+    pub(crate) fn tree(&mut self, like: Like) -> Result<PathBuf, Refusal> {
+        let tree = self.next_staged()?;
+        own(self.roots.make_own_dir(&tree, like), "staging")?;
+        Ok(tree)
+    }
+
+    /// A directory in such a tree.
+    pub(crate) fn tree_dir(
+        &mut self,
+        tree: &Path,
+        name: &[u8],
+        like: Like,
+    ) -> Result<PathBuf, Refusal> {
+        let dir = tree.join(OsStr::from_bytes(name));
+        own(self.roots.make_own_dir(&dir, like), "staging")?;
+        Ok(dir)
+    }
+
+    /// The live file at `rel`, as it is now.
+    pub(crate) fn look(&self, rel: &[u8]) -> Result<Meta, Refusal> {
+        let path = self.path(rel);
+        let (dir, name) = rel_split(&path);
+        let found = self.roots.live.dir(&dir).and_then(|dir| dir.look(&name));
+        match found {
+            Ok(Some((_, meta))) => Ok(meta),
+            Ok(None) => Err(Refusal::Changed { path: escape(&path) }),
+            Err(errno) => Err(Refusal::read(&path, errno)),
+        }
+    }
+
+    /// A name for a file of our own.
+    pub(crate) fn next_staged(&mut self) -> Result<PathBuf, Refusal> {
         let dir = self.staging();
         own(self.roots.make_own_dirs(&dir), "staging")?;
         self.staged += 1;

@@ -10,21 +10,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::Past;
+use super::repair::Past;
 use super::control;
 use super::name::MailName;
 use super::read::is_clean;
 use super::survey::{Folder, Sub, list_mails};
 use super::table::{Row, Table};
 use super::uidlist::{Lists, Summary};
-use crate::doubt::{Doubt, DoubtKind};
+use crate::doubt::DoubtKind;
+use crate::finding::{Cause, Finding};
 use crate::index::Reading;
 use crate::judge::Findings;
 use crate::merge::{self, Decision, Evidence, Listing};
 use crate::refusal::Refusal;
 use crate::roots::{Like, Side};
 use crate::stage::Bench;
-use crate::walk::{Meta, escape, join};
+use crate::walk::{Meta, join};
 
 /// Owner and modes for what has no live file to take them from.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +72,7 @@ pub(crate) struct Case {
     pub(super) choices: BTreeMap<Row, Choice>,
     /// What is staged already of messages that come back.
     pub(super) staged: HashMap<Row, PathBuf>,
-    pub(super) doubts: Vec<Doubt>,
+    pub(super) doubts: Vec<Finding>,
 }
 
 /// What reading a file has shown.
@@ -162,8 +163,7 @@ impl Case {
     }
 
     pub(crate) fn doubt(&mut self, kind: DoubtKind, name: &[u8], uid: Option<u32>) {
-        let (folder, name) = (escape(&self.name), escape(name));
-        self.doubts.push(Doubt { folder, uid, name, kind });
+        self.doubts.push(Finding::new((&self.name, name), uid, Cause::Doubt(kind)));
     }
 
     /// Whether its user could have deleted what is missing, if the mailbox was open. Users do not
@@ -174,7 +174,7 @@ impl Case {
     }
 
     /// Its user may have deleted what is missing.
-    pub(super) fn was_served(&self, past: &Past<'_>) -> bool {
+    pub(super) fn was_served(&self, past: Past) -> bool {
         past.served && self.may_be_deleted()
     }
 
@@ -251,7 +251,7 @@ impl Case {
         self.table.slot(Side::Live, row).is_none() && self.listing(row) != Listing::Unlisted
     }
 
-    pub(super) fn decide(&mut self, past: &Past<'_>) {
+    pub(super) fn decide(&mut self, past: Past) {
         let served = self.was_served(past);
         let (mut fates, mut choices) = (Vec::new(), BTreeMap::new());
         for row in self.table.iter() {
@@ -332,7 +332,7 @@ impl Case {
     }
 
     /// Where a message of a folder that is put together anew has its place: under its own name.
-    fn place_in_tree(&self, row: Row) -> Option<PathBuf> {
+    pub(super) fn place_in_tree(&self, row: Row) -> Option<PathBuf> {
         let tree = self.tree.as_ref()?;
         let slot = self.table.slot(Side::Snapshot, row)?;
         let name = self.table.name(row, slot);

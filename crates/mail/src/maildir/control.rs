@@ -7,17 +7,21 @@
 //!   and moved aside only when damaged.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 
+use super::case::Case;
+use super::farewell;
+use super::keywords::Keywords;
+use super::survey::{Folder, folder_path, label};
+use super::uidlist;
 use crate::doubt::DoubtKind;
-use crate::maildir::farewell;
 use crate::index::Reading;
-use crate::maildir::keywords::Keywords;
 use crate::refusal::Refusal;
-use crate::maildir::repair::Case;
 use crate::roots::{Act, Like, Side};
 use crate::stage::{Bench, Phase};
-use crate::maildir::survey::{Folder, folder_path, label};
-use crate::maildir::uidlist::{Rebuilt, Uidlist};
 use crate::walk::{Meta, join};
 
 const UIDLIST: &[u8] = b"dovecot-uidlist";
@@ -33,14 +37,26 @@ pub(crate) const MUST_BE_FILES: [&[u8]; 3] = [UIDLIST, KEYWORDS, SUBSCRIPTIONS];
 /// Bytes at the head of an index that are never all zero in a good one: version and sizes.
 const INDEX_HEAD_BYTES: usize = 64;
 
-/// Reads one side's list.
+/// Opens one side's list.
 pub(crate) fn uidlist(
     bench: &mut Bench<'_>,
     side: Side,
     folder: Option<&Folder>,
-) -> Result<Option<Uidlist>, Refusal> {
-    let bytes = read(bench, side, folder, UIDLIST)?;
-    Ok(bytes.map(|bytes| Uidlist::parse(&bytes)))
+) -> Result<Option<impl BufRead + use<>>, Refusal> {
+    let Some(folder) = folder else { return Ok(None) };
+    let rel = join(&folder_path(&folder.name), UIDLIST);
+    let file = bench.open_control(side, &rel, folder.control.get(UIDLIST))?;
+    Ok(file.map(BufReader::new))
+}
+
+/// The GUID of a folder, by one side's list.
+pub(crate) fn guid(
+    bench: &mut Bench<'_>,
+    side: Side,
+    folder: &Folder,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let list = uidlist(bench, side, Some(folder))?;
+    Ok(list.and_then(|list| uidlist::Reader::new(list).guid().map(<[u8]>::to_vec)))
 }
 
 /// Reads the live folder's index and its log.
@@ -142,11 +158,13 @@ impl KeywordTables {
 pub(crate) fn stage_uidlist(
     bench: &mut Bench<'_>,
     case: &Case,
-    rebuilt: &Rebuilt,
+    write: &mut dyn FnMut(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), Refusal> {
-    let dir = bench.path(&folder_path(&case.name));
-    bench.act(Phase::Messages, Act::Touch { dir, name: b"cur".to_vec() });
-    put(bench, case, (Phase::Uidlists, UIDLIST), &rebuilt.bytes)
+    if case.tree.is_none() {
+        let dir = bench.path(&folder_path(&case.name));
+        bench.act(Phase::Messages, Act::Touch { dir, name: b"cur".to_vec() });
+    }
+    put_with(bench, case, (Phase::Uidlists, UIDLIST), write)
 }
 
 /// Plans the return of the other control files, and damaged indexes out of the way.
@@ -248,8 +266,18 @@ fn read(
 fn put(
     bench: &mut Bench<'_>,
     case: &Case,
-    (phase, name): (Phase, &[u8]),
+    at: (Phase, &[u8]),
     bytes: &[u8],
+) -> Result<(), Refusal> {
+    put_with(bench, case, at, &mut |to| to.write_all(bytes))
+}
+
+/// Plans what `write` writes under the name of a control file, keeping what stands there.
+fn put_with(
+    bench: &mut Bench<'_>,
+    case: &Case,
+    (phase, name): (Phase, &[u8]),
+    write: &mut dyn FnMut(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), Refusal> {
     let control = |folder: &Option<Folder>| {
         folder.as_ref().and_then(|folder| folder.control.get(name).copied())
@@ -260,7 +288,11 @@ fn put(
         (None, Some(snapshot)) => case.home.file_like(&snapshot),
         (None, None) => case.home.new_file(),
     };
-    let staged = bench.stage_bytes(bytes, Some(like))?;
+    if let Some(tree) = &case.tree {
+        return bench.stage_with(&tree.join(OsStr::from_bytes(name)), Some(like), write);
+    }
+    let staged = bench.next_staged()?;
+    bench.stage_with(&staged, Some(like), write)?;
     let rel = join(&folder_path(&case.name), name);
     match live {
         Some(meta) => bench.replace(phase, (&label(&case.name), &rel), &meta, staged),

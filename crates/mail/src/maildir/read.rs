@@ -424,11 +424,10 @@ fn ask_for(pending: &Pending) {
 }
 
 impl Case {
-    /// Whether the snapshot's file of a message that is missing live can change anything.
+    /// Whether the snapshot's file of a message can change anything, now that all is known that is
+    /// live. `served`: what is missing was deleted.
     fn wants_snapshot(&self, row: Row, served: bool) -> bool {
-        let missing = self.table.slot(Side::Live, row).is_none();
-        missing
-            && !(served && self.may_be_deleted())
-            && self.listing(row) != Listing::Unlisted
+        let there = self.table.slot(Side::Live, row).is_some();
+        there || (!served && self.listing(row) != Listing::Unlisted)
     }
 }

@@ -13,65 +13,59 @@
 
 use std::collections::HashSet;
 
-use super::{Case, Past, forgive, read};
-use crate::maildir::control;
-use crate::merge::{self, Decision, Evidence};
+use super::case::{Case, Choice, Fate};
+use super::control;
+use super::name::MailName;
+use super::read::read_snapshot;
+use super::repair::{Past, forgive};
+use super::table::Row;
 use crate::digest::Digest;
-use crate::maildir::name::MailName;
+use crate::merge::{self, Decision, Evidence, Listing};
 use crate::refusal::Refusal;
 use crate::roots::Side;
 use crate::stage::Bench;
-use crate::merge::Listing;
 
 /// Turns deletions that are not proved after all into returns. `aliases`: the owner's.
 pub(super) fn reconsider(
     bench: &mut Bench<'_>,
     cases: &mut [Case],
-    (past, aliases): (&Past<'_>, &HashSet<Box<[u8]>>),
+    (past, aliases): (Past, &HashSet<Box<[u8]>>),
 ) -> Result<(), Refusal> {
     if past.served {
         return Ok(());
     }
     let lost = Lost::of(bench, cases)?;
-    let doubted = lost.doubted(cases);
-    let unread = doubted.iter().filter_map(|(at, index)| {
-        let case = cases.get(*at)?;
-        let snapshot = case.choices.get(*index)?.snapshot?;
-        let inode = case.mail(Side::Snapshot, snapshot)?.meta.inode;
-        let known = case.findings.contains_key(&(Side::Snapshot, snapshot));
-        (!known).then_some((inode, *at, snapshot))
-    });
-    let unread = unread.collect();
-    read(bench, cases, Side::Snapshot, unread)?;
+    let mut doubted = Vec::new();
+    for (at, case) in cases.iter_mut().enumerate() {
+        let rows = lost.doubted(at, case);
+        read_snapshot(bench, case, &rows)?;
+        doubted.push(rows);
+    }
+    if doubted.iter().all(Vec::is_empty) {
+        return Ok(());
+    }
     forgive(cases, aliases);
     let moved = moved(cases);
-    for (at, index) in doubted {
-        let Some(case) = cases.get_mut(at) else { continue };
-        let decision = reconsidered(case, index, past, &moved);
-        if let Some((decision, choice)) = decision.zip(case.choices.get_mut(index)) {
-            choice.decision = decision;
-            choice.regained = true;
+    for (case, rows) in cases.iter_mut().zip(doubted) {
+        for row in rows {
+            if let Some(decision) = reconsidered(case, row, &moved) {
+                case.choose(row, Choice { decision, twin: None, regained: true });
+            }
         }
     }
     Ok(())
 }
 
 /// The return of a message, unless it was moved or has no good bytes.
-fn reconsidered(
-    case: &Case,
-    index: usize,
-    past: &Past<'_>,
-    moved: &HashSet<Digest>,
-) -> Option<Decision> {
-    let choice = case.choices.get(index)?;
-    let findings = case.findings.get(&(Side::Snapshot, choice.snapshot?))?;
+fn reconsidered(case: &Case, row: Row, moved: &HashSet<Digest>) -> Option<Decision> {
+    let findings = case.findings(Side::Snapshot, row)?;
     if findings.digest.is_some_and(|digest| moved.contains(&digest)) {
         return None;
     }
     let decision = merge::decide(&Evidence {
         live: None,
-        snapshot: merge::Side::Read(findings),
-        recorded: past.digest(&case.name, &choice.base),
+        snapshot: merge::Side::Read(&findings),
+        recorded: case.table.recorded(row),
         listing: Listing::Unknown,
         served: false,
     });
@@ -81,25 +75,24 @@ fn reconsidered(
 /// The bytes that stand good under names unknown to the snapshot.
 fn moved(cases: &[Case]) -> HashSet<Digest> {
     let mut moved = HashSet::new();
-    for case in cases {
-        for choice in case.choices.iter().filter(|choice| choice.snapshot.is_none()) {
-            let digest = match (choice.decision, choice.twin) {
-                (Decision::SetAside(_), Some((origin, index))) => cases
-                    .get(origin)
-                    .and_then(|case| case.findings.get(&(Side::Snapshot, index))?.digest),
-                (Decision::Newer | Decision::Intact, _) => choice
-                    .live
-                    .and_then(|index| case.findings.get(&(Side::Live, index))?.digest),
-                (
-                    Decision::SetAside(_)
-                    | Decision::Repair { .. }
-                    | Decision::Return { .. }
-                    | Decision::Deleted
-                    | Decision::Lost(_),
-                    _,
-                ) => None,
-            };
-            moved.extend(digest);
+    let digest = |at: usize, side, row| {
+        cases.get(at).and_then(|case: &Case| case.findings(side, row)?.digest)
+    };
+    for (at, case) in cases.iter().enumerate() {
+        for row in case.table.iter() {
+            if case.table.slot(Side::Snapshot, row).is_some() {
+                continue;
+            }
+            match case.fate(row) {
+                Fate::Newer | Fate::Intact => moved.extend(digest(at, Side::Live, row)),
+                Fate::Chosen => {
+                    let twin = case.choices.get(&row).and_then(|choice| choice.twin);
+                    moved.extend(
+                        twin.and_then(|(at, row)| digest(at, Side::Snapshot, row)),
+                    );
+                }
+                Fate::Listed | Fate::Deleted => {}
+            }
         }
     }
     moved
@@ -128,14 +121,18 @@ impl Lost {
             {
                 lost.folders.push(at);
             }
-            let held: HashSet<&[u8]> =
-                case.choices.iter().map(|choice| &*choice.base).collect();
-            let listed = case.lists.newer().filter(|name| !held.contains(name));
-            listed.for_each(|name| lost.name(name));
-            for choice in &case.choices {
+            for row in case.table.iter() {
+                let listed = case.table.uid(Side::Live, row).is_some()
+                    && case.table.uid(Side::Snapshot, row).is_none();
+                if listed && !case.table.is_held(row) {
+                    lost.name(case.table.base(row));
+                }
+            }
+            for (row, choice) in &case.choices {
                 let bad = matches!(choice.decision, Decision::SetAside(_));
-                if bad && choice.snapshot.is_none() && choice.twin.is_none() {
-                    lost.name(&choice.base);
+                let alone = case.table.slot(Side::Snapshot, *row).is_none();
+                if bad && alone && choice.twin.is_none() {
+                    lost.name(case.table.base(*row));
                 }
             }
         }
@@ -156,27 +153,26 @@ impl Lost {
         }
     }
 
-    /// The messages whose deletion is not proved: case and index of the choice.
-    fn doubted(&self, cases: &[Case]) -> Vec<(usize, usize)> {
-        let mut doubted = Vec::new();
-        for (at, case) in cases.iter().enumerate().filter(|(_, case)| !case.given_up) {
-            let place = self.unknown_folder || self.folders.iter().any(|it| *it != at);
-            for (index, choice) in case.choices.iter().enumerate() {
-                let deleted = choice.decision == Decision::Deleted;
-                let mail = choice.snapshot.and_then(|it| case.mail(Side::Snapshot, it));
-                let fits = |size| place || self.fits(&choice.base, size);
-                if deleted && mail.is_some_and(|mail| fits(mail.meta.size)) {
-                    doubted.push((at, index));
-                }
-            }
+    /// The messages of a case whose deletion is not proved.
+    fn doubted(&self, at: usize, case: &Case) -> Vec<Row> {
+        if case.given_up {
+            return Vec::new();
         }
-        doubted
+        let place = self.unknown_folder || self.folders.iter().any(|it| *it != at);
+        let doubted = |row: &Row| {
+            let deleted = case.fate(*row) == Fate::Deleted;
+            deleted && (place || self.fits(case.table.base(*row)))
+        };
+        case.table.iter().filter(doubted).collect()
     }
 
     /// Whether a message may be one of those that are known by name.
-    fn fits(&self, base: &[u8], file_size: u64) -> bool {
+    fn fits(&self, base: &[u8]) -> bool {
         let name = MailName::parse(base);
-        let size = name.size.unwrap_or(file_size);
+        // A message whose name tells no size may be any of them.
+        let Some(size) = name.size else {
+            return self.any_size || !self.sizes.is_empty() || !self.sizes_alone.is_empty();
+        };
         let both = match name.virtual_size {
             Some(virtual_size) => self.sizes.contains(&(size, virtual_size)),
             None => self.sizes.iter().any(|(known, _)| *known == size),
