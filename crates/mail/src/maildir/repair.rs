@@ -227,7 +227,7 @@ impl Case {
             .collect();
         let live_list = live_list.unwrap_or_else(Uidlist::lost);
         let index = control::index(bench, live.as_ref())?;
-        let index_broken = index == Reading::Broken;
+        let index_broken = index.is_broken();
         let lists = Lists::new(live_list, snapshot_list, (&names, index));
         let name = live.as_ref().or(snapshot.as_ref()).map(|folder| folder.name.clone());
         Ok(Self {
