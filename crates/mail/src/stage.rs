@@ -88,6 +88,11 @@ impl<'a> Bench<'a> {
         self.roots
     }
 
+    /// The address of the mailbox's owner.
+    pub(crate) fn owner(&self) -> &'a str {
+        self.owner
+    }
+
     /// The path of something in the Maildir, below the root.
     pub(crate) fn path(&self, rel: &[u8]) -> Vec<u8> {
         join(self.path, rel)
