@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::maildir::control::{self, KeywordTables};
 use crate::doubt::DoubtKind;
 use crate::finding::{Cause, Finding};
-use crate::index::{LastFlags, Reading};
+use crate::index::LastFlags;
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, ManifestEntry};
 use crate::merge::{self, Decision, Evidence, Listing};
@@ -359,11 +359,11 @@ impl Case {
                     }
                     None => merge::Side::Absent,
                 },
-                recorded,
+                recorded: recorded.map(Into::into),
                 listing: self.listing(&base, &known),
                 served: self.was_served(past),
             };
-            let decision = merge::decide(&evidence);
+            let decision = merge::decide(&evidence).decision;
             let mut spare = group.live;
             spare.retain(|index| Some(*index) != live);
             let (twin, regained) = (None, false);

@@ -71,10 +71,11 @@ fn reconsidered(
     let decision = merge::decide(&Evidence {
         live: None,
         snapshot: merge::Side::Read(findings),
-        recorded: past.digest(&case.name, &choice.base),
+        recorded: past.digest(&case.name, &choice.base).map(Into::into),
         listing: Listing::Unknown,
         served: false,
-    });
+    })
+    .decision;
     matches!(decision, Decision::Return { .. }).then_some(decision)
 }
 
