@@ -16,13 +16,19 @@
 )]
 
 mod base;
+mod fresh;
 mod log;
+#[cfg(test)]
+mod proof;
 mod state;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::Base;
+pub(crate) use fresh::{
+    FolderState, Kind, MapState, POP3_UNKNOWN, write_folder, write_map,
+};
 use log::Log;
 use state::{AT_FIRST_RECENT_UID, AT_NEXT_UID, AT_UID_VALIDITY, Extension, Mail, State};
 use words::{array, half, long, word};
@@ -224,16 +230,21 @@ impl Index {
 
     fn record(&self, uid: u32, mail: &Mail) -> Record {
         let some = |number: u32| (number != 0).then_some(number);
-        let words = self.words.as_deref().unwrap_or_default();
         Record {
             uid,
             flags: mail.flags,
-            keywords: named(mail, words),
+            keywords: named(mail, self.keyword_names()),
             map_uid: word(&mail.mdbox, 0).and_then(some),
             save_date: word(&mail.mdbox, 4).and_then(some),
             guid: (mail.guid != [0; 16]).then_some(mail.guid),
             cache_offset: word(&mail.cache, 0).and_then(some),
         }
+    }
+
+    /// The names of all keywords that the folder has had, in Dovecot's order; none if they cannot be
+    /// read.
+    pub(crate) fn keyword_names(&self) -> &[Vec<u8>] {
+        self.words.as_deref().unwrap_or_default()
     }
 
     /// The folder's GUID, which dbox keeps only here.

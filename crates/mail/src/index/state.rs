@@ -129,14 +129,18 @@ enum Current {
 
 impl State {
     pub(super) fn new() -> Self {
-        Self {
+        let mut state = Self {
             head: [0; HEAD_BYTES],
             mails: BTreeMap::new(),
             extensions: Vec::new(),
             words: Some(Vec::new()),
             current: Current::None,
             touches: 0,
+        };
+        for at in [AT_NEXT_UID, AT_FIRST_RECENT_UID] {
+            state.set_head(at, &1_u32.to_le_bytes());
         }
+        state
     }
 
     pub(super) fn head_word(&self, at: usize) -> u32 {
