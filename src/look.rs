@@ -50,6 +50,7 @@ pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
     let filter =
         v1::ListFindingsRequest { node: args.node.clone(), ..Default::default() };
     let mut listed: u64 = 0;
+    let mut told = FindingCounts::default();
     let mut out = BufWriter::new(io::stdout().lock());
     if args.output == ListFormat::Csv {
         csv_line(&mut out, &single::FINDING_HEADER)?;
@@ -59,6 +60,7 @@ pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
             return Ok(());
         }
         listed += 1;
+        told.add(found.finding.as_ref().map(v1::Finding::kind).unwrap_or_default());
         match args.output {
             ListFormat::Table => writeln!(out, "{}", single::finding_line(&found, true))?,
             ListFormat::Jsonl => writeln!(out, "{}", screens::json::finding(&found))?,
@@ -71,7 +73,23 @@ pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
     if args.output == ListFormat::Table {
         console::tell(format_args!("{} set aside", console::thousands(listed)));
     }
+    if args.node.is_empty() {
+        tell_of_untold(told, &client.rollout().await?);
+    }
     Ok(Exit::Done)
+}
+
+/// Says how much of what was set aside stands only in the lists on the nodes.
+fn tell_of_untold(told: FindingCounts, rollout: &v1::Rollout) {
+    let totals = rollout.totals.unwrap_or_default();
+    let totals = v1::MessageTotals { doubts: 0, ..totals };
+    let (_, untold) = told.completed(Some(&totals));
+    if untold > 0 {
+        console::tell(format_args!(
+            "{} more on the nodes: tidegate findings export --config worker.toml",
+            console::thousands(untold)
+        ));
+    }
 }
 
 /// Carries out `tidegate events`.

@@ -6,13 +6,14 @@
 //! * States are lower-case words, times RFC 3339, counts whole numbers.
 
 use serde_json::{Value, json};
+use tidegate_core::rollout::Grade;
 use tidegate_wire::v1::{
-    Event, Finding, FindingKind, Gate, Health, Mailbox, MailboxFinding, MessageTotals,
-    Node, Preparation, Rollout, Wave, Why,
+    Event, Finding, FindingKind, Gate, Grades, Health, Mailbox, MailboxFinding,
+    MessageTotals, Node, Preparation, Rollout, Wave, Why,
 };
 
 use super::diagnosis::{Diagnosis, level_name};
-use super::status::{node_word, state_word, wave_word};
+use super::status::{node_word, state_word, wave_word, worst};
 use super::{date, instant};
 
 /// The rollout, `tidegate.status/v1`.
@@ -43,6 +44,7 @@ pub(crate) fn status(rollout: &Rollout) -> Value {
         "waves": rollout.waves.iter().map(|wave| wave_value(rollout, wave)).collect::<Vec<_>>(),
         "nodes": rollout.nodes.iter().map(node_value).collect::<Vec<_>>(),
         "messages": totals(rollout.totals.as_ref()),
+        "grades": grades(rollout.totals.as_ref().and_then(|totals| totals.grades.as_ref())),
     })
 }
 
@@ -61,6 +63,8 @@ fn wave_value(rollout: &Rollout, wave: &Wave) -> Value {
         "opened": wave.opened,
         "mature": wave.mature,
         "failed": wave.failed,
+        "grades": grades(wave.grades.as_ref()),
+        "worst_grade": worst(wave.grades.as_ref()).map(Grade::code),
         "gate": wave.gate.as_ref().map(gate_value),
         "allowed_time": wave.allowed_time.as_ref().and_then(instant).map(date),
     })
@@ -113,6 +117,18 @@ pub(crate) fn totals(totals: Option<&MessageTotals>) -> Value {
         "set_aside": totals.set_aside,
         "lost": totals.lost,
         "bytes_read": totals.bytes_read,
+        "doubts": totals.doubts,
+    })
+}
+
+/// Settled mailboxes by how well each came back.
+pub(crate) fn grades(grades: Option<&Grades>) -> Value {
+    let grades = grades.copied().unwrap_or_default();
+    json!({
+        "perfect": grades.perfect,
+        "good": grades.good,
+        "investigate": grades.investigate,
+        "poor": grades.poor,
     })
 }
 

@@ -6,11 +6,13 @@
 //! * A spreadsheet never takes a value for a formula.
 
 use serde_json::{Value, json};
-use tidegate_wire::v1::{Event, FindingKind, Mailbox, MailboxFinding, Rollout};
+use tidegate_wire::v1::{
+    Event, FindingKind, Mailbox, MailboxFinding, MessageTotals, Rollout,
+};
 
 use super::diagnosis::{Diagnosis, level_name, nodes_in};
 use super::json::{health_word, kind_word, preparation_word, totals};
-use super::status::{counts, head, messages, waves};
+use super::status::{counts, grades, head, messages, waves};
 use super::{at, date, say};
 use crate::console::{Paint, safe, thousands};
 
@@ -157,6 +159,23 @@ impl FindingCounts {
             FindingKind::Unspecified => {}
         }
     }
+
+    /// With the numbers that workers count where they are higher, and how many findings were
+    /// counted and not told: of one mailbox and of one job only so many are told.
+    pub(crate) fn completed(mut self, totals: Option<&MessageTotals>) -> (Self, u64) {
+        let totals = totals.copied().unwrap_or_default();
+        let mut untold: u64 = 0;
+        let counted = [
+            (&mut self.set_aside, totals.set_aside),
+            (&mut self.lost, totals.lost),
+            (&mut self.doubt, totals.doubts),
+        ];
+        for (told, counted) in counted {
+            untold = untold.saturating_add(counted.saturating_sub(*told));
+            *told = counted.max(*told);
+        }
+        (self, untold)
+    }
 }
 
 /// The report: what came back, what did not, and where to look.
@@ -172,13 +191,21 @@ pub(crate) fn report(rollout: &Rollout, found: FindingCounts, paint: Paint) -> S
     out.push_str(&waves(rollout, paint));
     out.push('\n');
     out.push_str(&messages(rollout.totals.as_ref()));
+    out.push('\n');
+    out.push_str(&grades(rollout.totals.as_ref()));
     let line = |what: &str, count: u64| format!("  {what:<44}{:>12}\n", thousands(count));
+    let (found, untold) = found.completed(rollout.totals.as_ref());
     out.push_str("\nfor a person (tidegate quarantine list)\n");
     out.push_str(&line("mailboxes set aside as a whole", found.quarantined));
     out.push_str(&line("messages set aside, bytes kept", found.set_aside));
     out.push_str(&line("messages lost, known by name", found.lost));
     out.push_str(&line("decisions that could not be proved", found.doubt));
     out.push_str(&line("opened mailboxes that failed a probe", found.probe));
+    if untold > 0 {
+        let count = thousands(untold);
+        say!(out, "  {count} of these stand only in the lists on the nodes:\n");
+        out.push_str("  tidegate findings export --config worker.toml\n");
+    }
     out
 }
 
@@ -197,10 +224,15 @@ fn by_level(rollout: &Rollout) -> String {
 
 /// The report for programs, `tidegate.report/v1`.
 pub(crate) fn report_value(rollout: &Rollout, found: FindingCounts) -> Value {
+    let (found, untold) = found.completed(rollout.totals.as_ref());
     json!({
         "schema": "tidegate.report/v1",
         "rollout": super::json::status(rollout),
         "messages": totals(rollout.totals.as_ref()),
+        "grades": super::json::grades(
+            rollout.totals.as_ref().and_then(|totals| totals.grades.as_ref()),
+        ),
+        "findings_on_nodes_only": untold,
         "findings": {
             "set_aside": found.set_aside,
             "lost": found.lost,
@@ -209,4 +241,33 @@ pub(crate) fn report_value(rollout: &Rollout, found: FindingCounts) -> Value {
             "probe": found.probe,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_wire::v1::MessageTotals;
+
+    use super::FindingCounts;
+
+    #[test]
+    fn what_was_counted_and_not_told_stands_on_the_nodes() {
+        let told = FindingCounts {
+            set_aside: 500,
+            lost: 3,
+            probe: 1,
+            ..FindingCounts::default()
+        };
+        let totals = MessageTotals {
+            set_aside: 800,
+            lost: 3,
+            doubts: 7,
+            ..MessageTotals::default()
+        };
+
+        let (all, untold) = told.completed(Some(&totals));
+
+        assert_eq!((all.set_aside, all.lost, all.doubt, all.probe), (800, 3, 7, 1));
+        assert_eq!(untold, 307);
+        assert_eq!(told.completed(None), (told, 0));
+    }
 }

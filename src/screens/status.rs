@@ -5,9 +5,10 @@
 //! * The age of the data is on the screen.
 //! * State is in words; colour only repeats it.
 
+use tidegate_core::rollout::Grade;
 use tidegate_core::time::Timestamp;
 use tidegate_wire::v1::{
-    MessageTotals, Node, NodeState, Rollout, RolloutState, Wave, WaveState,
+    Grades, MessageTotals, Node, NodeState, Rollout, RolloutState, Wave, WaveState,
 };
 
 use super::diagnosis::{Diagnosis, level_name};
@@ -32,6 +33,8 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     out.push_str(&nodes(rollout, paint));
     out.push('\n');
     out.push_str(&messages(rollout.totals.as_ref()));
+    out.push('\n');
+    out.push_str(&grades(rollout.totals.as_ref()));
     out
 }
 
@@ -83,7 +86,7 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
     let mut table = Table::new(
         &[
             "WAVE", "", "STATE", "LEVEL", "PLANNED", "PREPARED", "OPEN", "MATURE",
-            "FAILED", "ASIDE",
+            "FAILED", "ASIDE", "WORST",
         ],
         &[4, 5, 6, 7, 8, 9],
     );
@@ -104,6 +107,7 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
             thousands(wave.mature),
             thousands(wave.failed),
             thousands(wave.quarantined),
+            worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
         ]);
     }
     let mut text = table.render("  ");
@@ -258,6 +262,25 @@ fn heard(node: &Node, now: Timestamp) -> String {
 fn disk(node: &Node) -> String {
     let free = node.vitals.as_ref().and_then(|vitals| vitals.disk_free_ppm);
     free.map_or_else(|| "unknown".to_owned(), |ppm| percent(ppm, 1_000_000))
+}
+
+/// The worst grade among these mailboxes; nothing if none is settled.
+pub(crate) fn worst(grades: Option<&Grades>) -> Option<Grade> {
+    grades.copied().map(tidegate_core::rollout::Grades::from)?.worst()
+}
+
+/// How well the settled mailboxes came back.
+pub(crate) fn grades(totals: Option<&MessageTotals>) -> String {
+    let grades = totals.and_then(|totals| totals.grades).unwrap_or_default();
+    let line = |what: &str, count: u32| format!("  {what:<44}{:>12}\n", thousands(count));
+    [
+        "mailboxes by how well they came back\n".to_owned(),
+        line("perfect: as they were, or proved", grades.perfect),
+        line("good: all mail, harmless doubts", grades.good),
+        line("investigate: all mail, decisions to look at", grades.investigate),
+        line("poor: some mail is not served", grades.poor),
+    ]
+    .concat()
 }
 
 /// What became of the messages.

@@ -145,6 +145,7 @@ impl View {
             failed: wave.failed,
             gate: wave.judgement.as_ref().map(|judgement| gate(judgement, &self.plan)),
             allowed_time: allowed.then(|| timestamp(wave.allowed_at)),
+            grades: Some(wave.grades.into()),
         }
     }
 

@@ -19,6 +19,7 @@
 //! * While the rollout is paused, halted or aborted, no order permits an opening.
 
 mod decide;
+mod grades;
 mod order;
 mod record;
 mod status;
@@ -27,6 +28,7 @@ mod tally;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use grades::{Grade, Grades};
 pub use order::{Order, Orders};
 pub use record::{
     Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals, Operate, Record,

@@ -14,7 +14,9 @@ use tidegate_core::fleet::{
 };
 use tidegate_core::holding::{Lease, Look};
 use tidegate_core::mailbox::MailboxState;
-use tidegate_core::rollout::{Event, Finding, Join, Phase, Record, Refusal, Scope, Verb};
+use tidegate_core::rollout::{
+    Event, Finding, Grade, Grades, Join, Phase, Record, Refusal, Scope, Verb,
+};
 
 use fleet::{BEAT, Evening, unreadable};
 
@@ -457,6 +459,22 @@ fn totals_that_no_store_can_have_stop_nobody() {
 
     assert_eq!(totals.intact, u64::MAX);
     assert_eq!(totals.served(), u64::MAX);
+}
+
+#[test]
+fn a_wave_tells_the_grades_of_its_settled_mailboxes_and_the_worst_of_them() {
+    let mut evening = Evening::new(3, 120);
+
+    evening.until(600, Evening::is_finished);
+
+    let status = evening.rollout.status(evening.now);
+    for wave in &status.waves {
+        let Grades { perfect, investigate, .. } = wave.grades;
+        assert_eq!(perfect + investigate, wave.prepared);
+        assert_eq!(wave.grades.worst(), Some(Grade::Investigate));
+    }
+    let all = status.waves.iter().map(|wave| wave.grades);
+    assert_eq!(all.fold(Grades::default(), Grades::plus), status.totals.grades);
 }
 
 #[test]

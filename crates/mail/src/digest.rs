@@ -4,6 +4,8 @@
 //! guards against faults, not against forgers: who can write to the mail can write to our records too.
 //! At the size of mail it costs an eighth of a cryptographic digest, so that reading stays the limit.
 
+use std::fmt;
+
 use twox_hash::XxHash3_128;
 
 /// A digest of a message's bytes.
@@ -27,6 +29,63 @@ impl Digester {
     /// The digest of everything taken in.
     pub(crate) fn finish(&self) -> Digest {
         self.0.finish_128().to_be_bytes()
+    }
+}
+
+/// What some program recorded of a file's bytes, to know them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fingerprint {
+    /// Our own: of the plain message, however it is stored.
+    Xxh3([u8; 16]),
+    /// As `sha256sum` makes it.
+    Sha256([u8; 32]),
+    /// As `b3sum` makes it.
+    Blake3([u8; 32]),
+}
+
+/// By what a fingerprint is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FingerprintKind {
+    Xxh3,
+    Sha256,
+    Blake3,
+}
+
+impl Fingerprint {
+    pub(crate) fn kind(&self) -> FingerprintKind {
+        match self {
+            Self::Xxh3(_) => FingerprintKind::Xxh3,
+            Self::Sha256(_) => FingerprintKind::Sha256,
+            Self::Blake3(_) => FingerprintKind::Blake3,
+        }
+    }
+
+    /// Reads what its `Display` wrote.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let colon = text.iter().position(|byte| *byte == b':')?;
+        let (kind, digits) = (text.get(..colon)?, text.get(colon + 1..)?);
+        match kind {
+            b"xxh3" => from_hex(digits).map(Self::Xxh3),
+            b"sha256" => from_hex(digits).map(Self::Sha256),
+            b"blake3" => from_hex(digits).map(Self::Blake3),
+            _ => None,
+        }
+    }
+}
+
+impl From<Digest> for Fingerprint {
+    fn from(digest: Digest) -> Self {
+        Self::Xxh3(digest)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Xxh3(digest) => write!(f, "xxh3:{}", to_hex(digest)),
+            Self::Sha256(digest) => write!(f, "sha256:{}", to_hex(digest)),
+            Self::Blake3(digest) => write!(f, "blake3:{}", to_hex(digest)),
+        }
     }
 }
 
@@ -62,6 +121,19 @@ mod tests {
         let nothing = to_hex(&Digester::default().finish());
 
         assert_eq!(nothing, "99aa06d3014798d86001c324468d497f");
+    }
+
+    #[test]
+    fn a_fingerprint_names_its_maker_and_reads_back() {
+        let nothing = Fingerprint::from(Digester::of(b""));
+        let all = [nothing, Fingerprint::Sha256([7; 32]), Fingerprint::Blake3([255; 32])];
+
+        assert_eq!(nothing.to_string(), "xxh3:99aa06d3014798d86001c324468d497f");
+        for it in all {
+            assert_eq!(Fingerprint::parse(it.to_string().as_bytes()), Some(it));
+        }
+        assert_eq!(Fingerprint::parse(b"sha256:99aa"), None);
+        assert_eq!(Fingerprint::parse(b"md5:99aa06d3014798d86001c324468d497f"), None);
     }
 
     #[test]

@@ -1,123 +1,87 @@
-//! Index: what `dovecot.index` and its transaction log tell of a folder.
+//! Index: what `dovecot.index` and its transaction logs tell of a folder, and such a log written anew.
 //!
-//! Both are Dovecot's own. They are read for evidence: which UIDs the folder held last, and with
-//! which flags.
+//! All of them are Dovecot's own. They are read for evidence: which UIDs the folder held last, and
+//! with which flags; in dbox also which message each of them is, and where.
 //!
 //! # Invariants
 //!
-//! * They are never written and never brought back from a snapshot.
-//! * What does not fit together to the last byte is no evidence, and no index either: Dovecot refuses
-//!   a folder whose log ends inside a record.
+//! * They are never brought back from a snapshot, and never patched: where one is needed that Dovecot
+//!   accepts, a log is written anew, with nothing before it.
+//! * What does not fit together to the last byte is no index: Dovecot refuses a folder whose log ends
+//!   inside a record. What its sound beginning says can still be read, and is marked as such.
+//! * Any bytes can be read, in bounded memory and time.
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "formats that have just come are still being connected")
+)]
+
+mod base;
+mod fresh;
+mod log;
+#[cfg(test)]
+mod proof;
+mod state;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The format both files have had since Dovecot 1.1; another one is not judged.
-const INDEX_MAJOR: u8 = 7;
-const LOG_MAJOR: u8 = 1;
+use base::Base;
+pub(crate) use fresh::{
+    FolderState, Kind, MapState, POP3_UNKNOWN, write_folder, write_map,
+};
+use log::Log;
+use state::{AT_FIRST_RECENT_UID, AT_NEXT_UID, AT_UID_VALIDITY, Extension, Mail, State};
+use words::{array, half, long, word};
 
-/// Bytes of the head of an index that are needed here, and of a log's head in its first version.
-const INDEX_HEAD_BYTES: usize = 120;
-const LOG_HEAD_BYTES: usize = 24;
-
-/// Bytes of a record's head in a log.
-const RECORD_HEAD_BYTES: usize = 8;
-
-/// UIDs of one folder that are counted; more are an attack or an accident.
-const UIDS_MAX: usize = 10_000_000;
-
-/// Kinds of records; those that delete have bits more, so that none is taken for one by accident.
-const EXPUNGE: u32 = 0x1 | 0xcd90;
-const APPEND: u32 = 0x2;
-const FLAG_UPDATE: u32 = 0x4;
-const HEADER_UPDATE: u32 = 0x20;
-const KEYWORD_UPDATE: u32 = 0x400;
-const KEYWORD_RESET: u32 = 0x800;
-const EXPUNGE_GUID: u32 = 0x2000 | 0xcd90;
-/// It has happened; otherwise somebody wishes it.
-const EXTERNAL: u32 = 0x1000_0000;
-const KIND_MASK: u32 = 0x0fff_ffff;
-
-/// The record takes a keyword away instead of giving it.
-const KEYWORD_REMOVED: u8 = 1;
-
-/// Where the head of an index has what is needed here.
-const AT_UID_VALIDITY: usize = 24;
-const AT_NEXT_UID: usize = 28;
+/// Names of keywords.
+pub(crate) type Words = BTreeSet<Vec<u8>>;
 
 /// What a folder held when its index was last written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Index {
     pub(crate) uid_validity: u32,
     pub(crate) next_uid: u32,
-    /// Flags by UID, as bits.
-    flags: BTreeMap<u32, u8>,
-    /// Names of keywords by UID, if the index could be read so far.
-    keywords: Option<BTreeMap<u32, Words>>,
+    /// Mail from this UID on has been shown to nobody yet.
+    pub(crate) first_recent_uid: u32,
+    /// What clients were told last (RFC 7162); zero if Dovecot has not counted.
+    pub(crate) highest_modseq: u64,
+    /// The number that index, logs and cache have in common.
+    pub(crate) index_id: u32,
+    mails: BTreeMap<u32, Mail>,
+    extensions: Vec<Extension>,
+    /// Names of keywords by number, if the index could be read so far.
+    words: Option<Vec<Vec<u8>>>,
 }
 
-type Words = BTreeSet<Vec<u8>>;
-
-/// What became of reading both files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// There is nothing to be read, or not enough.
-    Silent,
-    /// Both fit together.
-    Whole(Index),
-    /// Dovecot would refuse the folder.
-    Broken,
+/// What an index says of one message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) uid: u32,
+    /// As bits: 1 answered, 2 flagged, 4 deleted, 8 seen, 16 draft; above them Dovecot's own.
+    pub(crate) flags: u8,
+    /// Names of its keywords; none if they cannot be read.
+    pub(crate) keywords: Words,
+    /// The message's UID in the map (mdbox).
+    pub(crate) map_uid: Option<u32>,
+    /// When it came into this folder, in seconds since 1970 (mdbox).
+    pub(crate) save_date: Option<u32>,
+    /// The message's GUID (mdbox).
+    pub(crate) guid: Option<[u8; 16]>,
+    /// Where `dovecot.index.cache` begins to speak of it.
+    pub(crate) cache_offset: Option<u32>,
 }
 
-impl Reading {
-    /// Reads both files of a folder as far as they are there.
-    pub(crate) fn of(index: Option<&[u8]>, log: Option<&[u8]>) -> Self {
-        let Some(log) = log else { return Self::Silent };
-        let Some(log) = Log::parse(log) else { return Self::Broken };
-        if log.major != LOG_MAJOR {
-            return Self::Silent;
-        }
-        let base = match index {
-            None if log.follows_another => return Self::Silent,
-            None => Base { keywords: Some(BTreeMap::new()), ..Base::default() },
-            Some(bytes) if bytes.first() != Some(&INDEX_MAJOR) => return Self::Silent,
-            Some(bytes) => match Base::parse(bytes) {
-                None => return Self::Broken,
-                Some(base) if base.index_id != log.index_id => return Self::Silent,
-                Some(base) if base.log_sequence != log.sequence => return Self::Silent,
-                Some(base) if base.log_offset > log.end => return Self::Broken,
-                Some(base) => base,
-            },
-        };
-        base.replay(&log).map_or(Self::Broken, Self::Whole)
-    }
-
-    /// The evidence, if there is any that counts in this UIDVALIDITY.
-    pub(crate) fn evidence(self, uid_validity: u32) -> Option<Index> {
-        match self {
-            Self::Whole(index) if index.uid_validity == uid_validity => Some(index),
-            Self::Whole(_) | Self::Silent | Self::Broken => None,
-        }
-    }
-}
-
-impl Index {
-    /// Whether the folder held this UID; nothing if it was never given.
-    pub(crate) fn holds(&self, uid: u32) -> Option<bool> {
-        (uid < self.next_uid).then(|| self.flags.contains_key(&uid))
-    }
-
-    /// The flags and keywords of a UID that is there.
-    pub(crate) fn last_flags(&self, uid: u32) -> Option<LastFlags> {
-        let bits = self.flags.get(&uid)?;
-        let letters = [(16, b'D'), (2, b'F'), (1, b'R'), (8, b'S'), (4, b'T')];
-        let set = letters.into_iter().filter(|(bit, _)| bits & bit != 0);
-        let letters = set.map(|(_, letter)| letter).collect();
-        let names = |keywords: &BTreeMap<_, Words>| {
-            keywords.get(&uid).cloned().unwrap_or_default()
-        };
-        let keywords = self.keywords.as_ref().map(names);
-        Some(LastFlags { letters, keywords })
-    }
+/// Where a map says that a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MapEntry {
+    /// The number in the name of the file, `m.<file_id>`.
+    pub(crate) file_id: u32,
+    /// Where its head begins there.
+    pub(crate) offset: u32,
+    /// Bytes from its head to the end of its metadata.
+    pub(crate) size: u32,
+    /// Folders that hold it; with none, a purge takes it away.
+    pub(crate) refcount: u16,
 }
 
 /// The flags and keywords that a message had last.
@@ -129,257 +93,326 @@ pub(crate) struct LastFlags {
     pub(crate) keywords: Option<Words>,
 }
 
-/// A log that ends where its last record ends.
-struct Log<'a> {
-    major: u8,
-    index_id: u32,
-    sequence: u32,
-    /// It continues another log.
-    follows_another: bool,
-    /// Where each record begins, with its kind and body.
-    records: Vec<(usize, u32, &'a [u8])>,
-    end: usize,
+/// What became of reading the files of one folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// There is nothing to be read, or not enough.
+    Silent,
+    /// All fit together.
+    Whole(Index),
+    /// The log that goes on from the index is gone or belongs to another one: what the index says
+    /// was true once.
+    Stale(Index),
+    /// Dovecot would refuse the folder.
+    Broken(Broken),
 }
 
-impl<'a> Log<'a> {
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let head_size = usize::from(u16::from_le_bytes(array(bytes, 2)?));
-        let mut log = Self {
-            major: *bytes.first()?,
-            index_id: word(bytes, 4)?,
-            sequence: word(bytes, 8)?,
-            follows_another: word(bytes, 12)? != 0,
-            records: Vec::new(),
-            end: head_size,
+/// Files that Dovecot would refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// What the sound beginning says; the folder has changed since.
+    pub(crate) before: Option<Index>,
+    pub(crate) file: IndexFile,
+    /// The first byte of the file that cannot be read.
+    pub(crate) offset: usize,
+}
+
+/// A file of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IndexFile {
+    /// `dovecot.index`.
+    Index,
+    /// `dovecot.index.log`.
+    Log,
+    /// `dovecot.index.log.2`, which the log continues.
+    OlderLog,
+}
+
+/// Reads `dovecot.index`, `dovecot.index.log` and `dovecot.index.log.2` as far as they are there.
+///
+/// Maps (`dovecot.map.index`) and lists of folders (`dovecot.list.index`) are indexes as well.
+pub(crate) fn read(
+    index: Option<&[u8]>,
+    log: Option<&[u8]>,
+    older_log: Option<&[u8]>,
+) -> Reading {
+    let parsed = index.map(Base::parse);
+    let is_foreign =
+        index.is_some_and(|bytes| bytes.first().is_some_and(|it| *it != base::MAJOR));
+    let base = if is_foreign { None } else { parsed.flatten() };
+    let Some(bytes) = log else {
+        return base.map_or(Reading::Silent, |base| Reading::Stale(base.into_index(0)));
+    };
+    let older = older_log.and_then(Log::parse).filter(|it| it.head.major == log::MAJOR);
+    let Some(log) = Log::parse(bytes) else {
+        let before = Chain { base, older, log: None }.replay().map(|it| it.index);
+        return Reading::broken(before, IndexFile::Log, 0);
+    };
+    if log.head.major != log::MAJOR || is_foreign {
+        return Reading::Silent;
+    }
+    let index_is_broken = index.is_some() && base.is_none();
+    let log_is_sound = log.is_sound;
+    let (end, chain) = (log.end, Chain { base, older, log: Some(log) });
+    let Some(told) = chain.replay() else {
+        return match index_is_broken {
+            true => Reading::broken(None, IndexFile::Index, 0),
+            false if log_is_sound => Reading::Silent,
+            false => Reading::broken(None, IndexFile::Log, end),
         };
-        // Dovecot marks a log as corrupted by taking its number away.
-        if head_size < LOG_HEAD_BYTES || bytes.len() < head_size || log.index_id == 0 {
-            return None;
-        }
-        while log.end < bytes.len() {
-            let size = record_size(u32::from_be_bytes(array(bytes, log.end)?))?;
-            let record = bytes.get(log.end..log.end.checked_add(size)?)?;
-            let body = record.get(RECORD_HEAD_BYTES..)?;
-            log.records.push((log.end, word(record, 4)?, body));
-            log.end += size;
-        }
-        Some(log)
+    };
+    match told.stop {
+        _ if index_is_broken => Reading::broken(Some(told.index), IndexFile::Index, 0),
+        Stop::At(file, offset) => Reading::broken(Some(told.index), file, offset),
+        Stop::Stranger => Reading::Stale(told.index),
+        Stop::End => Reading::Whole(told.index),
     }
 }
 
-/// Sizes are written in words, seven bits to a byte, each byte marked.
-fn record_size(written: u32) -> Option<usize> {
-    if written & 0x8080_8080 != 0x8080_8080 {
-        return None;
+impl Reading {
+    /// Reads an index and its log.
+    pub(crate) fn of(index: Option<&[u8]>, log: Option<&[u8]>) -> Self {
+        read(index, log, None)
     }
-    let bytes = written.to_be_bytes().map(|byte| u32::from(byte & 0x7f));
-    let words = bytes.into_iter().fold(0, |size, byte| size << 7 | byte);
-    usize::try_from(words << 2).ok()
+
+    fn broken(before: Option<Index>, file: IndexFile, offset: usize) -> Self {
+        Self::Broken(Broken { before, file, offset })
+    }
+
+    /// Whether Dovecot would refuse the folder.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self, Self::Broken(_))
+    }
+
+    /// The evidence, if there is any that counts in this UIDVALIDITY.
+    pub(crate) fn evidence(self, uid_validity: u32) -> Option<Index> {
+        match self {
+            Self::Whole(index) if index.uid_validity == uid_validity => Some(index),
+            Self::Whole(_) | Self::Stale(_) | Self::Silent | Self::Broken(_) => None,
+        }
+    }
+
+    /// Whatever is known, though the folder may have changed since.
+    pub(crate) fn last_known(self) -> Option<Index> {
+        match self {
+            Self::Whole(index) | Self::Stale(index) => Some(index),
+            Self::Broken(broken) => broken.before,
+            Self::Silent => None,
+        }
+    }
 }
 
-/// The state that the index file holds; the log goes on from it.
-#[derive(Default)]
-struct Base {
-    index_id: u32,
-    log_sequence: u32,
-    log_offset: usize,
-    head: Vec<u8>,
-    flags: BTreeMap<u32, u8>,
-    keywords: Option<BTreeMap<u32, Words>>,
+impl Index {
+    /// Whether the folder held this UID; nothing if it was never given.
+    pub(crate) fn holds(&self, uid: u32) -> Option<bool> {
+        (uid < self.next_uid).then(|| self.mails.contains_key(&uid))
+    }
+
+    /// The flags and keywords of a UID that is there.
+    pub(crate) fn last_flags(&self, uid: u32) -> Option<LastFlags> {
+        let mail = self.mails.get(&uid)?;
+        let letters = [(16, b'D'), (2, b'F'), (1, b'R'), (8, b'S'), (4, b'T')];
+        let set = letters.into_iter().filter(|(bit, _)| mail.flags & bit != 0);
+        let letters = set.map(|(_, letter)| letter).collect();
+        let keywords = self.words.as_ref().map(|words| named(mail, words));
+        Some(LastFlags { letters, keywords })
+    }
+
+    /// The messages that are there, by UID.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.mails.iter().map(|(uid, mail)| self.record(*uid, mail))
+    }
+
+    /// How many messages are there.
+    pub(crate) fn len(&self) -> usize {
+        self.mails.len()
+    }
+
+    fn record(&self, uid: u32, mail: &Mail) -> Record {
+        let some = |number: u32| (number != 0).then_some(number);
+        Record {
+            uid,
+            flags: mail.flags,
+            keywords: named(mail, self.keyword_names()),
+            map_uid: word(&mail.mdbox, 0).and_then(some),
+            save_date: word(&mail.mdbox, 4).and_then(some),
+            guid: (mail.guid != [0; 16]).then_some(mail.guid),
+            cache_offset: word(&mail.cache, 0).and_then(some),
+        }
+    }
+
+    /// The names of all keywords that the folder has had, in Dovecot's order; none if they cannot be
+    /// read.
+    pub(crate) fn keyword_names(&self) -> &[Vec<u8>] {
+        self.words.as_deref().unwrap_or_default()
+    }
+
+    /// The folder's GUID, which dbox keeps only here.
+    pub(crate) fn mailbox_guid(&self) -> Option<[u8; 16]> {
+        let guid = array(self.dbox_head()?, 4)?;
+        (guid != [0; 16]).then_some(guid)
+    }
+
+    /// The UIDVALIDITY of the map that this folder goes with (mdbox).
+    pub(crate) fn map_uid_validity(&self) -> Option<u32> {
+        word(self.head(b"mdbox-hdr")?, 0).filter(|it| *it != 0)
+    }
+
+    /// Whether messages may have a POP3 UIDL (1) or order (2) of their own, as bits (dbox).
+    pub(crate) fn dbox_flags(&self) -> Option<u8> {
+        self.dbox_head()?.get(20).copied()
+    }
+
+    /// The `dovecot.index.cache` that offsets into it are for, by its sequence.
+    pub(crate) fn cache_sequence(&self) -> Option<u32> {
+        self.extension(b"cache").map(|it| it.reset_id)
+    }
+
+    /// Where the map says that a message is, by its UID in the map.
+    pub(crate) fn map_entry(&self, map_uid: u32) -> Option<MapEntry> {
+        let rare = self.mails.get(&map_uid)?.rare.as_deref()?;
+        let entry = MapEntry {
+            file_id: word(&rare.map, 0)?,
+            offset: word(&rare.map, 4)?,
+            size: word(&rare.map, 8)?,
+            refcount: half(&rare.references, 0)?,
+        };
+        (entry.file_id != 0).then_some(entry)
+    }
+
+    /// All of a map, by UID in the map.
+    pub(crate) fn map_entries(&self) -> impl Iterator<Item = (u32, MapEntry)> + '_ {
+        self.mails.keys().filter_map(|uid| Some((*uid, self.map_entry(*uid)?)))
+    }
+
+    /// The highest number of a file that the map has given.
+    pub(crate) fn highest_file_id(&self) -> Option<u32> {
+        word(self.head(b"map")?, 0)
+    }
+
+    fn dbox_head(&self) -> Option<&[u8]> {
+        self.head(b"dbox-hdr").or_else(|| self.head(b"mdbox-hdr"))
+    }
+
+    fn head(&self, name: &[u8]) -> Option<&[u8]> {
+        self.extension(name).map(|it| &*it.head)
+    }
+
+    fn extension(&self, name: &[u8]) -> Option<&Extension> {
+        self.extensions.iter().find(|it| it.name == name)
+    }
+}
+
+fn named(mail: &Mail, words: &[Vec<u8>]) -> Words {
+    let numbers = mail.words.iter();
+    numbers.filter_map(|number| words.get(usize::from(*number)).cloned()).collect()
 }
 
 impl Base {
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let size = |at| usize::try_from(word(bytes, at)?).ok();
-        let (head_size, record_size) = (size(4)?, size(8)?);
-        let count = size(32)?;
-        let records = bytes.get(head_size..)?;
-        if head_size < INDEX_HEAD_BYTES || record_size < 5 || count > UIDS_MAX {
-            return None;
-        }
-        let mut flags = BTreeMap::new();
-        let mut keywords = Some(BTreeMap::new());
-        let table = KeywordBits::find(bytes.get(..head_size)?);
-        for record in records.chunks_exact(record_size).take(count) {
-            let uid = word(record, 0)?;
-            flags.insert(uid, *record.get(4)?);
-            keywords = keywords.zip(table.as_ref()).map(|(mut keywords, table)| {
-                keywords.insert(uid, table.read(record));
-                keywords
-            });
-        }
-        (flags.len() == count && word(bytes, 16)? != 0).then_some(())?;
-        Some(Self {
-            index_id: word(bytes, 16)?,
-            log_sequence: word(bytes, 60)?,
-            log_offset: size(68)?,
-            head: bytes.get(..INDEX_HEAD_BYTES)?.to_vec(),
-            flags,
-            keywords,
-        })
-    }
-
-    fn replay(mut self, log: &Log<'_>) -> Option<Index> {
-        self.head.resize(INDEX_HEAD_BYTES, 0);
-        for (at, kind, body) in &log.records {
-            if *at >= self.log_offset {
-                self.apply(*kind, body)?;
-            }
-        }
-        let uid_validity = word(&self.head, AT_UID_VALIDITY)?;
-        let last = self.flags.last_key_value().map_or(0, |(uid, _)| *uid);
-        let next_uid = word(&self.head, AT_NEXT_UID)?.max(last.saturating_add(1));
-        let mut keywords = self.keywords;
-        if let Some(keywords) = &mut keywords {
-            keywords
-                .retain(|uid, words| !words.is_empty() && self.flags.contains_key(uid));
-        }
-        Some(Index { uid_validity, next_uid, flags: self.flags, keywords })
-    }
-
-    fn apply(&mut self, kind: u32, body: &[u8]) -> Option<()> {
-        match kind & KIND_MASK {
-            APPEND => {
-                for record in body.chunks_exact(8) {
-                    self.flags.insert(word(record, 0)?, *record.get(4)?);
-                }
-                (self.flags.len() <= UIDS_MAX).then_some(())?;
-            }
-            // Without the mark it is a wish, which nobody has granted yet.
-            EXPUNGE if kind & EXTERNAL != 0 => {
-                for range in body.chunks_exact(8) {
-                    self.remove(word(range, 0)?, word(range, 4)?);
-                }
-            }
-            EXPUNGE_GUID if kind & EXTERNAL != 0 => {
-                for record in body.chunks_exact(20) {
-                    self.flags.remove(&word(record, 0)?);
-                }
-            }
-            FLAG_UPDATE => {
-                for update in body.chunks_exact(12) {
-                    let (first, last) = (word(update, 0)?, word(update, 4)?);
-                    let (add, remove) = (*update.get(8)?, *update.get(9)?);
-                    for (_, flags) in self.flags.range_mut(first..=last.max(first)) {
-                        *flags = *flags & !remove | add;
-                    }
-                }
-            }
-            KEYWORD_UPDATE => self.update_keywords(body)?,
-            KEYWORD_RESET => {
-                for range in body.chunks_exact(8) {
-                    let (first, last) = (word(range, 0)?, word(range, 4)?);
-                    let keywords = self.keywords.iter_mut();
-                    keywords
-                        .for_each(|it| it.retain(|uid, _| *uid < first || *uid > last));
-                }
-            }
-            HEADER_UPDATE => self.update_head(body)?,
-            _ => {}
-        }
-        Some(())
-    }
-
-    fn remove(&mut self, first: u32, last: u32) {
-        self.flags.retain(|uid, _| *uid < first || *uid > last);
-    }
-
-    /// Whether added or removed, the length of the name, the name, and ranges of UIDs.
-    fn update_keywords(&mut self, body: &[u8]) -> Option<()> {
-        let added = *body.first()? != KEYWORD_REMOVED;
-        let size = usize::from(u16::from_le_bytes(array(body, 2)?));
-        let name = body.get(4..size + 4)?;
-        let ranges = body.get((size + 4).next_multiple_of(4)..)?;
-        let Some(keywords) = &mut self.keywords else { return Some(()) };
-        for range in ranges.chunks_exact(8) {
-            let (first, last) = (word(range, 0)?, word(range, 4)?);
-            for (uid, _) in self.flags.range(first..=last.max(first)) {
-                let words = keywords.entry(*uid).or_default();
-                if added {
-                    words.insert(name.to_vec());
-                } else {
-                    words.remove(name);
-                }
-            }
-        }
-        Some(())
-    }
-
-    /// Patches of the head: where, how much, and the bytes, in words.
-    fn update_head(&mut self, mut body: &[u8]) -> Option<()> {
-        while !body.is_empty() {
-            let at = usize::from(u16::from_le_bytes(array(body, 0)?));
-            let size = usize::from(u16::from_le_bytes(array(body, 2)?));
-            let patch = body.get(4..size + 4)?;
-            if let Some(place) = self.head.get_mut(at..at + size) {
-                place.copy_from_slice(patch);
-            }
-            body = body.get((size + 4).next_multiple_of(4)..).unwrap_or_default();
-        }
-        Some(())
+    fn into_index(self, highest_modseq: u64) -> Index {
+        index(self.state, self.index_id, highest_modseq)
     }
 }
 
-/// Where an index has the keywords of each record, as one bit per name.
-#[derive(Default)]
-struct KeywordBits {
-    offset: usize,
-    names: Vec<Vec<u8>>,
+fn index(state: State, index_id: u32, highest_modseq: u64) -> Index {
+    let last = state.mails.last_key_value().map_or(0, |(uid, _)| *uid);
+    let modseq = state.extension(b"modseq").and_then(|it| long(&it.head, 0));
+    Index {
+        uid_validity: state.head_word(AT_UID_VALIDITY),
+        next_uid: state.head_word(AT_NEXT_UID).max(last.saturating_add(1)),
+        first_recent_uid: state.head_word(AT_FIRST_RECENT_UID),
+        highest_modseq: highest_modseq.max(modseq.unwrap_or_default()),
+        index_id,
+        mails: state.mails,
+        extensions: state.extensions,
+        words: state.words,
+    }
 }
 
-impl KeywordBits {
-    /// Looks among the extensions behind the head for the one of keywords; nothing if they cannot
-    /// be read.
-    fn find(head: &[u8]) -> Option<Self> {
-        let half = |at| Some(usize::from(u16::from_le_bytes(array(head, at)?)));
-        let mut at = half(2)?.next_multiple_of(8);
-        while at < head.len() {
-            let size = usize::try_from(word(head, at)?).ok()?;
-            let (offset, name_size) = (half(at + 8)?, half(at + 14)?);
-            let name = head.get(at + 16..at + 16 + name_size)?;
-            let data = (at + 16 + name_size).next_multiple_of(8);
-            if name == b"keywords" {
-                let names = keyword_names(head.get(data..data.checked_add(size)?)?)?;
-                return Some(Self { offset, names });
-            }
-            at = data.checked_add(size)?.checked_next_multiple_of(8)?;
-        }
-        Some(Self::default())
-    }
+/// The files of an index, as far as each can be read.
+struct Chain<'a> {
+    base: Option<Base>,
+    older: Option<Log<'a>>,
+    log: Option<Log<'a>>,
+}
 
-    fn read(&self, record: &[u8]) -> Words {
-        let is_set = |index: usize| {
-            let byte = record.get(self.offset + index / 8);
-            byte.is_some_and(|byte| byte >> (index % 8) & 1 == 1)
+/// What they add up to.
+struct Told {
+    index: Index,
+    stop: Stop,
+}
+
+/// Why it is not more.
+enum Stop {
+    /// It is all.
+    End,
+    /// The log does not go on from here.
+    Stranger,
+    /// Something cannot be read.
+    At(IndexFile, usize),
+}
+
+impl Chain<'_> {
+    /// Goes through the logs from where the index stands, or else from the beginning.
+    fn replay(self) -> Option<Told> {
+        let Self { base, older, log } = self;
+        let index_id = match (&base, &log, &older) {
+            (Some(base), _, _) => base.index_id,
+            (None, Some(log), _) | (None, None, Some(log)) => log.head.index_id,
+            (None, None, None) => return None,
         };
-        let names = self.names.iter().enumerate();
-        names.filter(|(index, _)| is_set(*index)).map(|(_, name)| name.clone()).collect()
+        let logs = [(IndexFile::OlderLog, &older), (IndexFile::Log, &log)];
+        let logs = logs.map(|(file, log)| {
+            let log = log.as_ref().filter(|log| log.head.index_id == index_id);
+            (file, log)
+        });
+        // Where the story begins that is told so far.
+        let mut position = base.as_ref().map(|base| (base.log_sequence, base.log_offset));
+        let mut state = base.map_or_else(State::new, |base| base.state);
+        let (mut modseq, mut stop) = (0, Stop::Stranger);
+        for (file, log) in logs {
+            let from = log.and_then(|log| start(position, log));
+            let Some((log, from)) = log.zip(from) else {
+                stop = Stop::Stranger;
+                continue;
+            };
+            modseq = log.highest_modseq();
+            let refused =
+                log.records.iter().find(|it| it.at >= from && state.apply(it).is_none());
+            stop = match refused {
+                Some(record) => Stop::At(file, record.at),
+                None if from > log.end || !log.is_sound => Stop::At(file, log.end),
+                None => Stop::End,
+            };
+            if matches!(stop, Stop::At(..)) {
+                break;
+            }
+            position = Some((log.head.sequence, log.end));
+        }
+        let is_told = position.is_some() || matches!(stop, Stop::At(..));
+        is_told.then(|| Told { index: index(state, index_id, modseq), stop })
     }
 }
 
-/// A count, as many pairs of something unused and a name's place, then names that end in zeros.
-fn keyword_names(data: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let count = usize::try_from(word(data, 0)?).ok()?;
-    let places = data.get(4..count.checked_mul(8)?.checked_add(4)?)?;
-    let text = data.get(4 + places.len()..)?;
-    let name = |place: &[u8]| {
-        let from = usize::try_from(word(place, 4)?).ok()?;
-        Some(text.get(from..)?.split(|byte| *byte == 0).next()?.to_vec())
-    };
-    places.chunks_exact(8).map(name).collect()
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-/// A number as the machines write it that Dovecot runs on.
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(u32::from_le_bytes)
+/// Where to go on in a log, if it is the one to go on with.
+fn start(position: Option<(u32, usize)>, log: &Log<'_>) -> Option<usize> {
+    match position {
+        None => (log.head.previous == 0).then_some(log.head.size),
+        Some((sequence, offset)) if sequence == log.head.sequence => Some(offset),
+        Some(position) => {
+            let continues = position == (log.head.previous, log.head.previous_end);
+            continues.then_some(log.head.size)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::log::{
+        APPEND, EXPUNGE, EXTERNAL, FLAG_UPDATE, HEADER_UPDATE, KEYWORD_UPDATE, MAJOR,
+        RECORD_HEAD_BYTES,
+    };
+    use super::state::HEAD_BYTES as INDEX_HEAD_BYTES;
     use super::*;
     use proptest::prelude::*;
 
@@ -401,7 +434,7 @@ mod tests {
     fn log() -> Vec<u8> {
         let validity = [&[24, 0, 4, 0], &VALIDITY.to_le_bytes()[..]].concat();
         [
-            [&[LOG_MAJOR, 3, 24, 0], &words(&[77, 2, 0, 0, 0])[..]].concat(),
+            [&[MAJOR, 3, 24, 0], &words(&[77, 2, 0, 0, 0])[..]].concat(),
             record(HEADER_UPDATE | EXTERNAL, &validity),
             record(APPEND | EXTERNAL, &words(&[1, 0, 2, 8, 3, 0, 4, 8])),
             record(EXPUNGE | EXTERNAL, &words(&[2, 2])),
@@ -417,7 +450,7 @@ mod tests {
 
     /// An index of UIDs 1, 5 and 6, up to date with the log until `offset`.
     fn index(offset: u32) -> Vec<u8> {
-        let first = u32::from(INDEX_MAJOR) | 120 << 16;
+        let first = u32::from(base::MAJOR) | 120 << 16;
         let mut head = words(&[first, 168, 12, 0, 77, 0, VALIDITY, 9, 3]);
         head.resize(60, 0);
         head.extend_from_slice(&words(&[2, 0, offset]));
@@ -471,10 +504,10 @@ mod tests {
         let log = log();
         let end = u32::try_from(log.len()).unwrap();
 
-        assert_eq!(Reading::of(None, Some(&log[..log.len() - 4])), Reading::Broken);
-        assert_eq!(Reading::of(None, Some(&[0; 99])), Reading::Broken);
-        assert_eq!(Reading::of(Some(&index(end + 4)), Some(&log)), Reading::Broken);
-        assert_eq!(Reading::of(Some(&index(end)[..190]), Some(&log)), Reading::Broken);
+        assert!(Reading::of(None, Some(&log[..log.len() - 4])).is_broken());
+        assert!(Reading::of(None, Some(&[0; 99])).is_broken());
+        assert!(Reading::of(Some(&index(end + 4)), Some(&log)).is_broken());
+        assert!(Reading::of(Some(&index(end)[..190]), Some(&log)).is_broken());
     }
 
     #[test]
@@ -483,7 +516,8 @@ mod tests {
         let mut other = index(0);
         other[16] = 78;
 
-        assert_eq!(Reading::of(Some(&other), Some(&log)), Reading::Silent);
+        assert!(matches!(Reading::of(Some(&other), Some(&log)), Reading::Stale(_)));
+        assert_eq!(Reading::of(Some(&other), Some(&log)).evidence(VALIDITY), None);
         assert_eq!(Reading::of(None, None), Reading::Silent);
         assert_eq!(Reading::of(None, Some(&log)).evidence(VALIDITY + 1), None);
     }

@@ -9,14 +9,15 @@
 //!   when two versions of a message disagree.
 
 mod count;
+mod findings;
 mod head;
+mod rungs;
 mod scan;
 
 use std::io::{self, Read};
 
-use crate::digest::Digest;
-use crate::reason::Reason;
-
+pub(crate) use findings::{Findings, Seal};
+pub use rungs::Rungs;
 pub(crate) use scan::Scan;
 
 /// One read; large enough that a system call costs little beside hashing, small enough for many
@@ -39,80 +40,6 @@ pub(crate) struct Promise {
     pub(crate) size: Option<u64>,
     /// Bytes of the message if every bare LF were CRLF.
     pub(crate) virtual_size: Option<u64>,
-}
-
-/// What reading a message once has shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Findings {
-    /// Digest of all bytes; nothing if they could not be read.
-    pub(crate) digest: Option<Digest>,
-    /// Bytes.
-    pub(crate) size: u64,
-    /// Bytes if every bare LF were CRLF.
-    pub(crate) virtual_size: u64,
-    /// Signs of damage, the most telling first.
-    pub(crate) faults: Vec<Reason>,
-    /// Signs that are odd but occur in real mail.
-    pub(crate) oddities: u32,
-    /// Whom it was delivered to last, if to nobody who looks like the owner.
-    pub(crate) stranger: Option<Box<[u8]>>,
-    /// Of its header, if it was delivered to a stranger: one message under two names, cut to
-    /// two sizes, has one.
-    pub(crate) header: Option<Digest>,
-}
-
-impl Findings {
-    /// Findings on a file that cannot be or must not be read.
-    pub(crate) fn unread(reason: Reason) -> Self {
-        Self { faults: vec![reason], ..Self::default() }
-    }
-
-    /// Damaged, as far as this side alone can tell.
-    pub(crate) fn fault(&self) -> Option<Reason> {
-        self.faults.first().copied()
-    }
-
-    /// Damaged although the other side has the very same bytes.
-    ///
-    /// Two sides do not fall ill alike: a wrong `W=`, a foreign recipient or a strange beginning
-    /// that both have was there before the fault. Sizes and zeros are never real.
-    pub(crate) fn fault_though_identical(&self) -> Option<Reason> {
-        let forgiven = |reason: &Reason| match reason {
-            Reason::WrongVirtualSize { .. } => !self.has_foreign_bytes(),
-            Reason::ForeignBytes => !self.has_wrong_virtual_size(),
-            Reason::NoHeader => true,
-            Reason::Empty
-            | Reason::Truncated { .. }
-            | Reason::TooLong { .. }
-            | Reason::NulRun { .. }
-            | Reason::TooLarge { .. }
-            | Reason::Unreadable
-            | Reason::Altered
-            | Reason::BothSidesBad
-            | Reason::NotRegular
-            | Reason::Missing => false,
-        };
-        self.faults.iter().copied().find(|reason| !forgiven(reason))
-    }
-
-    /// Whom it was delivered to, if that is its only fault.
-    pub(crate) fn only_stranger(&self) -> Option<&[u8]> {
-        let only = self.faults == [Reason::ForeignBytes];
-        self.stranger.as_deref().filter(|_| only)
-    }
-
-    /// The recipient turned out to be another address of the owner.
-    pub(crate) fn forgive_stranger(&mut self) {
-        self.faults.retain(|reason| *reason != Reason::ForeignBytes);
-    }
-
-    fn has_foreign_bytes(&self) -> bool {
-        self.faults.contains(&Reason::ForeignBytes)
-    }
-
-    fn has_wrong_virtual_size(&self) -> bool {
-        self.faults.iter().any(|reason| matches!(reason, Reason::WrongVirtualSize { .. }))
-    }
 }
 
 /// Reads `source` to its end and judges it against what is promised and its owner's address.
@@ -152,6 +79,7 @@ mod tests {
     use super::*;
     use crate::digest::Digester;
     use crate::maildir::name::MailName;
+    use crate::reason::Reason;
 
     const OWNER: &str = "anna@example.org";
     const GOOD: &str = "Delivered-To: anna@example.org\nSubject: x\n\nHello\n";

@@ -130,6 +130,8 @@ pub use doubt::DoubtKind;
 pub use finding::{Cause, Finding, FindingKind, FindingList, Source};
 pub use grade::Grade;
 pub use ledger::MessageCounts;
+pub use digest::Fingerprint;
+pub use judge::Rungs;
 pub use manifest::{Manifest, ManifestEntry};
 pub use probe::Probe;
 pub use reason::Reason;

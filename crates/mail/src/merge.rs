@@ -3,12 +3,18 @@
 //! # Invariants
 //!
 //! * Pure: everything it needs is in [`Evidence`].
-//! * Evidence counts in this order: the digest recorded while the message was good; sizes and
-//!   content judged on each side; the snapshot, which was taken before the fault.
+//! * Evidence counts in this order: the fingerprint recorded while the message was good; a signed
+//!   hash that one side's body has and the other's, signed alike, has not; sizes and content
+//!   judged on each side; any signed hash or sound checksum that only one side has; structure;
+//!   the snapshot, which was taken before the fault.
+//! * A seal is of a body, or of whatever was stored: it shows that the other side is bad, never
+//!   that a fault is none.
 //! * No good bytes on any side are ever given up for damaged ones.
 
-use crate::digest::Digest;
-use crate::judge::Findings;
+use std::cmp::Ordering;
+
+use crate::digest::Fingerprint;
+use crate::judge::{Findings, Rungs};
 use crate::reason::Reason;
 
 /// All that is known of one message: one base name in one folder.
@@ -18,8 +24,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) live: Option<&'a Findings>,
     /// The snapshot's file.
     pub(crate) snapshot: Side<'a>,
-    /// The digest in the mailbox's manifest.
-    pub(crate) recorded: Option<Digest>,
+    /// What the mailbox's manifest has of it.
+    pub(crate) recorded: Option<Fingerprint>,
     /// What the UID lists say, if it is missing live.
     pub(crate) listing: Listing,
     /// The mailbox was open since its manifest was made, so that its user may have deleted mail.
@@ -73,81 +79,147 @@ pub(crate) enum Decision {
     Lost(Reason),
 }
 
+/// A decision and what it stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) decision: Decision,
+    /// Evidence for the bytes that are served; or, if none are, against those that are not.
+    pub(crate) rungs: Rungs,
+}
+
+impl Verdict {
+    fn new(decision: Decision, rungs: Rungs) -> Self {
+        Self { decision, rungs }
+    }
+
+    fn deleted() -> Self {
+        Self::new(Decision::Deleted, Rungs::NONE)
+    }
+}
+
 /// Decides one message.
-pub(crate) fn decide(evidence: &Evidence<'_>) -> Decision {
+pub(crate) fn decide(evidence: &Evidence<'_>) -> Verdict {
     match evidence.live {
-        Some(live) => decide_present(evidence, live),
+        Some(live) => decide_recorded(evidence, live)
+            .unwrap_or_else(|| decide_present(evidence.snapshot, live)),
         None => decide_missing(evidence),
     }
 }
 
-fn decide_present(evidence: &Evidence<'_>, live: &Findings) -> Decision {
-    if let Some(recorded) = evidence.recorded {
-        return decide_recorded(evidence, live, recorded);
+/// What the manifest says; nothing if it does not know the message.
+fn decide_recorded(evidence: &Evidence<'_>, live: &Findings) -> Option<Verdict> {
+    let recorded = &evidence.recorded?;
+    let in_live = live.matches(recorded)?;
+    let manifest = Rungs::MANIFEST;
+    if in_live {
+        let newer = matches!(evidence.snapshot, Side::Absent);
+        let decision = if newer { Decision::Newer } else { Decision::Intact };
+        return Some(Verdict::new(decision, manifest | live.stood));
     }
-    let snapshot = match evidence.snapshot {
+    if let Side::Read(snapshot) = evidence.snapshot
+        && snapshot.matches(recorded)?
+    {
+        let repair = Decision::Repair { doubtful: false };
+        return Some(Verdict::new(repair, manifest | snapshot.stood));
+    }
+    let reason = live.fault().unwrap_or(Reason::Altered);
+    Some(Verdict::new(Decision::SetAside(reason), manifest | live.fell))
+}
+
+fn decide_present(snapshot: Side<'_>, live: &Findings) -> Verdict {
+    let snapshot = match snapshot {
         Side::Absent | Side::Unread => {
-            return live.fault().map_or(Decision::Newer, Decision::SetAside);
+            return match live.fault() {
+                None => Verdict::new(Decision::Newer, live.stood),
+                Some(reason) => Verdict::new(Decision::SetAside(reason), live.fell),
+            };
         }
         Side::Read(snapshot) => snapshot,
     };
     if live.digest.is_some() && live.digest == snapshot.digest {
         return match live.fault_though_identical() {
-            Some(reason) => Decision::SetAside(reason),
-            None => Decision::Intact,
+            None => Verdict::new(Decision::Intact, Rungs::AGREEMENT | live.stood),
+            Some(reason) => Verdict::new(Decision::SetAside(reason), live.fell),
         };
     }
-    match (live.fault(), snapshot.fault()) {
-        (None, Some(_)) => Decision::Intact,
-        (Some(_), None) => Decision::Repair { doubtful: false },
-        (Some(_), Some(_)) => Decision::SetAside(Reason::BothSidesBad),
-        (None, None) if live.oddities < snapshot.oddities => Decision::Intact,
-        (None, None) => Decision::Repair { doubtful: true },
-    }
-}
-
-fn decide_recorded(
-    evidence: &Evidence<'_>,
-    live: &Findings,
-    recorded: Digest,
-) -> Decision {
-    let in_snapshot = match evidence.snapshot {
-        Side::Absent => None,
-        Side::Unread => Some(None),
-        Side::Read(snapshot) => Some(snapshot.digest),
+    let bad = |it: &Findings, other| {
+        it.fault_beside(other).is_some() || it.is_disproved_by(other)
     };
-    if live.digest == Some(recorded) {
-        return if in_snapshot.is_some() { Decision::Intact } else { Decision::Newer };
+    let intact = Verdict::new(Decision::Intact, live.stood);
+    let repair = Verdict::new(Decision::Repair { doubtful: false }, snapshot.stood);
+    match (bad(live, snapshot), bad(snapshot, live)) {
+        (false, true) => intact,
+        (true, false) => repair,
+        (true, true) => {
+            let against = live.fell | snapshot.fell;
+            Verdict::new(Decision::SetAside(Reason::BothSidesBad), against)
+        }
+        (false, false) => match preferred(live, snapshot) {
+            Some(Preferred::Live) => intact,
+            Some(Preferred::Snapshot) => repair,
+            None => {
+                let rungs = Rungs::SNAPSHOT | snapshot.stood;
+                Verdict::new(Decision::Repair { doubtful: true }, rungs)
+            }
+        },
     }
-    if in_snapshot == Some(Some(recorded)) {
-        return Decision::Repair { doubtful: false };
-    }
-    Decision::SetAside(live.fault().unwrap_or(Reason::Altered))
 }
 
-fn decide_missing(evidence: &Evidence<'_>) -> Decision {
+enum Preferred {
+    Live,
+    Snapshot,
+}
+
+/// Of two versions that both may be the message, the one that the strongest evidence that tells
+/// them apart is for.
+fn preferred(live: &Findings, snapshot: &Findings) -> Option<Preferred> {
+    for rung in [Rungs::DKIM, Rungs::CHECKSUM] {
+        match (live.stood.contains(rung), snapshot.stood.contains(rung)) {
+            (true, false) => return Some(Preferred::Live),
+            (false, true) => return Some(Preferred::Snapshot),
+            (true, true) | (false, false) => {}
+        }
+    }
+    match live.oddities.cmp(&snapshot.oddities) {
+        Ordering::Less => Some(Preferred::Live),
+        Ordering::Greater => Some(Preferred::Snapshot),
+        Ordering::Equal => None,
+    }
+}
+
+fn decide_missing(evidence: &Evidence<'_>) -> Verdict {
     if evidence.served {
-        return Decision::Deleted;
+        return Verdict::deleted();
     }
     let findings = match (evidence.snapshot, evidence.listing) {
-        (Side::Absent, _) => return Decision::Lost(Reason::Missing),
+        (Side::Absent, _) => {
+            return Verdict::new(Decision::Lost(Reason::Missing), Rungs::NONE);
+        }
         (Side::Unread, _) | (Side::Read(_), Listing::Unlisted) => {
-            return Decision::Deleted;
+            return Verdict::deleted();
         }
         (Side::Read(findings), Listing::Listed | Listing::Unknown) => findings,
     };
-    let recorded = findings.digest.is_some() && findings.digest == evidence.recorded;
-    match findings.fault() {
-        Some(reason) if !recorded => Decision::Lost(reason),
-        Some(_) | None => {
-            Decision::Return { doubtful: evidence.listing == Listing::Unknown }
+    let recorded = evidence.recorded.and_then(|recorded| findings.matches(&recorded));
+    let doubtful = evidence.listing == Listing::Unknown;
+    let back = Decision::Return { doubtful };
+    match (recorded, findings.fault()) {
+        (Some(true), _) => Verdict::new(back, Rungs::MANIFEST | findings.stood),
+        (Some(false) | None, Some(reason)) => {
+            Verdict::new(Decision::Lost(reason), findings.fell)
         }
+        (Some(false), None) => {
+            Verdict::new(Decision::Lost(Reason::Altered), Rungs::MANIFEST | findings.fell)
+        }
+        (None, None) => Verdict::new(back, Rungs::SNAPSHOT | findings.stood),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
+    use crate::judge::Seal;
 
     const A: Digest = [1; 16];
     const B: Digest = [2; 16];
@@ -184,11 +256,11 @@ mod tests {
         let evidence = Evidence {
             live: live.as_ref(),
             snapshot: snapshot.as_ref().map_or(Side::Absent, Side::Read),
-            recorded,
+            recorded: recorded.map(Fingerprint::from),
             listing,
             served,
         };
-        assert_eq!(decide(&evidence), expected, "{evidence:?}");
+        assert_eq!(decide(&evidence).decision, expected, "{evidence:?}");
     }
 
     #[test]
@@ -260,5 +332,190 @@ mod tests {
         let served = (Some(A), Listing::Listed, true);
 
         check_with(None, Some(good(A)), served, Decision::Deleted);
+    }
+
+    const HASH: [u8; 32] = [7; 32];
+
+    fn sealed(digest: Digest, hash: [u8; 32], holds: bool) -> Findings {
+        let stood = Rungs::DKIM.when(holds);
+        Findings { seals: vec![Seal { hash, holds }], stood, ..good(digest) }
+    }
+
+    fn sound(digest: Digest) -> Findings {
+        Findings { stood: Rungs::CHECKSUM, ..good(digest) }
+    }
+
+    /// Either way round: `better` is taken from whichever side has it, and on what it stands.
+    fn check_better(better: &Findings, worse: &Findings, rungs: Rungs) {
+        let evidence = |live, snapshot| Evidence {
+            live: Some(live),
+            snapshot: Side::Read(snapshot),
+            recorded: None,
+            listing: Listing::Listed,
+            served: false,
+        };
+        let repair = Decision::Repair { doubtful: false };
+        assert_eq!(
+            decide(&evidence(better, worse)),
+            Verdict::new(Decision::Intact, rungs)
+        );
+        assert_eq!(decide(&evidence(worse, better)), Verdict::new(repair, rungs));
+    }
+
+    #[test]
+    fn rung_manifest_outranks_seals_sizes_and_snapshot() {
+        let (live, snapshot) = (bad(A, NUL), sealed(B, HASH, true));
+        let evidence = Evidence {
+            live: Some(&live),
+            snapshot: Side::Read(&snapshot),
+            recorded: Some(Fingerprint::Xxh3(A)),
+            listing: Listing::Listed,
+            served: false,
+        };
+
+        let kept = decide(&evidence);
+        let neither = decide(&Evidence { recorded: Some([3; 16].into()), ..evidence });
+
+        assert_eq!(kept, Verdict::new(Decision::Intact, Rungs::MANIFEST));
+        assert_eq!(neither, Verdict::new(Decision::SetAside(NUL), Rungs::MANIFEST));
+    }
+
+    #[test]
+    fn rung_manifest_of_another_maker_counts_where_it_was_made_of_both_sides() {
+        let imported = Fingerprint::Sha256([9; 32]);
+        let with = |fingerprint| Findings { fingerprints: vec![fingerprint], ..good(A) };
+        let other = Findings { digest: Some(B), ..with(Fingerprint::Sha256([8; 32])) };
+        let decided = |live: &Findings, snapshot: &Findings| {
+            let (live, snapshot) = (Some(live), Side::Read(snapshot));
+            let recorded = Some(imported);
+            let listing = Listing::Listed;
+            decide(&Evidence { live, snapshot, recorded, listing, served: false })
+                .decision
+        };
+
+        assert_eq!(decided(&with(imported), &other), Decision::Intact);
+        assert_eq!(
+            decided(&other, &with(imported)),
+            Decision::Repair { doubtful: false }
+        );
+        assert_eq!(decided(&other, &other), Decision::SetAside(Reason::Altered));
+        assert_eq!(decided(&good(A), &good(B)), Decision::Repair { doubtful: true });
+    }
+
+    #[test]
+    fn rung_manifest_condemns_the_only_copy_of_a_lost_message() {
+        let recorded = (Some(A), Listing::Listed, false);
+
+        check_with(None, Some(good(B)), recorded, Decision::Lost(Reason::Altered));
+    }
+
+    #[test]
+    fn rung_dkim_disproves_the_side_whose_own_signature_fails() {
+        check_better(&sealed(A, HASH, true), &sealed(B, HASH, false), Rungs::DKIM);
+    }
+
+    #[test]
+    fn rung_dkim_prefers_the_only_side_whose_signature_holds() {
+        check_better(&sealed(A, HASH, true), &odd(B), Rungs::DKIM);
+        check_better(&sealed(A, HASH, true), &good(B), Rungs::DKIM);
+    }
+
+    #[test]
+    fn rung_dkim_is_mute_where_lists_have_changed_the_body() {
+        let doubtful = Decision::Repair { doubtful: true };
+
+        check(sealed(A, HASH, false), sealed(B, HASH, false), doubtful);
+        check(sealed(A, HASH, false), good(B), doubtful);
+        check(sealed(A, HASH, true), sealed(B, [8; 32], true), doubtful);
+    }
+
+    #[test]
+    fn rung_dkim_does_not_excuse_another_whole_message_or_a_damaged_header() {
+        let foreign =
+            Findings { faults: vec![Reason::ForeignBytes], ..sealed(A, HASH, true) };
+        let zeroed = Findings { faults: vec![NUL], ..sealed(A, HASH, true) };
+
+        check(foreign, good(B), Decision::Repair { doubtful: false });
+        check(zeroed, sealed(B, HASH, false), Decision::SetAside(Reason::BothSidesBad));
+    }
+
+    #[test]
+    fn rung_checksum_prefers_the_only_side_that_has_a_sound_one() {
+        check_better(&sound(A), &good(B), Rungs::CHECKSUM);
+        check_better(&sound(A), &odd(B), Rungs::CHECKSUM);
+        check(sound(A), sound(B), Decision::Repair { doubtful: true });
+    }
+
+    #[test]
+    fn rung_checksum_that_fails_is_a_fault() {
+        check_better(&sound(A), &bad(B, Reason::BadChecksum), Rungs::CHECKSUM);
+        check(bad(A, Reason::BadChecksum), None, Decision::SetAside(Reason::BadChecksum));
+    }
+
+    #[test]
+    fn rung_size_decides_against_a_checksum_of_something_else() {
+        let size = Findings { stood: Rungs::SIZE, ..good(A) };
+        let cut = Reason::Truncated { expected: 9, found: 1 };
+
+        check_better(&size, &bad(B, cut), Rungs::SIZE);
+        check_better(&size, &Findings { faults: vec![cut], ..sound(B) }, Rungs::SIZE);
+    }
+
+    #[test]
+    fn rung_virtual_size_decides_unless_both_sides_have_it_wrong_alike() {
+        let wrong = |found| Reason::WrongVirtualSize { expected: 1, found };
+        let right = Findings { stood: Rungs::VIRTUAL_SIZE, ..good(A) };
+        let both = |live, snapshot| Findings { faults: vec![live, snapshot], ..good(B) };
+
+        check_better(&right, &bad(B, wrong(2)), Rungs::VIRTUAL_SIZE);
+        check_better(&bad(A, wrong(2)), &both(wrong(2), NUL), Rungs::NONE);
+        check(
+            bad(A, wrong(2)),
+            bad(B, wrong(3)),
+            Decision::SetAside(Reason::BothSidesBad),
+        );
+    }
+
+    #[test]
+    fn rung_structure_decides_where_nothing_stronger_does() {
+        check_better(&good(A), &odd(B), Rungs::NONE);
+    }
+
+    #[test]
+    fn rung_recipient_decides_unless_both_sides_have_the_same_stranger() {
+        let to = |digest, stranger: &[u8], faults: &[Reason]| Findings {
+            stranger: Some(stranger.into()),
+            faults: faults.to_vec(),
+            ..good(digest)
+        };
+        let foreign = Reason::ForeignBytes;
+
+        check_better(&good(A), &to(B, b"otto", &[foreign]), Rungs::NONE);
+        check_better(
+            &to(A, b"x", &[foreign]),
+            &to(B, b"x", &[NUL, foreign]),
+            Rungs::NONE,
+        );
+        check(
+            to(A, b"x", &[foreign]),
+            to(B, b"y", &[foreign]),
+            Decision::SetAside(Reason::BothSidesBad),
+        );
+    }
+
+    #[test]
+    fn rung_agreement_names_all_that_the_bytes_stand_on() {
+        let both = Findings { stood: Rungs::SIZE | Rungs::RECIPIENT, ..good(A) };
+        let verdict = decide_present(Side::Read(&both), &both);
+
+        assert_eq!(verdict.rungs.to_string(), "size, recipient, agreement");
+    }
+
+    #[test]
+    fn rung_snapshot_is_the_last_and_leaves_a_doubt() {
+        let verdict = decide_present(Side::Read(&good(B)), &good(A));
+
+        let repair = Decision::Repair { doubtful: true };
+        assert_eq!(verdict, Verdict::new(repair, Rungs::SNAPSHOT));
     }
 }

@@ -40,6 +40,17 @@ pub enum Reason {
         /// How long it is.
         length: u64,
     },
+    /// The compressed bytes cannot be unpacked, or are followed by others.
+    BrokenCompression {
+        /// How many of them were in order.
+        offset: u64,
+    },
+    /// Unpacked bytes are not those whose checksum was stored with them.
+    BadChecksum,
+    /// Compressed in a way that is not known here.
+    UnknownCompression,
+    /// Encrypted by the mail server.
+    Encrypted,
     /// Delivered to somebody else: another user's bytes.
     ForeignBytes,
     /// Does not begin like a message but with binary bytes.
@@ -72,6 +83,10 @@ impl Reason {
             Self::TooLong { .. } => "too-long",
             Self::WrongVirtualSize { .. } => "wrong-virtual-size",
             Self::NulRun { .. } => "nul-run",
+            Self::BrokenCompression { .. } => "broken-compression",
+            Self::BadChecksum => "bad-checksum",
+            Self::UnknownCompression => "unknown-compression",
+            Self::Encrypted => "encrypted",
             Self::ForeignBytes => "foreign-bytes",
             Self::NoHeader => "no-header",
             Self::TooLarge { .. } => "too-large",
@@ -91,7 +106,11 @@ impl Reason {
             | Self::WrongVirtualSize { expected, found } => (expected, found),
             Self::NulRun { offset, length } => (offset, length),
             Self::TooLarge { found, limit } => (found, limit),
+            Self::BrokenCompression { offset } => (offset, 0),
             Self::Empty
+            | Self::BadChecksum
+            | Self::UnknownCompression
+            | Self::Encrypted
             | Self::ForeignBytes
             | Self::NoHeader
             | Self::Unreadable
@@ -113,6 +132,10 @@ impl Reason {
                 Self::WrongVirtualSize { expected: first, found: second }
             }
             "nul-run" => Self::NulRun { offset: first, length: second },
+            "broken-compression" => Self::BrokenCompression { offset: first },
+            "bad-checksum" => Self::BadChecksum,
+            "unknown-compression" => Self::UnknownCompression,
+            "encrypted" => Self::Encrypted,
             "foreign-bytes" => Self::ForeignBytes,
             "no-header" => Self::NoHeader,
             "too-large" => Self::TooLarge { found: first, limit: second },
@@ -145,6 +168,12 @@ impl fmt::Display for Reason {
             Self::NulRun { offset, length } => {
                 write!(f, "{length} zero bytes at offset {offset}")
             }
+            Self::BrokenCompression { offset } => {
+                write!(f, "cannot be unpacked after {offset} compressed bytes")
+            }
+            Self::BadChecksum => f.write_str("unpacked, it has another checksum"),
+            Self::UnknownCompression => f.write_str("compressed in an unknown way"),
+            Self::Encrypted => f.write_str("encrypted by the mail server"),
             Self::ForeignBytes => f.write_str("delivered to somebody else"),
             Self::NoHeader => f.write_str("does not begin like a message"),
             Self::TooLarge { found, limit } => {
@@ -171,6 +200,10 @@ mod tests {
             Reason::TooLong { expected: 1, found: 2 },
             Reason::WrongVirtualSize { expected: 3, found: 4 },
             Reason::NulRun { offset: 512, length: 4096 },
+            Reason::BrokenCompression { offset: 7 },
+            Reason::BadChecksum,
+            Reason::UnknownCompression,
+            Reason::Encrypted,
             Reason::ForeignBytes,
             Reason::NoHeader,
             Reason::TooLarge { found: 9, limit: 8 },

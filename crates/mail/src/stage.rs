@@ -88,6 +88,11 @@ impl<'a> Bench<'a> {
         self.roots
     }
 
+    /// The address of the mailbox's owner.
+    pub(crate) fn owner(&self) -> &'a str {
+        self.owner
+    }
+
     /// The path of something in the Maildir, below the root.
     pub(crate) fn path(&self, rel: &[u8]) -> Vec<u8> {
         join(self.path, rel)
@@ -165,11 +170,6 @@ impl<'a> Bench<'a> {
     /// The one buffer for everything that is read.
     pub(crate) fn buffer(&mut self) -> &mut [u8] {
         self.buffer
-    }
-
-    /// The owner's address.
-    pub(crate) fn owner(&self) -> &'a str {
-        self.owner
     }
 
     /// Whether the first bytes of a file are all zero.

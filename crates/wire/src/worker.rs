@@ -14,7 +14,8 @@ use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::policy::{Policy, Rung};
 use tidegate_core::rollout::{
-    Finding, FindingKind, JobReport, Join, MessageTotals, Order, Orders, Sync, Vitals,
+    Finding, FindingKind, Grades, JobReport, Join, MessageTotals, Order, Orders, Sync,
+    Vitals,
 };
 use tidegate_core::share::Ppm;
 use tidegate_core::time::{Span, Timestamp};
@@ -301,16 +302,55 @@ impl TryFrom<v1::JobReport> for JobReport {
 impl From<MessageTotals> for v1::MessageTotals {
     fn from(totals: MessageTotals) -> Self {
         let MessageTotals { intact, repaired, returned, newer, .. } = totals;
-        let MessageTotals { deleted, set_aside, lost, bytes_read, .. } = totals;
-        Self { intact, repaired, returned, newer, deleted, set_aside, lost, bytes_read }
+        let MessageTotals { deleted, set_aside, lost, bytes_read, doubts, .. } = totals;
+        let grades = Some(v1::Grades::from(totals.grades));
+        Self {
+            intact,
+            repaired,
+            returned,
+            newer,
+            deleted,
+            set_aside,
+            lost,
+            bytes_read,
+            doubts,
+            grades,
+        }
     }
 }
 
 impl From<v1::MessageTotals> for MessageTotals {
     fn from(totals: v1::MessageTotals) -> Self {
         let v1::MessageTotals { intact, repaired, returned, newer, .. } = totals;
-        let v1::MessageTotals { deleted, set_aside, lost, bytes_read, .. } = totals;
-        Self { intact, repaired, returned, newer, deleted, set_aside, lost, bytes_read }
+        let v1::MessageTotals { deleted, set_aside, lost, bytes_read, doubts, .. } =
+            totals;
+        let grades = totals.grades.unwrap_or_default().into();
+        Self {
+            intact,
+            repaired,
+            returned,
+            newer,
+            deleted,
+            set_aside,
+            lost,
+            bytes_read,
+            doubts,
+            grades,
+        }
+    }
+}
+
+impl From<Grades> for v1::Grades {
+    fn from(grades: Grades) -> Self {
+        let Grades { perfect, good, investigate, poor } = grades;
+        Self { perfect, good, investigate, poor }
+    }
+}
+
+impl From<v1::Grades> for Grades {
+    fn from(grades: v1::Grades) -> Self {
+        let v1::Grades { perfect, good, investigate, poor } = grades;
+        Self { perfect, good, investigate, poor }
     }
 }
 
@@ -641,7 +681,13 @@ mod tests {
                     (Ordinal::new(0), MailboxState::HELD),
                     (Ordinal::new(8), open),
                 ],
-                totals: MessageTotals { intact: 20, lost: 1, ..MessageTotals::default() },
+                totals: MessageTotals {
+                    intact: 20,
+                    lost: 1,
+                    doubts: 2,
+                    grades: Grades { perfect: 1, poor: 1, ..Grades::default() },
+                    ..MessageTotals::default()
+                },
                 findings: vec![Finding {
                     ordinal: Ordinal::new(8),
                     kind: FindingKind::Lost,

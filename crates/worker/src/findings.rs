@@ -7,7 +7,7 @@
 
 use tidegate_core::fleet::Ordinal;
 use tidegate_core::holding::{ProbeTask, Settled};
-use tidegate_core::rollout::{Finding, FindingKind, MessageTotals};
+use tidegate_core::rollout::{Finding, FindingKind, Grade, Grades, MessageTotals};
 use tidegate_mail::{FindingKind as Kind, Prepared, Refusal};
 
 /// The most findings told of one mailbox: so many fit a report and a record. The list in the
@@ -30,7 +30,10 @@ pub(crate) fn settled(
         Err(refusal) => Some(Settled {
             ordinal,
             stamp: None,
-            totals: MessageTotals::default(),
+            totals: MessageTotals {
+                grades: Grades::one(Grade::Poor),
+                ..MessageTotals::default()
+            },
             findings: vec![Finding {
                 ordinal,
                 kind: FindingKind::Quarantined,
@@ -68,6 +71,17 @@ fn totals(prepared: &Prepared) -> MessageTotals {
         set_aside: counts.set_aside,
         lost: counts.lost,
         bytes_read: prepared.bytes_read,
+        doubts: prepared.doubts.len() as u64,
+        grades: Grades::one(grade(prepared.grade())),
+    }
+}
+
+fn grade(grade: tidegate_mail::Grade) -> Grade {
+    match grade {
+        tidegate_mail::Grade::Perfect => Grade::Perfect,
+        tidegate_mail::Grade::Good => Grade::Good,
+        tidegate_mail::Grade::Investigate => Grade::Investigate,
+        tidegate_mail::Grade::Poor => Grade::Poor,
     }
 }
 
@@ -106,5 +120,23 @@ pub(crate) fn alarm(task: ProbeTask, code: &str, reason: String) -> Finding {
         reason,
         size_bytes: 0,
         kept_at: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_set_aside_as_a_whole_is_poor_and_one_that_must_wait_tells_nothing() {
+        let ordinal = Ordinal::new(3);
+        let path = "example.org/ann/Maildir".to_owned();
+
+        let settled_as =
+            |refusal| settled(ordinal, Err(refusal)).map(|it| it.totals.grades);
+
+        let gone = settled_as(Refusal::NotThere { path: path.clone() });
+        assert_eq!(gone, Some(Grades::one(Grade::Poor)));
+        assert_eq!(settled_as(Refusal::NoSpace { path }), None);
     }
 }

@@ -9,6 +9,8 @@ use crate::mailbox::{Level, MailboxState};
 use crate::share::Ppm;
 use crate::time::Timestamp;
 
+use super::Grades;
+
 /// What a coordinator remembers. Replaying these, in order, is the only recovery.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
@@ -152,6 +154,10 @@ pub struct MessageTotals {
     pub lost: u64,
     /// Bytes read while verifying.
     pub bytes_read: u64,
+    /// Decisions without proof, and odd things found.
+    pub doubts: u64,
+    /// The mailboxes that these messages are of, by how well each came back.
+    pub grades: Grades,
 }
 
 impl MessageTotals {
@@ -167,6 +173,8 @@ impl MessageTotals {
             set_aside: self.set_aside.saturating_add(other.set_aside),
             lost: self.lost.saturating_add(other.lost),
             bytes_read: self.bytes_read.saturating_add(other.bytes_read),
+            doubts: self.doubts.saturating_add(other.doubts),
+            grades: self.grades.plus(other.grades),
         }
     }
 

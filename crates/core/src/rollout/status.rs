@@ -183,6 +183,8 @@ pub struct WaveStatus {
     pub mature: u32,
     /// Failed, integrity included.
     pub failed: u32,
+    /// Settled mailboxes by how well each came back.
+    pub grades: super::Grades,
     /// The gate's present view of it, once it may open.
     pub judgement: Option<Judgement>,
 }
@@ -389,6 +391,15 @@ impl Rollout {
         }
     }
 
+    fn grades(&self, wave: WaveNumber) -> super::Grades {
+        let planned = self.plan.waves().get(wave.index());
+        let jobs =
+            planned.map_or(0..0, |wave| wave.jobs.start as usize..wave.jobs.end as usize);
+        let jobs = self.jobs.get(jobs).unwrap_or_default();
+        let each = jobs.iter().map(|job| job.totals.grades);
+        each.fold(super::Grades::default(), super::Grades::plus)
+    }
+
     fn wave_status(&self, index: usize, now: Timestamp) -> WaveStatus {
         let number =
             WaveNumber::new(u16::try_from(index).expect("waves are numbered in 16 bits"));
@@ -421,6 +432,7 @@ impl Rollout {
             opened: sum(&|t| t.opened(wave.allowed)),
             mature: sum(&|t| t.mature(wave.allowed)),
             failed: sum(&|t| t.failed() + t.integrity_failed()),
+            grades: self.grades(number),
             judgement,
         }
     }

@@ -12,8 +12,8 @@ use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::{Cohort, Growth, Policy, Rung, Selector};
 use tidegate_core::rollout::{
-    Event, Finding, FindingKind, Join, MessageTotals, Operate, Phase, Record, Refusal,
-    Rollout, Sync, Verb, Vitals,
+    Event, Finding, FindingKind, Grade, Grades, Join, MessageTotals, Operate, Phase,
+    Record, Refusal, Rollout, Sync, Verb, Vitals,
 };
 use tidegate_core::time::{Span, Timestamp};
 
@@ -253,7 +253,9 @@ impl Worker {
 }
 
 pub(crate) fn settled(ordinal: Ordinal) -> Settled {
-    let totals = MessageTotals { intact: 1, ..MessageTotals::default() };
+    let grade = if ordinal.get() == 0 { Grade::Investigate } else { Grade::Perfect };
+    let grades = Grades::one(grade);
+    let totals = MessageTotals { intact: 1, grades, ..MessageTotals::default() };
     Settled { ordinal, stamp: Some([7; 16]), totals, findings: Vec::new() }
 }
 

@@ -76,6 +76,8 @@ pub(super) struct Head {
     pub(super) binary: bool,
     /// Whom it was delivered to last, if to nobody who looks like the owner.
     pub(super) stranger: Option<Box<[u8]>>,
+    /// Whether it was delivered to the owner, as far as it says so.
+    pub(super) ours: Option<bool>,
     /// Of all of it, if it was delivered to a stranger.
     pub(super) digest: Option<Digest>,
     /// Begins with a field.
@@ -99,6 +101,7 @@ impl Head {
                 head.stranger.get_or_insert(address.into_boxed_slice());
             }
         }
+        head.ours = head.stranger.as_ref().map(|_| ours);
         head.stranger = head.stranger.filter(|_| !ours);
         head.digest = head.stranger.as_ref().map(|_| {
             let mut hasher = Digester::default();

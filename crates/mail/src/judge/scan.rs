@@ -51,6 +51,8 @@ impl<'a> Scan<'a> {
         let head = Head::read(&self.header, self.owner);
         let mut findings = weigh(&self.count, head, self.promise);
         findings.digest = Some(self.hasher.finish());
+        findings.raw = findings.digest;
+        findings.raw_size = findings.size;
         findings
     }
 }
@@ -84,13 +86,16 @@ fn weigh(count: &Count, head: Head, promise: Promise) -> Findings {
         faults.push(Reason::NoHeader);
     }
     let odd = [!head.begins, !head.ends, count.longest_run.1 > 0];
-    Findings {
-        digest: None,
+    let oddities = odd.into_iter().map(u32::from).sum();
+    let mut findings = Findings {
         size: found,
         virtual_size,
         faults,
-        oddities: odd.into_iter().map(u32::from).sum(),
+        oddities,
         stranger: head.stranger,
         header: head.digest,
-    }
+        ..Findings::default()
+    };
+    findings.climb(promise, head.ours);
+    findings
 }

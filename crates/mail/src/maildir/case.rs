@@ -19,9 +19,8 @@ use super::table::{Row, Table};
 use super::uidlist::{Lists, Summary};
 use crate::doubt::DoubtKind;
 use crate::finding::{Cause, Finding};
-use crate::index::Reading;
 use crate::judge::Findings;
-use crate::merge::{self, Decision, Evidence, Listing};
+use crate::merge::{self, Decision, Evidence, Listing, Verdict};
 use crate::refusal::Refusal;
 use crate::roots::{Like, Side};
 use crate::stage::Bench;
@@ -141,7 +140,7 @@ impl Case {
         let snapshot_list =
             list.map(|it| Summary::read(it, Side::Snapshot, &mut table));
         let index = control::index(bench, live.as_ref())?;
-        let index_broken = index == Reading::Broken;
+        let index_broken = index.is_broken();
         let lists = Lists::new(live_list, snapshot_list, (&table, index));
         let name = live.as_ref().or(snapshot.as_ref()).map(|folder| folder.name.clone());
         Ok(Self {
@@ -227,8 +226,10 @@ impl Case {
         let fits = self.table.clean(other, row).is_none_or(|it| Some(it) == bytes);
         match bytes.filter(|_| is_clean(findings) && fits) {
             Some(bytes) => {
+                let stood = findings.stood;
                 self.seen.remove(&(side, row));
                 self.table.set_clean(side, row, bytes);
+                self.table.set_rungs(row, stood);
             }
             None => {
                 self.seen.insert((side, row), seen);
@@ -242,20 +243,27 @@ impl Case {
             return Some(Cow::Borrowed(&seen.findings));
         }
         let (size, digest) = self.table.clean(side, row)?;
-        let digest = Some(digest);
-        Some(Cow::Owned(Findings { digest, size, ..Findings::default() }))
+        let (digest, stood) = (Some(digest), self.table.rungs(row));
+        Some(Cow::Owned(Findings { digest, size, stood, ..Findings::default() }))
     }
 
     /// Whether a message of the snapshot that is good comes back, whatever else is found.
-    pub(super) fn comes_back(&self, row: Row) -> bool {
-        self.table.slot(Side::Live, row).is_none() && self.listing(row) != Listing::Unlisted
+    pub(super) fn comes_back(&self, row: Row, findings: &Findings) -> bool {
+        let recorded = self.table.recorded(row);
+        let altered = recorded.is_some_and(|it| findings.matches(&it) == Some(false));
+        let missing = self.table.slot(Side::Live, row).is_none();
+        missing && !altered && self.listing(row) != Listing::Unlisted
     }
 
     pub(super) fn decide(&mut self, past: Past) {
         let served = self.was_served(past);
         let (mut fates, mut choices) = (Vec::new(), BTreeMap::new());
         for row in self.table.iter() {
-            let fate = match self.decide_row(row, served) {
+            let verdict = self.decide_row(row, served);
+            if let Some(verdict) = verdict {
+                self.table.set_rungs(row, verdict.rungs);
+            }
+            let fate = match verdict.map(|verdict| verdict.decision) {
                 None => Fate::Listed,
                 Some(Decision::Intact) => Fate::Intact,
                 Some(Decision::Newer) => Fate::Newer,
@@ -271,7 +279,7 @@ impl Case {
         (self.fates, self.choices) = (fates, choices);
     }
 
-    fn decide_row(&self, row: Row, served: bool) -> Option<Decision> {
+    fn decide_row(&self, row: Row, served: bool) -> Option<Verdict> {
         if !self.table.is_held(row) {
             return None;
         }

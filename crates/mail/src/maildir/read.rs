@@ -20,6 +20,7 @@ use super::case::{Case, Seen};
 use super::name::MailName;
 use super::survey::{Sub, folder_path, mail_path};
 use super::table::{Row, Slot};
+use crate::digest::Fingerprint;
 use crate::judge::{Depth, Findings, Promise, Scan, fill, judge};
 use crate::merge::Listing;
 use crate::reason::Reason;
@@ -84,7 +85,7 @@ pub(super) fn read_case(
         let Some(recorded) = case.table.recorded(row) else { continue };
         let Some(slot) = case.table.slot(Side::Snapshot, row) else { continue };
         let live = case.findings(Side::Live, row);
-        let differs = live.is_some_and(|live| live.digest != Some(recorded));
+        let differs = live.is_some_and(|live| live.matches(&recorded) == Some(false));
         if differs && !case.is_read(Side::Snapshot, row) {
             wishes.push((slot.inode, row, Want::Snapshot));
         }
@@ -120,7 +121,8 @@ fn settle_spares(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> 
         let seen = reader.judge(bench, case, (side, row, slot))?;
         let recorded = case.table.recorded(row);
         let rank = |seen: &Seen, slot: Slot| {
-            let as_recorded = recorded.is_some() && seen.findings.digest == recorded;
+            let matches = |it: &Fingerprint| seen.findings.matches(it) == Some(true);
+            let as_recorded = recorded.as_ref().is_some_and(matches);
             let good = seen.findings.fault().is_none();
             (!as_recorded, !good, slot.sub, case.table.name(row, slot))
         };
@@ -344,7 +346,7 @@ fn take_back(
             scan.add(bench.buffer().get(..length).unwrap_or_default());
             let findings = scan.finish();
             if is_clean(&findings) {
-                if case.comes_back(row) {
+                if case.comes_back(row, &findings) {
                     case.stage_back(bench, row, (length, &meta))?;
                 }
                 findings

@@ -12,7 +12,8 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::HashTable;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Fingerprint};
+use crate::judge::Rungs;
 use crate::maildir::name::MailName;
 use crate::maildir::survey::Sub;
 use crate::roots::Side;
@@ -56,8 +57,12 @@ pub(crate) struct Table {
     uids: Vec<[u32; 2]>,
     bytes: Vec<Bytes>,
     clean: Vec<Clean>,
+    /// What the bytes, or the decision, stand on.
+    rungs: Vec<Rungs>,
     /// Digests of the mailbox's manifest, if there is one.
     recorded: Vec<Option<Digest>>,
+    /// Fingerprints that others made.
+    imported: HashMap<Row, Fingerprint>,
 }
 
 impl Table {
@@ -91,6 +96,7 @@ impl Table {
         self.uids.push([0; 2]);
         self.bytes.push(Bytes::default());
         self.clean.push(Clean::default());
+        self.rungs.push(Rungs::NONE);
         let (all, ends, hasher) = (&self.text, &self.ends, &self.hasher);
         self.rows.insert_unique(hash, row, |row| hasher.hash_one(text(all, ends, *row)));
         row
@@ -188,8 +194,13 @@ impl Table {
     }
 
     /// Takes in what a manifest says.
-    pub(crate) fn set_recorded(&mut self, base: &[u8], digest: Digest) {
-        let at = index(self.row(base));
+    pub(crate) fn set_recorded(&mut self, base: &[u8], fingerprint: Fingerprint) {
+        let row = self.row(base);
+        let Fingerprint::Xxh3(digest) = fingerprint else {
+            self.imported.insert(row, fingerprint);
+            return;
+        };
+        let at = index(row);
         if self.recorded.len() <= at {
             self.recorded.resize(at + 1, None);
         }
@@ -198,8 +209,19 @@ impl Table {
         }
     }
 
-    pub(crate) fn recorded(&self, row: Row) -> Option<Digest> {
-        self.recorded.get(index(row)).copied().flatten()
+    pub(crate) fn recorded(&self, row: Row) -> Option<Fingerprint> {
+        let ours = self.recorded.get(index(row)).copied().flatten();
+        ours.map(Into::into).or_else(|| self.imported.get(&row).copied())
+    }
+
+    pub(crate) fn set_rungs(&mut self, row: Row, rungs: Rungs) {
+        if let Some(place) = self.rungs.get_mut(index(row)) {
+            *place = rungs;
+        }
+    }
+
+    pub(crate) fn rungs(&self, row: Row) -> Rungs {
+        self.rungs.get(index(row)).copied().unwrap_or_default()
     }
 
     /// Books a file that was read and has nothing wrong.

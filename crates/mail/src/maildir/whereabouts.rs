@@ -68,7 +68,8 @@ fn reconsidered(case: &Case, row: Row, moved: &HashSet<Digest>) -> Option<Decisi
         recorded: case.table.recorded(row),
         listing: Listing::Unknown,
         served: false,
-    });
+    })
+    .decision;
     matches!(decision, Decision::Return { .. }).then_some(decision)
 }
 

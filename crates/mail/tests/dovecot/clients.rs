@@ -1,4 +1,4 @@
-//! Clients: as much IMAP, POP3 and LMTP as a test needs.
+//! Clients: as much IMAP and LMTP as a life needs.
 //!
 //! # Invariants
 //!
@@ -52,19 +52,6 @@ impl Line {
     fn say(&mut self, text: &str, wanted: &str) -> String {
         self.send(format!("{text}\r\n").as_bytes());
         self.expect(wanted)
-    }
-
-    /// Lines until the one that is a dot.
-    fn read_dotted(&mut self) -> Vec<Vec<u8>> {
-        let mut lines = Vec::new();
-        loop {
-            let line = self.read();
-            match line.strip_prefix(b".") {
-                Some([]) => return lines,
-                Some(rest) => lines.push(rest.to_vec()),
-                None => lines.push(line),
-            }
-        }
     }
 }
 
@@ -178,45 +165,6 @@ impl Drop for Imap {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.command("LOGOUT");
-        }
-    }
-}
-
-/// A POP3 session.
-pub(crate) struct Pop3 {
-    line: Line,
-}
-
-impl Pop3 {
-    pub(crate) fn login(port: Port, user: &str) -> Self {
-        let mut line = Line::connect(port);
-        line.expect("+OK");
-        line.say(&format!("USER {user}"), "+OK");
-        line.say(&format!("PASS {PASSWORD}"), "+OK");
-        Self { line }
-    }
-
-    /// Every message: its UIDL, and its bytes with CRLF line ends.
-    pub(crate) fn messages(&mut self) -> Vec<(String, Vec<u8>)> {
-        self.line.say("UIDL", "+OK");
-        let list = self.line.read_dotted();
-        let mut messages = Vec::new();
-        for entry in list {
-            let entry = String::from_utf8(entry).unwrap();
-            let (number, uidl) = entry.split_once(' ').unwrap();
-            self.line.say(&format!("RETR {number}"), "+OK");
-            let mut bytes = self.line.read_dotted().join(&b"\r\n"[..]);
-            bytes.extend_from_slice(b"\r\n");
-            messages.push((uidl.to_owned(), bytes));
-        }
-        messages
-    }
-}
-
-impl Drop for Pop3 {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.line.say("QUIT", "+OK");
         }
     }
 }

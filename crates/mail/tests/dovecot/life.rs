@@ -5,9 +5,12 @@
 //! * Every life takes the same steps, so that UIDs are the same in every mailbox.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::ops::RangeInclusive;
+use std::path::Path;
+use std::process::Command;
 
-use crate::server::Dovecot;
+use crate::server::{Dovecot, run};
 
 /// A nested folder whose name is not ASCII and has blanks and an ampersand.
 pub(crate) const NESTED: &str = "Entw&APw-rfe/Tag &- Nacht";
@@ -16,6 +19,7 @@ pub(crate) const NESTED: &str = "Entw&APw-rfe/Tag &- Nacht";
 pub(crate) fn begin(dovecot: &Dovecot, user: &str) {
     dovecot.deliver(user, &letters(1..=8));
     let mut imap = dovecot.imap(user);
+    imap.command("ENABLE CONDSTORE");
     for folder in ["Archive", "Archive/2024", "&ANw-bung", NESTED, "Away"] {
         imap.command(&format!("CREATE \"{folder}\""));
         imap.command(&format!("SUBSCRIBE \"{folder}\""));
@@ -46,6 +50,7 @@ pub(crate) fn go_on(dovecot: &Dovecot, user: &str) {
     dovecot.deliver(user, &letters(11..=13));
     let mut imap = dovecot.imap(user);
     for command in [
+        "ENABLE CONDSTORE",
         "SELECT INBOX",
         "UID STORE 1 -FLAGS (\\Seen)",
         "UID STORE 3 +FLAGS (\\Seen $New)",
@@ -65,6 +70,23 @@ pub(crate) fn go_on(dovecot: &Dovecot, user: &str) {
     }
     drop(imap);
     dovecot.deliver(user, &letters(14..=14));
+}
+
+/// Compresses the mail of a Maildir in place, as an administrator would to save space: names keep
+/// their sizes, which are of the plain mail, and get a flag `Z`.
+pub(crate) fn squeeze(maildir: &Path) {
+    for folder in ["", ".Archive"] {
+        for sub in ["cur", "new"] {
+            for entry in fs::read_dir(maildir.join(folder).join(sub)).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.to_str().unwrap();
+                let info = if name.contains(":2,") { "Z" } else { ":2,Z" };
+                let (squeezed, named) = (format!("{name}.gz"), format!("{name}{info}"));
+                run(Command::new("gzip").arg(&path));
+                fs::rename(squeezed, named).unwrap();
+            }
+        }
+    }
 }
 
 /// Messages by their numbers.

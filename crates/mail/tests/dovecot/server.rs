@@ -6,18 +6,20 @@
 //! * It never runs as root: as root, it is started as Debian's user for mail.
 //! * Every line that it logs is kept.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::clients::{Imap, PATIENCE, Pop3, Port, deliver};
+use crate::clients::{Imap, PATIENCE, Port, deliver};
+use crate::kind::Kind;
 
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "pw";
@@ -30,10 +32,37 @@ pub(crate) struct Dovecot {
     master: Child,
     log: Option<JoinHandle<Vec<String>>>,
     ports: Ports,
+    config: PathBuf,
+}
+
+/// What it serves: everything below one root.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    /// Where its own files may be.
+    pub(crate) dir: &'a Path,
+    /// The mail root; a user's home is `<domain>/<name>` below it.
+    pub(crate) root: &'a Path,
+    pub(crate) indexes: Indexes,
+    pub(crate) users: &'a [User],
+}
+
+/// A user, who logs in with an address.
+#[derive(Clone)]
+pub(crate) struct User {
+    pub(crate) address: String,
+    pub(crate) kind: Kind,
+}
+
+impl User {
+    /// The mailbox, below the mail root.
+    pub(crate) fn path(&self) -> String {
+        let (name, domain) = self.address.split_once('@').unwrap();
+        format!("{domain}/{name}/{}", self.kind.directory())
+    }
 }
 
 /// How Dovecot keeps its indexes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Indexes {
     /// All that happened is in the log, as in a small or young mailbox.
     Logged,
@@ -49,17 +78,16 @@ struct Ports {
 }
 
 impl Dovecot {
-    /// Starts one for the mail below `root`, one Maildir for each `<domain>/<name>/Maildir`.
-    pub(crate) fn start(dir: &Path, root: &Path, indexes: Indexes) -> Self {
+    pub(crate) fn start(site: Site<'_>) -> Self {
         for start in 1.. {
             let ports = Ports::free();
-            let config = write_config((dir, root), ports, indexes);
+            let config = write_config(site, ports);
             let mut master = master(&config);
             let stderr = master.stderr.take().unwrap();
             let (ready, is_ready) = mpsc::sync_channel(1);
             let log = thread::spawn(move || read_log(stderr, &ready));
             if is_up(&is_ready) {
-                return Self { master, log: Some(log), ports };
+                return Self { master, log: Some(log), ports, config };
             }
             terminate(&mut master);
             let said = log.join().unwrap().join("\n");
@@ -73,8 +101,16 @@ impl Dovecot {
         Imap::login(self.ports.imap, user)
     }
 
-    pub(crate) fn pop3(&self, user: &str) -> Pop3 {
-        Pop3::login(self.ports.pop3, user)
+    /// The ports of IMAP and POP3.
+    pub(crate) fn ports(&self) -> [u16; 2] {
+        [self.ports.imap.0, self.ports.pop3.0]
+    }
+
+    /// Runs `doveadm` beside it.
+    pub(crate) fn doveadm(&self, arguments: &[&str]) {
+        let mut command = as_mail_user();
+        command.arg("/usr/bin/doveadm").arg("-c").arg(&self.config).args(arguments);
+        run(&mut command);
     }
 
     /// Delivers messages over LMTP.
@@ -127,7 +163,8 @@ pub(crate) fn open_directory() -> tempfile::TempDir {
     dir
 }
 
-fn run(command: &mut Command) {
+/// Runs a command that must succeed.
+pub(crate) fn run(command: &mut Command) {
     let status = command.status().unwrap();
     assert!(status.success(), "{command:?}: {status}");
 }
@@ -153,12 +190,18 @@ fn mail_user() -> (String, String) {
     }
 }
 
-fn master(config: &Path) -> Child {
+/// A command to which the program is still to be added.
+fn as_mail_user() -> Command {
     let (user, group) = mail_user();
     let mut command = Command::new("setpriv");
     if rustix::process::geteuid().is_root() {
         command.args(["--reuid", &user, "--regid", &group, "--clear-groups"]);
     }
+    command.args(["--pdeathsig", "TERM"]);
+    command
+}
+
+fn master(config: &Path) -> Child {
     let dovecot = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"];
     let dovecot = dovecot.into_iter().find(|path| Path::new(path).exists()).expect(
         "Dovecot judges these tests: apt-get install dovecot-core dovecot-imapd \
@@ -170,7 +213,8 @@ fn master(config: &Path) -> Child {
         version.starts_with("2.3."),
         "these tests speak to Dovecot 2.3, not {version}"
     );
-    command.args(["--pdeathsig", "TERM", dovecot, "-F", "-c"]).arg(config);
+    let mut command = as_mail_user();
+    command.args([dovecot, "-F", "-c"]).arg(config);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
@@ -199,17 +243,15 @@ fn is_up(ready: &Receiver<()>) -> bool {
     ready.recv_timeout(PATIENCE).is_ok()
 }
 
-fn write_config(
-    (dir, root): (&Path, &Path),
-    ports: Ports,
-    indexes: Indexes,
-) -> std::path::PathBuf {
+fn write_config(site: Site<'_>, ports: Ports) -> PathBuf {
     let (user, group) = mail_user();
     let Ports { imap, pop3, lmtp } = ports;
-    let run = dir.join("run");
+    let run = site.dir.join("run");
     fs::create_dir_all(&run).unwrap();
     hand_over(&run);
-    let rewrite = match indexes {
+    let users = site.dir.join("users");
+    fs::write(&users, users_file(site)).unwrap();
+    let rewrite = match site.indexes {
         Indexes::Logged => "128 k",
         Indexes::Written => "256 B",
     };
@@ -217,7 +259,7 @@ fn write_config(
     for (name, value) in [
         ("user", user),
         ("group", group),
-        ("root", root.display().to_string()),
+        ("users", users.display().to_string()),
         ("run", run.display().to_string()),
         ("rewrite", rewrite.to_owned()),
         ("password", PASSWORD.to_owned()),
@@ -227,7 +269,20 @@ fn write_config(
     ] {
         text = text.replace(&format!("@{name}@"), &value);
     }
-    let path = dir.join("dovecot.conf");
+    let path = site.dir.join("dovecot.conf");
     fs::write(&path, text).unwrap();
     path
+}
+
+/// One line per user: who owns the mail, where it is, and how it is stored.
+fn users_file(site: Site<'_>) -> String {
+    let (user, group) = mail_user();
+    let mut text = String::new();
+    for it in site.users {
+        let (name, domain) = it.address.split_once('@').unwrap();
+        let home = site.root.join(domain).join(name);
+        let (address, home, fields) = (&it.address, home.display(), it.kind.fields());
+        writeln!(text, "{address}::{user}:{group}::{home}::{fields}").unwrap();
+    }
+    text
 }

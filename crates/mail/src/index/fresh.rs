@@ -1,0 +1,309 @@
+//! Fresh: a transaction log written anew that tells all of a folder or a map by itself.
+//!
+//! Dovecot needs no `dovecot.index` beside it: without one it replays the log. Whatever else of that
+//! index is there (`dovecot.index`, `.backup`, `.log.2`, `.cache`) belongs to another one and must
+//! have been moved away.
+//!
+//! # Invariants
+//!
+//! * The same state gives the same bytes.
+//! * Modseqs only rise: it begins with the highest that clients were told, and every message in it is
+//!   newer than that, so that clients ask for all flags once and for nothing else.
+//! * All that it tells has happened: nothing is left for Dovecot to do at its next look.
+
+use std::collections::BTreeMap;
+
+use super::log::{
+    APPEND, CLIENT_FLAGS, EXT_HEADER_UPDATE, EXT_INTRO, EXT_RECORD_UPDATE, EXTERNAL,
+    HEAD_BYTES, HEADER_UPDATE, KEYWORD_UPDATE, MAJOR, MINOR, RECORD_HEAD_BYTES,
+};
+use super::state::{AT_FIRST_RECENT_UID, AT_LOG_TAIL, AT_NEXT_UID, AT_UID_VALIDITY};
+use super::{MapEntry, Record};
+
+/// The number that Dovecot gives to the first log of an index.
+const SEQUENCE: u32 = 2;
+
+/// The log was written by a machine whose low bytes come first.
+const LITTLE_ENDIAN: u32 = 1;
+
+/// Whether messages have POP3 UIDLs (1) or orders (2) of their own is not known: Dovecot looks.
+pub(crate) const POP3_UNKNOWN: u8 = 3;
+
+/// A size takes four times seven bits, in words.
+const RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// A new extension is told by its name.
+const BY_NAME: u32 = u32::MAX;
+
+/// The extension does not become smaller.
+const NO_SHRINK: u16 = 1;
+
+/// What a folder's log is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FolderState {
+    /// The number of the index, not zero; another one than before, so that no cache is taken for its.
+    pub(crate) index_id: u32,
+    /// When the log was made, in seconds since 1970.
+    pub(crate) created: u32,
+    pub(crate) uid_validity: u32,
+    /// Raised if a record has a higher UID.
+    pub(crate) next_uid: u32,
+    /// Mail from this UID on has been shown to nobody yet.
+    pub(crate) first_recent_uid: u32,
+    /// What clients were told last. Dovecot will tell more than that.
+    pub(crate) highest_modseq: u64,
+    /// The folder's GUID; a Maildir keeps it elsewhere.
+    pub(crate) mailbox_guid: [u8; 16],
+    /// The UIDVALIDITY of the map (mdbox).
+    pub(crate) map_uid_validity: u32,
+    /// As [`Index::dbox_flags`](super::Index::dbox_flags), or [`POP3_UNKNOWN`].
+    pub(crate) dbox_flags: u8,
+    /// Names of keywords, in the order in which Dovecot is to show them; those that are not among them
+    /// come last.
+    pub(crate) keywords: Vec<Vec<u8>>,
+    /// The messages, by rising UID. Offsets into a cache do not count.
+    pub(crate) records: Vec<Record>,
+}
+
+/// Whose folder it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sdbox,
+    Mdbox,
+    Maildir,
+}
+
+/// What a map's log is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MapState {
+    /// The number of the index, not zero.
+    pub(crate) index_id: u32,
+    /// When the log was made, in seconds since 1970.
+    pub(crate) created: u32,
+    /// Folders name it in their own logs.
+    pub(crate) uid_validity: u32,
+    /// Raised if an entry has a higher UID.
+    pub(crate) next_uid: u32,
+    /// Raised if an entry is in a higher file.
+    pub(crate) highest_file_id: u32,
+    /// The messages, by rising UID in the map.
+    pub(crate) entries: Vec<(u32, MapEntry)>,
+}
+
+/// The bytes of `dovecot.index.log` for a folder.
+pub(crate) fn write_folder(state: &FolderState, kind: Kind) -> Vec<u8> {
+    let mut log = Writer::begin(state.index_id, state.created, state.highest_modseq);
+    log.word(AT_UID_VALIDITY, state.uid_validity);
+    match kind {
+        Kind::Sdbox => log.head(b"dbox-hdr", &dbox_head(state, 0)),
+        Kind::Mdbox => log.head(b"mdbox-hdr", &dbox_head(state, state.map_uid_validity)),
+        Kind::Maildir => {}
+    }
+    let records = &state.records;
+    log.append(records.iter().map(|it| (it.uid, it.flags & CLIENT_FLAGS)));
+    if kind == Kind::Mdbox {
+        let mdbox = |it: &Record| {
+            let words = [it.map_uid, it.save_date].map(Option::unwrap_or_default);
+            (it.uid, words.map(u32::to_le_bytes).concat())
+        };
+        log.records(
+            b"mdbox",
+            Shape { size: 8, align: 4, head: 0 },
+            records.iter().map(mdbox),
+        );
+        let guid = |it: &Record| Some((it.uid, it.guid?.to_vec()));
+        let guids = records.iter().filter_map(guid);
+        log.records(b"guid", Shape { size: 16, align: 1, head: 0 }, guids);
+    }
+    let mut words: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
+    for record in records {
+        for word in &record.keywords {
+            words.entry(word).or_default().push(record.uid);
+        }
+    }
+    for word in &state.keywords {
+        if let Some(uids) = words.remove(&**word) {
+            log.keyword(word, &uids);
+        }
+    }
+    for (word, uids) in words {
+        log.keyword(word, &uids);
+    }
+    let last = records.last().map_or(0, |it| it.uid);
+    let next_uid = state.next_uid.max(last.saturating_add(1));
+    log.word(AT_NEXT_UID, next_uid);
+    log.word(AT_FIRST_RECENT_UID, state.first_recent_uid.clamp(1, next_uid));
+    log.end()
+}
+
+/// The bytes of `dovecot.map.index.log`.
+pub(crate) fn write_map(state: &MapState) -> Vec<u8> {
+    let mut log = Writer::begin(state.index_id, state.created, 1);
+    let entries = || state.entries.iter();
+    let highest = entries().map(|(_, entry)| entry.file_id).max().unwrap_or_default();
+    let last = state.entries.last().map_or(0, |(uid, _)| *uid);
+    log.word(AT_UID_VALIDITY, state.uid_validity);
+    let head = [state.highest_file_id.max(highest), 0].map(u32::to_le_bytes).concat();
+    let shape = Shape { size: 12, align: 4, head: head.len() };
+    log.introduce(b"map", shape);
+    log.patch_head(&head);
+    log.append(entries().map(|(uid, _)| (*uid, 0)));
+    let place = |(uid, it): &(u32, MapEntry)| {
+        (*uid, [it.file_id, it.offset, it.size].map(u32::to_le_bytes).concat())
+    };
+    log.records(b"map", shape, entries().map(place));
+    let references =
+        |(uid, it): &(u32, MapEntry)| (*uid, it.refcount.to_le_bytes().to_vec());
+    log.records(b"ref", Shape { size: 2, align: 2, head: 0 }, entries().map(references));
+    log.word(AT_NEXT_UID, state.next_uid.max(last.saturating_add(1)));
+    log.end()
+}
+
+/// How often the folder was rebuilt, or the map that it goes with; its GUID; flags.
+fn dbox_head(state: &FolderState, first: u32) -> Vec<u8> {
+    let mut head = first.to_le_bytes().to_vec();
+    head.extend_from_slice(&state.mailbox_guid);
+    head.extend_from_slice(&[state.dbox_flags, 0, 0, 0]);
+    head
+}
+
+/// How much an extension holds for each message, how it is aligned, and for the whole folder.
+#[derive(Clone, Copy)]
+struct Shape {
+    size: u16,
+    align: u16,
+    head: usize,
+}
+
+/// A log while it is written.
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    fn begin(index_id: u32, created: u32, modseq: u64) -> Self {
+        let [size_low, size_high] = u16::try_from(HEAD_BYTES).unwrap_or(0).to_le_bytes();
+        let mut bytes = vec![MAJOR, MINOR, size_low, size_high];
+        for number in [index_id, SEQUENCE, 0, 0, created] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&modseq.max(1).to_le_bytes());
+        bytes.extend_from_slice(&LITTLE_ENDIAN.to_le_bytes());
+        bytes.resize(HEAD_BYTES, 0);
+        Self { bytes }
+    }
+
+    /// Says that there is nothing left to do up to here.
+    fn end(mut self) -> Vec<u8> {
+        let size = self.bytes.len() + RECORD_HEAD_BYTES + 8;
+        self.word(AT_LOG_TAIL, u32::try_from(size).unwrap_or(u32::MAX));
+        self.bytes
+    }
+
+    fn record(&mut self, kind: u32, body: &[u8]) {
+        let size = (body.len() + RECORD_HEAD_BYTES).next_multiple_of(4);
+        self.bytes.extend_from_slice(&offset(size));
+        self.bytes.extend_from_slice(&(kind | EXTERNAL).to_le_bytes());
+        self.bytes.extend_from_slice(body);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// A record, in as many as it takes, of `entries`.
+    fn chunks(
+        &mut self,
+        kind: u32,
+        prefix: &[u8],
+        entries: impl Iterator<Item = Vec<u8>>,
+    ) {
+        let mut body = prefix.to_vec();
+        for entry in entries {
+            if body.len() + entry.len() > RECORD_BYTES_MAX {
+                self.record(kind, &body);
+                body.truncate(prefix.len());
+            }
+            body.extend_from_slice(&entry);
+        }
+        if body.len() > prefix.len() {
+            self.record(kind, &body);
+        }
+    }
+
+    /// A number in the head of the index.
+    fn word(&mut self, at: usize, value: u32) {
+        let at = u16::try_from(at).unwrap_or(u16::MAX);
+        let place = [at.to_le_bytes(), 4_u16.to_le_bytes()].concat();
+        self.record(HEADER_UPDATE, &[&*place, &value.to_le_bytes()].concat());
+    }
+
+    fn append(&mut self, mails: impl Iterator<Item = (u32, u8)>) {
+        let entry =
+            |(uid, flags): (u32, u8)| [uid.to_le_bytes(), [flags, 0, 0, 0]].concat();
+        self.chunks(APPEND, &[], mails.map(entry));
+    }
+
+    fn introduce(&mut self, name: &[u8], shape: Shape) {
+        let head = u32::try_from(shape.head).unwrap_or(0);
+        let name_size = u16::try_from(name.len()).unwrap_or(0);
+        let mut body = [BY_NAME, 0, head].map(u32::to_le_bytes).concat();
+        for number in [shape.size, shape.align, NO_SHRINK, name_size] {
+            body.extend_from_slice(&number.to_le_bytes());
+        }
+        body.extend_from_slice(name);
+        self.record(EXT_INTRO, &body);
+    }
+
+    /// What an extension holds for the whole folder, and nothing for messages.
+    fn head(&mut self, name: &[u8], data: &[u8]) {
+        self.introduce(name, Shape { size: 0, align: 0, head: data.len() });
+        self.patch_head(data);
+    }
+
+    fn patch_head(&mut self, data: &[u8]) {
+        let size = u16::try_from(data.len()).unwrap_or(0).to_le_bytes();
+        self.record(EXT_HEADER_UPDATE, &[&[0, 0], &size[..], data].concat());
+    }
+
+    /// What an extension holds for messages.
+    fn records(
+        &mut self,
+        name: &[u8],
+        shape: Shape,
+        records: impl Iterator<Item = (u32, Vec<u8>)>,
+    ) {
+        let mut records = records.peekable();
+        if records.peek().is_none() {
+            return;
+        }
+        self.introduce(name, shape);
+        let entry = |(uid, data): (u32, Vec<u8>)| {
+            let mut entry = [&uid.to_le_bytes()[..], &data].concat();
+            entry.resize(entry.len().next_multiple_of(4), 0);
+            entry
+        };
+        self.chunks(EXT_RECORD_UPDATE, &[], records.map(entry));
+    }
+
+    /// Gives a keyword to messages, by ranges of UIDs.
+    fn keyword(&mut self, name: &[u8], uids: &[u32]) {
+        let Ok(size) = u16::try_from(name.len()) else { return };
+        let mut prefix = [&[0, 0], &size.to_le_bytes()[..], name].concat();
+        prefix.resize(prefix.len().next_multiple_of(4), 0);
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for &uid in uids {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(uid) => *last = uid,
+                Some(_) | None => ranges.push((uid, uid)),
+            }
+        }
+        let entry = |(first, last): (u32, u32)| {
+            [first.to_le_bytes(), last.to_le_bytes()].concat()
+        };
+        self.chunks(KEYWORD_UPDATE, &prefix, ranges.into_iter().map(entry));
+    }
+}
+
+/// Sizes are written in words, seven bits to a byte, each byte marked.
+fn offset(size: usize) -> [u8; 4] {
+    let words = size / 4;
+    [21, 14, 7, 0].map(|shift| 0x80 | u8::try_from(words >> shift & 0x7f).unwrap_or(0))
+}
