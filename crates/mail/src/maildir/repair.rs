@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::maildir::control::{self, KeywordTables};
 use crate::doubt::DoubtKind;
-use crate::finding::{Cause, Finding};
+use crate::finding::{Cause, Finding, Source};
 use crate::index::LastFlags;
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, ManifestEntry};
-use crate::merge::{self, Decision, Evidence, Listing};
+use crate::merge::{self, Decision, Evidence, Listing, Verdict};
 use crate::digest::Digest;
-use crate::judge::Findings;
+use crate::judge::{Findings, Rungs};
 use crate::maildir::name::MailName;
 use crate::reason::Reason;
 use crate::refusal::Refusal;
@@ -86,6 +86,8 @@ struct Choice {
     /// Index of the snapshot's file taken.
     snapshot: Option<usize>,
     decision: Decision,
+    /// The evidence that decided.
+    rungs: Rungs,
     /// Case and index of the snapshot's file whose bytes repair it.
     twin: Option<(usize, usize)>,
     /// It comes back although its folder's list has let it go: as new mail.
@@ -363,7 +365,7 @@ impl Case {
                 listing: self.listing(&base, &known),
                 served: self.was_served(past),
             };
-            let decision = merge::decide(&evidence).decision;
+            let Verdict { decision, rungs } = merge::decide(&evidence);
             let mut spare = group.live;
             spare.retain(|index| Some(*index) != live);
             let (twin, regained) = (None, false);
@@ -373,6 +375,7 @@ impl Case {
                 spare,
                 snapshot,
                 decision,
+                rungs,
                 twin,
                 regained,
             });
@@ -667,7 +670,7 @@ fn stage_choice(
             let digest = seen(Side::Snapshot, choice.snapshot);
             ledger.counts.repaired += 1;
             if doubtful {
-                ledger.doubt(at.0, at.1, uid, DoubtKind::BothLookGood);
+                ledger.doubt(at.0, at.1, uid, DoubtKind::BothLookGood).rungs = choice.rungs;
             }
             stage_repair(bench, case, live.zip(snapshot).zip(digest))?
         }
@@ -675,7 +678,8 @@ fn stage_choice(
             let digest = seen(Side::Snapshot, choice.snapshot);
             ledger.counts.returned += 1;
             if doubtful {
-                ledger.doubt(at.0, at.1, uid, DoubtKind::DeletionUnproved);
+                let doubt = ledger.doubt(at.0, at.1, uid, DoubtKind::DeletionUnproved);
+                doubt.rungs = choice.rungs;
             }
             let flags = case.lists.last_flags(uid);
             stage_return(bench, case, snapshot.zip(digest), (flags, keywords))?
@@ -688,7 +692,7 @@ fn stage_choice(
             stage_set_aside(bench, (cases, case, choice), uid, (reason, ledger))?
         }
         Decision::Lost(reason) => {
-            ledger.lost(at, uid, reason);
+            ledger.lost(at, uid, reason).rungs = choice.rungs;
             None
         }
     };
@@ -777,6 +781,11 @@ fn stage_set_aside(
     let at = (&*label(&case.name), &*live.rel());
     let kept_at = bench.aside("quarantine", at, &live.mail.meta)?;
     let kept = Some((live.mail.meta.size, kept_at));
-    ledger.set_aside((&case.name, &choice.base), uid, reason, kept);
+    let finding = ledger.set_aside((&case.name, &choice.base), uid, reason, kept);
+    finding.rungs = choice.rungs;
+    finding.received = finding.received.or(u64::try_from(live.mail.meta.modified.0).ok());
+    if choice.snapshot.is_some() {
+        finding.source = Source::CopyDamaged;
+    }
     Ok(None)
 }
