@@ -5,12 +5,12 @@
 //! * A message is its folder and base name; its flags are in its file's name.
 
 mod control;
-mod farewell;
+pub(crate) mod farewell;
 mod keywords;
 pub(crate) mod name;
 mod repair;
 pub(crate) mod survey;
 mod twin;
-mod uidlist;
+pub(crate) mod uidlist;
 
 pub(crate) use repair::plan;
