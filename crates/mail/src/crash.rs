@@ -1,6 +1,6 @@
 //! Crash: stopping after every single change, and running again.
 
-use super::{Mailbox, PrepareTask, Store, StoreConfig};
+use super::{Mailbox, PrepareTask, Store, StoreConfig, StoreError};
 use provider::{Letter, MAILDIR, OWNER, Provider, letter};
 
 #[path = "../tests/support/provider.rs"]
@@ -8,13 +8,19 @@ use provider::{Letter, MAILDIR, OWNER, Provider, letter};
 mod provider;
 
 fn open(provider: &Provider) -> Store {
-    Store::open(StoreConfig {
-        live: provider.root("live"),
-        snapshot: Some(provider.root("snapshot")),
-        work: provider.root("work"),
-        file_size_max: 10_000_000,
-    })
-    .unwrap()
+    loop {
+        let opened = Store::open(StoreConfig {
+            live: provider.root("live"),
+            snapshot: Some(provider.root("snapshot")),
+            work: provider.root("work"),
+            file_size_max: 10_000_000,
+        });
+        match opened {
+            // Another test starts a program this moment, and the child still has our files.
+            Err(StoreError::Held { .. }) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 /// Prepares the mailbox, all changes stopping after `acts`; the acts that were left.

@@ -11,6 +11,7 @@ use std::io;
 
 use crate::doubt::DoubtKind;
 use crate::grade::Grade;
+use crate::judge::Rungs;
 use crate::manifest::{number, push_escaped, unescape};
 use crate::reason::Reason;
 use crate::walk::escape;
@@ -36,8 +37,8 @@ pub struct Finding {
     pub size_bytes: Option<u64>,
     /// Whose bytes are served in its place, or why there are none.
     pub source: Source,
-    /// The evidence that decided, strongest first, such as `size, dkim`; empty if there was none.
-    pub rungs: String,
+    /// The evidence that decided.
+    pub rungs: Rungs,
     /// Its subject, if a cache of the mail server still knows it.
     pub subject: Option<String>,
     /// Where bytes that are not served are, below the work directory (escaped).
@@ -59,7 +60,7 @@ impl Finding {
             received: received(name),
             size_bytes: promised_size(name),
             source: cause.source(),
-            rungs: String::new(),
+            rungs: Rungs::NONE,
             subject: None,
             kept_at: None,
         }
@@ -274,7 +275,7 @@ fn push(bytes: &mut Vec<u8>, finding: &Finding) {
             text(finding.received).as_bytes(),
             text(finding.size_bytes).as_bytes(),
             finding.source.code().as_bytes(),
-            finding.rungs.as_bytes(),
+            finding.rungs.to_string().as_bytes(),
             finding.subject.as_deref().unwrap_or_default().as_bytes(),
             finding.kept_at.as_deref().unwrap_or_default().as_bytes(),
         ],
@@ -311,11 +312,16 @@ fn finding(line: &[u8]) -> Option<Finding> {
         received: optional(&text()?)?,
         size_bytes: optional(&text()?)?,
         source: Source::from_code(&text()?)?,
-        rungs: text()?,
+        rungs: rungs(&text()?)?,
         subject: Some(text()?).filter(|subject| !subject.is_empty()),
         kept_at: Some(text()?).filter(|path| !path.is_empty()),
     };
     fields.next().is_none().then_some(found)
+}
+
+fn rungs(text: &str) -> Option<Rungs> {
+    let words = text.split(", ").filter(|word| !word.is_empty());
+    words.map(Rungs::from_word).try_fold(Rungs::NONE, |all, rung| Some(all | rung?))
 }
 
 /// A number, or `-` for none; nothing if it is neither.
@@ -362,7 +368,7 @@ mod tests {
     fn a_list_is_plain_text_with_a_version_and_says_whose_it_is() {
         let mut aside = lost();
         aside.kept_at = Some("quarantine/7/g3/INBOX/x".to_owned());
-        aside.rungs = "size, dkim".to_owned();
+        aside.rungs = Rungs::SIZE | Rungs::DKIM;
         aside.subject = Some("Re: tea\tor 50 %?\n".to_owned());
         let kind = DoubtKind::UidlistRebuilt;
         let doubt = Finding::new((b"", b""), None, Cause::Doubt(kind));
@@ -377,7 +383,7 @@ mod tests {
         expect_test::expect![[r#"
             tidegate-findings 1
             ann@example.org	example.org/ann/Maildir
-            truncated	300	12	Archive.2024	7	1600000000.M1P2.host,S=300,W=310	1600000000	300	none-no-copy	size,%20dkim	Re:%20tea%09or%2050%20%25?%0A	quarantine/7/g3/INBOX/x
+            truncated	300	12	Archive.2024	7	1600000000.M1P2.host,S=300,W=310	1600000000	300	none-no-copy	dkim,%20size	Re:%20tea%09or%2050%20%25?%0A	quarantine/7/g3/INBOX/x
             uidlist-rebuilt	0	0		-		-	-	live			
         "#]]
         .assert_eq(std::str::from_utf8(&bytes).unwrap());
@@ -388,13 +394,14 @@ mod tests {
         #[test]
         fn any_finding_reads_back(
             (address, path) in any::<(String, Vec<u8>)>(),
-            (folder, name, rungs) in any::<(String, String, String)>(),
+            (folder, name) in any::<(String, String)>(),
             (uid, received, size_bytes) in any::<(Option<u32>, Option<u64>, Option<u64>)>(),
             subject in prop::option::of("\\PC{1,20}"),
             kept_at in prop::option::of("[a-z\t\n%/]{1,20}"),
         ) {
             let cause = Cause::Bad(Reason::Truncated { expected: 9, found: 1 });
             let source = Source::CopyDamaged;
+            let rungs = Rungs::VIRTUAL_SIZE | Rungs::SNAPSHOT;
             let finding = Finding {
                 folder, name, uid, cause, received, size_bytes, source, rungs, subject, kept_at,
             };

@@ -11,8 +11,11 @@
 mod count;
 mod findings;
 mod head;
+mod packed;
 mod rungs;
 mod scan;
+mod text;
+mod zstd;
 
 use std::io::{self, Read};
 
@@ -50,14 +53,7 @@ pub(crate) fn judge(
     depth: Depth,
     buffer: &mut [u8],
 ) -> io::Result<Findings> {
-    let mut scan = Scan::new(promise, owner, depth);
-    loop {
-        let length = fill(source, buffer)?;
-        scan.add(buffer.get(..length).unwrap_or_default());
-        if length < buffer.len() {
-            return Ok(scan.finish());
-        }
-    }
+    Scan::new(promise, owner, depth).read(source, buffer)
 }
 
 /// Fills the buffer as far as the source goes.

@@ -91,36 +91,43 @@ impl Ledger {
         uid: Option<u32>,
         reason: Reason,
         kept: Option<(u64, String)>,
-    ) {
+    ) -> &mut Finding {
         let mut finding = Finding::new(at, uid, Cause::Bad(reason));
         if let Some((size, kept_at)) = kept {
             finding.size_bytes = Some(size);
             finding.kept_at = Some(kept_at);
         }
-        self.book(finding);
+        self.book(finding)
     }
 
     /// Books a message without good bytes anywhere.
-    pub(crate) fn lost(&mut self, at: (&[u8], &[u8]), uid: Option<u32>, reason: Reason) {
+    pub(crate) fn lost(
+        &mut self,
+        at: (&[u8], &[u8]),
+        uid: Option<u32>,
+        reason: Reason,
+    ) -> &mut Finding {
         let mut finding = Finding::new(at, uid, Cause::Bad(reason));
         if reason != Reason::Missing {
             finding.source = Source::CopyDamaged;
         }
-        self.book(finding);
+        self.book(finding)
     }
 
-    /// Books a finding of which more is known than its name tells.
-    pub(crate) fn book(&mut self, finding: Finding) {
-        match finding.kind() {
-            FindingKind::Doubt => self.doubts.push(finding),
-            FindingKind::Lost => self.lost.push(finding),
+    /// Books a finding; whoever knows more than its name tells may add that.
+    fn book(&mut self, finding: Finding) -> &mut Finding {
+        let list = match finding.kind() {
+            FindingKind::Doubt => &mut self.doubts,
+            FindingKind::Lost => &mut self.lost,
             FindingKind::SetAside => {
                 let key = (finding.folder.clone(), finding.name.clone());
                 let entries = self.kept.entry(key).or_default();
                 entries.retain(|earlier| earlier.kept_at != finding.kept_at);
-                entries.push(finding);
+                entries
             }
-        }
+        };
+        list.push(finding);
+        list.last_mut().expect("it was just pushed")
     }
 
     /// Books a message gone on purpose, unless it is known to be gone for another reason.
@@ -156,8 +163,8 @@ impl Ledger {
         name: &[u8],
         uid: Option<u32>,
         kind: DoubtKind,
-    ) {
-        self.book(Finding::new((folder, name), uid, Cause::Doubt(kind)));
+    ) -> &mut Finding {
+        self.book(Finding::new((folder, name), uid, Cause::Doubt(kind)))
     }
 
     /// Books links and the like outside the mail directories.

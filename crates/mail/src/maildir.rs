@@ -6,16 +6,16 @@
 
 mod case;
 mod control;
-mod farewell;
+pub(crate) mod farewell;
 mod keywords;
 pub(crate) mod name;
-mod repair;
 mod read;
+mod repair;
 mod staging;
 pub(crate) mod survey;
 mod table;
 mod twin;
-mod uidlist;
+pub(crate) mod uidlist;
 mod whereabouts;
 
 pub(crate) use repair::plan;

@@ -42,8 +42,8 @@ pub enum Reason {
     },
     /// The compressed bytes cannot be unpacked, or are followed by others.
     BrokenCompression {
-        /// How many of them were in order.
-        offset: u64,
+        /// Plain bytes that could be unpacked before.
+        found: u64,
     },
     /// Unpacked bytes are not those whose checksum was stored with them.
     BadChecksum,
@@ -106,7 +106,7 @@ impl Reason {
             | Self::WrongVirtualSize { expected, found } => (expected, found),
             Self::NulRun { offset, length } => (offset, length),
             Self::TooLarge { found, limit } => (found, limit),
-            Self::BrokenCompression { offset } => (offset, 0),
+            Self::BrokenCompression { found } => (found, 0),
             Self::Empty
             | Self::BadChecksum
             | Self::UnknownCompression
@@ -132,7 +132,7 @@ impl Reason {
                 Self::WrongVirtualSize { expected: first, found: second }
             }
             "nul-run" => Self::NulRun { offset: first, length: second },
-            "broken-compression" => Self::BrokenCompression { offset: first },
+            "broken-compression" => Self::BrokenCompression { found: first },
             "bad-checksum" => Self::BadChecksum,
             "unknown-compression" => Self::UnknownCompression,
             "encrypted" => Self::Encrypted,
@@ -168,8 +168,8 @@ impl fmt::Display for Reason {
             Self::NulRun { offset, length } => {
                 write!(f, "{length} zero bytes at offset {offset}")
             }
-            Self::BrokenCompression { offset } => {
-                write!(f, "cannot be unpacked after {offset} compressed bytes")
+            Self::BrokenCompression { found } => {
+                write!(f, "compression broken: {found} bytes can be unpacked")
             }
             Self::BadChecksum => f.write_str("unpacked, it has another checksum"),
             Self::UnknownCompression => f.write_str("compressed in an unknown way"),
@@ -200,7 +200,7 @@ mod tests {
             Reason::TooLong { expected: 1, found: 2 },
             Reason::WrongVirtualSize { expected: 3, found: 4 },
             Reason::NulRun { offset: 512, length: 4096 },
-            Reason::BrokenCompression { offset: 7 },
+            Reason::BrokenCompression { found: 7 },
             Reason::BadChecksum,
             Reason::UnknownCompression,
             Reason::Encrypted,

@@ -87,9 +87,9 @@ impl Roots {
             Act::Put { staged, dir, name, replaces } => self
                 .put(staged, (dir, name), replaces.as_ref())
                 .map_err(|error| Refusal::write(&join(dir, name), error)),
-            Act::PutTree { staged, path } => self
-                .put_tree(staged, path)
-                .map_err(|error| Refusal::write(path, error)),
+            Act::PutTree { staged, path } => {
+                self.put_tree(staged, path).map_err(|error| Refusal::write(path, error))
+            }
             Act::Aside { dir, name, meta, to } => self
                 .aside((dir, name), meta, to)
                 .map_err(|error| Refusal::write(&join(dir, name), error)),

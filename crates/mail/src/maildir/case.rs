@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::repair::Past;
 use super::control;
 use super::name::MailName;
 use super::read::is_clean;
+use super::repair::Past;
 use super::survey::{Folder, Sub, list_mails};
 use super::table::{Row, Table};
 use super::uidlist::{Lists, Summary};
@@ -128,7 +128,9 @@ impl Case {
             let root = (&bench.roots().live, &*path);
             list_mails(root, (Side::Live, folder), &mut table, live_left)?;
         }
-        if let Some((folder, root)) = snapshot.as_mut().zip(bench.roots().snapshot.as_ref()) {
+        if let Some((folder, root)) =
+            snapshot.as_mut().zip(bench.roots().snapshot.as_ref())
+        {
             let side = (Side::Snapshot, folder);
             list_mails((root, &path), side, &mut table, snapshot_left)?;
         }
@@ -137,8 +139,7 @@ impl Case {
         let live_list =
             list.map_or_else(lost, |it| Summary::read(it, Side::Live, &mut table));
         let list = control::uidlist(bench, Side::Snapshot, snapshot.as_ref())?;
-        let snapshot_list =
-            list.map(|it| Summary::read(it, Side::Snapshot, &mut table));
+        let snapshot_list = list.map(|it| Summary::read(it, Side::Snapshot, &mut table));
         let index = control::index(bench, live.as_ref())?;
         let index_broken = index.is_broken();
         let lists = Lists::new(live_list, snapshot_list, (&table, index));
@@ -354,4 +355,3 @@ impl Case {
         name.size.zip(name.virtual_size)
     }
 }
-

@@ -101,7 +101,11 @@ pub(super) fn read_snapshot(
 ) -> Result<(), Refusal> {
     let wishes = rows.iter().filter_map(|row| {
         let slot = case.table.slot(Side::Snapshot, *row)?;
-        (!case.is_read(Side::Snapshot, *row)).then_some((slot.inode, *row, Want::Snapshot))
+        (!case.is_read(Side::Snapshot, *row)).then_some((
+            slot.inode,
+            *row,
+            Want::Snapshot,
+        ))
     });
     let wishes = wishes.collect();
     Reader::new(case).read(bench, case, wishes)

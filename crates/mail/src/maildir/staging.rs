@@ -14,6 +14,7 @@ use super::repair::Past;
 use super::survey::{Sub, folder_path, label, mail_path};
 use super::table::Row;
 use crate::doubt::DoubtKind;
+use crate::finding::Source;
 use crate::index::LastFlags;
 use crate::ledger::Ledger;
 use crate::manifest::ManifestEntry;
@@ -68,11 +69,7 @@ pub(super) fn plan_folders(
     Ok(())
 }
 
-fn make_mail_dirs(
-    bench: &mut Bench<'_>,
-    tree: &Path,
-    like: Like,
-) -> Result<(), Refusal> {
+fn make_mail_dirs(bench: &mut Bench<'_>, tree: &Path, like: Like) -> Result<(), Refusal> {
     for sub in Sub::ALL {
         bench.tree_dir(tree, sub.name(), like)?;
     }
@@ -152,7 +149,7 @@ pub(super) fn stage_case(
     }
     let Some(case) = cases.get_mut(index) else { return Ok(()) };
     control::stage_others(bench, case)?;
-    std::mem::take(&mut case.doubts).into_iter().for_each(|doubt| ledger.book(doubt));
+    ledger.doubts.append(&mut case.doubts);
     Ok(())
 }
 
@@ -295,25 +292,28 @@ impl Chosen<'_> {
     ) -> Result<bool, Refusal> {
         let (case, row) = (self.case, self.row);
         let at = (&*case.name, case.table.base(row));
+        let rungs = case.table.rungs(row);
         match self.choice.decision {
             Decision::Intact | Decision::Newer | Decision::Deleted => return Ok(false),
             Decision::Repair { doubtful } => {
                 ledger.counts.repaired += 1;
                 if doubtful {
-                    ledger.doubt(at.0, at.1, self.uid, DoubtKind::BothLookGood);
+                    let kind = DoubtKind::BothLookGood;
+                    ledger.doubt(at.0, at.1, self.uid, kind).rungs = rungs;
                 }
                 self.repair(bench, (case, row))?;
             }
             Decision::Return { doubtful } => {
                 ledger.counts.returned += 1;
                 if doubtful {
-                    ledger.doubt(at.0, at.1, self.uid, DoubtKind::DeletionUnproved);
+                    let kind = DoubtKind::DeletionUnproved;
+                    ledger.doubt(at.0, at.1, self.uid, kind).rungs = rungs;
                 }
                 self.bring_back(bench, keywords)?;
             }
             Decision::SetAside(reason) => return self.set_aside(bench, reason, ledger),
             Decision::Lost(reason) => {
-                ledger.lost(at, self.uid, reason);
+                ledger.lost(at, self.uid, reason).rungs = rungs;
                 return Ok(false);
             }
         }
@@ -370,7 +370,8 @@ impl Chosen<'_> {
             return Ok(());
         }
         let name = case.table.name(row, slot);
-        let name = flagged(&MailName::parse(&name), case.lists.last_flags(self.uid), keywords);
+        let name =
+            flagged(&MailName::parse(&name), case.lists.last_flags(self.uid), keywords);
         let sub = join(&folder_path(&case.name), returns_to(&name, slot.sub).name());
         let dir = bench.path(&sub);
         bench.act(Phase::Messages, Act::Put { staged, dir, name, replaces: None });
@@ -386,9 +387,10 @@ impl Chosen<'_> {
     ) -> Result<bool, Refusal> {
         let (case, row) = (self.case, self.row);
         let at = (&*case.name, case.table.base(row));
-        let origin = self.choice.twin.and_then(|(origin, mail)| {
-            Some((self.cases.get(origin)?, mail))
-        });
+        let origin = self
+            .choice
+            .twin
+            .and_then(|(origin, mail)| Some((self.cases.get(origin)?, mail)));
         if let Some(origin) = origin {
             ledger.counts.repaired += 1;
             ledger.doubt(at.0, at.1, self.uid, DoubtKind::RepairedFromTwin);
@@ -402,7 +404,13 @@ impl Chosen<'_> {
             None => bench.look(&rel)?,
         };
         let kept_at = bench.aside("quarantine", (&label(&case.name), &rel), &meta)?;
-        ledger.set_aside(at, self.uid, reason, Some((meta.size, kept_at)));
+        let kept = Some((meta.size, kept_at));
+        let finding = ledger.set_aside(at, self.uid, reason, kept);
+        finding.rungs = case.table.rungs(row);
+        finding.received = finding.received.or(u64::try_from(meta.modified.0).ok());
+        if case.table.slot(Side::Snapshot, row).is_some() {
+            finding.source = Source::CopyDamaged;
+        }
         Ok(false)
     }
 }

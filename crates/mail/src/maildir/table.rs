@@ -84,7 +84,8 @@ impl Table {
     /// The row of a base name, made if need be.
     pub(crate) fn row(&mut self, base: &[u8]) -> Row {
         let hash = self.hasher.hash_one(base);
-        let found = self.rows.find(hash, |row| text(&self.text, &self.ends, *row) == base);
+        let found =
+            self.rows.find(hash, |row| text(&self.text, &self.ends, *row) == base);
         if let Some(row) = found {
             return *row;
         }

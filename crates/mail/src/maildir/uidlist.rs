@@ -432,7 +432,10 @@ mod tests {
     }
 
     impl<'a> Both<'a> {
-        fn new(live: impl Into<Option<&'a [u8]>>, snapshot: impl Into<Option<&'a [u8]>>) -> Self {
+        fn new(
+            live: impl Into<Option<&'a [u8]>>,
+            snapshot: impl Into<Option<&'a [u8]>>,
+        ) -> Self {
             let (live, snapshot) = (live.into(), snapshot.into());
             let mut table = Table::default();
             let mut read = |side, list: Option<&[u8]>| {
@@ -521,10 +524,7 @@ mod tests {
 
         assert_eq!(both.listing(b"a,S=1"), Listing::Unlisted);
         assert_eq!(both.listing(b"c"), Listing::Unknown);
-        assert_eq!(
-            both.rebuilt().unwrap(),
-            "3 V1795293977 N100004 Gf\n2 :b,S=2\n4 :c\n"
-        );
+        assert_eq!(both.rebuilt().unwrap(), "3 V1795293977 N100004 Gf\n2 :b,S=2\n4 :c\n");
     }
 
     #[test]

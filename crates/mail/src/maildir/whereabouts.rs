@@ -172,7 +172,9 @@ impl Lost {
         let name = MailName::parse(base);
         // A message whose name tells no size may be any of them.
         let Some(size) = name.size else {
-            return self.any_size || !self.sizes.is_empty() || !self.sizes_alone.is_empty();
+            return self.any_size
+                || !self.sizes.is_empty()
+                || !self.sizes_alone.is_empty();
         };
         let both = match name.virtual_size {
             Some(virtual_size) => self.sizes.contains(&(size, virtual_size)),

@@ -1,0 +1,142 @@
+//! Restore: bringing back what was lost and repairing what was damaged, durably, against a bare
+//! copy and against peers.
+//!
+//! # Invariants
+//!
+//! * Everybody begins with the same trees and ends with everything on disk.
+//! * What stands in a tree at the end is counted by reading it, whoever wrote it.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::engine::Order;
+use crate::peers::Mender;
+use crate::pile::{Pile, Tree};
+use crate::recount::{Recount, recount};
+use crate::verify::{copy_tree, remove_trash};
+use crate::yardstick::{Laps, Taken, Yardstick};
+
+/// The quarter of the store that is lost.
+const QUARTER: &str = "q0";
+
+/// Runs everything and prints the tables.
+pub(crate) fn restore(
+    dir: &Path,
+    users: usize,
+    rounds: usize,
+) -> Result<(), Box<dyn Error>> {
+    let pile = Pile::plan(&dir.join(format!("pile-{users}")), users);
+    pile.make()?;
+    let run = Run { yardstick: Yardstick::compile(&dir.join("bin"))?, pile, rounds };
+    println!("full restore of {QUARTER}, a quarter of the store, into an empty tree");
+    println!("{:30} {}", "", Laps::HEAD);
+    run.full("floor: bare copy, one syncfs", &|from, to| run.yardstick.copy(from, to))?;
+    run.full("tidegate", &|_, to| run.tidegate(to.parent().unwrap_or(to), QUARTER))?;
+    for peer in [Mender::Cp, Mender::Rsync] {
+        let mend = |from: &Path, to: &Path| {
+            run.yardstick.measure(&peer.command(from, to), &run.path("peer.out"))
+        };
+        run.full(peer.name(), &mend)?;
+    }
+    println!("\nrepair of the damaged tree (ratio to a bare read of both trees)");
+    println!("{:30} {}", "", Laps::HEAD);
+    run.repair("tidegate", &|live| run.tidegate(live, ""))?;
+    run.repair(Mender::RsyncSums.name(), &|live| {
+        let command = Mender::RsyncSums.command(&run.pile.tree(Tree::Snapshot), live);
+        run.yardstick.measure(&command, &run.path("peer.out"))
+    })?;
+    remove_trash(&run.pile.root)
+}
+
+struct Run {
+    yardstick: Yardstick,
+    pile: Pile,
+    rounds: usize,
+}
+
+impl Run {
+    /// Each round: the floor into one new tree, then the contestant into another.
+    fn full(
+        &self,
+        name: &str,
+        mend: &dyn Fn(&Path, &Path) -> Result<Taken, Box<dyn Error>>,
+    ) -> Result<(), Box<dyn Error>> {
+        let from = self.pile.tree(Tree::Snapshot).join(QUARTER);
+        let mut laps = Laps::default();
+        let mut counted = Recount::default();
+        for round in 0..self.rounds {
+            let floor = self.fresh("floor", name, round)?.join(QUARTER);
+            let live = self.fresh("full", name, round)?;
+            let floor = self.yardstick.copy(&from, &floor)?;
+            let to = live.join(QUARTER);
+            if name != "tidegate" {
+                fs::create_dir(&to)?;
+            }
+            laps.add(mend(&from, &to)?, floor);
+            counted = recount(&self.pile, &live, QUARTER, Tree::Snapshot)?;
+        }
+        println!("{name:30} {}\n  recount: {counted}", laps.line());
+        Ok(())
+    }
+
+    fn repair(
+        &self,
+        name: &str,
+        mend: &dyn Fn(&Path) -> Result<Taken, Box<dyn Error>>,
+    ) -> Result<(), Box<dyn Error>> {
+        let mut laps = Laps::default();
+        let mut counted = Recount::default();
+        for round in 0..self.rounds {
+            let live = self.path(&format!("trash-repair-{}-{round}", plain(name)));
+            copy_tree(&self.pile.tree(Tree::Damaged), &live)?;
+            let floor = self.yardstick.read(&[&self.pile.tree(Tree::Snapshot), &live])?;
+            laps.add(mend(&live)?, floor);
+            counted = recount(&self.pile, &live, "", Tree::Damaged)?;
+        }
+        println!("{name:30} {}\n  recount: {counted}", laps.line());
+        Ok(())
+    }
+
+    fn tidegate(&self, live: &Path, prefix: &str) -> Result<Taken, Box<dyn Error>> {
+        let mut work = live.as_os_str().to_owned();
+        work.push("-work");
+        let order = Order {
+            live: live.to_owned(),
+            snapshot: self.pile.tree(Tree::Snapshot),
+            work: work.into(),
+            list: self.pile.list(),
+            prefix: prefix.to_owned(),
+            report: self.path("report.tsv"),
+        };
+        let taken =
+            self.yardstick.measure(&order.command()?, &self.path("engine.out"))?;
+        let report = fs::read_to_string(&order.report)?;
+        for line in report.lines().filter(|line| line.starts_with("refused")) {
+            println!("  {line}");
+        }
+        if taken.exit == 0 { Ok(taken) } else { Err("the engine failed".into()) }
+    }
+
+    fn fresh(
+        &self,
+        what: &str,
+        name: &str,
+        round: usize,
+    ) -> Result<PathBuf, Box<dyn Error>> {
+        let path = self.path(&format!("trash-{what}-{}-{round}", plain(name)));
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.pile.root.join(name)
+    }
+}
+
+fn plain(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).collect()
+}

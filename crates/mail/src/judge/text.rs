@@ -1,0 +1,104 @@
+//! Text: the plain message, piece by piece.
+//!
+//! # Invariants
+//!
+//! * Memory does not grow with the message, but with its header up to a limit.
+
+use crate::digest::Digester;
+use crate::judge::count::Count;
+use crate::judge::head::{Head, Header};
+use crate::judge::{Depth, Findings, Promise};
+use crate::reason::Reason;
+
+/// Bytes that go through every count while they are in the fastest cache.
+const STRIDE_BYTES: usize = 16 * 1024;
+
+/// A plain message that is being judged.
+pub(super) struct Text<'a> {
+    promise: Promise,
+    owner: &'a str,
+    hasher: Digester,
+    count: Count,
+    header: Header,
+}
+
+impl<'a> Text<'a> {
+    /// Nothing read yet.
+    pub(super) fn new(promise: Promise, owner: &'a str, _depth: Depth) -> Self {
+        Self {
+            promise,
+            owner,
+            hasher: Digester::default(),
+            count: Count::default(),
+            header: Header::default(),
+        }
+    }
+
+    /// Takes in the next bytes.
+    pub(super) fn add(&mut self, chunk: &[u8]) {
+        if !self.header.is_done() {
+            self.header.add(chunk);
+        }
+        for stride in chunk.chunks(STRIDE_BYTES) {
+            self.hasher.update(stride);
+            self.count.add(stride);
+        }
+    }
+
+    /// Bytes taken in.
+    pub(super) fn size(&self) -> u64 {
+        self.count.size
+    }
+
+    /// What all bytes together show.
+    pub(super) fn finish(mut self) -> Findings {
+        self.count.finish();
+        let head = Head::read(&self.header, self.owner);
+        let mut findings = weigh(&self.count, head, self.promise);
+        findings.digest = Some(self.hasher.finish());
+        findings
+    }
+}
+
+fn weigh(count: &Count, head: Head, promise: Promise) -> Findings {
+    let mut faults = Vec::new();
+    let found = count.size;
+    match promise.size {
+        Some(expected) if found == 0 && expected > 0 => faults.push(Reason::Empty),
+        Some(expected) if found < expected => {
+            faults.push(Reason::Truncated { expected, found });
+        }
+        Some(expected) if found > expected => {
+            faults.push(Reason::TooLong { expected, found });
+        }
+        None if found == 0 => faults.push(Reason::Empty),
+        Some(_) | None => {}
+    }
+    if count.zeroed_sector {
+        let (offset, length) = count.longest_run;
+        faults.push(Reason::NulRun { offset, length });
+    }
+    if head.stranger.is_some() {
+        faults.push(Reason::ForeignBytes);
+    }
+    let virtual_size = count.virtual_size();
+    if let Some(expected) = promise.virtual_size.filter(|it| *it != virtual_size) {
+        faults.push(Reason::WrongVirtualSize { expected, found: virtual_size });
+    }
+    if head.binary {
+        faults.push(Reason::NoHeader);
+    }
+    let odd = [!head.begins, !head.ends, count.longest_run.1 > 0];
+    let oddities = odd.into_iter().map(u32::from).sum();
+    let mut findings = Findings {
+        size: found,
+        virtual_size,
+        faults,
+        oddities,
+        stranger: head.stranger,
+        header: head.digest,
+        ..Findings::default()
+    };
+    findings.climb(promise, head.ours);
+    findings
+}
