@@ -7,7 +7,9 @@
 //! * The list is complete; only what is told of it elsewhere is capped.
 
 use std::fmt;
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::doubt::DoubtKind;
 use crate::grade::Grade;
@@ -17,6 +19,9 @@ use crate::reason::Reason;
 use crate::walk::escape;
 
 const FIRST_LINE: &[u8] = b"tidegate-findings 1";
+
+/// Where the lists are, below the work directory.
+const DIR: &str = "findings";
 
 /// A message that is not served, or something that was decided without proof.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,6 +234,37 @@ impl FindingList {
         Grade::of(&self.findings)
     }
 
+    /// The lists of all mailboxes in a work directory, in a fixed order; no list means that there
+    /// was nothing to tell. A worker may be at work meanwhile: each list is whole.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read; then each list that cannot be, by its path.
+    pub fn all_in(
+        work: &Path,
+    ) -> io::Result<impl Iterator<Item = Result<Self, ListError>> + use<>> {
+        let dir = work.join(DIR);
+        let mut names = Vec::new();
+        let entries = match fs::read_dir(&dir) {
+            // Nothing was ever found, if the work directory itself is there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::metadata(work)?;
+                None
+            }
+            entries => Some(entries?),
+        };
+        for entry in entries.into_iter().flatten() {
+            names.extend(entry?.file_name().to_str().and_then(|it| it.parse::<u64>().ok()));
+        }
+        names.sort_unstable();
+        Ok(names.into_iter().map(move |name| Self::open(dir.join(name.to_string()))))
+    }
+
+    fn open(path: PathBuf) -> Result<Self, ListError> {
+        let list = fs::read(&path).and_then(|bytes| Self::parse(&bytes));
+        list.map_err(|source| ListError { path, source })
+    }
+
     /// As it goes to disk.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = FIRST_LINE.to_vec();
@@ -257,6 +293,16 @@ impl FindingList {
         let findings = lines.map(finding).collect::<Option<Vec<_>>>();
         Ok(Self { address, path, findings: findings.ok_or_else(refuse)? })
     }
+}
+
+/// A list of findings cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read the findings in `{}`", path.display())]
+pub struct ListError {
+    /// The list.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
 }
 
 fn push(bytes: &mut Vec<u8>, finding: &Finding) {
@@ -343,6 +389,11 @@ fn promised_size(name: &[u8]) -> Option<u64> {
     sizes.filter_map(|field| number(field.strip_prefix(b"S=")?)).next()
 }
 
+/// Where the list of a mailbox is.
+pub(crate) fn list_path(work: &Path, key: u64) -> PathBuf {
+    work.join(DIR).join(key.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +439,24 @@ mod tests {
         "#]]
         .assert_eq(std::str::from_utf8(&bytes).unwrap());
         assert_eq!(FindingList::parse(&bytes).unwrap(), list);
+    }
+
+    #[test]
+    fn all_lists_of_a_work_directory_are_read_and_a_broken_one_is_named() {
+        let work = tempfile::tempdir().unwrap();
+        let list = FindingList { findings: vec![lost()], ..FindingList::default() };
+        fs::create_dir(work.path().join(DIR)).unwrap();
+        fs::write(list_path(work.path(), 10), list.to_bytes()).unwrap();
+        fs::write(list_path(work.path(), 9), b"tidegate-findings 1\nx").unwrap();
+        fs::write(work.path().join(DIR).join("10.new"), b"").unwrap();
+
+        let mut all = FindingList::all_in(work.path()).unwrap();
+
+        let broken = all.next().unwrap().unwrap_err();
+        assert!(broken.to_string().ends_with("findings/9`"), "{broken}");
+        assert_eq!(all.next().unwrap().unwrap(), list);
+        assert!(all.next().is_none());
+        assert!(FindingList::all_in(&work.path().join("nowhere")).is_err());
     }
 
     proptest! {

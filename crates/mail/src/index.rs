@@ -16,6 +16,8 @@
 )]
 
 mod base;
+pub(crate) mod cache;
+pub(crate) mod folders;
 mod fresh;
 mod log;
 #[cfg(test)]
@@ -30,7 +32,9 @@ pub(crate) use fresh::{
     FolderState, Kind, MapState, POP3_UNKNOWN, write_folder, write_map,
 };
 use log::Log;
-use state::{AT_FIRST_RECENT_UID, AT_NEXT_UID, AT_UID_VALIDITY, Extension, Mail, State};
+use state::{
+    AT_FIRST_RECENT_UID, AT_NEXT_UID, AT_UID_VALIDITY, Extension, Mail, Rare, State,
+};
 use words::{array, half, long, word};
 
 /// Names of keywords.

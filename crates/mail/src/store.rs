@@ -18,7 +18,7 @@ use rustix::fs::FlockOperation;
 
 use crate::claim::{ClaimError, Claims};
 use crate::dbox;
-use crate::finding::{Finding, FindingList};
+use crate::finding::{Finding, FindingList, list_path};
 use crate::format::Format;
 use crate::grade::Grade;
 use crate::ledger::{Ledger, MessageCounts};
@@ -323,7 +323,7 @@ impl Store {
     ///
     /// The list is there and cannot be read.
     pub fn findings(&self, key: u64) -> io::Result<Vec<Finding>> {
-        match fs::read(findings_path(&self.roots, key)) {
+        match fs::read(list_path(&self.roots.work, key)) {
             Ok(bytes) => Ok(FindingList::parse(&bytes)?.findings),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -394,7 +394,7 @@ impl Store {
         if findings != earlier {
             let (address, path) = (mailbox.address.clone(), mailbox.path.clone());
             let list = FindingList { address, path, findings };
-            bench.write_own(&list.to_bytes(), &findings_path(&self.roots, mailbox.key))?;
+            bench.write_own(&list.to_bytes(), &list_path(&self.roots.work, mailbox.key))?;
         }
         let bytes = after.to_bytes();
         if manifest.as_ref() != Some(&after) {
@@ -517,10 +517,6 @@ fn in_parallel<T: Send>(
 
 fn manifest_path(roots: &Roots, key: u64) -> PathBuf {
     roots.work.join("manifests").join(key.to_string())
-}
-
-fn findings_path(roots: &Roots, key: u64) -> PathBuf {
-    roots.work.join("findings").join(key.to_string())
 }
 
 /// A mailbox's path is plain names, one below the other.

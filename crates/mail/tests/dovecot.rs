@@ -83,35 +83,42 @@ fn try_all(indexes: Indexes) -> Trial {
         cell.damage(&live, &snapshot);
     }
     let prepared = prepare(dir.path(), &cells);
+    let served: Vec<User> = served(&cells, &prepared);
     let dovecot = Dovecot::start(site);
-    let damaged = &users[owners..];
-    let after = judge::look(&dovecot, damaged);
-    for user in damaged {
-        dovecot.deliver(&user.address, &life::letters(30..=30));
-    }
-    let later = judge::look(&dovecot, damaged);
+    let after = judge::look(&dovecot, &served);
+    let delivered: Vec<_> = served
+        .iter()
+        .map(|user| dovecot.deliver(&user.address, &life::letters(30..=30)))
+        .collect();
+    let later = judge::look(&dovecot, &served);
     let complaints = dovecot.stop();
 
     let mut questions = Vec::new();
-    for (number, cell) in cells.iter().enumerate() {
-        let owner = users.iter().position(|it| it.kind == cell.user.kind).unwrap();
-        let said = prepared[number].as_ref().ok();
+    for (number, user) in served.iter().enumerate() {
+        let owner = users.iter().position(|it| it.kind == user.kind).unwrap();
+        let said = cells.iter().position(|it| it.user == *user).unwrap();
+        let said = prepared[said].as_ref().unwrap();
         let mut question = judge::question(&before[owner], &after[number], said);
         question["later"] = later[number].clone();
         questions.push(question);
     }
     let (outcomes, totals) = judge::compare(&questions);
-    for (number, outcome) in outcomes.into_iter().enumerate() {
-        let cell = &mut cells[number];
-        cell.outcome = outcome;
-        if let Err(refusal) = &prepared[number] {
-            cell.refused(refusal);
+    let mut seen = outcomes.into_iter().zip(delivered);
+    for (cell, prepared) in cells.iter_mut().zip(&prepared) {
+        match prepared {
+            Ok(_) => cell.see(seen.next().unwrap(), &complaints),
+            Err(refusal) => cell.outcome = format!("REFUSED: {refusal}"),
         }
-        cell.add_complaints(&complaints);
     }
     let of_nobody = complaints.iter().filter(|line| !line.contains("@example.org"));
     assert_eq!(of_nobody.count(), 0, "{complaints:?}");
     Trial { indexes, cells, totals }
+}
+
+/// Users whose mailboxes were prepared; nobody else is let in.
+fn served(cells: &[Cell], prepared: &[Result<Prepared, String>]) -> Vec<User> {
+    let prepared = cells.iter().zip(prepared).filter(|(_, it)| it.is_ok());
+    prepared.map(|(cell, _)| cell.user.clone()).collect()
 }
 
 /// Lets one mailbox of each kind live up to the fault, with a snapshot taken on the way; what mail

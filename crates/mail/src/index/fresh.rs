@@ -307,3 +307,151 @@ fn offset(size: usize) -> [u8; 4] {
     let words = size / 4;
     [21, 14, 7, 0].map(|shift| 0x80 | u8::try_from(words >> shift & 0x7f).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Index, Reading, Words, read};
+    use super::*;
+    use proptest::collection::{btree_map, btree_set, vec};
+    use proptest::prelude::*;
+
+    fn whole(log: &[u8]) -> Index {
+        match read(None, Some(log), None) {
+            Reading::Whole(index) => index,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn words() -> impl Strategy<Value = Words> {
+        btree_set("[$a-c]{1,3}".prop_map(String::into_bytes), 0..4)
+    }
+
+    /// What a folder of dbox says of a message; zeros say nothing.
+    fn record() -> impl Strategy<Value = Record> {
+        (0_u8..32, words(), any::<[u32; 2]>(), any::<[u8; 16]>()).prop_map(
+            |(flags, keywords, [map_uid, save_date], guid)| Record {
+                flags,
+                keywords,
+                map_uid: Some(map_uid.max(1)),
+                save_date: Some(save_date.max(1)),
+                guid: Some(guid).filter(|guid| *guid != [0; 16]),
+                ..Record::default()
+            },
+        )
+    }
+
+    fn folder() -> impl Strategy<Value = FolderState> {
+        let records = btree_map(1..1_000_000_u32, record(), 0..40);
+        (records, any::<[u8; 16]>(), 1..u64::MAX / 2).prop_map(
+            |(records, guid, modseq)| {
+                let last = records.keys().next_back().copied().unwrap_or(0);
+                FolderState {
+                    index_id: 77,
+                    created: 88,
+                    uid_validity: 99,
+                    next_uid: last + 7,
+                    first_recent_uid: last + 1,
+                    highest_modseq: modseq,
+                    mailbox_guid: guid,
+                    map_uid_validity: 111,
+                    dbox_flags: 1,
+                    keywords: Vec::new(),
+                    records: records
+                        .into_iter()
+                        .map(|(uid, record)| Record { uid, ..record })
+                        .collect(),
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_of_a_folder_is_read_again(state in folder()) {
+            let index = whole(&write_folder(&state, Kind::Mdbox));
+
+            prop_assert_eq!(index.uid_validity, state.uid_validity);
+            prop_assert_eq!(index.next_uid, state.next_uid);
+            prop_assert_eq!(index.first_recent_uid, state.first_recent_uid);
+            prop_assert!(index.highest_modseq >= state.highest_modseq);
+            prop_assert_eq!(index.map_uid_validity(), Some(state.map_uid_validity));
+            prop_assert_eq!(index.dbox_flags(), Some(state.dbox_flags));
+            let guid = Some(state.mailbox_guid).filter(|guid| *guid != [0; 16]);
+            prop_assert_eq!(index.mailbox_guid(), guid);
+            prop_assert_eq!(index.records().collect::<Vec<_>>(), state.records);
+        }
+
+        #[test]
+        fn what_is_written_of_a_map_is_read_again(
+            entries in btree_map(1..1_000_000_u32, (1..9_u32, any::<[u32; 2]>(), any::<u16>()), 0..40),
+        ) {
+            let entries = entries.into_iter().map(|(uid, (file_id, [offset, size], refcount))| {
+                (uid, MapEntry { file_id, offset, size, refcount })
+            });
+            let entries: Vec<_> = entries.collect();
+            let state = MapState {
+                index_id: 77,
+                created: 88,
+                uid_validity: 99,
+                next_uid: 2_000_000,
+                highest_file_id: 9,
+                entries: entries.clone(),
+            };
+
+            let index = whole(&write_map(&state));
+
+            prop_assert_eq!(index.uid_validity, 99);
+            prop_assert_eq!(index.next_uid, 2_000_000);
+            prop_assert_eq!(index.highest_file_id(), Some(9));
+            prop_assert_eq!(index.map_entries().collect::<Vec<_>>(), entries);
+        }
+
+        #[test]
+        fn any_damage_to_a_log_can_be_read(
+            state in folder(),
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        ) {
+            let mut log = write_folder(&state, Kind::Mdbox);
+            for (at, byte) in damage {
+                let at = at.index(log.len());
+                log[at] = byte;
+            }
+            let known = read(None, Some(&log), None).last_known();
+            let _ = known.map(|index| index.records().count() + index.map_entries().count());
+        }
+    }
+
+    #[test]
+    fn many_messages_take_many_records_and_are_all_read_again() {
+        let record = |uid| Record {
+            uid,
+            keywords: if uid % 2 == 0 {
+                Words::from([b"even".to_vec()])
+            } else {
+                Words::new()
+            },
+            map_uid: Some(uid),
+            save_date: Some(1),
+            guid: Some([7; 16]),
+            ..Record::default()
+        };
+        let state = FolderState {
+            index_id: 1,
+            created: 1,
+            uid_validity: 1,
+            next_uid: 1,
+            first_recent_uid: 1,
+            highest_modseq: 1,
+            mailbox_guid: [1; 16],
+            map_uid_validity: 1,
+            dbox_flags: POP3_UNKNOWN,
+            keywords: Vec::new(),
+            records: (1..=300_000).map(record).collect(),
+        };
+
+        let index = whole(&write_folder(&state, Kind::Mdbox));
+
+        assert!(index.records().eq(state.records));
+        assert_eq!(index.next_uid, 300_001);
+    }
+}

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::folders::ListedFolder;
 use super::*;
 
-/// What `doveadm` is asked of every message, and of every folder.
+/// What `doveadm` is asked of every message.
 const FIELDS: &str = "uid guid flags size.physical date.saved hdr.subject";
-const FIELDS_WITH_MODSEQ: &str = "uid guid flags size.physical date.saved modseq";
 
 /// A mailbox of its own, which Dovecot works on.
 struct Lab {
@@ -238,6 +238,12 @@ fn check(format: &'static str, kind: Kind, prepare: impl Fn(&Lab)) {
     for (folder, modseq) in FOLDERS.into_iter().zip(modseqs) {
         let now = lab.highest_modseq(folder);
         assert!(now >= modseq, "{folder}: {now} < {modseq}");
+        // Every message is newer than all that a client knows, so that it asks for all flags.
+        for told in lab.run(&["-f", "flow", "fetch", "modseq", "mailbox", folder]).lines()
+        {
+            let told: u64 = told.trim().trim_start_matches("modseq=").parse().unwrap();
+            assert!(told > modseq, "{folder}: {told} <= {modseq}");
+        }
     }
     // It says that it rebuilds, and nothing worse.
     let (_, complaints) = lab.try_run(&["force-resync", "*"]);
@@ -262,6 +268,132 @@ fn a_multi_dbox_with_logs_of_ours_is_the_same_to_dovecot() {
 #[test]
 fn a_maildir_with_logs_of_ours_is_the_same_to_dovecot() {
     check("maildir", Kind::Maildir, |_| ());
+}
+
+#[test]
+fn a_lost_message_has_a_subject_a_date_and_a_size_in_the_cache() {
+    for fields in ["hdr.subject date.received date.sent size.physical", "imap.envelope"] {
+        let lab = Lab::filled("sdbox");
+        // Twice: a field is remembered from its second use on.
+        lab.run(&["fetch", fields, "mailbox", "INBOX", "ALL"]);
+        lab.run(&["fetch", fields, "mailbox", "INBOX", "ALL"]);
+        let index = lab.index("INBOX");
+
+        let bytes = fs::read(lab.folder("INBOX").join("dovecot.index.cache")).unwrap();
+        let cache = cache::Cache::parse(&bytes).unwrap();
+        let remembered =
+            |record: Record| cache.fields(record.cache_offset.unwrap()).unwrap();
+
+        assert!(cache.belongs_to(&index));
+        let newer = Index { index_id: index.index_id + 1, ..index.clone() };
+        assert!(!cache.belongs_to(&newer));
+        let told: Vec<_> = index.records().map(remembered).collect();
+        let subjects: Vec<_> =
+            told.iter().map(|it| it.subject.clone().unwrap()).collect();
+        let expected = ["number 1", "number 2", "number 3", "number 4"];
+        assert_eq!(subjects, expected.map(|subject| subject.as_bytes().to_vec()));
+        let sizes: Vec<_> = told.iter().map(|it| it.size.unwrap()).collect();
+        assert_eq!(sizes, [81, 86, 91, 96]);
+        let virtual_sizes: Vec<_> =
+            told.iter().map(|it| it.virtual_size.unwrap()).collect();
+        assert_eq!(virtual_sizes, [86, 92, 98, 104]);
+        if fields.contains("date") {
+            assert_eq!(told[0].sent, Some(1_704_096_060));
+            assert!(told[0].received.unwrap() > 1_704_096_060);
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_was_there_is_named_with_its_guid_and_what_it_held() {
+    for format in ["maildir", "sdbox", "mdbox"] {
+        let lab = Lab::filled(format);
+        lab.run(&["mailbox", "create", "Entwürfe", "A/B/C"]);
+        lab.run(&["mailbox", "delete", "A/B/C"]);
+        lab.view();
+
+        let list = Lab::read(&lab.mail(), "dovecot.list.index").last_known().unwrap();
+        let folders = list.folders().unwrap();
+
+        let mut paths: Vec<_> = folders.iter().map(ListedFolder::dbox).collect();
+        paths.sort();
+        let expected: [&[u8]; 5] =
+            [b"Empty", b"Entw&APw-rfe", b"INBOX", b"Work", b"Work/2024"];
+        assert_eq!(paths, expected);
+        let work = folders.iter().find(|it| it.dbox() == b"Work").unwrap();
+        assert_eq!(work.maildir(), b".Work");
+        assert_eq!((work.messages, work.next_uid), (Some(3), Some(4)));
+        if format != "maildir" {
+            assert_eq!(work.guid, lab.index("Work").mailbox_guid());
+        }
+        assert_eq!(work.uid_validity, Some(lab.index("Work").uid_validity));
+    }
+}
+
+/// A log cut in the middle, or with zeros in it, says what Dovecot knew when it had written so far.
+#[test]
+fn the_sound_beginning_of_a_broken_log_tells_what_was_true_then() {
+    let lab = Lab::new("sdbox");
+    lab.save("INBOX", 1);
+    lab.save("INBOX", 2);
+    let path = lab.folder("INBOX").join("dovecot.index.log");
+    let then = fs::read(&path).unwrap();
+    let index = lab.index("INBOX");
+    lab.save("INBOX", 3);
+    lab.run(&["flags", "add", "\\Seen", "mailbox", "INBOX", "ALL"]);
+    let now = fs::read(&path).unwrap();
+
+    let mut zeroed = now.clone();
+    zeroed[then.len()..].fill(0);
+    for log in [&now[..then.len() + 30], &zeroed] {
+        let Reading::Broken(broken) = read(None, Some(log), None) else {
+            panic!("not broken");
+        };
+        assert_eq!((broken.file, broken.offset), (IndexFile::Log, then.len()));
+        assert_eq!(broken.before.as_ref(), Some(&index));
+    }
+    // Wherever it is cut, UIDs and flags are those of some moment.
+    for end in (0..now.len()).step_by(3) {
+        let known = read(None, Some(&now[..end]), None).last_known();
+        assert!(known.is_none_or(|index| index.len() <= 3 && index.next_uid <= 4));
+    }
+}
+
+#[test]
+fn an_index_counts_though_the_log_that_goes_on_from_it_is_gone() {
+    let lab = Lab::filled("mdbox");
+    lab.churn();
+    let dir = lab.folder("INBOX");
+    let file = |name: &str| fs::read(dir.join(name)).unwrap();
+    let (index, log) = (file("dovecot.index"), file("dovecot.index.log"));
+    let now = lab.index("INBOX");
+
+    let Reading::Stale(alone) = read(Some(&index), None, None) else {
+        panic!("not stale");
+    };
+    assert_eq!(alone.next_uid, now.next_uid);
+    assert_eq!(alone.mailbox_guid(), now.mailbox_guid());
+    assert_eq!(alone.len(), now.len());
+    // Without the index, the log that follows another one says nothing by itself.
+    assert_eq!(read(None, Some(&log), None), Reading::Silent);
+    let zeros = vec![0; log.len()];
+    assert!(read(Some(&index), Some(&zeros), None).last_known().is_some());
+}
+
+#[test]
+fn modseqs_are_counted_as_dovecot_counts_them() {
+    for format in ["sdbox", "mdbox", "maildir"] {
+        for churns in [false, true] {
+            let lab = Lab::filled(format);
+            if churns {
+                lab.churn();
+            }
+            for folder in FOLDERS {
+                let told = lab.highest_modseq(folder);
+                assert_eq!(lab.index(folder).highest_modseq, told, "{format} {folder}");
+            }
+        }
+    }
 }
 
 #[test]

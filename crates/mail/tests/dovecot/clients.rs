@@ -56,7 +56,15 @@ impl Line {
 }
 
 /// Delivers messages over LMTP; their lines end in LF.
-pub(crate) fn deliver(port: Port, user: &str, messages: &[Vec<u8>]) {
+///
+/// # Errors
+///
+/// What the server says instead of taking one of them.
+pub(crate) fn deliver(
+    port: Port,
+    user: &str,
+    messages: &[Vec<u8>],
+) -> Result<(), String> {
     let mut line = Line::connect(port);
     line.expect("220 ");
     line.send(b"LHLO mx.example.org\r\n");
@@ -75,9 +83,13 @@ pub(crate) fn deliver(port: Port, user: &str, messages: &[Vec<u8>]) {
         }
         bytes.extend_from_slice(b".\r\n");
         line.send(&bytes);
-        line.expect("250 ");
+        let answer = line.expect("");
+        if !answer.starts_with("250 ") {
+            return Err(answer);
+        }
     }
     line.say("QUIT", "221 ");
+    Ok(())
 }
 
 /// An IMAP session.

@@ -49,7 +49,14 @@ def main():
 
 
 def view(user, imap_port, pop3_port, password):
-    """Everything that one mailbox shows."""
+    """Everything that one mailbox shows; nothing if the server cannot serve it at all."""
+    try:
+        return view_of_served(user, imap_port, pop3_port, password)
+    except (imaplib.IMAP4.abort, imaplib.IMAP4.error, OSError) as error:
+        return {"folders": {}, "subscribed": [], "refused": [str(error)], "uidls": None}
+
+
+def view_of_served(user, imap_port, pop3_port, password):
     session = Session(user, imap_port, password)
     subscribed = sorted(name for name, _ in session.names("LSUB"))
     folders, refused = {}, []

@@ -26,19 +26,18 @@ pub(crate) fn look(dovecot: &Dovecot, users: &[User]) -> Vec<View> {
 }
 
 /// A mailbox before and after, and what was said about it in between.
-pub(crate) fn question(before: &View, after: &View, said: Option<&Prepared>) -> Value {
-    let mut question = json!({ "before": before, "after": after });
-    if let Some(said) = said {
-        let named = said.set_aside.iter();
-        let named = named.map(|it| json!({ "folder": it.folder, "uid": it.uid }));
-        question["named"] = named.collect();
-        let doubt = |it: &Finding| {
-            let kind = it.doubt().map(DoubtKind::code);
-            json!({ "folder": it.folder, "uid": it.uid, "kind": kind })
-        };
-        question["doubts"] = said.doubts.iter().map(doubt).collect();
-    }
-    question
+pub(crate) fn question(before: &View, after: &View, said: &Prepared) -> Value {
+    let named = |it: &Finding| json!({ "folder": it.folder, "uid": it.uid });
+    let doubt = |it: &Finding| {
+        let kind = it.doubt().map(DoubtKind::code);
+        json!({ "folder": it.folder, "uid": it.uid, "kind": kind })
+    };
+    json!({
+        "before": before,
+        "after": after,
+        "named": said.set_aside.iter().map(named).collect::<Value>(),
+        "doubts": said.doubts.iter().map(doubt).collect::<Value>(),
+    })
 }
 
 /// What became of each mailbox, as a sentence, and how much was compared.

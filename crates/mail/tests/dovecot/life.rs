@@ -17,7 +17,7 @@ pub(crate) const NESTED: &str = "Entw&APw-rfe/Tag &- Nacht";
 
 /// Fills a mailbox up to the moment of the snapshot.
 pub(crate) fn begin(dovecot: &Dovecot, user: &str) {
-    dovecot.deliver(user, &letters(1..=8));
+    dovecot.deliver(user, &letters(1..=8)).unwrap();
     let mut imap = dovecot.imap(user);
     imap.command("ENABLE CONDSTORE");
     for folder in ["Archive", "Archive/2024", "&ANw-bung", NESTED, "Away"] {
@@ -42,12 +42,12 @@ pub(crate) fn begin(dovecot: &Dovecot, user: &str) {
     imap.append(NESTED, "\\Seen $Later", &letter(22));
     imap.append("Away", "\\Seen", &letter(23));
     drop(imap);
-    dovecot.deliver(user, &letters(9..=10));
+    dovecot.deliver(user, &letters(9..=10)).unwrap();
 }
 
 /// Goes on using it until the fault.
 pub(crate) fn go_on(dovecot: &Dovecot, user: &str) {
-    dovecot.deliver(user, &letters(11..=13));
+    dovecot.deliver(user, &letters(11..=13)).unwrap();
     let mut imap = dovecot.imap(user);
     for command in [
         "ENABLE CONDSTORE",
@@ -69,7 +69,7 @@ pub(crate) fn go_on(dovecot: &Dovecot, user: &str) {
         imap.command(command);
     }
     drop(imap);
-    dovecot.deliver(user, &letters(14..=14));
+    dovecot.deliver(user, &letters(14..=14)).unwrap();
 }
 
 /// Compresses the mail of a Maildir in place, as an administrator would to save space: names keep
@@ -82,7 +82,7 @@ pub(crate) fn squeeze(maildir: &Path) {
                 let name = path.to_str().unwrap();
                 let info = if name.contains(":2,") { "Z" } else { ":2,Z" };
                 let (squeezed, named) = (format!("{name}.gz"), format!("{name}{info}"));
-                run(Command::new("gzip").arg(&path));
+                run(Command::new("gzip").arg("--force").arg(&path));
                 fs::rename(squeezed, named).unwrap();
             }
         }

@@ -62,13 +62,16 @@ impl Cell {
         self.place.damage(self.row.act, &side(live), &side(snapshot));
     }
 
-    /// The mailbox was not prepared.
-    pub(crate) fn refused(&mut self, refusal: &str) {
-        self.outcome = format!("REFUSED: {refusal}; {}", self.outcome);
-    }
-
-    /// Counts what the server had to say about this mailbox.
-    pub(crate) fn add_complaints(&mut self, complaints: &[String]) {
+    /// Notes what mail programs saw, and what the server had to say about this mailbox.
+    pub(crate) fn see(
+        &mut self,
+        (outcome, delivered): (String, Result<(), String>),
+        complaints: &[String],
+    ) {
+        self.outcome = outcome;
+        if let Err(answer) = delivered {
+            write!(self.outcome, ", DELIVERY REFUSED: {answer}").unwrap();
+        }
         let about = complaints.iter().filter(|it| it.contains(&self.user.address));
         let about: Vec<_> = about.collect();
         if let Some(first) = about.first() {

@@ -47,7 +47,7 @@ pub(crate) struct Site<'a> {
 }
 
 /// A user, who logs in with an address.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) address: String,
     pub(crate) kind: Kind,
@@ -113,9 +113,9 @@ impl Dovecot {
         run(&mut command);
     }
 
-    /// Delivers messages over LMTP.
-    pub(crate) fn deliver(&self, user: &str, messages: &[Vec<u8>]) {
-        deliver(self.ports.lmtp, user, messages);
+    /// Delivers messages over LMTP, or tells what the server said instead of taking them.
+    pub(crate) fn deliver(&self, user: &str, messages: &[Vec<u8>]) -> Result<(), String> {
+        deliver(self.ports.lmtp, user, messages)
     }
 
     /// Stops it, and returns the lines of its log that complain.
