@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base::Base;
 pub(crate) use fresh::{
-    FolderState, Kind, MapState, POP3_UNKNOWN, write_folder, write_map,
+    FolderState, Kind, MapState, POP3_UNKNOWN, write_folder, write_map, write_modseq,
 };
 use log::Log;
 use state::{

@@ -136,6 +136,12 @@ pub(crate) fn write_folder(state: &FolderState, kind: Kind) -> Vec<u8> {
     log.end()
 }
 
+/// The bytes of `dovecot.index.log` for a folder of a Maildir, of which the list of UIDs is there:
+/// Dovecot takes UIDs and flags from there, and only counts on.
+pub(crate) fn write_modseq(index_id: u32, created: u32, highest_modseq: u64) -> Vec<u8> {
+    Writer::begin(index_id, created, highest_modseq).end()
+}
+
 /// The bytes of `dovecot.map.index.log`.
 pub(crate) fn write_map(state: &MapState) -> Vec<u8> {
     let mut log = Writer::begin(state.index_id, state.created, 1);

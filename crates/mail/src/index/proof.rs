@@ -271,6 +271,22 @@ fn a_maildir_with_logs_of_ours_is_the_same_to_dovecot() {
 }
 
 #[test]
+fn a_maildir_without_index_keeps_its_uids_and_only_counts_on() {
+    let lab = Lab::filled("maildir");
+    let (before, modseq) = (lab.view(), lab.highest_modseq("INBOX"));
+    Lab::forget(&lab.folder("INBOX"));
+
+    let bytes = write_modseq(4711, 1_795_313_361, modseq + 1000);
+    Lab::write(&lab.folder("INBOX"), "dovecot.index.log", &bytes);
+
+    assert_eq!(lab.view(), before);
+    assert!(lab.highest_modseq("INBOX") > modseq + 1000);
+    lab.run(&["flags", "remove", "\\Seen", "mailbox", "INBOX", "ALL"]);
+    lab.save("INBOX", 6);
+    assert_eq!(lab.index("INBOX").next_uid, 7);
+}
+
+#[test]
 fn a_lost_message_has_a_subject_a_date_and_a_size_in_the_cache() {
     for fields in ["hdr.subject date.received date.sent size.physical", "imap.envelope"] {
         let lab = Lab::filled("sdbox");
