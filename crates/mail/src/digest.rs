@@ -45,9 +45,12 @@ pub enum Fingerprint {
 
 /// By what a fingerprint is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FingerprintKind {
+pub enum FingerprintKind {
+    /// XXH3-128, as we make it.
     Xxh3,
+    /// SHA-256.
     Sha256,
+    /// BLAKE3 with 32 bytes.
     Blake3,
 }
 

@@ -75,9 +75,10 @@
 //! All are text, replaced as a whole by rename. In folder and name, `%` and every byte that is not a
 //! visible ASCII character are `%XX`.
 //!
-//! * Manifest: `tidegate-manifest 2`; then one line per message, sorted by folder and name, five
+//! * Manifest: `tidegate-manifest 3`; then one line per message, sorted by folder and name, five
 //!   fields with one TAB between them: folder (empty is the inbox, no leading dot), UID or `-`, base
-//!   name, size in bytes, XXH3-128 of the bytes in hexadecimal.
+//!   name, size in bytes, fingerprint such as `xxh3:` and the XXH3-128 of the bytes in hexadecimal;
+//!   last `end`, the number of messages, XXH3-128 of all lines before.
 //! * Findings, only where there are any: `tidegate-findings 1`; the owner's address and the mailbox's
 //!   path; then one line per finding, twelve fields: cause, two numbers of the cause, folder, UID or
 //!   `-`, base name or GUID, second of receipt or `-`, size or `-`, source, rungs of evidence,
@@ -127,12 +128,15 @@ mod walk;
 pub use claim::ClaimError;
 pub use format::Format;
 pub use doubt::DoubtKind;
-pub use finding::{Cause, Finding, FindingKind, FindingList, Source};
+pub use finding::{Cause, Finding, FindingKind, FindingList, ListError, Source};
 pub use grade::Grade;
 pub use ledger::MessageCounts;
-pub use digest::Fingerprint;
+pub use digest::{Fingerprint, FingerprintKind};
 pub use judge::Rungs;
-pub use manifest::{Manifest, ManifestEntry};
+pub use manifest::{
+    Import, ImportError, ImportedLine, Manifest, ManifestEntry, ManifestLineError,
+    ManifestReader, ManifestWriter,
+};
 pub use probe::Probe;
 pub use reason::Reason;
 pub use refusal::Refusal;

@@ -4,13 +4,26 @@
 //!
 //! * One line per message, sorted by folder and name: the same mailbox gives the same bytes, and
 //!   the digest of those bytes names the state.
-//! * A manifest that does not read back completely is an error, never half believed.
+//! * A manifest that does not read back completely is an error, never half believed: its last line
+//!   tells how many there are and their digest.
+//! * Read and written line by line, so that memory does not grow with the mailbox.
+
+mod import;
 
 use std::collections::HashMap;
+use std::io::{self, BufRead, Read as _, Write};
 
-use crate::digest::{Digest, from_hex, to_hex};
+use crate::digest::{Digest, Digester, Fingerprint, from_hex, to_hex};
 
-const FIRST_LINE: &[u8] = b"tidegate-manifest 2";
+pub use import::{Import, ImportError, ImportedLine};
+
+const FIRST_LINE: &[u8] = b"tidegate-manifest 3\n";
+
+/// First field of the last line.
+const LAST_LINE: &[u8] = b"end";
+
+/// A folder's path and a name, every byte escaped, fit.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a mailbox holds: the evidence for reports and for later repairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,64 +43,217 @@ pub struct ManifestEntry {
     pub uid: Option<u32>,
     /// Bytes of the message.
     pub size_bytes: u64,
-    /// XXH3-128 of its bytes, big endian.
-    pub digest: [u8; 16],
+    /// What its bytes are known by.
+    pub fingerprint: Fingerprint,
 }
 
 impl Manifest {
     /// As it goes to disk.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = FIRST_LINE.to_vec();
-        bytes.push(b'\n');
+        let mut writer = ManifestWriter::begin(Vec::new());
         for entry in &self.entries {
-            push_escaped(&mut bytes, &entry.folder);
-            bytes.push(b'\t');
-            match entry.uid {
-                Some(uid) => bytes.extend_from_slice(uid.to_string().as_bytes()),
-                None => bytes.push(b'-'),
-            }
-            bytes.push(b'\t');
-            push_escaped(&mut bytes, &entry.name);
-            bytes.push(b'\t');
-            bytes.extend_from_slice(entry.size_bytes.to_string().as_bytes());
-            bytes.push(b'\t');
-            bytes.extend_from_slice(to_hex(&entry.digest).as_bytes());
-            bytes.push(b'\n');
+            writer = writer.and_then(|mut writer| writer.add(entry).map(|()| writer));
         }
-        bytes
+        writer.and_then(ManifestWriter::end).unwrap_or_default()
     }
 
     /// Reads what [`Manifest::to_bytes`] wrote; nothing if it is not exactly that.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut lines = bytes.strip_suffix(b"\n")?.split(|byte| *byte == b'\n');
-        if lines.next()? != FIRST_LINE {
-            return None;
-        }
-        let entries = lines.map(entry).collect::<Option<Vec<_>>>()?;
+        let entries = ManifestReader::begin(bytes).collect::<Result<_, _>>().ok()?;
         Some(Self { entries })
     }
 
-    /// Digests by folder and base name.
+    /// Our own digests by folder and base name.
     pub(crate) fn digests(&self) -> HashMap<(&[u8], &[u8]), Digest> {
-        let key = |entry: &ManifestEntry| entry.digest;
-        self.entries.iter().map(|it| ((&*it.folder, &*it.name), key(it))).collect()
+        let mut digests = HashMap::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            if let Fingerprint::Xxh3(digest) = entry.fingerprint {
+                digests.insert((&*entry.folder, &*entry.name), digest);
+            }
+        }
+        digests
     }
 }
 
-fn entry(line: &[u8]) -> Option<ManifestEntry> {
-    let mut fields = line.split(|byte| *byte == b'\t');
-    let folder = unescape(fields.next()?)?;
-    let uid = match fields.next()? {
+/// A manifest could not be read to its end. None of it may be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestLineError {
+    /// The disk did not give it.
+    #[error("read line {line} of the manifest")]
+    Unreadable {
+        /// Counted from 1.
+        line: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a line of a manifest.
+    #[error("understand line {line} of the manifest")]
+    Malformed {
+        /// Counted from 1.
+        line: u64,
+    },
+    /// It ends before its last line.
+    #[error("find the end of the manifest after line {line}")]
+    Cut {
+        /// Counted from 1.
+        line: u64,
+    },
+    /// Its lines are not those that were written.
+    #[error("match the manifest with the digest in line {line}")]
+    Altered {
+        /// Counted from 1.
+        line: u64,
+    },
+}
+
+/// The entries of a manifest, one by one. An error is the last item, and spoils all before it.
+pub struct ManifestReader<R> {
+    source: R,
+    line: u64,
+    hasher: Digester,
+    done: bool,
+    bytes: Vec<u8>,
+}
+
+impl<R: BufRead> ManifestReader<R> {
+    /// Reads nothing yet.
+    pub fn begin(source: R) -> Self {
+        let (hasher, bytes) = (Digester::default(), Vec::new());
+        Self { source, line: 0, hasher, done: false, bytes }
+    }
+
+    /// The next entry; nothing after the last line.
+    fn advance(&mut self) -> Result<Option<ManifestEntry>, ManifestLineError> {
+        if self.line == 0 && self.read_line()? != FIRST_LINE {
+            return Err(ManifestLineError::Malformed { line: 1 });
+        }
+        let digest = self.hasher.finish();
+        self.read_line()?;
+        let line = self.line;
+        let malformed = ManifestLineError::Malformed { line };
+        let text = self.bytes.strip_suffix(b"\n").unwrap_or_default();
+        let fields: Vec<&[u8]> = text.split(|byte| *byte == b'\t').collect();
+        match *fields {
+            [folder, uid, name, size, fingerprint] => {
+                let entry = entry([folder, uid, name, size, fingerprint]);
+                entry.map(Some).ok_or(malformed)
+            }
+            [LAST_LINE, count, digits] => {
+                let count: u64 = number(count).ok_or(malformed)?;
+                if count + 2 != line || from_hex(digits) != Some(digest) {
+                    return Err(ManifestLineError::Altered { line });
+                }
+                let rest = self.source.fill_buf();
+                let rest = rest
+                    .map_err(|source| ManifestLineError::Unreadable { line, source })?;
+                let is_end = rest.is_empty();
+                is_end
+                    .then_some(None)
+                    .ok_or(ManifestLineError::Malformed { line: line + 1 })
+            }
+            _ => Err(malformed),
+        }
+    }
+
+    fn read_line(&mut self) -> Result<&[u8], ManifestLineError> {
+        self.line += 1;
+        self.bytes.clear();
+        let mut source = (&mut self.source).take(LINE_BYTES_MAX);
+        if let Err(source) = source.read_until(b'\n', &mut self.bytes) {
+            return Err(ManifestLineError::Unreadable { line: self.line, source });
+        }
+        if !self.bytes.ends_with(b"\n") {
+            return Err(ManifestLineError::Cut { line: self.line - 1 });
+        }
+        self.hasher.update(&self.bytes);
+        Ok(&self.bytes)
+    }
+}
+
+impl<R: BufRead> Iterator for ManifestReader<R> {
+    type Item = Result<ManifestEntry, ManifestLineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let item = self.advance().transpose();
+        self.done = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+/// A manifest on its way out, entry by entry.
+pub struct ManifestWriter<W> {
+    to: W,
+    count: u64,
+    hasher: Digester,
+    line: Vec<u8>,
+}
+
+impl<W: Write> ManifestWriter<W> {
+    /// Writes the first line.
+    ///
+    /// # Errors
+    ///
+    /// What writing gave.
+    pub fn begin(to: W) -> io::Result<Self> {
+        let (hasher, line) = (Digester::default(), FIRST_LINE.to_vec());
+        let mut writer = Self { to, count: 0, hasher, line };
+        writer.write_line()?;
+        Ok(writer)
+    }
+
+    /// Writes the next entry; they come sorted by folder and name.
+    ///
+    /// # Errors
+    ///
+    /// What writing gave. The manifest must be given up.
+    pub fn add(&mut self, entry: &ManifestEntry) -> io::Result<()> {
+        self.line.clear();
+        push_escaped(&mut self.line, &entry.folder);
+        match entry.uid {
+            Some(uid) => write!(self.line, "\t{uid}\t")?,
+            None => self.line.extend_from_slice(b"\t-\t"),
+        }
+        push_escaped(&mut self.line, &entry.name);
+        writeln!(self.line, "\t{}\t{}", entry.size_bytes, entry.fingerprint)?;
+        self.count += 1;
+        self.write_line()
+    }
+
+    /// Writes the last line; what was written to.
+    ///
+    /// # Errors
+    ///
+    /// What writing gave. The manifest must be given up.
+    pub fn end(mut self) -> io::Result<W> {
+        let (count, digest) = (self.count, to_hex(&self.hasher.finish()));
+        self.line.clear();
+        self.line.extend_from_slice(LAST_LINE);
+        writeln!(self.line, "\t{count}\t{digest}")?;
+        self.write_line()?;
+        Ok(self.to)
+    }
+
+    fn write_line(&mut self) -> io::Result<()> {
+        self.hasher.update(&self.line);
+        self.to.write_all(&self.line)
+    }
+}
+
+fn entry([folder, uid, name, size, fingerprint]: [&[u8]; 5]) -> Option<ManifestEntry> {
+    let uid = match uid {
         b"-" => None,
         digits => Some(number(digits)?),
     };
-    let name = unescape(fields.next()?)?;
-    let size_bytes = number(fields.next()?)?;
-    let digest = from_hex(fields.next()?)?;
-    if fields.next().is_some() {
-        return None;
-    }
-    Some(ManifestEntry { folder, name, uid, size_bytes, digest })
+    Some(ManifestEntry {
+        folder: unescape(folder)?,
+        name: unescape(name)?,
+        uid,
+        size_bytes: number(size)?,
+        fingerprint: Fingerprint::parse(fingerprint)?,
+    })
 }
 
 /// A plain decimal number, without sign or blanks.
@@ -138,21 +304,68 @@ mod tests {
                 name: b"1.a b%,S=3".to_vec(),
                 uid: Some(7),
                 size_bytes: 3,
-                digest: crate::digest::Digester::of(b"abc"),
+                fingerprint: Digester::of(b"abc").into(),
             }],
         };
 
         expect_test::expect![[r"
-            tidegate-manifest 2
-            Archive.2024	7	1.a%20b%25,S=3	3	06b05ab6733a618578af5f94892f3950
+            tidegate-manifest 3
+            Archive.2024	7	1.a%20b%25,S=3	3	xxh3:06b05ab6733a618578af5f94892f3950
+            end	1	92dc25dc68527879943efea8854f80a0
         "]]
         .assert_eq(&String::from_utf8(manifest.to_bytes()).unwrap());
     }
 
+    fn manifest(names: &[&str]) -> Manifest {
+        let entry = |name: &&str| ManifestEntry {
+            folder: b"end".to_vec(),
+            name: name.as_bytes().to_vec(),
+            uid: None,
+            size_bytes: 5,
+            fingerprint: Fingerprint::Sha256([9; 32]),
+        };
+        Manifest { entries: names.iter().map(entry).collect() }
+    }
+
     #[test]
-    fn a_cut_manifest_is_none() {
-        assert_eq!(Manifest::parse(b"tidegate-manifest 2\nx\t1\ty\t"), None);
-        assert_eq!(Manifest::parse(b""), None);
+    fn a_manifest_that_is_cut_anywhere_is_none() {
+        let bytes = manifest(&["a", "b"]).to_bytes();
+
+        for length in 0..bytes.len() {
+            assert_eq!(Manifest::parse(&bytes[..length]), None, "{length}");
+        }
+        assert_eq!(Manifest::parse(&[&*bytes, b"\n"].concat()), None);
+    }
+
+    #[test]
+    fn a_manifest_with_another_bit_anywhere_is_none() {
+        let bytes = manifest(&["a", "b"]).to_bytes();
+
+        for at in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            assert_eq!(Manifest::parse(&other), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_manifest_is_named_by_its_line() {
+        let text = |bytes: &[u8]| {
+            let read = ManifestReader::begin(bytes).find_map(Result::err);
+            read.map(|error| error.to_string())
+        };
+        let good = manifest(&["a", "b"]).to_bytes();
+        let lines: Vec<&[u8]> = good.split_inclusive(|byte| *byte == b'\n').collect();
+        let said = |lines: &[&[u8]]| text(&lines.concat());
+        let some = |text: &str| Some(text.to_owned());
+
+        assert_eq!(text(&good), None);
+        assert_eq!(text(b"x\n"), some("understand line 1 of the manifest"));
+        assert_eq!(said(&lines[..2]), some("find the end of the manifest after line 2"));
+        let without = [lines[0], lines[1], lines[3]];
+        assert_eq!(said(&without), some("match the manifest with the digest in line 3"));
+        let odd = [lines[0], b"a\tb\n"];
+        assert_eq!(said(&odd), some("understand line 2 of the manifest"));
     }
 
     proptest! {
@@ -160,8 +373,8 @@ mod tests {
         fn any_names_read_back(
             folder: Vec<u8>, name: Vec<u8>, uid: Option<u32>, size_bytes: u64,
         ) {
-            let digest = crate::digest::Digester::of(&name);
-            let entry = ManifestEntry { folder, name, uid, size_bytes, digest };
+            let fingerprint = Digester::of(&name).into();
+            let entry = ManifestEntry { folder, name, uid, size_bytes, fingerprint };
             let manifest = Manifest { entries: vec![entry] };
             prop_assert_eq!(Manifest::parse(&manifest.to_bytes()), Some(manifest));
         }

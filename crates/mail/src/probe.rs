@@ -130,7 +130,7 @@ impl Target<'_> {
             .map_err(|error| Probe::Unreadable {
                 what: format!("{}: {error}", escape(what)),
             })?;
-        if findings.digest == Some(entry.digest) {
+        if findings.matches(&entry.fingerprint) == Some(true) {
             Ok(())
         } else if findings.faults.contains(&Reason::ForeignBytes) {
             Err(Probe::Foreign)
