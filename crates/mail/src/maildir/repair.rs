@@ -124,7 +124,7 @@ fn remember(cases: &mut [Case], manifest: &crate::Manifest) {
     for entry in &manifest.entries {
         let case = cases.binary_search_by(|case| case.name.cmp(&entry.folder));
         if let Some(case) = case.ok().and_then(|at| cases.get_mut(at)) {
-            case.table.set_recorded(&entry.name, entry.digest.into());
+            case.table.set_recorded(&entry.name, entry.fingerprint);
         }
     }
 }

@@ -267,8 +267,8 @@ fn stage_message(
     });
     if let Some((size_bytes, digest)) = bytes.filter(|_| good) {
         let (folder, name) = (case.name.clone(), case.table.base(row).to_vec());
-        let uid = final_uid;
-        ledger.good(ManifestEntry { folder, name, uid, size_bytes, digest });
+        let (uid, fingerprint) = (final_uid, digest.into());
+        ledger.good(ManifestEntry { folder, name, uid, size_bytes, fingerprint });
     }
     Ok(())
 }
