@@ -106,6 +106,7 @@ mod claim;
 mod crash;
 mod dbox;
 mod digest;
+mod discover;
 mod doubt;
 mod finding;
 mod format;
@@ -131,6 +132,7 @@ pub use doubt::DoubtKind;
 pub use finding::{Cause, Finding, FindingKind, FindingList, ListError, Source};
 pub use grade::Grade;
 pub use ledger::MessageCounts;
+pub use discover::Mailboxes;
 pub use digest::{Fingerprint, FingerprintKind};
 pub use judge::Rungs;
 pub use manifest::{

@@ -37,7 +37,7 @@ use crate::walk::{Tree, escape};
 const READERS_MAX: usize = 8;
 
 /// Parts of a mailbox's path: far more than any layout has.
-const PATH_PARTS_MAX: usize = 32;
+pub(crate) const PATH_PARTS_MAX: usize = 32;
 
 /// Bytes of one part of a path: the limit of file systems.
 const NAME_BYTES_MAX: usize = 255;

@@ -87,6 +87,7 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Whose mail it is tells nothing where the owner is not known: an empty `owner`.
     pub(super) fn read(header: &Header, owner: &str) -> Self {
         let mut head = Self { ends: header.ended, ..Self::default() };
         let (owner, mut ours) = (plain_address(owner.as_bytes()), false);
@@ -95,7 +96,8 @@ impl Head {
                 head.begins = is_field(line) || is_mbox_line(line);
                 head.binary = line.iter().take(HEAD_BYTES).copied().any(is_binary);
             }
-            if let Some(address) = value_of(line, b"delivered-to:") {
+            let recipient = value_of(line, b"delivered-to:");
+            if let Some(address) = recipient.filter(|_| !owner.is_empty()) {
                 let address = plain_address(address);
                 ours |= address == owner;
                 head.stranger.get_or_insert(address.into_boxed_slice());
