@@ -29,13 +29,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base::Base;
 pub(crate) use fresh::{
-    FolderState, Kind, MapState, POP3_UNKNOWN, write_folder, write_map, write_modseq,
+    FolderState, Kind, MODSEQ_GAP, MapState, POP3_UNKNOWN, write_folder, write_map,
+    write_modseq,
 };
 use log::Log;
 use state::{
     AT_FIRST_RECENT_UID, AT_NEXT_UID, AT_UID_VALIDITY, Extension, Mail, Rare, State,
 };
 use words::{array, half, long, word};
+
+/// Changes that a folder can have had; a higher count is damage, and clients take only 63 bits.
+const MODSEQ_MAX: u64 = 1 << 48;
 
 /// Names of keywords.
 pub(crate) type Words = BTreeSet<Vec<u8>>;
@@ -47,7 +51,7 @@ pub(crate) struct Index {
     pub(crate) next_uid: u32,
     /// Mail from this UID on has been shown to nobody yet.
     pub(crate) first_recent_uid: u32,
-    /// What clients were told last (RFC 7162); zero if Dovecot has not counted.
+    /// What clients were told last (RFC 7162); zero if Dovecot has not counted, or cannot have.
     pub(crate) highest_modseq: u64,
     /// The number that index, logs and cache have in common.
     pub(crate) index_id: u32,
@@ -325,7 +329,11 @@ fn index(state: State, index_id: u32, highest_modseq: u64) -> Index {
         uid_validity: state.head_word(AT_UID_VALIDITY),
         next_uid: state.head_word(AT_NEXT_UID).max(last.saturating_add(1)),
         first_recent_uid: state.head_word(AT_FIRST_RECENT_UID),
-        highest_modseq: highest_modseq.max(modseq.unwrap_or_default()),
+        highest_modseq: [highest_modseq, modseq.unwrap_or_default()]
+            .into_iter()
+            .filter(|modseq| *modseq <= MODSEQ_MAX)
+            .max()
+            .unwrap_or_default(),
         index_id,
         mails: state.mails,
         extensions: state.extensions,
