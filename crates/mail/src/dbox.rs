@@ -1,7 +1,29 @@
 //! Dbox: Dovecot's own formats, single (sdbox) and multi (mdbox).
+//!
+//! # Invariants
+//!
+//! * A message is its folder and GUID; its flags are in its folder's index.
+//! * An index that Dovecot would refuse never stays: one is written anew from what is known.
 
+mod aliases;
+mod control;
+mod desk;
+#[cfg(test)]
+mod doveadm;
 mod file;
+mod folder;
+mod known;
+mod record;
+#[cfg(test)]
+mod sdbox_repairs;
+mod single;
+mod survey;
 
+use crate::dbox::desk::Desk;
+use crate::dbox::folder::Home;
+use crate::dbox::record::Recorded;
+use crate::dbox::survey::survey;
+use crate::doubt::DoubtKind;
 use crate::format::Format;
 use crate::ledger::Ledger;
 use crate::refusal::Refusal;
@@ -13,13 +35,35 @@ use crate::walk::escape;
 pub(crate) fn plan(
     bench: &mut Bench<'_>,
     format: Format,
-    _past: &Past<'_>,
-    _ledger: &mut Ledger,
+    past: &Past<'_>,
+    ledger: &mut Ledger,
 ) -> Result<(), Refusal> {
-    let what = match format {
-        Format::Maildir => "a Maildir here",
-        Format::Sdbox => "sdbox",
-        Format::Mdbox => "mdbox",
+    let path = bench.path(b"");
+    let live = survey(&bench.roots().live, &path)?;
+    let snapshot = match &bench.roots().snapshot {
+        Some(root) => survey(root, &path)?,
+        None => None,
     };
-    Err(Refusal::Unsupported { path: escape(&bench.path(b"")), what })
+    let home = match (&live, &snapshot) {
+        (Some(side), _) | (None, Some(side)) => Home { meta: side.meta },
+        (None, None) => return Err(Refusal::NotThere { path: escape(&path) }),
+    };
+    for (folder, name) in live.iter().flat_map(|survey| &survey.odd) {
+        ledger.doubt(folder, name, None, DoubtKind::OddItem);
+    }
+    // A mailbox that is gone was not emptied by its user.
+    let served = past.served && live.is_some();
+    let recorded = Recorded::new(past.manifest, served);
+    let mut desk = Desk::new(bench);
+    if live.is_none() {
+        folder::make_dirs(&mut desk, b"", home)?;
+    }
+    match format {
+        Format::Sdbox => {
+            single::plan(&mut desk, (live, snapshot), (home, &recorded), ledger)
+        }
+        Format::Maildir | Format::Mdbox => {
+            Err(Refusal::Unsupported { path: escape(&path), what: "mdbox" })
+        }
+    }
 }

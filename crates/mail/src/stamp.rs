@@ -7,22 +7,29 @@
 
 use rustix::io::Errno;
 
-use crate::refusal::Refusal;
 use crate::maildir::survey::{ENTRIES_MAX, Sub};
+use crate::refusal::Refusal;
 use crate::walk::{Kind, Meta, Seen, Tree, join};
 
 /// A digest over names, inodes, sizes and times of everything in a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp(pub [u8; 16]);
 
-/// Stamps the Maildir at `path` below `root`.
+/// Folders in folders: deeper ones are not worked on either.
+const DEPTH_MAX: u32 = 40;
+
+/// Where dbox has its folders, one in another, and its messages.
+const MAILBOXES: &[u8] = b"mailboxes";
+const STORAGE: &[u8] = b"storage";
+
+/// Stamps the mailbox at `path` below `root`.
 pub(crate) fn stamp(root: &Tree, path: &[u8]) -> Result<Stamp, Refusal> {
-    let maildir = root.dir(path).map_err(|errno| match errno {
+    let home = root.dir(path).map_err(|errno| match errno {
         Errno::NOENT => Refusal::NotThere { path: crate::walk::escape(path) },
         errno => Refusal::read(path, errno),
     })?;
     let mut stamper = Stamper { hasher: blake3::Hasher::new(), left: ENTRIES_MAX, path };
-    stamper.dir(&maildir, b"", 0)?;
+    stamper.dir(&home, b"", (0, false))?;
     let mut stamp = [0; 16];
     stamper.hasher.finalize_xof().fill(&mut stamp);
     Ok(Stamp(stamp))
@@ -35,7 +42,16 @@ struct Stamper<'a> {
 }
 
 impl Stamper<'_> {
-    fn dir(&mut self, dir: &Tree, rel: &[u8], depth: u32) -> Result<(), Refusal> {
+    /// Stamps a directory. `deep`: whatever is in it belongs to the mailbox.
+    fn dir(
+        &mut self,
+        dir: &Tree,
+        rel: &[u8],
+        (depth, deep): (u32, bool),
+    ) -> Result<(), Refusal> {
+        if depth > DEPTH_MAX {
+            return Err(Refusal::TooManyEntries { entries_max: ENTRIES_MAX });
+        }
         let refuse = |errno| match errno {
             Errno::TOOBIG => Refusal::TooManyEntries { entries_max: ENTRIES_MAX },
             errno => Refusal::read(&join(self.path, rel), errno),
@@ -47,12 +63,14 @@ impl Stamper<'_> {
         self.entry(rel, &meta);
         for Seen { name, kind, meta } in &entries {
             self.entry(name, meta);
-            let folder = depth == 0 && name.starts_with(b".");
+            let top = depth == 0;
+            let folder = top && (name.starts_with(b".") || name == STORAGE);
             let mails = Sub::ALL.iter().any(|sub| sub.name() == name);
-            if *kind == Kind::Directory && (folder || mails) {
+            let folders = deep || top && name == MAILBOXES;
+            if *kind == Kind::Directory && (folder || mails || folders) {
                 let rel = join(rel, name);
                 match dir.dir(name) {
-                    Ok(below) => self.dir(&below, &rel, depth + 1)?,
+                    Ok(below) => self.dir(&below, &rel, (depth + 1, folders))?,
                     Err(errno) => return Err(Refusal::read(&rel, errno)),
                 }
             }

@@ -1,0 +1,344 @@
+//! Folder: the same folder on both sides, and its index written anew.
+//!
+//! # Invariants
+//!
+//! * A folder is known by its GUID, so that a renamed one is found; where no GUID can be read, by name.
+//! * An index is written anew only where Dovecot would refuse it, or would serve by it what is not good.
+//! * UIDVALIDITY, GUID and UIDs stay; a next UID that cannot be known is far above all known ones.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::dbox::desk::Desk;
+use crate::dbox::known::{FOLDER, Known, Trust};
+use crate::dbox::survey::{Folder, Survey, folder_path, report_name};
+use crate::digest::to_hex;
+use crate::doubt::DoubtKind;
+use crate::index::{FolderState, Index, Kind, POP3_UNKNOWN, Record, write_folder};
+use crate::ledger::Ledger;
+use crate::maildir::farewell::deleted_folders;
+use crate::refusal::Refusal;
+use crate::roots::{Act, Like, Side};
+use crate::stage::Phase;
+use crate::walk::{Meta, escape, join};
+
+/// UIDs skipped where it cannot be known which were given: more than a folder gets between two
+/// snapshots.
+pub(crate) const UID_GAP: u32 = crate::maildir::uidlist::UID_GAP;
+
+/// Changes skipped where it cannot be known how many clients were told of.
+const MODSEQ_GAP: u64 = UID_GAP as u64;
+
+/// What the name of a folder gets that comes back while another one has its name.
+const SECOND_NAME: &[u8] = b"-restored";
+
+/// Where the log of deleted folders is.
+const MAILBOX_LOG: &[u8] = b"dovecot.mailbox.log";
+
+/// One folder on both sides.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Its directory from now on.
+    pub(crate) name: Vec<u8>,
+    pub(crate) live: Option<Folder>,
+    /// Its directory in the snapshot, which may have had another name.
+    pub(crate) snapshot: Option<(Vec<u8>, Folder)>,
+    pub(crate) known: Known,
+    pub(crate) known_once: Known,
+    /// Its owner deleted it.
+    pub(crate) given_up: bool,
+}
+
+/// Owner and modes for what has no live file to take them from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home {
+    /// The live mailbox, or the snapshot's if the live one is gone.
+    pub(crate) meta: Meta,
+}
+
+impl Home {
+    /// For a file brought back from the snapshot.
+    pub(crate) fn file_like(self, snapshot: &Meta) -> Like {
+        Like { uid: self.meta.uid, gid: self.meta.gid, ..Like::file(snapshot) }
+    }
+
+    /// For a file that neither side has.
+    pub(crate) fn new_file(self) -> Like {
+        Like { mode: self.meta.mode & 0o666, modified: None, ..Like::file(&self.meta) }
+    }
+
+    fn dir(self) -> Like {
+        Like { modified: None, ..Like::file(&self.meta) }
+    }
+}
+
+/// Pairs the folders of both sides.
+pub(crate) fn cases(
+    desk: &mut Desk<'_, '_>,
+    live: Option<&mut Survey>,
+    snapshot: Option<&mut Survey>,
+) -> Result<Vec<Case>, Refusal> {
+    let deleted = deleted(desk, live.as_deref())?;
+    let mut once = Vec::new();
+    for (name, folder) in
+        snapshot.map(|it| std::mem::take(&mut it.folders)).unwrap_or_default()
+    {
+        let known = read_known(desk, Side::Snapshot, &name, &folder)?;
+        once.push((name, folder, known));
+    }
+    let mut now = Vec::new();
+    for (name, folder) in
+        live.map(|it| std::mem::take(&mut it.folders)).unwrap_or_default()
+    {
+        // A directory with nothing in it is what a crash leaves on the way to a folder.
+        if !folder.is_empty() {
+            let known = read_known(desk, Side::Live, &name, &folder)?;
+            now.push((name, folder, known));
+        }
+    }
+    let guids = now.iter().filter_map(|(name, _, known)| Some((known.guid()?, name)));
+    let by_guid: HashMap<_, _> = guids.map(|(guid, name)| (guid, name.clone())).collect();
+    let mut partners: BTreeMap<Vec<u8>, (Vec<u8>, Folder, Known)> = BTreeMap::new();
+    let mut alone = Vec::new();
+    for (name, folder, known) in once {
+        match known.guid().and_then(|guid| by_guid.get(&guid)) {
+            Some(now) if !partners.contains_key(now) => {
+                partners.insert(now.clone(), (name, folder, known));
+            }
+            Some(_) | None => alone.push((name, folder, known)),
+        }
+    }
+    let names: HashSet<Vec<u8>> = now.iter().map(|(name, ..)| name.clone()).collect();
+    let mut cases = Vec::new();
+    for (name, folder, known_once) in alone {
+        let hex = known_once.guid().map(|guid| to_hex(&guid).into_bytes());
+        let given_up = hex.is_some_and(|guid| deleted.contains(&guid));
+        if !given_up && names.contains(&name) && !partners.contains_key(&name) {
+            partners.insert(name.clone(), (name, folder, known_once));
+            continue;
+        }
+        let taken = !given_up && names.contains(&name);
+        let new = if taken { [&*name, SECOND_NAME].concat() } else { name.clone() };
+        let snapshot = Some((name, folder));
+        let known = Known::nothing();
+        cases.push(Case { name: new, live: None, snapshot, known, known_once, given_up });
+    }
+    for (name, folder, known) in now {
+        let (snapshot, known_once) = match partners.remove(&name) {
+            Some((name, folder, known)) => (Some((name, folder)), known),
+            None => (None, Known::nothing()),
+        };
+        let known = known.unless_begun_anew(&known_once);
+        let live = Some(folder);
+        cases.push(Case { name, live, snapshot, known, known_once, given_up: false });
+    }
+    cases.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(cases)
+}
+
+fn read_known(
+    desk: &mut Desk<'_, '_>,
+    side: Side,
+    name: &[u8],
+    folder: &Folder,
+) -> Result<Known, Refusal> {
+    Known::read(desk, side, (&folder_path(name), FOLDER), folder)
+}
+
+/// The GUIDs of folders that were deleted on purpose, in hexadecimal.
+fn deleted(
+    desk: &mut Desk<'_, '_>,
+    live: Option<&Survey>,
+) -> Result<HashSet<Vec<u8>>, Refusal> {
+    let meta = live.and_then(|live| live.control.get(MAILBOX_LOG));
+    let log = desk.bench.control(Side::Live, MAILBOX_LOG, meta)?;
+    Ok(deleted_folders(&log.unwrap_or_default()))
+}
+
+impl Case {
+    /// Its name in reports and manifests.
+    pub(crate) fn report_name(&self) -> &[u8] {
+        report_name(&self.name)
+    }
+
+    /// Where what leaves it is kept.
+    pub(crate) fn label(&self) -> Vec<u8> {
+        join(&self.name, b"dbox-Mails")
+    }
+
+    /// Whether a UID means the same message on both sides.
+    pub(crate) fn shares_uids(&self) -> bool {
+        let (now, once) = (self.known.uid_validity(), self.known_once.uid_validity());
+        now.is_none() || once.is_none() || now == once
+    }
+
+    /// The records that the live index has, or what of it can be read, by UID; then the snapshot's.
+    pub(crate) fn records(&self) -> (BTreeMap<u32, Record>, BTreeMap<u32, Record>) {
+        let records = |known: &Known| {
+            let records = known.index.iter().flat_map(Index::records);
+            records.map(|record| (record.uid, record)).collect()
+        };
+        (records(&self.known), records(&self.known_once))
+    }
+
+    /// The next UID that is surely free.
+    pub(crate) fn next_uid(&self, uid_max: u32) -> u32 {
+        let known = [&self.known, &self.known_once];
+        let known = known.into_iter().filter_map(|it| Some(it.index.as_ref()?.next_uid));
+        let next = known.max().unwrap_or(1).max(uid_max.saturating_add(1));
+        match self.known.trust {
+            Trust::Whole => self.known.index.as_ref().map_or(next, |it| it.next_uid),
+            Trust::Once | Trust::Nothing => next.saturating_add(UID_GAP),
+        }
+    }
+
+    /// What the log written anew is to say; nothing if no UIDVALIDITY is known.
+    pub(crate) fn state(&self, records: Vec<Record>, created: u32) -> FolderState {
+        let either = self.known.index.as_ref().or(self.known_once.index.as_ref());
+        let both = [&self.known, &self.known_once];
+        let both = || both.into_iter().filter_map(|it| it.index.as_ref());
+        let modseq = both().map(|index| index.highest_modseq).max().unwrap_or(1);
+        let uid_max = records.last().map_or(0, |record| record.uid);
+        let guid = both().find_map(Index::mailbox_guid);
+        let mut state = FolderState {
+            index_id: 0,
+            created,
+            uid_validity: either.map_or(created, |index| index.uid_validity),
+            next_uid: self.next_uid(uid_max),
+            first_recent_uid: either.map_or(0, |index| index.first_recent_uid),
+            highest_modseq: match self.known.trust {
+                Trust::Whole => modseq,
+                Trust::Once | Trust::Nothing => modseq.saturating_add(MODSEQ_GAP),
+            },
+            mailbox_guid: guid.unwrap_or_else(|| new_guid(&self.name, created)),
+            map_uid_validity: 0,
+            dbox_flags: both().find_map(Index::dbox_flags).unwrap_or(POP3_UNKNOWN),
+            keywords: both().flat_map(Index::keyword_names).cloned().collect(),
+            records,
+        };
+        state.index_id = index_id(&self.name, &state, &self.known);
+        state
+    }
+
+    /// Plans the directories of a folder that is gone.
+    pub(crate) fn stage_dirs(
+        &self,
+        desk: &mut Desk<'_, '_>,
+        home: Home,
+    ) -> Result<(), Refusal> {
+        if self.live.is_some() {
+            return Ok(());
+        }
+        make_dirs(desk, &folder_path(&self.name), home)
+    }
+
+    /// Plans a log written anew, then the rest of the old index out of the way.
+    pub(crate) fn stage_index(
+        &self,
+        desk: &mut Desk<'_, '_>,
+        (state, kind): (&FolderState, Kind),
+        (home, ledger): (Home, &mut Ledger),
+    ) -> Result<(), Refusal> {
+        let bytes = write_folder(state, kind);
+        let dir = folder_path(&self.name);
+        let control = self.live.as_ref().map(|it| &it.control);
+        stage_log(desk, (&dir, FOLDER, &self.label()), control, (&bytes, home))?;
+        if self.live.is_none() {
+            ledger.doubt(self.report_name(), b"", None, DoubtKind::FolderReturned);
+        } else if self.known.damaged {
+            ledger.doubt(self.report_name(), b"", None, DoubtKind::IndexDamaged);
+        } else if self.known.trust != Trust::Whole {
+            ledger.doubt(self.report_name(), b"", None, DoubtKind::UidlistRebuilt);
+        }
+        Ok(())
+    }
+
+    /// Plans what a crash has left of another index out of the way.
+    pub(crate) fn stage_stale(&self, desk: &mut Desk<'_, '_>) -> Result<(), Refusal> {
+        let dir = folder_path(&self.name);
+        for (name, meta) in &self.known.stale {
+            desk.bench.aside("kept", (&self.label(), &join(&dir, name)), meta)?;
+        }
+        Ok(())
+    }
+}
+
+/// Plans bytes as the log of an index, and its other files out of the way behind it.
+///
+/// In this order, and before all messages: whatever a crash leaves, the log tells all by itself, and
+/// what it lists without a file comes back on the next run.
+pub(crate) fn stage_log(
+    desk: &mut Desk<'_, '_>,
+    (dir, prefix, label): (&[u8], &[u8], &[u8]),
+    control: Option<&BTreeMap<Vec<u8>, Meta>>,
+    (bytes, home): (&[u8], Home),
+) -> Result<(), Refusal> {
+    let log = [prefix, b".log"].concat();
+    let live = control.and_then(|control| control.get(&log));
+    let like = match live {
+        Some(meta) => Like { modified: None, ..Like::file(meta) },
+        None => home.new_file(),
+    };
+    let staged = desk.bench.stage_bytes(bytes, Some(like))?;
+    desk.put(Phase::Keywords, (label, &join(dir, &log)), live, staged)?;
+    for (name, meta) in control.into_iter().flatten() {
+        if name.starts_with(prefix) && *name != log {
+            desk.bench.aside("kept", (label, &join(dir, name)), meta)?;
+        }
+    }
+    Ok(())
+}
+
+/// Plans the directories down to one below the mailbox, as far as they are not there.
+pub(crate) fn make_dirs(
+    desk: &mut Desk<'_, '_>,
+    rel: &[u8],
+    home: Home,
+) -> Result<(), Refusal> {
+    let whole = desk.bench.path(rel);
+    let ends = whole.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let ends: Vec<usize> = ends.map(|(at, _)| at).chain([whole.len()]).collect();
+    for end in ends {
+        let path = whole.get(..end).unwrap_or(&whole);
+        let there = desk.bench.roots().live.dir_if_there(path);
+        if there.map_err(|errno| Refusal::read(path, errno))?.is_some() {
+            continue;
+        }
+        let snapshot = desk.bench.roots().snapshot.as_ref();
+        let meta = snapshot.and_then(|root| root.dir(path).ok()?.meta().ok());
+        let like = meta.map_or(home.dir(), |meta| Like {
+            uid: home.meta.uid,
+            gid: home.meta.gid,
+            modified: None,
+            ..Like::file(&meta)
+        });
+        desk.bench.act(Phase::Directories, Act::MakeDir { path: path.to_vec(), like });
+    }
+    Ok(())
+}
+
+/// Another number than that of the index before it, and the same for the same state.
+fn index_id(name: &[u8], state: &FolderState, known: &Known) -> u32 {
+    let before = known.index.as_ref().map_or(0, |index| index.index_id);
+    let text = format!(
+        "{} {before} {} {} {}",
+        escape(name),
+        state.next_uid,
+        state.highest_modseq,
+        state.records.len()
+    );
+    new_number(text.as_bytes(), before)
+}
+
+/// A number made of some bytes, not zero and not that of before.
+pub(crate) fn new_number(bytes: &[u8], before: u32) -> u32 {
+    let digest = crate::digest::Digester::of(bytes);
+    let word = digest.first_chunk().copied().map_or(0, u32::from_le_bytes);
+    // As a time, as Dovecot makes it: not negative.
+    let number = (word & 0x7fff_ffff).max(1);
+    if number == before { number ^ 2 } else { number }
+}
+
+/// A GUID for a folder of which none is known.
+fn new_guid(name: &[u8], created: u32) -> [u8; 16] {
+    crate::digest::Digester::of(&[name, &created.to_le_bytes()].concat())
+}
