@@ -8,12 +8,15 @@
 //! * Odd is not damaged: what real mail does (no header end, 8 bit, a stray NUL) only ever weighs
 //!   when two versions of a message disagree.
 
+mod canon;
 mod count;
+mod dkim;
 mod findings;
 mod head;
 mod packed;
 mod rungs;
 mod scan;
+mod shape;
 mod text;
 mod zstd;
 

@@ -118,13 +118,16 @@ impl Findings {
         self.stood |= Rungs::RECIPIENT;
     }
 
-    /// Sets the rungs that sizes, structure and recipient give.
+    /// Sets the rungs that seals, sizes, structure and recipient give.
     pub(super) fn climb(&mut self, promise: Promise, ours: Option<bool>) {
         let size = promise.size.map(|size| size == self.size);
         let virtual_size = promise.virtual_size.map(|size| size == self.virtual_size);
         let damaged = self.faults.iter().any(|it| matches!(it, Reason::NulRun { .. }));
         let structure = Some(self.oddities == 0 && !damaged);
+        let signed =
+            (!self.seals.is_empty()).then(|| self.seals.iter().any(|it| it.holds));
         for (rung, stands) in [
+            (Rungs::DKIM, signed),
             (Rungs::SIZE, size),
             (Rungs::VIRTUAL_SIZE, virtual_size),
             (Rungs::STRUCTURE, structure),

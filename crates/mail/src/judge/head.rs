@@ -114,6 +114,31 @@ impl Head {
     }
 }
 
+/// The fields of a header: name, and value with the ends of its lines.
+pub(super) fn fields(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = header;
+    let field = move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut end = 0;
+        loop {
+            let line = rest.get(end..).unwrap_or_default();
+            end += memchr(b'\n', line).map_or(line.len(), |at| at + 1);
+            if !matches!(rest.get(end), Some(b' ' | b'\t')) {
+                break;
+            }
+        }
+        let (field, more) = rest.split_at_checked(end)?;
+        rest = more;
+        Some(field)
+    };
+    std::iter::from_fn(field).filter_map(|field| {
+        let (name, value) = field.split_at_checked(memchr(b':', field)?)?;
+        Some((name.trim_ascii_end(), value.get(1..)?))
+    })
+}
+
 /// The lines of a header without their ends.
 fn lines(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = header;
@@ -179,6 +204,18 @@ mod tests {
         check(b"a: b\r\nc: d\r\n\r\nbody", b"a: b\r\nc: d\r\n", b"body");
         check(b"\nbody", b"", b"body");
         check(b"a: b\nc", b"a: b\nc", b"");
+    }
+
+    #[test]
+    fn fields_are_names_and_values_over_several_lines() {
+        let header = b"A: b\n c\r\n\td\nno field\n E :f";
+
+        let found: Vec<(&[u8], &[u8])> = fields(header).collect();
+
+        assert_eq!(
+            found,
+            [(&b"A"[..], &b" b\n c\r\n\td\n"[..]), (b"no field\n E", b"f")]
+        );
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 use crate::digest::Digester;
 use crate::judge::count::Count;
+use crate::judge::dkim::Seals;
 use crate::judge::head::{Head, Header};
+use crate::judge::shape::Shape;
 use crate::judge::{Depth, Findings, Promise};
 use crate::reason::Reason;
 
@@ -20,24 +22,44 @@ pub(super) struct Text<'a> {
     hasher: Digester,
     count: Count,
     header: Header,
+    depth: Depth,
+    /// What is looked at deeply, once the header is whole.
+    body: Option<Body>,
+}
+
+struct Body {
+    seals: Seals,
+    shape: Shape,
 }
 
 impl<'a> Text<'a> {
     /// Nothing read yet.
-    pub(super) fn new(promise: Promise, owner: &'a str, _depth: Depth) -> Self {
+    pub(super) fn new(promise: Promise, owner: &'a str, depth: Depth) -> Self {
         Self {
             promise,
             owner,
             hasher: Digester::default(),
             count: Count::default(),
             header: Header::default(),
+            depth,
+            body: None,
         }
     }
 
     /// Takes in the next bytes.
     pub(super) fn add(&mut self, chunk: &[u8]) {
+        let mut body = chunk;
         if !self.header.is_done() {
-            self.header.add(chunk);
+            body = self.header.add(chunk);
+            if self.header.ended && self.depth == Depth::Deep {
+                let header = &*self.header.bytes;
+                self.body =
+                    Some(Body { seals: Seals::of(header), shape: Shape::of(header) });
+            }
+        }
+        if let Some(Body { seals, shape }) = &mut self.body {
+            seals.add(body);
+            shape.add(body);
         }
         for stride in chunk.chunks(STRIDE_BYTES) {
             self.hasher.update(stride);
@@ -54,13 +76,19 @@ impl<'a> Text<'a> {
     pub(super) fn finish(mut self) -> Findings {
         self.count.finish();
         let head = Head::read(&self.header, self.owner);
-        let mut findings = weigh(&self.count, head, self.promise);
+        let mut findings = weigh(&self.count, &head, self.promise);
+        if let Some(Body { seals, shape }) = self.body {
+            findings.seals = seals.finish();
+            findings.oddities += shape.oddities();
+        }
+        findings.climb(self.promise, head.ours);
+        (findings.stranger, findings.header) = (head.stranger, head.digest);
         findings.digest = Some(self.hasher.finish());
         findings
     }
 }
 
-fn weigh(count: &Count, head: Head, promise: Promise) -> Findings {
+fn weigh(count: &Count, head: &Head, promise: Promise) -> Findings {
     let mut faults = Vec::new();
     let found = count.size;
     match promise.size {
@@ -90,15 +118,5 @@ fn weigh(count: &Count, head: Head, promise: Promise) -> Findings {
     }
     let odd = [!head.begins, !head.ends, count.longest_run.1 > 0];
     let oddities = odd.into_iter().map(u32::from).sum();
-    let mut findings = Findings {
-        size: found,
-        virtual_size,
-        faults,
-        oddities,
-        stranger: head.stranger,
-        header: head.digest,
-        ..Findings::default()
-    };
-    findings.climb(promise, head.ours);
-    findings
+    Findings { size: found, virtual_size, faults, oddities, ..Findings::default() }
 }
