@@ -10,10 +10,9 @@
 
 mod import;
 
-use std::collections::HashMap;
 use std::io::{self, BufRead, Read as _, Write};
 
-use crate::digest::{Digest, Digester, Fingerprint, from_hex, to_hex};
+use crate::digest::{Digester, Fingerprint, from_hex, to_hex};
 
 pub use import::{Import, ImportError, ImportedLine};
 
@@ -61,17 +60,6 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let entries = ManifestReader::begin(bytes).collect::<Result<_, _>>().ok()?;
         Some(Self { entries })
-    }
-
-    /// Our own digests by folder and base name.
-    pub(crate) fn digests(&self) -> HashMap<(&[u8], &[u8]), Digest> {
-        let mut digests = HashMap::with_capacity(self.entries.len());
-        for entry in &self.entries {
-            if let Fingerprint::Xxh3(digest) = entry.fingerprint {
-                digests.insert((&*entry.folder, &*entry.name), digest);
-            }
-        }
-        digests
     }
 }
 

@@ -151,7 +151,7 @@ mod tests {
     /// Word for word after RFC 6376 3.4.3 and 3.4.4.
     fn slow(kind: Kind, body: &[u8]) -> Vec<u8> {
         let mut lines: Vec<Vec<u8>> =
-            body.split(|byte| *byte == b'\n').map(|line| line.to_vec()).collect();
+            body.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
         let last = lines.len() - 1;
         for line in &mut lines[..last] {
             line.pop_if(|byte| *byte == b'\r');

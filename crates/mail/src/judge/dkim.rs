@@ -139,7 +139,7 @@ fn signed(value: &[u8]) -> Option<Signed> {
             b"a" => algorithm = Some(value().collect::<Vec<u8>>()),
             b"c" => canon = Some(value().collect::<Vec<u8>>()),
             b"l" => {
-                length = Some(String::from_utf8(value().collect()).ok()?.parse().ok()?)
+                length = Some(String::from_utf8(value().collect()).ok()?.parse().ok()?);
             }
             b"bh" => hash = Some(value().collect::<Vec<u8>>()),
             _ => {}

@@ -74,17 +74,17 @@ pub(super) struct Unpacker {
 }
 
 enum Format {
-    Gzip(Gzip),
-    Zstd(Zstd),
+    Gzip(Box<Gzip>),
+    Zstd(Box<Zstd>),
 }
 
 impl Unpacker {
     pub(super) fn gzip() -> Self {
-        Self { format: Format::Gzip(Gzip::new()), trouble: None }
+        Self { format: Format::Gzip(Box::new(Gzip::new())), trouble: None }
     }
 
     pub(super) fn zstd() -> Self {
-        Self { format: Format::Zstd(Zstd::new()), trouble: None }
+        Self { format: Format::Zstd(Box::new(Zstd::new())), trouble: None }
     }
 
     /// Takes in compressed bytes; what comes out of them goes to `plain`.
@@ -308,7 +308,7 @@ mod tests {
     }
 
     fn promise(mail: &[u8]) -> Promise {
-        let feeds = mail.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let feeds = memchr::memchr_iter(b'\n', mail).count() as u64;
         let size = mail.len() as u64;
         Promise { size: Some(size), virtual_size: Some(size + feeds) }
     }

@@ -32,7 +32,7 @@ enum Stored {
     /// Not enough bytes to tell.
     Unknown(Vec<u8>),
     Plain,
-    Packed(Raw, Box<Unpacker>),
+    Packed(Raw, Unpacker),
     /// In a way that cannot be read here.
     Opaque(Raw, Reason),
 }
@@ -137,8 +137,8 @@ impl<'a> Scan<'a> {
         let raw = Raw::default();
         self.stored = match Magic::of(first) {
             None => Stored::Plain,
-            Some(Magic::Gzip) => Stored::Packed(raw, Box::new(Unpacker::gzip())),
-            Some(Magic::Zstd) => Stored::Packed(raw, Box::new(Unpacker::zstd())),
+            Some(Magic::Gzip) => Stored::Packed(raw, Unpacker::gzip()),
+            Some(Magic::Zstd) => Stored::Packed(raw, Unpacker::zstd()),
             Some(Magic::Unknown) => Stored::Opaque(raw, Reason::UnknownCompression),
             Some(Magic::Encrypted) => Stored::Opaque(raw, Reason::Encrypted),
         };

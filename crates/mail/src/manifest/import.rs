@@ -177,6 +177,8 @@ fn is_inside(path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write as _;
+
     use crate::digest::to_hex;
     use proptest::prelude::*;
 
@@ -190,9 +192,9 @@ mod tests {
                 Ok(line) => {
                     let path = line.path.escape_ascii();
                     let digest = line.fingerprint.to_string();
-                    text.push_str(&format!("{path} {}\n", &digest[..13]));
+                    writeln!(text, "{path} {}", &digest[..13]).unwrap();
                 }
-                Err(error) => text.push_str(&format!("cannot {error}\n")),
+                Err(error) => writeln!(text, "cannot {error}").unwrap(),
             }
         }
         expected.assert_eq(&text);
