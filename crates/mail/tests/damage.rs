@@ -584,6 +584,40 @@ fn lost_keywords_come_from_the_snapshot_and_zeroed_indexes_move_aside() {
     assert!(provider.keeps(&[0; 200]));
 }
 
+/// A log of Dovecot's with nothing in it but the count of changes that it begins with.
+fn log_that_counts(modseq: u64) -> Vec<u8> {
+    let words = [0x28_0301_u32, 77, 2, 0, 0, 88].map(u32::to_le_bytes).concat();
+    [&*words, &modseq.to_le_bytes(), &1_u64.to_le_bytes()].concat()
+}
+
+/// With which count of changes the log of the inbox begins.
+fn first_count(provider: &Provider) -> u64 {
+    let log = fs::read(provider.at("live", "dovecot.index.log")).unwrap();
+    u64::from_le_bytes(log[24..32].try_into().unwrap())
+}
+
+#[test]
+fn the_count_of_changes_goes_on_where_indexes_are_damaged_or_lost() {
+    let torn = [&*log_that_counts(900), b"torn"].concat();
+    for (live, told) in [(Some(torn), 900), (Some(vec![0; 99]), 500), (None, 500)] {
+        let provider = Provider::healthy();
+        provider.write("snapshot", "dovecot.index.log", &log_that_counts(500));
+        provider.write("live", "dovecot.index.cache", b"of the old index");
+        if let Some(log) = &live {
+            provider.write("live", "dovecot.index.log", log);
+        }
+
+        let prepared = prepare(&provider);
+        prepare(&provider);
+
+        assert!(first_count(&provider) > told);
+        assert!(!provider.at("live", "dovecot.index.cache").exists());
+        assert!(live.is_none_or(|log| provider.keeps(&log)));
+        let mut doubts = prepared.doubts.iter().map(|it| it.doubt().unwrap());
+        assert!(!doubts.any(|it| it == DoubtKind::ModseqLost));
+    }
+}
+
 #[test]
 fn deletions_after_the_mailbox_was_open_are_the_users() {
     let provider = Provider::healthy();

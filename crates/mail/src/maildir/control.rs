@@ -18,7 +18,7 @@ use super::keywords::Keywords;
 use super::survey::{Folder, folder_path, label};
 use super::uidlist;
 use crate::doubt::DoubtKind;
-use crate::index::Reading;
+use crate::index::{self, Index, MODSEQ_GAP, Reading, write_modseq};
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Side};
 use crate::stage::{Bench, Phase};
@@ -27,6 +27,7 @@ use crate::walk::{Meta, join};
 const UIDLIST: &[u8] = b"dovecot-uidlist";
 const INDEX: &[u8] = b"dovecot.index";
 const INDEX_LOG: &[u8] = b"dovecot.index.log";
+const OLDER_INDEX_LOG: &[u8] = b"dovecot.index.log.2";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
 const MAILBOX_LOG: &[u8] = b"dovecot.mailbox.log";
 const SUBSCRIPTIONS: &[u8] = b"subscriptions";
@@ -64,9 +65,18 @@ pub(crate) fn index(
     bench: &mut Bench<'_>,
     folder: Option<&Folder>,
 ) -> Result<Reading, Refusal> {
-    let index = read(bench, Side::Live, folder, INDEX)?;
-    let log = read(bench, Side::Live, folder, INDEX_LOG)?;
-    Ok(Reading::of(index.as_deref(), log.as_deref()))
+    let [index, log, older] = index_files(bench, Side::Live, folder)?;
+    Ok(index::read(index.as_deref(), log.as_deref(), older.as_deref()))
+}
+
+/// Reads one side's index, its log, and the log before that.
+fn index_files(
+    bench: &mut Bench<'_>,
+    side: Side,
+    folder: Option<&Folder>,
+) -> Result<[Option<Vec<u8>>; 3], Refusal> {
+    let mut file = |name| read(bench, side, folder, name);
+    Ok([file(INDEX)?, file(INDEX_LOG)?, file(OLDER_INDEX_LOG)?])
 }
 
 /// The GUIDs of the folders that were deleted on purpose. `inbox`: the live one.
@@ -222,6 +232,7 @@ fn is_damaged_subscriptions(
     Ok(whole && live.as_ref().is_none_or(damaged))
 }
 
+/// Moves damaged indexes out of the way, and lets the count of changes go on where it is lost.
 fn stage_damaged_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> {
     let indexes: Vec<(Vec<u8>, Meta)> = case
         .live
@@ -235,20 +246,56 @@ fn stage_damaged_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), R
         folder.as_ref().is_some_and(|it| it.control.keys().any(|name| counts(name)))
     };
     let mut count_lost = counted(&case.snapshot) && !counted(&case.live);
-    for (name, meta) in indexes {
-        let rel = join(&folder_path(&case.name), &name);
-        let broken = case.index_broken && name.starts_with(b"dovecot.index");
+    let mut damaged = Vec::new();
+    for (name, _) in &indexes {
+        let rel = join(&folder_path(&case.name), name);
+        let broken = case.index_broken && name.starts_with(INDEX);
         if broken || bench.begins_with_zeros(&rel, INDEX_HEAD_BYTES).unwrap_or(false) {
-            let rel = join(&folder_path(&case.name), &name);
-            bench.aside("kept", (&label(&case.name), &rel), &meta)?;
-            case.doubt(DoubtKind::IndexDamaged, &name, None);
-            count_lost |= counts(&name);
+            case.doubt(DoubtKind::IndexDamaged, name, None);
+            count_lost |= counts(name);
+            damaged.push(name);
         }
     }
-    if count_lost {
-        case.doubt(DoubtKind::ModseqLost, b"", None);
+    let log = if count_lost { log_that_counts_on(bench, case)? } else { None };
+    for (name, meta) in &indexes {
+        // Nothing of the old index fits a new log, which takes the place of the old one.
+        let is_left = log.is_some() && name.starts_with(INDEX);
+        let is_replaced = log.is_some() && name == INDEX_LOG;
+        if (is_left || damaged.contains(&name)) && !is_replaced {
+            let rel = join(&folder_path(&case.name), name);
+            bench.aside("kept", (&label(&case.name), &rel), meta)?;
+        }
+    }
+    match log {
+        Some(log) => put(bench, case, (Phase::Uidlists, INDEX_LOG), &log)?,
+        None if count_lost => case.doubt(DoubtKind::ModseqLost, b"", None),
+        None => {}
     }
     Ok(())
+}
+
+/// A log that goes on above all that clients can have been told; nothing if that is not known.
+fn log_that_counts_on(
+    bench: &mut Bench<'_>,
+    case: &Case,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let mut known: Option<Index> = None;
+    for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)] {
+        let [index, log, older] = index_files(bench, side, folder.as_ref())?;
+        for index in [index.as_deref(), None] {
+            let told = index::read(index, log.as_deref(), older.as_deref()).last_known();
+            let is_more = |told: &Index| {
+                known.as_ref().is_none_or(|it| it.highest_modseq < told.highest_modseq)
+            };
+            known = told.filter(is_more).or(known);
+        }
+    }
+    let known = known.filter(|index| index.highest_modseq > 0);
+    Ok(known.map(|index| {
+        // Another number, so that no cache is taken for one of this index.
+        let index_id = index.index_id.checked_add(1).unwrap_or(1);
+        write_modseq(index_id, index.index_id, index.highest_modseq + MODSEQ_GAP)
+    }))
 }
 
 fn read(
