@@ -173,7 +173,9 @@ enum Preferred {
 /// Of two versions that both may be the message, the one that the strongest evidence that tells
 /// them apart is for.
 fn preferred(live: &Findings, snapshot: &Findings) -> Option<Preferred> {
-    for rung in [Rungs::DKIM, Rungs::CHECKSUM] {
+    // A seal of one message tells nothing of another one in its place.
+    let seals = [Rungs::DKIM, Rungs::CHECKSUM];
+    for rung in seals.into_iter().filter(|_| !live.is_another_than(snapshot)) {
         match (live.stood.contains(rung), snapshot.stood.contains(rung)) {
             (true, false) => return Some(Preferred::Live),
             (false, true) => return Some(Preferred::Snapshot),
@@ -338,7 +340,7 @@ mod tests {
 
     fn sealed(digest: Digest, hash: [u8; 32], holds: bool) -> Findings {
         let stood = Rungs::DKIM.when(holds);
-        Findings { seals: vec![Seal { hash, holds }], stood, ..good(digest) }
+        Findings { seals: vec![Seal { hash, holds, whole: true }], stood, ..good(digest) }
     }
 
     fn sound(digest: Digest) -> Findings {
@@ -437,6 +439,16 @@ mod tests {
 
         check(foreign, good(B), Decision::Repair { doubtful: false });
         check(zeroed, sealed(B, HASH, false), Decision::SetAside(Reason::BothSidesBad));
+    }
+
+    #[test]
+    fn rung_dkim_and_checksum_do_not_prefer_another_message_in_its_place() {
+        let named = |id: Digest, findings| Findings { message_id: Some(id), ..findings };
+        let doubtful = Decision::Repair { doubtful: true };
+
+        check(named(A, sealed(A, HASH, true)), named(B, good(B)), doubtful);
+        check(named(A, sound(A)), named(B, good(B)), doubtful);
+        check(named(A, sealed(A, HASH, true)), named(A, good(B)), Decision::Intact);
     }
 
     #[test]

@@ -71,13 +71,13 @@ impl Seals {
         let [simple, relaxed] = [self.simple, self.relaxed]
             .map(|body| body.map(Body::finish).unwrap_or_default());
         let seal = |signed: Signed| {
-            let hashes = match signed.kind {
+            let ends = match signed.kind {
                 Kind::Simple => &simple,
                 Kind::Relaxed => &relaxed,
             };
-            let found =
-                hashes.iter().find(|it| it.0 == signed.length).and_then(|it| it.1);
-            Seal { hash: signed.hash, holds: found == Some(signed.hash) }
+            let end = ends.iter().find(|it| it.length == signed.length);
+            let holds = end.is_some_and(|it| it.hash == Some(signed.hash));
+            Seal { hash: signed.hash, holds, whole: end.is_some_and(|it| it.whole) }
         };
         self.signed.into_iter().map(seal).collect()
     }
@@ -96,25 +96,35 @@ impl Body {
 
     fn want(&mut self, length: Option<u64>) {
         if self.hashes.iter().all(|it| it.length != length) {
-            self.hashes.push(Hash { length, missing: length, hasher: Sha256::new() });
+            self.hashes.push(Hash {
+                length,
+                missing: length,
+                beyond: false,
+                hasher: Sha256::new(),
+            });
         }
     }
 
-    /// Hashes by length; nothing where the body is shorter.
-    fn finish(self) -> Vec<(Option<u64>, Option<[u8; 32]>)> {
+    fn finish(self) -> Vec<End> {
         let Self { canon, mut hashes } = self;
         canon.finish(&mut |bytes| hashes.iter_mut().for_each(|it| it.add(bytes)));
-        let finish = |it: Hash| {
-            let is_whole = it.missing.is_none_or(|missing| missing == 0);
-            (it.length, is_whole.then(|| it.hasher.finalize().into()))
-        };
-        hashes.into_iter().map(finish).collect()
+        hashes.into_iter().map(Hash::finish).collect()
     }
+}
+
+/// What became of a [`Hash`].
+struct End {
+    length: Option<u64>,
+    /// Nothing where the body is shorter.
+    hash: Option<[u8; 32]>,
+    whole: bool,
 }
 
 struct Hash {
     length: Option<u64>,
     missing: Option<u64>,
+    /// The body goes on behind it.
+    beyond: bool,
     hasher: Sha256,
 }
 
@@ -124,6 +134,13 @@ impl Hash {
         let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(bytes.len());
         self.hasher.update(bytes.get(..length).unwrap_or_default());
         *missing -= length as u64;
+        self.beyond |= length < bytes.len();
+    }
+
+    fn finish(self) -> End {
+        let is_enough = self.missing.is_none_or(|missing| missing == 0);
+        let hash = is_enough.then(|| self.hasher.finalize().into());
+        End { length: self.length, hash, whole: !self.beyond }
     }
 }
 
@@ -233,6 +250,20 @@ Joe.
         check("a=rsa-sha256; l=5; bh={abc}", "abc", &[true]);
         check("a=rsa-sha256; l=6; bh={abc}", "abc", &[false]);
         check("a=rsa-sha256; l=0; bh={empty}", "abc", &[true]);
+    }
+
+    #[test]
+    fn a_length_that_leaves_something_out_proves_nothing_of_the_whole() {
+        let whole = |length: u64, body: &[u8]| {
+            let hash = STANDARD.encode([0; 32]);
+            let header = format!("DKIM-Signature: a=rsa-sha256; l={length}; bh={hash}\n");
+            let mut seals = Seals::of(header.as_bytes());
+            seals.add(body);
+            seals.finish()[0].whole
+        };
+
+        assert_eq!([whole(2, b"abc"), whole(4, b"abc")], [false, false]);
+        assert_eq!([whole(5, b"abc"), whole(6, b"abc")], [true, true]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Findings {
     pub(crate) seals: Vec<Seal>,
     /// What was asked for besides: of the stored bytes, and of the plain ones where those differ.
     pub(crate) fingerprints: Vec<Fingerprint>,
+    /// Of its `Message-ID`, where it was looked at deeply: other ones are of other messages.
+    pub(crate) message_id: Option<Digest>,
     /// Whom it was delivered to last, if to nobody who looks like the owner.
     pub(crate) stranger: Option<Box<[u8]>>,
     /// Of its header, if it was delivered to a stranger: one message under two names, cut to
@@ -47,6 +49,8 @@ pub(crate) struct Seal {
     pub(crate) hash: [u8; 32],
     /// The body has it.
     pub(crate) holds: bool,
+    /// It is of the whole body, not of its beginning.
+    pub(crate) whole: bool,
 }
 
 impl Findings {
@@ -83,6 +87,11 @@ impl Findings {
         let holds = |hash| other.seals.iter().any(|seal| seal.hash == hash && seal.holds);
         let mut broken = self.seals.iter().filter(|seal| !seal.holds);
         broken.any(|seal| holds(seal.hash))
+    }
+
+    /// Both name themselves, and differently: one has the place of the other.
+    pub(crate) fn is_another_than(&self, other: &Self) -> bool {
+        self.message_id.zip(other.message_id).is_some_and(|(one, other)| one != other)
     }
 
     /// Whether it has this fingerprint; nothing if it was not made of it.
@@ -124,8 +133,14 @@ impl Findings {
         let virtual_size = promise.virtual_size.map(|size| size == self.virtual_size);
         let damaged = self.faults.iter().any(|it| matches!(it, Reason::NulRun { .. }));
         let structure = Some(self.oddities == 0 && !damaged);
-        let signed =
-            (!self.seals.is_empty()).then(|| self.seals.iter().any(|it| it.holds));
+        let proves = |seal: &Seal| seal.holds && seal.whole;
+        let signed = match &*self.seals {
+            [] => None,
+            seals if seals.iter().any(proves) => Some(true),
+            // The beginning that was signed is there; of the rest nobody knows.
+            seals if seals.iter().any(|seal| seal.holds) => None,
+            _ => Some(false),
+        };
         for (rung, stands) in [
             (Rungs::DKIM, signed),
             (Rungs::SIZE, size),

@@ -4,10 +4,10 @@
 //!
 //! * Memory does not grow with the message, but with its header up to a limit.
 
-use crate::digest::Digester;
+use crate::digest::{Digest, Digester};
 use crate::judge::count::Count;
 use crate::judge::dkim::Seals;
-use crate::judge::head::{Head, Header};
+use crate::judge::head::{Head, Header, fields};
 use crate::judge::shape::Shape;
 use crate::judge::{Depth, Findings, Promise};
 use crate::reason::Reason;
@@ -79,6 +79,7 @@ impl<'a> Text<'a> {
         let mut findings = weigh(&self.count, &head, self.promise);
         if let Some(Body { seals, shape }) = self.body {
             findings.seals = seals.finish();
+            findings.message_id = message_id(&self.header.bytes);
             findings.oddities += shape.oddities();
         }
         findings.climb(self.promise, head.ours);
@@ -86,6 +87,13 @@ impl<'a> Text<'a> {
         findings.digest = Some(self.hasher.finish());
         findings
     }
+}
+
+/// Digest of the first `Message-ID`.
+fn message_id(header: &[u8]) -> Option<Digest> {
+    let mut fields = fields(header);
+    let id = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"message-id"))?.1;
+    Some(Digester::of(id.trim_ascii()))
 }
 
 fn weigh(count: &Count, head: &Head, promise: Promise) -> Findings {
