@@ -40,6 +40,7 @@ Watch:
   report       Sum up what came back and what did not
   mailbox      Look up one mailbox
   quarantine   List what was set aside for a person
+  findings     Export everything found on a storage node
 
 Stop and go on:
   pause        Stop opening
@@ -52,6 +53,7 @@ Run:
   worker       Run the worker of a storage node
   solo         Run both in one process, for one machine
   journal      Check or export a journal
+  manifest     Record what mailboxes hold while all is well
 
 Exit status: 0 done, 1 failed, 2 stopped or changes, 3 refused, 4 stale, 5 timed out,
 6 finished with mailboxes set aside or still held, 64 usage, 65 input,
@@ -97,6 +99,9 @@ pub(crate) enum Verb {
     /// List what was set aside for a person.
     #[command(subcommand)]
     Quarantine(Quarantine),
+    /// Export everything found on a storage node.
+    #[command(subcommand)]
+    Findings(Findings),
     /// Stop opening.
     Pause(Pause),
     /// Go on, or let a re-closed part open again.
@@ -114,6 +119,9 @@ pub(crate) enum Verb {
     /// Check or export a journal.
     #[command(subcommand)]
     Journal(Journal),
+    /// Record what mailboxes hold while all is well.
+    #[command(subcommand)]
+    Manifest(Manifest),
 }
 
 /// Which coordinator to talk to.
@@ -361,6 +369,105 @@ pub(crate) struct QuarantineList {
     pub(crate) node: String,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
+}
+
+/// Everything found on a storage node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Findings {
+    /// Write the complete lists of this node, which no report cuts short. Run it on the node,
+    /// beside the worker or without it.
+    Export(FindingsExport),
+}
+
+/// Export everything found on a storage node.
+#[derive(Debug, Args)]
+pub(crate) struct FindingsExport {
+    /// The worker's configuration, or that of `solo`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// How to write it.
+    #[arg(
+        short,
+        long = "output",
+        visible_alias = "format",
+        value_enum,
+        default_value = "jsonl"
+    )]
+    pub(crate) output: ExportFormat,
+    /// Only this mailbox.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) mailbox: Option<String>,
+    /// Only mailboxes of this grade or a worse one.
+    #[arg(long, value_enum)]
+    pub(crate) grade: Option<GradeArg>,
+}
+
+/// For programs or for spreadsheets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// An object a line.
+    Jsonl,
+    /// For spreadsheets: RFC 4180, with a header.
+    Csv,
+}
+
+/// How well a mailbox came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GradeArg {
+    /// All mail is there; harmless doubts.
+    Good,
+    /// All mail is there; decisions to look at.
+    Investigate,
+    /// Some mail is not served.
+    Poor,
+}
+
+/// What mailboxes hold, recorded while all is well.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Manifest {
+    /// Read mailboxes and record a digest of every message; changes no mail. The worker must not
+    /// be running.
+    Make(NodeMailboxes),
+    /// Take over digests recorded elsewhere, as `sha256sum` and `b3sum` write them. The worker
+    /// must not be running.
+    Import(ManifestImport),
+    /// Compare mailboxes with what was recorded of them; changes nothing. The worker must not be
+    /// running.
+    Verify(NodeMailboxes),
+}
+
+/// Which mailboxes of a storage node.
+#[derive(Debug, Args)]
+pub(crate) struct NodeMailboxes {
+    /// The worker's configuration, or that of `solo`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The user base: only the mailboxes of this node in it. Without it, every mailbox found
+    /// below the mail root.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inventory: Option<PathBuf>,
+}
+
+/// Digests recorded elsewhere.
+#[derive(Debug, Args)]
+pub(crate) struct ManifestImport {
+    #[command(flatten)]
+    pub(crate) mailboxes: NodeMailboxes,
+    /// What the digests are; nothing in the list tells.
+    #[arg(long, value_enum)]
+    pub(crate) digest: ImportDigest,
+    /// The list: a digest and a path below the mail root on each line, the files of one mailbox
+    /// together.
+    pub(crate) list: PathBuf,
+}
+
+/// What digests made elsewhere are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportDigest {
+    /// SHA-256, of `sha256sum`.
+    Sha256,
+    /// BLAKE3, of `b3sum`.
+    Blake3,
 }
 
 /// Stop opening.

@@ -13,10 +13,12 @@ mod config;
 mod console;
 mod daemon;
 mod exit;
+mod findings;
 mod inventory_file;
 mod journal;
 mod lab;
 mod look;
+mod manifest;
 mod operate;
 mod planning;
 mod screens;
@@ -54,6 +56,8 @@ fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Plan(args) => planning::plan(&args),
         Verb::Journal(verb) => journal::run(&verb),
+        Verb::Findings(verb) => findings::run(&verb),
+        Verb::Manifest(verb) => manifest::run(&verb),
         Verb::Lab(args) => with_runtime(Threads::One, lab::run(&args)),
         Verb::Apply(args) => with_runtime(Threads::One, planning::apply(&args)),
         Verb::Status(args) => with_runtime(Threads::One, look::status(&args)),

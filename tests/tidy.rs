@@ -37,7 +37,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("lab", &[]),
     ("coordinator", &["core", "wire", "journal"]),
     ("worker", &["core", "wire", "journal", "mail", "admission"]),
-    (ROOT, &["core", "wire", "journal", "coordinator", "worker", "lab"]),
+    (ROOT, &["core", "wire", "journal", "mail", "coordinator", "worker", "lab"]),
 ];
 
 /// The root package, the program.

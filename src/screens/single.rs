@@ -111,7 +111,7 @@ pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 10] {
 }
 
 /// A value that a spreadsheet does not take for a formula.
-fn guard(text: &str) -> String {
+pub(crate) fn guard(text: &str) -> String {
     let text = safe(text);
     if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
 }

@@ -1,0 +1,235 @@
+//! Findings: exports the complete lists that a node keeps of what was found in its mailboxes.
+//!
+//! # Invariants
+//!
+//! * Nothing is changed, and nothing is left out: a list that cannot be read ends the export.
+//! * The columns and fields only grow; `deploy/README.md` tells what each means.
+
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tidegate_core::time::Timestamp;
+use tidegate_mail::{Finding, FindingList, Grade};
+
+use crate::cli::{ExportFormat, Findings, FindingsExport, GradeArg};
+use crate::config::{SoloFile, Worker, WorkerFile};
+use crate::console::{self, thousands};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::screens::date;
+use crate::screens::single::guard;
+
+/// The columns of the CSV, in their order.
+const HEADER: [&str; 18] = [
+    "address",
+    "node",
+    "path",
+    "grade",
+    "kind",
+    "folder",
+    "uid",
+    "name",
+    "received_time",
+    "size_bytes",
+    "code",
+    "first_number",
+    "second_number",
+    "reason",
+    "source",
+    "rungs",
+    "subject",
+    "kept_at",
+];
+
+/// Carries out `tidegate findings`.
+pub(crate) fn run(verb: &Findings) -> Outcome {
+    match verb {
+        Findings::Export(args) => export(args),
+    }
+}
+
+/// The worker that a configuration is of: `worker.toml`, or the table of it in `solo.toml`.
+///
+/// # Errors
+///
+/// [`Exit::Config`] with a message that shows the place.
+pub(crate) fn worker(config: &Path) -> Result<Worker, Failure> {
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let table: Option<toml::Table> = text.parse().ok();
+    if table.is_some_and(|table| table.contains_key("worker")) {
+        return Ok(SoloFile::read(config)?.worker);
+    }
+    Ok(WorkerFile::read(config)?.worker)
+}
+
+fn export(args: &FindingsExport) -> Outcome {
+    let worker = worker(&args.config)?;
+    let lists = FindingList::all_in(&worker.work).map_err(|error| {
+        let context = format!("read work directory `{}`", worker.work.display());
+        Failure::new(Exit::Config, anyhow::Error::new(error).context(context))
+            .help("it is `work` in the configuration, as the worker uses it")
+    })?;
+    let wanted = args.grade.map_or(Grade::Good, grade);
+    let mut told = Told::default();
+    let mut out = Out::new(args.output)?;
+    for list in lists {
+        let list = list.map_err(|error| {
+            Failure::new(Exit::Failed, error).help(
+                "what was written before it is right; restore the file from a backup",
+            )
+        })?;
+        let grade = list.grade();
+        let named = args.mailbox.as_ref();
+        if grade < wanted
+            || named.is_some_and(|it| !it.eq_ignore_ascii_case(&list.address))
+        {
+            continue;
+        }
+        told.add(grade, list.findings.len());
+        for finding in &list.findings {
+            out.write(&worker.node, &list, finding)?;
+        }
+    }
+    out.finish()?;
+    console::tell(told.sentence());
+    Ok(Exit::Done)
+}
+
+fn grade(arg: GradeArg) -> Grade {
+    match arg {
+        GradeArg::Good => Grade::Good,
+        GradeArg::Investigate => Grade::Investigate,
+        GradeArg::Poor => Grade::Poor,
+    }
+}
+
+/// How much was exported.
+#[derive(Default)]
+struct Told {
+    findings: u64,
+    good: u64,
+    investigate: u64,
+    poor: u64,
+}
+
+impl Told {
+    fn add(&mut self, grade: Grade, findings: usize) {
+        self.findings += findings as u64;
+        match grade {
+            Grade::Perfect => {}
+            Grade::Good => self.good += 1,
+            Grade::Investigate => self.investigate += 1,
+            Grade::Poor => self.poor += 1,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        format!(
+            "{} findings in {} mailboxes: {} poor, {} to investigate, {} good",
+            thousands(self.findings),
+            thousands(self.poor + self.investigate + self.good),
+            thousands(self.poor),
+            thousands(self.investigate),
+            thousands(self.good),
+        )
+    }
+}
+
+enum Out {
+    Jsonl(BufWriter<io::StdoutLock<'static>>),
+    Csv(csv::Writer<BufWriter<io::StdoutLock<'static>>>),
+}
+
+impl Out {
+    fn new(format: ExportFormat) -> Result<Self, Failure> {
+        let out = BufWriter::new(io::stdout().lock());
+        match format {
+            ExportFormat::Jsonl => Ok(Self::Jsonl(out)),
+            ExportFormat::Csv => {
+                let terminator = csv::Terminator::CRLF;
+                let mut csv =
+                    csv::WriterBuilder::new().terminator(terminator).from_writer(out);
+                csv.write_record(HEADER).map_err(io::Error::from)?;
+                Ok(Self::Csv(csv))
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        node: &str,
+        list: &FindingList,
+        finding: &Finding,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Jsonl(out) => writeln!(out, "{}", value(node, list, finding))?,
+            Self::Csv(csv) => {
+                csv.write_record(row(node, list, finding)).map_err(io::Error::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Jsonl(mut out) => out.flush(),
+            Self::Csv(mut csv) => csv.flush(),
+        }
+    }
+}
+
+fn received(finding: &Finding) -> Option<String> {
+    finding.received.map(|it| date(Timestamp::from_millis(it.saturating_mul(1_000))))
+}
+
+/// A finding for programs, `tidegate.finding/v1`.
+fn value(node: &str, list: &FindingList, finding: &Finding) -> Value {
+    let (first, second) = finding.cause.numbers();
+    json!({
+        "schema": "tidegate.finding/v1",
+        "address": list.address,
+        "node": node,
+        "path": String::from_utf8_lossy(&list.path),
+        "grade": list.grade().code(),
+        "kind": finding.kind().code(),
+        "folder": finding.folder,
+        "uid": finding.uid,
+        "name": finding.name,
+        "received_time": received(finding),
+        "size_bytes": finding.size_bytes,
+        "code": finding.cause.code(),
+        "numbers": [first, second],
+        "reason": finding.cause.to_string(),
+        "source": finding.source.code(),
+        "rungs": finding.rungs.words().collect::<Vec<_>>(),
+        "subject": finding.subject,
+        "kept_at": finding.kept_at,
+    })
+}
+
+/// A finding for spreadsheets, in the order of [`HEADER`].
+fn row(node: &str, list: &FindingList, finding: &Finding) -> [String; 18] {
+    let (first, second) = finding.cause.numbers();
+    let number = |it: Option<u64>| it.map_or_else(String::new, |it| it.to_string());
+    let text = |it: &Option<String>| guard(it.as_deref().unwrap_or_default());
+    [
+        guard(&list.address),
+        guard(node),
+        guard(&String::from_utf8_lossy(&list.path)),
+        list.grade().code().to_owned(),
+        finding.kind().code().to_owned(),
+        guard(&finding.folder),
+        number(finding.uid.map(u64::from)),
+        guard(&finding.name),
+        received(finding).unwrap_or_default(),
+        number(finding.size_bytes),
+        finding.cause.code().to_owned(),
+        first.to_string(),
+        second.to_string(),
+        guard(&finding.cause.to_string()),
+        finding.source.code().to_owned(),
+        finding.rungs.to_string(),
+        text(&finding.subject),
+        text(&finding.kept_at),
+    ]
+}
