@@ -6,6 +6,8 @@
 //! * A relative path is meant from the file's own directory.
 //! * What leaves this module is complete: nothing is optional that is required.
 
+mod store;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -13,22 +15,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tidegate_worker::Mail;
 use toml::Spanned;
 
 use crate::cli;
 use crate::complaint::Complaint;
 use crate::exit::{Exit, Failure};
 use crate::telemetry::LogFormat;
+use store::{RawLimits, RawStore};
 
 /// Where a worker answers the mail system if nobody says otherwise.
 const ADMISSION_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_390);
-/// A message larger than this is not read: twice what large providers accept.
-const FILE_SIZE_MAX_BYTES: u64 = 256 << 20;
-/// Below this, ordinary mail with an attachment would be set aside.
-const FILE_SIZE_MAX_BYTES_MIN: u64 = 1 << 20;
-/// The only store format so far.
-const FORMAT: &str = "maildir";
 
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,20 +47,16 @@ pub(crate) struct Coordinator {
 }
 
 /// What a worker is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Worker {
     /// The storage node it stands on.
     pub(crate) node: String,
     /// Where it keeps its journal.
     pub(crate) state_dir: PathBuf,
-    /// The mail root.
-    pub(crate) live: PathBuf,
-    /// The same as it was before the fault, if there is one.
-    pub(crate) snapshot: Option<PathBuf>,
-    /// Where it stages and keeps aside; on the file system of `live`.
+    /// What its mail is kept in.
+    pub(crate) mail: Mail,
+    /// Where it keeps claims, stages and keeps aside.
     pub(crate) work: PathBuf,
-    /// A larger message is not read but set aside.
-    pub(crate) file_size_max_bytes: u64,
     /// Where it answers the mail system.
     pub(crate) admission_listen: SocketAddr,
 }
@@ -140,6 +134,7 @@ impl WorkerFile {
             format: raw.format,
             admission_listen: raw.admission_listen,
             limits: raw.limits,
+            store: raw.store,
         };
         let worker = table.check(text)?;
         let log = raw_log(raw.log, raw.log_format);
@@ -184,12 +179,13 @@ struct RawWorkerFile {
     node: Spanned<String>,
     coordinator: Spanned<String>,
     state_dir: PathBuf,
-    live: Spanned<PathBuf>,
+    live: Option<Spanned<PathBuf>>,
     snapshot: Option<Spanned<PathBuf>>,
     work: Spanned<PathBuf>,
     format: Option<Spanned<String>>,
     admission_listen: Option<Spanned<SocketAddr>>,
     limits: Option<RawLimits>,
+    store: Option<Spanned<RawStore>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -199,18 +195,13 @@ struct RawWorkerFile {
 struct RawWorker {
     node: Spanned<String>,
     state_dir: PathBuf,
-    live: Spanned<PathBuf>,
+    live: Option<Spanned<PathBuf>>,
     snapshot: Option<Spanned<PathBuf>>,
     work: Spanned<PathBuf>,
     format: Option<Spanned<String>>,
     admission_listen: Option<Spanned<SocketAddr>>,
     limits: Option<RawLimits>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLimits {
-    file_size_max_bytes: Option<Spanned<u64>>,
+    store: Option<Spanned<RawStore>>,
 }
 
 #[derive(Deserialize)]
@@ -244,15 +235,7 @@ impl RawWorker {
             let help = "give the node's name as it is in the inventory's column `node`";
             return Err(text.complain(self.node.span(), "the node has no name", help));
         }
-        if let Some(format) = &self.format
-            && format.get_ref() != FORMAT
-        {
-            let title =
-                format!("the store format `{}` is not supported yet", format.get_ref());
-            return Err(text.complain(format.span(), title, "only `maildir` is"));
-        }
-        let admission = self.admission_listen;
-        if let Some(address) = &admission
+        if let Some(address) = &self.admission_listen
             && !address.get_ref().ip().is_loopback()
         {
             let title = "admission would listen on more than this machine";
@@ -260,37 +243,15 @@ impl RawWorker {
                 "it has no encryption: use `127.0.0.1:10390`, beside the mail server";
             return Err(text.complain(address.span(), title, help));
         }
-        let live = text.directory(&self.live)?;
-        let snapshot = self.snapshot.map(|path| text.directory(&path)).transpose()?;
-        let work = text.beside(self.work.get_ref());
-        if work.starts_with(&live) || live.starts_with(&work) {
-            let title = "the work directory and the mail root lie in each other";
-            let help = "give it a place of its own on the same file system, never served";
-            return Err(text.complain(self.work.span(), title, help));
-        }
-        let file_size_max_bytes = match self
-            .limits
-            .and_then(|limits| limits.file_size_max_bytes)
-        {
-            None => FILE_SIZE_MAX_BYTES,
-            Some(size) if *size.get_ref() < FILE_SIZE_MAX_BYTES_MIN => {
-                let title = format!(
-                    "`file_size_max_bytes` is {}, must be at least {FILE_SIZE_MAX_BYTES_MIN}",
-                    size.get_ref()
-                );
-                let help = "every message above it is set aside";
-                return Err(text.complain(size.span(), title, help));
-            }
-            Some(size) => size.into_inner(),
-        };
+        let mail = store::mail(&self, text)?;
         Ok(Worker {
             node: self.node.into_inner(),
             state_dir: text.beside(&self.state_dir),
-            live,
-            snapshot,
-            work,
-            file_size_max_bytes,
-            admission_listen: admission.map_or(ADMISSION_LISTEN, Spanned::into_inner),
+            mail,
+            work: text.beside(self.work.get_ref()),
+            admission_listen: self
+                .admission_listen
+                .map_or(ADMISSION_LISTEN, Spanned::into_inner),
         })
     }
 }
@@ -384,7 +345,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `store`, `log`, `log_format`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

@@ -154,10 +154,8 @@ fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker
         node: config.node,
         coordinator,
         state_dir: config.state_dir,
-        live: config.live,
-        snapshot: config.snapshot,
+        mail: config.mail,
         work: config.work,
-        file_size_max: config.file_size_max_bytes,
         admission_listen: config.admission_listen,
     }
 }

@@ -314,6 +314,27 @@ impl Holding {
         })
     }
 
+    /// What to remember when a mail system has let mailboxes in: the ones whose raising is
+    /// still permitted. Whoever asks has looked at them before.
+    pub fn let_in(&self, raising: Raising<'_>, lease: Lease) -> Option<Record> {
+        let Raising { job, generation, level, ordinals } = raising;
+        let held = self.jobs.get(&job).filter(|held| held.generation == generation)?;
+        let allowed = held.order.as_ref()?.level;
+        let permitted = |ordinal: &&Ordinal| {
+            let lower = held.state(**ordinal).is_some_and(|state| state.level < level);
+            lower && level <= allowed && self.permits(held, **ordinal, lease)
+        };
+        let ordinals: Vec<Ordinal> = ordinals.iter().filter(permitted).copied().collect();
+        let at = lease.now;
+        (!ordinals.is_empty()).then_some(Record::Raised {
+            job,
+            generation,
+            level,
+            ordinals,
+            at,
+        })
+    }
+
     /// What to remember of probes of open mailboxes.
     pub fn probed(
         &mut self,
@@ -473,6 +494,19 @@ impl Holding {
             && mailbox.state.level < order.level
             && mailbox.state.health < Health::Failed
     }
+}
+
+/// Mailboxes of one job that a mail system has let in, as far as a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raising<'a> {
+    /// The job.
+    pub job: JobNumber,
+    /// The generation it was done under.
+    pub generation: Generation,
+    /// The level.
+    pub level: Level,
+    /// Their places.
+    pub ordinals: &'a [Ordinal],
 }
 
 /// Until when the coordinator's word holds.

@@ -50,9 +50,9 @@ pub enum ClaimError {
     },
 }
 
-/// The claims of one store.
+/// The claims of one store, in a directory that whoever holds them has locked.
 #[derive(Debug)]
-pub(crate) struct Claims {
+pub struct Claims {
     dir: PathBuf,
     held: BTreeMap<u32, Claim>,
 }
@@ -65,13 +65,21 @@ struct Claim {
 
 impl Claims {
     /// Opens the directory of claims, making it if needed.
-    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn open(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         Ok(Self { dir, held: BTreeMap::new() })
     }
 
     /// Records a claim, or finds it held by this holder already.
-    pub(crate) fn claim(
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError`]; the caller must not work on the job.
+    pub fn claim(
         &mut self,
         job: u32,
         generation: u64,
@@ -99,7 +107,7 @@ impl Claims {
     }
 
     /// Whether exactly this claim was made through this store since it was opened.
-    pub(crate) fn holds(&self, job: u32, generation: u64, holder: &str) -> bool {
+    pub fn holds(&self, job: u32, generation: u64, holder: &str) -> bool {
         let held = self.held.get(&job);
         held.is_some_and(|it| it.generation == generation && it.holder == holder)
     }

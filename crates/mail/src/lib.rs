@@ -126,7 +126,7 @@ mod stamp;
 mod store;
 mod walk;
 
-pub use claim::ClaimError;
+pub use claim::{ClaimError, Claims};
 pub use format::Format;
 pub use doubt::DoubtKind;
 pub use finding::{Cause, Finding, FindingKind, FindingList, ListError, Source};

@@ -5,7 +5,6 @@
 //! * A task is done under the generation it names; the store itself refuses an older one.
 //! * Every task comes back as exactly one [`Done`], whatever happened to it.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,13 +14,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{Look, Outcome, ProbeTask, Probed, Settled};
+use tidegate_core::holding::{Look, ProbeTask, Probed, Settled};
 use tidegate_core::share::Ppm;
-use tidegate_mail::{ClaimError, Mailbox, PrepareTask, Prepared, Probe, Refusal, Store};
+use tidegate_mail::Mailbox;
 
 use crate::description::Description;
-use crate::findings::{alarm, is_temporary, settled};
-use crate::node::UNREADABLE;
+use crate::store::{MailStore, Telling, Told, Under};
 
 /// A piece of work at the store.
 #[derive(Debug)]
@@ -32,6 +30,8 @@ pub(crate) enum Task {
     Prepare { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
     /// Look whether held mailboxes are as they were.
     Look { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
+    /// Tell the mail system where mailboxes stand.
+    Tell { telling: Telling, mailboxes: Vec<(Ordinal, Mailbox)> },
     /// Read open mailboxes.
     Probe { tasks: Vec<(ProbeTask, Mailbox)> },
     /// Ask for the free space.
@@ -52,10 +52,17 @@ pub(crate) enum Done {
         tried: Vec<Ordinal>,
         results: Vec<Settled>,
     },
-    /// Looked at.
-    Looked { job: JobNumber, generation: Generation, looks: Vec<(Ordinal, Look)> },
-    /// Read; latencies in the same order.
-    Probed { results: Vec<(ProbeTask, Probed, Option<Duration>)> },
+    /// Looked at; those not in `looks` must be looked at again.
+    Looked {
+        job: JobNumber,
+        generation: Generation,
+        tried: Vec<Ordinal>,
+        looks: Vec<(Ordinal, Look)>,
+    },
+    /// The mail system has been told.
+    Told { telling: Telling, told: Vec<(Ordinal, Told)> },
+    /// Read, and how long each took; those not in `results` must be read again.
+    Probed { tried: Vec<ProbeTask>, results: Vec<(ProbeTask, Probed, Option<Duration>)> },
     /// The free share of the live file system.
     Measured(Option<Ppm>),
     /// The store can no longer be trusted to keep what it is given, or belongs to another
@@ -66,25 +73,28 @@ pub(crate) enum Done {
 /// How many tasks may wait for each pool: the node only asks for what hands are free for.
 const TASKS_MAX: usize = 64;
 
-/// How often a failed probe is repeated before it counts, and how long it waits between:
-/// one slow moment of a disk is not a sick mailbox.
-const PROBE_ATTEMPTS: u32 = 3;
-const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// Threads that look and probe; they mostly wait for single small reads.
+const QUICK_THREADS: usize = 2;
 
-/// Two pools: one for heavy work, one for quick looks that must not wait behind it.
+/// Threads that tell the mail system: they wait for its programs, not for disks.
+const TELLING_THREADS: usize = 2;
+
+/// Pools of threads: one for heavy work, one for quick looks that must not wait behind it,
+/// one for telling, and one for claims, which must wait behind nothing.
 #[derive(Debug)]
 pub(crate) struct Hands {
     heavy: SyncSender<Task>,
     quick: SyncSender<Task>,
+    telling: SyncSender<Task>,
+    claims: SyncSender<Task>,
 }
 
 impl Hands {
-    /// Starts `heavy` threads for preparing and `quick` ones for everything else; `done`
-    /// hears of every task and says whether anybody still listens.
+    /// Starts `heavy` threads for preparing, and those for everything else; `done` hears of
+    /// every task and says whether anybody still listens.
     pub(crate) fn start(
         hand: &Hand,
         heavy: usize,
-        quick: usize,
         done: &(impl Fn(Done) -> bool + Clone + Send + 'static),
     ) -> Self {
         let pool = |name: &str, threads: usize| {
@@ -102,17 +112,21 @@ impl Hands {
             }
             tasks
         };
-        Self { heavy: pool("prepare", heavy), quick: pool("look", quick) }
+        Self {
+            heavy: pool("prepare", heavy),
+            quick: pool("look", QUICK_THREADS),
+            telling: pool("tell", TELLING_THREADS),
+            claims: pool("claim", 1),
+        }
     }
 
     /// Hands over a task; back if the pool is full or gone.
     pub(crate) fn give(&self, task: Task) -> Result<(), Task> {
         let pool = match &task {
             Task::Prepare { .. } => &self.heavy,
-            Task::Claim { .. }
-            | Task::Look { .. }
-            | Task::Probe { .. }
-            | Task::Measure => &self.quick,
+            Task::Claim { .. } => &self.claims,
+            Task::Tell { .. } => &self.telling,
+            Task::Look { .. } | Task::Probe { .. } | Task::Measure => &self.quick,
         };
         pool.try_send(task).map_err(|refused| match refused {
             std::sync::mpsc::TrySendError::Full(task)
@@ -125,9 +139,7 @@ impl Hands {
 #[derive(Clone, Debug)]
 pub(crate) struct Hand {
     /// The mail.
-    pub(crate) store: Arc<Store>,
-    /// Names this run of the worker in the store's claims.
-    pub(crate) holder: String,
+    pub(crate) store: Arc<dyn MailStore>,
     /// Where descriptions are kept.
     pub(crate) descriptions: PathBuf,
 }
@@ -156,27 +168,33 @@ impl Hand {
                 }
             }
             Task::Prepare { job, generation, mailboxes } => {
-                self.prepare(job, generation, mailboxes)
+                let tried = mailboxes.iter().map(|(ordinal, _)| *ordinal).collect();
+                match self.store.prepare(Under { job, generation }, mailboxes) {
+                    Ok(results) => Done::Settled { job, generation, tried, results },
+                    Err(error) => Done::Broken(error),
+                }
             }
             Task::Look { job, generation, mailboxes } => {
-                let looks = mailboxes.iter().map(|(ordinal, mailbox)| {
-                    let look = match self.store.stamp(mailbox) {
-                        Ok(stamp) => Look::Stamp(stamp.0),
-                        Err(_) => Look::Impossible,
-                    };
-                    (*ordinal, look)
-                });
-                Done::Looked { job, generation, looks: looks.collect() }
+                let tried = mailboxes.iter().map(|(ordinal, _)| *ordinal).collect();
+                let looks = self.store.look(Under { job, generation }, &mailboxes);
+                Done::Looked { job, generation, tried, looks }
             }
-            Task::Probe { tasks } => Done::Probed {
-                results: tasks
-                    .iter()
-                    .map(|(task, mailbox)| self.probe(*task, mailbox))
-                    .collect(),
-            },
-            Task::Measure => {
-                Done::Measured(self.store.free_share_ppm().ok().map(Ppm::new))
+            Task::Tell { telling, mailboxes } => {
+                match self.store.tell(&telling, &mailboxes) {
+                    Ok(told) => Done::Told { telling, told },
+                    Err(error) => Done::Broken(error),
+                }
             }
+            Task::Probe { tasks } => {
+                let tried = tasks.iter().map(|(task, _)| *task).collect();
+                let results =
+                    self.store.probe(&tasks).into_iter().map(|(task, outcome, took)| {
+                        let ProbeTask { ordinal, level, mature, .. } = task;
+                        (task, Probed { ordinal, level, mature, outcome }, took)
+                    });
+                Done::Probed { tried, results: results.collect() }
+            }
+            Task::Measure => Done::Measured(self.store.free_share()),
         }
     }
 
@@ -188,97 +206,6 @@ impl Hand {
         description: &Description,
     ) -> anyhow::Result<bool> {
         description.write(&self.descriptions, job).context("keep a job's mailboxes")?;
-        let claimed = self.store.claim(job.get(), generation.get(), &self.holder);
-        match claimed {
-            Ok(()) => Ok(true),
-            Err(ClaimError::Fenced { holder, .. }) if holder == self.holder => Ok(false),
-            Err(error) => {
-                Err(error).with_context(|| format!("claim {job} at {generation}"))
-            }
-        }
-    }
-
-    fn prepare(
-        &self,
-        job: JobNumber,
-        generation: Generation,
-        mailboxes: Vec<(Ordinal, Mailbox)>,
-    ) -> Done {
-        let (tried, mailboxes): (Vec<Ordinal>, Vec<Mailbox>) =
-            mailboxes.into_iter().unzip();
-        let prepared = self.store.prepare(&PrepareTask {
-            job: job.get(),
-            generation: generation.get(),
-            holder: &self.holder,
-            mailboxes: &mailboxes,
-        });
-        match prepared {
-            Ok(results) => {
-                warn_of_delays(&results);
-                let results = tried
-                    .iter()
-                    .zip(results)
-                    .filter_map(|(ordinal, result)| settled(*ordinal, result));
-                Done::Settled { job, generation, results: results.collect(), tried }
-            }
-            Err(error) => Done::Broken(error.into()),
-        }
-    }
-
-    fn probe(
-        &self,
-        task: ProbeTask,
-        mailbox: &Mailbox,
-    ) -> (ProbeTask, Probed, Option<Duration>) {
-        let mut outcome = Outcome::Read;
-        let mut took = None;
-        for attempt in 0..PROBE_ATTEMPTS {
-            if attempt > 0 {
-                thread::sleep(PROBE_PAUSE);
-            }
-            let seed = u64::from(task.ordinal.get()) << 8 | u64::from(attempt);
-            let (code, reason) = match self.store.probe(mailbox, seed) {
-                Probe::Healthy { latency } => {
-                    took = Some(latency);
-                    outcome = Outcome::Read;
-                    break;
-                }
-                Probe::Unreadable { what } => (UNREADABLE, what),
-                Probe::Altered { what } => {
-                    outcome = Outcome::Altered(alarm(task, "altered", what));
-                    break;
-                }
-                Probe::Foreign => {
-                    let text = "mail of somebody else".to_owned();
-                    outcome = Outcome::Altered(alarm(task, "foreign", text));
-                    break;
-                }
-            };
-            outcome = Outcome::Unreadable(alarm(task, code, reason));
-        }
-        let probed = Probed {
-            ordinal: task.ordinal,
-            level: task.level,
-            mature: task.mature,
-            outcome,
-        };
-        (task, probed, took)
-    }
-}
-
-/// Says once for a batch what keeps mailboxes waiting; each is tried again by itself.
-fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
-    let refusals = results.iter().filter_map(|result| result.as_ref().err());
-    let mut delayed: BTreeMap<&str, usize> = BTreeMap::new();
-    for refusal in refusals.filter(|refusal| is_temporary(refusal)) {
-        *delayed.entry(refusal.code()).or_default() += 1;
-    }
-    for (code, mailboxes) in delayed {
-        let action = if code == "no-space" {
-            "free space on the file system of the live mail"
-        } else {
-            "none: they are tried again"
-        };
-        tracing::warn!(code, mailboxes, action, "mailboxes must be prepared later");
+        self.store.claim(Under { job, generation })
     }
 }

@@ -13,11 +13,17 @@
 //! * Without a valid lease nothing opens; what is open stays open.
 
 mod clock;
+mod command;
 mod description;
+mod files;
 mod findings;
 mod hands;
+mod herald;
 mod node;
 mod session;
+mod shown;
+mod store;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,14 +35,19 @@ use anyhow::Context as _;
 use tidegate_admission::{Doors, Ladder};
 use tidegate_core::fleet::Incarnation;
 use tidegate_journal::{Journal, Kind};
-use tidegate_mail::{Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub use command::{Command, Limits};
+pub use files::Files;
+
 use clock::Clock;
+use command::CommandStore;
+use files::FileStore;
 use hands::{Hand, Hands};
 use node::{Given, Input, Node};
 use session::{Identity, Session};
+use store::MailStore;
 
 /// What a worker must be told.
 #[derive(Clone, Debug)]
@@ -47,25 +58,27 @@ pub struct Config {
     pub coordinator: String,
     /// Where the worker keeps its journal; one directory per node.
     pub state_dir: PathBuf,
-    /// The root of the live mail.
-    pub live: PathBuf,
-    /// The root of the snapshot, if there is one.
-    pub snapshot: Option<PathBuf>,
-    /// Where repairs are staged and replaced bytes kept: on the file system of `live`, but
-    /// outside of it.
+    /// What the node's mail is kept in.
+    pub mail: Mail,
+    /// Where claims are kept, and what is staged or kept aside: one directory per node.
+    /// Beside files, on their file system, but outside of them.
     pub work: PathBuf,
-    /// Files larger than this are not mail, bytes.
-    pub file_size_max: u64,
     /// Where admission is served; loopback only.
     pub admission_listen: SocketAddr,
+}
+
+/// What a node's mail is kept in.
+#[derive(Clone, Debug)]
+pub enum Mail {
+    /// Files that the worker reads and repairs itself.
+    Files(Files),
+    /// Anything, behind a program that its owner wrote.
+    Command(Command),
 }
 
 /// How many inputs may wait for the owner: more than the hands and the session together
 /// can have on their way.
 const INPUTS_MAX: usize = 1_024;
-
-/// Threads that look and probe; they mostly wait for single small reads.
-const QUICK_THREADS: usize = 2;
 
 /// Where descriptions of jobs are kept, in the state directory.
 const DESCRIPTIONS_DIR: &str = "jobs";
@@ -90,16 +103,16 @@ pub async fn run(
         format!("create state directory `{}`", config.state_dir.display())
     })?;
     let journal = open_journal(&config)?;
-    let store = open_store(&config)?;
-    let doors = Doors::new(Ladder::default());
     let incarnation = incarnation();
+    let store = open_store(&config, format!("{:016x}", incarnation.get()))?;
+    let _ending = Ending(Arc::clone(&store));
+    let doors = Doors::new(Ladder::default());
 
     let (inputs, queue) = sync_channel(INPUTS_MAX);
     let node = {
         let inputs = inputs.clone();
         let hand = Hand {
-            store,
-            holder: format!("{:016x}", incarnation.get()),
+            store: Arc::clone(&store),
             descriptions: config.state_dir.join(DESCRIPTIONS_DIR),
         };
         let given = Given {
@@ -108,11 +121,12 @@ pub async fn run(
             journal,
             doors: doors.clone(),
             descriptions_dir: config.state_dir.join(DESCRIPTIONS_DIR),
+            store: Arc::clone(&store),
             hands: Box::new(move |settings| {
                 let threads = usize::from(settings.prepare_threads);
                 let inputs = inputs.clone();
                 let done = move |done| inputs.send(Input::Done(Box::new(done))).is_ok();
-                Hands::start(&hand, threads, QUICK_THREADS, &done)
+                Hands::start(&hand, threads, &done)
             }),
         };
         Node::recover(given, queue)?
@@ -157,6 +171,15 @@ pub async fn run(
     result
 }
 
+/// Ends what runs outside this process, whichever way the worker ends.
+struct Ending(Arc<dyn MailStore>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 fn owner_gone() -> anyhow::Error {
     anyhow::anyhow!("the owner of the node panicked; see the log before this line")
 }
@@ -168,20 +191,21 @@ fn open_journal(config: &Config) -> anyhow::Result<Journal> {
         .with_context(|| format!("open the journal of node `{}`", config.node))
 }
 
-fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
+fn open_store(config: &Config, holder: String) -> anyhow::Result<Arc<dyn MailStore>> {
     // Only the directory itself: a mistyped path must not start with an empty quarantine.
     let made = match fs::create_dir(&config.work) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
     };
     made.with_context(|| format!("create work directory `{}`", config.work.display()))?;
-    let store = Store::open(StoreConfig {
-        live: config.live.clone(),
-        snapshot: config.snapshot.clone(),
-        work: config.work.clone(),
-        file_size_max: config.file_size_max,
-    });
-    Ok(Arc::new(store.context("open the mail store")?))
+    Ok(match config.mail.clone() {
+        Mail::Files(files) => {
+            Arc::new(FileStore::open(files, config.work.clone(), holder)?)
+        }
+        Mail::Command(command) => {
+            Arc::new(CommandStore::open(command, &config.work, &config.node, holder)?)
+        }
+    })
 }
 
 /// A journal is bound to its node by this.

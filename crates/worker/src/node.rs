@@ -34,6 +34,10 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::description::Description;
 use crate::hands::{Done, Hands, Task};
+use crate::herald::{Errand, Herald};
+use crate::shown::NotShown;
+use crate::store::{LetIn, MailStore, Telling, Told, shut_out};
+use crate::tokens::Tokens;
 
 /// How long the owner sleeps when nothing comes in: soaks end and tokens fill by time alone.
 const TICK: Duration = Duration::from_millis(50);
@@ -46,6 +50,11 @@ const BATCH_MAX: usize = 64;
 const PREPARE_TOGETHER: usize = 24;
 const LOOK_TOGETHER: usize = 256;
 const PROBE_TOGETHER: usize = 64;
+const TELL_TOGETHER: usize = 64;
+
+/// The most mailboxes that the mail system is told of in one turn: what the hands' pool
+/// takes, and enough to re-close a node as fast as its mail system can.
+const TELL_MAX: usize = 32 * TELL_TOGETHER;
 
 /// The most facts in one report: they stay far below the size a message may have.
 const FACTS_MAX: usize = 4_096;
@@ -120,6 +129,7 @@ pub(crate) struct Given {
     pub(crate) journal: Journal,
     pub(crate) doors: Doors,
     pub(crate) descriptions_dir: PathBuf,
+    pub(crate) store: Arc<dyn MailStore>,
     pub(crate) hands: Box<dyn Fn(&NodeSettings) -> Hands + Send>,
 }
 
@@ -138,6 +148,7 @@ pub(crate) struct Node {
 
     // What goes out.
     hands: Option<Hands>,
+    herald: Herald,
 
     // What it has merely seen since it started.
     settings: Option<NodeSettings>,
@@ -157,18 +168,12 @@ pub(crate) struct Node {
     shown: bool,
 }
 
-/// Openings saved up, in thousandths of a mailbox.
-#[derive(Debug, Default)]
-struct Tokens {
-    millis: u64,
-    at: Timestamp,
-}
-
 impl Node {
     /// Replays the journal.
     pub(crate) fn recover(given: Given, inputs: Receiver<Input>) -> anyhow::Result<Self> {
         let now = given.clock.now();
         let mut node = Self {
+            herald: Herald::new(given.store.hears()),
             given,
             inputs,
             holding: Holding::default(),
@@ -190,6 +195,7 @@ impl Node {
             shown: true,
         };
         node.replay()?;
+        node.owe_what_may_be_open()?;
         node.holding.wake(now);
         node.holding.forget_orders();
         node.publish_all();
@@ -238,6 +244,31 @@ impl Node {
             self.descriptions.insert(job, Arc::new(description));
         }
         Ok(())
+    }
+
+    /// Whoever may be let in and is held on record was being let in when the program ended.
+    fn owe_what_may_be_open(&mut self) -> anyhow::Result<()> {
+        let mut let_in: BTreeMap<u64, LetIn> = self
+            .given
+            .store
+            .maybe_open()
+            .into_iter()
+            .map(|it| (it.mailbox.key, it))
+            .collect();
+        if let_in.is_empty() {
+            return Ok(());
+        }
+        for (job, description) in &self.descriptions {
+            let Some(held) = self.holding.job(*job) else { continue };
+            for (ordinal, state) in (0..).map(Ordinal::new).zip(held.states()) {
+                let mailbox = description.mailbox(ordinal, true);
+                let known = mailbox.and_then(|it| let_in.remove(&it.key));
+                if known.is_some_and(|known| known.level > state.level) {
+                    self.herald.owe(*job, &[ordinal]);
+                }
+            }
+        }
+        shut_out(&*self.given.store, let_in.into_values())
     }
 
     /// The rollout of the journal, and the highest generation claimed under it.
@@ -296,6 +327,9 @@ impl Node {
             };
             for record in decided {
                 self.close_doors(&record);
+                if let Record::Closed { job, ordinals, .. } = &record {
+                    self.herald.owe(*job, ordinals);
+                }
                 self.holding.apply(&record);
                 let entry = Entry::Record(record);
                 entries.push(encode_entry(&entry));
@@ -321,6 +355,7 @@ impl Node {
 
     fn on_joined(&mut self, joined: Joined) -> anyhow::Result<Option<Vec<u8>>> {
         self.holding.forget_orders();
+        self.herald.forget_orders();
         let entry = match &self.rollout {
             Some(rollout) => {
                 anyhow::ensure!(
@@ -353,7 +388,17 @@ impl Node {
             self.tokens.spend(ordinals.len());
             self.holding.raised(job, generation, &ordinals, lease)
         });
-        raised.collect()
+        let records = raised.collect();
+        self.tell_first(records)
+    }
+
+    /// Of `records` those that need not wait for the mail system; the others come when it
+    /// has been told.
+    fn tell_first(&mut self, mut records: Vec<Record>) -> Vec<Record> {
+        for errand in self.herald.take(&mut records) {
+            self.send(errand);
+        }
+        records
     }
 
     fn on_heard(&mut self, heard: Heard, now: Timestamp) -> Vec<Record> {
@@ -393,15 +438,44 @@ impl Node {
                 self.count_read_errors(&results);
                 self.holding.settled(job, generation, results, now).into_iter().collect()
             }
-            Done::Looked { job, generation, looks } => {
-                for (ordinal, _) in &looks {
+            Done::Looked { job, generation, tried, looks } => {
+                for ordinal in &tried {
                     self.busy.remove(&(job, *ordinal));
+                    if !looks.iter().any(|(looked, _)| looked == ordinal) {
+                        self.deferred.insert((job, *ordinal), now + DEFER);
+                    }
                 }
-                self.holding.looked(job, generation, &looks, lease)
+                let records = self.holding.looked(job, generation, &looks, lease);
+                self.tell_first(records)
             }
-            Done::Probed { results } => self.on_probed(results, now),
+            Done::Told { telling, told } => self.on_told(&telling, &told, lease),
+            Done::Probed { tried, results } => {
+                for task in &tried {
+                    self.busy.remove(&(task.job, task.ordinal));
+                    if !results.iter().any(|(probed, ..)| probed == task) {
+                        self.deferred.insert((task.job, task.ordinal), now + DEFER);
+                    }
+                }
+                self.on_probed(results, now)
+            }
         };
         Ok(records)
+    }
+
+    fn on_told(
+        &mut self,
+        telling: &Telling,
+        told: &[(Ordinal, Told)],
+        lease: Lease,
+    ) -> Vec<Record> {
+        let job = telling.under.job;
+        for (ordinal, told) in told {
+            self.busy.remove(&(job, *ordinal));
+            if *told != Told::Done {
+                self.deferred.insert((job, *ordinal), lease.now + DEFER);
+            }
+        }
+        self.herald.told(telling, told, &mut self.holding, lease)
     }
 
     fn count_read_errors(&mut self, results: &[Settled]) {
@@ -425,7 +499,6 @@ impl Node {
         let mut latencies = Vec::new();
         let mut by_job: BTreeMap<(JobNumber, Generation), Vec<_>> = BTreeMap::new();
         for (task, probed, latency) in results {
-            self.busy.remove(&(task.job, task.ordinal));
             self.vitals.probes += 1;
             let slow =
                 latency.is_none_or(|took| took.as_millis() > u128::from(slow_after));
@@ -530,7 +603,7 @@ impl Node {
         self.given.doors.set(levels);
     }
 
-    fn beat(&self) -> Beat {
+    fn beat(&mut self) -> Beat {
         let lease = self.lease(self.given.clock.now());
         let nothing = Room::default();
         let claims = self.holding.work(lease, Span::ZERO, nothing, &|_, _| false).claim;
@@ -538,8 +611,8 @@ impl Node {
             !self.descriptions.contains_key(job) && !self.fetched.contains_key(job)
         });
         Beat {
-            orders_obeyed: self.holding.orders_obeyed(),
-            reports: self.holding.report(FACTS_MAX),
+            orders_obeyed: self.herald.obeyed(&self.holding, lease),
+            reports: self.herald.withhold(self.holding.report(FACTS_MAX)),
             vitals: self.vitals,
             claimed_max: self.holding.generation_max(),
             fetch: unknown.collect(),
@@ -563,11 +636,18 @@ impl Node {
             open: self.tokens.whole().min(LOOK_TOGETHER),
             probe: PROBE_TOGETHER * 2,
         };
-        let (busy, deferred) = (&self.busy, &self.deferred);
+        let (busy, deferred, herald) = (&self.busy, &self.deferred, &self.herald);
+        let waits = |job, ordinal| {
+            busy.contains(&(job, ordinal)) || deferred.contains_key(&(job, ordinal))
+        };
+        let errands = herald.errands(&self.holding, TELL_MAX, &waits);
         let soak = settings.soak;
         let work = self.holding.work(self.lease(now), soak, room, &|job, ordinal| {
-            busy.contains(&(job, ordinal)) || deferred.contains_key(&(job, ordinal))
+            waits(job, ordinal) || herald.owes(job, ordinal)
         });
+        for errand in errands {
+            self.send(errand);
+        }
         for (job, generation) in work.claim {
             self.claim(job, generation);
         }
@@ -629,6 +709,23 @@ impl Node {
         }
     }
 
+    /// Lets the mail system be told; what the hands have no room for comes again.
+    fn send(&mut self, errand: Errand) {
+        let Errand { under, level, ordinals, recorded } = errand;
+        let rungs = self.settings.iter().flat_map(|settings| &settings.ladder);
+        let services: Vec<String> =
+            rungs.take(level.index()).flat_map(|rung| rung.services.clone()).collect();
+        for some in ordinals.chunks(TELL_TOGETHER) {
+            let (services, until) = (services.clone(), self.lease_until);
+            let telling = Telling { under, level, services, recorded, until };
+            let mailboxes = self.mailboxes(under.job, some);
+            if self.give(under.job, some, Task::Tell { telling, mailboxes }) {
+                let ordinals = some.to_vec();
+                self.herald.sent(&Errand { under, level, ordinals, recorded });
+            }
+        }
+    }
+
     fn mailboxes(&self, job: JobNumber, ordinals: &[Ordinal]) -> Vec<(Ordinal, Mailbox)> {
         let (Some(held), Some(description)) =
             (self.holding.job(job), self.descriptions.get(&job))
@@ -651,87 +748,10 @@ impl Node {
     }
 }
 
-/// What was raised from held since all doors were last known to be shown.
-///
-/// The program may have ended before anybody was let in; meanwhile a stop may have become
-/// effective. So these doors wait for the coordinator's word like those just raised.
-#[derive(Debug, Default)]
-struct NotShown(BTreeSet<(JobNumber, Ordinal)>);
-
-impl NotShown {
-    /// Notes a record about to be applied to `holding`.
-    fn note(&mut self, record: &Record, holding: &Holding) {
-        let Record::Raised { job, ordinals, .. } = record else { return };
-        let held = |ordinal: &&Ordinal| {
-            let state = holding.job(*job).and_then(|held| held.state(**ordinal));
-            state.is_some_and(|state| !state.is_open())
-        };
-        self.0.extend(ordinals.iter().filter(held).map(|it| (*job, *it)));
-    }
-}
-
-impl Tokens {
-    /// Adds what the time since the last call allows, at most a second's worth.
-    fn fill(&mut self, per_second: u32, now: Timestamp) {
-        let per_second = u64::from(per_second);
-        let gained = now.since(self.at).millis().saturating_mul(per_second);
-        self.millis = self.millis.saturating_add(gained).min(per_second * 1_000);
-        self.at = now;
-    }
-
-    fn whole(&self) -> usize {
-        usize::try_from(self.millis / 1_000).unwrap_or(usize::MAX)
-    }
-
-    fn spend(&mut self, openings: usize) {
-        let spent = u64::try_from(openings).unwrap_or(u64::MAX).saturating_mul(1_000);
-        self.millis = self.millis.saturating_sub(spent);
-    }
-}
-
 fn ladder(rungs: &[tidegate_core::policy::Rung]) -> tidegate_admission::Ladder {
     let rungs = rungs.iter().map(|rung| tidegate_admission::Rung {
         name: rung.name.clone(),
         services: rung.services.clone(),
     });
     tidegate_admission::Ladder { rungs: rungs.collect() }
-}
-
-#[cfg(test)]
-mod tests {
-    use tidegate_core::mailbox::Level;
-    use tidegate_core::rollout::MessageTotals;
-
-    use super::*;
-
-    #[test]
-    fn only_what_was_raised_from_held_and_not_shown_waits_after_a_restart() {
-        let (job, generation, at) =
-            (JobNumber::new(1), Generation::new(1), Timestamp::default());
-        let settled = |ordinal| Settled {
-            ordinal: Ordinal::new(ordinal),
-            stamp: Some([1; 16]),
-            totals: MessageTotals::default(),
-            findings: Vec::new(),
-        };
-        let raised = |ordinal: u16, level: Level| {
-            let ordinals = vec![Ordinal::new(ordinal)];
-            Record::Raised { job, generation, level, ordinals, at }
-        };
-        let (description, mailboxes) = ([0; 32], 2);
-        let mut holding = Holding::default();
-        let claimed = Record::JobClaimed { job, generation, description, mailboxes, at };
-        let mailboxes = (0..2).map(settled).collect();
-        holding.apply(&claimed);
-        holding.apply(&Record::Settled { job, generation, mailboxes, at });
-        holding.apply(&raised(0, Level::FIRST));
-
-        let mut not_shown = NotShown::default();
-        for record in [raised(0, Level::FIRST.above()), raised(1, Level::FIRST)] {
-            not_shown.note(&record, &holding);
-            holding.apply(&record);
-        }
-
-        assert_eq!(not_shown.0, BTreeSet::from([(job, Ordinal::new(1))]));
-    }
 }

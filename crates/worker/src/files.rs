@@ -1,0 +1,168 @@
+//! Files: a mail store whose mailboxes this program reads and repairs itself.
+//!
+//! # Invariants
+//!
+//! * One slow moment of a disk is not a sick mailbox: a failed probe is repeated.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tidegate_core::fleet::Ordinal;
+use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
+use tidegate_core::share::Ppm;
+use tidegate_mail::{
+    ClaimError, Mailbox, PrepareTask, Prepared, Probe, Refusal, Store, StoreConfig,
+};
+
+use crate::findings::{alarm, is_temporary, settled};
+use crate::node::UNREADABLE;
+use crate::store::{MailStore, Under};
+
+/// How often a failed probe is repeated before it counts, and how long it waits between.
+const PROBE_ATTEMPTS: u32 = 3;
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where mail is that this program reads and repairs itself.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The root of the live mail.
+    pub live: PathBuf,
+    /// The root of the snapshot, if there is one.
+    pub snapshot: Option<PathBuf>,
+    /// Files larger than this are not mail, bytes.
+    pub file_size_max: u64,
+}
+
+/// The store of [`Files`].
+#[derive(Debug)]
+pub(crate) struct FileStore {
+    store: Store,
+    /// Names this run of the worker in the store's claims.
+    holder: String,
+}
+
+impl FileStore {
+    /// Opens it, with `work` beside the live mail.
+    pub(crate) fn open(
+        files: Files,
+        work: PathBuf,
+        holder: String,
+    ) -> anyhow::Result<Self> {
+        let Files { live, snapshot, file_size_max } = files;
+        let store = Store::open(StoreConfig { live, snapshot, work, file_size_max });
+        Ok(Self { store: store.context("open the mail store")?, holder })
+    }
+}
+
+impl MailStore for FileStore {
+    fn claim(&self, under: Under) -> anyhow::Result<bool> {
+        let Under { job, generation } = under;
+        match self.store.claim(job.get(), generation.get(), &self.holder) {
+            Ok(()) => Ok(true),
+            Err(ClaimError::Fenced { holder, .. }) if holder == self.holder => Ok(false),
+            Err(error) => {
+                Err(error).with_context(|| format!("claim {job} at {generation}"))
+            }
+        }
+    }
+
+    fn prepare(
+        &self,
+        under: Under,
+        mailboxes: Vec<(Ordinal, Mailbox)>,
+    ) -> anyhow::Result<Vec<Settled>> {
+        let (tried, mailboxes): (Vec<Ordinal>, Vec<Mailbox>) =
+            mailboxes.into_iter().unzip();
+        let results = self.store.prepare(&PrepareTask {
+            job: under.job.get(),
+            generation: under.generation.get(),
+            holder: &self.holder,
+            mailboxes: &mailboxes,
+        })?;
+        warn_of_delays(&results);
+        let results = tried
+            .iter()
+            .zip(results)
+            .filter_map(|(ordinal, result)| settled(*ordinal, result));
+        Ok(results.collect())
+    }
+
+    fn look(
+        &self,
+        _under: Under,
+        mailboxes: &[(Ordinal, Mailbox)],
+    ) -> Vec<(Ordinal, Look)> {
+        let looks = mailboxes.iter().map(|(ordinal, mailbox)| {
+            let look = match self.store.stamp(mailbox) {
+                Ok(stamp) => Look::Stamp(stamp.0),
+                Err(_) => Look::Impossible,
+            };
+            (*ordinal, look)
+        });
+        looks.collect()
+    }
+
+    fn probe(
+        &self,
+        tasks: &[(ProbeTask, Mailbox)],
+    ) -> Vec<(ProbeTask, Outcome, Option<Duration>)> {
+        let probed = tasks.iter().map(|(task, mailbox)| {
+            let (outcome, took) = self.probe_one(*task, mailbox);
+            (*task, outcome, took)
+        });
+        probed.collect()
+    }
+
+    fn free_share(&self) -> Option<Ppm> {
+        self.store.free_share_ppm().ok().map(Ppm::new)
+    }
+}
+
+impl FileStore {
+    fn probe_one(
+        &self,
+        task: ProbeTask,
+        mailbox: &Mailbox,
+    ) -> (Outcome, Option<Duration>) {
+        let mut outcome = Outcome::Read;
+        for attempt in 0..PROBE_ATTEMPTS {
+            if attempt > 0 {
+                thread::sleep(PROBE_PAUSE);
+            }
+            let seed = u64::from(task.ordinal.get()) << 8 | u64::from(attempt);
+            let reason = match self.store.probe(mailbox, seed) {
+                Probe::Healthy { latency } => return (Outcome::Read, Some(latency)),
+                Probe::Unreadable { what } => what,
+                Probe::Altered { what } => {
+                    return (Outcome::Altered(alarm(task, "altered", what)), None);
+                }
+                Probe::Foreign => {
+                    let text = "mail of somebody else".to_owned();
+                    return (Outcome::Altered(alarm(task, "foreign", text)), None);
+                }
+            };
+            outcome = Outcome::Unreadable(alarm(task, UNREADABLE, reason));
+        }
+        (outcome, None)
+    }
+}
+
+/// Says once for a batch what keeps mailboxes waiting; each is tried again by itself.
+fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
+    let refusals = results.iter().filter_map(|result| result.as_ref().err());
+    let mut delayed: BTreeMap<&str, usize> = BTreeMap::new();
+    for refusal in refusals.filter(|refusal| is_temporary(refusal)) {
+        *delayed.entry(refusal.code()).or_default() += 1;
+    }
+    for (code, mailboxes) in delayed {
+        let action = if code == "no-space" {
+            "free space on the file system of the live mail"
+        } else {
+            "none: they are tried again"
+        };
+        tracing::warn!(code, mailboxes, action, "mailboxes must be prepared later");
+    }
+}

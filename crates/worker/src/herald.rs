@@ -1,0 +1,243 @@
+//! Herald: what a mail system that is told of openings has been told, and is still owed.
+//!
+//! ```text
+//! looked at ─ told to let in ─▶ raised on record ─▶ admission, report
+//!                   └─ not done, or not permitted any more ─▶ owed ─ told ─▶ even
+//! closed on record ─▶ owed ─ told to shut out ─▶ reported as held
+//! ```
+//!
+//! A mail system that is not told stands as admission does, and is never owed anything.
+//!
+//! # Invariants
+//!
+//! * A letting in is recorded, and so reported, only after the mail system has done it, and
+//!   only if it is still permitted then.
+//! * A mailbox that may stand higher in the mail system than on record is owed. Until it is
+//!   even again it is not reported, not worked on, and no order is called obeyed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
+use tidegate_core::holding::{Holding, Lease, Outcome, Probed, Raising, Record, Settled};
+use tidegate_core::mailbox::Level;
+use tidegate_core::rollout::{
+    Finding, FindingKind, Grade, Grades, JobReport, MessageTotals,
+};
+
+use crate::store::{Telling, Told, Under, quarantined};
+
+/// What the mail system has been told.
+#[derive(Debug, Default)]
+pub(crate) struct Herald {
+    /// Whether there is anybody to be told.
+    hears: bool,
+    /// Being let in, not on record yet.
+    raising: BTreeMap<(JobNumber, Ordinal), (Generation, Level)>,
+    /// May stand higher in the mail system than on record.
+    owed: BTreeSet<(JobNumber, Ordinal)>,
+    /// The newest orders that nothing was owed under.
+    obeyed: u64,
+}
+
+/// Mailboxes of one job that the mail system shall be told of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Errand {
+    /// Under which permission.
+    pub(crate) under: Under,
+    /// Where they stand, or shall stand.
+    pub(crate) level: Level,
+    /// Which.
+    pub(crate) ordinals: Vec<Ordinal>,
+    /// Whether they stand there already on record.
+    pub(crate) recorded: bool,
+}
+
+impl Herald {
+    /// With or without a mail system that is told.
+    pub(crate) fn new(hears: bool) -> Self {
+        Self { hears, ..Self::default() }
+    }
+
+    /// Takes from `records` what the mail system must do before it can be recorded.
+    pub(crate) fn take(&self, records: &mut Vec<Record>) -> Vec<Errand> {
+        let mut errands = Vec::new();
+        if !self.hears {
+            return errands;
+        }
+        records.retain_mut(|record| {
+            let Record::Raised { job, generation, level, ordinals, .. } = record else {
+                return true;
+            };
+            errands.push(Errand {
+                under: Under { job: *job, generation: *generation },
+                level: *level,
+                ordinals: std::mem::take(ordinals),
+                recorded: false,
+            });
+            false
+        });
+        errands
+    }
+
+    /// An errand is on its way.
+    pub(crate) fn sent(&mut self, errand: &Errand) {
+        if errand.recorded {
+            return;
+        }
+        let Under { job, generation } = errand.under;
+        let raising = errand.ordinals.iter();
+        self.raising.extend(raising.map(|it| ((job, *it), (generation, errand.level))));
+    }
+
+    /// These may stand higher in the mail system than on record.
+    pub(crate) fn owe(&mut self, job: JobNumber, ordinals: &[Ordinal]) {
+        if self.hears {
+            self.owed.extend(ordinals.iter().map(|ordinal| (job, *ordinal)));
+        }
+    }
+
+    /// Whether the mailbox may stand higher in the mail system than on record.
+    pub(crate) fn owes(&self, job: JobNumber, ordinal: Ordinal) -> bool {
+        self.owed.contains(&(job, ordinal))
+    }
+
+    /// What the mail system should be told to make it even, at most `most` mailboxes.
+    pub(crate) fn errands(
+        &self,
+        holding: &Holding,
+        most: usize,
+        busy: &dyn Fn(JobNumber, Ordinal) -> bool,
+    ) -> Vec<Errand> {
+        let mut errands: BTreeMap<(Under, Level), Vec<Ordinal>> = BTreeMap::new();
+        let free = self.owed.iter().filter(|(job, ordinal)| !busy(*job, *ordinal));
+        for (job, ordinal) in free.take(most) {
+            let Some(held) = holding.job(*job) else { continue };
+            let level = held.state(*ordinal).map_or(Level::HELD, |state| state.level);
+            let under = Under { job: *job, generation: held.generation() };
+            errands.entry((under, level)).or_default().push(*ordinal);
+        }
+        let errands = errands.into_iter().map(|((under, level), ordinals)| Errand {
+            under,
+            level,
+            ordinals,
+            recorded: true,
+        });
+        errands.collect()
+    }
+
+    /// What to remember after the mail system has been told.
+    pub(crate) fn told(
+        &mut self,
+        telling: &Telling,
+        told: &[(Ordinal, Told)],
+        holding: &mut Holding,
+        lease: Lease,
+    ) -> Vec<Record> {
+        let Under { job, generation } = telling.under;
+        if telling.recorded {
+            for (ordinal, told) in told {
+                let state = holding.job(job).and_then(|held| held.state(*ordinal));
+                let level = state.map_or(Level::HELD, |state| state.level);
+                if *told == Told::Done && level == telling.level {
+                    self.owed.remove(&(job, *ordinal));
+                }
+            }
+            return Vec::new();
+        }
+        let mut done = Vec::new();
+        let mut records = Vec::new();
+        for (ordinal, told) in told {
+            self.raising.remove(&(job, *ordinal));
+            match told {
+                Told::Done => done.push(*ordinal),
+                Told::Unknown => self.owe(job, &[*ordinal]),
+                Told::Refused { code, reason } => {
+                    self.owe(job, &[*ordinal]);
+                    let why = quarantined(*ordinal, code.clone(), reason.clone());
+                    records.extend(refused(telling.under, why, holding, lease));
+                }
+            }
+        }
+        let raising = Raising { job, generation, level: telling.level, ordinals: &done };
+        let raised = holding.let_in(raising, lease);
+        let in_force = match &raised {
+            Some(Record::Raised { ordinals, .. }) => ordinals.clone(),
+            Some(_) | None => Vec::new(),
+        };
+        done.retain(|ordinal| !in_force.contains(ordinal));
+        self.owe(job, &done);
+        records.extend(raised);
+        records
+    }
+
+    /// The orders that may be called obeyed.
+    pub(crate) fn obeyed(&mut self, holding: &Holding, lease: Lease) -> u64 {
+        let permitted =
+            |(place, asked): (&(JobNumber, Ordinal), &(Generation, Level))| {
+                let ((job, ordinal), (generation, level)) = (*place, *asked);
+                let raising = Raising { job, generation, level, ordinals: &[ordinal] };
+                holding.let_in(raising, lease).is_some()
+            };
+        let newest = holding.orders_obeyed();
+        if self.owed.is_empty() && self.raising.iter().all(permitted) {
+            self.obeyed = newest;
+        }
+        self.obeyed.min(newest)
+    }
+
+    /// No order has been heard any more.
+    pub(crate) fn forget_orders(&mut self) {
+        self.obeyed = 0;
+    }
+
+    /// `reports` without what is owed: it stands higher than the record says.
+    pub(crate) fn withhold(&self, mut reports: Vec<JobReport>) -> Vec<JobReport> {
+        if self.owed.is_empty() {
+            return reports;
+        }
+        for report in &mut reports {
+            let job = report.job;
+            report.facts.retain(|(ordinal, _)| !self.owes(job, *ordinal));
+            report.findings.retain(|finding| !self.owes(job, finding.ordinal));
+        }
+        reports.retain(|report| !report.facts.is_empty());
+        reports
+    }
+}
+
+/// What to remember of a mailbox whose owner the mail system will not let in, or not
+/// further: a held one waits for a person, an open one counts as failed.
+fn refused(
+    under: Under,
+    why: Finding,
+    holding: &mut Holding,
+    lease: Lease,
+) -> Vec<Record> {
+    let Under { job, generation } = under;
+    let (ordinal, at) = (why.ordinal, lease.now);
+    let held = holding.job(job).filter(|held| held.generation() == generation);
+    let Some(state) = held.and_then(|held| held.state(ordinal)) else {
+        return Vec::new();
+    };
+    if state.is_open() {
+        let outcome = Outcome::Unreadable(Finding { kind: FindingKind::Probe, ..why });
+        let probed = Probed { ordinal, level: state.level, mature: false, outcome };
+        return holding.probed(job, generation, vec![probed], at).into_iter().collect();
+    }
+    if !state.is_settled() {
+        return Vec::new();
+    }
+    let aside = Settled {
+        ordinal,
+        stamp: None,
+        totals: MessageTotals {
+            grades: Grades::one(Grade::Poor),
+            ..MessageTotals::default()
+        },
+        findings: vec![why],
+    };
+    vec![
+        Record::Unsettled { job, generation, ordinals: vec![ordinal], at },
+        Record::Settled { job, generation, mailboxes: vec![aside], at },
+    ]
+}

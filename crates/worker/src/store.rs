@@ -1,0 +1,157 @@
+//! Mail store: what the hands work at, whatever the node's mail is kept in.
+//!
+//! # Invariants
+//!
+//! * A mailbox that is not in an answer has been decided nothing about: it is tried again.
+//! * An error means that nothing more may be done by this process.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
+use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
+use tidegate_core::mailbox::Level;
+use tidegate_core::rollout::{Finding, FindingKind};
+use tidegate_core::share::Ppm;
+use tidegate_core::time::Timestamp;
+use tidegate_mail::Mailbox;
+
+/// One node's mail.
+pub(crate) trait MailStore: Debug + Send + Sync {
+    /// Fences the store: whoever claimed the job under a lower generation changes nothing
+    /// from here on. Whether the claim stands; not if this worker has made a newer one.
+    fn claim(&self, under: Under) -> anyhow::Result<bool>;
+
+    /// Verifies and repairs; what is returned is durable.
+    fn prepare(
+        &self,
+        under: Under,
+        mailboxes: Vec<(Ordinal, Mailbox)>,
+    ) -> anyhow::Result<Vec<Settled>>;
+
+    /// Looks cheaply whether mailboxes are as they were when they were verified.
+    fn look(
+        &self,
+        under: Under,
+        mailboxes: &[(Ordinal, Mailbox)],
+    ) -> Vec<(Ordinal, Look)>;
+
+    /// Reads open mailboxes as their users would; with the time it took where it could.
+    fn probe(
+        &self,
+        tasks: &[(ProbeTask, Mailbox)],
+    ) -> Vec<(ProbeTask, Outcome, Option<Duration>)>;
+
+    /// The free share of what the mail lies on.
+    fn free_share(&self) -> Option<Ppm>;
+
+    /// Whether it is told when mailboxes open and close; otherwise admission is the only
+    /// door.
+    fn hears(&self) -> bool {
+        false
+    }
+
+    /// Tells the mail system where mailboxes stand; a letting in only under a claim that
+    /// no higher one has replaced.
+    fn tell(
+        &self,
+        _telling: &Telling,
+        mailboxes: &[(Ordinal, Mailbox)],
+    ) -> anyhow::Result<Vec<(Ordinal, Told)>> {
+        Ok(mailboxes.iter().map(|(ordinal, _)| (*ordinal, Told::Done)).collect())
+    }
+
+    /// Mailboxes that an earlier run may have told the mail system to let in.
+    fn maybe_open(&self) -> Vec<LetIn> {
+        Vec::new()
+    }
+
+    /// Ends whatever runs outside this process.
+    fn stop(&self) {}
+}
+
+/// Permission to work a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Under {
+    /// The job.
+    pub(crate) job: JobNumber,
+    /// The generation it was claimed at.
+    pub(crate) generation: Generation,
+}
+
+/// What the mail system is told of some mailboxes of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Telling {
+    /// Under which permission.
+    pub(crate) under: Under,
+    /// Where they stand; held means that nobody may be let in.
+    pub(crate) level: Level,
+    /// The services that come with the level.
+    pub(crate) services: Vec<String>,
+    /// Whether the level is on record already; otherwise it is recorded when it was told.
+    pub(crate) recorded: bool,
+    /// When a letting in must have ended.
+    pub(crate) until: Timestamp,
+}
+
+/// What the mail system made of it, for one mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It has been done.
+    Done,
+    /// It will not be done until a person has looked.
+    Refused {
+        /// A stable word for programs.
+        code: String,
+        /// Why.
+        reason: String,
+    },
+    /// It may have been done or not.
+    Unknown,
+}
+
+/// A mailbox that the mail system may let its owner into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LetIn {
+    /// Under which permission it was told.
+    pub(crate) under: Under,
+    /// How far at most.
+    pub(crate) level: Level,
+    /// The mailbox.
+    pub(crate) mailbox: Mailbox,
+}
+
+/// What is told of a mailbox that waits for a person.
+pub(crate) fn quarantined(ordinal: Ordinal, code: String, reason: String) -> Finding {
+    Finding {
+        ordinal,
+        kind: FindingKind::Quarantined,
+        folder: String::new(),
+        uid: None,
+        name: String::new(),
+        code,
+        reason,
+        size_bytes: 0,
+        kept_at: String::new(),
+    }
+}
+
+/// Shuts out mailboxes that this journal knows nothing of, so that they do not stay open
+/// behind everybody's back.
+pub(crate) fn shut_out(
+    store: &dyn MailStore,
+    unknown: impl Iterator<Item = LetIn>,
+) -> anyhow::Result<()> {
+    for LetIn { under, mailbox, .. } in unknown {
+        let (level, services) = (Level::HELD, Vec::new());
+        let until = Timestamp::default();
+        let telling = Telling { under, level, services, recorded: true, until };
+        let told = store.tell(&telling, &[(Ordinal::new(0), mailbox)])?;
+        anyhow::ensure!(
+            told.iter().all(|(_, told)| *told == Told::Done),
+            "mailboxes are open that this journal does not know, and the mail system does \
+             not close them; the log says why"
+        );
+    }
+    Ok(())
+}
