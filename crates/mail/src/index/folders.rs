@@ -37,12 +37,18 @@ pub(crate) struct ListedFolder {
 }
 
 impl ListedFolder {
-    /// The directory of the folder in a Maildir++; empty is the inbox.
+    /// The directory of the folder in a Maildir++ without the leading dot; empty is the inbox.
     pub(crate) fn maildir(&self) -> Vec<u8> {
         match &*self.path {
             [inbox] if inbox.eq_ignore_ascii_case(b"INBOX") => Vec::new(),
-            path => [b".", &*path.join(&b'.')].concat(),
+            path => path.join(&b'.'),
         }
+    }
+
+    /// Its GUID as UID lists have it.
+    pub(crate) fn guid_digits(&self) -> Option<Vec<u8>> {
+        let guid = u128::from_be_bytes(self.guid?);
+        Some(format!("{guid:032x}").into_bytes())
     }
 
     /// The directory of the folder below `mailboxes` of a dbox.

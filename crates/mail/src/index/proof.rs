@@ -337,7 +337,7 @@ fn a_folder_that_was_there_is_named_with_its_guid_and_what_it_held() {
             [b"Empty", b"Entw&APw-rfe", b"INBOX", b"Work", b"Work/2024"];
         assert_eq!(paths, expected);
         let work = folders.iter().find(|it| it.dbox() == b"Work").unwrap();
-        assert_eq!(work.maildir(), b".Work");
+        assert_eq!(work.maildir(), b"Work");
         assert_eq!((work.messages, work.next_uid), (Some(3), Some(4)));
         if format != "maildir" {
             assert_eq!(work.guid, lab.index("Work").mailbox_guid());

@@ -18,6 +18,7 @@ use super::keywords::Keywords;
 use super::survey::{Folder, folder_path, label};
 use super::uidlist;
 use crate::doubt::DoubtKind;
+use crate::index::folders::ListedFolder;
 use crate::index::{self, Index, MODSEQ_GAP, Reading, write_modseq};
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Side};
@@ -28,6 +29,9 @@ const UIDLIST: &[u8] = b"dovecot-uidlist";
 const INDEX: &[u8] = b"dovecot.index";
 const INDEX_LOG: &[u8] = b"dovecot.index.log";
 const OLDER_INDEX_LOG: &[u8] = b"dovecot.index.log.2";
+const LIST: &[u8] = b"dovecot.list.index";
+const LIST_LOG: &[u8] = b"dovecot.list.index.log";
+const OLDER_LIST_LOG: &[u8] = b"dovecot.list.index.log.2";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
 const MAILBOX_LOG: &[u8] = b"dovecot.mailbox.log";
 const SUBSCRIPTIONS: &[u8] = b"subscriptions";
@@ -86,6 +90,17 @@ pub(crate) fn deleted_folders(
 ) -> Result<HashSet<Vec<u8>>, Refusal> {
     let log = read(bench, Side::Live, inbox, MAILBOX_LOG)?;
     Ok(log.map(|log| farewell::deleted_folders(&log)).unwrap_or_default())
+}
+
+/// The folders that the mail server's own list has. `inbox`: the live one.
+pub(crate) fn listed_folders(
+    bench: &mut Bench<'_>,
+    inbox: Option<&Folder>,
+) -> Result<Vec<ListedFolder>, Refusal> {
+    let mut file = |name| read(bench, Side::Live, inbox, name);
+    let [list, log, older] = [file(LIST)?, file(LIST_LOG)?, file(OLDER_LIST_LOG)?];
+    let list = index::read(list.as_deref(), log.as_deref(), older.as_deref());
+    Ok(list.last_known().and_then(|list| list.folders()).unwrap_or_default())
 }
 
 /// The folders that the owner has subscribed to, on one side. `inbox`: that side's.

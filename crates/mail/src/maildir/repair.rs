@@ -73,6 +73,7 @@ pub(crate) fn plan(
     }
     find_twins(bench, &mut cases)?;
     whereabouts::reconsider(bench, &mut cases, (past, &aliases))?;
+    whereabouts::name_lost_folders(bench, &cases, (past, ledger))?;
     for index in 0..cases.len() {
         staging::stage_case(bench, &mut cases, index, (past, ledger))?;
     }

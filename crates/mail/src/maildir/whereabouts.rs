@@ -20,7 +20,10 @@ use super::read::read_snapshot;
 use super::repair::{Past, forgive};
 use super::table::Row;
 use crate::digest::Digest;
+use crate::index::folders::ListedFolder;
+use crate::ledger::Ledger;
 use crate::merge::{self, Decision, Evidence, Listing};
+use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::Side;
 use crate::stage::Bench;
@@ -137,7 +140,8 @@ impl Lost {
                 }
             }
         }
-        lost.unknown_folder = lost_subscription(bench, cases)?;
+        lost.unknown_folder = lost_subscription(bench, cases)?
+            || !lost_folders(bench, cases)?.is_empty();
         Ok(lost)
     }
 
@@ -193,4 +197,50 @@ fn lost_subscription(bench: &mut Bench<'_>, cases: &[Case]) -> Result<bool, Refu
     let now = control::subscribed(bench, Side::Live, inbox.live.as_ref())?;
     let is_there = |name: &Vec<u8>| cases.iter().any(|case| case.name == *name);
     Ok(now.difference(&before).any(|name| !is_there(name)))
+}
+
+/// Lists the folders that nobody can bring back; in a mailbox that was open since, they are its
+/// user's.
+pub(super) fn name_lost_folders(
+    bench: &mut Bench<'_>,
+    cases: &[Case],
+    (past, ledger): (Past, &mut Ledger),
+) -> Result<(), Refusal> {
+    if past.served {
+        return Ok(());
+    }
+    for folder in lost_folders(bench, cases)? {
+        ledger.lost((&folder.maildir(), b""), None, Reason::Missing);
+    }
+    Ok(())
+}
+
+/// The folders that the mail server knew and of which nothing is anywhere.
+///
+/// A folder that was renamed still has its GUID, and one that was deleted has left it behind.
+pub(super) fn lost_folders(
+    bench: &mut Bench<'_>,
+    cases: &[Case],
+) -> Result<Vec<ListedFolder>, Refusal> {
+    let inbox = cases.iter().find(|case| case.name.is_empty());
+    let inbox = inbox.and_then(|case| case.live.as_ref());
+    let mut lost = control::listed_folders(bench, inbox)?;
+    lost.retain(|folder| {
+        let name = folder.maildir();
+        cases.binary_search_by(|case| case.name.cmp(&name)).is_err()
+    });
+    if lost.is_empty() {
+        return Ok(lost);
+    }
+    let mut known = control::deleted_folders(bench, inbox)?;
+    for case in cases {
+        for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)] {
+            if let Some(folder) = folder {
+                known.extend(control::guid(bench, side, folder)?);
+            }
+        }
+    }
+    let is_unknown = |guid| !known.contains(&guid);
+    lost.retain(|folder| folder.guid_digits().is_some_and(is_unknown));
+    Ok(lost)
 }
