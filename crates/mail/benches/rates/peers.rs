@@ -42,6 +42,11 @@ impl Finder {
         }
     }
 
+    /// Whether it reads the snapshot too, not only what was recorded of it.
+    pub(crate) fn reads_both(self) -> bool {
+        matches!(self, Self::Rsync | Self::Diff)
+    }
+
     pub(crate) fn is_installed(self) -> bool {
         let program = self.name().split(' ').next().unwrap_or_default();
         let mut command = Command::new(program);
