@@ -13,6 +13,9 @@ mod doveadm;
 mod file;
 mod folder;
 mod known;
+#[cfg(test)]
+mod mdbox_repairs;
+mod multi;
 mod record;
 #[cfg(test)]
 mod sdbox_repairs;
@@ -63,7 +66,7 @@ pub(crate) fn plan(
             single::plan(&mut desk, (live, snapshot), (home, &recorded), ledger)
         }
         Format::Maildir | Format::Mdbox => {
-            Err(Refusal::Unsupported { path: escape(&path), what: "mdbox" })
+            multi::plan(&mut desk, (live, snapshot), (home, &recorded), ledger)
         }
     }
 }

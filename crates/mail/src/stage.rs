@@ -361,7 +361,7 @@ impl<'a> Bench<'a> {
         staging(self.roots, self.generation, self.key)
     }
 
-    fn dir_in(&self, bin: &str, label: &[u8]) -> Result<PathBuf, Refusal> {
+    pub(crate) fn dir_in(&self, bin: &str, label: &[u8]) -> Result<PathBuf, Refusal> {
         let dir = self
             .roots
             .work

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::dbox::file::{Damage, Damaged, Guid, Message, Region, Scanner};
@@ -59,6 +60,7 @@ impl<'b, 'a> Desk<'b, 'a> {
         &mut self,
         (side, rel): (Side, &[u8]),
         meta: &Meta,
+        depth: Depth,
     ) -> Result<Mail, Refusal> {
         let limit = self.bench.roots().file_size_max;
         if meta.size > limit {
@@ -70,7 +72,7 @@ impl<'b, 'a> Desk<'b, 'a> {
         };
         self.bench.bytes_read += meta.size;
         let owner = self.bench.owner();
-        match examine(&file, meta.size, owner, &mut self.buffer) {
+        match examine(&file, meta.size, (owner, depth), &mut self.buffer) {
             Ok(Examined::Mail(mail)) => Ok(mail),
             Ok(Examined::Unsupported(what)) => {
                 Err(Refusal::Unsupported { path: escape(&self.bench.path(rel)), what })
@@ -84,10 +86,11 @@ impl<'b, 'a> Desk<'b, 'a> {
         &mut self,
         file: &File,
         message: &Message,
+        depth: Depth,
     ) -> Result<Findings, &'static str> {
         self.bench.bytes_read += message.size;
         let owner = self.bench.owner();
-        let judged = judge_body(file, message, owner, &mut self.buffer);
+        let judged = judge_body(file, message, (owner, depth), &mut self.buffer);
         let findings = judged.unwrap_or_else(|_| Findings::unread(Reason::Unreadable));
         supported(message, &findings).map(|()| findings)
     }
@@ -105,7 +108,7 @@ impl<'b, 'a> Desk<'b, 'a> {
         let check = |path: &Path, buffer: &mut [u8]| {
             let file = File::open(path)?;
             let length = file.metadata()?.len();
-            examine(&file, length, owner, buffer)
+            examine(&file, length, (owner, Depth::Quick), buffer)
         };
         match check(&staged, &mut self.buffer) {
             Ok(Examined::Mail(mail)) if mail.findings.digest == digest => Ok(staged),
@@ -138,6 +141,21 @@ impl<'b, 'a> Desk<'b, 'a> {
         }
         dress(&to, like).map_err(|error| Refusal::write(b"staging", error))?;
         Ok(staged)
+    }
+
+    /// Puts staged bytes among those that are not served, at once; where, below the work directory.
+    pub(crate) fn keep(
+        &mut self,
+        staged: &Path,
+        (label, name): (&[u8], &str),
+    ) -> Result<String, Refusal> {
+        let to = self.bench.dir_in("quarantine", label)?.join(name);
+        let roots = self.bench.roots();
+        roots
+            .record(staged, &to)
+            .map_err(|error| Refusal::write(b"quarantine", error))?;
+        let below = to.strip_prefix(&roots.work).unwrap_or(&to);
+        Ok(escape(below.as_os_str().as_bytes()))
     }
 
     /// Plans staged bytes under a live name; what stands there is kept first.
@@ -208,7 +226,7 @@ enum Examined {
 fn examine(
     file: &File,
     length: u64,
-    owner: &str,
+    (owner, depth): (&str, Depth),
     buffer: &mut [u8],
 ) -> io::Result<Examined> {
     let mut scanner = Scanner::open(file, length)?;
@@ -224,7 +242,7 @@ fn examine(
         }
         Some(Region::Message(message)) => message,
     };
-    let mut findings = judge_body(file, &message, owner, buffer)?;
+    let mut findings = judge_body(file, &message, (owner, depth), buffer)?;
     if let Err(what) = supported(&message, &findings) {
         return Ok(Examined::Unsupported(what));
     }
@@ -239,12 +257,12 @@ fn examine(
 fn judge_body(
     mut file: &File,
     message: &Message,
-    owner: &str,
+    (owner, depth): (&str, Depth),
     buffer: &mut [u8],
 ) -> io::Result<Findings> {
     file.seek(SeekFrom::Start(message.body))?;
     let mut body = file.take(message.size);
-    let mut findings = judge(&mut body, message.promise(), owner, Depth::Quick, buffer)?;
+    let mut findings = judge(&mut body, message.promise(), owner, depth, buffer)?;
     if message.trailer.guid.is_none() {
         findings.faults.push(Reason::NoHeader);
     }
@@ -256,11 +274,8 @@ fn supported(message: &Message, findings: &Findings) -> Result<(), &'static str>
     if message.trailer.external {
         return Err("mail with attachments in other files");
     }
-    if findings.faults.contains(&Reason::Encrypted) {
-        return Err("encrypted mail");
-    }
-    if findings.faults.contains(&Reason::UnknownCompression) {
-        return Err("mail compressed in this way");
+    if findings.is_unsupported() {
+        return Err("encrypted mail, or mail compressed in an unknown way,");
     }
     Ok(())
 }

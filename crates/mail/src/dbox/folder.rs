@@ -219,6 +219,12 @@ impl Case {
         state
     }
 
+    /// There is no index, and nothing for one.
+    pub(crate) fn is_blank(&self, empty: bool) -> bool {
+        let nothing = |known: &Known| known.trust == Trust::Nothing && !known.damaged;
+        empty && nothing(&self.known) && nothing(&self.known_once)
+    }
+
     /// Plans the directories of a folder that is gone.
     pub(crate) fn stage_dirs(
         &self,
@@ -235,13 +241,13 @@ impl Case {
     pub(crate) fn stage_index(
         &self,
         desk: &mut Desk<'_, '_>,
-        (state, kind): (&FolderState, Kind),
+        (state, kind, phase): (&FolderState, Kind, Phase),
         (home, ledger): (Home, &mut Ledger),
     ) -> Result<(), Refusal> {
         let bytes = write_folder(state, kind);
         let dir = folder_path(&self.name);
         let control = self.live.as_ref().map(|it| &it.control);
-        stage_log(desk, (&dir, FOLDER, &self.label()), control, (&bytes, home))?;
+        stage_log(desk, phase, (&dir, FOLDER, &self.label()), control, (&bytes, home))?;
         if self.live.is_none() {
             ledger.doubt(self.report_name(), b"", None, DoubtKind::FolderReturned);
         } else if self.known.damaged {
@@ -264,10 +270,10 @@ impl Case {
 
 /// Plans bytes as the log of an index, and its other files out of the way behind it.
 ///
-/// In this order, and before all messages: whatever a crash leaves, the log tells all by itself, and
-/// what it lists without a file comes back on the next run.
+/// In this order: whatever a crash leaves, the log tells all by itself.
 pub(crate) fn stage_log(
     desk: &mut Desk<'_, '_>,
+    phase: Phase,
     (dir, prefix, label): (&[u8], &[u8], &[u8]),
     control: Option<&BTreeMap<Vec<u8>, Meta>>,
     (bytes, home): (&[u8], Home),
@@ -279,7 +285,7 @@ pub(crate) fn stage_log(
         None => home.new_file(),
     };
     let staged = desk.bench.stage_bytes(bytes, Some(like))?;
-    desk.put(Phase::Keywords, (label, &join(dir, &log)), live, staged)?;
+    desk.put(phase, (label, &join(dir, &log)), live, staged)?;
     for (name, meta) in control.into_iter().flatten() {
         if name.starts_with(prefix) && *name != log {
             desk.bench.aside("kept", (label, &join(dir, name)), meta)?;

@@ -104,6 +104,13 @@ impl Known {
         Ok(Self { trust, index: known, damaged, stale })
     }
 
+    /// Nothing, if it is not the map that folders name: the mail server lost that one.
+    pub(crate) fn unless_another(self, named: Option<u32>) -> Self {
+        let another =
+            named.is_some() && self.uid_validity().is_some_and(|it| Some(it) != named);
+        if another { Self { damaged: true, ..Self::nothing() } } else { self }
+    }
+
     /// Nothing, if the mail server lost the index and has begun an empty one since.
     pub(crate) fn unless_begun_anew(self, once: &Self) -> Self {
         let empty = |index: &Index| index.len() == 0 && index.next_uid <= 1;

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * A message is found by its folder and GUID; by its UID only where its GUID cannot be read.
+//! * A message is found by its GUID, which has the same bytes in every folder; by its UID only where
+//!   its GUID cannot be read.
 
 use std::collections::HashMap;
 
@@ -13,7 +14,7 @@ use crate::manifest::Manifest;
 /// What was recorded of a mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct Recorded<'a> {
-    digests: HashMap<(&'a [u8], Guid), Digest>,
+    digests: HashMap<Guid, Digest>,
     guids: HashMap<(&'a [u8], u32), Guid>,
     /// The mailbox was open since, so that missing mail was deleted by its user.
     pub(crate) served: bool,
@@ -26,7 +27,7 @@ impl<'a> Recorded<'a> {
         for entry in manifest.into_iter().flat_map(|manifest| &manifest.entries) {
             let Some(guid) = from_hex(&entry.name) else { continue };
             if let Fingerprint::Xxh3(digest) = entry.fingerprint {
-                recorded.digests.insert((&entry.folder, guid), digest);
+                recorded.digests.insert(guid, digest);
             }
             if let Some(uid) = entry.uid {
                 recorded.guids.insert((&entry.folder, uid), guid);
@@ -35,8 +36,8 @@ impl<'a> Recorded<'a> {
         recorded
     }
 
-    pub(crate) fn digest(&self, folder: &[u8], guid: Guid) -> Option<Digest> {
-        self.digests.get(&(folder, guid)).copied()
+    pub(crate) fn digest(&self, guid: Guid) -> Option<Digest> {
+        self.digests.get(&guid).copied()
     }
 
     pub(crate) fn guid(&self, folder: &[u8], uid: u32) -> Option<Guid> {

@@ -20,7 +20,7 @@ use crate::digest::{Digest, from_hex, to_hex};
 use crate::doubt::DoubtKind;
 use crate::finding::Finding;
 use crate::index::{Kind, Record};
-use crate::judge::Rungs;
+use crate::judge::{Depth, Rungs};
 use crate::ledger::Ledger;
 use crate::manifest::ManifestEntry;
 use crate::merge::{self, Decision, Evidence, Listing, Verdict, decide};
@@ -65,7 +65,11 @@ fn read_live(
     files.sort_unstable_by_key(|(inode, uid, _)| (*inode, *uid));
     let mut mails = Mails::new();
     for (_, uid, meta) in files {
-        let mail = desk.read_single((Side::Live, &mail_path(&case.name, uid)), meta)?;
+        let mail = desk.read_single(
+            (Side::Live, &mail_path(&case.name, uid)),
+            meta,
+            Depth::Quick,
+        )?;
         aliases.learn(mail.guid, &mail.findings);
         mails.insert(uid, mail);
     }
@@ -138,8 +142,11 @@ impl<'a> Plan<'a> {
             .collect();
         wanted.sort_unstable_by_key(|(inode, uid, _)| (*inode, *uid));
         for (_, uid, meta) in wanted {
-            let mail =
-                desk.read_single((Side::Snapshot, &mail_path(name, uid)), &meta)?;
+            let mail = desk.read_single(
+                (Side::Snapshot, &mail_path(name, uid)),
+                &meta,
+                Depth::Quick,
+            )?;
             aliases.learn(mail.guid, &mail.findings);
             self.snapshot.insert(uid, mail);
         }
@@ -163,7 +170,7 @@ impl<'a> Plan<'a> {
     }
 
     fn digest(&self, guid: Option<Guid>) -> Option<Digest> {
-        self.recorded.digest(self.case.report_name(), guid?)
+        self.recorded.digest(guid?)
     }
 
     fn listing(&self, uid: u32) -> Listing {
@@ -475,8 +482,7 @@ impl<'a> Plan<'a> {
         if known.trust == Trust::Whole && serves {
             return Ok(());
         }
-        let had = !known.damaged && self.case.known_once.trust == Trust::Nothing;
-        if known.trust == Trust::Nothing && had && self.wished.is_empty() {
+        if self.case.is_blank(self.wished.is_empty()) {
             return Ok(());
         }
         let received = self.live.values().chain(self.snapshot.values());
@@ -484,6 +490,8 @@ impl<'a> Plan<'a> {
         let created = received.unwrap_or(1).max(1);
         let records = self.wished.values().cloned().collect();
         let state = self.case.state(records, created);
-        self.case.stage_index(desk, (&state, Kind::Sdbox), (self.home, ledger))
+        // Before the messages: what it lists without a file comes back on the next run.
+        let log = (&state, Kind::Sdbox, Phase::Keywords);
+        self.case.stage_index(desk, log, (self.home, ledger))
     }
 }
