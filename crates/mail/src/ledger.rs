@@ -5,13 +5,15 @@
 //! * What an earlier run set aside stays listed until a good message stands under its name again.
 //! * What an earlier run decided without proof stays listed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io;
 
 use crate::doubt::DoubtKind;
 use crate::finding::{Cause, Finding, FindingKind, Source};
 use crate::maildir::survey::Survey;
-use crate::manifest::{Manifest, ManifestEntry};
+use crate::manifest::ManifestEntry;
 use crate::reason::Reason;
+use crate::spool::{Spool, Spooled};
 use crate::walk::escape;
 
 /// How many messages ended how. Every message that either side knew is in exactly one.
@@ -34,14 +36,12 @@ pub struct MessageCounts {
 }
 
 /// The books of one run.
-#[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) counts: MessageCounts,
     pub(crate) doubts: Vec<Finding>,
     /// Doubts of earlier runs that no later one sees again.
     remembered: Vec<Finding>,
-    entries: Vec<ManifestEntry>,
-    good: BTreeSet<(String, String)>,
+    manifest: Spool,
     /// Kept by earlier runs or by this one, by folder and name.
     kept: BTreeMap<(String, String), Vec<Finding>>,
     lost: Vec<Finding>,
@@ -52,8 +52,17 @@ impl Ledger {
     ///
     /// What they found lost is found again, except where the mailbox was open since: then it would
     /// pass for deleted by its user, and so it stays listed.
-    pub(crate) fn new(earlier: Vec<Finding>, served: bool) -> Self {
-        let mut ledger = Self::default();
+    ///
+    /// `manifest`: where messages go that are served.
+    pub(crate) fn new(earlier: Vec<Finding>, served: bool, manifest: Spool) -> Self {
+        let mut ledger = Self {
+            counts: MessageCounts::default(),
+            doubts: Vec::new(),
+            remembered: Vec::new(),
+            manifest,
+            kept: BTreeMap::new(),
+            lost: Vec::new(),
+        };
         let (doubts, earlier): (Vec<_>, Vec<_>) =
             earlier.into_iter().partition(|entry| entry.doubt().is_some());
         let remembered = |it: &Finding| it.doubt().is_some_and(DoubtKind::is_remembered);
@@ -78,10 +87,14 @@ impl Ledger {
         }
     }
 
-    /// Books a message that is served from now on.
+    /// Books a message that is served from now on: sorted by folder and name, as far as may be.
     pub(crate) fn good(&mut self, entry: ManifestEntry) {
-        self.good.insert((escape(&entry.folder), escape(&entry.name)));
-        self.entries.push(entry);
+        if !(self.kept.is_empty() && self.lost.is_empty()) {
+            let key = (escape(&entry.folder), escape(&entry.name));
+            self.kept.remove(&key);
+            self.lost.retain(|it| it.folder != key.0 || it.name != key.1);
+        }
+        self.manifest.add(entry);
     }
 
     /// Books a message that leaves the mail tree. `kept`: its size, and where it will be.
@@ -185,14 +198,12 @@ impl Ledger {
         doubts
     }
 
-    /// Closes the books: the manifest and everything that is not served.
-    pub(crate) fn close(&mut self) -> (Manifest, Vec<Finding>) {
-        let good = &self.good;
-        self.kept.retain(|key, _| !good.contains(key));
+    /// Closes the books: everything that is not served.
+    pub(crate) fn close(&mut self) -> Vec<Finding> {
         let kept = &self.kept;
         self.lost.retain(|it| {
             let key = (it.folder.clone(), it.name.clone());
-            !kept.contains_key(&key) && !good.contains(&key)
+            !kept.contains_key(&key)
         });
         // What stays listed from earlier runs may have been found again.
         self.lost.sort();
@@ -203,8 +214,11 @@ impl Ledger {
         let kept = set_aside.iter().filter(|entry| entry.kept_at.is_some()).count();
         self.counts.set_aside = kept as u64;
         self.counts.lost = (set_aside.len() - kept) as u64;
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort();
-        (Manifest { entries }, set_aside)
+        set_aside
+    }
+
+    /// Completes the manifest of everything that is served.
+    pub(crate) fn manifest(self) -> io::Result<Spooled> {
+        self.manifest.end()
     }
 }

@@ -38,6 +38,7 @@
 //! |---|---|---|---|
 //! | any | any | digest in our manifest | the bytes of that digest |
 //! | good | good, the same | | stays |
+//! | good | good, another | a seal or the structure of one | those bytes, live name |
 //! | good | good, another | nothing tells | the snapshot's bytes, live name; the live ones kept, doubt |
 //! | good | bad | | the snapshot's bytes, live name |
 //! | bad or none | good | | stays |
@@ -49,7 +50,10 @@
 //! | folder | missing | `dovecot.mailbox.log` has its deletion | stays deleted |
 //!
 //! Sizes (`S=`, `W=` of the name, as the Maildir++ quota extension and Dovecot write them), runs of
-//! zeros, the recipient in `Delivered-To` and the beginning of the header say what is bad.
+//! zeros, the recipient in `Delivered-To` and the beginning of the header say what is bad. So does the
+//! hash of the body in a `DKIM-Signature` (no key is asked for) where the other side has that body; a
+//! hash that neither side has says nothing, for mailing lists change bodies. Every verdict names the
+//! rungs of evidence it stands on ([`Rungs`]).
 //!
 //! *A move looks like a deletion.* Where the live mailbox has lost a folder (one of the snapshot's,
 //! or one subscribed to since), or a folder's list cannot tell all that it held, no deletion in
@@ -66,13 +70,22 @@
 //!   <https://www.courier-mta.org/imap/README.maildirquota.html>.
 //! * `dovecot-uidlist` version 3, `dovecot-keywords`, `S=` and `W=`:
 //!   <https://doc.dovecot.org/2.3/admin_manual/mailbox_formats/maildir/>.
-//! * `dovecot.index` 7 and `dovecot.index.log` 1, for evidence only (Dovecot:
-//!   `src/lib-index/mail-index.h`, `mail-transaction-log.h`); `dovecot.mailbox.log`
+//! * `dovecot.index` 7, `dovecot.index.log` 1 and the `.log.2` before it, with the extensions `dbox-hdr`,
+//!   `mdbox-hdr`, `mdbox`, `guid`, `map`, `ref`, `list`, `keywords` and `modseq` (Dovecot:
+//!   `src/lib-index/mail-index.h`, `mail-transaction-log.h`, `mail-index-sync-ext.c`;
+//!   <https://github.com/dovecot/core/tree/main/src/lib-index>); `dovecot.mailbox.log`
 //!   (`src/lib-index/mailbox-log.h`); `subscriptions` 1 and 2 (`src/lib-storage/list/subscription-file.c`).
+//! * Compressed messages, gzip (RFC 1952) and Zstandard (RFC 8878), as Dovecot's `zlib` plugin writes them:
+//!   <https://doc.dovecot.org/2.3/configuration_manual/zlib_plugin/>. Digest, `S=` and `W=` are of the
+//!   plain message; its own checksum is evidence.
+//! * Hashes of bodies in `DKIM-Signature` (RFC 6376 3.4, 3.5, 3.7; SHA-256) and in
+//!   `ARC-Message-Signature` (RFC 8617).
+//! * Lists that `sha256sum` and `b3sum` wrote ([`Import`]):
+//!   <https://www.gnu.org/software/coreutils/manual/html_node/cksum-output-modes.html>.
 //!
 //! # Formats written
 //!
-//! All are text, replaced as a whole by rename. In folder and name, `%` and every byte that is not a
+//! All but the last are text; all are replaced as a whole by rename. In folder and name, `%` and every byte that is not a
 //! visible ASCII character are `%XX`.
 //!
 //! * Manifest: `tidegate-manifest 3`; then one line per message, sorted by folder and name, five
@@ -86,20 +99,24 @@
 //! * Claim: generation and holder with a checksum; one that cannot be read fences everybody.
 //! * A UID list is written again only where it was damaged, or for mail that comes back as new: same
 //!   UIDVALIDITY and GUID, old UIDs, and where it was damaged new ones from 100 000 above all known.
+//! * `dovecot.index.log` 1.3, where an index was damaged or lost, and nothing beside it: a log that tells
+//!   all by itself (in a Maildir only the count of changes), which begins above all that clients were
+//!   told.
 //!
 //! # Not supported
 //!
 //! * Newer mail does not keep its UID when the list is lost: the index knows UIDs and flags, but no
 //!   names ([`DoubtKind::UidlistRebuilt`]).
-//! * `HIGHESTMODSEQ` is not carried over when indexes are gone: Dovecot counts anew, and programs
-//!   that resynchronise by it (RFC 7162) may miss changed flags ([`DoubtKind::ModseqLost`]).
+//! * `HIGHESTMODSEQ` is not carried over when no index on either side can be read: Dovecot counts anew,
+//!   and programs that resynchronise by it (RFC 7162) may miss changed flags
+//!   ([`DoubtKind::ModseqLost`]).
 //! * `dovecot.list.index` is not read: a folder made after the snapshot and never subscribed to
 //!   leaves no trace when it is lost, nor does mail that arrived there.
 //! * Mail of a folder that its owner deleted does not come back, even if it was moved out first and
 //!   the place it went to was lost; nor does what was moved while the mailbox was open. Both stand in
 //!   the snapshot.
-//! * Compressed or encrypted mail (`zlib`, `mail_crypt`): `S=` and `W=` are of the plain mail there,
-//!   so that every file would be set aside. Also dbox, and Maildirs with `LAYOUT=fs`.
+//! * Encrypted mail (`mail_crypt`), and mail compressed with bzip2, xz or LZ4: it cannot be judged.
+//! * Maildirs with `LAYOUT=fs`.
 
 mod claim;
 #[cfg(test)]
@@ -121,6 +138,7 @@ mod probe;
 mod reason;
 mod refusal;
 mod roots;
+mod spool;
 mod stage;
 mod stamp;
 mod store;
@@ -143,6 +161,7 @@ pub use probe::Probe;
 pub use reason::Reason;
 pub use refusal::Refusal;
 pub use stamp::Stamp;
+pub use store::record::{Compared, Recorded};
 pub use store::{
     FlushFailed, Mailbox, ManifestError, PrepareTask, Prepared, Store, StoreConfig,
     StoreError,

@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Digester};
-use crate::judge::{Depth, Findings, Promise, fill, judge};
+use crate::judge::{Depth, Findings, Promise, Scan, fill};
 use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Roots, Side, dress, is_kept};
@@ -121,7 +121,8 @@ impl<'a> Bench<'a> {
         };
         // It may grow while it is read; one byte more than the limit tells.
         let mut source = Counted { source: file.take(limit.saturating_add(1)), count: 0 };
-        let findings = judge(&mut source, promise, self.owner, Depth::Quick, self.buffer);
+        let scan = Scan::new(promise, self.owner, Depth::Quick).limit(limit);
+        let findings = scan.read(&mut source, self.buffer);
         self.bytes_read += source.count;
         Ok(findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable)))
     }
@@ -302,6 +303,17 @@ impl<'a> Bench<'a> {
             Ok(Some((_, meta))) => Ok(meta),
             Ok(None) => Err(Refusal::Changed { path: escape(&path) }),
             Err(errno) => Err(Refusal::read(&path, errno)),
+        }
+    }
+
+    /// Where a file of our own is made that is no mail: its directory is there, and no such file.
+    pub(crate) fn own_file(&self, what: &str) -> Result<PathBuf, Refusal> {
+        let dir = self.roots.work.join("staging").join(format!("g{}", self.generation));
+        own(self.roots.make_own_dirs(&dir), "staging")?;
+        let path = dir.join(format!("{}.{what}", self.key));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => own(Err(error), "staging"),
+            Ok(()) | Err(_) => Ok(path),
         }
     }
 

@@ -7,6 +7,8 @@
 //! * After a failed flush this store prepares nothing any more.
 //! * Whoever switches holds a claim that no higher one can replace before the switch is done.
 
+pub(crate) mod record;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -29,6 +31,7 @@ use crate::refusal::Refusal;
 use crate::maildir;
 use crate::roots::{Act, Fuse, Roots};
 use crate::stage::{Bench, Phase, staging};
+use crate::spool::{Earlier, Place, Spool};
 use crate::stamp::{Stamp, stamp};
 use crate::walk::{Tree, escape};
 
@@ -376,19 +379,27 @@ impl Store {
         };
         let earlier = self.findings(mailbox.key);
         let earlier = earlier.map_err(|error| unreadable("findings", error))?;
-        let manifest = self.manifest(mailbox.key);
-        let manifest = manifest.map_err(|error| unreadable("manifest", error.source))?;
-        let served = mailbox.served && manifest.is_some();
-        let past = Past { manifest: manifest.as_ref(), served };
-        let mut ledger = Ledger::new(earlier.clone(), served);
+        let format = Format::of(&self.roots, &mailbox.path)?;
         let mut bench = Bench::new(&self.roots, mailbox, task.generation, buffer)?;
-        match Format::of(&self.roots, &mailbox.path)? {
-            Format::Maildir => maildir::plan(&mut bench, &past, &mut ledger)?,
-            format @ (Format::Sdbox | Format::Mdbox) => {
-                dbox::plan(&mut bench, format, &past, &mut ledger)?;
-            }
-        }
-        let (after, set_aside) = ledger.close();
+        let recorded = manifest_path(&self.roots, mailbox.key);
+        let recorded = Earlier::open(&recorded);
+        let recorded = recorded.map_err(|error| unreadable("manifest", error))?;
+        let served = mailbox.served && recorded.is_some();
+        let manifest = match format {
+            Format::Maildir => None,
+            Format::Sdbox | Format::Mdbox => self
+                .manifest(mailbox.key)
+                .map_err(|error| unreadable("manifest", error.source))?,
+        };
+        let past =
+            Past { recorded: recorded.as_ref(), manifest: manifest.as_ref(), served };
+        // An index written anew has forgotten what was lost.
+        let remembers = served || format != Format::Maildir;
+        let staged = bench.own_file("manifest")?;
+        let spool = Spool::new(staged.clone());
+        let mut ledger = Ledger::new(earlier.clone(), remembers, spool);
+        examine(&mut bench, format, &past, &mut ledger)?;
+        let set_aside = ledger.close();
         let doubts = ledger.take_doubts();
         let findings = [&*set_aside, &*doubts].concat();
         if findings != earlier {
@@ -396,14 +407,17 @@ impl Store {
             let list = FindingList { address, path, findings };
             bench.write_own(&list.to_bytes(), &list_path(&self.roots.work, mailbox.key))?;
         }
-        let bytes = after.to_bytes();
-        if manifest.as_ref() != Some(&after) {
-            let staged = bench.stage_bytes(&bytes, None)?;
+        let (counts, bytes_read) = (ledger.counts, bench.bytes_read);
+        let spooled = ledger.manifest();
+        let spooled = spooled.map_err(|error| Refusal::write(b"manifest", error))?;
+        let manifest_digest = spooled.digest;
+        if recorded.is_none_or(|recorded| recorded.digest() != Some(manifest_digest)) {
+            if let Place::Memory(bytes) = spooled.place {
+                bench.stage_with(&staged, None, &mut |to| to.write_all(&bytes))?;
+            }
             let to = manifest_path(&self.roots, mailbox.key);
             bench.act(Phase::Records, Act::Record { staged, to });
         }
-        let manifest_digest = *blake3::hash(&bytes).as_bytes();
-        let (counts, bytes_read) = (ledger.counts, bench.bytes_read);
         let acts = bench.into_acts();
         Ok(Planned { acts, counts, set_aside, doubts, manifest_digest, bytes_read })
     }
@@ -464,10 +478,25 @@ fn fenced(task: &PrepareTask<'_>) -> Vec<Result<Prepared, Refusal>> {
     task.mailboxes.iter().map(refuse).collect()
 }
 
+/// Finds out what is wrong with a mailbox, and plans what would make it right.
+fn examine(
+    bench: &mut Bench<'_>,
+    format: Format,
+    past: &Past<'_>,
+    ledger: &mut Ledger,
+) -> Result<(), Refusal> {
+    match format {
+        Format::Maildir => maildir::plan(bench, past, ledger),
+        Format::Sdbox | Format::Mdbox => dbox::plan(bench, format, past, ledger),
+    }
+}
+
 /// What was found out about a mailbox before this run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Past<'a> {
-    /// What it held when it was last prepared.
+    /// What it held when it was last prepared, line by line.
+    pub(crate) recorded: Option<&'a Earlier>,
+    /// The same at once, where the format wants it so.
     pub(crate) manifest: Option<&'a Manifest>,
     /// It was open since, so that missing mail was deleted by its user.
     pub(crate) served: bool,

@@ -225,7 +225,9 @@ impl Case {
         };
         let bytes = findings.digest.map(|digest| (findings.size, digest));
         let fits = self.table.clean(other, row).is_none_or(|it| Some(it) == bytes);
-        match bytes.filter(|_| is_clean(findings) && fits) {
+        // What the snapshot's file has as it is stored is needed once it is copied.
+        let plain = side == Side::Live || findings.raw == findings.digest;
+        match bytes.filter(|_| is_clean(findings) && fits && plain) {
             Some(bytes) => {
                 let stood = findings.stood;
                 self.seen.remove(&(side, row));
@@ -238,6 +240,21 @@ impl Case {
         }
     }
 
+    /// Books what reading two files that are the same to the last byte has shown.
+    pub(super) fn see_both(&mut self, row: Row, live: Seen, snapshot: Meta) {
+        let findings = &live.findings;
+        if let Some(digest) = findings.digest.filter(|_| is_clean(findings)) {
+            let (bytes, stood) = ((findings.size, digest), findings.stood);
+            self.table.set_clean(Side::Live, row, bytes);
+            self.table.set_clean(Side::Snapshot, row, bytes);
+            self.table.set_rungs(row, stood);
+            return;
+        }
+        let twin = Seen { findings: live.findings.clone(), meta: Some(snapshot) };
+        self.seen.insert((Side::Live, row), live);
+        self.seen.insert((Side::Snapshot, row), twin);
+    }
+
     /// What is known of a side's file that was read.
     pub(super) fn findings(&self, side: Side, row: Row) -> Option<Cow<'_, Findings>> {
         if let Some(seen) = self.seen.get(&(side, row)) {
@@ -245,7 +262,8 @@ impl Case {
         }
         let (size, digest) = self.table.clean(side, row)?;
         let (digest, stood) = (Some(digest), self.table.rungs(row));
-        Some(Cow::Owned(Findings { digest, size, stood, ..Findings::default() }))
+        let (raw, rest) = (digest, Findings::default());
+        Some(Cow::Owned(Findings { digest, raw, size, raw_size: size, stood, ..rest }))
     }
 
     /// Whether a message of the snapshot that is good comes back, whatever else is found.

@@ -29,6 +29,7 @@ const UIDLIST: &[u8] = b"dovecot-uidlist";
 const INDEX: &[u8] = b"dovecot.index";
 const INDEX_LOG: &[u8] = b"dovecot.index.log";
 const OLDER_INDEX_LOG: &[u8] = b"dovecot.index.log.2";
+const CACHE: &[u8] = b"dovecot.index.cache";
 const LIST: &[u8] = b"dovecot.list.index";
 const LIST_LOG: &[u8] = b"dovecot.list.index.log";
 const OLDER_LIST_LOG: &[u8] = b"dovecot.list.index.log.2";
@@ -123,6 +124,45 @@ pub(crate) fn subscribed(
         name.iter().map(dot).collect()
     };
     Ok(names.map(folder).filter(|name| name != b"INBOX").collect())
+}
+
+/// Adds what the mail server's caches still know of messages that are not served.
+pub(crate) fn recall(
+    bench: &mut Bench<'_>,
+    cases: &[Case],
+    ledger: &mut Ledger,
+) -> Result<(), Refusal> {
+    let mut memories: HashMap<String, Vec<Memory>> = HashMap::new();
+    for finding in ledger.unserved() {
+        let memories = match memories.entry(finding.folder.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let case = cases.iter().find(|case| escape(&case.name) == *new.key());
+                let read = match case {
+                    Some(case) => read_memories(bench, case)?,
+                    None => Vec::new(),
+                };
+                new.insert(read)
+            }
+        };
+        memories.iter().for_each(|memory| memory.tell(finding));
+    }
+    Ok(())
+}
+
+/// What both sides' caches know of a folder, as far as a UID means the same message in them.
+fn read_memories(bench: &mut Bench<'_>, case: &Case) -> Result<Vec<Memory>, Refusal> {
+    let (mut memories, mut validity) = (Vec::new(), None);
+    for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)] {
+        let cache = read(bench, side, folder.as_ref(), CACHE)?;
+        let [index, log, older] = index_files(bench, side, folder.as_ref())?;
+        let index = index::read(index.as_deref(), log.as_deref(), older.as_deref());
+        let Some(index) = index.last_known() else { continue };
+        if *validity.get_or_insert(index.uid_validity) == index.uid_validity {
+            memories.extend(cache.and_then(|cache| Memory::new(index, cache)));
+        }
+    }
+    Ok(memories)
 }
 
 /// The keyword tables of a folder while its mail is put together.

@@ -21,13 +21,13 @@ use super::name::MailName;
 use super::survey::{Sub, folder_path, mail_path};
 use super::table::{Row, Slot};
 use crate::digest::Fingerprint;
-use crate::judge::{Depth, Findings, Promise, Scan, fill, judge};
+use crate::judge::{Depth, Findings, Promise, Scan, fill};
 use crate::merge::Listing;
 use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::Side;
 use crate::stage::Bench;
-use crate::walk::{Meta, Tree, join};
+use crate::walk::{Meta, Tree, escape, join};
 
 /// Messages asked for ahead of the one that is read: the queue depth from which disks give nearly
 /// all they can.
@@ -90,7 +90,17 @@ pub(super) fn read_case(
             wishes.push((slot.inode, row, Want::Snapshot));
         }
     }
-    Reader::new(case).read(bench, case, wishes)
+    Reader::new(case).read(bench, case, wishes)?;
+    let unsupported = |((side, row), seen): (&(Side, Row), &Seen)| {
+        seen.findings.is_unsupported().then(|| case.rel(*side, *row)).flatten()
+    };
+    match case.seen.iter().find_map(unsupported) {
+        None => Ok(()),
+        Some(rel) => {
+            let what = "mail that is encrypted, or compressed but by gzip or zstd,";
+            Err(Refusal::Unsupported { path: escape(&bench.path(&rel)), what })
+        }
+    }
 }
 
 /// Reads the snapshot's files of these messages.
@@ -273,12 +283,10 @@ impl Reader {
                         let findings = if is_clean(&findings) {
                             findings
                         } else {
-                            rejudge(bench, promise, &mut live)
+                            rejudge(bench, Wished::deep(case, row), &mut live)
                         };
                         let seen = Seen { findings, meta: Some(meta) };
-                        let twin = Seen { meta: Some(other), ..seen.clone() };
-                        case.see(Side::Live, row, seen);
-                        case.see(Side::Snapshot, row, twin);
+                        case.see_both(row, seen, other);
                         return Ok(());
                     }
                 }
@@ -287,14 +295,15 @@ impl Reader {
             (Some(live), Some(snapshot)) => (Some(live), Some(snapshot)),
             (Some(Opened::File(mut file, meta)), None) => {
                 // Nothing else speaks for it, unless its digest was recorded.
-                let recorded = case.table.recorded(row).is_some();
-                let depth = if recorded { Depth::Quick } else { Depth::Deep };
-                let findings = judge_file(bench, promise, &mut file, depth);
+                let recorded = case.table.recorded(row);
+                let depth = if recorded.is_some() { Depth::Quick } else { Depth::Deep };
+                let wish = Wished { promise, depth, recorded };
+                let findings = judge_file(bench, wish, &mut file);
                 case.see(Side::Live, row, Seen { findings, meta: Some(meta) });
                 return Ok(());
             }
             (None, Some(Opened::File(mut file, meta))) => {
-                return take_back(bench, case, (row, promise), (&mut file, meta));
+                return take_back(bench, case, row, (&mut file, meta));
             }
             (live, snapshot) => (live, snapshot),
         };
@@ -302,7 +311,8 @@ impl Reader {
             let seen = match opened {
                 None => continue,
                 Some(Opened::File(file, meta)) => {
-                    Seen { findings: rejudge(bench, promise, file), meta: Some(*meta) }
+                    let findings = rejudge(bench, Wished::deep(case, row), file);
+                    Seen { findings, meta: Some(*meta) }
                 }
                 Some(Opened::Not(reason)) => {
                     Seen { findings: Findings::unread(*reason), meta: None }
@@ -320,10 +330,9 @@ impl Reader {
         case: &Case,
         (side, row, slot): (Side, Row, Slot),
     ) -> Result<Seen, Refusal> {
-        let promise = MailName::parse(case.table.base(row)).promise();
         Ok(match self.open_file(bench, case, (side, row, slot))? {
             Opened::File(mut file, meta) => {
-                let findings = judge_file(bench, promise, &mut file, Depth::Deep);
+                let findings = judge_file(bench, Wished::deep(case, row), &mut file);
                 Seen { findings, meta: Some(meta) }
             }
             Opened::Not(reason) => {
@@ -338,15 +347,16 @@ impl Reader {
 fn take_back(
     bench: &mut Bench<'_>,
     case: &mut Case,
-    (row, promise): (Row, Promise),
+    row: Row,
     (file, meta): (&mut File, Meta),
 ) -> Result<(), Refusal> {
+    let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
     let small = meta.size < bench.buffer().len() as u64;
     let filled = if small { fill(file, bench.buffer()).ok() } else { None };
     let findings = match filled {
         Some(length) if length as u64 == meta.size => {
             bench.bytes_read += meta.size;
-            let mut scan = Scan::new(promise, bench.owner(), Depth::Quick);
+            let mut scan = wish.scan(bench);
             scan.add(bench.buffer().get(..length).unwrap_or_default());
             let findings = scan.finish();
             if is_clean(&findings) {
@@ -355,10 +365,10 @@ fn take_back(
                 }
                 findings
             } else {
-                rejudge(bench, promise, file)
+                rejudge(bench, Wished::deep(case, row), file)
             }
         }
-        Some(_) | None => rejudge(bench, promise, file),
+        Some(_) | None => rejudge(bench, Wished::deep(case, row), file),
     };
     case.see(Side::Snapshot, row, Seen { findings, meta: Some(meta) });
     Ok(())
@@ -370,7 +380,7 @@ fn compare(
     promise: Promise,
     (live, snapshot): (&mut File, &mut File),
 ) -> io::Result<Option<Findings>> {
-    let mut scan = Scan::new(promise, bench.owner(), Depth::Quick);
+    let mut scan = Wished { promise, depth: Depth::Quick, recorded: None }.scan(bench);
     loop {
         let half = bench.buffer().len() / 2;
         let Some((left, right)) = bench.buffer().split_at_mut_checked(half) else {
@@ -391,25 +401,45 @@ fn compare(
     }
 }
 
-/// Judges a file from its beginning by everything that can be known of it.
-fn rejudge(bench: &mut Bench<'_>, promise: Promise, file: &mut File) -> Findings {
+/// How a message is to be judged.
+#[derive(Debug, Clone, Copy)]
+struct Wished {
+    promise: Promise,
+    depth: Depth,
+    /// What its fingerprint should be.
+    recorded: Option<Fingerprint>,
+}
+
+impl Wished {
+    /// By everything that can be known of it.
+    fn deep(case: &Case, row: Row) -> Self {
+        let promise = MailName::parse(case.table.base(row)).promise();
+        Self { promise, depth: Depth::Deep, recorded: case.table.recorded(row) }
+    }
+
+    fn scan<'a>(self, bench: &Bench<'a>) -> Scan<'a> {
+        let limit = bench.roots().file_size_max;
+        let scan = Scan::new(self.promise, bench.owner(), self.depth).limit(limit);
+        match self.recorded {
+            Some(recorded) => scan.fingerprint(recorded.kind()),
+            None => scan,
+        }
+    }
+}
+
+/// Judges a file from its beginning.
+fn rejudge(bench: &mut Bench<'_>, wish: Wished, file: &mut File) -> Findings {
     match file.rewind() {
-        Ok(()) => judge_file(bench, promise, file, Depth::Deep),
+        Ok(()) => judge_file(bench, wish, file),
         Err(_) => Findings::unread(Reason::Unreadable),
     }
 }
 
-fn judge_file(
-    bench: &mut Bench<'_>,
-    promise: Promise,
-    file: &mut File,
-    depth: Depth,
-) -> Findings {
+fn judge_file(bench: &mut Bench<'_>, wish: Wished, file: &mut File) -> Findings {
     let limit = bench.roots().file_size_max;
     // It may grow while it is read; one byte more than the limit tells.
     let mut source = io::Read::take(file, limit.saturating_add(1));
-    let owner = bench.owner();
-    let findings = judge(&mut source, promise, owner, depth, bench.buffer());
+    let findings = wish.scan(bench).read(&mut source, bench.buffer());
     bench.bytes_read += limit.saturating_add(1) - source.limit();
     findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable))
 }

@@ -15,6 +15,7 @@ use super::table::Row;
 use super::{control, staging, twin, whereabouts};
 use crate::digest::Digest;
 use crate::ledger::Ledger;
+use crate::manifest::ManifestEntry;
 use crate::merge::Decision;
 use crate::refusal::Refusal;
 use crate::roots::Side;
@@ -53,8 +54,12 @@ pub(crate) fn plan(
     ledger.odd_items(live.as_ref());
     let whole = live.is_none();
     let mut cases = cases(bench, (live, snapshot), home)?;
-    if let Some(manifest) = past.manifest {
-        remember(&mut cases, manifest);
+    if let Some(recorded) = past.recorded {
+        let read = recorded.each(&mut |entry| remember(&mut cases, &entry));
+        read.map_err(|source| {
+            let path = format!("manifest of {}", escape(&maildir));
+            Refusal::Unreadable { path, source }
+        })?;
     }
     let past = Past { served };
     if whole {
@@ -121,12 +126,10 @@ fn cases(
 }
 
 /// Takes into the tables what a manifest says.
-fn remember(cases: &mut [Case], manifest: &crate::Manifest) {
-    for entry in &manifest.entries {
-        let case = cases.binary_search_by(|case| case.name.cmp(&entry.folder));
-        if let Some(case) = case.ok().and_then(|at| cases.get_mut(at)) {
-            case.table.set_recorded(&entry.name, entry.fingerprint);
-        }
+fn remember(cases: &mut [Case], entry: &ManifestEntry) {
+    let case = cases.binary_search_by(|case| case.name.cmp(&entry.folder));
+    if let Some(case) = case.ok().and_then(|at| cases.get_mut(at)) {
+        case.table.set_recorded(&entry.name, entry.fingerprint);
     }
 }
 

@@ -128,6 +128,7 @@ pub(super) fn stage_case(
             .filter(|uid| *uid > 0),
     };
     stage_spares(bench, case, ledger)?;
+    stage_odd(bench, case, ledger)?;
     for row in case.table.sorted() {
         let uid = final_uid(row);
         if !case.table.is_held(row) {
@@ -139,7 +140,6 @@ pub(super) fn stage_case(
         }
         stage_message(bench, (cases, case, row), uid, (&mut keywords, ledger))?;
     }
-    stage_odd(bench, case, ledger)?;
     keywords.stage(bench, case)?;
     if rebuilt.is_some() && !case.lists.is_sound() {
         ledger.doubt(&case.name, b"", None, DoubtKind::UidlistRebuilt);
@@ -329,7 +329,7 @@ impl Chosen<'_> {
         let (case, row) = (self.case, self.row);
         let live = case.rel(Side::Live, row);
         let from = source.rel(Side::Snapshot, mail);
-        let digest = source.findings(Side::Snapshot, mail).and_then(|it| it.digest);
+        let digest = source.findings(Side::Snapshot, mail).and_then(|it| it.raw);
         let Some(((live, from), digest)) = live.zip(from).zip(digest) else {
             return Ok(());
         };
@@ -352,7 +352,7 @@ impl Chosen<'_> {
     ) -> Result<(), Refusal> {
         let (case, row) = (self.case, self.row);
         let slot = case.table.slot(Side::Snapshot, row);
-        let digest = case.findings(Side::Snapshot, row).and_then(|it| it.digest);
+        let digest = case.findings(Side::Snapshot, row).and_then(|it| it.raw);
         let from = case.rel(Side::Snapshot, row);
         let Some(((slot, from), digest)) = slot.zip(from).zip(digest) else {
             return Ok(());

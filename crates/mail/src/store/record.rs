@@ -13,10 +13,12 @@ use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use crate::digest::Fingerprint;
 use crate::finding::Finding;
 use crate::format::Format;
 use crate::judge::BUFFER_BYTES;
 use crate::ledger::Ledger;
+use crate::maildir::name::MailName;
 use crate::manifest::{Manifest, ManifestEntry, ManifestLineError, ManifestReader};
 use crate::refusal::Refusal;
 use crate::spool::{Earlier, Place, Spool, Spooled};
@@ -206,6 +208,28 @@ impl Store {
     }
 }
 
+impl ManifestEntry {
+    /// The entry of the Maildir file at `rel`, below its mailbox; nothing if no message is there. Its
+    /// size is the one in the name, or 0.
+    pub fn of_maildir_file(rel: &[u8], fingerprint: Fingerprint) -> Option<Self> {
+        let mut parts = rel.rsplitn(3, |byte| *byte == b'/');
+        let (file, sub) = (parts.next()?, parts.next()?);
+        let folder = match parts.next() {
+            None => &b""[..],
+            Some(folder) => folder.strip_prefix(b".").filter(|it| !it.contains(&b'/'))?,
+        };
+        let name = MailName::parse(file);
+        let is_message = matches!(sub, b"cur" | b"new") && !file.is_empty();
+        is_message.then(|| Self {
+            folder: folder.to_vec(),
+            name: name.base.to_vec(),
+            uid: None,
+            size_bytes: name.size.unwrap_or(0),
+            fingerprint,
+        })
+    }
+}
+
 impl Compared {
     /// Counts what two manifests have in common; both are sorted.
     fn count<A: io::BufRead, B: io::BufRead>(
@@ -255,4 +279,31 @@ fn entries(path: &Path) -> io::Result<ManifestReader<BufReader<File>>> {
 fn unreadable(mailbox: &Mailbox, source: io::Error) -> Refusal {
     let path = format!("manifest of mailbox {}", escape(&mailbox.path));
     Refusal::Unreadable { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_file_tells_folder_and_name_of_its_message() {
+        let told = |rel: &str| {
+            let entry = ManifestEntry::of_maildir_file(
+                rel.as_bytes(),
+                Fingerprint::Blake3([1; 32]),
+            )?;
+            Some((escape(&entry.folder), escape(&entry.name), entry.size_bytes))
+        };
+        let some = |folder: &str, name: &str, size| {
+            Some((folder.to_owned(), name.to_owned(), size))
+        };
+
+        assert_eq!(told("cur/1.a,S=7:2,S"), some("", "1.a,S=7", 7));
+        assert_eq!(told(".Sent.2024/new/1.b"), some("Sent.2024", "1.b", 0));
+        assert_eq!(told("tmp/1.a"), None);
+        assert_eq!(told("dovecot-uidlist"), None);
+        assert_eq!(told(".Sent/dovecot-uidlist"), None);
+        assert_eq!(told("a/b/cur/1.a"), None);
+        assert_eq!(told("cur/"), None);
+    }
 }
