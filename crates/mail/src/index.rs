@@ -231,6 +231,11 @@ impl Index {
         self.mails.iter().map(|(uid, mail)| self.record(*uid, mail))
     }
 
+    /// One message, if it is there.
+    pub(crate) fn get(&self, uid: u32) -> Option<Record> {
+        Some(self.record(uid, self.mails.get(&uid)?))
+    }
+
     /// How many messages are there.
     pub(crate) fn len(&self) -> usize {
         self.mails.len()

@@ -198,6 +198,11 @@ impl Ledger {
         doubts
     }
 
+    /// What is not served, for whoever knows more of it than names tell.
+    pub(crate) fn unserved(&mut self) -> impl Iterator<Item = &mut Finding> {
+        self.kept.values_mut().flatten().chain(&mut self.lost)
+    }
+
     /// Closes the books: everything that is not served.
     pub(crate) fn close(&mut self) -> Vec<Finding> {
         let kept = &self.kept;

@@ -136,6 +136,7 @@ mod manifest;
 mod merge;
 mod probe;
 mod reason;
+mod recall;
 mod refusal;
 mod roots;
 mod spool;

@@ -4,9 +4,9 @@
 //!
 //! * A readable live file wins and stays as it is, but for keywords that returning mail needs.
 //! * Index files belong to the mail server, which builds them again: they are never brought back,
-//!   and moved aside only when damaged.
+//!   and moved aside only when damaged; but its count of changes goes on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write as _};
@@ -18,12 +18,15 @@ use super::keywords::Keywords;
 use super::survey::{Folder, folder_path, label};
 use super::uidlist;
 use crate::doubt::DoubtKind;
+use crate::finding::Finding;
 use crate::index::folders::ListedFolder;
 use crate::index::{self, Index, MODSEQ_GAP, Reading, write_modseq};
+use crate::ledger::Ledger;
+use crate::recall::Memory;
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Side};
 use crate::stage::{Bench, Phase};
-use crate::walk::{Meta, join};
+use crate::walk::{Meta, escape, join};
 
 const UIDLIST: &[u8] = b"dovecot-uidlist";
 const INDEX: &[u8] = b"dovecot.index";
@@ -39,6 +42,9 @@ const SUBSCRIPTIONS: &[u8] = b"subscriptions";
 
 /// Files that mail servers open by name; anything else in their place stops the work.
 pub(crate) const MUST_BE_FILES: [&[u8]; 3] = [UIDLIST, KEYWORDS, SUBSCRIPTIONS];
+
+/// A larger cache is of a folder with a million messages; subjects are not worth that much memory.
+const CACHE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// Bytes at the head of an index that are never all zero in a good one: version and sizes.
 const INDEX_HEAD_BYTES: usize = 64;
@@ -132,20 +138,17 @@ pub(crate) fn recall(
     cases: &[Case],
     ledger: &mut Ledger,
 ) -> Result<(), Refusal> {
-    let mut memories: HashMap<String, Vec<Memory>> = HashMap::new();
-    for finding in ledger.unserved() {
-        let memories = match memories.entry(finding.folder.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let case = cases.iter().find(|case| escape(&case.name) == *new.key());
-                let read = match case {
-                    Some(case) => read_memories(bench, case)?,
-                    None => Vec::new(),
-                };
-                new.insert(read)
-            }
-        };
-        memories.iter().for_each(|memory| memory.tell(finding));
+    let by_folder = |one: &&mut Finding, other: &&mut Finding| one.folder == other.folder;
+    let mut unserved: Vec<&mut Finding> = ledger.unserved().collect();
+    unserved.sort_by(|one, other| one.folder.cmp(&other.folder));
+    let cases: HashMap<String, &Case> =
+        cases.iter().map(|case| (escape(&case.name), case)).collect();
+    for findings in unserved.chunk_by_mut(by_folder) {
+        let case = findings.first().and_then(|finding| cases.get(&finding.folder));
+        let Some(case) = case else { continue };
+        for memory in read_memories(bench, case)? {
+            findings.iter_mut().for_each(|finding| memory.tell(finding));
+        }
     }
     Ok(())
 }
@@ -154,6 +157,10 @@ pub(crate) fn recall(
 fn read_memories(bench: &mut Bench<'_>, case: &Case) -> Result<Vec<Memory>, Refusal> {
     let (mut memories, mut validity) = (Vec::new(), None);
     for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)] {
+        let meta = folder.as_ref().and_then(|folder| folder.control.get(CACHE));
+        if meta.is_none_or(|meta| meta.size > CACHE_BYTES_MAX) {
+            continue;
+        }
         let cache = read(bench, side, folder.as_ref(), CACHE)?;
         let [index, log, older] = index_files(bench, side, folder.as_ref())?;
         let index = index::read(index.as_deref(), log.as_deref(), older.as_deref());

@@ -82,7 +82,7 @@ pub(crate) fn plan(
     for index in 0..cases.len() {
         staging::stage_case(bench, &mut cases, index, (past, ledger))?;
     }
-    Ok(())
+    control::recall(bench, &cases, ledger)
 }
 
 /// Pairs the folders of both sides: by name, else by GUID, as a renamed folder keeps its GUID. In
