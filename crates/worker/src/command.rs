@@ -685,3 +685,6 @@ fn unnamed(line: &str, asked: &[Asked<'_>]) -> String {
     let words = line.split(' ').map(|word| if word.contains('@') { "…" } else { word });
     words.collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,3 +241,223 @@ fn refused(
         Record::Settled { job, generation, mailboxes: vec![aside], at },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::holding::{Claim, Look};
+    use tidegate_core::mailbox::Preparation;
+    use tidegate_core::rollout::{Order, Orders};
+    use tidegate_core::time::Timestamp;
+
+    use super::*;
+
+    const JOB: JobNumber = JobNumber::new(1);
+    const STAMP: [u8; 16] = [7; 16];
+
+    /// A worker with two prepared mailboxes that may be let in.
+    struct Worker {
+        holding: Holding,
+        herald: Herald,
+        version: u64,
+    }
+
+    impl Worker {
+        fn new() -> Self {
+            let (holding, herald) = (Holding::default(), Herald::new(true));
+            let mut worker = Self { holding, herald, version: 0 };
+            worker.orders(1, true, Level::FIRST);
+            worker.claim(1);
+            worker
+        }
+
+        fn orders(&mut self, generation: u64, may_open: bool, level: Level) {
+            self.version += 1;
+            let order = Order {
+                job: JOB,
+                generation: Generation::new(generation),
+                prepare: true,
+                level,
+                open_below: 2,
+                held_back: Vec::new(),
+            };
+            let (version, jobs) = (self.version, vec![order]);
+            self.holding.hear(Orders { version, may_open, jobs });
+        }
+
+        fn claim(&mut self, generation: u64) {
+            let (generation, now) = (Generation::new(generation), Timestamp::default());
+            let claim =
+                Claim { job: JOB, generation, description: [0; 32], mailboxes: 2 };
+            for record in self.holding.claimed(claim, now) {
+                self.apply(&record);
+            }
+            let settled = [0, 1].map(|ordinal| Settled {
+                ordinal: Ordinal::new(ordinal),
+                stamp: Some(STAMP),
+                totals: MessageTotals::default(),
+                findings: Vec::new(),
+            });
+            let record = self.holding.settled(JOB, generation, settled.into(), now);
+            record.iter().for_each(|record| self.holding.apply(record));
+        }
+
+        fn apply(&mut self, record: &Record) {
+            if let Record::Closed { job, ordinals, .. } = record {
+                self.herald.owe(*job, ordinals);
+            }
+            self.holding.apply(record);
+        }
+
+        /// Both are found unchanged; what the mail system is asked to do about it.
+        fn look(&mut self, generation: u64) -> Telling {
+            let looks = [0, 1].map(|it| (Ordinal::new(it), Look::Stamp(STAMP)));
+            let generation = Generation::new(generation);
+            let mut records = self.holding.looked(JOB, generation, &looks, lease());
+            let errand = self.herald.take(&mut records).remove(0);
+            assert!(records.is_empty());
+            self.herald.sent(&errand);
+            telling(&errand)
+        }
+
+        fn told(&mut self, telling: &Telling, told: [Told; 2]) {
+            let told: Vec<_> = (0..).map(Ordinal::new).zip(told).collect();
+            let holding = &mut self.holding;
+            for record in self.herald.told(telling, &told, holding, lease()) {
+                self.apply(&record);
+            }
+        }
+
+        fn owed(&self) -> Vec<Errand> {
+            self.herald.errands(&self.holding, 9, &|_, _| false)
+        }
+
+        fn levels(&self) -> Vec<u8> {
+            let states = self.holding.job(JOB).unwrap().states();
+            states.map(|state| state.level.get()).collect()
+        }
+
+        /// How many orders, counted from the newest, are not called obeyed.
+        fn behind(&mut self) -> u64 {
+            self.version - self.herald.obeyed(&self.holding, lease())
+        }
+
+        fn reported(&self) -> usize {
+            let reports = self.herald.withhold(self.holding.report(9));
+            reports.iter().map(|report| report.facts.len()).sum()
+        }
+    }
+
+    fn telling(errand: &Errand) -> Telling {
+        Telling {
+            under: errand.under,
+            level: errand.level,
+            services: Vec::new(),
+            recorded: errand.recorded,
+            until: Timestamp::from_millis(10),
+        }
+    }
+
+    fn lease() -> Lease {
+        Lease { now: Timestamp::default(), until: Timestamp::from_millis(10) }
+    }
+
+    fn refusal() -> Told {
+        Told::Refused { code: "no-quota".to_owned(), reason: "none left".to_owned() }
+    }
+
+    #[test]
+    fn a_mailbox_is_raised_only_when_the_mail_system_has_let_its_owner_in() {
+        let mut worker = Worker::new();
+
+        let telling = worker.look(1);
+        assert_eq!((worker.levels(), worker.behind()), (vec![0, 0], 0));
+        worker.told(&telling, [Told::Done, Told::Unknown]);
+
+        assert_eq!(worker.levels(), [1, 0]);
+        let owed = worker.owed();
+        assert_eq!(
+            (owed[0].level, &owed[0].ordinals[..]),
+            (Level::HELD, &[Ordinal::new(1)][..])
+        );
+        assert_eq!(worker.reported(), 1, "what may be open is not reported as held");
+    }
+
+    #[test]
+    fn a_pause_is_called_obeyed_only_when_what_was_on_its_way_is_even_again() {
+        let mut worker = Worker::new();
+        let telling_open = worker.look(1);
+
+        worker.orders(1, false, Level::FIRST);
+        assert_eq!(worker.behind(), 2, "nothing was asked before");
+        worker.told(&telling_open, [Told::Done, Told::Done]);
+        assert_eq!((worker.levels(), worker.behind()), (vec![0, 0], 2));
+
+        let shut = telling(&worker.owed()[0]);
+        assert_eq!((shut.level, shut.recorded), (Level::HELD, true));
+        worker.told(&shut, [Told::Done, Told::Unknown]);
+        assert_eq!(worker.behind(), 2);
+        worker.told(&shut, [Told::Done, Told::Done]);
+        assert_eq!((worker.owed(), worker.behind(), worker.reported()), (vec![], 0, 2));
+    }
+
+    #[test]
+    fn a_reclosed_mailbox_is_not_told_until_the_mail_system_has_shut_it() {
+        let mut worker = Worker::new();
+        let telling_open = worker.look(1);
+        worker.told(&telling_open, [Told::Done, Told::Done]);
+        assert_eq!((worker.levels(), worker.behind()), (vec![1, 1], 0));
+
+        worker.orders(2, true, Level::HELD);
+        worker.claim(2);
+
+        assert_eq!(worker.levels(), [0, 0]);
+        assert_eq!((worker.reported(), worker.behind()), (0, 1));
+        let shut = telling(&worker.owed()[0]);
+        assert_eq!(shut.under.generation, Generation::new(2));
+        worker.told(&shut, [Told::Done, Told::Done]);
+        assert_eq!((worker.reported(), worker.behind()), (2, 0));
+    }
+
+    #[test]
+    fn who_is_not_let_in_for_good_waits_for_a_person_with_the_reason() {
+        let mut worker = Worker::new();
+        let telling_open = worker.look(1);
+
+        worker.told(&telling_open, [Told::Done, refusal()]);
+
+        let state = worker.holding.job(JOB).unwrap().state(Ordinal::new(1)).unwrap();
+        assert_eq!(
+            (worker.levels(), state.preparation),
+            (vec![1, 0], Preparation::Quarantined)
+        );
+        let reports = worker.holding.report(9);
+        let told = reports[0].findings.iter().map(|it| it.code.as_str());
+        assert_eq!(told.collect::<Vec<_>>(), ["no-quota"]);
+    }
+
+    #[test]
+    fn who_is_not_let_in_further_stays_where_he_is_and_counts_as_failed() {
+        let mut worker = Worker::new();
+        let telling_open = worker.look(1);
+        worker.told(&telling_open, [Told::Done, Told::Done]);
+        worker.orders(1, true, Level::FIRST.above());
+        let errand = Errand {
+            under: telling_open.under,
+            level: Level::FIRST.above(),
+            ordinals: vec![Ordinal::new(0), Ordinal::new(1)],
+            recorded: false,
+        };
+        worker.herald.sent(&errand);
+
+        worker.told(&telling(&errand), [Told::Done, refusal()]);
+
+        assert_eq!(worker.levels(), [2, 1]);
+        let state = worker.holding.job(JOB).unwrap().state(Ordinal::new(1)).unwrap();
+        assert_eq!(state.health, tidegate_core::mailbox::Health::Failed);
+        let back = worker.owed();
+        assert_eq!(
+            (back[0].level, &back[0].ordinals[..]),
+            (Level::FIRST, &[Ordinal::new(1)][..])
+        );
+    }
+}
