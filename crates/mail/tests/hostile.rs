@@ -1,9 +1,24 @@
 //! Hostile: odd items, paths that lead away, and those who may not work here.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, and figures for people"
+)]
 
 #[path = "support/provider.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod provider;
+
+#[path = "hostile/child.rs"]
+mod child;
+#[path = "hostile/holes.rs"]
+mod holes;
+#[path = "hostile/items.rs"]
+mod items;
+#[path = "hostile/large.rs"]
+mod large;
+#[path = "hostile/race.rs"]
+mod race;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -88,7 +103,8 @@ fn odd_items_elsewhere_are_reported_and_left() {
 
     let prepared = prepare(&provider).unwrap();
 
-    let mut odd: Vec<_> = prepared.doubts.iter().map(|it| (&*it.name, it.doubt().unwrap())).collect();
+    let mut odd: Vec<_> =
+        prepared.doubts.iter().map(|it| (&*it.name, it.doubt().unwrap())).collect();
     odd.sort();
     assert_eq!(odd, [(".Away", DoubtKind::OddItem), ("pipe", DoubtKind::OddItem)]);
     assert_eq!(provider.tree("live"), before);
@@ -167,12 +183,9 @@ fn a_file_beyond_the_limit_is_never_read() {
 
     let too_large = |reason| matches!(reason, Reason::TooLarge { limit: 1000, .. });
     assert_eq!(prepared.counts.set_aside, 8);
-    assert!(
-        prepared
-            .set_aside
-            .iter()
-            .all(|it| { too_large(it.reason().unwrap()) || it.reason() == Some(Reason::BothSidesBad) })
-    );
+    assert!(prepared.set_aside.iter().all(|it| {
+        too_large(it.reason().unwrap()) || it.reason() == Some(Reason::BothSidesBad)
+    }));
 }
 
 #[test]

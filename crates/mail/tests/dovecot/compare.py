@@ -296,8 +296,10 @@ class Comparison:
             return "other flags"
         if message in new:
             return "new UID"
-        if any(it["digest"] == message["digest"] for it in new):
-            return "new UID and other flags"
+        moved = [it for it in new if it["digest"] == message["digest"]]
+        if moved:
+            other = [what for what in message if moved[0][what] != message[what]]
+            return "new UID and other " + " and ".join(sorted(other))
         if (folder_key(name), int(uid)) in self.named:
             return "lost and named"
         if self.came_back(message):
