@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::folders::ListedFolder;
 use super::*;
+use crate::{Mailbox, PrepareTask, Store, StoreConfig};
 
 /// What `doveadm` is asked of every message.
 const FIELDS: &str = "uid guid flags size.physical date.saved hdr.subject";
@@ -318,6 +319,42 @@ fn a_lost_message_has_a_subject_a_date_and_a_size_in_the_cache() {
             assert!(told[0].received.unwrap() > 1_704_096_060);
         }
     }
+}
+
+#[test]
+fn a_lost_message_is_reported_with_the_subject_that_it_had() {
+    let lab = Lab::filled("maildir");
+    for _ in 0..2 {
+        lab.run(&["fetch", "hdr.subject date.received", "mailbox", "INBOX", "ALL"]);
+    }
+    let lost = fs::read_dir(lab.mail().join("new")).unwrap().map(|it| it.unwrap().path());
+    let lost = lost.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    fs::remove_file(&lost).unwrap();
+    let work = lab.dir.path().join("work");
+    fs::create_dir(&work).unwrap();
+
+    let store = Store::open(StoreConfig {
+        live: lab.home(),
+        snapshot: None,
+        work,
+        file_size_max: 10_000_000,
+    })
+    .unwrap();
+    store.claim(1, 3, "worker").unwrap();
+    let mailbox = Mailbox {
+        key: 7,
+        address: "user".to_owned(),
+        path: b"mail".to_vec(),
+        served: false,
+    };
+    let task =
+        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &[mailbox] };
+    let prepared = store.prepare(&task).unwrap().pop().unwrap().unwrap();
+
+    // The list of UIDs still has the message that was deleted; the cache has let it go.
+    let told = prepared.set_aside.iter().map(|it| (it.uid, it.subject.as_deref()));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [(Some(4), Some("number 4")), (Some(5), None)]);
 }
 
 #[test]
