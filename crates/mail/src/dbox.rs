@@ -16,6 +16,7 @@ mod known;
 #[cfg(test)]
 mod mdbox_repairs;
 mod multi;
+pub(crate) mod probe;
 mod record;
 #[cfg(test)]
 mod sdbox_repairs;

@@ -39,7 +39,7 @@ impl Format {
     }
 
     /// Nothing if there is no mailbox, or no sign of its format is left.
-    fn on(tree: &Tree, path: &[u8]) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn on(tree: &Tree, path: &[u8]) -> Result<Option<Self>, Refusal> {
         let home = match tree.dir_if_there(path) {
             Ok(Some(home)) => home,
             Ok(None) => return Ok(None),

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::manifest::{Manifest, ManifestEntry};
+use crate::dbox::probe::Reader;
+use crate::format::Format;
 use crate::judge::{BUFFER_BYTES, Depth, Findings, judge};
 use crate::maildir::name::MailName;
-use crate::reason::Reason;
 use crate::maildir::survey::{ENTRIES_MAX, Sub, folder_path};
+use crate::manifest::{Manifest, ManifestEntry};
+use crate::reason::Reason;
 use crate::walk::{Tree, escape, join};
 
 /// Messages tried for one that is still there; users delete their newest mail first.
@@ -53,7 +55,12 @@ impl Target<'_> {
     /// Lists the folders, then reads the newest message and one by chance.
     pub(crate) fn probe(&self, seed: u64) -> Probe {
         let started = Instant::now();
-        match self.folders().and_then(|()| self.messages(seed)) {
+        let read = match Format::on(self.root, self.path) {
+            Ok(Some(format @ (Format::Sdbox | Format::Mdbox))) => self.dbox(format, seed),
+            // What is wrong with its directory is said by who reads it.
+            Ok(Some(Format::Maildir) | None) | Err(_) => self.maildir(seed),
+        };
+        match read {
             Ok(()) => Probe::Healthy { latency: started.elapsed() },
             Err(failure) => failure,
         }
@@ -73,13 +80,29 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn messages(&self, seed: u64) -> Result<(), Probe> {
+    fn maildir(&self, seed: u64) -> Result<(), Probe> {
+        self.folders()?;
+        let entries = self.manifest.entries.iter();
+        let newest = entries.max_by_key(|it| MailName::parse(&it.name).delivered_at());
+        self.messages(seed, newest, |entry| self.message(entry))
+    }
+
+    fn dbox(&self, format: Format, seed: u64) -> Result<(), Probe> {
+        let reader = Reader::open(self, format)?;
+        let newest = self.manifest.entries.iter().max_by_key(|entry| entry.uid);
+        self.messages(seed, newest, |entry| reader.message(entry))
+    }
+
+    /// Reads the newest message, and one by chance that is still there.
+    fn messages(
+        &self,
+        seed: u64,
+        newest: Option<&ManifestEntry>,
+        read: impl Fn(&ManifestEntry) -> Result<bool, Probe>,
+    ) -> Result<(), Probe> {
         let entries = &self.manifest.entries;
-        let newest = entries
-            .iter()
-            .max_by_key(|entry| MailName::parse(&entry.name).delivered_at());
         if let Some(newest) = newest {
-            self.message(newest)?;
+            read(newest)?;
         }
         for attempt in 0..CANDIDATES_MAX {
             let chance =
@@ -88,11 +111,10 @@ impl Target<'_> {
             let count = (entries.len() as u64).max(1);
             let index = usize::try_from(u64::from_le_bytes(bytes) % count);
             let entry = index.ok().and_then(|index| entries.get(index));
-            if entry.is_none_or(|entry| self.message(entry) == Ok(true)) {
-                return Ok(());
-            }
-            if let Some(Err(failure)) = entry.map(|entry| self.message(entry)) {
-                return Err(failure);
+            match entry.map(&read) {
+                None | Some(Ok(true)) => return Ok(()),
+                Some(Ok(false)) => {}
+                Some(Err(failure)) => return Err(failure),
             }
         }
         Ok(())
@@ -126,10 +148,10 @@ impl Target<'_> {
     ) -> Result<(), Probe> {
         let promise = MailName::parse(&entry.name).promise();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let findings: Findings = judge(&mut file, promise, self.owner, Depth::Quick, &mut buffer)
-            .map_err(|error| Probe::Unreadable {
-                what: format!("{}: {error}", escape(what)),
-            })?;
+        let findings: Findings =
+            judge(&mut file, promise, self.owner, Depth::Quick, &mut buffer).map_err(
+                |error| Probe::Unreadable { what: format!("{}: {error}", escape(what)) },
+            )?;
         if findings.matches(&entry.fingerprint) == Some(true) {
             Ok(())
         } else if findings.faults.contains(&Reason::ForeignBytes) {

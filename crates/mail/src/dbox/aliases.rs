@@ -17,8 +17,11 @@ const MESSAGES_MIN: usize = 2;
 /// Addresses that whole mail was delivered to.
 #[derive(Debug, Default)]
 pub(crate) struct Aliases {
-    seen: HashMap<Box<[u8]>, HashSet<(Guid, Option<Digest>)>>,
+    seen: HashMap<Box<[u8]>, HashSet<Letter>>,
 }
+
+/// A message, and its header.
+type Letter = (Guid, Option<Digest>);
 
 impl Aliases {
     /// Takes note of a message.

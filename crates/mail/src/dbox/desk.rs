@@ -73,7 +73,7 @@ impl<'b, 'a> Desk<'b, 'a> {
         self.bench.bytes_read += meta.size;
         let owner = self.bench.owner();
         match examine(&file, meta.size, (owner, depth), &mut self.buffer) {
-            Ok(Examined::Mail(mail)) => Ok(mail),
+            Ok(Examined::Mail(mail)) => Ok(*mail),
             Ok(Examined::Unsupported(what)) => {
                 Err(Refusal::Unsupported { path: escape(&self.bench.path(rel)), what })
             }
@@ -218,8 +218,32 @@ const MESSAGE_HEAD: u64 = 30;
 /// A trailer is not shorter than its first line and its last.
 const TRAILER_MIN: u64 = 5;
 
+/// Reads the message of a file, or the one that begins at a place of it.
+pub(crate) fn examine_at(
+    file: &File,
+    (start, length): (Option<u64>, u64),
+    owner: &str,
+) -> io::Result<Mail> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let Some(start) = start else {
+        return match examine(file, length, (owner, Depth::Quick), &mut buffer)? {
+            Examined::Mail(mail) => Ok(*mail),
+            Examined::Unsupported(what) => Err(io::Error::other(what)),
+        };
+    };
+    match Scanner::open(file, length)?.at(start)? {
+        Ok(message) => {
+            let findings =
+                judge_body(file, &message, (owner, Depth::Quick), &mut buffer)?;
+            let (guid, received) = (message.trailer.guid, message.trailer.received);
+            Ok(Mail { guid, received, size: message.size, findings })
+        }
+        Err(_) => Ok(Mail::bad(Reason::NoHeader)),
+    }
+}
+
 enum Examined {
-    Mail(Mail),
+    Mail(Box<Mail>),
     Unsupported(&'static str),
 }
 
@@ -231,14 +255,14 @@ fn examine(
 ) -> io::Result<Examined> {
     let mut scanner = Scanner::open(file, length)?;
     let message = match scanner.next()? {
-        None => return Ok(Examined::Mail(Mail::bad(Reason::Empty))),
+        None => return Ok(Examined::Mail(Box::new(Mail::bad(Reason::Empty)))),
         Some(Region::Damaged(damaged)) => {
             let mut mail = Mail::bad(reason(file, &damaged));
             if let Some(Region::Message(message)) = scanner.next()? {
                 mail.guid = message.trailer.guid;
                 mail.received = message.trailer.received;
             }
-            return Ok(Examined::Mail(mail));
+            return Ok(Examined::Mail(Box::new(mail)));
         }
         Some(Region::Message(message)) => message,
     };
@@ -251,7 +275,8 @@ fn examine(
         findings.faults.insert(0, fault);
     }
     let (guid, received) = (message.trailer.guid, message.trailer.received);
-    Ok(Examined::Mail(Mail { guid, received, size: message.size, findings }))
+    let mail = Mail { guid, received, size: message.size, findings };
+    Ok(Examined::Mail(Box::new(mail)))
 }
 
 fn judge_body(

@@ -194,7 +194,7 @@ impl Life {
         }
     }
 
-    pub(super) fn mailbox(&self, served: bool) -> Mailbox {
+    pub(super) fn mailbox(served: bool) -> Mailbox {
         let (address, path) = (OWNER.to_owned(), b"user/mail".to_vec());
         Mailbox { key: 7, address, path, served }
     }
@@ -204,7 +204,7 @@ impl Life {
         &self,
         acts: u64,
     ) -> (u64, Option<Result<Prepared, Refusal>>) {
-        self.prepare_as(&self.mailbox(false), acts)
+        self.prepare_as(&Self::mailbox(false), acts)
     }
 
     pub(super) fn prepare_as(

@@ -183,6 +183,11 @@ impl<R: Read + Seek> Scanner<R> {
         Ok(Some(Region::Damaged(Damaged { start, end, damage })))
     }
 
+    /// The message that begins at a place.
+    pub(crate) fn at(&mut self, start: u64) -> io::Result<Result<Message, Damage>> {
+        self.message_at(start)
+    }
+
     /// The first message that begins at `from` or later.
     fn search(&mut self, mut from: u64) -> io::Result<Option<Message>> {
         let mut window = vec![0; WINDOW_BYTES];

@@ -73,10 +73,9 @@ impl Known {
         }
         let trust = match &reading {
             Reading::Whole(index) if index.uid_validity != 0 => Trust::Whole,
-            Reading::Whole(_) | Reading::Silent => Trust::Nothing,
             Reading::Stale(_) => Trust::Once,
             Reading::Broken(broken) if broken.before.is_some() => Trust::Once,
-            Reading::Broken(_) => Trust::Nothing,
+            Reading::Whole(_) | Reading::Silent | Reading::Broken(_) => Trust::Nothing,
         };
         let there = index.is_some() || log.is_some();
         let damaged = there && trust != Trust::Whole;

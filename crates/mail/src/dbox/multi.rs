@@ -80,7 +80,7 @@ pub(crate) fn plan(
     }
     .map();
     let mut plan = Plan { cases: &cases, items, sides, wished, created, home };
-    plan.set_odd_aside(desk, now, ledger)?;
+    set_odd_aside(desk, now, ledger)?;
     if now.is_none() {
         make_dirs(desk, STORAGE, home)?;
     }
@@ -166,22 +166,6 @@ impl Plan<'_> {
         Ok(kept)
     }
 
-    fn set_odd_aside(
-        &self,
-        desk: &mut Desk<'_, '_>,
-        files: Option<&Files>,
-        ledger: &mut Ledger,
-    ) -> Result<(), Refusal> {
-        for (number, meta) in files.into_iter().flat_map(|files| &files.odd_mails) {
-            let rel = storage_path(*number);
-            let kept = desk.bench.aside("quarantine", (STORAGE, &rel), meta)?;
-            let at = (STORAGE, format!("m.{number}"));
-            let at = (at.0, at.1.as_bytes());
-            ledger.set_aside(at, None, Reason::NotRegular, Some((0, kept)));
-        }
-        Ok(())
-    }
-
     fn stage_map(
         &self,
         desk: &mut Desk<'_, '_>,
@@ -228,7 +212,7 @@ impl Plan<'_> {
             let found = want.guid.and_then(|guid| by_guid.get(&guid).copied());
             match found.and_then(|at| Some((at, self.items.get(at)?))) {
                 Some(found) => {
-                    self.book_want((want, found), (folder, &name), kept, ledger)
+                    self.book_want((want, found), (folder, &name), kept, ledger);
                 }
                 None => {
                     ledger.lost((folder, &name), Some(want.uid), Reason::Missing);
@@ -360,6 +344,22 @@ impl Plan<'_> {
         let once = item.once.and_then(|place| self.sides.once.held.get(place));
         live.or(once)?.message.trailer.received
     }
+}
+
+/// Plans what is no file out of the place of one.
+fn set_odd_aside(
+    desk: &mut Desk<'_, '_>,
+    files: Option<&Files>,
+    ledger: &mut Ledger,
+) -> Result<(), Refusal> {
+    for (number, meta) in files.into_iter().flat_map(|files| &files.odd_mails) {
+        let rel = storage_path(*number);
+        let kept = desk.bench.aside("quarantine", (STORAGE, &rel), meta)?;
+        let at = (STORAGE, format!("m.{number}"));
+        let at = (at.0, at.1.as_bytes());
+        ledger.set_aside(at, None, Reason::NotRegular, Some((0, kept)));
+    }
+    Ok(())
 }
 
 /// The name of a message: its GUID, or what is known of it.

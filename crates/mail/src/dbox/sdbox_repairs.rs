@@ -4,9 +4,9 @@ use std::fs;
 
 use super::doveadm::{Life, View};
 use crate::finding::FindingKind;
+use crate::probe::Probe;
 
 const INBOX: &str = "mailboxes/INBOX/dbox-Mails";
-const ARCHIVE: &str = "mailboxes/Archive/2024/dbox-Mails";
 
 /// A mailbox and its snapshot; after it came two messages, one answer and one deletion.
 fn life() -> Life {
@@ -147,7 +147,7 @@ fn a_renamed_folder_is_found_by_its_guid() {
 fn a_lost_index_is_written_anew_with_what_the_snapshot_knows() {
     for damage in [
         |life: &Life| {
-            fs::remove_file(life.mail(&format!("{INBOX}/dovecot.index.log"))).unwrap()
+            fs::remove_file(life.mail(&format!("{INBOX}/dovecot.index.log"))).unwrap();
         },
         |life: &Life| life.zero(&format!("{INBOX}/dovecot.index.log"), 0, usize::MAX),
         |life: &Life| life.cut(&format!("{INBOX}/dovecot.index.log"), 0),
@@ -238,4 +238,31 @@ fn a_crash_after_any_change_and_another_run_give_the_same_mailbox() {
         assert_eq!(life.tree(), expected, "after {stop} of {changes} changes");
         assert_eq!(life.store().findings(7).unwrap(), listed, "after {stop}");
     }
+}
+
+#[test]
+fn a_probe_reads_what_the_mail_server_would() {
+    let life = life();
+    life.prepare();
+    let probe = |life: &Life| {
+        (0..20)
+            .map(|seed| life.store().probe(&Life::mailbox(true), seed))
+            .collect::<Vec<_>>()
+    };
+    let healthy = |probes: &[Probe]| {
+        probes.iter().all(|probe| matches!(probe, Probe::Healthy { .. }))
+    };
+    assert!(healthy(&probe(&life)), "{:?}", probe(&life));
+
+    life.run(&["move", "Archive/2024", "mailbox", "INBOX", "uid", "1,8"], "");
+    life.run(&["mailbox", "delete", "-s", "Archive/2024"], "");
+    assert!(healthy(&probe(&life)), "what its user does is no failure");
+
+    life.zero(&format!("{INBOX}/u.7"), 300, 900);
+    let altered = |probe: &Probe| matches!(probe, Probe::Altered { .. });
+    assert!(probe(&life).iter().any(altered), "{:?}", probe(&life));
+
+    life.cut(&format!("{INBOX}/dovecot.index.log"), 300);
+    let unreadable = |probe: &Probe| matches!(probe, Probe::Unreadable { .. });
+    assert!(probe(&life).iter().all(unreadable), "{:?}", probe(&life));
 }

@@ -183,7 +183,7 @@ impl<'a> Plan<'a> {
             Listing::Unlisted if !has_file && !self.case.shares_uids() => {
                 Listing::Unknown
             }
-            listing => listing,
+            listing @ (Listing::Listed | Listing::Unlisted | Listing::Unknown) => listing,
         }
     }
 
@@ -383,7 +383,13 @@ impl<'a> Plan<'a> {
         let doubt = match verdict.decision {
             Decision::Repair { doubtful: true } => Some(DoubtKind::BothLookGood),
             Decision::Return { doubtful: true } => Some(DoubtKind::DeletionUnproved),
-            _ => None,
+            Decision::Intact
+            | Decision::Newer
+            | Decision::Repair { .. }
+            | Decision::Return { .. }
+            | Decision::Deleted
+            | Decision::SetAside(_)
+            | Decision::Lost(_) => None,
         };
         if let Some(kind) = doubt {
             let finding = ledger.doubt(&folder, &name, Some(uid), kind);
