@@ -71,7 +71,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn flipped(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let middle = bytes.len() / 2;
-    bytes[middle] ^= 4;
+    bytes.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 4);
     bytes
 }
 

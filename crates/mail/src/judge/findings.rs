@@ -77,7 +77,7 @@ impl Findings {
         let alike = |reason| {
             self.may_be_old(reason)
                 && other.faults.contains(&reason)
-                && self.stranger == other.stranger
+                && (reason != Reason::ForeignBytes || self.stranger == other.stranger)
         };
         self.faults.iter().copied().find(|reason| !alike(*reason))
     }

@@ -140,7 +140,7 @@ pub(super) fn fields(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// The lines of a header without their ends.
-fn lines(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = header;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -159,7 +159,7 @@ fn is_binary(byte: u8) -> bool {
     byte < 0x20 && !matches!(byte, b'\t' | b'\r' | 0x1b | 0x0c)
 }
 
-fn is_field(line: &[u8]) -> bool {
+pub(super) fn is_field(line: &[u8]) -> bool {
     line.iter()
         .position(|byte| *byte == b':')
         .and_then(|colon| line.get(..colon))

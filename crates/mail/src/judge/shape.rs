@@ -6,7 +6,7 @@
 
 use memchr::memmem::Finder;
 
-use crate::judge::head::fields;
+use crate::judge::head::{fields, is_field, lines};
 
 /// Longer boundaries are not mail's: 70 is what RFC 2046 5.1.1 allows.
 const BOUNDARY_BYTES_MAX: usize = 200;
@@ -19,12 +19,18 @@ pub(super) struct Shape {
     has_controls: bool,
     /// Its date is none.
     impossible_date: bool,
+    /// Its header has a line that is neither a field nor goes on with one.
+    has_odd_line: bool,
 }
 
 impl Shape {
     /// Reads what a header says of the body.
     pub(super) fn of(header: &[u8]) -> Self {
-        let mut shape = Self::default();
+        let mut shape = Self { has_controls: has_controls(header), ..Self::default() };
+        let mut later = lines(header).skip(1);
+        shape.has_odd_line = later.any(|line| {
+            !is_field(line) && !line.starts_with(b" ") && !line.starts_with(b"\t")
+        });
         for (name, value) in fields(header) {
             if name.eq_ignore_ascii_case(b"content-type") && shape.end.is_none() {
                 shape.end = boundary(value).map(|boundary| PartsEnd::new(&boundary));
@@ -46,9 +52,8 @@ impl Shape {
     /// How many signs there are.
     pub(super) fn oddities(&self) -> u32 {
         let is_open = self.end.as_ref().is_some_and(|end| !end.found);
-        u32::from(is_open)
-            + u32::from(self.has_controls)
-            + u32::from(self.impossible_date)
+        let signs = [is_open, self.has_controls, self.impossible_date, self.has_odd_line];
+        signs.into_iter().map(u32::from).sum()
     }
 }
 
@@ -177,6 +182,13 @@ mod tests {
         for byte in (1..7).chain(0x10..0x1b).chain(0x1c..0x20).chain([0x7f]) {
             check("", &format!("a{}b", char::from(byte)), 1);
         }
+    }
+
+    #[test]
+    fn a_header_overwritten_by_something_else_is_odd() {
+        check("From a@example.org Mon\nA: b\n c\n\td: e\r\nX-Y: z\r\n", "", 0);
+        check("A: b\nand text of another message\n", "", 1);
+        check("A: b\nC: \x02\n", "", 1);
     }
 
     #[test]
