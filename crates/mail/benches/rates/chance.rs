@@ -1,4 +1,4 @@
-//! Chance: the same dice on every machine (SplitMix64).
+//! Chance: the same dice on every machine (`SplitMix64`).
 
 /// A stream of numbers from one seed.
 #[derive(Debug, Clone)]

@@ -39,7 +39,10 @@ pub(crate) fn memory(dir: &Path, messages: usize) -> Result<(), Box<dyn Error>> 
 /// Time per file as the number of files grows, in many mailboxes and in one.
 pub(crate) fn curve(dir: &Path, cold: bool) -> Result<(), Box<dyn Error>> {
     let yardstick = Yardstick::compile(&dir.join("bin"))?;
-    println!("{:>9} {:>9}   wall us  CPU us of a file   x floor wall, CPU   MiB", "files", "mailboxes");
+    println!(
+        "{:>9} {:>9}   wall us  CPU us of a file   x floor wall, CPU   MiB",
+        "files", "mailboxes"
+    );
     for files in CURVE {
         for mailboxes in [files / USUAL / 2, 1] {
             let field = Field::make(dir, (mailboxes, files / mailboxes / 2))?;
@@ -88,7 +91,7 @@ impl Field {
                     if piece >= mailboxes * 2 {
                         return Ok(());
                     }
-                    let side = if piece % 2 == 0 { "snapshot" } else { "live" };
+                    let side = if piece.is_multiple_of(2) { "snapshot" } else { "live" };
                     field.write(piece / 2, side)?;
                 }
             };
@@ -112,9 +115,8 @@ impl Field {
         yardstick: &Yardstick,
         cold: bool,
     ) -> Result<(Taken, Taken), Box<dyn Error>> {
-        // Not the same live tree twice: the damage would be repaired.
-        let live = self.root.join("trash-live");
-        crate::verify::copy_tree(&self.root.join("live"), &live)?;
+        self.damage()?;
+        let live = self.root.join("live");
         let order = Order {
             live: live.clone(),
             snapshot: self.root.join("snapshot"),
@@ -140,6 +142,22 @@ impl Field {
         Ok((floor, taken))
     }
 
+    /// Cuts one live message in a thousand; earlier runs have repaired them.
+    fn damage(&self) -> io::Result<()> {
+        for mailbox in 0..self.mailboxes {
+            let maildir = self.root.join("live").join(format!("m{mailbox}/Maildir"));
+            for number in (0..self.messages).step_by(DAMAGED) {
+                let (base, mut mail) = message(mailbox, number);
+                mail.truncate(mail.len() / 2);
+                let cut = self.root.join("cut");
+                fs::write(&cut, mail)?;
+                fs::rename(cut, maildir.join(format!("cur/{base}:2,S")))?;
+            }
+        }
+        rustix::fs::sync();
+        Ok(())
+    }
+
     fn damaged(&self) -> usize {
         self.mailboxes * self.messages.div_ceil(DAMAGED)
     }
@@ -162,29 +180,32 @@ impl Field {
         let next = self.messages + 1;
         let mut list = format!("3 V1761955200 N{next} G{mailbox:032x}\n");
         for number in 0..self.messages {
-            let mut mail = format!(
-                "Delivered-To: m{mailbox}@example.org\nFrom: a@sender.example\n\
-                 To: m{mailbox}@example.org\nSubject: {number}\n\
-                 Message-ID: <{number}.{mailbox}@sender.example>\n\
-                 Date: Sat, 1 Nov 2025 00:00:00 +0000\n\n"
-            );
-            for line in 0..number % 8 + 2 {
-                let _ = writeln!(mail, "Line {line} of message {number}, which is short.");
-            }
-            let (size, feeds) = (mail.len(), mail.lines().count());
-            let base = format!(
-                "{}.M{}P{}.mx1,S={size},W={}",
-                1_761_955_200 + number,
-                number % 1_000_000,
-                number % 32_000,
-                size + feeds
-            );
+            let (base, mail) = message(mailbox, number);
             let _ = writeln!(list, "{} :{base}", number + 1);
-            if side == "live" && number % DAMAGED == 0 {
-                mail.truncate(size / 2);
-            }
             fs::write(maildir.join(format!("cur/{base}:2,S")), mail)?;
         }
         fs::write(maildir.join("dovecot-uidlist"), list)
     }
+}
+
+/// Base name and text of a small message.
+fn message(mailbox: usize, number: usize) -> (String, String) {
+    let mut mail = format!(
+        "Delivered-To: m{mailbox}@example.org\nFrom: a@sender.example\n\
+         To: m{mailbox}@example.org\nSubject: {number}\n\
+         Message-ID: <{number}.{mailbox}@sender.example>\n\
+         Date: Sat, 1 Nov 2025 00:00:00 +0000\n\n"
+    );
+    for line in 0..number % 8 + 2 {
+        let _ = writeln!(mail, "Line {line} of message {number}, which is short.");
+    }
+    let (size, feeds) = (mail.len(), mail.lines().count());
+    let base = format!(
+        "{}.M{}P{}.mx1,S={size},W={}",
+        1_761_955_200 + number,
+        number % 1_000_000,
+        number % 32_000,
+        size + feeds
+    );
+    (base, mail)
 }

@@ -8,7 +8,7 @@
 //! cargo bench -p tidegate-mail --bench rates -- curve DIR [--cold]
 //! ```
 //!
-//! `DIR` needs room: 15 GB for `verify`, 20 GB for `restore`, 14 GB for `memory`. What is made
+//! `DIR` needs room: 8 GB for `verify`, 16 GB for `restore`, 9 GB for `memory` and for `curve`. What is made
 //! there once is used again; what runs leave is removed at their end. `cc` must be there; peers
 //! (`rsync`, `b3sum`, `diff`, `restic`, `borg`) are used if they are.
 //!

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -162,9 +163,8 @@ impl Kind {
             0..3_000 => Self::Reflagged,
             3_000..6_000 => Self::New,
             6_000..8_000 => Self::Deleted,
-            8_000..9_100 => Self::Truncated,
             9_100..10_300 if size > 2 * BLOCK => Self::Zeroed,
-            9_100..10_300 => Self::Truncated,
+            8_000..10_300 => Self::Truncated,
             10_300..10_600 => Self::Flipped,
             10_600..11_000 => Self::Foreign,
             11_000..12_100 => Self::Missing,
@@ -257,10 +257,12 @@ impl Message {
     /// `cur/` or `new/` and the file name.
     pub(crate) fn file(&self, tree: Tree) -> String {
         let base = &self.base;
-        match self.kind {
-            Kind::New if self.number.is_multiple_of(2) => format!("new/{base}"),
-            Kind::Reflagged if tree != Tree::Snapshot => format!("cur/{base}:2,FRS"),
-            _ => format!("cur/{base}:2,{}", self.flags),
+        if self.kind == Kind::New && self.number.is_multiple_of(2) {
+            format!("new/{base}")
+        } else if self.kind == Kind::Reflagged && tree != Tree::Snapshot {
+            format!("cur/{base}:2,FRS")
+        } else {
+            format!("cur/{base}:2,{}", self.flags)
         }
     }
 }
@@ -269,14 +271,19 @@ impl Pile {
     /// The plan of a store below `root`; writes nothing.
     pub(crate) fn plan(root: &Path, users: usize) -> Self {
         let mut dice = Chance::new(7);
-        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let alphabet =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut pool = Vec::with_capacity(POOL);
         while pool.len() < POOL {
             let mut bits = dice.next();
             for _ in 0..10 {
                 let at = usize::try_from(bits & 63).unwrap_or(0);
                 let end = (pool.len() + 1).is_multiple_of(LINE);
-                pool.push(if end { b'\n' } else { alphabet.get(at).copied().unwrap_or(b'A') });
+                pool.push(if end {
+                    b'\n'
+                } else {
+                    alphabet.get(at).copied().unwrap_or(b'A')
+                });
                 bits >>= 6;
             }
         }
@@ -297,7 +304,8 @@ impl Pile {
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             let work = || -> io::Result<()> {
-                while let Some(user) = self.users.get(next.fetch_add(1, Ordering::Relaxed))
+                while let Some(user) =
+                    self.users.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     for tree in [Tree::Snapshot, Tree::Damaged, Tree::Sound] {
                         self.write(user, tree)?;
@@ -320,6 +328,23 @@ impl Pile {
 
     pub(crate) fn tree(&self, tree: Tree) -> PathBuf {
         self.root.join(tree.name())
+    }
+
+    /// Checks that no run has written into a file of this tree, where it shares files with copies.
+    pub(crate) fn is_untouched(&self, tree: Tree) -> io::Result<()> {
+        for user in &self.users {
+            let maildir = self.tree(tree).join(user.path());
+            let is_here = |it: &&Message| it.is_in(tree) && it.kind != Kind::LostUser;
+            for message in user.messages.iter().filter(is_here) {
+                let path = maildir.join(folder_dir(message.folder));
+                let meta = fs::metadata(path.join(message.file(tree)))?;
+                if u64::try_from(meta.mtime()) != Ok(message.seconds) {
+                    let what = format!("{} was written to", message.base);
+                    return Err(io::Error::other(what));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The file that lists addresses and paths.
@@ -425,7 +450,7 @@ impl Pile {
                 fs::write(path.join("maildirfolder"), "")?;
                 subscriptions.extend([*folder, "\n"]);
             }
-            let list = self.uidlist(user, (number, folder), tree);
+            let list = Self::uidlist(user, (number, folder), tree);
             fs::write(path.join("dovecot-uidlist"), list)?;
         }
         fs::write(maildir.join("subscriptions"), subscriptions)?;
@@ -444,12 +469,7 @@ impl Pile {
         Ok(())
     }
 
-    fn uidlist(
-        &self,
-        user: &User,
-        (number, folder): (usize, &str),
-        tree: Tree,
-    ) -> String {
+    fn uidlist(user: &User, (number, folder): (usize, &str), tree: Tree) -> String {
         let known = |it: &&Message| match tree {
             Tree::Snapshot => it.kind != Kind::New,
             Tree::Damaged | Tree::Sound => it.kind != Kind::Deleted,
@@ -459,7 +479,7 @@ impl Pile {
         let (validity, guid) = (user.uid_validity(), user.number * 8 + number);
         let mut text = format!("3 V{validity} N{next} G{guid:032x}\n");
         for message in of_folder.filter(known) {
-            text.push_str(&format!("{} :{}\n", message.uid, message.base));
+            text.extend([&message.uid.to_string(), " :", &message.base, "\n"]);
         }
         text
     }
@@ -497,8 +517,10 @@ impl Pile {
 
     /// What somebody else's message would be under this one's number, of its size or not.
     fn foreign(&self, user: &User, message: &Message) -> Vec<u8> {
-        let other =
-            User { number: (user.number + 1) % self.users.len().max(2), messages: Vec::new() };
+        let other = User {
+            number: (user.number + 1) % self.users.len().max(2),
+            messages: Vec::new(),
+        };
         let same_size = message.number.is_multiple_of(4);
         let size = if same_size { message.size } else { message.size / 2 + 900 };
         let number = message.number ^ 0xf0_0000;
@@ -520,11 +542,10 @@ fn header(user: &User, message: &Message) -> Vec<u8> {
     let (address, number) = (user.address(), message.number);
     let (day, rest) = ((message.seconds - EPOCH) / 86_400, message.seconds % 86_400);
     let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    let name = usize::try_from(day % 7).ok().and_then(|at| DAYS.get(at)).unwrap_or(&"Sat");
-    let date = format!(
-        "{name}, {} Nov 2025 {hour:02}:{minute:02}:{second:02} +0000",
-        day + 1
-    );
+    let name =
+        usize::try_from(day % 7).ok().and_then(|at| DAYS.get(at)).unwrap_or(&"Sat");
+    let date =
+        format!("{name}, {} Nov 2025 {hour:02}:{minute:02}:{second:02} +0000", day + 1);
     format!(
         "Return-Path: <sender{}@sender.example>\n\
          Delivered-To: {address}\n\

@@ -14,7 +14,7 @@ use crate::engine::Order;
 use crate::peers::Mender;
 use crate::pile::{Pile, Tree};
 use crate::recount::{Recount, recount};
-use crate::verify::{copy_tree, remove_trash};
+use crate::verify::{link_tree, remove_trash};
 use crate::yardstick::{Laps, Taken, Yardstick};
 
 /// The quarter of the store that is lost.
@@ -41,13 +41,16 @@ pub(crate) fn restore(
     }
     println!("\nrepair of the damaged tree (ratio to a bare read of both trees)");
     println!("{:30} {}", "", Laps::HEAD);
-    run.repair("tidegate", &|live| run.tidegate(live, ""))?;
-    run.repair(Mender::RsyncSums.name(), &|live| {
-        let command = Mender::RsyncSums.command(&run.pile.tree(Tree::Snapshot), live);
+    run.repair("tidegate", &|_, live| run.tidegate(live, ""))?;
+    run.repair(Mender::RsyncSums.name(), &|from, live| {
+        let command = Mender::RsyncSums.command(from, live);
         run.yardstick.measure(&command, &run.path("peer.out"))
     })?;
     remove_trash(&run.pile.root)
 }
+
+/// Brings a live tree to what a snapshot has.
+type Mend<'a> = &'a dyn Fn(&Path, &Path) -> Result<Taken, Box<dyn Error>>;
 
 struct Run {
     yardstick: Yardstick,
@@ -57,11 +60,7 @@ struct Run {
 
 impl Run {
     /// Each round: the floor into one new tree, then the contestant into another.
-    fn full(
-        &self,
-        name: &str,
-        mend: &dyn Fn(&Path, &Path) -> Result<Taken, Box<dyn Error>>,
-    ) -> Result<(), Box<dyn Error>> {
+    fn full(&self, name: &str, mend: Mend<'_>) -> Result<(), Box<dyn Error>> {
         let from = self.pile.tree(Tree::Snapshot).join(QUARTER);
         let mut laps = Laps::default();
         let mut counted = Recount::default();
@@ -80,18 +79,16 @@ impl Run {
         Ok(())
     }
 
-    fn repair(
-        &self,
-        name: &str,
-        mend: &dyn Fn(&Path) -> Result<Taken, Box<dyn Error>>,
-    ) -> Result<(), Box<dyn Error>> {
+    fn repair(&self, name: &str, mend: Mend<'_>) -> Result<(), Box<dyn Error>> {
+        let from = self.pile.tree(Tree::Snapshot);
         let mut laps = Laps::default();
         let mut counted = Recount::default();
         for round in 0..self.rounds {
             let live = self.path(&format!("trash-repair-{}-{round}", plain(name)));
-            copy_tree(&self.pile.tree(Tree::Damaged), &live)?;
-            let floor = self.yardstick.read(&[&self.pile.tree(Tree::Snapshot), &live])?;
-            laps.add(mend(&live)?, floor);
+            link_tree(&self.pile.tree(Tree::Damaged), &live)?;
+            let floor = self.yardstick.read(&[&from, &live])?;
+            laps.add(mend(&from, &live)?, floor);
+            self.pile.is_untouched(Tree::Damaged)?;
             counted = recount(&self.pile, &live, "", Tree::Damaged)?;
         }
         println!("{name:30} {}\n  recount: {counted}", laps.line());

@@ -125,14 +125,14 @@ impl Laps {
     }
 
     /// What the columns of [`Laps::line`] are.
-    pub(crate) const HEAD: &'static str =
-        "   best  median     CPU  x wall  x CPU    MiB";
+    pub(crate) const HEAD: &'static str = "   best  median     CPU  x wall  x CPU    MiB";
 }
 
 /// Drops the page cache, or says why not.
 pub(crate) fn drop_caches() -> Result<(), Box<dyn Error>> {
     rustix::fs::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3")
-        .map_err(|error| format!("cold runs need a root's right to drop caches: {error}"))?;
+    fs::write("/proc/sys/vm/drop_caches", "3").map_err(|error| {
+        format!("cold runs need a root's right to drop caches: {error}")
+    })?;
     Ok(())
 }
