@@ -85,26 +85,36 @@ impl Canon {
     fn line(&mut self, part: &[u8]) {
         match self.kind {
             Kind::Simple => self.push(part),
-            Kind::Relaxed if !self.after_blank && !has_odd_blank(part) => self.push(part),
             Kind::Relaxed => self.relax(part),
         }
     }
 
     fn relax(&mut self, part: &[u8]) {
-        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let mut rest = part;
-        while !rest.is_empty() {
-            let word = rest.iter().position(is_blank).unwrap_or(rest.len());
-            let (word, more) = rest.split_at(word);
-            if !word.is_empty() && std::mem::take(&mut self.after_blank) {
-                self.push(b" ");
-            }
-            self.push(word);
-            let blanks =
-                more.iter().position(|byte| !is_blank(byte)).unwrap_or(more.len());
-            self.after_blank |= blanks > 0;
-            rest = more.get(blanks..).unwrap_or_default();
+        let begin = part.iter().position(|byte| !is_blank(*byte)).unwrap_or(part.len());
+        let (blanks, rest) = part.split_at(begin);
+        self.after_blank |= !blanks.is_empty();
+        let end = rest.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |at| at + 1);
+        let (words, blanks) = rest.split_at(end);
+        if words.is_empty() {
+            return;
         }
+        if std::mem::take(&mut self.after_blank) {
+            self.push(b" ");
+        }
+        if has_odd_blank(words) {
+            for word in
+                words.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty())
+            {
+                if std::mem::take(&mut self.after_blank) {
+                    self.push(b" ");
+                }
+                self.push(word);
+                self.after_blank = true;
+            }
+        } else {
+            self.push(words);
+        }
+        self.after_blank = !blanks.is_empty();
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -124,16 +134,19 @@ impl Canon {
     }
 }
 
-/// Whether a part of a line has a blank that is not single, not a space, or its last byte.
-fn has_odd_blank(part: &[u8]) -> bool {
-    let after = part.get(1..).unwrap_or_default();
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Whether words have a blank between them that is not one space.
+fn has_odd_blank(words: &[u8]) -> bool {
+    let after = words.get(1..).unwrap_or_default();
     // Without branches, so that many bytes are compared at once.
     let odd = |(before, after): (&u8, &u8)| {
         u8::from(*before == b'\t')
             | (u8::from(*before == b' ') & u8::from(*after == b' '))
     };
-    let found = part.iter().zip(after).map(odd).fold(0, |found, odd| found | odd);
-    found != 0 || matches!(part.last(), Some(b' ' | b'\t'))
+    words.iter().zip(after).map(odd).fold(0, |found, odd| found | odd) != 0
 }
 
 #[cfg(test)]
