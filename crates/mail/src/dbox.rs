@@ -13,6 +13,7 @@ mod doveadm;
 mod file;
 mod folder;
 mod known;
+mod memory;
 #[cfg(test)]
 mod mdbox_repairs;
 mod multi;

@@ -10,10 +10,6 @@
 //! * What does not fit together to the last byte is no index: Dovecot refuses a folder whose log ends
 //!   inside a record. What its sound beginning says can still be read, and is marked as such.
 //! * Any bytes can be read, in bounded memory and time.
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "formats that have just come are still being connected")
-)]
 
 mod base;
 pub(crate) mod cache;
@@ -46,6 +42,7 @@ pub(crate) type Words = BTreeSet<Vec<u8>>;
 
 /// What a folder held when its index was last written.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "Dovecot calls that number so")]
 pub(crate) struct Index {
     pub(crate) uid_validity: u32,
     pub(crate) next_uid: u32,
@@ -178,11 +175,6 @@ pub(crate) fn read(
 }
 
 impl Reading {
-    /// Reads an index and its log.
-    pub(crate) fn of(index: Option<&[u8]>, log: Option<&[u8]>) -> Self {
-        read(index, log, None)
-    }
-
     fn broken(before: Option<Index>, file: IndexFile, offset: usize) -> Self {
         Self::Broken(Broken { before, file, offset })
     }
@@ -435,6 +427,10 @@ mod tests {
 
     const VALIDITY: u32 = 1_795_293_977;
 
+    fn of(index: Option<&[u8]>, log: Option<&[u8]>) -> Reading {
+        read(index, log, None)
+    }
+
     fn words(numbers: &[u32]) -> Vec<u8> {
         numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
     }
@@ -481,7 +477,7 @@ mod tests {
     }
 
     fn evidence(index: Option<&[u8]>, log: &[u8]) -> Index {
-        Reading::of(index, Some(log)).evidence(VALIDITY).unwrap()
+        of(index, Some(log)).evidence(VALIDITY).unwrap()
     }
 
     #[test]
@@ -521,10 +517,10 @@ mod tests {
         let log = log();
         let end = u32::try_from(log.len()).unwrap();
 
-        assert!(Reading::of(None, Some(&log[..log.len() - 4])).is_broken());
-        assert!(Reading::of(None, Some(&[0; 99])).is_broken());
-        assert!(Reading::of(Some(&index(end + 4)), Some(&log)).is_broken());
-        assert!(Reading::of(Some(&index(end)[..190]), Some(&log)).is_broken());
+        assert!(of(None, Some(&log[..log.len() - 4])).is_broken());
+        assert!(of(None, Some(&[0; 99])).is_broken());
+        assert!(of(Some(&index(end + 4)), Some(&log)).is_broken());
+        assert!(of(Some(&index(end)[..190]), Some(&log)).is_broken());
     }
 
     #[test]
@@ -533,16 +529,16 @@ mod tests {
         let mut other = index(0);
         other[16] = 78;
 
-        assert!(matches!(Reading::of(Some(&other), Some(&log)), Reading::Stale(_)));
-        assert_eq!(Reading::of(Some(&other), Some(&log)).evidence(VALIDITY), None);
-        assert_eq!(Reading::of(None, None), Reading::Silent);
-        assert_eq!(Reading::of(None, Some(&log)).evidence(VALIDITY + 1), None);
+        assert!(matches!(of(Some(&other), Some(&log)), Reading::Stale(_)));
+        assert_eq!(of(Some(&other), Some(&log)).evidence(VALIDITY), None);
+        assert_eq!(of(None, None), Reading::Silent);
+        assert_eq!(of(None, Some(&log)).evidence(VALIDITY + 1), None);
     }
 
     proptest! {
         #[test]
         fn any_bytes_can_be_read(index: Vec<u8>, log: Vec<u8>) {
-            let _ = Reading::of(Some(&index), Some(&log));
+            let _ = of(Some(&index), Some(&log));
         }
 
         #[test]
@@ -554,7 +550,7 @@ mod tests {
             if let Some(place) = log.get_mut(at) {
                 *place = byte;
             }
-            let _ = Reading::of(Some(&index), Some(&log));
+            let _ = of(Some(&index), Some(&log));
         }
     }
 }

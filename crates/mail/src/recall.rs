@@ -10,18 +10,20 @@ use crate::index::Index;
 use crate::index::cache::{Cache, Cached};
 use crate::walk::escape;
 
+/// A larger cache is of a folder with a million messages; subjects are not worth that much memory.
+pub(crate) const CACHE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
 /// An index and its cache.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    index: Index,
-    cache: Vec<u8>,
+pub(crate) struct Memory<'a> {
+    index: &'a Index,
+    cache: Cache<'a>,
 }
 
-impl Memory {
+impl<'a> Memory<'a> {
     /// Nothing if the cache cannot be read or belongs to another index.
-    pub(crate) fn new(index: Index, cache: Vec<u8>) -> Option<Self> {
-        let fits = Cache::parse(&cache)?.belongs_to(&index);
-        fits.then_some(Self { index, cache })
+    pub(crate) fn new(index: &'a Index, cache: &'a [u8]) -> Option<Self> {
+        let cache = Cache::parse(cache).filter(|cache| cache.belongs_to(index))?;
+        Some(Self { index, cache })
     }
 
     /// Adds what is known of the message that the finding has the UID of.
@@ -41,7 +43,7 @@ impl Memory {
     }
 
     fn of(&self, uid: u32) -> Option<Cached> {
-        Cache::parse(&self.cache)?.fields(self.index.get(uid)?.cache_offset?)
+        self.cache.fields(self.index.get(uid)?.cache_offset?)
     }
 }
 

@@ -593,7 +593,7 @@ fn log_that_counts(modseq: u64) -> Vec<u8> {
 /// With which count of changes the log of the inbox begins.
 fn first_count(provider: &Provider) -> u64 {
     let log = fs::read(provider.at("live", "dovecot.index.log")).unwrap();
-    u64::from_le_bytes(log[24..32].try_into().unwrap())
+    u64::from_le_bytes(log.get(24..32).unwrap().try_into().unwrap())
 }
 
 #[test]

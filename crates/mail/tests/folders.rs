@@ -31,8 +31,7 @@ fn list_with(name: &str, guid: u8) -> Vec<u8> {
     let names = [b"\0\x01\0\0\0", name.as_bytes(), &[0]].concat();
     let size = u32::try_from(names.len()).unwrap();
     let introduction =
-        [words(&[u32::MAX, 0, size, 28 | 4 << 16, 1 | 4 << 16]), b"list".to_vec()]
-            .concat();
+        [words(&[u32::MAX, 0, size, 0x4_001c, 0x4_0001]), b"list".to_vec()].concat();
     [
         words(&[0x28_0301, 77, 2, 0, 0, 88, 1, 0, 1, 0]),
         record(EXTENSION, &introduction),

@@ -145,7 +145,7 @@ fn read_known(
 }
 
 /// The GUIDs of folders that were deleted on purpose, in hexadecimal.
-fn deleted(
+pub(crate) fn deleted(
     desk: &mut Desk<'_, '_>,
     live: Option<&Survey>,
 ) -> Result<HashSet<Vec<u8>>, Refusal> {

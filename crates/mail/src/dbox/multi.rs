@@ -21,6 +21,7 @@ use crate::dbox::desk::{Desk, Piece};
 use crate::dbox::file::Guid;
 use crate::dbox::folder::{Case, Home, cases, make_dirs, stage_log};
 use crate::dbox::known::{Known, MAP, Trust};
+use crate::dbox::memory;
 use crate::dbox::record::Recorded;
 use crate::dbox::survey::{Files, STORAGE, Survey, storage_path};
 use crate::digest::{Fingerprint, to_hex};
@@ -50,6 +51,9 @@ pub(crate) fn plan(
 ) -> Result<(), Refusal> {
     control::stage(desk, (live.as_ref(), snapshot.as_ref()), (home, ledger))?;
     let cases = cases(desk, live.as_mut(), snapshot.as_mut())?;
+    if !recorded.served {
+        memory::name_lost_folders(desk, (live.as_ref(), &cases), ledger)?;
+    }
     let files =
         [&live, &snapshot].map(|it| it.as_ref().and_then(|it| it.storage.as_ref()));
     let [now, once] = files;
@@ -88,7 +92,8 @@ pub(crate) fn plan(
     layout.stage(desk, (items, sides), (now, home))?;
     plan.stage_map(desk, (now, &map), ledger)?;
     plan.book(&wants, (&kept, recorded), ledger);
-    plan.stage_folders(desk, &wants, ledger)
+    plan.stage_folders(desk, &wants, ledger)?;
+    memory::recall(desk, &cases, ledger)
 }
 
 /// The UIDVALIDITY of the map that most whole folders name.

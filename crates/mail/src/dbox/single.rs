@@ -14,6 +14,7 @@ use crate::dbox::desk::{Desk, Mail};
 use crate::dbox::file::Guid;
 use crate::dbox::folder::{Case, Home, cases};
 use crate::dbox::known::Trust;
+use crate::dbox::memory;
 use crate::dbox::record::Recorded;
 use crate::dbox::survey::{Survey, mail_path};
 use crate::digest::{Digest, from_hex, to_hex};
@@ -49,7 +50,10 @@ pub(crate) fn plan(
         folder.read_snapshot(desk, &mut aliases)?;
         folder.stage(desk, &aliases, ledger)?;
     }
-    Ok(())
+    if !recorded.served {
+        memory::name_lost_folders(desk, (live.as_ref(), &cases), ledger)?;
+    }
+    memory::recall(desk, &cases, ledger)
 }
 
 type Mails = BTreeMap<u32, Mail>;

@@ -55,7 +55,7 @@ pub(crate) struct FolderState {
     pub(crate) first_recent_uid: u32,
     /// What clients were told last. Dovecot will tell more than that.
     pub(crate) highest_modseq: u64,
-    /// The folder's GUID; a Maildir keeps it elsewhere.
+    /// The folder's GUID.
     pub(crate) mailbox_guid: [u8; 16],
     /// The UIDVALIDITY of the map (mdbox).
     pub(crate) map_uid_validity: u32,
@@ -68,12 +68,11 @@ pub(crate) struct FolderState {
     pub(crate) records: Vec<Record>,
 }
 
-/// Whose folder it is.
+/// Whose folder it is; a Maildir needs only [`write_modseq`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sdbox,
     Mdbox,
-    Maildir,
 }
 
 /// What a map's log is to say.
@@ -100,7 +99,6 @@ pub(crate) fn write_folder(state: &FolderState, kind: Kind) -> Vec<u8> {
     match kind {
         Kind::Sdbox => log.head(b"dbox-hdr", &dbox_head(state, 0)),
         Kind::Mdbox => log.head(b"mdbox-hdr", &dbox_head(state, state.map_uid_validity)),
-        Kind::Maildir => {}
     }
     let records = &state.records;
     log.append(records.iter().map(|it| (it.uid, it.flags & CLIENT_FLAGS)));
@@ -325,10 +323,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn whole(log: &[u8]) -> Index {
-        match read(None, Some(log), None) {
-            Reading::Whole(index) => index,
-            other => panic!("{other:?}"),
-        }
+        let Reading::Whole(index) = read(None, Some(log), None) else {
+            panic!("not whole");
+        };
+        index
     }
 
     fn words() -> impl Strategy<Value = Words> {

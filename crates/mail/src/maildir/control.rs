@@ -22,7 +22,7 @@ use crate::finding::Finding;
 use crate::index::folders::ListedFolder;
 use crate::index::{self, Index, MODSEQ_GAP, Reading, write_modseq};
 use crate::ledger::Ledger;
-use crate::recall::Memory;
+use crate::recall::{CACHE_BYTES_MAX, Memory};
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Side};
 use crate::stage::{Bench, Phase};
@@ -42,9 +42,6 @@ const SUBSCRIPTIONS: &[u8] = b"subscriptions";
 
 /// Files that mail servers open by name; anything else in their place stops the work.
 pub(crate) const MUST_BE_FILES: [&[u8]; 3] = [UIDLIST, KEYWORDS, SUBSCRIPTIONS];
-
-/// A larger cache is of a folder with a million messages; subjects are not worth that much memory.
-const CACHE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// Bytes at the head of an index that are never all zero in a good one: version and sizes.
 const INDEX_HEAD_BYTES: usize = 64;
@@ -146,30 +143,38 @@ pub(crate) fn recall(
     for findings in unserved.chunk_by_mut(by_folder) {
         let case = findings.first().and_then(|finding| cases.get(&finding.folder));
         let Some(case) = case else { continue };
-        for memory in read_memories(bench, case)? {
-            findings.iter_mut().for_each(|finding| memory.tell(finding));
+        let mut validity = None;
+        for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)]
+        {
+            let Some(folder) = folder else { continue };
+            let Some((index, cache)) = cached(bench, side, folder)? else { continue };
+            // Elsewhere a UID means another message.
+            let is_same =
+                *validity.get_or_insert(index.uid_validity) == index.uid_validity;
+            let memory = Memory::new(&index, &cache).filter(|_| is_same);
+            let Some(memory) = memory else { continue };
+            for finding in findings.iter_mut() {
+                memory.tell(finding);
+            }
         }
     }
     Ok(())
 }
 
-/// What both sides' caches know of a folder, as far as a UID means the same message in them.
-fn read_memories(bench: &mut Bench<'_>, case: &Case) -> Result<Vec<Memory>, Refusal> {
-    let (mut memories, mut validity) = (Vec::new(), None);
-    for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)] {
-        let meta = folder.as_ref().and_then(|folder| folder.control.get(CACHE));
-        if meta.is_none_or(|meta| meta.size > CACHE_BYTES_MAX) {
-            continue;
-        }
-        let cache = read(bench, side, folder.as_ref(), CACHE)?;
-        let [index, log, older] = index_files(bench, side, folder.as_ref())?;
-        let index = index::read(index.as_deref(), log.as_deref(), older.as_deref());
-        let Some(index) = index.last_known() else { continue };
-        if *validity.get_or_insert(index.uid_validity) == index.uid_validity {
-            memories.extend(cache.and_then(|cache| Memory::new(index, cache)));
-        }
+/// A folder's index and cache on one side, as far as the index can be read.
+fn cached(
+    bench: &mut Bench<'_>,
+    side: Side,
+    folder: &Folder,
+) -> Result<Option<(Index, Vec<u8>)>, Refusal> {
+    let cache = folder.control.get(CACHE).filter(|meta| meta.size <= CACHE_BYTES_MAX);
+    if cache.is_none() {
+        return Ok(None);
     }
-    Ok(memories)
+    let cache = read(bench, side, Some(folder), CACHE)?;
+    let [index, log, older] = index_files(bench, side, Some(folder))?;
+    let index = index::read(index.as_deref(), log.as_deref(), older.as_deref());
+    Ok(index.last_known().zip(cache))
 }
 
 /// The keyword tables of a folder while its mail is put together.
