@@ -56,7 +56,8 @@
 //! rungs of evidence it stands on ([`Rungs`]).
 //!
 //! *A move looks like a deletion.* Where the live mailbox has lost a folder (one of the snapshot's,
-//! or one subscribed to since), or a folder's list cannot tell all that it held, no deletion in
+//! one subscribed to since, or one that the mail server's list has), or a folder's list cannot tell all
+//! that it held, no deletion in
 //! another folder is proved; where newer mail is lost that is known by name, no deletion of a message
 //! of those sizes is. Such a message comes back as new mail, with a new UID and a doubt, unless its
 //! bytes stand good under a name that the snapshot does not know: there it was moved to.
@@ -73,7 +74,9 @@
 //! * `dovecot.index` 7, `dovecot.index.log` 1 and the `.log.2` before it, with the extensions `dbox-hdr`,
 //!   `mdbox-hdr`, `mdbox`, `guid`, `map`, `ref`, `list`, `keywords` and `modseq` (Dovecot:
 //!   `src/lib-index/mail-index.h`, `mail-transaction-log.h`, `mail-index-sync-ext.c`;
-//!   <https://github.com/dovecot/core/tree/main/src/lib-index>); `dovecot.mailbox.log`
+//!   <https://github.com/dovecot/core/tree/main/src/lib-index>). `dovecot.list.index` is one, and tells
+//!   which folders there were (`src/lib-storage/list/mailbox-list-index.h`). `dovecot.index.cache` 1, for
+//!   subjects and dates of lost mail (`src/lib-index/mail-cache-private.h`). `dovecot.mailbox.log`
 //!   (`src/lib-index/mailbox-log.h`); `subscriptions` 1 and 2 (`src/lib-storage/list/subscription-file.c`).
 //! * Compressed messages, gzip (RFC 1952) and Zstandard (RFC 8878), as Dovecot's `zlib` plugin writes them:
 //!   <https://doc.dovecot.org/2.3/configuration_manual/zlib_plugin/>. Digest, `S=` and `W=` are of the
@@ -85,8 +88,8 @@
 //!
 //! # Formats written
 //!
-//! All but the last are text; all are replaced as a whole by rename. In folder and name, `%` and every byte that is not a
-//! visible ASCII character are `%XX`.
+//! All but the last are text; all are replaced as a whole by rename. In folder and name, `%` and every
+//! byte that is not a visible ASCII character are `%XX`.
 //!
 //! * Manifest: `tidegate-manifest 3`; then one line per message, sorted by folder and name, five
 //!   fields with one TAB between them: folder (empty is the inbox, no leading dot), UID or `-`, base
@@ -110,8 +113,8 @@
 //! * `HIGHESTMODSEQ` is not carried over when no index on either side can be read: Dovecot counts anew,
 //!   and programs that resynchronise by it (RFC 7162) may miss changed flags
 //!   ([`DoubtKind::ModseqLost`]).
-//! * `dovecot.list.index` is not read: a folder made after the snapshot and never subscribed to
-//!   leaves no trace when it is lost, nor does mail that arrived there.
+//! * A folder made after the snapshot leaves no trace when it is lost together with
+//!   `dovecot.list.index`; and of mail that arrived in such a folder not even names are left.
 //! * Mail of a folder that its owner deleted does not come back, even if it was moved out first and
 //!   the place it went to was lost; nor does what was moved while the mailbox was open. Both stand in
 //!   the snapshot.
