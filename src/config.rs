@@ -321,7 +321,7 @@ mod tests {
 
     use expect_test::{Expect, expect};
 
-    use super::{CoordinatorFile, RawSoloFile, RawWorkerFile, Text, WorkerFile};
+    use super::{CoordinatorFile, Failure, RawSoloFile, RawWorkerFile, Text, WorkerFile};
 
     #[test]
     fn the_examples_are_read() {
@@ -357,17 +357,17 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_refused_for_now() {
+    fn a_format_cannot_be_chosen_because_mailboxes_tell_theirs() {
         check(
             &format!("{WORKER}format = \"mdbox\"\n"),
             &expect![[r#"
-                error: the store format `mdbox` is not supported yet
+                error: `mdbox` cannot be chosen
                  --> worker.toml:6:10
                   |
                 6 | format = "mdbox"
                   |          ^^^^^^^
                   |
-                  = help: only `maildir` is
+                  = help: take the line out: the format of each mailbox is told by its files
             "#]],
         );
     }
@@ -405,6 +405,64 @@ mod tests {
     }
 
     #[test]
+    fn a_store_behind_a_program_needs_no_directories_of_mail() {
+        let text = format!("{COMMAND}[store.timeout_seconds]\nopen = 5\n");
+        let file = read(&text).map_err(|error| error.to_string()).unwrap();
+
+        let tidegate_worker::Mail::Command(command) = file.worker.mail else {
+            panic!("it is not behind a program");
+        };
+        assert_eq!(command.program, PathBuf::from("/bin/sh"));
+        assert_eq!(command.arguments, ["-x"]);
+        let limits = (command.limits.open.as_secs(), command.limits.verify.as_secs());
+        assert_eq!(limits, (5, 600));
+    }
+
+    #[test]
+    fn what_means_nothing_to_the_chosen_store_is_refused() {
+        check(
+            &COMMAND.replace("work = ", "live = \"live\"\nwork = "),
+            &expect![[r#"
+                error: only a store of files has this
+                 --> worker.toml:4:8
+                  |
+                4 | live = "live"
+                  |        ^^^^^^
+                  |
+                  = help: take the line out; the program of [store] knows where its mail is
+            "#]],
+        );
+        check(
+            &format!("{WORKER}[store]\nkind = \"files\"\nbatch = 3\n"),
+            &expect![[r#"
+                error: files are read without a program
+                 --> worker.toml:8:9
+                  |
+                8 | batch = 3
+                  |         ^
+                  |
+                  = help: write `kind = "command"`, or take the line out
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_program_is_named_by_its_whole_path_because_no_shell_runs() {
+        check(
+            &COMMAND.replace("/bin/sh", "mbox-store"),
+            &expect![[r#"
+                error: `mbox-store` has no directory
+                 --> worker.toml:7:11
+                  |
+                7 | program = ["mbox-store", "-x"]
+                  |           ^^^^^^^^^^^^^^^^^^^^
+                  |
+                  = help: write its whole path: programs are not looked for, and no shell runs
+            "#]],
+        );
+    }
+
+    #[test]
     fn a_missing_key_is_named() {
         check(
             "node = \"stor-01\"\n",
@@ -416,10 +474,18 @@ mod tests {
         );
     }
 
+    const COMMAND: &str = "node = \"stor-01\"\ncoordinator = \"http://127.0.0.1:7443\"\n\
+        state_dir = \"state\"\nwork = \"work\"\n[store]\nkind = \"command\"\n\
+        program = [\"/bin/sh\", \"-x\"]\n";
+
     const WORKER: &str = "node = \"stor-01\"\ncoordinator = \"http://127.0.0.1:7443\"\n\
         state_dir = \"state\"\nlive = \"live\"\nwork = \"work\"\n";
 
     fn check(text: &str, expected: &Expect) {
+        expected.assert_eq(&format!("{}\n", read(text).unwrap_err()));
+    }
+
+    fn read(text: &str) -> Result<WorkerFile, Failure> {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("live")).unwrap();
         let text = Text {
@@ -428,8 +494,6 @@ mod tests {
             content: text.to_owned(),
         };
 
-        let refused = WorkerFile::check(&text).unwrap_err();
-
-        expected.assert_eq(&format!("{refused}\n"));
+        WorkerFile::check(&text)
     }
 }

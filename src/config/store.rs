@@ -19,8 +19,7 @@ use crate::exit::Failure;
 const FILE_SIZE_MAX_BYTES: u64 = 256 << 20;
 /// Below this, ordinary mail with an attachment would be set aside.
 const FILE_SIZE_MAX_BYTES_MIN: u64 = 1 << 20;
-/// The format of files that older configurations name; all formats are told apart by
-/// themselves.
+/// The format that older configurations name. Mailboxes tell their format themselves.
 const FORMAT: &str = "maildir";
 
 /// The most mailboxes of one call if nobody says otherwise: enough to share the start of an
@@ -113,14 +112,18 @@ fn files(raw: &RawWorker, text: &Text) -> Result<Files, Failure> {
     if let Some(format) = &raw.format
         && format.get_ref() != FORMAT
     {
-        let title =
-            format!("the store format `{}` is not supported yet", format.get_ref());
-        return Err(text.complain(format.span(), title, "only `maildir` is"));
+        let title = format!("`{}` cannot be chosen", format.get_ref());
+        let help = "take the line out: the format of each mailbox is told by its files";
+        return Err(text.complain(format.span(), title, help));
     }
     let Some(live) = &raw.live else {
         let help = "add a line `live = …` with the mail root, or a table `[store]` with \
                     `kind = \"command\"`";
-        return Err(text.complain(raw.node.span(), "it is not said where the mail is", help));
+        return Err(text.complain(
+            raw.node.span(),
+            "it is not said where the mail is",
+            help,
+        ));
     };
     let live = text.directory(live)?;
     let snapshot = raw.snapshot.as_ref().map(|path| text.directory(path)).transpose()?;

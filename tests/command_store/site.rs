@@ -12,7 +12,7 @@ use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::{ListMailboxesRequest, Mailbox};
 
 /// No run of this size takes longer, even on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 const POLICY: &str = r#"
 name = "mbox"
@@ -118,7 +118,7 @@ impl Site {
         let mut live = content(index);
         match trouble {
             Trouble::Zeros => {
-                live[30..40].fill(0);
+                zero(&mut live);
                 fs::write(path, live).unwrap();
             }
             Trouble::Truncated => {
@@ -127,7 +127,7 @@ impl Site {
             }
             Trouble::Missing => fs::remove_file(path).unwrap(),
             Trouble::BothSides => {
-                live[30..40].fill(0);
+                zero(&mut live);
                 fs::write(path, &live).unwrap();
                 fs::write(self.snapshot_path(index), live).unwrap();
             }
@@ -383,6 +383,10 @@ impl Drop for Site {
             let _status = child.wait();
         }
     }
+}
+
+fn zero(live: &mut [u8]) {
+    live.iter_mut().skip(30).take(10).for_each(|byte| *byte = 0);
 }
 
 fn path(index: usize) -> String {

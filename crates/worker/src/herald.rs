@@ -298,7 +298,9 @@ mod tests {
                 findings: Vec::new(),
             });
             let record = self.holding.settled(JOB, generation, settled.into(), now);
-            record.iter().for_each(|record| self.holding.apply(record));
+            if let Some(record) = record {
+                self.holding.apply(&record);
+            }
         }
 
         fn apply(&mut self, record: &Record) {
