@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tidegate_core::time::Timestamp;
 use tidegate_mail::{Finding, FindingList, Grade};
+use tidegate_worker::{Files, Mail};
 
 use crate::cli::{ExportFormat, Findings, FindingsExport, GradeArg};
 use crate::config::{SoloFile, Worker, WorkerFile};
@@ -62,8 +63,25 @@ pub(crate) fn worker(config: &Path) -> Result<Worker, Failure> {
     Ok(WorkerFile::read(config)?.worker)
 }
 
+/// The files that the node's mail is kept in.
+///
+/// # Errors
+///
+/// [`Exit::Config`] if it is kept behind a program.
+pub(crate) fn files(worker: &Worker) -> Result<&Files, Failure> {
+    match &worker.mail {
+        Mail::Files(files) => Ok(files),
+        Mail::Command(_) => {
+            let text = "the mail of this node is kept behind a program, not in files";
+            let help = "`tidegate quarantine list` has what the program tells of it";
+            Err(Failure::text(Exit::Config, text).help(help))
+        }
+    }
+}
+
 fn export(args: &FindingsExport) -> Outcome {
     let worker = worker(&args.config)?;
+    files(&worker)?;
     let lists = FindingList::all_in(&worker.work).map_err(|error| {
         let context = format!("read work directory `{}`", worker.work.display());
         Failure::new(Exit::Config, anyhow::Error::new(error).context(context))
@@ -137,7 +155,7 @@ impl Told {
 
 enum Out {
     Jsonl(BufWriter<io::StdoutLock<'static>>),
-    Csv(csv::Writer<BufWriter<io::StdoutLock<'static>>>),
+    Csv(Box<csv::Writer<BufWriter<io::StdoutLock<'static>>>>),
 }
 
 impl Out {
@@ -150,7 +168,7 @@ impl Out {
                 let mut csv =
                     csv::WriterBuilder::new().terminator(terminator).from_writer(out);
                 csv.write_record(HEADER).map_err(io::Error::from)?;
-                Ok(Self::Csv(csv))
+                Ok(Self::Csv(Box::new(csv)))
             }
         }
     }

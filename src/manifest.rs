@@ -21,8 +21,9 @@ use crate::cli::{Manifest, NodeMailboxes};
 use crate::config::Worker;
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::findings::worker;
+use crate::findings::{files, worker};
 use crate::inventory_file;
+use crate::screens::say;
 use crate::telemetry::Chain;
 
 /// As many refusals as a person reads before mending the cause.
@@ -126,7 +127,7 @@ fn differences(mailbox: &Mailbox, compared: &Compared) -> String {
         let uid = finding.uid.map_or_else(String::new, |uid| format!(" UID {uid}"));
         let (name, cause) = (safe(&finding.name), finding.cause);
         let folder = safe(folder);
-        text.push_str(&format!("  {folder}{uid} {name}: {cause} ({})\n", cause.code()));
+        say!(text, "  {folder}{uid} {name}: {cause} ({})\n", cause.code());
     }
     text
 }
@@ -137,6 +138,7 @@ fn differences(mailbox: &Mailbox, compared: &Compared) -> String {
 ///
 /// [`Exit::Later`] while a worker has it, else [`Exit::Config`].
 fn open(worker: &Worker) -> Result<Store, Failure> {
+    let files = files(worker)?;
     // Only the directory itself: a mistyped path must not start with nothing recorded.
     match std::fs::create_dir(&worker.work) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -147,10 +149,10 @@ fn open(worker: &Worker) -> Result<Store, Failure> {
         Ok(()) | Err(_) => {}
     }
     let store = Store::open(StoreConfig {
-        live: worker.live.clone(),
+        live: files.live.clone(),
         snapshot: None,
         work: worker.work.clone(),
-        file_size_max: worker.file_size_max_bytes,
+        file_size_max: files.file_size_max,
     });
     store.map_err(|error| match error {
         StoreError::Held { .. } => Failure::new(Exit::Later, error).help(
@@ -176,7 +178,7 @@ fn mailboxes(
     worker: &Worker,
 ) -> Result<Box<dyn Iterator<Item = Result<Mailbox, Refusal>> + Send>, Failure> {
     let Some(file) = &args.inventory else {
-        let found = Mailboxes::below(&worker.live)
+        let found = Mailboxes::below(&files(worker)?.live)
             .map_err(|error| Failure::new(Exit::Config, error))?;
         return Ok(Box::new(found.map(|path| Ok(mailbox(String::new(), path?)))));
     };

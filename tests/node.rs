@@ -5,7 +5,8 @@
 //! * Nothing here changes mail; bad input ends with its documented code and names file and line.
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
 
-use std::fs;
+use std::fmt::Write as _;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -275,7 +276,7 @@ impl Node {
                 );
                 fs::write(maildir.join(format!("cur/{name}:2,S")), format!("{to:\n<65}"))
                     .unwrap();
-                list.push_str(&format!("{number} :{name}\n"));
+                writeln!(list, "{number} :{name}").unwrap();
             }
             fs::write(maildir.join("dovecot-uidlist"), list).unwrap();
         }
@@ -294,8 +295,7 @@ impl Node {
     /// Cuts the second message.
     fn damage(&self, person: &str) {
         let path = self.maildir(person).join("cur/1600000002.M1P1.host,S=65:2,S");
-        let bytes = fs::read(&path).unwrap();
-        fs::write(path, &bytes[..56]).unwrap();
+        File::options().write(true).open(path).unwrap().set_len(56).unwrap();
     }
 
     /// Changes a letter of the third message.

@@ -385,8 +385,8 @@ fn received(name: &[u8]) -> Option<u64> {
 /// The size in a Maildir name: `,S=` and digits.
 fn promised_size(name: &[u8]) -> Option<u64> {
     let base = name.split(|byte| *byte == b':').next()?;
-    let sizes = base.split(|byte| *byte == b',').skip(1);
-    sizes.filter_map(|field| number(field.strip_prefix(b"S=")?)).next()
+    let mut sizes = base.split(|byte| *byte == b',').skip(1);
+    sizes.find_map(|field| number(field.strip_prefix(b"S=")?))
 }
 
 /// Where the list of a mailbox is.

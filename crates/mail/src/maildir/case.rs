@@ -224,7 +224,8 @@ impl Case {
             Side::Snapshot => Side::Live,
         };
         let bytes = findings.digest.map(|digest| (findings.size, digest));
-        let fits = self.table.clean(other, row).is_none_or(|it| Some(it) == bytes);
+        let told = self.table.recognize(row, findings);
+        let fits = told && self.table.clean(other, row).is_none_or(|it| Some(it) == bytes);
         // What the snapshot's file has as it is stored is needed once it is copied.
         let plain = side == Side::Live || findings.raw == findings.digest;
         match bytes.filter(|_| is_clean(findings) && fits && plain) {
@@ -243,7 +244,8 @@ impl Case {
     /// Books what reading two files that are the same to the last byte has shown.
     pub(super) fn see_both(&mut self, row: Row, live: Seen, snapshot: Meta) {
         let findings = &live.findings;
-        if let Some(digest) = findings.digest.filter(|_| is_clean(findings)) {
+        let told = self.table.recognize(row, findings);
+        if let Some(digest) = findings.digest.filter(|_| told && is_clean(findings)) {
             let (bytes, stood) = ((findings.size, digest), findings.stood);
             self.table.set_clean(Side::Live, row, bytes);
             self.table.set_clean(Side::Snapshot, row, bytes);

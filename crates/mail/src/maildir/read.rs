@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, Read as _, Seek as _};
 use std::time::{Duration, Instant};
 
 use rustix::fs::Advice;
@@ -278,7 +278,9 @@ impl Reader {
             (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other))) => {
                 let (mut live, mut snapshot) = (live, snapshot);
                 if meta.size == other.size {
-                    let same = compare(bench, promise, (&mut live, &mut snapshot));
+                    let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
+                    let files = (&mut live, &mut snapshot);
+                    let same = compare(bench, wish, files, meta.size);
                     if let Ok(Some(findings)) = same {
                         let findings = if is_clean(&findings) {
                             findings
@@ -352,7 +354,7 @@ fn take_back(
 ) -> Result<(), Refusal> {
     let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
     let small = meta.size < bench.buffer().len() as u64;
-    let filled = if small { fill(file, bench.buffer()).ok() } else { None };
+    let filled = small.then(|| fill_file(file, bench.buffer(), meta.size).ok()).flatten();
     let findings = match filled {
         Some(length) if length as u64 == meta.size => {
             bench.bytes_read += meta.size;
@@ -377,16 +379,20 @@ fn take_back(
 /// Compares both files of a message; what is found if they are the same to the last byte.
 fn compare(
     bench: &mut Bench<'_>,
-    promise: Promise,
+    wish: Wished,
     (live, snapshot): (&mut File, &mut File),
+    size: u64,
 ) -> io::Result<Option<Findings>> {
-    let mut scan = Wished { promise, depth: Depth::Quick, recorded: None }.scan(bench);
+    let mut scan = wish.scan(bench);
+    let mut left_over = size;
     loop {
         let half = bench.buffer().len() / 2;
         let Some((left, right)) = bench.buffer().split_at_mut_checked(half) else {
             return Ok(None);
         };
-        let (length, other) = (fill(live, left)?, fill(snapshot, right)?);
+        let length = fill_file(live, left, left_over)?;
+        let other = fill_file(snapshot, right, left_over)?;
+        left_over = left_over.saturating_sub(length as u64);
         let same = left.get(..length) == right.get(..other);
         if same {
             scan.add(left.get(..length).unwrap_or_default());
@@ -399,6 +405,18 @@ fn compare(
             (true, true) => {}
         }
     }
+}
+
+/// Fills the buffer as far as a file goes of which `left_over` bytes are expected. A regular file gives
+/// less than is asked for only at its end, so that the end need not be asked for once more.
+fn fill_file(file: &mut File, buffer: &mut [u8], left_over: u64) -> io::Result<usize> {
+    let first = match file.read(buffer) {
+        Ok(first) if first as u64 == left_over && first < buffer.len() => return Ok(first),
+        Ok(first) => first,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(first + fill(file, buffer.get_mut(first..).unwrap_or_default())?)
 }
 
 /// How a message is to be judged.

@@ -13,7 +13,7 @@ use std::hash::BuildHasher as _;
 use hashbrown::HashTable;
 
 use crate::digest::{Digest, Fingerprint};
-use crate::judge::Rungs;
+use crate::judge::{Findings, Rungs};
 use crate::maildir::name::MailName;
 use crate::maildir::survey::Sub;
 use crate::roots::Side;
@@ -201,6 +201,30 @@ impl Table {
             self.imported.insert(row, fingerprint);
             return;
         };
+        self.record_digest(row, digest);
+    }
+
+    pub(crate) fn recorded(&self, row: Row) -> Option<Fingerprint> {
+        let ours = self.recorded.get(index(row)).copied().flatten();
+        ours.map(Into::into).or_else(|| self.imported.get(&row).copied())
+    }
+
+    /// Puts our own digest in the place of another maker's fingerprint where these bytes have it;
+    /// whether our own digest tells all from here on.
+    pub(crate) fn recognize(&mut self, row: Row, findings: &Findings) -> bool {
+        let Some(imported) = self.imported.get(&row) else { return true };
+        let matches = findings.matches(imported) == Some(true);
+        match findings.digest.filter(|_| matches) {
+            Some(digest) => {
+                self.record_digest(row, digest);
+                self.imported.remove(&row);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn record_digest(&mut self, row: Row, digest: Digest) {
         let at = index(row);
         if self.recorded.len() <= at {
             self.recorded.resize(at + 1, None);
@@ -208,11 +232,6 @@ impl Table {
         if let Some(recorded) = self.recorded.get_mut(at) {
             *recorded = Some(digest);
         }
-    }
-
-    pub(crate) fn recorded(&self, row: Row) -> Option<Fingerprint> {
-        let ours = self.recorded.get(index(row)).copied().flatten();
-        ours.map(Into::into).or_else(|| self.imported.get(&row).copied())
     }
 
     pub(crate) fn set_rungs(&mut self, row: Row, rungs: Rungs) {
