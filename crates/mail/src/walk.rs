@@ -12,12 +12,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// Attempts when the kernel reports a rename racing with the resolution; more means that somebody
 /// is moving directories about, and the mailbox is not ours to work on.
 const RACE_ATTEMPTS_MAX: u32 = 10;
+
+/// One request for names: a hundred and more of them, and small beside the buffers for mail.
+const LIST_BYTES: usize = 16 * 1024;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -83,7 +86,11 @@ impl Tree {
         mut visit: impl FnMut(&[u8], Kind, u64),
     ) -> Result<usize, Errno> {
         let mut count = 0;
-        for entry in rustix::fs::Dir::read_from(&self.fd)? {
+        let mut buffer = Vec::with_capacity(LIST_BYTES);
+        // A directory may be listed more than once.
+        rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
+        let mut list = RawDir::new(&self.fd, buffer.spare_capacity_mut());
+        while let Some(entry) = list.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
@@ -108,16 +115,7 @@ impl Tree {
     /// The names directly in this directory, in the order of the disk; `E2BIG` beyond `max`.
     pub(crate) fn names(&self, max: usize) -> Result<Vec<Vec<u8>>, Errno> {
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.fd)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                if names.len() >= max {
-                    return Err(Errno::TOOBIG);
-                }
-                names.push(name.to_vec());
-            }
-        }
+        self.each(max, |name, _, _| names.push(name.to_vec()))?;
         Ok(names)
     }
 
