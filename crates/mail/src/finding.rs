@@ -254,7 +254,9 @@ impl FindingList {
             entries => Some(entries?),
         };
         for entry in entries.into_iter().flatten() {
-            names.extend(entry?.file_name().to_str().and_then(|it| it.parse::<u64>().ok()));
+            names.extend(
+                entry?.file_name().to_str().and_then(|it| it.parse::<u64>().ok()),
+            );
         }
         names.sort_unstable();
         Ok(names.into_iter().map(move |name| Self::open(dir.join(name.to_string()))))

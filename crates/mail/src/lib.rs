@@ -65,6 +65,28 @@
 //! *A mailbox that was open since its manifest* is its user's: what is missing was deleted, and
 //! nothing comes back but with a mail directory that is gone.
 //!
+//! # How well a mailbox came back
+//!
+//! All that is not served and all that was decided without proof is a [`Finding`], with folder, UID,
+//! name or GUID, date, size, cause, source and rungs of evidence. The worst finding makes the
+//! mailbox's [`Grade`]:
+//!
+//! | grade | findings |
+//! |---|---|
+//! | perfect | none: nothing had to change, or everything came back with proof |
+//! | good | doubts that are harmless ([`DoubtKind::grade`]) |
+//! | investigate | any other doubt |
+//! | poor | a message set aside or lost |
+//!
+//! Doubts of earlier runs stay listed: a run that is interrupted and one that is repeated end with the
+//! same list. A mailbox that is refused as a whole has no list; its [`Refusal`] says why.
+//!
+//! # Recorded before anything broke
+//!
+//! [`Store::record`] makes the manifest of a healthy mailbox and changes no mail, [`Store::adopt`] takes
+//! over digests made elsewhere, [`Store::compare`] holds a mailbox against its manifest. What is recorded
+//! is named by the mailbox's path ([`Mailbox::key_of`]), so that any later rollout finds it.
+//!
 //! # Formats read
 //!
 //! * Maildir: <https://cr.yp.to/proto/maildir.html>; Maildir++ folders:
@@ -120,6 +142,8 @@
 //!   the snapshot.
 //! * Encrypted mail (`mail_crypt`), and mail compressed with bzip2, xz or LZ4: it cannot be judged.
 //! * Maildirs with `LAYOUT=fs`.
+//! * Digests made elsewhere of dbox files: they are of several messages, or of a message with its
+//!   header and trailer.
 
 mod claim;
 #[cfg(test)]

@@ -6,7 +6,10 @@
 mod provider;
 
 use provider::{MAILDIR, OWNER, Provider, letter};
-use tidegate_mail::{Compared, Grade, Mailbox, PrepareTask, Reason, Store, StoreConfig};
+use tidegate_mail::{
+    Compared, DoubtKind, Fingerprint, Grade, Mailbox, ManifestEntry, PrepareTask,
+    Prepared, Reason, Store, StoreConfig,
+};
 
 fn open(provider: &Provider, with_snapshot: bool) -> Store {
     Store::open(StoreConfig {
@@ -20,7 +23,20 @@ fn open(provider: &Provider, with_snapshot: bool) -> Store {
 
 fn mailbox() -> Mailbox {
     let path = MAILDIR.as_bytes().to_vec();
-    Mailbox { key: Mailbox::key_of(&path), address: OWNER.to_owned(), path, served: false }
+    Mailbox {
+        key: Mailbox::key_of(&path),
+        address: OWNER.to_owned(),
+        path,
+        served: false,
+    }
+}
+
+fn prepare(store: &Store) -> Prepared {
+    store.claim(1, 3, "worker").unwrap();
+    let mailboxes = [mailbox()];
+    let task =
+        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
+    store.prepare(&task).unwrap().pop().unwrap().unwrap()
 }
 
 fn compare(provider: &Provider) -> Compared {
@@ -69,6 +85,60 @@ fn damage_deletion_and_new_mail_are_told_apart() {
     assert_eq!(bad, [(Some(2), Some(Reason::Altered))]);
     assert_eq!(compared.findings[0].kept_at, None);
     assert_eq!(provider.tree("live"), damaged);
+    assert!(!provider.keeps(&bytes));
+}
+
+#[test]
+fn a_digest_made_elsewhere_decides_between_two_versions_that_look_good() {
+    let provider = Provider::healthy();
+    let path = |number| {
+        let bytes = letter(number).bytes;
+        let fingerprint = Fingerprint::Blake3(*blake3::hash(&bytes).as_bytes());
+        let rel = format!("cur/{}:2,S", letter(number).base);
+        ManifestEntry::of_maildir_file(rel.as_bytes(), fingerprint).unwrap()
+    };
+    let mut bytes = letter(2).bytes;
+    bytes[800] ^= 1;
+    provider.damage("live", "", &letter(2), &bytes);
+    let mut bytes = letter(3).bytes;
+    bytes[800] ^= 1;
+    provider.damage("snapshot", "", &letter(3), &bytes);
+    let store = open(&provider, true);
+    assert!(store.adopt(&mailbox(), vec![path(2), path(3), path(4)]).unwrap());
+
+    let prepared = prepare(&store);
+
+    assert_eq!((prepared.counts.intact, prepared.counts.repaired), (7, 1));
+    assert_eq!(prepared.grade(), Grade::Perfect);
+    for number in [2, 3, 4] {
+        assert_eq!(provider.served("", &letter(number)), Some(letter(number).bytes));
+    }
+}
+
+#[test]
+fn doubts_outlive_a_second_run_and_odd_items_go_with_what_they_are() {
+    let provider = Provider::healthy();
+    let mut bytes = letter(2).bytes;
+    bytes[800] ^= 1;
+    provider.damage("live", "", &letter(2), &bytes);
+    let link = provider.at("live", "link");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    let store = open(&provider, true);
+
+    let first = prepare(&store);
+    let second = prepare(&store);
+    std::fs::remove_file(link).unwrap();
+    let third = prepare(&store);
+
+    let kinds = |prepared: &Prepared| {
+        prepared.doubts.iter().map(|it| it.doubt().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&first), [DoubtKind::BothLookGood, DoubtKind::OddItem]);
+    assert_eq!((second.doubts, second.counts.repaired), (first.doubts, 0));
+    assert_eq!(kinds(&third), [DoubtKind::BothLookGood]);
+    assert_eq!(third.grade(), Grade::Investigate);
+    let listed = store.findings(mailbox().key).unwrap();
+    assert_eq!(listed, third.doubts);
 }
 
 #[test]
@@ -93,12 +163,8 @@ fn a_rollout_finds_what_was_recorded_before_it() {
     bytes[800] ^= 1;
     provider.damage("live", "", &letter(2), &bytes);
     let store = open(&provider, true);
-    store.claim(1, 3, "worker").unwrap();
-    let mailboxes = [mailbox()];
-    let task =
-        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
 
-    let prepared = store.prepare(&task).unwrap().pop().unwrap().unwrap();
+    let prepared = prepare(&store);
 
     assert_eq!((prepared.counts.intact, prepared.counts.repaired), (7, 1));
     assert_eq!(prepared.grade(), Grade::Perfect);

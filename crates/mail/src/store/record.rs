@@ -9,7 +9,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,7 @@ impl Store {
                 written.map_err(|error| Refusal::write(b"manifest", error))?;
             }
         }
-        self.clear(&bench);
+        self.clear(mailbox, &bench);
         let mut recorded =
             Recorded { messages: 0, bytes: 0, digest, faulty: bad.len() as u64 };
         for entry in entries(&to).map_err(unreadable)? {
@@ -115,7 +115,7 @@ impl Store {
         let before = entries(&manifest).map_err(unreadable)?;
         let now = ManifestReader::begin(BufReader::new(now));
         compared.count(before, now).map_err(io::Error::other).map_err(unreadable)?;
-        self.clear(&bench);
+        self.clear(mailbox, &bench);
         Ok(Some(compared))
     }
 
@@ -137,7 +137,7 @@ impl Store {
         entries.sort();
         let mut bench = self.bench(mailbox, &mut [])?;
         bench.write_own(&Manifest { entries }.to_bytes(), &to)?;
-        self.clear(&bench);
+        self.clear(mailbox, &bench);
         Ok(true)
     }
 
@@ -202,9 +202,20 @@ impl Store {
         Ok((spooled, bad))
     }
 
-    fn clear(&self, bench: &Bench<'_>) {
-        // What stays is removed by the next opening.
+    /// Removes what the rehearsal has made ready, links to live files among it. What stays is
+    /// removed by the next one.
+    fn clear(&self, mailbox: &Mailbox, bench: &Bench<'_>) {
         let _ = self.roots.clear_own_dir(&bench.staging());
+        if let Ok(spooled) = bench.own_file("manifest") {
+            let _ = fs::remove_file(spooled);
+        }
+        for bin in ["kept", "quarantine"] {
+            let of_mailbox = self.roots.work.join(bin).join(mailbox.key.to_string());
+            let _ =
+                self.roots.clear_own_dir(&of_mailbox.join(format!("g{NO_GENERATION}")));
+            // Unless a rollout has kept something there.
+            let _ = fs::remove_dir(of_mailbox);
+        }
     }
 }
 
