@@ -68,13 +68,31 @@ pub(crate) fn guid(
     Ok(list.and_then(|list| uidlist::Reader::new(list).guid().map(<[u8]>::to_vec)))
 }
 
-/// Reads the live folder's index and its log.
+/// Reads the live folder's index and its logs.
 pub(crate) fn index(
     bench: &mut Bench<'_>,
     folder: Option<&Folder>,
 ) -> Result<Reading, Refusal> {
-    let [index, log, older] = index_files(bench, Side::Live, folder)?;
-    Ok(index::read(index.as_deref(), log.as_deref(), older.as_deref()))
+    index_on(bench, Side::Live, folder)
+}
+
+fn index_on(
+    bench: &mut Bench<'_>,
+    side: Side,
+    folder: Option<&Folder>,
+) -> Result<Reading, Refusal> {
+    let mut file = |name| read(bench, side, folder, name);
+    let (index, log) = (file(INDEX)?, file(INDEX_LOG)?);
+    let reading = index::read(index.as_deref(), log.as_deref(), None);
+    // The log before that is rarely needed.
+    if matches!(reading, Reading::Whole(_)) {
+        return Ok(reading);
+    }
+    let older = file(OLDER_INDEX_LOG)?;
+    Ok(match older {
+        Some(older) => index::read(index.as_deref(), log.as_deref(), Some(&older)),
+        None => reading,
+    })
 }
 
 /// Reads one side's index, its log, and the log before that.
@@ -172,9 +190,8 @@ fn cached(
         return Ok(None);
     }
     let cache = read(bench, side, Some(folder), CACHE)?;
-    let [index, log, older] = index_files(bench, side, Some(folder))?;
-    let index = index::read(index.as_deref(), log.as_deref(), older.as_deref());
-    Ok(index.last_known().zip(cache))
+    let index = index_on(bench, side, Some(folder))?.last_known();
+    Ok(index.zip(cache))
 }
 
 /// The keyword tables of a folder while its mail is put together.
