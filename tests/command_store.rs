@@ -118,6 +118,23 @@ fn whoever_is_let_in_is_on_record_whatever_is_killed() {
 }
 
 #[test]
+fn a_worker_that_has_lost_its_journal_shuts_out_who_is_open_before_it_verifies_again() {
+    let mut site = Site::new(12);
+    site.start();
+    site.finish();
+    assert_eq!(site.let_in().len(), 12);
+
+    site.kill(0);
+    site.forget_state(0);
+    site.restart(0);
+
+    site.wait("the first node's owners are shut out", |site| {
+        site.let_in().iter().all(|address| site.node_of(address) == 1)
+    });
+    site.wait("they are let in again", |site| site.let_in().len() == 12);
+}
+
+#[test]
 fn a_pause_that_was_acknowledged_lets_nobody_in_behind_its_back() {
     let mut site = Site::new(40);
     site.start();

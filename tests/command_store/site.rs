@@ -271,9 +271,23 @@ impl Site {
         self.running.insert(name.to_owned(), command.spawn().unwrap());
     }
 
-    /// Kills a worker as the kernel would, and starts it again when all that it had
-    /// started has ended, too.
     pub(crate) fn kill_and_restart(&mut self, worker: usize) {
+        self.kill(worker);
+        self.restart(worker);
+    }
+
+    pub(crate) fn restart(&mut self, worker: usize) {
+        self.launch(&format!("worker-{worker}"));
+    }
+
+    /// Loses a worker's journal.
+    pub(crate) fn forget_state(&self, worker: usize) {
+        fs::remove_dir_all(self.node(worker).join("state")).unwrap();
+    }
+
+    /// Kills a worker as the kernel would, and waits until all that it had started has
+    /// ended, too.
+    pub(crate) fn kill(&mut self, worker: usize) {
         let name = format!("worker-{worker}");
         let mut child = self.running.remove(&name).unwrap();
         child.kill().unwrap();
@@ -285,8 +299,6 @@ impl Site {
                 rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
             taken.is_ok()
         });
-        drop(lock);
-        self.launch(&name);
     }
 
     fn url(&self) -> String {

@@ -11,13 +11,13 @@
 //!   higher claim stands.
 //! * Nobody is let in who is not on the roll, on disk.
 
+mod complaint;
 mod contract;
 mod fence;
 mod roll;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,13 +34,17 @@ use crate::clock::Clock;
 use crate::findings::alarm;
 use crate::node::UNREADABLE;
 use crate::store::{LetIn, MailStore, Telling, Told, Under, quarantined};
-use contract::{Answer, Ask, Capabilities, Nonsense, Stats, Status, Verb};
+use complaint::{Complaints, Trouble};
+use contract::{Answer, Ask, Capabilities, Stats, Status, Verb};
 use fence::{Fence, Permit};
 use roll::Roll;
 use run::{Call, CallError, Program, Said};
 
 /// How long a program may take to say what it can do.
 const CAPABILITIES_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the calls of a killed worker are waited for at the start.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What works without these would not be Tidegate: nobody is let in unverified, unlooked
 /// at, or unwatched.
@@ -51,17 +55,8 @@ const EX_DATAERR: i32 = 65;
 const EX_UNAVAILABLE: i32 = 69;
 const EX_TEMPFAIL: i32 = 75;
 
-/// The same trouble is told again after this long: calls are repeated every few seconds.
-const TELL_AGAIN_AFTER: Duration = Duration::from_secs(30);
-
 /// The whole, in parts per million.
 const PPM: u32 = 1_000_000;
-
-/// Lines of a program's complaints that go to the log, of one call.
-const COMPLAINT_LINES_MAX: usize = 20;
-
-/// Characters of such a line.
-const COMPLAINT_CHARS_MAX: usize = 300;
 
 /// A mail system behind a program.
 #[derive(Clone, Debug)]
@@ -107,27 +102,7 @@ pub(crate) struct CommandStore {
     clock: Clock,
     fence: Fence,
     roll: Mutex<Roll>,
-    /// What was told last of each verb, and when.
-    troubles: Mutex<BTreeMap<Verb, (String, Instant)>>,
-}
-
-/// Why a call's answers do not count.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error("the program asks to be called again later")]
-    Later,
-    #[error("the program says that the mail system cannot be reached")]
-    Unavailable,
-    #[error("the program ended with {0}")]
-    Ended(String),
-    #[error("the program breaks the contract: {0}")]
-    Nonsense(#[from] Nonsense),
-    #[error("the program was not heard to the end")]
-    Call(#[from] CallError),
-    #[error("the lease has run out")]
-    LeaseOver,
-    #[error("the worker stops")]
-    Stopping,
+    complaints: Complaints,
 }
 
 /// A mailbox with its place, and under which claim it is asked about.
@@ -148,7 +123,7 @@ impl CommandStore {
         environment.extend(command.environment);
         environment.insert("TIDEGATE_NODE".to_owned(), node.to_owned());
         let Command { program: file, arguments, .. } = command;
-        let fence = Fence::open(work, holder)?;
+        let fence = Fence::open(work, holder, LOCK_PATIENCE)?;
         let roll = Roll::open(work).context("read who may be open")?;
         let mut store = Self {
             program: Program { file, arguments, environment },
@@ -158,7 +133,7 @@ impl CommandStore {
             clock: Clock::start(),
             fence,
             roll: Mutex::new(roll),
-            troubles: Mutex::default(),
+            complaints: Complaints::default(),
         };
         let told = store.capabilities().with_context(|| {
             format!("ask `{}` what it can do", store.program.file.display())
@@ -221,11 +196,11 @@ impl CommandStore {
         let started = Instant::now();
         match self.try_ask(verb, asked, telling, permit) {
             Ok(answers) => {
-                self.troubles().remove(&verb);
+                self.complaints.forget(verb);
                 (answers, started.elapsed())
             }
             Err(trouble) => {
-                self.grumble(verb, asked.len(), &trouble);
+                self.complaints.trouble(verb, asked.len(), &trouble);
                 (BTreeMap::new(), started.elapsed())
             }
         }
@@ -244,11 +219,11 @@ impl CommandStore {
             return Err(Trouble::LeaseOver);
         }
         let said = self.call(verb, &questions(asked, telling), limit, permit)?;
-        log_complaint(verb, &said, asked);
+        self.complaints.said(verb, &said, asked);
         match said.status.code() {
-            Some(0) => Ok(contract::answers(&said.output, &keys)?),
+            Some(0) => Ok(contract::answers(verb, &said.output, &keys)?),
             Some(EX_DATAERR) => {
-                let mut answers = contract::answers(&said.output, &keys)?;
+                let mut answers = contract::answers(verb, &said.output, &keys)?;
                 for key in keys {
                     answers.entry(key).or_insert_with(Answer::damaged);
                 }
@@ -278,60 +253,6 @@ impl CommandStore {
         }
     }
 
-    /// Says what kept a call from counting, but not every few seconds the same.
-    fn grumble(&self, verb: Verb, mailboxes: usize, trouble: &Trouble) {
-        let mut text = trouble.to_string();
-        let mut cause = std::error::Error::source(trouble);
-        while let Some(error) = cause {
-            // Writing to a string cannot fail.
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        let now = Instant::now();
-        let mut troubles = self.troubles();
-        let told = troubles.get(&verb);
-        let known = told.is_some_and(|(known, at)| {
-            *known == text && now.duration_since(*at) < TELL_AGAIN_AFTER
-        });
-        if known {
-            return;
-        }
-        let verb_name = verb.name();
-        match trouble {
-            Trouble::LeaseOver
-            | Trouble::Stopping
-            | Trouble::Call(CallError::Stopped { .. }) => {
-                tracing::debug!(verb = verb_name, reason = text, "a call was given up");
-            }
-            Trouble::Later | Trouble::Unavailable => {
-                let action = "none: they are tried again";
-                tracing::warn!(
-                    verb = verb_name,
-                    mailboxes,
-                    reason = text,
-                    action,
-                    "mailboxes must wait"
-                );
-            }
-            Trouble::Ended(_) | Trouble::Nonsense(_) | Trouble::Call(_) => {
-                let action =
-                    "mend the program in [store]; until then its mailboxes stand still";
-                tracing::error!(
-                    verb = verb_name,
-                    mailboxes,
-                    reason = text,
-                    action,
-                    "the mail system's program is broken"
-                );
-            }
-        }
-        troubles.insert(verb, (text, now));
-    }
-
-    fn troubles(&self) -> std::sync::MutexGuard<'_, BTreeMap<Verb, (String, Instant)>> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn roll(&self) -> std::sync::MutexGuard<'_, Roll> {
         self.roll.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -348,7 +269,7 @@ impl CommandStore {
         permit: &Permit<'_>,
     ) -> Vec<Settled> {
         let all: Vec<Asked<'_>> = mailboxes.iter().map(|(_, it)| (under, it)).collect();
-        let verified = self.stamped(Verb::Verify, &all, permit);
+        let verified = self.ask(Verb::Verify, &all, None, permit).0;
         let damaged = |(_, it): &&Asked<'_>| {
             verified.get(&it.key).is_some_and(|answer| answer.status == Status::Damaged)
         };
@@ -361,7 +282,7 @@ impl CommandStore {
             };
             let done: Vec<Asked<'_>> = damaged.iter().filter(done).copied().collect();
             if !done.is_empty() {
-                again = self.stamped(Verb::Verify, &done, permit);
+                again = self.ask(Verb::Verify, &done, None, permit).0;
             }
         }
         let settled = mailboxes.iter().filter_map(|(ordinal, mailbox)| {
@@ -376,27 +297,6 @@ impl CommandStore {
             settled(*ordinal, again.get(&mailbox.key)?, Some(repair))
         });
         settled.collect()
-    }
-
-    /// Answers that are worth something only with a stamp.
-    fn stamped(
-        &self,
-        verb: Verb,
-        asked: &[Asked<'_>],
-        permit: &Permit<'_>,
-    ) -> BTreeMap<u64, Answer> {
-        let (answers, _) = self.ask(verb, asked, None, permit);
-        let bare = |answer: &Answer| {
-            answer.status == Status::Done && answer.stamp.is_none()
-                || answer.status == Status::Unreadable
-        };
-        if answers.values().any(bare) {
-            let what = "is `done` without a stamp, or `unreadable`".to_owned();
-            let trouble = Trouble::Nonsense(Nonsense { line: 1, what });
-            self.grumble(verb, asked.len(), &trouble);
-            return BTreeMap::new();
-        }
-        answers
     }
 
     /// Lets in or shuts out one batch.
@@ -464,7 +364,7 @@ impl MailStore for CommandStore {
         for some in mailboxes.chunks(self.batch) {
             let Some(permit) = self.fence.enter_freely() else { break };
             let asked: Vec<Asked<'_>> = some.iter().map(|(_, it)| (under, it)).collect();
-            let answers = self.stamped(Verb::Look, &asked, &permit);
+            let (answers, _) = self.ask(Verb::Look, &asked, None, &permit);
             looks.extend(some.iter().filter_map(|(ordinal, mailbox)| {
                 let answer = answers.get(&mailbox.key)?;
                 let look = match (answer.status, answer.stamp) {
@@ -512,7 +412,7 @@ impl MailStore for CommandStore {
         let permit = self.fence.enter_freely()?;
         let asked = || -> Result<Stats, Trouble> {
             let said = self.call(Verb::Stats, b"", self.limits.stats, &permit)?;
-            log_complaint(Verb::Stats, &said, &[]);
+            self.complaints.said(Verb::Stats, &said, &[]);
             match said.status.code() {
                 Some(0) => Ok(contract::single(&said.output)?),
                 Some(EX_UNAVAILABLE) => Err(Trouble::Unavailable),
@@ -520,7 +420,7 @@ impl MailStore for CommandStore {
                 Some(_) | None => Err(Trouble::Ended(said.status.to_string())),
             }
         };
-        let stats = asked().map_err(|trouble| self.grumble(Verb::Stats, 0, &trouble));
+        let stats = asked().map_err(|it| self.complaints.trouble(Verb::Stats, 0, &it));
         stats.ok().map(|stats| Ppm::new(stats.disk_free_ppm.min(PPM)))
     }
 
@@ -648,42 +548,6 @@ fn questions(asked: &[Asked<'_>], telling: Option<&Telling>) -> Vec<u8> {
         input.push(b'\n');
     }
     input
-}
-
-/// What a program wrote to stderr, without the names of users.
-fn log_complaint(verb: Verb, said: &Said, asked: &[Asked<'_>]) {
-    let text = String::from_utf8_lossy(&said.complaint);
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    for line in lines.take(COMPLAINT_LINES_MAX) {
-        let verb = verb.name();
-        let line = unnamed(line, asked);
-        if said.status.success() {
-            tracing::info!(verb, line, "the mail system's program says");
-        } else {
-            tracing::warn!(verb, line, "the mail system's program says");
-        }
-    }
-}
-
-/// `line` with keys in place of the mailboxes that a call was about, and without anything
-/// else that looks like an address.
-fn unnamed(line: &str, asked: &[Asked<'_>]) -> String {
-    let mut line: String = line
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(COMPLAINT_CHARS_MAX)
-        .collect();
-    for (_, mailbox) in asked {
-        let name = format!("mailbox {}", mailbox.key);
-        for known in [mailbox.address.as_str(), &*String::from_utf8_lossy(&mailbox.path)]
-        {
-            if !known.is_empty() {
-                line = line.replace(known, &name);
-            }
-        }
-    }
-    let words = line.split(' ').map(|word| if word.contains('@') { "…" } else { word });
-    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -236,10 +236,7 @@ fn refused(
         },
         findings: vec![why],
     };
-    vec![
-        Record::Unsettled { job, generation, ordinals: vec![ordinal], at },
-        Record::Settled { job, generation, mailboxes: vec![aside], at },
-    ]
+    vec![Record::Settled { job, generation, mailboxes: vec![aside], at }]
 }
 
 #[cfg(test)]

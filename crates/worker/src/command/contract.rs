@@ -242,6 +242,7 @@ impl RawFinding {
 
 /// Reads the answers to a call about the mailboxes with these keys.
 pub(crate) fn answers(
+    verb: Verb,
     output: &[u8],
     asked: &BTreeSet<u64>,
 ) -> Result<BTreeMap<u64, Answer>, Nonsense> {
@@ -254,6 +255,13 @@ pub(crate) fn answers(
             return Err(wrong(format!("answers for {key}, which was not asked for")));
         }
         let answer = raw.check().map_err(wrong)?;
+        let stamped = matches!(verb, Verb::Verify | Verb::Look);
+        if stamped && answer.status == Status::Done && answer.stamp.is_none() {
+            return Err(wrong("is `done` without a stamp".to_owned()));
+        }
+        if verb != Verb::Probe && answer.status == Status::Unreadable {
+            return Err(wrong("is `unreadable`, which only a probe may say".to_owned()));
+        }
         if answers.insert(key, answer).is_some() {
             return Err(wrong(format!("answers for {key} a second time")));
         }
@@ -394,7 +402,7 @@ mod tests {
             "code": "missing", "folder": "Sent", "uid": 9, "reason": "no\nbytes"}]}"#;
         let line: Vec<u8> = line.iter().copied().filter(|byte| *byte != b'\n').collect();
 
-        let read = answers(&line, &BTreeSet::from([7])).unwrap();
+        let read = answers(Verb::Verify, &line, &BTreeSet::from([7])).unwrap();
 
         let answer = read.get(&7).unwrap();
         assert_eq!(answer.stamp, Some(stamped("v1:abc")));
@@ -408,13 +416,14 @@ mod tests {
 
     #[test]
     fn nothing_said_is_nothing_answered() {
-        assert!(answers(b"\n \n", &BTreeSet::from([7])).unwrap().is_empty());
+        assert!(answers(Verb::Probe, b"\n \n", &BTreeSet::from([7])).unwrap().is_empty());
     }
 
     #[test]
     fn whatever_breaks_the_contract_is_named_without_naming_a_user() {
         let check = |output: &str, expected: &Expect| {
-            let refused = answers(output.as_bytes(), &BTreeSet::from([7])).unwrap_err();
+            let refused = answers(Verb::Close, output.as_bytes(), &BTreeSet::from([7]))
+                .unwrap_err();
             expected.assert_eq(&refused.to_string());
         };
         check(

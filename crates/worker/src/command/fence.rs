@@ -12,7 +12,8 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::fs::FlockOperation;
@@ -24,6 +25,9 @@ use crate::store::Under;
 /// How long killed programs may take to be gone at the end: one in the middle of a broken
 /// disk's read may never be, and then keeps the lock.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How often a lock that is held is tried.
+const LOCK_EVERY: Duration = Duration::from_millis(50);
 
 /// The claims of one work directory.
 #[derive(Debug)]
@@ -74,8 +78,14 @@ impl Drop for Permit<'_> {
 
 impl Fence {
     /// Opens the claims in `work` and locks it.
-    pub(crate) fn open(work: &Path, holder: String) -> anyhow::Result<Self> {
-        let lock = lock(&work.join("lock"))
+    ///
+    /// Waits at most `patience` for programs that a killed worker has left running.
+    pub(crate) fn open(
+        work: &Path,
+        holder: String,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        let lock = lock(&work.join("lock"), patience)
             .with_context(|| format!("lock `{}`", work.display()))?;
         let claims = Claims::open(work.join("claims")).context("open the claims")?;
         let inside = Inside { claims, running: Vec::new(), stopping: false };
@@ -158,10 +168,17 @@ impl Fence {
 }
 
 /// Takes the lock, for this process and all it starts.
-fn lock(path: &Path) -> anyhow::Result<File> {
+fn lock(path: &Path, patience: Duration) -> anyhow::Result<File> {
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let deadline = Instant::now() + patience;
+    let try_lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    let mut taken = try_lock();
+    while taken == Err(rustix::io::Errno::WOULDBLOCK) && Instant::now() < deadline {
+        thread::sleep(LOCK_EVERY);
+        taken = try_lock();
+    }
+    match taken {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
@@ -183,8 +200,6 @@ fn lock(path: &Path) -> anyhow::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use tidegate_core::fleet::{Generation, JobNumber};
 
     use super::*;
@@ -196,7 +211,7 @@ mod tests {
     #[test]
     fn a_claim_waits_until_older_work_on_its_job_has_ended_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let fence = Fence::open(dir.path(), "a".to_owned()).unwrap();
+        let fence = Fence::open(dir.path(), "a".to_owned(), Duration::ZERO).unwrap();
         assert!(fence.claim(under(1, 5)).unwrap());
         assert!(fence.claim(under(2, 5)).unwrap());
         let (older, other) =
@@ -221,10 +236,12 @@ mod tests {
     #[test]
     fn a_second_worker_is_kept_away_and_told_by_whom() {
         let dir = tempfile::tempdir().unwrap();
-        let _first = Fence::open(dir.path(), "a".to_owned()).unwrap();
+        let _first = Fence::open(dir.path(), "a".to_owned(), Duration::ZERO).unwrap();
 
-        let refused =
-            format!("{:#}", Fence::open(dir.path(), "b".to_owned()).unwrap_err());
+        let refused = format!(
+            "{:#}",
+            Fence::open(dir.path(), "b".to_owned(), Duration::ZERO).unwrap_err()
+        );
 
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
     }
@@ -232,7 +249,7 @@ mod tests {
     #[test]
     fn nothing_begins_after_the_stop() {
         let dir = tempfile::tempdir().unwrap();
-        let fence = Fence::open(dir.path(), "a".to_owned()).unwrap();
+        let fence = Fence::open(dir.path(), "a".to_owned(), Duration::ZERO).unwrap();
         fence.stop();
 
         assert!(fence.enter_freely().is_none());

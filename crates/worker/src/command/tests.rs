@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tidegate_core::fleet::{Generation, JobNumber};
 use tidegate_core::time::{Span, Timestamp};
 
+use super::complaint::unnamed;
 use super::*;
 
 /// A machine that does other things as well starts a shell in far less.
@@ -132,7 +133,7 @@ fn a_program_that_breaks_the_contract_is_not_believed_in_anything() {
     assert_eq!(says("all fine"), "---");
     assert_eq!(says(r#"{"key":9,"status":"done","stamp":"s"}"#), "---");
     assert_eq!(says(r#"{"key":2,"status":"done"}"#), "---", "no stamp");
-    assert_eq!(says(r#"{"key":2,"status":"unreadable"}"#), "---");
+    assert_eq!(says(r#"{"key":2,"status":"unreadable"}"#), "---", "no probe");
     assert_eq!(says(good), "---", "twice");
 }
 
