@@ -145,3 +145,43 @@ fn is_name(name: &[u8]) -> bool {
     let dots = matches!(name, b"" | b"." | b"..");
     !dots && name.len() <= NAME_BYTES_MAX && !name.contains(&b'/')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_folder_below_itself_and_one_without_a_name_have_no_path() {
+        let place = |name, parent| Place { name, parent };
+        let places = HashMap::from([
+            (1, place(1, 0)),
+            (2, place(2, 1)),
+            (3, place(1, 4)),
+            (4, place(2, 3)),
+            (5, place(9, 0)),
+            (6, place(1, 77)),
+        ]);
+        let names = names(b"\0\x01\0\0\0Work\0\x02\0\0\x002024\0\0\0\0\0").unwrap();
+
+        let paths: Vec<_> = (1..=6).map(|uid| path(uid, &places, &names)).collect();
+
+        let work = vec![b"Work".to_vec()];
+        let below = vec![b"Work".to_vec(), b"2024".to_vec()];
+        assert_eq!(paths, [Some(work), Some(below), None, None, None, None]);
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_no_names() {
+        for name in ["", ".", "..", "a/b", &"x".repeat(256)] {
+            assert_eq!(names(&[b"\0\x01\0\0\0", name.as_bytes(), &[0]].concat()), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_names(bytes: Vec<u8>) {
+            let _ = names(&bytes);
+        }
+    }
+}
