@@ -6,6 +6,10 @@
 //!                 journal ◀───┴───▶ admission ◀─ mail server
 //! ```
 //!
+//! The mail store is files that this program reads and repairs itself, or anything behind a
+//! program that its owner wrote; such a one may be told of openings, and then has its say in
+//! them before they are recorded.
+//!
 //! # Invariants
 //!
 //! * One process per node: the journal, the store and the coordinator each refuse a second.
