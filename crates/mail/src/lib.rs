@@ -152,6 +152,7 @@ mod dbox;
 mod digest;
 mod discover;
 mod doubt;
+mod elsewhere;
 mod finding;
 mod format;
 mod grade;
@@ -173,14 +174,14 @@ mod store;
 mod walk;
 
 pub use claim::{ClaimError, Claims};
-pub use format::Format;
+pub use digest::{Fingerprint, FingerprintKind};
+pub use discover::Mailboxes;
 pub use doubt::DoubtKind;
 pub use finding::{Cause, Finding, FindingKind, FindingList, ListError, Source};
+pub use format::Format;
 pub use grade::Grade;
-pub use ledger::MessageCounts;
-pub use discover::Mailboxes;
-pub use digest::{Fingerprint, FingerprintKind};
 pub use judge::Rungs;
+pub use ledger::MessageCounts;
 pub use manifest::{
     Import, ImportError, ImportedLine, Manifest, ManifestEntry, ManifestLineError,
     ManifestReader, ManifestWriter,

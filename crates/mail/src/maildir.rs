@@ -5,6 +5,7 @@
 //! * A message is its folder and base name; its flags are in its file's name.
 
 mod case;
+mod conflict;
 mod control;
 pub(crate) mod farewell;
 mod keywords;

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid
 use rustix::fs::{UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
+use crate::elsewhere::Elsewhere;
 use crate::refusal::Refusal;
 use crate::walk::{Meta, Tree, join};
 
@@ -27,6 +28,7 @@ pub(crate) struct Roots {
     /// Ours alone; its paths are trusted.
     pub(crate) work: PathBuf,
     pub(crate) file_size_max: u64,
+    pub(crate) elsewhere: Elsewhere,
     pub(crate) fuse: Fuse,
 }
 

@@ -93,6 +93,16 @@ impl<'a> Bench<'a> {
         self.owner
     }
 
+    /// Remembers the bytes of a good message of this mailbox.
+    pub(crate) fn remember(&self, digest: Digest) {
+        self.roots.elsewhere.remember(digest, self.key);
+    }
+
+    /// Another mailbox of the node has a message with these bytes, as far as is remembered.
+    pub(crate) fn stands_elsewhere(&self, digest: Digest) -> bool {
+        self.roots.elsewhere.knows(digest, self.key)
+    }
+
     /// The path of something in the Maildir, below the root.
     pub(crate) fn path(&self, rel: &[u8]) -> Vec<u8> {
         join(self.path, rel)
@@ -312,7 +322,9 @@ impl<'a> Bench<'a> {
         own(self.roots.make_own_dirs(&dir), "staging")?;
         let path = dir.join(format!("{}.{what}", self.key));
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => own(Err(error), "staging"),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                own(Err(error), "staging")
+            }
             Ok(()) | Err(_) => Ok(path),
         }
     }

@@ -20,18 +20,19 @@ use rustix::fs::FlockOperation;
 
 use crate::claim::{ClaimError, Claims};
 use crate::dbox;
+use crate::elsewhere::Elsewhere;
 use crate::finding::{Finding, FindingList, list_path};
 use crate::format::Format;
 use crate::grade::Grade;
-use crate::ledger::{Ledger, MessageCounts};
-use crate::manifest::Manifest;
 use crate::judge::BUFFER_BYTES;
+use crate::ledger::{Ledger, MessageCounts};
+use crate::maildir;
+use crate::manifest::Manifest;
 use crate::probe::{Probe, Target};
 use crate::refusal::Refusal;
-use crate::maildir;
 use crate::roots::{Act, Fuse, Roots};
-use crate::stage::{Bench, Phase, staging};
 use crate::spool::{Earlier, Place, Spool};
+use crate::stage::{Bench, Phase, staging};
 use crate::stamp::{Stamp, stamp};
 use crate::walk::{Tree, escape};
 
@@ -227,9 +228,9 @@ impl Store {
             fs::create_dir_all(config.work.join(own)).map_err(failed)?;
         }
         let (work, file_size_max) = (config.work, config.file_size_max);
-        let fuse = Fuse::default();
+        let (elsewhere, fuse) = (Elsewhere::default(), Fuse::default());
         Ok(Self {
-            roots: Roots { live, snapshot, work, file_size_max, fuse },
+            roots: Roots { live, snapshot, work, file_size_max, elsewhere, fuse },
             claims: RwLock::new(claims),
             busy: Mutex::default(),
             flush_failed: AtomicBool::new(false),
@@ -405,7 +406,8 @@ impl Store {
         if findings != earlier {
             let (address, path) = (mailbox.address.clone(), mailbox.path.clone());
             let list = FindingList { address, path, findings };
-            bench.write_own(&list.to_bytes(), &list_path(&self.roots.work, mailbox.key))?;
+            bench
+                .write_own(&list.to_bytes(), &list_path(&self.roots.work, mailbox.key))?;
         }
         let (counts, bytes_read) = (ledger.counts, bench.bytes_read);
         let spooled = ledger.manifest();

@@ -33,7 +33,10 @@ impl Rungs {
     /// The snapshot was taken before the fault; nothing better told.
     pub const SNAPSHOT: Self = Self(1 << 8);
 
-    const WORDS: [(Self, &'static str); 9] = [
+    /// The same bytes stand under another name: whole, or written here by mistake.
+    pub const ELSEWHERE: Self = Self(1 << 9);
+
+    const WORDS: [(Self, &'static str); 10] = [
         (Self::MANIFEST, "manifest"),
         (Self::DKIM, "dkim"),
         (Self::CHECKSUM, "checksum"),
@@ -43,6 +46,7 @@ impl Rungs {
         (Self::RECIPIENT, "recipient"),
         (Self::AGREEMENT, "agreement"),
         (Self::SNAPSHOT, "snapshot"),
+        (Self::ELSEWHERE, "elsewhere"),
     ];
 
     /// The set named by `word`; nothing if there is no such rung.

@@ -225,7 +225,8 @@ impl Case {
         };
         let bytes = findings.digest.map(|digest| (findings.size, digest));
         let told = self.table.recognize(row, findings);
-        let fits = told && self.table.clean(other, row).is_none_or(|it| Some(it) == bytes);
+        let fits =
+            told && self.table.clean(other, row).is_none_or(|it| Some(it) == bytes);
         // What the snapshot's file has as it is stored is needed once it is copied.
         let plain = side == Side::Live || findings.raw == findings.digest;
         match bytes.filter(|_| is_clean(findings) && fits && plain) {
@@ -331,6 +332,15 @@ impl Case {
         if let Some(fate) = self.fates.get_mut(at) {
             *fate = Fate::Chosen;
             self.choices.insert(row, choice);
+        }
+    }
+
+    /// Nothing is to be done about a message after all.
+    pub(super) fn settle(&mut self, row: Row, fate: Fate) {
+        let at = usize::try_from(row).unwrap_or(usize::MAX);
+        if let Some(place) = self.fates.get_mut(at) {
+            *place = fate;
+            self.choices.remove(&row);
         }
     }
 

@@ -309,6 +309,7 @@ impl Reader {
             }
             (live, snapshot) => (live, snapshot),
         };
+        let differ = live.is_some() && snapshot.is_some();
         for (side, opened) in [(Side::Live, &mut live), (Side::Snapshot, &mut snapshot)] {
             let seen = match opened {
                 None => continue,
@@ -320,7 +321,12 @@ impl Reader {
                     Seen { findings: Findings::unread(*reason), meta: None }
                 }
             };
-            case.see(side, row, seen);
+            if differ {
+                // All that is known of either weighs.
+                case.seen.insert((side, row), seen);
+            } else {
+                case.see(side, row, seen);
+            }
         }
         Ok(())
     }
@@ -411,7 +417,9 @@ fn compare(
 /// less than is asked for only at its end, so that the end need not be asked for once more.
 fn fill_file(file: &mut File, buffer: &mut [u8], left_over: u64) -> io::Result<usize> {
     let first = match file.read(buffer) {
-        Ok(first) if first as u64 == left_over && first < buffer.len() => return Ok(first),
+        Ok(first) if first as u64 == left_over && first < buffer.len() => {
+            return Ok(first);
+        }
         Ok(first) => first,
         Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
         Err(error) => return Err(error),

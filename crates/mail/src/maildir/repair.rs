@@ -12,7 +12,7 @@ use super::case::{Case, Home};
 use super::read::{read_case, read_snapshot};
 use super::survey::{Folder, Survey, survey};
 use super::table::Row;
-use super::{control, staging, twin, whereabouts};
+use super::{conflict, control, staging, twin, whereabouts};
 use crate::digest::Digest;
 use crate::ledger::Ledger;
 use crate::manifest::ManifestEntry;
@@ -76,6 +76,7 @@ pub(crate) fn plan(
     for case in &mut cases {
         case.decide(past);
     }
+    conflict::settle(bench, &mut cases)?;
     find_twins(bench, &mut cases)?;
     whereabouts::reconsider(bench, &mut cases, (past, &aliases))?;
     whereabouts::name_lost_folders(bench, &cases, (past, ledger))?;

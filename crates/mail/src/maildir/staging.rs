@@ -267,6 +267,7 @@ fn stage_message(
     });
     if let Some((size_bytes, digest)) = bytes.filter(|_| good) {
         let (folder, name) = (case.name.clone(), case.table.base(row).to_vec());
+        bench.remember(digest);
         let (uid, fingerprint) = (final_uid, digest.into());
         ledger.good(ManifestEntry { folder, name, uid, size_bytes, fingerprint });
     }

@@ -140,8 +140,8 @@ impl Lost {
                 }
             }
         }
-        lost.unknown_folder = lost_subscription(bench, cases)?
-            || !lost_folders(bench, cases)?.is_empty();
+        lost.unknown_folder =
+            lost_subscription(bench, cases)? || !lost_folders(bench, cases)?.is_empty();
         Ok(lost)
     }
 
@@ -234,7 +234,8 @@ pub(super) fn lost_folders(
     }
     let mut known = control::deleted_folders(bench, inbox)?;
     for case in cases {
-        for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)] {
+        for (side, folder) in [(Side::Live, &case.live), (Side::Snapshot, &case.snapshot)]
+        {
             if let Some(folder) = folder {
                 known.extend(control::guid(bench, side, folder)?);
             }
