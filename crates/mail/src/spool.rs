@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::manifest::{Manifest, ManifestEntry, ManifestReader, ManifestWriter};
+use crate::manifest::{ManifestEntry, ManifestReader, ManifestWriter};
 
 /// What stays in memory: the manifest of ten thousand messages.
 const MEMORY_BYTES_MAX: usize = 1 << 20;
@@ -33,17 +33,6 @@ pub(crate) struct Spooled {
     pub(crate) place: Place,
 }
 
-impl Spooled {
-    /// All of it at once. `path`: where it was spooled to.
-    pub(crate) fn read(self, path: &Path) -> io::Result<Manifest> {
-        let bytes = match self.place {
-            Place::Memory(bytes) => bytes,
-            Place::File => std::fs::read(path)?,
-        };
-        Manifest::parse(&bytes).ok_or_else(|| io::Error::other("not what was written"))
-    }
-}
-
 /// Where a complete manifest is.
 pub(crate) enum Place {
     Memory(Vec<u8>),
@@ -59,7 +48,8 @@ impl Spool {
     /// Takes in one message.
     pub(crate) fn add(&mut self, entry: ManifestEntry) {
         let key = (entry.folder.as_slice(), entry.name.as_slice());
-        let before = |last: &(Vec<u8>, Vec<u8>)| key < (last.0.as_slice(), last.1.as_slice());
+        let before =
+            |last: &(Vec<u8>, Vec<u8>)| key < (last.0.as_slice(), last.1.as_slice());
         if self.last.as_ref().is_some_and(before) {
             self.late.push(entry);
             return;
@@ -212,6 +202,7 @@ impl Write for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Manifest;
     use crate::digest::Digester;
 
     fn entry(number: u32) -> ManifestEntry {

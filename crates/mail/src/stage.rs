@@ -14,8 +14,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Digester};
-use crate::judge::{Depth, Findings, Promise, Scan, fill};
-use crate::reason::Reason;
+use crate::judge::fill;
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Roots, Side, dress, is_kept};
 use crate::walk::{Meta, escape, join};
@@ -110,31 +109,6 @@ impl<'a> Bench<'a> {
 
     pub(crate) fn act(&mut self, phase: Phase, act: Act) {
         self.acts.push((phase, act));
-    }
-
-    /// Reads and judges one file that is a message, at `rel` in the mailbox.
-    pub(crate) fn judge(
-        &mut self,
-        (side, rel): (Side, &[u8]),
-        size: u64,
-        promise: Promise,
-    ) -> Result<Findings, Refusal> {
-        let limit = self.roots.file_size_max;
-        if size > limit {
-            return Ok(Findings::unread(Reason::TooLarge { found: size, limit }));
-        }
-        let file = match self.open(side, &self.path(rel)) {
-            Err(Refusal::Unreadable { .. }) => {
-                return Ok(Findings::unread(Reason::Unreadable));
-            }
-            result => result?,
-        };
-        // It may grow while it is read; one byte more than the limit tells.
-        let mut source = Counted { source: file.take(limit.saturating_add(1)), count: 0 };
-        let scan = Scan::new(promise, self.owner, Depth::Quick).limit(limit);
-        let findings = scan.read(&mut source, self.buffer);
-        self.bytes_read += source.count;
-        Ok(findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable)))
     }
 
     /// Reads a control file whole; nothing if it is not there or too large to be one.
@@ -460,18 +434,5 @@ fn rel_split(path: &[u8]) -> (Vec<u8>, Vec<u8>) {
             (dir.to_vec(), name.get(1..).unwrap_or_default().to_vec())
         }
         None => (Vec::new(), path.to_vec()),
-    }
-}
-
-struct Counted<R> {
-    source: R,
-    count: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.source.read(buffer)?;
-        self.count += length as u64;
-        Ok(length)
     }
 }

@@ -100,10 +100,12 @@ impl Tree {
             if count > max {
                 return Err(Errno::TOOBIG);
             }
-            let kind = match entry.file_type() {
+            let told = entry.file_type();
+            let kind = if told == FileType::Unknown {
                 // Some file systems do not tell.
-                FileType::Unknown => self.look(name)?.map(|(kind, _)| kind),
-                known => Some(Kind::of_type(known)),
+                self.look(name)?.map(|(kind, _)| kind)
+            } else {
+                Some(Kind::of_type(told))
             };
             if let Some(kind) = kind {
                 visit(name, kind, entry.ino());

@@ -205,7 +205,7 @@ impl Reader {
             }
             let Some(pending) = ahead.pop_front() else { return Ok(()) };
             let before = bench.bytes_read;
-            self.take(bench, case, pending)?;
+            take(bench, case, pending)?;
             let quick = QUICK_FILE + Duration::from_nanos(bench.bytes_read - before);
             self.slowness = if started.elapsed() > quick {
                 (self.slowness + 4).min(COLD_MAX)
@@ -265,72 +265,6 @@ impl Reader {
         }
     }
 
-    /// Reads what is open of a message and books what is seen.
-    fn take(
-        &mut self,
-        bench: &mut Bench<'_>,
-        case: &mut Case,
-        pending: Pending,
-    ) -> Result<(), Refusal> {
-        let row = pending.row;
-        let promise = MailName::parse(case.table.base(row)).promise();
-        let (mut live, mut snapshot) = match (pending.live, pending.snapshot) {
-            (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other))) => {
-                let (mut live, mut snapshot) = (live, snapshot);
-                if meta.size == other.size {
-                    let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
-                    let files = (&mut live, &mut snapshot);
-                    let same = compare(bench, wish, files, meta.size);
-                    if let Ok(Some(findings)) = same {
-                        let findings = if is_clean(&findings) {
-                            findings
-                        } else {
-                            rejudge(bench, Wished::deep(case, row), &mut live)
-                        };
-                        let seen = Seen { findings, meta: Some(meta) };
-                        case.see_both(row, seen, other);
-                        return Ok(());
-                    }
-                }
-                (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other)))
-            }
-            (Some(live), Some(snapshot)) => (Some(live), Some(snapshot)),
-            (Some(Opened::File(mut file, meta)), None) => {
-                // Nothing else speaks for it, unless its digest was recorded.
-                let recorded = case.table.recorded(row);
-                let depth = if recorded.is_some() { Depth::Quick } else { Depth::Deep };
-                let wish = Wished { promise, depth, recorded };
-                let findings = judge_file(bench, wish, &mut file);
-                case.see(Side::Live, row, Seen { findings, meta: Some(meta) });
-                return Ok(());
-            }
-            (None, Some(Opened::File(mut file, meta))) => {
-                return take_back(bench, case, row, (&mut file, meta));
-            }
-            (live, snapshot) => (live, snapshot),
-        };
-        let differ = live.is_some() && snapshot.is_some();
-        for (side, opened) in [(Side::Live, &mut live), (Side::Snapshot, &mut snapshot)] {
-            let seen = match opened {
-                None => continue,
-                Some(Opened::File(file, meta)) => {
-                    let findings = rejudge(bench, Wished::deep(case, row), file);
-                    Seen { findings, meta: Some(*meta) }
-                }
-                Some(Opened::Not(reason)) => {
-                    Seen { findings: Findings::unread(*reason), meta: None }
-                }
-            };
-            if differ {
-                // All that is known of either weighs.
-                case.seen.insert((side, row), seen);
-            } else {
-                case.see(side, row, seen);
-            }
-        }
-        Ok(())
-    }
-
     /// Opens and judges one file by itself.
     fn judge(
         &mut self,
@@ -348,6 +282,67 @@ impl Reader {
             }
         })
     }
+}
+
+/// Reads what is open of a message and books what is seen.
+fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), Refusal> {
+    let row = pending.row;
+    let promise = MailName::parse(case.table.base(row)).promise();
+    let (mut live, mut snapshot) = match (pending.live, pending.snapshot) {
+        (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other))) => {
+            let (mut live, mut snapshot) = (live, snapshot);
+            if meta.size == other.size {
+                let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
+                let files = (&mut live, &mut snapshot);
+                let same = compare(bench, wish, files, meta.size);
+                if let Ok(Some(findings)) = same {
+                    let findings = if is_clean(&findings) {
+                        findings
+                    } else {
+                        rejudge(bench, Wished::deep(case, row), &mut live)
+                    };
+                    let seen = Seen { findings, meta: Some(meta) };
+                    case.see_both(row, seen, other);
+                    return Ok(());
+                }
+            }
+            (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other)))
+        }
+        (Some(live), Some(snapshot)) => (Some(live), Some(snapshot)),
+        (Some(Opened::File(mut file, meta)), None) => {
+            // Nothing else speaks for it, unless its digest was recorded.
+            let recorded = case.table.recorded(row);
+            let depth = if recorded.is_some() { Depth::Quick } else { Depth::Deep };
+            let wish = Wished { promise, depth, recorded };
+            let findings = judge_file(bench, wish, &mut file);
+            case.see(Side::Live, row, Seen { findings, meta: Some(meta) });
+            return Ok(());
+        }
+        (None, Some(Opened::File(mut file, meta))) => {
+            return take_back(bench, case, row, (&mut file, meta));
+        }
+        (live, snapshot) => (live, snapshot),
+    };
+    let differ = live.is_some() && snapshot.is_some();
+    for (side, opened) in [(Side::Live, &mut live), (Side::Snapshot, &mut snapshot)] {
+        let seen = match opened {
+            None => continue,
+            Some(Opened::File(file, meta)) => {
+                let findings = rejudge(bench, Wished::deep(case, row), file);
+                Seen { findings, meta: Some(*meta) }
+            }
+            Some(Opened::Not(reason)) => {
+                Seen { findings: Findings::unread(*reason), meta: None }
+            }
+        };
+        if differ {
+            // All that is known of either weighs.
+            case.seen.insert((side, row), seen);
+        } else {
+            case.see(side, row, seen);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the snapshot's file of a message that is missing live. One that is small and good is made

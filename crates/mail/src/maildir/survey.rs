@@ -140,7 +140,7 @@ pub(crate) fn list_mails(
             _ if name.starts_with(b".") => {}
             Kind::File => table.add(side, (sub, name), inode),
             Kind::Directory | Kind::Link | Kind::Special => {
-                odd.push((sub, name.to_vec()))
+                odd.push((sub, name.to_vec()));
             }
         });
         *left = left.saturating_sub(count.map_err(refuse)?);
