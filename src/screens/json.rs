@@ -13,6 +13,7 @@ use tidegate_wire::v1::{
 };
 
 use super::diagnosis::{Diagnosis, level_name};
+use super::single::received;
 use super::status::{node_word, state_word, wave_word, worst};
 use super::{date, instant};
 
@@ -198,6 +199,9 @@ fn finding_value(finding: &Finding) -> Value {
         "reason": finding.reason,
         "size_bytes": finding.size_bytes,
         "kept_at": some(&finding.kept_at),
+        "received_time": received(finding),
+        "source": some(&finding.source),
+        "rungs": finding.rungs.split(", ").filter(|it| !it.is_empty()).collect::<Vec<_>>(),
     })
 }
 

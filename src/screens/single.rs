@@ -7,13 +7,13 @@
 
 use serde_json::{Value, json};
 use tidegate_wire::v1::{
-    Event, FindingKind, Mailbox, MailboxFinding, MessageTotals, Rollout,
+    Event, Finding, FindingKind, Mailbox, MailboxFinding, MessageTotals, Rollout,
 };
 
 use super::diagnosis::{Diagnosis, level_name, nodes_in};
 use super::json::{health_word, kind_word, preparation_word, totals};
 use super::status::{counts, grades, head, messages, waves};
-use super::{at, date, say};
+use super::{at, date, instant, say};
 use crate::console::{Paint, safe, thousands};
 
 /// One mailbox: where it is, why it waits, what was found.
@@ -73,6 +73,9 @@ pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
         say!(line, " {}: ", safe(&finding.name));
     }
     say!(line, "{} ({})", safe(&finding.reason), safe(&finding.code));
+    if let Some(received) = received(&finding) {
+        say!(line, ", received {received}");
+    }
     if !finding.kept_at.is_empty() {
         say!(line, ", kept at {}", safe(&finding.kept_at));
     }
@@ -80,7 +83,7 @@ pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
 }
 
 /// The header of the list of findings as CSV.
-pub(crate) const FINDING_HEADER: [&str; 10] = [
+pub(crate) const FINDING_HEADER: [&str; 13] = [
     "address",
     "node",
     "kind",
@@ -91,10 +94,13 @@ pub(crate) const FINDING_HEADER: [&str; 10] = [
     "reason",
     "size_bytes",
     "kept_at",
+    "received_time",
+    "source",
+    "rungs",
 ];
 
 /// A finding as a row of CSV.
-pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 10] {
+pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 13] {
     let finding = found.finding.clone().unwrap_or_default();
     [
         guard(&found.address),
@@ -107,7 +113,15 @@ pub(crate) fn finding_row(found: &MailboxFinding) -> [String; 10] {
         guard(&finding.reason),
         finding.size_bytes.to_string(),
         guard(&finding.kept_at),
+        received(&finding).unwrap_or_default(),
+        guard(&finding.source),
+        guard(&finding.rungs),
     ]
+}
+
+/// When the message came, as `2026-01-26T06:14:09Z`.
+pub(crate) fn received(finding: &Finding) -> Option<String> {
+    finding.received_time.as_ref().and_then(instant).map(date)
 }
 
 /// A value that a spreadsheet does not take for a formula.

@@ -31,8 +31,8 @@ use std::sync::Arc;
 pub use grades::{Grade, Grades};
 pub use order::{Order, Orders};
 pub use record::{
-    Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals, Operate, Record,
-    Refusal, Scope, Step, Sync, Verb, Vitals,
+    Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals, Operate, Origin,
+    Record, Refusal, Scope, Step, Sync, Verb, Vitals,
 };
 pub use status::{
     MailboxStatus, NodeCondition, NodeStatus, RolloutStatus, Stop, WaveCondition,

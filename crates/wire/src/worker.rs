@@ -14,8 +14,8 @@ use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::policy::{Policy, Rung};
 use tidegate_core::rollout::{
-    Finding, FindingKind, Grades, JobReport, Join, MessageTotals, Order, Orders, Sync,
-    Vitals,
+    Finding, FindingKind, Grades, JobReport, Join, MessageTotals, Order, Orders, Origin,
+    Sync, Vitals,
 };
 use tidegate_core::share::Ppm;
 use tidegate_core::time::{Span, Timestamp};
@@ -23,7 +23,9 @@ use tidegate_core::time::{Span, Timestamp};
 use crate::limits::{
     JOB_MAILBOXES_PER_MESSAGE, ORDERS_MAX, REPORT_FACTS_MAX, REPORTS_MAX,
 };
-use crate::protocol::{ProtocolError, bounded, digest, narrow, present};
+use crate::protocol::{
+    ProtocolError, bounded, digest, instant, narrow, present, timestamp,
+};
 use crate::v1;
 
 /// A worker that asks to take up its node.
@@ -366,6 +368,9 @@ impl From<Finding> for v1::Finding {
             reason: finding.reason,
             size_bytes: finding.size_bytes,
             kept_at: finding.kept_at,
+            received_time: finding.origin.received_at.map(timestamp),
+            source: finding.origin.source,
+            rungs: finding.origin.rungs,
         }
     }
 }
@@ -384,6 +389,11 @@ impl TryFrom<v1::Finding> for Finding {
             reason: message.reason,
             size_bytes: message.size_bytes,
             kept_at: message.kept_at,
+            origin: Origin {
+                received_at: message.received_time.as_ref().and_then(instant),
+                source: message.source,
+                rungs: message.rungs,
+            },
         })
     }
 }
@@ -698,6 +708,11 @@ mod tests {
                     reason: "neither side holds it".to_owned(),
                     size_bytes: 0,
                     kept_at: String::new(),
+                    origin: Origin {
+                        received_at: Some(Timestamp::from_millis(1_600_000_000_000)),
+                        source: "none-no-copy".to_owned(),
+                        rungs: "dkim, size".to_owned(),
+                    },
                 }],
             }],
             vitals: Vitals {

@@ -292,7 +292,7 @@ fn fixed<const LENGTH: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_core::rollout::{FindingKind, MessageTotals};
+    use tidegate_core::rollout::{FindingKind, MessageTotals, Origin};
 
     #[test]
     fn every_entry_survives_its_bytes() {
@@ -309,6 +309,7 @@ mod tests {
             reason: "truncated".to_owned(),
             size_bytes: 2,
             kept_at: "quarantine/7/g3/Entw%26APw-rfe/1.M2P3".to_owned(),
+            origin: Origin::default(),
         };
         let settled = |stamp| Settled {
             ordinal: Ordinal::new(1),

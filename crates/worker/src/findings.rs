@@ -7,7 +7,10 @@
 
 use tidegate_core::fleet::Ordinal;
 use tidegate_core::holding::{ProbeTask, Settled};
-use tidegate_core::rollout::{Finding, FindingKind, Grade, Grades, MessageTotals};
+use tidegate_core::rollout::{
+    Finding, FindingKind, Grade, Grades, MessageTotals, Origin,
+};
+use tidegate_core::time::Timestamp;
 use tidegate_mail::{FindingKind as Kind, Prepared, Refusal};
 
 /// The most findings told of one mailbox: so many fit a report and a record. The list in the
@@ -44,6 +47,7 @@ pub(crate) fn settled(
                 reason: refusal.to_string(),
                 size_bytes: 0,
                 kept_at: String::new(),
+                origin: Origin::default(),
             }],
         }),
     }
@@ -91,6 +95,7 @@ fn findings(ordinal: Ordinal, prepared: &Prepared) -> Vec<Finding> {
 }
 
 fn told(ordinal: Ordinal, found: &tidegate_mail::Finding) -> Finding {
+    let received = found.received.and_then(|seconds| seconds.checked_mul(1_000));
     Finding {
         ordinal,
         kind: match found.kind() {
@@ -105,6 +110,11 @@ fn told(ordinal: Ordinal, found: &tidegate_mail::Finding) -> Finding {
         reason: found.cause.to_string(),
         size_bytes: found.size_bytes.unwrap_or(0),
         kept_at: found.kept_at.clone().unwrap_or_default(),
+        origin: Origin {
+            received_at: received.map(Timestamp::from_millis),
+            source: found.source.code().to_owned(),
+            rungs: found.rungs.to_string(),
+        },
     }
 }
 
@@ -120,6 +130,7 @@ pub(crate) fn alarm(task: ProbeTask, code: &str, reason: String) -> Finding {
         reason,
         size_bytes: 0,
         kept_at: String::new(),
+        origin: Origin::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
 use tidegate_core::mailbox::Level;
-use tidegate_core::rollout::{Finding, FindingKind};
+use tidegate_core::rollout::{Finding, FindingKind, Origin};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Timestamp;
 use tidegate_mail::Mailbox;
@@ -133,6 +133,7 @@ pub(crate) fn quarantined(ordinal: Ordinal, code: String, reason: String) -> Fin
         reason,
         size_bytes: 0,
         kept_at: String::new(),
+        origin: Origin::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::mailbox::{Health, Level, MailboxState, Preparation};
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::rollout::{
-    Finding, FindingKind, JobReport, Join, MessageTotals, Orders, Sync, Vitals,
+    Finding, FindingKind, JobReport, Join, MessageTotals, Orders, Origin, Sync, Vitals,
 };
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Timestamp;
@@ -386,6 +386,7 @@ fn finding() -> Finding {
         reason: "the store cannot be read".to_owned(),
         size_bytes: 0,
         kept_at: String::new(),
+        origin: Origin::default(),
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use tidegate_core::fleet::Ordinal;
-use tidegate_core::rollout::{Finding, FindingKind, JobReport, MessageTotals, Sync};
+use tidegate_core::rollout::{
+    Finding, FindingKind, JobReport, MessageTotals, Origin, Sync,
+};
 
 use crate::fleet::{Coordinator, Worker, data_dir, rows};
 
@@ -80,6 +82,7 @@ fn bulky(sync: Sync, told: u64) -> Sync {
         reason: noise(told * 100 + place),
         size_bytes: 0,
         kept_at: String::new(),
+        origin: Origin::default(),
     };
     let bulk = |report: JobReport| JobReport {
         totals: MessageTotals { intact: told, ..MessageTotals::default() },

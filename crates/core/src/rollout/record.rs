@@ -207,6 +207,20 @@ pub struct Finding {
     pub size_bytes: u64,
     /// Where the bytes are, below the worker's directory `work`; empty if none are kept.
     pub kept_at: String,
+    /// What else is known of the message.
+    pub origin: Origin,
+}
+
+/// Where a message came from, and what stands in its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// When it was received, if that is known.
+    pub received_at: Option<Timestamp>,
+    /// Whose bytes are served in its place, or why there are none, as a stable word; empty if
+    /// that is not known.
+    pub source: String,
+    /// The evidence that decided, strongest first; empty if there was none.
+    pub rungs: String,
 }
 
 /// The kinds of findings.

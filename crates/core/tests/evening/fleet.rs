@@ -12,8 +12,8 @@ use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::{Cohort, Growth, Policy, Rung, Selector};
 use tidegate_core::rollout::{
-    Event, Finding, FindingKind, Grade, Grades, Join, MessageTotals, Operate, Phase,
-    Record, Refusal, Rollout, Sync, Verb, Vitals,
+    Event, Finding, FindingKind, Grade, Grades, Join, MessageTotals, Operate, Origin,
+    Phase, Record, Refusal, Rollout, Sync, Verb, Vitals,
 };
 use tidegate_core::time::{Span, Timestamp};
 
@@ -270,6 +270,7 @@ pub(crate) fn unreadable(ordinal: Ordinal) -> Finding {
         reason: "no such directory".to_owned(),
         size_bytes: 0,
         kept_at: String::new(),
+        origin: Origin::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use tidegate_core::holding::{
 use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
-    Finding, FindingKind, MessageTotals, Orders, Scope, Sync, Vitals,
+    Finding, FindingKind, MessageTotals, Orders, Origin, Scope, Sync, Vitals,
 };
 use tidegate_core::time::Timestamp;
 
@@ -395,5 +395,6 @@ fn unreadable(ordinal: Ordinal) -> Finding {
         reason: "no such directory".to_owned(),
         size_bytes: 0,
         kept_at: String::new(),
+        origin: Origin::default(),
     }
 }

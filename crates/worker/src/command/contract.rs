@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::fleet::Ordinal;
-use tidegate_core::rollout::{Finding, FindingKind, MessageTotals};
+use tidegate_core::rollout::{Finding, FindingKind, MessageTotals, Origin};
 
 /// The contract that is spoken here.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -236,6 +236,7 @@ impl RawFinding {
             reason: text(&self.reason),
             size_bytes: self.size_bytes,
             kept_at: text(&self.kept_at),
+            origin: Origin::default(),
         }
     }
 }
