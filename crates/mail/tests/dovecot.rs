@@ -39,7 +39,7 @@ use std::fs;
 use std::path::Path;
 
 use kind::Kind;
-use matrix::{Cell, Trial};
+use matrix::{Cell, Report, Trial};
 use server::{Dovecot, Indexes, Site, User, copy, hand_over, open_directory};
 use tidegate_lab::LabSpec;
 use tidegate_mail::{Mailbox, PrepareTask, Prepared, Store, StoreConfig};
@@ -55,13 +55,12 @@ fn whatever_the_damage_mail_programs_find_their_mailbox_as_it_was() {
         trials.map(|it| it.join().unwrap())
     });
 
-    let report = matrix::report(&trials);
-    println!("{report}");
+    let report = Report::of(&trials);
+    println!("{}", report.text);
     if let Some(path) = std::env::var_os("TIDEGATE_MATRIX") {
-        fs::write(path, report).unwrap();
+        fs::write(path, report.text).unwrap();
     }
-    let wrong: Vec<String> = trials.iter().flat_map(Trial::wrong).collect();
-    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    assert!(report.wrong.is_empty(), "\n{}\n", report.wrong.join("\n"));
 }
 
 /// Every damage to every kind of mailbox.
@@ -194,17 +193,23 @@ fn prepare(dir: &Path, cells: &[Cell]) -> Vec<Result<Prepared, String>> {
             let task = PrepareTask { job: 1, generation: 1, holder: "worker", mailboxes };
             store.prepare(&task).unwrap()
         });
-        batches.map(|it| it.map_err(|refusal| refusal.to_string())).collect()
+        batches.map(|it| it.map_err(|refusal| refusal.code().to_owned())).collect()
     };
     let first = prepare();
     let mut settled = Vec::new();
     for (once, again) in first.into_iter().zip(prepare()) {
         settled.push(once.and_then(|once| {
             let again = again?;
-            let quiet = (again.counts.repaired, again.counts.returned) == (0, 0)
-                && again.stamp == once.stamp
-                && again.set_aside == once.set_aside;
-            if quiet { Ok(once) } else { Err("the second time changed it".to_owned()) }
+            let work = again.counts.repaired + again.counts.returned;
+            let all = [
+                (work > 0, "repaired"),
+                (again.stamp != once.stamp, "another stamp"),
+                (again.set_aside != once.set_aside, "another list"),
+            ];
+            match all.into_iter().find(|(is_so, _)| *is_so) {
+                Some((_, what)) => Err(format!("the second time: {what}")),
+                None => Ok(once),
+            }
         }));
     }
     settled

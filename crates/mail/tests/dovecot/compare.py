@@ -26,6 +26,10 @@ HOST = "127.0.0.1"
 PATIENCE_SECONDS = 60
 # Mailboxes seen at once; more would only wait for the server.
 READERS = 4
+# Doubts that explain a difference: what was rebuilt from less than everything, what came back.
+REBUILT = ["index-damaged", "uidlist-rebuilt", "folder-returned"]
+WHOLE = ["folder-returned"]
+BACK = ["deletion-unproved"]
 # Real mail has longer lines than poplib expects.
 poplib._MAXLINE = 1_000_000
 
@@ -83,6 +87,8 @@ class Session:
         user, port, password = self.login
         self.imap = imaplib.IMAP4(HOST, port, timeout=PATIENCE_SECONDS)
         self.imap.login(user, password)
+        # Counts of changes are told to those who say that they use them.
+        self.imap.enable("CONDSTORE")
 
     def end(self):
         self.imap.logout()
@@ -262,6 +268,11 @@ class Comparison:
     def add(self, what):
         self.counts[what] += 1
 
+    def is_said(self, folder, kinds, *uids):
+        """Whether one of these doubts was told of a folder, or of a message in it."""
+        folder, uids = folder_key(folder), uids or [None]
+        return any((folder, kind, uid) in self.doubts for kind in kinds for uid in uids)
+
     def compare_folder(self, name, before, after):
         if after["validity"] != before["validity"]:
             self.add("UIDVALIDITY CHANGED")
@@ -269,8 +280,10 @@ class Comparison:
             self.add("UIDNEXT FELL")
         if after["guid"] != before["guid"]:
             self.add("FOLDER GUID CHANGED")
-        if (after["modseq"] or 0) < (before["modseq"] or 0):
-            said = (folder_key(name), "modseq-lost", None) in self.doubts
+        if before["modseq"] is None or after["modseq"] is None:
+            self.add("NO HIGHESTMODSEQ")
+        elif after["modseq"] < before["modseq"]:
+            said = self.is_said(name, ["modseq-lost"])
             self.add("modseq anew and said" if said else "HIGHESTMODSEQ FELL")
         new = [it for uid, it in after["messages"].items() if int(uid) >= before["next"]]
         for uid, message in before["messages"].items():
@@ -278,7 +291,8 @@ class Comparison:
             self.add(self.fate(name, uid, message, now, new))
         for uid in after["messages"]:
             if int(uid) < before["next"] and uid not in before["messages"]:
-                self.add("back though deleted")
+                said = self.is_said(name, BACK, int(uid)) or self.is_said(name, REBUILT)
+                self.add("back though deleted and said" if said else "BACK THOUGH DELETED")
 
     def fate(self, name, uid, message, now, new):
         if now == message:
@@ -287,13 +301,13 @@ class Comparison:
             if now["digest"] is None:
                 return "UNREADABLE"
             if now["digest"] != message["digest"]:
-                said = (folder_key(name), "both-look-good", int(uid)) in self.doubts
-                return "other bytes and in doubt" if said else "WRONG BYTES"
+                said = self.is_said(name, ["both-look-good"], int(uid))
+                return "other bytes and said" if said else "WRONG BYTES"
             if now["guid"] != message["guid"]:
                 return "GUID CHANGED"
             if now["flags"] == message["flags"]:
                 return "TIME OR SIZE CHANGED"
-            return "other flags"
+            return "other flags and said" if self.is_said(name, REBUILT) else "OTHER FLAGS"
         if message in new:
             return "new UID"
         moved = [it for it in new if it["digest"] == message["digest"]]
@@ -304,7 +318,7 @@ class Comparison:
             return "lost and named"
         if self.came_back(message):
             return "back where it was moved from"
-        return "VANISHED"
+        return "vanished with a folder and said" if self.is_said(name, WHOLE) else "VANISHED"
 
     def came_back(self, message):
         """Whether a message that is gone stands, as new mail, in another folder."""
@@ -320,11 +334,14 @@ class Comparison:
         was = {it["digest"] for folder in folders.values() for it in folder["messages"].values()}
         for name, folder in self.after["folders"].items():
             if name not in folders:
-                self.add("folder back though deleted")
+                said = self.is_said(name, WHOLE)
+                self.add("folder back and said" if said else "FOLDER BACK THOUGH DELETED")
                 continue
             for uid, message in folder["messages"].items():
                 if int(uid) >= folders[name]["next"] and message["digest"] not in was:
-                    self.add("back though deleted, with new UID")
+                    said = self.is_said(name, BACK + REBUILT, None, int(uid))
+                    what = "back with new UID though deleted and said"
+                    self.add(what if said else "BACK WITH NEW UID THOUGH DELETED")
 
     def compare_pop3(self):
         """Over POP3 the inbox is the same as over IMAP, and as it was."""

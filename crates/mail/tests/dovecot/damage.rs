@@ -118,6 +118,19 @@ impl Side {
         }
     }
 
+    /// Puts a link to somewhere else in the place of a file or directory.
+    fn replace_by_link(&self, path: &str) {
+        self.lose(path);
+        std::os::unix::fs::symlink("/etc", self.0.join(path)).unwrap();
+    }
+
+    fn replace_by_pipe(&self, path: &str) {
+        self.lose(path);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let (at, kind) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(at, self.0.join(path), kind, mode, 0).unwrap();
+    }
+
     /// Writes over a file; nothing happens to one that Dovecot has not written yet.
     fn change(&self, path: &str, change: impl Fn(&mut Vec<u8>)) {
         let path = self.0.join(path);
@@ -125,6 +138,12 @@ impl Side {
             overwrite(&path, change);
         }
     }
+}
+
+/// A hole behind the end, as a broken file system leaves it.
+fn enlarge(path: &Path) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(10_000_000_000).unwrap();
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {

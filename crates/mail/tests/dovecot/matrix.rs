@@ -98,44 +98,55 @@ pub(crate) struct Trial {
     pub(crate) totals: Map<String, Value>,
 }
 
-impl Trial {
-    /// Cells that ended otherwise than wanted.
-    pub(crate) fn wrong(&self) -> Vec<String> {
-        let wrong = self.cells.iter().filter(|it| it.outcome != it.wanted);
-        let tell = |it: &Cell| {
-            let (kind, damage, side) = it.title();
-            let (kind, indexes) = (kind.name(), self.indexes);
-            let (seen, wanted) = (&it.outcome, it.wanted);
-            format!("{kind} {indexes:?}, {damage}, {side}: {seen}, not {wanted}")
-        };
-        wrong.map(tell).collect()
+/// The table, the totals, and the cells that ended otherwise than wanted.
+pub(crate) struct Report {
+    pub(crate) text: String,
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Report {
+    /// Of trials with the same cells.
+    pub(crate) fn of(trials: &[Trial]) -> Self {
+        let mut text = String::from(
+            "| format | damage | side | outcome over IMAP and POP3 |\n|---|---|---|---|\n",
+        );
+        let mut wrong = Vec::new();
+        let cells = trials.first().map_or(&[][..], |it| &it.cells);
+        for (number, cell) in cells.iter().enumerate() {
+            let (kind, damage, side) = cell.title();
+            let (kind, outcome) = (kind.name(), outcome(trials, number));
+            writeln!(text, "| {kind} | {damage} | {side} | {outcome} |").unwrap();
+            if outcome != cell.wanted {
+                let wanted = cell.wanted;
+                wrong.push(format!("{kind}, {damage}, {side}: {outcome}, not {wanted}"));
+            }
+        }
+        writeln!(text, "\nCompared: {}.", totals(trials)).unwrap();
+        Self { text, wrong }
     }
 }
 
-/// The table and the totals.
-pub(crate) fn report(trials: &[Trial]) -> String {
-    let mut text = String::from(
-        "| format | damage | side | outcome over IMAP and POP3 |\n|---|---|---|---|\n",
-    );
-    let [first, rest @ ..] = trials else { return text };
-    for (number, cell) in first.cells.iter().enumerate() {
-        let (kind, damage, side) = cell.title();
-        let mut outcome = cell.outcome.clone();
-        for other in rest {
-            let theirs = &other.cells[number].outcome;
-            if *theirs != outcome {
-                write!(outcome, "; indexes {:?}: {theirs}", other.indexes).unwrap();
-            }
+/// What came of one cell, and what else where indexes are kept otherwise.
+fn outcome(trials: &[Trial], number: usize) -> String {
+    let mut text = String::new();
+    for trial in trials {
+        let outcome = &trial.cells[number].outcome;
+        if text.is_empty() {
+            text.clone_from(outcome);
+        } else if text != *outcome {
+            let indexes = format!("{:?}", trial.indexes).to_lowercase();
+            write!(text, "; indexes {indexes}: {outcome}").unwrap();
         }
-        let kind = kind.name();
-        writeln!(text, "| {kind} | {damage} | {side} | {outcome} |").unwrap();
     }
+    text
+}
+
+fn totals(trials: &[Trial]) -> String {
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     for (what, count) in trials.iter().flat_map(|it| &it.totals) {
         *totals.entry(what).or_default() += count.as_u64().unwrap();
     }
     let totals: Vec<String> =
         totals.iter().map(|(what, count)| format!("{count} {what}")).collect();
-    writeln!(text, "\nCompared: {}.", totals.join(", ")).unwrap();
-    text
+    totals.join(", ")
 }

@@ -20,7 +20,7 @@ use crate::provider::{Letter, MAILDIR, Provider, addressed, letter};
 use crate::{open, prepare_at};
 
 /// Enough for the swaps to fall between any two steps of the walk.
-const ATTEMPTS: u32 = 40;
+const ATTEMPTS: u32 = 20;
 
 /// More would only make each attempt slower.
 const DELIVERIES_MAX: usize = 200;

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Place, Row, SAME, Side, entries, find, halve, overwrite, zero};
+use super::{Place, Row, SAME, Side, enlarge, entries, find, halve, overwrite, zero};
 use crate::life::NESTED;
 
 const LIVE: (Place, &str) = (Place::Live, SAME);
@@ -218,6 +218,31 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "the whole mailbox lost",
         act: |it| it.lose(""),
+        cells: &[LIVE, SNAPSHOT],
+    },
+    Row {
+        damage: "a link in the place of the storage",
+        act: |it| it.replace_by_link("storage"),
+        cells: &[(Place::Live, "REFUSED: symbolic-link")],
+    },
+    Row {
+        damage: "a link in the place of a file of mail",
+        act: |it| it.replace_by_link("storage/m.1"),
+        cells: &[(Place::Live, "REFUSED: symbolic-link")],
+    },
+    Row {
+        damage: "a pipe in the place of a file of mail",
+        act: |it| it.replace_by_pipe("storage/m.1"),
+        cells: &[(Place::Live, "REFUSED: not-regular")],
+    },
+    Row {
+        damage: "a pipe in the place of the log of the map",
+        act: |it| it.replace_by_pipe("storage/dovecot.map.index.log"),
+        cells: &[(Place::Live, "REFUSED: not-regular")],
+    },
+    Row {
+        damage: "a file of mail of 10 GB, nearly all of it nothing",
+        act: |it| enlarge(&it.0.join("storage/m.1")),
         cells: &[LIVE, SNAPSHOT],
     },
     Row {

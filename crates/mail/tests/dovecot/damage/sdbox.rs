@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use super::{Place, Row, SAME, Side, find, halve, overwrite, zero};
+use super::{Place, Row, SAME, Side, enlarge, find, halve, overwrite, zero};
 use crate::life::NESTED;
 
 /// One message cannot be made good and is named.
@@ -60,7 +60,7 @@ pub(crate) const ROWS: &[Row] = &[
             it.write_u("INBOX", 2, zero);
             it.write_u(NESTED, 1, zero);
         },
-        cells: &[LIVE, SNAPSHOT, (Place::Both, "16 same, 2 lost and named")],
+        cells: &[LIVE, SNAPSHOT, (Place::Both, "15 same, 3 lost and named")],
     },
     Row {
         damage: "another mail's file in the place of one",
@@ -77,12 +77,12 @@ pub(crate) const ROWS: &[Row] = &[
                 bytes[40..9000].copy_from_slice(&other[40..9000]);
             });
         },
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[LIVE, (Place::Snapshot, "16 same, 2 other bytes and said")],
     },
     Row {
         damage: "one bit flipped in a body",
         act: |it| it.write_u("INBOX", 1, |bytes| bytes[1500] ^= 1),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[LIVE, (Place::Snapshot, "16 same, 2 other bytes and said")],
     },
     Row {
         damage: "one bit flipped in a file's header",
@@ -108,7 +108,10 @@ pub(crate) const ROWS: &[Row] = &[
                 bytes[guid] = if bytes[guid] == b'a' { b'b' } else { b'a' };
             });
         },
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (Place::Live, "16 same, 2 lost and named"),
+            (Place::Snapshot, "16 same, 2 lost and named"),
+        ],
     },
     Row {
         damage: "mails lost",
@@ -147,7 +150,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "all indexes lost",
         act: |it| it.lose_all("dovecot.index"),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[LIVE, (Place::Snapshot, "18 same, 2 folder back and said")],
     },
     Row {
         damage: "indexes of the inbox lost",
@@ -157,7 +160,13 @@ pub(crate) const ROWS: &[Row] = &[
             }
             it.lose_below(&inbox(""), "dovecot.index");
         },
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "15 same, 2 back though deleted and said, 3 other flags and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "index of the inbox zero-filled, its log whole",
@@ -167,12 +176,24 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "index log of the inbox zero-filled",
         act: |it| it.change(&inbox("dovecot.index.log"), zero),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "15 same, 2 back though deleted and said, 3 other flags and said; indexes written: 18 same",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "index log of the inbox cut in half",
         act: |it| it.change(&inbox("dovecot.index.log"), halve),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "15 same, 2 back though deleted and said, 3 other flags and said; indexes written: 18 same",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "index cache zero-filled",
@@ -185,7 +206,10 @@ pub(crate) const ROWS: &[Row] = &[
             it.lose_below(&inbox(""), "dovecot.index");
             it.lose_u("INBOX", 2);
         },
-        cells: &[LIVE],
+        cells: &[(
+            Place::Live,
+            "15 same, 2 back though deleted and said, 3 other flags and said",
+        )],
     },
     Row {
         damage: "folders lost",
@@ -198,12 +222,24 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "the inbox lost",
         act: |it| it.lose("mailboxes/INBOX"),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "12 same, 2 back though deleted and said, 2 other flags and said, 4 vanished with a folder and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "the mail directory of a folder lost",
         act: |it| it.lose("mailboxes/Archive/dbox-Mails"),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "16 same, 1 other flags and said, 1 vanished with a folder and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "subscriptions lost",
@@ -223,17 +259,66 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "the log of deleted folders lost",
         act: |it| it.lose_all("dovecot.mailbox.log"),
-        cells: &[LIVE],
+        cells: &[(Place::Live, "18 same, 1 folder back and said")],
     },
     Row {
         damage: "the whole mailbox lost",
         act: |it| it.lose(""),
+        cells: &[
+            (
+                Place::Live,
+                "8 same, 2 FOLDER GONE, 2 back though deleted and said, 2 folder back and said, 3 other flags and said, 5 vanished with a folder and said",
+            ),
+            SNAPSHOT,
+        ],
+    },
+    Row {
+        damage: "a link in the place of a mail directory",
+        act: |it| it.replace_by_link("mailboxes/Archive/dbox-Mails"),
+        cells: &[(Place::Live, "REFUSED: symbolic-link")],
+    },
+    Row {
+        damage: "a link in the place of a folder",
+        act: |it| it.replace_by_link("mailboxes/Archive"),
+        cells: &[(Place::Live, "REFUSED: symbolic-link")],
+    },
+    Row {
+        damage: "a link in the place of a mail",
+        act: |it| it.replace_by_link("mailboxes/INBOX/dbox-Mails/u.2"),
+        cells: &[LIVE, SNAPSHOT],
+    },
+    Row {
+        damage: "a pipe in the place of a mail",
+        act: |it| it.replace_by_pipe("mailboxes/INBOX/dbox-Mails/u.2"),
+        cells: &[LIVE, SNAPSHOT],
+    },
+    Row {
+        damage: "a pipe in the place of an index log",
+        act: |it| it.replace_by_pipe("mailboxes/INBOX/dbox-Mails/dovecot.index.log"),
+        cells: &[(Place::Live, "REFUSED: not-regular")],
+    },
+    Row {
+        damage: "a mail of 10 GB, nearly all of it nothing",
+        act: |it| enlarge(&it.u("INBOX", 4)),
+        cells: &[LIVE, SNAPSHOT],
+    },
+    Row {
+        damage: "a mail whose header promises more than any disk holds",
+        act: |it| {
+            it.write_u("INBOX", 4, |bytes| {
+                let size = find(bytes, b"N ").unwrap() + 11;
+                bytes[size..size + 16].copy_from_slice(b"7FFFFFFFFFFFFFF0");
+            });
+        },
         cells: &[LIVE, SNAPSHOT],
     },
     Row {
         damage: "a mail zeros here, half of it there",
         act: |it| it.write_u("INBOX", 2, zero),
-        cells: &[(Place::Apart(|it| it.write_u("INBOX", 2, halve)), ONE_NAMED)],
+        cells: &[(
+            Place::Apart(|it| it.write_u("INBOX", 2, halve)),
+            "16 same, 2 lost and named",
+        )],
     },
     Row {
         damage: "mails and an index lost, other ones there",
