@@ -13,9 +13,9 @@ mod doveadm;
 mod file;
 mod folder;
 mod known;
-mod memory;
 #[cfg(test)]
 mod mdbox_repairs;
+mod memory;
 mod multi;
 pub(crate) mod probe;
 mod record;

@@ -4,6 +4,7 @@
 //!
 //! * The format is read off the directories of each mailbox, so that one node may hold all of them.
 
+use crate::maildir::survey::ENTRIES_MAX;
 use crate::refusal::Refusal;
 use crate::roots::{Roots, Side};
 use crate::walk::{Kind, Tree, escape, join};
@@ -28,14 +29,33 @@ impl Format {
             None => None,
         };
         match (live, snapshot) {
-            (Some(live), Some(snapshot)) if live != snapshot => {
-                let what = "a mailbox that changed its format after the snapshot";
-                Err(Refusal::Unsupported { path: escape(path), what })
+            // A multi-dbox that has lost its storage looks like a single one without messages.
+            (Some(Self::Sdbox), Some(Self::Mdbox))
+                if !Self::has_singles(&roots.live, path) =>
+            {
+                Ok(Self::Mdbox)
             }
+            (Some(Self::Mdbox), Some(Self::Sdbox)) => match &roots.snapshot {
+                Some(tree) if Self::has_singles(tree, path) => Self::changed(path),
+                Some(_) | None => Ok(Self::Mdbox),
+            },
+            (Some(live), Some(snapshot)) if live != snapshot => Self::changed(path),
             (Some(format), _) | (None, Some(format)) => Ok(format),
             // Whatever is missing, a Maildir can be built again from nothing.
             (None, None) => Ok(Self::Maildir),
         }
+    }
+
+    fn changed(path: &[u8]) -> Result<Self, Refusal> {
+        let what = "a mailbox that changed its format after the snapshot";
+        Err(Refusal::Unsupported { path: escape(path), what })
+    }
+
+    /// Whether the inbox has messages of a single-dbox.
+    fn has_singles(tree: &Tree, path: &[u8]) -> bool {
+        let inbox = tree.dir(&join(path, b"mailboxes/INBOX/dbox-Mails"));
+        let names = inbox.and_then(|inbox| inbox.names(ENTRIES_MAX));
+        names.unwrap_or_default().iter().any(|name| name.starts_with(b"u."))
     }
 
     /// Nothing if there is no mailbox, or no sign of its format is left.

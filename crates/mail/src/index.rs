@@ -24,6 +24,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::Base;
+pub(crate) use folders::ListedFolder;
 pub(crate) use fresh::{
     FolderState, Kind, MODSEQ_GAP, MapState, POP3_UNKNOWN, write_folder, write_map,
     write_modseq,

@@ -23,6 +23,9 @@ use crate::walk::{Meta, escape};
 /// Zeros at the beginning of damage that tell of a lost block rather than of strange bytes.
 const ZEROS_MIN: u64 = 4;
 
+/// Zeros that are counted; holes can be larger than anybody can read.
+const ZEROS_MAX: u64 = 64 * 1024 * 1024;
+
 /// A bench, and what reading from it needs.
 pub(crate) struct Desk<'b, 'a> {
     pub(crate) bench: &'b mut Bench<'a>,
@@ -189,7 +192,13 @@ impl Mail {
 
     /// Its bytes are those of another message.
     pub(crate) fn is_another(&mut self) {
-        self.findings.faults.insert(0, Reason::Altered);
+        self.has_fault(Reason::Altered);
+    }
+
+    /// What is around the message is damaged: whatever its bytes are, the file is not good.
+    fn has_fault(&mut self, fault: Reason) {
+        self.findings.faults.insert(0, fault);
+        (self.findings.digest, self.findings.raw) = (None, None);
     }
 }
 
@@ -266,16 +275,15 @@ fn examine(
         }
         Some(Region::Message(message)) => message,
     };
-    let mut findings = judge_body(file, &message, (owner, depth), buffer)?;
+    let findings = judge_body(file, &message, (owner, depth), buffer)?;
     if let Err(what) = supported(&message, &findings) {
         return Ok(Examined::Unsupported(what));
     }
-    if message.end != length {
-        let fault = Reason::TooLong { expected: message.end, found: length };
-        findings.faults.insert(0, fault);
-    }
     let (guid, received) = (message.trailer.guid, message.trailer.received);
-    let mail = Mail { guid, received, size: message.size, findings };
+    let mut mail = Mail { guid, received, size: message.size, findings };
+    if message.end != length {
+        mail.has_fault(Reason::TooLong { expected: message.end, found: length });
+    }
     Ok(Examined::Mail(Box::new(mail)))
 }
 
@@ -316,7 +324,7 @@ fn zeros(mut file: &File, range: Range<u64>) -> io::Result<u64> {
         let bytes = buffer.get(..filled).unwrap_or_default();
         let run = bytes.iter().take_while(|byte| **byte == 0).count();
         count += run as u64;
-        if run < BUFFER_BYTES {
+        if run < BUFFER_BYTES || count >= ZEROS_MAX {
             return Ok(count);
         }
     }

@@ -40,8 +40,12 @@ const TRAILER_BYTES_MAX: usize = 64 * 1024;
 /// What is read for a trailer at first: those without external attachments fit.
 const TRAILER_BYTES: usize = 512;
 
+/// How far behind damage the next message is looked for. Storage loses blocks, not as much as this;
+/// a file with a longer hole has no end worth waiting for.
+const SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 /// What is searched for the next message at once.
-const WINDOW_BYTES: usize = 64 * 1024;
+const WINDOW_BYTES: usize = 256 * 1024;
 
 /// The first line of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,16 +195,13 @@ impl<R: Read + Seek> Scanner<R> {
     /// The first message that begins at `from` or later.
     fn search(&mut self, mut from: u64) -> io::Result<Option<Message>> {
         let mut window = vec![0; WINDOW_BYTES];
-        loop {
+        let to = from.saturating_add(SEARCH_BYTES_MAX);
+        while from < to {
             let filled = self.read_at(from, &mut window)?;
             let bytes = window.get(..filled).unwrap_or_default();
-            let places = bytes.windows(MAGIC.len()).enumerate();
-            let places: Vec<u64> = places
-                .filter(|(_, window)| *window == MAGIC)
-                .map(|(place, _)| from + place as u64)
-                .collect();
+            let places: Vec<usize> = memchr::memmem::find_iter(bytes, MAGIC).collect();
             for place in places {
-                if let Ok(message) = self.message_at(place)? {
+                if let Ok(message) = self.message_at(from + place as u64)? {
                     return Ok(Some(message));
                 }
             }
@@ -209,6 +210,7 @@ impl<R: Read + Seek> Scanner<R> {
             }
             from += (WINDOW_BYTES - MAGIC.len() + 1) as u64;
         }
+        Ok(None)
     }
 
     fn message_at(&mut self, start: u64) -> io::Result<Result<Message, Damage>> {

@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::dbox::desk::Desk;
 use crate::dbox::known::{FOLDER, Known, Trust};
+use crate::dbox::memory::listed;
 use crate::dbox::survey::{Folder, Survey, folder_path, report_name};
 use crate::digest::to_hex;
 use crate::doubt::DoubtKind;
-use crate::index::{FolderState, Index, Kind, POP3_UNKNOWN, Record, write_folder};
+use crate::index::{
+    FolderState, Index, Kind, ListedFolder, POP3_UNKNOWN, Record, write_folder,
+};
 use crate::ledger::Ledger;
 use crate::maildir::farewell::deleted_folders;
 use crate::refusal::Refusal;
@@ -78,23 +81,8 @@ pub(crate) fn cases(
     snapshot: Option<&mut Survey>,
 ) -> Result<Vec<Case>, Refusal> {
     let deleted = deleted(desk, live.as_deref())?;
-    let mut once = Vec::new();
-    for (name, folder) in
-        snapshot.map(|it| std::mem::take(&mut it.folders)).unwrap_or_default()
-    {
-        let known = read_known(desk, Side::Snapshot, &name, &folder)?;
-        once.push((name, folder, known));
-    }
-    let mut now = Vec::new();
-    for (name, folder) in
-        live.map(|it| std::mem::take(&mut it.folders)).unwrap_or_default()
-    {
-        // A directory with nothing in it is what a crash leaves on the way to a folder.
-        if !folder.is_empty() {
-            let known = read_known(desk, Side::Live, &name, &folder)?;
-            now.push((name, folder, known));
-        }
-    }
+    let once = read_side(desk, Side::Snapshot, snapshot)?;
+    let now = read_side(desk, Side::Live, live)?;
     let guids = now.iter().filter_map(|(name, _, known)| Some((known.guid()?, name)));
     let by_guid: HashMap<_, _> = guids.map(|(guid, name)| (guid, name.clone())).collect();
     let mut partners: BTreeMap<Vec<u8>, (Vec<u8>, Folder, Known)> = BTreeMap::new();
@@ -135,13 +123,31 @@ pub(crate) fn cases(
     Ok(cases)
 }
 
-fn read_known(
+/// A folder's directory, its files, and what its index tells.
+type Read = (Vec<u8>, Folder, Known);
+
+/// Takes the folders out of a survey, and reads their indexes.
+fn read_side(
     desk: &mut Desk<'_, '_>,
     side: Side,
-    name: &[u8],
-    folder: &Folder,
-) -> Result<Known, Refusal> {
-    Known::read(desk, side, (&folder_path(name), FOLDER), folder)
+    survey: Option<&mut Survey>,
+) -> Result<Vec<Read>, Refusal> {
+    let listed = listed(desk, (side, survey.as_deref()))?;
+    let mut listed: HashMap<Vec<u8>, ListedFolder> =
+        listed.into_iter().map(|folder| (folder.dbox(), folder)).collect();
+    let mut read = Vec::new();
+    for (name, folder) in
+        survey.map(|it| std::mem::take(&mut it.folders)).unwrap_or_default()
+    {
+        // A directory with nothing in it is what a crash leaves on the way to a folder.
+        if !folder.is_empty() {
+            let at = (&*folder_path(&name), FOLDER);
+            let mut known = Known::read(desk, side, at, &folder)?;
+            known.listed = listed.remove(&name);
+            read.push((name, folder, known));
+        }
+    }
+    Ok(read)
 }
 
 /// The GUIDs of folders that were deleted on purpose, in hexadecimal.
@@ -183,7 +189,7 @@ impl Case {
     /// The next UID that is surely free.
     pub(crate) fn next_uid(&self, uid_max: u32) -> u32 {
         let known = [&self.known, &self.known_once];
-        let known = known.into_iter().filter_map(|it| Some(it.index.as_ref()?.next_uid));
+        let known = known.into_iter().filter_map(|it| it.next_uid());
         let next = known.max().unwrap_or(1).max(uid_max.saturating_add(1));
         match self.known.trust {
             Trust::Whole => self.known.index.as_ref().map_or(next, |it| it.next_uid),
@@ -198,11 +204,12 @@ impl Case {
         let both = || both.into_iter().filter_map(|it| it.index.as_ref());
         let modseq = both().map(|index| index.highest_modseq).max().unwrap_or(1);
         let uid_max = records.last().map_or(0, |record| record.uid);
-        let guid = both().find_map(Index::mailbox_guid);
+        let guid = self.known.guid().or_else(|| self.known_once.guid());
+        let uid_validity = self.known_once.uid_validity().unwrap_or(created);
         let mut state = FolderState {
             index_id: 0,
             created,
-            uid_validity: either.map_or(created, |index| index.uid_validity),
+            uid_validity: self.known.uid_validity().unwrap_or(uid_validity),
             next_uid: self.next_uid(uid_max),
             first_recent_uid: either.map_or(0, |index| index.first_recent_uid),
             highest_modseq: match self.known.trust {

@@ -7,7 +7,7 @@
 
 use crate::dbox::desk::Desk;
 use crate::dbox::survey::Files;
-use crate::index::{self, Index, Reading};
+use crate::index::{self, Index, ListedFolder, Reading};
 use crate::merge::Listing;
 use crate::refusal::Refusal;
 use crate::roots::Side;
@@ -38,6 +38,8 @@ pub(crate) enum Trust {
 pub(crate) struct Known {
     pub(crate) trust: Trust,
     pub(crate) index: Option<Index>,
+    /// What the mail server's list of folders says of it.
+    pub(crate) listed: Option<ListedFolder>,
     /// Its files were there and cannot be read to their end.
     pub(crate) damaged: bool,
     /// Files that belong to another index.
@@ -48,7 +50,7 @@ impl Known {
     /// Of a folder or map that is not there.
     pub(crate) fn nothing() -> Self {
         let (trust, stale) = (Trust::Nothing, Vec::new());
-        Self { trust, index: None, damaged: false, stale }
+        Self { trust, index: None, listed: None, damaged: false, stale }
     }
 
     /// Reads the index of which the files begin with `prefix`, in the directory `dir`.
@@ -100,7 +102,7 @@ impl Known {
                 }
             }
         }
-        Ok(Self { trust, index: known, damaged, stale })
+        Ok(Self { trust, index: known, listed: None, damaged, stale })
     }
 
     /// Nothing, if it is not the map that folders name: the mail server lost that one.
@@ -131,11 +133,21 @@ impl Known {
         }
     }
 
+    /// The folder's GUID, from its index or else from the list of folders.
     pub(crate) fn guid(&self) -> Option<[u8; 16]> {
-        self.index.as_ref().and_then(Index::mailbox_guid)
+        let own = self.index.as_ref().and_then(Index::mailbox_guid);
+        own.or_else(|| self.listed.as_ref()?.guid)
     }
 
+    /// The folder's UIDVALIDITY, from its index or else from the list of folders.
     pub(crate) fn uid_validity(&self) -> Option<u32> {
-        self.index.as_ref().map(|index| index.uid_validity)
+        let own = self.index.as_ref().map(|index| index.uid_validity);
+        own.or_else(|| self.listed.as_ref()?.uid_validity)
+    }
+
+    /// The next UID as far as it is known.
+    pub(crate) fn next_uid(&self) -> Option<u32> {
+        let own = self.index.as_ref().map(|index| index.next_uid);
+        own.max(self.listed.as_ref().and_then(|listed| listed.next_uid))
     }
 }

@@ -232,9 +232,12 @@ fn what_nobody_has_good_is_set_aside_and_not_served() {
     let at = place(&life, 7);
     life.zero(MAIL, at + 100, at + 900);
 
+    let modseq = life.highest_modseq("INBOX");
+
     life.prepare();
 
     settled(&life);
+    assert!(life.highest_modseq("INBOX") > modseq);
     let view = life.view();
     assert_eq!(uids(&view, "INBOX"), [1, 2, 3, 6, 8]);
     assert_eq!(uids(&view, "Archive/2024"), [1, 2]);

@@ -12,7 +12,7 @@ use crate::dbox::known::{FOLDER, Known};
 use crate::dbox::survey::{Files, Survey, folder_path};
 use crate::digest::to_hex;
 use crate::finding::Finding;
-use crate::index;
+use crate::index::{self, ListedFolder};
 use crate::ledger::Ledger;
 use crate::reason::Reason;
 use crate::recall::{CACHE_BYTES_MAX, Memory};
@@ -31,14 +31,7 @@ pub(crate) fn name_lost_folders(
     (live, cases): (Option<&Survey>, &[Case]),
     ledger: &mut Ledger,
 ) -> Result<(), Refusal> {
-    let mut files = Vec::new();
-    for name in LISTS {
-        let meta = live.and_then(|live| live.control.get(name));
-        files.push(desk.bench.control(Side::Live, name, meta)?);
-    }
-    let [list, log, older] = &*files else { return Ok(()) };
-    let list = index::read(list.as_deref(), log.as_deref(), older.as_deref());
-    let listed = list.last_known().and_then(|list| list.folders()).unwrap_or_default();
+    let listed = listed(desk, (Side::Live, live))?;
     let mut known = deleted(desk, live)?;
     for known_one in cases.iter().flat_map(|case| [&case.known, &case.known_once]) {
         known.extend(known_one.guid().map(|guid| to_hex(&guid).into_bytes()));
@@ -51,6 +44,21 @@ pub(crate) fn name_lost_folders(
         }
     }
     Ok(())
+}
+
+/// The folders that the mail server's list names on one side.
+pub(crate) fn listed(
+    desk: &mut Desk<'_, '_>,
+    (side, survey): (Side, Option<&Survey>),
+) -> Result<Vec<ListedFolder>, Refusal> {
+    let mut files = Vec::new();
+    for name in LISTS {
+        let meta = survey.and_then(|survey| survey.control.get(name));
+        files.push(desk.bench.control(side, name, meta)?);
+    }
+    let [list, log, older] = &*files else { return Ok(Vec::new()) };
+    let list = index::read(list.as_deref(), log.as_deref(), older.as_deref());
+    Ok(list.last_known().and_then(|list| list.folders()).unwrap_or_default())
 }
 
 /// Adds what caches know of messages that are not served.

@@ -200,9 +200,12 @@ fn what_nobody_has_good_is_set_aside_or_listed_and_not_served() {
     fs::remove_file(life.mail(&format!("{INBOX}/u.8"))).unwrap();
     let bytes = fs::read(life.mail(&format!("{INBOX}/u.7"))).unwrap();
 
+    let modseq = life.highest_modseq("INBOX");
+
     life.prepare();
 
     settled(&life);
+    assert!(life.highest_modseq("INBOX") > modseq);
     assert_eq!(subjects(&life.view(), "INBOX"), [1, 2, 3, 6]);
     assert!(life.keeps(&bytes));
     let findings = life.store().findings(7).unwrap();

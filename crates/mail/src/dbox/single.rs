@@ -21,7 +21,7 @@ use crate::digest::{Digest, from_hex, to_hex};
 use crate::doubt::DoubtKind;
 use crate::finding::Finding;
 use crate::index::{Kind, Record};
-use crate::judge::{Depth, Rungs};
+use crate::judge::{Depth, Findings, Rungs};
 use crate::ledger::Ledger;
 use crate::manifest::ManifestEntry;
 use crate::merge::{self, Decision, Evidence, Listing, Verdict, decide};
@@ -45,10 +45,15 @@ pub(crate) fn plan(
     for case in &cases {
         mails.push(read_live(desk, case, &mut aliases)?);
     }
+    let mut folders = Vec::new();
     for (case, mails) in cases.iter().zip(mails) {
         let mut folder = Plan::new(case, mails, recorded, home);
         folder.read_snapshot(desk, &mut aliases)?;
-        folder.stage(desk, &aliases, ledger)?;
+        folders.push(folder);
+    }
+    let census = Census::of(&folders);
+    for folder in &mut folders {
+        folder.stage(desk, (&aliases, &census), ledger)?;
     }
     if !recorded.served {
         memory::name_lost_folders(desk, (live.as_ref(), &cases), ledger)?;
@@ -78,6 +83,24 @@ fn read_live(
         mails.insert(uid, mail);
     }
     Ok(mails)
+}
+
+/// Which messages stand anywhere, on each side.
+struct Census {
+    live: HashSet<Guid>,
+    once: HashSet<Guid>,
+}
+
+impl Census {
+    fn of(folders: &[Plan<'_>]) -> Self {
+        let guids = |mails: &Mails| -> Vec<Guid> {
+            mails.values().filter_map(|mail| mail.guid).collect()
+        };
+        Self {
+            live: folders.iter().flat_map(|it| guids(&it.live)).collect(),
+            once: folders.iter().flat_map(|it| guids(&it.snapshot)).collect(),
+        }
+    }
 }
 
 /// The plan for one folder.
@@ -162,8 +185,10 @@ impl<'a> Plan<'a> {
         match self.live.get(&uid) {
             Some(mail) => {
                 let recorded = self.digest(mail.guid);
+                let guid = self.recorded.guid(self.case.report_name(), uid);
                 recorded.is_some()
                     && recorded == mail.findings.digest
+                    && guid == mail.guid
                     && self.case.shares_uids()
             }
             None => {
@@ -199,7 +224,7 @@ impl<'a> Plan<'a> {
     fn stage(
         &mut self,
         desk: &mut Desk<'_, '_>,
-        aliases: &Aliases,
+        (aliases, census): (&Aliases, &Census),
         ledger: &mut Ledger,
     ) -> Result<(), Refusal> {
         if self.case.given_up {
@@ -212,7 +237,7 @@ impl<'a> Plan<'a> {
         self.case.stage_dirs(desk, self.home)?;
         self.set_odd_aside(desk, ledger)?;
         self.separate();
-        self.find_strays();
+        self.find_strays(census);
         for mail in self.live.values_mut().chain(self.snapshot.values_mut()) {
             aliases.forgive(&mut mail.findings);
         }
@@ -222,7 +247,7 @@ impl<'a> Plan<'a> {
         let files = files.chain(self.origin.keys()).chain(self.records.keys());
         let uids: BTreeSet<u32> = files.copied().collect();
         for uid in uids {
-            self.decide(desk, uid, ledger)?;
+            self.decide(desk, uid, (aliases, ledger))?;
         }
         self.stage_index(desk, ledger)?;
         for Leaving { uid, meta, name, why: (reason, rungs) } in
@@ -242,7 +267,7 @@ impl<'a> Plan<'a> {
     /// Marks messages whose file holds the bytes of another one.
     ///
     /// A copy of a message within its folder has its GUID too, and is a link to the same file.
-    fn find_strays(&mut self) {
+    fn find_strays(&mut self, census: &Census) {
         let inode = |uid: &u32| Some(self.case.live.as_ref()?.mails.get(uid)?.inode);
         let mut owners: HashMap<Guid, Vec<(u32, Option<u64>)>> = HashMap::new();
         for (uid, mail) in &self.live {
@@ -265,6 +290,10 @@ impl<'a> Plan<'a> {
             let others = others.filter(|(_, inode)| !files.contains(inode));
             strays.extend(others.map(|(uid, _)| *uid));
         }
+        let mut once_owners: HashMap<Guid, usize> = HashMap::new();
+        for guid in self.snapshot.values().filter_map(|mail| mail.guid) {
+            *once_owners.entry(guid).or_default() += 1;
+        }
         for (uid, mail) in &mut self.live {
             let once = self.snapshot.get_mut(uid);
             if strays.contains(uid) {
@@ -272,8 +301,10 @@ impl<'a> Plan<'a> {
             } else if let (Some(once), Some(guid)) = (once, mail.guid)
                 && let Some(other) = once.guid.filter(|other| *other != guid)
             {
-                // Where the snapshot's bytes stand elsewhere live, it is the one that is damaged.
-                if owners.contains_key(&other) {
+                // Whose message stands in its own place elsewhere has been written over this one.
+                let twice = once_owners.get(&other).is_some_and(|count| *count > 1);
+                let is_live = census.live.contains(&other);
+                if twice || is_live && !census.once.contains(&guid) {
                     once.is_another();
                 } else {
                     mail.is_another();
@@ -338,7 +369,7 @@ impl<'a> Plan<'a> {
         &mut self,
         desk: &mut Desk<'_, '_>,
         uid: u32,
-        ledger: &mut Ledger,
+        (aliases, ledger): (&Aliases, &mut Ledger),
     ) -> Result<(), Refusal> {
         let listing = self.listing(uid);
         let name = self.name(uid);
@@ -346,18 +377,26 @@ impl<'a> Plan<'a> {
         let (live, once) = (self.live.get(&uid), self.snapshot.get(&uid));
         let in_snapshot = self.origin(uid).is_some();
         let guid = from_hex(&name);
-        let evidence = Evidence {
-            live: live.map(|mail| &mail.findings),
-            snapshot: match once {
-                Some(mail) => merge::Side::Read(&mail.findings),
-                None if in_snapshot => merge::Side::Unread,
-                None => merge::Side::Absent,
-            },
-            recorded: self.digest(guid).map(Into::into),
-            listing,
-            served: self.is_served(listing),
+        let weigh = |live: Option<&Findings>, once: Option<&Findings>| {
+            decide(&Evidence {
+                live,
+                snapshot: match once {
+                    Some(findings) => merge::Side::Read(findings),
+                    None if in_snapshot => merge::Side::Unread,
+                    None => merge::Side::Absent,
+                },
+                recorded: self.digest(guid).map(Into::into),
+                listing,
+                served: self.is_served(listing),
+            })
         };
-        let verdict = decide(&evidence);
+        let findings = |mail: Option<&'_ Mail>| mail.map(|mail| mail.findings.clone());
+        let mut verdict = weigh(findings(live).as_ref(), findings(once).as_ref());
+        if verdict.decision == (Decision::Repair { doubtful: true }) {
+            // Nothing tells at first sight: a closer look at both.
+            let [live, once] = self.read_closely(desk, uid, aliases)?;
+            verdict = weigh(live.as_ref(), once.as_ref());
+        }
         if listing == Listing::Unlisted && live.is_some() {
             // Expunged, and its file is still there.
             if let Decision::SetAside(reason) = verdict.decision {
@@ -368,6 +407,30 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         self.carry_out(desk, (uid, name), (verdict, ledger))
+    }
+
+    /// Reads both sides' files of a message once more.
+    fn read_closely(
+        &self,
+        desk: &mut Desk<'_, '_>,
+        uid: u32,
+        aliases: &Aliases,
+    ) -> Result<[Option<Findings>; 2], Refusal> {
+        let live = self.case.live.as_ref().zip(Some(uid));
+        let live = live.map(|(folder, uid)| (&self.case.name, folder, uid));
+        let once = self.case.snapshot.as_ref().zip(self.origin(uid));
+        let once = once.map(|((name, folder), uid)| (name, folder, uid));
+        let mut seen = [None, None];
+        let sides = [(Side::Live, live), (Side::Snapshot, once)];
+        for (seen, (side, file)) in seen.iter_mut().zip(sides) {
+            let Some((name, folder, uid)) = file else { continue };
+            let Some(meta) = folder.mails.get(&uid) else { continue };
+            let at = (side, &*mail_path(name, uid));
+            let mut mail = desk.read_single(at, meta, Depth::Deep)?;
+            aliases.forgive(&mut mail.findings);
+            *seen = Some(mail.findings);
+        }
+        Ok(seen)
     }
 
     fn leave(&mut self, uid: u32, name: Vec<u8>, why: (Reason, Rungs)) {

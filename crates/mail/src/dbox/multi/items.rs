@@ -162,6 +162,7 @@ pub(crate) fn judge(
         let mut findings = reader.judge(desk, held, Depth::Quick)?;
         if item.is_another {
             findings.faults.insert(0, Reason::Altered);
+            findings.digest = None;
         }
         aliases.learn(Some(item.guid), &findings);
         item.live_seen = Some(Judged::new(findings));
@@ -219,10 +220,8 @@ impl Item {
                 let live = BodyReader::new(Side::Live).judge(desk, live, Depth::Deep)?;
                 let once =
                     BodyReader::new(Side::Snapshot).judge(desk, once, Depth::Deep)?;
-                seen = [live, once].map(|mut findings| {
-                    aliases.forgive(&mut findings);
-                    Some(findings)
-                });
+                seen = [Some(live), Some(once)];
+                seen.iter_mut().flatten().for_each(|it| aliases.forgive(it));
                 let [live, once] = &seen;
                 self.verdict = self.weigh(live.as_ref(), once.as_ref(), recorded);
             }
