@@ -7,11 +7,12 @@
 
 use rustix::io::Errno;
 
+use crate::digest::Digester;
 use crate::maildir::survey::{ENTRIES_MAX, Sub};
 use crate::refusal::Refusal;
-use crate::walk::{Kind, Meta, Seen, Tree, join};
+use crate::walk::{Kind, Meta, Tree, join};
 
-/// A digest over names, inodes, sizes and times of everything in a mailbox.
+/// Of names, inodes, sizes, modes and times of everything in a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp(pub [u8; 16]);
 
@@ -28,15 +29,15 @@ pub(crate) fn stamp(root: &Tree, path: &[u8]) -> Result<Stamp, Refusal> {
         Errno::NOENT => Refusal::NotThere { path: crate::walk::escape(path) },
         errno => Refusal::read(path, errno),
     })?;
-    let mut stamper = Stamper { hasher: blake3::Hasher::new(), left: ENTRIES_MAX, path };
+    let mut stamper = Stamper { sum: 0, line: Vec::new(), left: ENTRIES_MAX, path };
     stamper.dir(&home, b"", (0, false))?;
-    let mut stamp = [0; 16];
-    stamper.hasher.finalize_xof().fill(&mut stamp);
-    Ok(Stamp(stamp))
+    Ok(Stamp(stamper.sum.to_be_bytes()))
 }
 
 struct Stamper<'a> {
-    hasher: blake3::Hasher,
+    /// Of the digests of all entries, so that their order does not count and none must be kept.
+    sum: u128,
+    line: Vec<u8>,
     left: usize,
     path: &'a [u8],
 }
@@ -49,44 +50,58 @@ impl Stamper<'_> {
         rel: &[u8],
         (depth, deep): (u32, bool),
     ) -> Result<(), Refusal> {
-        if depth > DEPTH_MAX {
-            return Err(Refusal::TooManyEntries { entries_max: ENTRIES_MAX });
-        }
+        let path = self.path;
         let refuse = |errno| match errno {
             Errno::TOOBIG => Refusal::TooManyEntries { entries_max: ENTRIES_MAX },
-            errno => Refusal::read(&join(self.path, rel), errno),
+            errno => Refusal::read(&join(path, rel), errno),
         };
-        let mut entries = dir.list(self.left).map_err(refuse)?;
+        if depth > DEPTH_MAX {
+            return Err(refuse(Errno::TOOBIG));
+        }
         let meta = dir.meta().map_err(refuse)?;
-        self.left = self.left.saturating_sub(entries.len());
-        entries.sort_unstable_by(|left, right| left.name.cmp(&right.name));
-        self.entry(rel, &meta);
-        for Seen { name, kind, meta } in &entries {
-            self.entry(name, meta);
+        self.entry(rel, b"", &meta);
+        let (mut below, mut failed) = (Vec::new(), None);
+        let count = dir.each(self.left, |name, kind, _| {
+            match dir.look(name) {
+                Ok(Some((_, meta))) => self.entry(rel, name, &meta),
+                Ok(None) => {}
+                Err(errno) => failed = Some(errno),
+            }
             let top = depth == 0;
             let folder = top && (name.starts_with(b".") || name == STORAGE);
             let mails = Sub::ALL.iter().any(|sub| sub.name() == name);
             let folders = deep || top && name == MAILBOXES;
-            if *kind == Kind::Directory && (folder || mails || folders) {
-                let rel = join(rel, name);
-                match dir.dir(name) {
-                    Ok(below) => self.dir(&below, &rel, (depth + 1, folders))?,
-                    Err(errno) => return Err(Refusal::read(&rel, errno)),
-                }
+            if kind == Kind::Directory && (folder || mails || folders) {
+                below.push((name.to_vec(), folders));
             }
+        });
+        let count = count.map_err(refuse)?;
+        if let Some(errno) = failed {
+            return Err(refuse(errno));
+        }
+        self.left = self.left.saturating_sub(count);
+        for (name, folders) in below {
+            let rel = join(rel, &name);
+            let dir = dir.dir(&name).map_err(|errno| Refusal::read(&rel, errno))?;
+            self.dir(&dir, &rel, (depth + 1, folders))?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, name: &[u8], meta: &Meta) {
-        self.hasher.update(&(name.len() as u64).to_le_bytes());
-        self.hasher.update(name);
+    fn entry(&mut self, dir: &[u8], name: &[u8], meta: &Meta) {
+        self.line.clear();
+        for text in [dir, name] {
+            self.line.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            self.line.extend_from_slice(text);
+        }
         for number in [meta.inode, meta.size, u64::from(meta.mode)] {
-            self.hasher.update(&number.to_le_bytes());
+            self.line.extend_from_slice(&number.to_le_bytes());
         }
         for (seconds, nanoseconds) in [meta.modified, meta.changed] {
-            self.hasher.update(&seconds.to_le_bytes());
-            self.hasher.update(&nanoseconds.to_le_bytes());
+            self.line.extend_from_slice(&seconds.to_le_bytes());
+            self.line.extend_from_slice(&nanoseconds.to_le_bytes());
         }
+        let digest = u128::from_be_bytes(Digester::of(&self.line));
+        self.sum = self.sum.wrapping_add(digest);
     }
 }
