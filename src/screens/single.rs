@@ -132,7 +132,7 @@ pub(crate) fn guard(text: &str) -> String {
 
 /// Whether a finding is something set aside: what `quarantine list` lists.
 pub(crate) fn is_set_aside(found: &MailboxFinding) -> bool {
-    match found.finding.as_ref().map(tidegate_wire::v1::Finding::kind) {
+    match found.finding.as_ref().map(Finding::kind) {
         Some(FindingKind::SetAside | FindingKind::Lost | FindingKind::Quarantined) => {
             true
         }

@@ -433,12 +433,12 @@ mod tests {
 
         let bytes = list.to_bytes();
 
-        expect_test::expect![[r#"
+        expect_test::expect![[r"
             tidegate-findings 1
             ann@example.org	example.org/ann/Maildir
             truncated	300	12	Archive.2024	7	1600000000.M1P2.host,S=300,W=310	1600000000	300	none-no-copy	dkim,%20size	Re:%20tea%09or%2050%20%25?%0A	quarantine/7/g3/INBOX/x
             uidlist-rebuilt	0	0		-		-	-	live			
-        "#]]
+        "]]
         .assert_eq(std::str::from_utf8(&bytes).unwrap());
         assert_eq!(FindingList::parse(&bytes).unwrap(), list);
     }

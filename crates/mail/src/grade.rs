@@ -89,7 +89,7 @@ mod tests {
             .map(|kind| format!("{}: {}\n", kind.code(), kind.grade()))
             .collect();
 
-        expect_test::expect![[r#"
+        expect_test::expect![[r"
             both-look-good: investigate
             deletion-unproved: investigate
             twice: good
@@ -99,7 +99,7 @@ mod tests {
             index-damaged: good
             modseq-lost: good
             odd-item: investigate
-        "#]]
+        "]]
         .assert_eq(&table.concat());
     }
 }
