@@ -19,6 +19,9 @@ use crate::walk::{Kind, Meta, Seen, Tree, join};
 /// Entries of one mailbox; beyond this it is no mailbox but an attack or an accident.
 pub(crate) const ENTRIES_MAX: usize = 2_000_000;
 
+/// A directory of more bytes is counted before it is listed.
+const LARGE_BYTES: u64 = 1 << 20;
+
 /// One Maildir as it stands.
 #[derive(Debug)]
 pub(crate) struct Survey {
@@ -134,6 +137,9 @@ pub(crate) fn list_mails(
         let at = join(path, &join(&folder_path(&folder.name), sub.name()));
         let refuse = |errno| refusal(&at, errno);
         let dir = root.dir(&at).map_err(refuse)?;
+        if table.len() == 0 && dir.meta().map_err(refuse)?.size > LARGE_BYTES {
+            table.reserve(dir.each(*left, |_, _, _| {}).map_err(refuse)?);
+        }
         let odd = &mut folder.odd;
         let count = dir.each(*left, |name, kind, inode| match kind {
             // Mail servers skip hidden files.

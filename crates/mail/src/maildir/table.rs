@@ -18,6 +18,9 @@ use crate::maildir::name::MailName;
 use crate::maildir::survey::Sub;
 use crate::roots::Side;
 
+/// Bytes of a base name, most of the time.
+const NAME_BYTES: usize = 56;
+
 /// A message of a table.
 pub(crate) type Row = u32;
 
@@ -72,6 +75,20 @@ impl Table {
 
     pub(crate) fn iter(&self) -> std::ops::Range<Row> {
         0..self.len()
+    }
+
+    /// Makes room for so many more messages, so that growing copies nothing.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.text.reserve(count.saturating_mul(NAME_BYTES));
+        self.ends.reserve_exact(count);
+        let (names, ends, hasher) = (&self.text, &self.ends, &self.hasher);
+        self.rows.reserve(count, |row| hasher.hash_one(text(names, ends, *row)));
+        self.live.reserve_exact(count);
+        self.snapshot.reserve_exact(count);
+        self.uids.reserve_exact(count);
+        self.bytes.reserve_exact(count);
+        self.clean.reserve_exact(count);
+        self.rungs.reserve_exact(count);
     }
 
     /// All rows in the order of their names.
