@@ -42,9 +42,8 @@ pub(crate) struct Ledger {
     /// Doubts of earlier runs that no later one sees again.
     remembered: Vec<Finding>,
     manifest: Spool,
-    /// Kept by earlier runs or by this one, by folder and name.
-    kept: BTreeMap<(String, String), Vec<Finding>>,
-    lost: Vec<Finding>,
+    /// Set aside or lost in earlier runs or in this one, by folder and name.
+    unserved: BTreeMap<(String, String), Vec<Finding>>,
 }
 
 impl Ledger {
@@ -60,21 +59,14 @@ impl Ledger {
             doubts: Vec::new(),
             remembered: Vec::new(),
             manifest,
-            kept: BTreeMap::new(),
-            lost: Vec::new(),
+            unserved: BTreeMap::new(),
         };
         let (doubts, earlier): (Vec<_>, Vec<_>) =
             earlier.into_iter().partition(|entry| entry.doubt().is_some());
         let remembered = |it: &Finding| it.doubt().is_some_and(DoubtKind::is_remembered);
         ledger.remembered = doubts.into_iter().filter(remembered).collect();
-        let (kept, lost): (Vec<_>, Vec<_>) =
-            earlier.into_iter().partition(|entry| entry.kept_at.is_some());
-        if served {
-            ledger.lost = lost;
-        }
-        for entry in kept {
-            let key = (entry.folder.clone(), entry.name.clone());
-            ledger.kept.entry(key).or_default().push(entry);
+        for finding in earlier.into_iter().filter(|it| served || it.kept_at.is_some()) {
+            ledger.book(finding);
         }
         ledger
     }
@@ -89,10 +81,8 @@ impl Ledger {
 
     /// Books a message that is served from now on: sorted by folder and name, as far as may be.
     pub(crate) fn good(&mut self, entry: ManifestEntry) {
-        if !(self.kept.is_empty() && self.lost.is_empty()) {
-            let key = (escape(&entry.folder), escape(&entry.name));
-            self.kept.remove(&key);
-            self.lost.retain(|it| it.folder != key.0 || it.name != key.1);
+        if !self.unserved.is_empty() {
+            self.unserved.remove(&(escape(&entry.folder), escape(&entry.name)));
         }
         self.manifest.add(entry);
     }
@@ -129,15 +119,14 @@ impl Ledger {
 
     /// Books a finding; whoever knows more than its name tells may add that.
     fn book(&mut self, finding: Finding) -> &mut Finding {
-        let list = match finding.kind() {
-            FindingKind::Doubt => &mut self.doubts,
-            FindingKind::Lost => &mut self.lost,
-            FindingKind::SetAside => {
-                let key = (finding.folder.clone(), finding.name.clone());
-                let entries = self.kept.entry(key).or_default();
-                entries.retain(|earlier| earlier.kept_at != finding.kept_at);
-                entries
-            }
+        let list = if finding.kind() == FindingKind::Doubt {
+            &mut self.doubts
+        } else {
+            let key = (finding.folder.clone(), finding.name.clone());
+            let list = self.unserved.entry(key).or_default();
+            // What is known of it by now is known better.
+            list.retain(|earlier| earlier.kept_at != finding.kept_at);
+            list
         };
         list.push(finding);
         list.last_mut().expect("it was just pushed")
@@ -145,9 +134,7 @@ impl Ledger {
 
     /// Books a message gone on purpose, unless it is known to be gone for another reason.
     pub(crate) fn deleted(&mut self, (folder, name): (&[u8], &[u8])) {
-        let key = (escape(folder), escape(name));
-        let is_it = |entry: &Finding| entry.folder == key.0 && entry.name == key.1;
-        if !self.kept.contains_key(&key) && !self.lost.iter().any(is_it) {
+        if !self.unserved.contains_key(&(escape(folder), escape(name))) {
             self.counts.deleted += 1;
         }
     }
@@ -200,21 +187,17 @@ impl Ledger {
 
     /// What is not served, for whoever knows more of it than names tell.
     pub(crate) fn unserved(&mut self) -> impl Iterator<Item = &mut Finding> {
-        self.kept.values_mut().flatten().chain(&mut self.lost)
+        self.unserved.values_mut().flatten()
     }
 
     /// Closes the books: everything that is not served.
     pub(crate) fn close(&mut self) -> Vec<Finding> {
-        let kept = &self.kept;
-        self.lost.retain(|it| {
-            let key = (it.folder.clone(), it.name.clone());
-            !kept.contains_key(&key)
-        });
-        // What stays listed from earlier runs may have been found again.
-        self.lost.sort();
-        self.lost.dedup_by(|one, other| one.is_about(other));
-        let mut set_aside: Vec<Finding> =
-            self.kept.values().flatten().chain(&self.lost).cloned().collect();
+        let mut set_aside = Vec::new();
+        for (_, mut findings) in std::mem::take(&mut self.unserved) {
+            let is_kept = findings.iter().any(|it| it.kept_at.is_some());
+            findings.retain(|it| it.kept_at.is_some() == is_kept);
+            set_aside.append(&mut findings);
+        }
         set_aside.sort();
         let kept = set_aside.iter().filter(|entry| entry.kept_at.is_some()).count();
         self.counts.set_aside = kept as u64;
