@@ -111,13 +111,14 @@ fn decide_recorded(evidence: &Evidence<'_>, live: &Findings) -> Option<Verdict> 
     let recorded = &evidence.recorded?;
     let in_live = live.matches(recorded)?;
     let manifest = Rungs::MANIFEST;
-    if in_live {
+    if in_live && live.storage_fault().is_none() {
         let newer = matches!(evidence.snapshot, Side::Absent);
         let decision = if newer { Decision::Newer } else { Decision::Intact };
         return Some(Verdict::new(decision, manifest | live.stood));
     }
     if let Side::Read(snapshot) = evidence.snapshot
         && snapshot.matches(recorded)?
+        && snapshot.storage_fault().is_none()
     {
         let repair = Decision::Repair { doubtful: false };
         return Some(Verdict::new(repair, manifest | snapshot.stood));
@@ -136,7 +137,8 @@ fn decide_present(snapshot: Side<'_>, live: &Findings) -> Verdict {
         }
         Side::Read(snapshot) => snapshot,
     };
-    if live.digest.is_some() && live.digest == snapshot.digest {
+    let same = live.digest.is_some() && live.digest == snapshot.digest;
+    if same && live.raw == snapshot.raw {
         return match live.fault_though_identical() {
             None => Verdict::new(Decision::Intact, Rungs::AGREEMENT | live.stood),
             Some(reason) => Verdict::new(Decision::SetAside(reason), live.fell),
@@ -153,6 +155,9 @@ fn decide_present(snapshot: Side<'_>, live: &Findings) -> Verdict {
         (true, true) => {
             let against = live.fell | snapshot.fell;
             Verdict::new(Decision::SetAside(Reason::BothSidesBad), against)
+        }
+        (false, false) if same => {
+            Verdict::new(Decision::Intact, Rungs::AGREEMENT | live.stood)
         }
         (false, false) => match preferred(live, snapshot) {
             Some(Preferred::Live) => intact,
@@ -289,6 +294,19 @@ mod tests {
         );
         check(Some(good(A)), None, Decision::Newer);
         check(Some(bad(A, NUL)), None, Decision::SetAside(NUL));
+    }
+
+    #[test]
+    fn whole_bytes_in_a_broken_store_of_them_are_stored_again() {
+        let stored = |raw, faults| Findings { raw: Some(raw), faults, ..good(A) };
+        let broken = || stored(B, vec![Reason::BadChecksum]);
+        let repair = Decision::Repair { doubtful: false };
+        let recorded = (Some(A), Listing::Listed, false);
+
+        check(Some(broken()), Some(stored(A, Vec::new())), repair);
+        check(Some(stored(A, Vec::new())), Some(broken()), Decision::Intact);
+        check(Some(stored(A, Vec::new())), Some(stored(B, Vec::new())), Decision::Intact);
+        check_with(Some(broken()), Some(stored(A, Vec::new())), recorded, repair);
     }
 
     #[test]

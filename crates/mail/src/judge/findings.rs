@@ -72,6 +72,15 @@ impl Findings {
         self.faults.iter().copied().find(|reason| !self.may_be_old(*reason))
     }
 
+    /// What is wrong with the way it is stored, though its plain bytes may be whole: a mail server
+    /// does not give them.
+    pub(crate) fn storage_fault(&self) -> Option<Reason> {
+        let stored = |reason: &Reason| {
+            matches!(reason, Reason::BrokenCompression { .. } | Reason::BadChecksum)
+        };
+        self.faults.iter().copied().find(stored)
+    }
+
     /// Damaged in a way in which `other`, which has other bytes, is not.
     pub(crate) fn fault_beside(&self, other: &Self) -> Option<Reason> {
         let alike = |reason| {

@@ -85,7 +85,9 @@ pub(super) fn read_case(
         let Some(recorded) = case.table.recorded(row) else { continue };
         let Some(slot) = case.table.slot(Side::Snapshot, row) else { continue };
         let live = case.findings(Side::Live, row);
-        let differs = live.is_some_and(|live| live.matches(&recorded) == Some(false));
+        let differs = live.is_some_and(|live| {
+            live.matches(&recorded) == Some(false) || live.storage_fault().is_some()
+        });
         if differs && !case.is_read(Side::Snapshot, row) {
             wishes.push((slot.inode, row, Want::Snapshot));
         }

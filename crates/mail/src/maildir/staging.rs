@@ -144,7 +144,7 @@ pub(super) fn stage_case(
     if rebuilt.is_some() && !case.lists.is_sound() {
         ledger.doubt(&case.name, b"", None, DoubtKind::UidlistRebuilt);
     }
-    if case.live.is_none() && !case.name.is_empty() {
+    if case.live.is_none() {
         ledger.doubt(&case.name, b"", None, DoubtKind::FolderReturned);
     }
     let Some(case) = cases.get_mut(index) else { return Ok(()) };
