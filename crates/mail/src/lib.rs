@@ -145,6 +145,7 @@
 //! * Digests made elsewhere of dbox files: they are of several messages, or of a message with its
 //!   header and trailer.
 
+mod attributes;
 mod claim;
 #[cfg(test)]
 mod crash;
@@ -155,6 +156,9 @@ mod doubt;
 mod elsewhere;
 mod finding;
 mod format;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod grade;
 mod index;
 mod judge;

@@ -13,6 +13,7 @@ use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::attributes;
 use crate::digest::{Digest, Digester};
 use crate::judge::fill;
 use crate::refusal::Refusal;
@@ -181,12 +182,13 @@ impl<'a> Bench<'a> {
         Ok(file)
     }
 
-    /// Copies a message that was judged to `to`, a new file of our own. `like` is asked with the
-    /// file that is copied.
+    /// Copies a message that was judged to `to`, a new file of our own, where the file system can by
+    /// sharing its bytes. `like` is asked with the file that is copied; `as_live`: the live file whose
+    /// attributes it gets instead of those of the copied one.
     pub(crate) fn stage_copy(
         &mut self,
         (side, rel): (Side, &[u8]),
-        digest: Digest,
+        (digest, as_live): (Digest, Option<&[u8]>),
         like: &dyn Fn(&Meta) -> Like,
         to: &Path,
     ) -> Result<(), Refusal> {
@@ -197,6 +199,7 @@ impl<'a> Bench<'a> {
             tree.file(&path).map_err(|errno| Refusal::read(&path, errno))?;
         let file = self.roots.create(to);
         let mut file = file.map_err(|error| Refusal::write(&path, error))?;
+        let shared = rustix::fs::ioctl_ficlone(&file, &source).is_ok();
         let mut hasher = Digester::default();
         loop {
             let length = fill(&mut source, self.buffer);
@@ -204,7 +207,9 @@ impl<'a> Bench<'a> {
                 .map_err(|source| Refusal::Unreadable { path: escape(&path), source })?;
             let chunk = self.buffer.get(..length).unwrap_or_default();
             hasher.update(chunk);
-            file.write_all(chunk).map_err(|error| Refusal::write(&path, error))?;
+            if !shared {
+                file.write_all(chunk).map_err(|error| Refusal::write(&path, error))?;
+            }
             self.bytes_read += length as u64;
             if length < self.buffer.len() {
                 break;
@@ -213,13 +218,20 @@ impl<'a> Bench<'a> {
         if hasher.finish() != digest {
             return Err(Refusal::Changed { path: escape(&path) });
         }
-        dress(&file, like(&meta)).map_err(|error| Refusal::write(&path, error))
+        let live = match as_live {
+            Some(rel) => Some(self.open_mail((Side::Live, rel))?),
+            None => None,
+        };
+        let done = dress(&file, like(&meta))
+            .and_then(|()| attributes::copy(live.as_ref().unwrap_or(&source), &file));
+        done.map_err(|error| Refusal::write(&path, error))
     }
 
-    /// Writes the first bytes of the buffer to `to`, a new file of our own.
+    /// Writes the first bytes of the buffer to `to`, a new file of our own. `source`: the file that they
+    /// are from.
     pub(crate) fn stage_buffer(
         &mut self,
-        length: usize,
+        (length, source): (usize, &File),
         like: Like,
         to: &Path,
     ) -> Result<(), Refusal> {
@@ -227,7 +239,8 @@ impl<'a> Bench<'a> {
         let write = || -> io::Result<()> {
             let mut file = self.roots.create(to)?;
             file.write_all(bytes)?;
-            dress(&file, like)
+            dress(&file, like)?;
+            attributes::copy(source, &file)
         };
         own(write(), "staging")
     }
@@ -276,6 +289,30 @@ impl<'a> Bench<'a> {
         let dir = tree.join(OsStr::from_bytes(name));
         own(self.roots.make_own_dir(&dir, like), "staging")?;
         Ok(dir)
+    }
+
+    /// Gives a directory of our own the attributes of the snapshot's directory at `rel`, if that is
+    /// there.
+    pub(crate) fn dress_tree(&self, dir: &Path, rel: &[u8]) -> Result<(), Refusal> {
+        let path = self.path(rel);
+        let snapshot = self.roots.snapshot.as_ref();
+        let Some(from) = snapshot.and_then(|root| root.dir(&path).ok()) else {
+            return Ok(());
+        };
+        let copied = File::open(dir).and_then(|dir| attributes::copy(&from, &dir));
+        copied.map_err(|error| Refusal::write(&path, error))
+    }
+
+    /// Gives a staged file the attributes of a file of the mailbox.
+    pub(crate) fn dress_staged(
+        &self,
+        staged: &Path,
+        from: (Side, &[u8]),
+    ) -> Result<(), Refusal> {
+        let source = self.open_mail(from)?;
+        let copied = File::options().write(true).open(staged);
+        let copied = copied.and_then(|staged| attributes::copy(&source, &staged));
+        copied.map_err(|error| Refusal::write(&self.path(from.1), error))
     }
 
     /// The live file at `rel`, as it is now.

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
@@ -358,14 +359,14 @@ impl Case {
         &mut self,
         bench: &mut Bench<'_>,
         row: Row,
-        (length, meta): (usize, &Meta),
+        (length, source, meta): (usize, &File, &Meta),
     ) -> Result<(), Refusal> {
         let like = self.home.file_like(meta);
         let to = match self.place_in_tree(row) {
             Some(place) => place,
             None => bench.next_staged()?,
         };
-        bench.stage_buffer(length, like, &to)?;
+        bench.stage_buffer((length, source), like, &to)?;
         self.staged.insert(row, to);
         Ok(())
     }

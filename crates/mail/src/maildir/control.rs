@@ -426,7 +426,10 @@ fn put_with(
     bench.stage_with(&staged, Some(like), write)?;
     let rel = join(&folder_path(&case.name), name);
     match live {
-        Some(meta) => bench.replace(phase, (&label(&case.name), &rel), &meta, staged),
+        Some(meta) => {
+            bench.dress_staged(&staged, (Side::Live, &rel))?;
+            bench.replace(phase, (&label(&case.name), &rel), &meta, staged)
+        }
         None => {
             let dir = bench.path(&folder_path(&case.name));
             let name = name.to_vec();

@@ -366,7 +366,7 @@ fn take_back(
             let findings = scan.finish();
             if is_clean(&findings) {
                 if case.comes_back(row, &findings) {
-                    case.stage_back(bench, row, (length, &meta))?;
+                    case.stage_back(bench, row, (length, file, &meta))?;
                 }
                 findings
             } else {

@@ -41,7 +41,7 @@ pub(super) fn plan_maildir(
         } else {
             bench.tree_dir(&tree, &folder, home.dir())?
         };
-        make_mail_dirs(bench, &place, home.dir())?;
+        make_mail_dirs(bench, (&place, &folder), home.dir())?;
         case.tree = Some(place);
     }
     bench.act(Phase::Directories, Act::PutTree { staged: tree, path: maildir.to_vec() });
@@ -61,7 +61,7 @@ pub(super) fn plan_folders(
         }
         let like = case.home.dir();
         let tree = bench.tree(like)?;
-        make_mail_dirs(bench, &tree, like)?;
+        make_mail_dirs(bench, (&tree, &folder_path(&case.name)), like)?;
         let path = bench.path(&folder_path(&case.name));
         bench.act(Phase::Directories, Act::PutTree { staged: tree.clone(), path });
         case.tree = Some(tree);
@@ -69,9 +69,16 @@ pub(super) fn plan_folders(
     Ok(())
 }
 
-fn make_mail_dirs(bench: &mut Bench<'_>, tree: &Path, like: Like) -> Result<(), Refusal> {
+/// Makes the mail directories of a folder, all with the attributes that the snapshot's have.
+fn make_mail_dirs(
+    bench: &mut Bench<'_>,
+    (tree, folder): (&Path, &[u8]),
+    like: Like,
+) -> Result<(), Refusal> {
+    bench.dress_tree(tree, folder)?;
     for sub in Sub::ALL {
-        bench.tree_dir(tree, sub.name(), like)?;
+        let dir = bench.tree_dir(tree, sub.name(), like)?;
+        bench.dress_tree(&dir, &join(folder, sub.name()))?;
     }
     Ok(())
 }
@@ -341,7 +348,8 @@ impl Chosen<'_> {
         };
         let staged = bench.next_staged()?;
         let like = |_: &_| Like::file(&meta);
-        bench.stage_copy((Side::Snapshot, &from), digest, &like, &staged)?;
+        let like_live = (digest, Some(&*live));
+        bench.stage_copy((Side::Snapshot, &from), like_live, &like, &staged)?;
         bench.replace(Phase::Messages, (&label(&case.name), &live), &meta, staged)
     }
 
@@ -363,7 +371,7 @@ impl Chosen<'_> {
             (None, place) => {
                 let to = place.map_or_else(|| bench.next_staged(), Ok)?;
                 let like = |meta: &_| case.home.file_like(meta);
-                bench.stage_copy((Side::Snapshot, &from), digest, &like, &to)?;
+                bench.stage_copy((Side::Snapshot, &from), (digest, None), &like, &to)?;
                 to
             }
         };

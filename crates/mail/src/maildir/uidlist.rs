@@ -218,7 +218,9 @@ impl<'a> Entry<'a> {
         let name = tail.get(2..)?.split(|byte| *byte == b':').next()?;
         let digits = head.split(|byte| *byte == b' ').next()?;
         let uid: u32 = number(digits)?;
-        if uid == 0 || name.is_empty() || name.contains(&b'/') {
+        // Behind each UID is a next one.
+        let is_uid = 0 < uid && uid < u32::MAX;
+        if !is_uid || name.is_empty() || name.contains(&b'/') {
             return None;
         }
         let extra = head.get(digits.len()..)?;
@@ -350,7 +352,7 @@ impl Lists {
     ///
     /// `present`: messages that are or come back there. `regained`: those of them, in the order of
     /// their names, that the live list has let go. These get new UIDs: mail programs know the old
-    /// ones as gone.
+    /// ones as gone. A name that no list can hold gets none.
     pub(crate) fn rebuild(
         &self,
         (live, snapshot): (Option<impl BufRead>, Option<impl BufRead>),
@@ -409,7 +411,12 @@ impl Lists {
             older = before.as_mut().and_then(Reader::next);
         }
         for row in regained {
-            put(&Entry { uid: next, extra: b"", name: table.base(*row) })?;
+            let name = table.base(*row);
+            // Dovecot lists no such names, and has no such UIDs.
+            if next == u32::MAX || name.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+                continue;
+            }
+            put(&Entry { uid: next, extra: b"", name })?;
             next = next.saturating_add(1);
         }
         Ok(uids)
