@@ -10,7 +10,7 @@ mod control;
 mod desk;
 #[cfg(test)]
 mod doveadm;
-mod file;
+pub(crate) mod file;
 mod folder;
 mod known;
 #[cfg(test)]

@@ -81,11 +81,16 @@ pub(crate) fn cases(
     snapshot: Option<&mut Survey>,
 ) -> Result<Vec<Case>, Refusal> {
     let deleted = deleted(desk, live.as_deref())?;
-    let once = read_side(desk, Side::Snapshot, snapshot)?;
-    let now = read_side(desk, Side::Live, live)?;
+    let mut once = read_side(desk, Side::Snapshot, snapshot)?;
+    once.retain(|(_, folder, _)| folder.is_some());
+    let mut now = read_side(desk, Side::Live, live)?;
+    let is_deleted = |known: &Known| {
+        known.guid().is_some_and(|guid| deleted.contains(to_hex(&guid).as_bytes()))
+    };
+    now.retain(|(_, folder, known)| folder.is_some() || !is_deleted(known));
     let guids = now.iter().filter_map(|(name, _, known)| Some((known.guid()?, name)));
     let by_guid: HashMap<_, _> = guids.map(|(guid, name)| (guid, name.clone())).collect();
-    let mut partners: BTreeMap<Vec<u8>, (Vec<u8>, Folder, Known)> = BTreeMap::new();
+    let mut partners: BTreeMap<Vec<u8>, Read> = BTreeMap::new();
     let mut alone = Vec::new();
     for (name, folder, known) in once {
         match known.guid().and_then(|guid| by_guid.get(&guid)) {
@@ -98,33 +103,32 @@ pub(crate) fn cases(
     let names: HashSet<Vec<u8>> = now.iter().map(|(name, ..)| name.clone()).collect();
     let mut cases = Vec::new();
     for (name, folder, known_once) in alone {
-        let hex = known_once.guid().map(|guid| to_hex(&guid).into_bytes());
-        let given_up = hex.is_some_and(|guid| deleted.contains(&guid));
+        let given_up = is_deleted(&known_once);
         if !given_up && names.contains(&name) && !partners.contains_key(&name) {
             partners.insert(name.clone(), (name, folder, known_once));
             continue;
         }
         let taken = !given_up && names.contains(&name);
         let new = if taken { [&*name, SECOND_NAME].concat() } else { name.clone() };
-        let snapshot = Some((name, folder));
+        let snapshot = folder.map(|folder| (name, folder));
         let known = Known::nothing();
         cases.push(Case { name: new, live: None, snapshot, known, known_once, given_up });
     }
     for (name, folder, known) in now {
         let (snapshot, known_once) = match partners.remove(&name) {
-            Some((name, folder, known)) => (Some((name, folder)), known),
+            Some((name, folder, known)) => (folder.map(|folder| (name, folder)), known),
             None => (None, Known::nothing()),
         };
         let known = known.unless_begun_anew(&known_once);
-        let live = Some(folder);
+        let live = folder;
         cases.push(Case { name, live, snapshot, known, known_once, given_up: false });
     }
     cases.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(cases)
 }
 
-/// A folder's directory, its files, and what its index tells.
-type Read = (Vec<u8>, Folder, Known);
+/// A folder's directory, its files unless they are gone, and what its index tells.
+type Read = (Vec<u8>, Option<Folder>, Known);
 
 /// Takes the folders out of a survey, and reads their indexes.
 fn read_side(
@@ -144,14 +148,19 @@ fn read_side(
             let at = (&*folder_path(&name), FOLDER);
             let mut known = Known::read(desk, side, at, &folder)?;
             known.listed = listed.remove(&name);
-            read.push((name, folder, known));
+            read.push((name, Some(folder), known));
         }
     }
+    for (name, folder) in listed {
+        let known = Known { listed: Some(folder), ..Known::nothing() };
+        read.push((name, None, known));
+    }
+    read.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(read)
 }
 
 /// The GUIDs of folders that were deleted on purpose, in hexadecimal.
-pub(crate) fn deleted(
+fn deleted(
     desk: &mut Desk<'_, '_>,
     live: Option<&Survey>,
 ) -> Result<HashSet<Vec<u8>>, Refusal> {
@@ -161,6 +170,11 @@ pub(crate) fn deleted(
 }
 
 impl Case {
+    /// Nothing is left of it but its name in the list of folders.
+    pub(crate) fn is_name_only(&self) -> bool {
+        self.live.is_none() && self.snapshot.is_none()
+    }
+
     /// Its name in reports and manifests.
     pub(crate) fn report_name(&self) -> &[u8] {
         report_name(&self.name)
@@ -189,7 +203,7 @@ impl Case {
     /// The next UID that is surely free.
     pub(crate) fn next_uid(&self, uid_max: u32) -> u32 {
         let known = [&self.known, &self.known_once];
-        let known = known.into_iter().filter_map(|it| it.next_uid());
+        let known = known.into_iter().filter_map(Known::next_uid);
         let next = known.max().unwrap_or(1).max(uid_max.saturating_add(1));
         match self.known.trust {
             Trust::Whole => self.known.index.as_ref().map_or(next, |it| it.next_uid),

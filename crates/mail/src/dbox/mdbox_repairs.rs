@@ -41,8 +41,10 @@ fn mends(damage: impl Fn(&Life)) -> Life {
 fn settled(life: &Life) {
     let tree = life.tree();
     let findings = life.store().findings(7).unwrap();
+    let stamp = life.store().stamp(&Life::mailbox(false)).unwrap();
     let again = life.prepare();
     assert_eq!(life.tree(), tree);
+    assert_eq!(again.stamp, stamp);
     assert_eq!(life.store().findings(7).unwrap(), findings);
     assert_eq!((again.counts.repaired, again.counts.returned), (0, 0));
 }
@@ -304,4 +306,40 @@ fn a_probe_reads_what_the_mail_server_would() {
     life.cut(&format!("{INBOX}/dovecot.index.log"), 300);
     let unreadable = |probe: &Probe| matches!(probe, Probe::Unreadable { .. });
     assert!(probe(&life).iter().all(unreadable), "{:?}", probe(&life));
+}
+
+/// The list of folders names it, the map has its messages, and they say where they belong.
+#[test]
+fn a_new_folder_that_is_lost_comes_back_with_its_messages() {
+    let lose: [fn(&Life); 2] = [
+        |life| fs::remove_dir_all(life.mail("mailboxes")).unwrap(),
+        |life| {
+            for folder in [INBOX, "mailboxes/Old/dbox-Mails", "mailboxes/New/dbox-Mails"]
+            {
+                fs::remove_file(life.mail(&format!("{folder}/{LOG}"))).unwrap();
+            }
+        },
+    ];
+    for damage in lose {
+        let life = life();
+        life.run(&["mailbox", "rename", "Archive/2024", "Old"], "");
+        life.run(&["mailbox", "create", "New"], "");
+        life.save("New", 12);
+        let before = life.view();
+        damage(&life);
+
+        life.prepare();
+
+        settled(&life);
+        let after = life.view();
+        assert_eq!(uids(&after, "Old")[..2], [1, 2]);
+        let new = uids(&after, "New");
+        assert_eq!(after.messages[&("New".to_owned(), new[0])].subject, "message 12");
+        let identity = |view: &View, name| {
+            view.folders[name].rsplit('\t').next().unwrap().to_owned()
+        };
+        for folder in ["INBOX", "Old", "New"] {
+            assert_eq!(identity(&after, folder), identity(&before, folder));
+        }
+    }
 }

@@ -4,13 +4,12 @@
 //!
 //! * Only the list of findings grows by it; nothing is decided by it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::dbox::desk::Desk;
-use crate::dbox::folder::{Case, deleted};
+use crate::dbox::folder::Case;
 use crate::dbox::known::{FOLDER, Known};
 use crate::dbox::survey::{Files, Survey, folder_path};
-use crate::digest::to_hex;
 use crate::finding::Finding;
 use crate::index::{self, ListedFolder};
 use crate::ledger::Ledger;
@@ -25,25 +24,17 @@ const LISTS: [&[u8]; 3] =
     [b"dovecot.list.index", b"dovecot.list.index.log", b"dovecot.list.index.log.2"];
 
 /// Names the folders of which nothing is anywhere. In a mailbox that was open since, they are its
-/// user's.
+/// user's. `returned`: the folders that get their messages back from elsewhere.
 pub(crate) fn name_lost_folders(
-    desk: &mut Desk<'_, '_>,
-    (live, cases): (Option<&Survey>, &[Case]),
+    cases: &[Case],
+    returned: &HashSet<usize>,
     ledger: &mut Ledger,
-) -> Result<(), Refusal> {
-    let listed = listed(desk, (Side::Live, live))?;
-    let mut known = deleted(desk, live)?;
-    for known_one in cases.iter().flat_map(|case| [&case.known, &case.known_once]) {
-        known.extend(known_one.guid().map(|guid| to_hex(&guid).into_bytes()));
-    }
-    for folder in listed {
-        let name = folder.dbox();
-        let is_there = cases.binary_search_by(|case| case.name.cmp(&name)).is_ok();
-        if !is_there && folder.guid_digits().is_some_and(|guid| !known.contains(&guid)) {
-            ledger.lost((&name, b""), None, Reason::Missing);
+) {
+    for (at, case) in cases.iter().enumerate() {
+        if case.is_name_only() && !returned.contains(&at) {
+            ledger.lost((case.report_name(), b""), None, Reason::Missing);
         }
     }
-    Ok(())
 }
 
 /// The folders that the mail server's list names on one side.

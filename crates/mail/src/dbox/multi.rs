@@ -51,9 +51,6 @@ pub(crate) fn plan(
 ) -> Result<(), Refusal> {
     control::stage(desk, (live.as_ref(), snapshot.as_ref()), (home, ledger))?;
     let cases = cases(desk, live.as_mut(), snapshot.as_mut())?;
-    if !recorded.served {
-        memory::name_lost_folders(desk, (live.as_ref(), &cases), ledger)?;
-    }
     let files =
         [&live, &snapshot].map(|it| it.as_ref().and_then(|it| it.storage.as_ref()));
     let [now, once] = files;
@@ -67,6 +64,10 @@ pub(crate) fn plan(
     let [live, once] = &stores;
     let sides = Sides { live, once };
     let wants = Sources { cases: &cases, map: &map, live, once }.wants();
+    if !recorded.served {
+        let returned = wants.wants.iter().map(|want| want.case).collect();
+        memory::name_lost_folders(&cases, &returned, ledger);
+    }
     let mut items = items::find(&wants.wants, &map, sides);
     items::judge(desk, &mut items, sides, recorded)?;
     let layout = compose::layout(&items, sides, &map);
@@ -302,7 +303,7 @@ impl Plan<'_> {
                     item.and_then(|item| Some((self.wished.uids.get(&item)?, item)));
                 served.extend(uid.map(|(map_uid, item)| (want.uid, *map_uid, item)));
             }
-            if case.given_up {
+            if case.given_up || case.is_name_only() && served.is_empty() {
                 continue;
             }
             case.stage_dirs(desk, self.home)?;

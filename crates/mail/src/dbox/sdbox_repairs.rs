@@ -43,8 +43,10 @@ fn mends(damage: impl Fn(&Life)) {
 fn settled(life: &Life) {
     let tree = life.tree();
     let findings = life.store().findings(7).unwrap();
+    let stamp = life.store().stamp(&Life::mailbox(false)).unwrap();
     let again = life.prepare();
     assert_eq!(life.tree(), tree);
+    assert_eq!(again.stamp, stamp);
     assert_eq!(life.store().findings(7).unwrap(), findings);
     assert_eq!((again.counts.repaired, again.counts.returned), (0, 0));
 }

@@ -56,7 +56,7 @@ pub(crate) fn plan(
         folder.stage(desk, (&aliases, &census), ledger)?;
     }
     if !recorded.served {
-        memory::name_lost_folders(desk, (live.as_ref(), &cases), ledger)?;
+        memory::name_lost_folders(&cases, &HashSet::new(), ledger);
     }
     memory::recall(desk, &cases, ledger)
 }
@@ -232,6 +232,9 @@ impl<'a> Plan<'a> {
                 let name = self.name(*uid);
                 ledger.deleted((self.case.report_name(), &name));
             }
+            return Ok(());
+        }
+        if self.case.is_name_only() {
             return Ok(());
         }
         self.case.stage_dirs(desk, self.home)?;

@@ -14,7 +14,7 @@ use crate::dbox::folder::Case;
 use crate::dbox::known::{Known, Trust};
 use crate::dbox::multi::storage::Storage;
 use crate::dbox::survey::report_name;
-use crate::index::{Index, Record};
+use crate::index::{Index, MapEntry, Record};
 use crate::merge::Listing;
 
 /// A message that a folder is to hold.
@@ -144,29 +144,31 @@ impl Sources<'_> {
         wants: &Wants,
         left: &mut Left,
     ) -> Vec<(Guid, Option<u32>, usize)> {
-        let target = |place: Option<usize>| {
-            let name = place.and_then(|place| self.live.folder(place));
-            let by_name = broken.iter().find(|(_, case)| Some(&*case.name) == name);
-            let inbox =
-                broken.iter().find(|(_, case)| report_name(&case.name).is_empty());
-            by_name.or(match broken {
-                [only] => Some(only),
-                _ => inbox.or_else(|| broken.first()),
-            })
-        };
         let wanted: HashSet<Guid> = wants.wants.iter().filter_map(|it| it.guid).collect();
         let mut strays = Vec::new();
         if self.map.trust == Trust::Whole {
-            let index = self.map.index.iter();
-            for (map_uid, entry) in index.flat_map(Index::map_entries) {
-                let place = self.live.at(entry.file_id, u64::from(entry.offset));
-                let guid = place.and_then(|place| self.live.guid(place));
-                if let Some(((at, _), guid)) = target(place).zip(guid)
-                    && left.take(Some(map_uid)) == Some(true)
-                {
-                    strays.push((guid, Some(map_uid), *at));
+            let held = wants.wants.iter().filter_map(|it| Some((it.case, it.guid?)));
+            let mut held: HashSet<(usize, Guid)> = held.collect();
+            let mut missing = missing(broken, wants);
+            let places = self.places_of_map();
+            // Those that say where they belong, before those of which it must be guessed.
+            for by_name in [true, false] {
+                for (map_uid, place, guid) in &places {
+                    loop {
+                        let holds = |at| held.contains(&(at, *guid));
+                        let guess = Some(&missing).filter(|_| !by_name);
+                        let at = self.target((broken, guess), *place, holds);
+                        let Some(at) = at else { break };
+                        if left.take(Some(*map_uid)) != Some(true) {
+                            break;
+                        }
+                        held.insert((at, *guid));
+                        missing.entry(at).and_modify(|count| *count -= 1);
+                        strays.push((*guid, Some(*map_uid), at));
+                    }
                 }
             }
+            strays.sort_by_key(|(_, map_uid, _)| *map_uid);
             return strays;
         }
         let gone: HashSet<Guid> = wants.expunged.iter().filter_map(|it| it.1).collect();
@@ -183,6 +185,52 @@ impl Sources<'_> {
         }
         strays
     }
+}
+
+impl Sources<'_> {
+    /// The messages that a map names and that are there: UID in the map, place, GUID.
+    fn places_of_map(&self) -> Vec<(u32, usize, Guid)> {
+        let entries = self.map.index.iter().flat_map(Index::map_entries);
+        let place = |(map_uid, entry): (u32, MapEntry)| {
+            let place = self.live.at(entry.file_id, u64::from(entry.offset))?;
+            Some((map_uid, place, self.live.guid(place)?))
+        };
+        entries.filter_map(place).collect()
+    }
+
+    /// The folder that must have held a message: the one that it was delivered to; where that may be
+    /// guessed, the one that misses most, else the inbox or any. `holds`: it is known to.
+    fn target(
+        &self,
+        (broken, missing): (&[(usize, &Case)], Option<&Missing>),
+        place: usize,
+        holds: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let free: Vec<_> = broken.iter().filter(|(at, _)| !holds(*at)).collect();
+        let Some(missing) = missing else {
+            let name = self.live.folder(place);
+            let by_name = free.iter().find(|(_, case)| Some(&*case.name) == name);
+            return by_name.map(|(at, _)| *at);
+        };
+        let count = |at: &usize| missing.get(at).copied().unwrap_or(0);
+        let by_count = free.iter().rev().max_by_key(|(at, _)| count(at));
+        let by_count = by_count.filter(|(at, _)| count(at) > 0);
+        let inbox = free.iter().find(|(_, case)| report_name(&case.name).is_empty());
+        by_count.or(inbox).or(free.first()).map(|(at, _)| *at)
+    }
+}
+
+/// How many messages folders held by the mail server's list of them, and are not found so far.
+type Missing = HashMap<usize, i64>;
+
+fn missing(broken: &[(usize, &Case)], wants: &Wants) -> Missing {
+    let listed = |case: &Case| case.known.listed.as_ref()?.messages;
+    let counts = broken.iter().filter_map(|(at, case)| Some((*at, listed(case)?.into())));
+    let mut missing: Missing = counts.collect();
+    for want in &wants.wants {
+        missing.entry(want.case).and_modify(|count| *count -= 1);
+    }
+    missing
 }
 
 impl Wants {
