@@ -19,11 +19,10 @@ use crate::yardstick::{Taken, Yardstick, drop_caches};
 /// One message in so many is damaged.
 const DAMAGED: usize = 1000;
 
-/// Messages of a mailbox where there are many mailboxes.
-const USUAL: usize = 500;
-
-/// The shapes of the curve: files of both sides together.
-const CURVE: [usize; 3] = [10_000, 100_000, 1_000_000];
+/// The shapes of the curve, mailboxes and messages of each: many mailboxes, then one; the largest is
+/// that of [`memory`] too.
+const CURVE: [(usize, usize); 6] =
+    [(10, 500), (100, 500), (1_000, 500), (1, 5_000), (1, 50_000), (1, 1_000_000)];
 
 /// The peak of one process that prepares one mailbox of `messages`.
 pub(crate) fn memory(dir: &Path, messages: usize) -> Result<(), Box<dyn Error>> {
@@ -39,27 +38,24 @@ pub(crate) fn memory(dir: &Path, messages: usize) -> Result<(), Box<dyn Error>> 
 /// Time per file as the number of files grows, in many mailboxes and in one.
 pub(crate) fn curve(dir: &Path, cold: bool) -> Result<(), Box<dyn Error>> {
     let yardstick = Yardstick::compile(&dir.join("bin"))?;
-    println!(
-        "{:>9} {:>9}   wall us  CPU us of a file   x floor wall, CPU   MiB",
-        "files", "mailboxes"
-    );
-    for files in CURVE {
-        for mailboxes in [files / USUAL / 2, 1] {
-            let field = Field::make(dir, (mailboxes, files / mailboxes / 2))?;
-            let (floor, taken) = field.measure(&yardstick, cold)?;
-            let count = u32::try_from(files).map_or(1.0, f64::from);
-            let (wall, cpu) = (taken.wall.as_secs_f64(), taken.cpu.as_secs_f64());
-            println!(
-                "{files:9} {mailboxes:9} {:9.2} {:7.2} {:16.2} {:8.2} {:7}",
-                wall * 1e6 / count,
-                cpu * 1e6 / count,
-                wall / floor.wall.as_secs_f64(),
-                cpu / floor.cpu.as_secs_f64(),
-                taken.peak_kib >> 10,
-            );
-            field.remove_runs()?;
-        }
+    println!("    files mailboxes   wall us   CPU us   x wall    x CPU     MiB");
+    for (mailboxes, messages) in CURVE {
+        let field = Field::make(dir, (mailboxes, messages))?;
+        let (floor, taken) = field.measure(&yardstick, cold)?;
+        let files = mailboxes * messages * 2;
+        let count = u32::try_from(files).map_or(1.0, f64::from);
+        let (wall, cpu) = (taken.wall.as_secs_f64(), taken.cpu.as_secs_f64());
+        println!(
+            "{files:9} {mailboxes:9} {:9.2} {:8.2} {:8.2} {:8.2} {:7}",
+            wall * 1e6 / count,
+            cpu * 1e6 / count,
+            wall / floor.wall.as_secs_f64(),
+            cpu / floor.cpu.as_secs_f64(),
+            taken.peak_kib >> 10,
+        );
+        field.remove_runs()?;
     }
+    println!("wall and CPU are of one file of either side");
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 //! cargo bench -p tidegate-mail --bench rates -- curve DIR [--cold]
 //! ```
 //!
-//! `DIR` needs room: 8 GB for `verify`, 16 GB for `restore`, 9 GB for `memory` and for `curve`. What is made
+//! `DIR` needs room: 8 GB for `verify`, 16 GB for `restore`, 9 GB for `memory`, 14 GB for `curve`. What is made
 //! there once is used again; what runs leave is removed at their end. `cc` must be there; peers
 //! (`rsync`, `b3sum`, `diff`, `restic`, `borg`) are used if they are.
 //!
@@ -46,7 +46,7 @@ usage: rates verify DIR [--users N] [--rounds N] [--cold] [--all-peers]
 verify   reads a live tree and its snapshot, 5 % of it damaged: against the floor and peers
 restore  an empty tree from the snapshot, and the repair of a damaged one
 memory   the peak of a process that prepares one mailbox of N messages
-curve    time per file from 10,000 to 1,000,000 files
+curve    time per file from 10,000 files to 2,000,000
 
 x wall and x CPU are ratios to the floor: a C program of two threads that reads the same files in
 inode order and sums them (restore: copies them and flushes once). Wall and CPU are in seconds.";
