@@ -274,17 +274,12 @@ class Comparison:
         return any((folder, kind, uid) in self.doubts for kind in kinds for uid in uids)
 
     def compare_folder(self, name, before, after):
-        if after["validity"] != before["validity"]:
-            self.add("UIDVALIDITY CHANGED")
-        if after["next"] < before["next"]:
-            self.add("UIDNEXT FELL")
         if after["guid"] != before["guid"]:
             self.add("FOLDER GUID CHANGED")
-        if before["modseq"] is None or after["modseq"] is None:
-            self.add("NO HIGHESTMODSEQ")
-        elif after["modseq"] < before["modseq"]:
-            said = self.is_said(name, ["modseq-lost"])
-            self.add("modseq anew and said" if said else "HIGHESTMODSEQ FELL")
+        if after["validity"] != before["validity"]:
+            self.add("UIDVALIDITY CHANGED")
+        else:
+            self.compare_counters(name, before, after)
         new = [it for uid, it in after["messages"].items() if int(uid) >= before["next"]]
         for uid, message in before["messages"].items():
             now = after["messages"].get(uid)
@@ -293,6 +288,16 @@ class Comparison:
             if int(uid) < before["next"] and uid not in before["messages"]:
                 said = self.is_said(name, BACK, int(uid)) or self.is_said(name, REBUILT)
                 self.add("back though deleted and said" if said else "BACK THOUGH DELETED")
+
+    def compare_counters(self, name, before, after):
+        """What must never fall while UIDVALIDITY stays."""
+        if after["next"] < before["next"]:
+            self.add("UIDNEXT FELL")
+        if before["modseq"] is None or after["modseq"] is None:
+            self.add("NO HIGHESTMODSEQ")
+        elif after["modseq"] < before["modseq"]:
+            said = self.is_said(name, ["modseq-lost"])
+            self.add("modseq anew and said" if said else "HIGHESTMODSEQ FELL")
 
     def fate(self, name, uid, message, now, new):
         if now == message:

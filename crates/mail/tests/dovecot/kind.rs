@@ -34,9 +34,6 @@ impl Kind {
         Self::MdboxZstd,
     ];
 
-    /// Those that a run without a wish judges.
-    pub(crate) const JUDGED: [Self; 1] = [Self::Maildir];
-
     /// As it stands in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -27,9 +27,9 @@ impl Cell {
     /// All cells of the kinds asked for.
     pub(crate) fn all() -> Vec<Self> {
         let asked = std::env::var("TIDEGATE_KINDS").ok();
-        let is_asked = |kind: &Kind| match &asked {
-            Some(names) => names.split(',').any(|name| name == kind.name()),
-            None => Kind::JUDGED.contains(kind),
+        let is_asked = |kind: &Kind| {
+            let names = asked.as_ref().map(|names| names.split(','));
+            names.is_none_or(|mut names| names.any(|name| name == kind.name()))
         };
         let mut cells = Vec::new();
         for kind in Kind::ALL.into_iter().filter(is_asked) {
@@ -66,9 +66,13 @@ impl Cell {
     pub(crate) fn see(
         &mut self,
         (outcome, delivered): (String, Result<(), String>),
+        again: Option<&str>,
         complaints: &[String],
     ) {
         self.outcome = outcome;
+        if let Some(again) = again {
+            write!(self.outcome, ", {again}").unwrap();
+        }
         if let Err(answer) = delivered {
             write!(self.outcome, ", DELIVERY REFUSED: {answer}").unwrap();
         }

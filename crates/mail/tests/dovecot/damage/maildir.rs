@@ -96,10 +96,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "one bit flipped",
         act: |it| it.write("INBOX", 1, |bytes| bytes[1500] ^= 1),
-        cells: &[
-            (Place::Live, SAME),
-            (Place::Snapshot, "16 same, 2 other bytes and said"),
-        ],
+        cells: &[(Place::Live, SAME), (Place::Snapshot, "18 same")],
     },
     Row {
         damage: "mails lost",
@@ -259,7 +256,7 @@ pub(crate) const ROWS: &[Row] = &[
         act: |it| it.lose(""),
         cells: &[(
             Place::Live,
-            "8 same, 2 FOLDER GONE, 4 VANISHED, 2 back though deleted and said, 2 folder back and said, 3 other flags and said, 1 vanished with a folder and said",
+            "8 same, 2 FOLDER GONE, 2 back though deleted and said, 2 folder back and said, 3 other flags and said, 5 vanished with a folder and said",
         )],
     },
     Row {

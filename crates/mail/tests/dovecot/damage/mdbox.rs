@@ -76,7 +76,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "one bit flipped in a body",
         act: |it| it.storage(1, |bytes, at| bytes[at.body + 1400] ^= 1),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[LIVE, (Place::Snapshot, "16 same, 2 other bytes and said")],
     },
     Row {
         damage: "one bit flipped in a file's header",
@@ -112,7 +112,7 @@ pub(crate) const ROWS: &[Row] = &[
                 bytes[at.body..at.body + 9000].copy_from_slice(&other);
             });
         },
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[LIVE, (Place::Snapshot, "16 same, 2 other bytes and said")],
     },
     Row {
         damage: "a file of mail in the place of another",
@@ -157,7 +157,13 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "indexes of the inbox lost",
         act: |it| it.lose_below(INBOX, "dovecot.index"),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "12 same, 3 new UID, 1 new UID and other flags, 2 other flags and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "index of the inbox zero-filled, its log whole",
@@ -167,17 +173,35 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "index log of the inbox zero-filled",
         act: |it| it.change(&format!("{INBOX}/dovecot.index.log"), zero),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "12 same, 3 new UID, 1 new UID and other flags, 2 other flags and said; indexes written: 18 same",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "index log of the inbox cut in half",
         act: |it| it.change(&format!("{INBOX}/dovecot.index.log"), halve),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "12 same, 3 new UID, 1 new UID and other flags, 2 other flags and said; indexes written: 18 same",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "all indexes of folders lost",
         act: |it| it.lose_below("mailboxes", "dovecot.index"),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "9 same, 1 FOLDER GUID CHANGED, 1 UIDVALIDITY CHANGED, 1 back though deleted and said, 1 back where it was moved from, 3 new UID, 1 new UID and other flags, 3 other flags and said, 1 vanished with a folder and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "all indexes and the map lost",
@@ -185,7 +209,13 @@ pub(crate) const ROWS: &[Row] = &[
             it.lose_below("mailboxes", "dovecot.index");
             it.lose_below("storage", "dovecot.map.index");
         },
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "9 same, 1 FOLDER GUID CHANGED, 1 UIDVALIDITY CHANGED, 2 back though deleted and said, 1 back where it was moved from, 3 new UID, 1 new UID and other flags, 3 other flags and said, 1 vanished with a folder and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "folders lost",
@@ -198,17 +228,23 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "all files of mail lost",
         act: |it| it.lose_below("storage", "m."),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[(Place::Live, "13 same, 5 lost and named"), SNAPSHOT],
     },
     Row {
         damage: "the storage lost",
         act: |it| it.lose("storage"),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[(Place::Live, "13 same, 5 lost and named"), SNAPSHOT],
     },
     Row {
         damage: "all folders lost",
         act: |it| it.lose("mailboxes"),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "9 same, 1 FOLDER GONE, 1 back though deleted and said, 3 new UID, 1 new UID and other flags, 3 other flags and said, 1 vanished with a folder and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "subscriptions lost",
@@ -218,7 +254,13 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "the whole mailbox lost",
         act: |it| it.lose(""),
-        cells: &[LIVE, SNAPSHOT],
+        cells: &[
+            (
+                Place::Live,
+                "8 same, 2 FOLDER GONE, 2 back though deleted and said, 2 folder back and said, 3 other flags and said, 5 vanished with a folder and said",
+            ),
+            SNAPSHOT,
+        ],
     },
     Row {
         damage: "a link in the place of the storage",
@@ -228,12 +270,12 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "a link in the place of a file of mail",
         act: |it| it.replace_by_link("storage/m.1"),
-        cells: &[(Place::Live, "REFUSED: symbolic-link")],
+        cells: &[(Place::Live, "18 same")],
     },
     Row {
         damage: "a pipe in the place of a file of mail",
         act: |it| it.replace_by_pipe("storage/m.1"),
-        cells: &[(Place::Live, "REFUSED: not-regular")],
+        cells: &[(Place::Live, "18 same")],
     },
     Row {
         damage: "a pipe in the place of the log of the map",
@@ -241,7 +283,7 @@ pub(crate) const ROWS: &[Row] = &[
         cells: &[(Place::Live, "REFUSED: not-regular")],
     },
     Row {
-        damage: "a file of mail of 10 GB, nearly all of it nothing",
+        damage: "a very large file of mail, nearly all of it nothing",
         act: |it| enlarge(&it.0.join("storage/m.1")),
         cells: &[LIVE, SNAPSHOT],
     },
@@ -260,7 +302,7 @@ pub(crate) const ROWS: &[Row] = &[
         act: |it| it.lose_below("mailboxes/Archive", "dovecot.index"),
         cells: &[(
             Place::Apart(|it| it.lose_below("storage", "dovecot.map.index")),
-            SAME,
+            "16 same, 1 new UID, 1 other flags and said",
         )],
     },
 ];
@@ -298,9 +340,16 @@ pub(crate) const PURGED: &[Row] = &[
     Row {
         damage: "indexes of the inbox lost",
         act: |it| it.lose_below(INBOX, "dovecot.index"),
-        cells: &[LIVE],
+        cells: &[(
+            Place::Live,
+            "12 same, 3 new UID, 1 new UID and other flags, 2 other flags and said",
+        )],
     },
-    Row { damage: "the storage lost", act: |it| it.lose("storage"), cells: &[LIVE] },
+    Row {
+        damage: "the storage lost",
+        act: |it| it.lose("storage"),
+        cells: &[(Place::Live, "13 same, 5 lost and named")],
+    },
 ];
 
 const INBOX: &str = "mailboxes/INBOX/dbox-Mails";

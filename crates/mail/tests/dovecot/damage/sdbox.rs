@@ -108,10 +108,7 @@ pub(crate) const ROWS: &[Row] = &[
                 bytes[guid] = if bytes[guid] == b'a' { b'b' } else { b'a' };
             });
         },
-        cells: &[
-            (Place::Live, "16 same, 2 lost and named"),
-            (Place::Snapshot, "16 same, 2 lost and named"),
-        ],
+        cells: &[(Place::Live, "18 same"), (Place::Snapshot, "18 same")],
     },
     Row {
         damage: "mails lost",
@@ -140,7 +137,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "a mail truncated that was moved after the snapshot",
         act: |it| it.write_u("Archive", 3, halve),
-        cells: &[LIVE],
+        cells: &[(Place::Live, "17 same, 1 lost and named")],
     },
     Row {
         damage: "a mail truncated in a folder that was renamed after the snapshot",
@@ -150,7 +147,13 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "all indexes lost",
         act: |it| it.lose_all("dovecot.index"),
-        cells: &[LIVE, (Place::Snapshot, "18 same, 2 folder back and said")],
+        cells: &[
+            (
+                Place::Live,
+                "14 same, 2 back though deleted and said, 4 other flags and said",
+            ),
+            (Place::Snapshot, "18 same"),
+        ],
     },
     Row {
         damage: "indexes of the inbox lost",
@@ -298,7 +301,7 @@ pub(crate) const ROWS: &[Row] = &[
         cells: &[(Place::Live, "REFUSED: not-regular")],
     },
     Row {
-        damage: "a mail of 10 GB, nearly all of it nothing",
+        damage: "a very large mail, nearly all of it nothing",
         act: |it| enlarge(&it.u("INBOX", 4)),
         cells: &[LIVE, SNAPSHOT],
     },
@@ -324,18 +327,18 @@ pub(crate) const ROWS: &[Row] = &[
         damage: "mails and an index lost, other ones there",
         act: |it| {
             it.write_u("INBOX", 1, |bytes| bytes[1500] ^= 1);
-            it.write_u("Archive", 2, halve);
+            it.write_u("INBOX", 9, halve);
             it.lose_u(NESTED, 1);
             it.lose_below("mailboxes/Archive/dbox-Mails/", "dovecot.index");
         },
         cells: &[(
             Place::Apart(|it| {
-                it.write_u("INBOX", 2, halve);
-                it.write_u("INBOX", 3, zero);
+                it.write_u("INBOX", 3, halve);
+                it.write_u("INBOX", 10, zero);
                 it.lose_u("INBOX", 4);
                 it.lose_below(&inbox(""), "dovecot.index");
             }),
-            SAME,
+            "17 same, 1 other flags and said",
         )],
     },
 ];
