@@ -46,6 +46,16 @@ impl View {
 impl Life {
     /// Six messages in the inbox, one of them expunged, and a folder of two.
     pub(super) fn new(format: &'static str) -> Self {
+        Self::with(format, "")
+    }
+
+    /// The same, stored as the zlib plugin does.
+    pub(super) fn compressed(format: &'static str) -> Self {
+        let plugin = "mail_plugins = zlib\nplugin {\n  zlib_save = gz\n}\n";
+        Self::with(format, plugin)
+    }
+
+    fn with(format: &'static str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let life = Self { dir, format };
@@ -57,7 +67,7 @@ impl Life {
         let config = format!(
             "base_dir = {0}/run\nlog_path = /dev/stderr\nssl = no\n\
              mail_location = {format}:{0}/live/user/mail\n\
-             namespace inbox {{\n  inbox = yes\n  separator = /\n}}\n",
+             namespace inbox {{\n  inbox = yes\n  separator = /\n}}\n{more}",
             life.dir.path().display()
         );
         fs::write(life.at("dovecot.conf"), config).unwrap();

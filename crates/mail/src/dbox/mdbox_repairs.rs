@@ -343,3 +343,34 @@ fn a_new_folder_that_is_lost_comes_back_with_its_messages() {
         }
     }
 }
+
+#[test]
+fn after_a_mailbox_was_open_what_its_user_deleted_stays_deleted() {
+    let life = life();
+    life.prepare();
+    life.run(&["expunge", "mailbox", "INBOX", "uid", "2,7"], "");
+    life.save("INBOX", 9);
+    let before = life.view();
+    life.zero(MAIL, place(&life, 3) + 100, place(&life, 3) + 900);
+
+    let (_, prepared) = life.prepare_as(&Life::mailbox(true), u64::MAX);
+
+    assert_eq!(prepared.unwrap().unwrap().counts.repaired, 2, "in two folders");
+    assert_eq!(life.view(), before);
+}
+
+#[test]
+fn compressed_messages_are_judged_by_what_they_unpack_to() {
+    let life = Life::compressed("mdbox");
+    life.snapshot();
+    let before = life.view();
+    let length = fs::metadata(life.mail(MAIL)).unwrap().len();
+    assert!(length < 12_000, "{length}");
+    assert_eq!(life.prepare().counts.set_aside, 0);
+    life.zero(MAIL, 100, 120);
+
+    let prepared = life.prepare();
+
+    assert_eq!((prepared.counts.repaired, prepared.counts.set_aside), (1, 0));
+    assert_eq!(life.view(), before);
+}

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::doveadm::{Life, View};
+use crate::doubt::DoubtKind;
 use crate::finding::FindingKind;
 use crate::probe::Probe;
 
@@ -270,4 +271,96 @@ fn a_probe_reads_what_the_mail_server_would() {
     life.cut(&format!("{INBOX}/dovecot.index.log"), 300);
     let unreadable = |probe: &Probe| matches!(probe, Probe::Unreadable { .. });
     assert!(probe(&life).iter().all(unreadable), "{:?}", probe(&life));
+}
+
+#[test]
+fn a_message_damaged_after_it_was_moved_is_repaired_from_where_it_was() {
+    let life = life();
+    life.run(&["move", "Archive/2024", "mailbox", "INBOX", "uid", "1,2"], "");
+    let before = life.view();
+    life.cut("mailboxes/Archive/2024/dbox-Mails/u.3", 900);
+    life.zero("mailboxes/Archive/2024/dbox-Mails/u.4", 300, 900);
+
+    let prepared = life.prepare();
+
+    settled(&life);
+    assert_eq!(life.view(), before);
+    assert_eq!(prepared.counts.repaired, 2);
+    let kinds: Vec<_> =
+        prepared.doubts.iter().filter_map(|doubt| doubt.doubt()).collect();
+    assert_eq!(kinds, [DoubtKind::RepairedFromTwin; 2]);
+}
+
+#[test]
+fn a_file_written_over_by_another_messages_is_told_from_a_copy() {
+    let life = life();
+    life.run(&["copy", "INBOX", "mailbox", "INBOX", "uid", "6"], "");
+    let before = life.view();
+    let inbox = |uid| life.mail(&format!("{INBOX}/u.{uid}"));
+    fs::copy(inbox(3), inbox(2)).unwrap();
+
+    let prepared = life.prepare();
+
+    settled(&life);
+    assert_eq!(life.view(), before);
+    assert_eq!(prepared.counts.repaired, 1);
+}
+
+#[test]
+fn after_a_mailbox_was_open_what_its_user_deleted_stays_deleted() {
+    let life = life();
+    life.prepare();
+    life.run(&["expunge", "mailbox", "INBOX", "uid", "2,7"], "");
+    life.save("INBOX", 9);
+    let before = life.view();
+    life.zero(&format!("{INBOX}/u.3"), 300, 900);
+
+    let (_, prepared) = life.prepare_as(&Life::mailbox(true), u64::MAX);
+
+    // The copy in the other folder is a link to the same file.
+    assert_eq!(prepared.unwrap().unwrap().counts.repaired, 2);
+    assert_eq!(life.view(), before);
+}
+
+/// The mail server has begun another UIDVALIDITY, and given out UIDs again.
+#[test]
+fn a_mailbox_opened_after_its_index_was_lost_gets_back_what_is_missing() {
+    let life = life();
+    fs::remove_file(life.mail(&format!("{INBOX}/dovecot.index.log"))).unwrap();
+    fs::remove_file(life.mail(&format!("{INBOX}/u.2"))).unwrap();
+    life.try_run(&["force-resync", "INBOX"], "");
+    life.save("INBOX", 9);
+    let before = life.view();
+    assert_eq!(subjects(&before, "INBOX"), [1, 3, 6, 7, 8, 9]);
+
+    life.prepare();
+
+    settled(&life);
+    let after = life.view();
+    let seen = |uid| &after.messages[&("INBOX".to_owned(), uid)];
+    assert_eq!(seen(2).subject, "message 2");
+    assert_eq!(seen(2).flags, "\\Flagged $Work");
+    for (key, message) in &before.messages {
+        assert_eq!(&after.messages[key], message);
+    }
+}
+
+#[test]
+fn compressed_messages_are_judged_by_what_they_unpack_to() {
+    let life = Life::compressed("sdbox");
+    life.snapshot();
+    life.save("INBOX", 7);
+    let before = life.view();
+    let length = fs::metadata(life.mail(&format!("{INBOX}/u.6"))).unwrap().len();
+    assert!(length < 5_000, "{length}");
+    assert_eq!(life.prepare().counts.set_aside, 0);
+    life.zero(&format!("{INBOX}/u.2"), 100, 120);
+    life.zero(&format!("{INBOX}/u.7"), 100, 120);
+
+    let prepared = life.prepare();
+
+    let mut expected = before;
+    expected.messages.remove(&("INBOX".to_owned(), 7));
+    assert_eq!((prepared.counts.repaired, prepared.counts.set_aside), (1, 1));
+    assert_eq!(life.view().messages, expected.messages);
 }

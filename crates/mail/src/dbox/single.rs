@@ -6,6 +6,8 @@
 //! * What the index says was expunged stays so; a message that it cannot speak of comes back.
 //! * A file whose message is not good is not listed by the index from the same run on.
 
+mod twins;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::dbox::aliases::Aliases;
@@ -31,6 +33,8 @@ use crate::roots::{Like, Side};
 use crate::stage::Phase;
 use crate::walk::Meta;
 
+use twins::Twin;
+
 /// Plans everything for one mailbox.
 pub(crate) fn plan(
     desk: &mut Desk<'_, '_>,
@@ -51,6 +55,7 @@ pub(crate) fn plan(
         folder.read_snapshot(desk, &mut aliases)?;
         folders.push(folder);
     }
+    twins::find(desk, &mut folders)?;
     let census = Census::of(&folders);
     for folder in &mut folders {
         folder.stage(desk, (&aliases, &census), ledger)?;
@@ -119,6 +124,8 @@ struct Plan<'a> {
     origin: BTreeMap<u32, u32>,
     /// UIDs that are not those of the same message in the snapshot.
     moved: HashSet<u32>,
+    /// Files of moved messages, in the folders that they were moved from.
+    twins: BTreeMap<u32, Twin>,
     /// What the index is to hold.
     wished: BTreeMap<u32, Record>,
     /// Live files that leave, after the index has let them go.
@@ -146,9 +153,42 @@ impl<'a> Plan<'a> {
             records_once,
             origin: BTreeMap::new(),
             moved: HashSet::new(),
+            twins: BTreeMap::new(),
             wished: BTreeMap::new(),
             leaving: Vec::new(),
         }
+    }
+
+    /// Its directory.
+    fn folder(&self) -> &[u8] {
+        &self.case.name
+    }
+
+    /// Live messages that are not good and that the snapshot does not have here.
+    fn bad_alone(&self) -> impl Iterator<Item = u32> + '_ {
+        let bad = self.live.iter().filter(|(_, mail)| mail.findings.fault().is_some());
+        bad.map(|(uid, _)| *uid).filter(|uid| self.origin(*uid).is_none())
+    }
+
+    /// The snapshot's files that are not here any more.
+    fn moved_away(&self) -> impl Iterator<Item = (Vec<u8>, Meta)> + '_ {
+        let files = self.case.snapshot.iter().flat_map(|(name, folder)| {
+            folder
+                .mails
+                .iter()
+                .map(move |(uid, meta)| (*uid, mail_path(name, *uid), *meta))
+        });
+        files.filter(|(uid, ..)| !self.live.contains_key(uid)).map(|it| (it.1, it.2))
+    }
+
+    fn live_file(&self, uid: u32) -> Option<(&Mail, Meta)> {
+        let meta = self.case.live.as_ref()?.mails.get(&uid)?;
+        Some((self.live.get(&uid)?, *meta))
+    }
+
+    fn take_twin(&mut self, uid: u32, twin: Twin, mail: Mail) {
+        self.twins.insert(uid, twin);
+        self.snapshot.insert(uid, mail);
     }
 
     /// Reads the snapshot's files that can still change something.
@@ -378,7 +418,7 @@ impl<'a> Plan<'a> {
         let name = self.name(uid);
         let folder = self.case.report_name().to_vec();
         let (live, once) = (self.live.get(&uid), self.snapshot.get(&uid));
-        let in_snapshot = self.origin(uid).is_some();
+        let in_snapshot = self.origin(uid).is_some() || self.twins.contains_key(&uid);
         let guid = from_hex(&name);
         let weigh = |live: Option<&Findings>, once: Option<&Findings>| {
             decide(&Evidence {
@@ -419,17 +459,12 @@ impl<'a> Plan<'a> {
         uid: u32,
         aliases: &Aliases,
     ) -> Result<[Option<Findings>; 2], Refusal> {
-        let live = self.case.live.as_ref().zip(Some(uid));
-        let live = live.map(|(folder, uid)| (&self.case.name, folder, uid));
-        let once = self.case.snapshot.as_ref().zip(self.origin(uid));
-        let once = once.map(|((name, folder), uid)| (name, folder, uid));
+        let live = self.live_file(uid).map(|it| (mail_path(&self.case.name, uid), it.1));
         let mut seen = [None, None];
-        let sides = [(Side::Live, live), (Side::Snapshot, once)];
+        let sides = [(Side::Live, live), (Side::Snapshot, self.source(uid))];
         for (seen, (side, file)) in seen.iter_mut().zip(sides) {
-            let Some((name, folder, uid)) = file else { continue };
-            let Some(meta) = folder.mails.get(&uid) else { continue };
-            let at = (side, &*mail_path(name, uid));
-            let mut mail = desk.read_single(at, meta, Depth::Deep)?;
+            let Some((path, meta)) = file else { continue };
+            let mut mail = desk.read_single((side, &path), &meta, Depth::Deep)?;
             aliases.forgive(&mut mail.findings);
             *seen = Some(mail.findings);
         }
@@ -451,6 +486,9 @@ impl<'a> Plan<'a> {
     ) -> Result<(), Refusal> {
         let folder = self.case.report_name().to_vec();
         let doubt = match verdict.decision {
+            Decision::Repair { .. } if self.twins.contains_key(&uid) => {
+                Some(DoubtKind::RepairedFromTwin)
+            }
             Decision::Repair { doubtful: true } => Some(DoubtKind::BothLookGood),
             Decision::Return { doubtful: true } => Some(DoubtKind::DeletionUnproved),
             Decision::Intact
@@ -514,19 +552,27 @@ impl<'a> Plan<'a> {
         finding.rungs = rungs;
     }
 
+    /// The snapshot's file of a message.
+    fn source(&self, uid: u32) -> Option<(Vec<u8>, Meta)> {
+        if let Some(twin) = self.twins.get(&uid) {
+            return Some((twin.path.clone(), twin.meta));
+        }
+        let (name, folder) = self.case.snapshot.as_ref()?;
+        let origin = self.origin(uid)?;
+        Some((mail_path(name, origin), *folder.mails.get(&origin)?))
+    }
+
     /// Stages the snapshot's file under the live name.
     fn bring(&self, desk: &mut Desk<'_, '_>, uid: u32) -> Result<(), Refusal> {
-        let Some((name, folder)) = &self.case.snapshot else { return Ok(()) };
-        let Some(origin) = self.origin(uid) else { return Ok(()) };
-        let Some(meta) = folder.mails.get(&origin) else { return Ok(()) };
+        let Some((path, meta)) = self.source(uid) else { return Ok(()) };
         let live = self.case.live.as_ref().and_then(|it| it.mails.get(&uid));
         let like = live.map_or_else(
-            || self.home.file_like(meta),
+            || self.home.file_like(&meta),
             |live| Like { modified: Some(meta.modified), ..Like::file(live) },
         );
         let digest = self.snapshot.get(&uid).and_then(|mail| mail.findings.digest);
-        let from = (Side::Snapshot, &*mail_path(name, origin));
-        let staged = desk.stage_single(from, (meta, digest), like)?;
+        let from = (Side::Snapshot, &*path);
+        let staged = desk.stage_single(from, (&meta, digest), like)?;
         let at = (&*self.case.label(), &*mail_path(&self.case.name, uid));
         desk.put(Phase::Messages, at, live, staged)
     }
