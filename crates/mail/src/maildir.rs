@@ -8,14 +8,14 @@ mod case;
 mod conflict;
 mod control;
 pub(crate) mod farewell;
-mod keywords;
+pub(crate) mod keywords;
 pub(crate) mod name;
 mod read;
 mod repair;
 mod staging;
 pub(crate) mod survey;
-mod table;
-mod twin;
+pub(crate) mod table;
+pub(crate) mod twin;
 pub(crate) mod uidlist;
 mod whereabouts;
 

@@ -50,7 +50,12 @@ impl Base {
         for record in bytes.get(head_size..)?.chunks_exact(record_size).take(count) {
             let mut mail = Mail { flags: *record.get(4)?, ..Mail::default() };
             layout.fill(&mut mail, record, &state.extensions);
-            state.mails.insert(word(record, 0)?, mail);
+            // UIDs rise from 1, and behind each one is a next.
+            let (uid, last) = (word(record, 0)?, state.mails.last_key_value());
+            if uid == u32::MAX || uid <= last.map_or(0, |(last, _)| *last) {
+                return None;
+            }
+            state.mails.insert(uid, mail);
         }
         (state.mails.len() == count).then_some(())?;
         Some(Self {
@@ -127,7 +132,8 @@ fn keyword_names(data: &[u8]) -> Option<Vec<Vec<u8>>> {
     let text = data.get(4 + places.len()..)?;
     let name = |place: &[u8]| {
         let name = text.get(size(place, 4)?..)?.split(|byte| *byte == 0).next()?;
-        (name.len() <= KEYWORD_BYTES_MAX).then(|| name.to_vec())
+        // Dovecot refuses a log that speaks of a keyword without a name.
+        (1..=KEYWORD_BYTES_MAX).contains(&name.len()).then(|| name.to_vec())
     };
     places.chunks_exact(8).map(name).collect()
 }

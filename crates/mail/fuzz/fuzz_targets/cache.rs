@@ -1,0 +1,4 @@
+//! Cache: caches.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::cache(bytes));

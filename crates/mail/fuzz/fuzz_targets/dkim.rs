@@ -1,0 +1,4 @@
+//! Dkim: signed bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::dkim(bytes));

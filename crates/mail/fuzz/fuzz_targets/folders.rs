@@ -1,0 +1,4 @@
+//! Folders: lists of folders.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::folders(bytes));

@@ -1,0 +1,4 @@
+//! Import: lists of digests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::import(bytes));

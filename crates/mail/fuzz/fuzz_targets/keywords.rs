@@ -1,0 +1,4 @@
+//! Keywords: tables of keywords.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::keywords(bytes));

@@ -1,0 +1,4 @@
+//! Manifest: manifests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::manifest(bytes));

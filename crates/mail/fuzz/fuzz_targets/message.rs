@@ -1,0 +1,4 @@
+//! Message: messages.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::message(bytes));

@@ -1,0 +1,4 @@
+//! Mime: bodies of several parts.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::mime(bytes));

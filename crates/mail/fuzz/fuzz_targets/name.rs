@@ -1,0 +1,4 @@
+//! Name: names of Maildir files.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::name(bytes));

@@ -1,0 +1,4 @@
+//! Packed: compressed messages.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::packed(bytes));

@@ -1,0 +1,4 @@
+//! Uidlist: UID lists.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_mail::fuzz::uidlist(bytes));
