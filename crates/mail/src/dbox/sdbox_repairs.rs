@@ -4,7 +4,7 @@ use std::fs;
 
 use super::doveadm::{Life, View};
 use crate::doubt::DoubtKind;
-use crate::finding::FindingKind;
+use crate::finding::{Finding, FindingKind};
 use crate::probe::Probe;
 
 const INBOX: &str = "mailboxes/INBOX/dbox-Mails";
@@ -286,8 +286,7 @@ fn a_message_damaged_after_it_was_moved_is_repaired_from_where_it_was() {
     settled(&life);
     assert_eq!(life.view(), before);
     assert_eq!(prepared.counts.repaired, 2);
-    let kinds: Vec<_> =
-        prepared.doubts.iter().filter_map(|doubt| doubt.doubt()).collect();
+    let kinds: Vec<_> = prepared.doubts.iter().filter_map(Finding::doubt).collect();
     assert_eq!(kinds, [DoubtKind::RepairedFromTwin; 2]);
 }
 
