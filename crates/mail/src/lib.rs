@@ -1,15 +1,16 @@
 //! What mailboxes are made of: read, judge, compare, repair.
 //!
 //! A [`Store`] is one node's mail: a live root, a snapshot taken while all was well, and a work
-//! directory of our own beside them. [`Store::prepare`] compares both sides of a mailbox (Maildir++
-//! as Dovecot writes it) and makes the live one whole, durably, without destroying anything.
+//! directory of our own beside them. [`Store::prepare`] compares both sides of a mailbox (Maildir++,
+//! sdbox or mdbox, as Dovecot writes them) and makes the live one whole, durably, without destroying
+//! anything.
 //!
 //! Knows files. No network, no tasks, no rollout.
 //!
 //! # Invariants
 //!
-//! * A message is its folder and base name. The same name means the same bytes; where sides
-//!   differ, one is damaged, and evidence decides which.
+//! * A message is its folder and base name, in dbox its folder and GUID. The same name means the same
+//!   bytes; where sides differ, one is damaged, and evidence decides which.
 //! * Nothing live is replaced or moved before it is kept in the work directory.
 //! * What cannot be made good is listed and not served.
 //! * A crash at any point, and the same call again, give the same mailbox.
@@ -27,7 +28,8 @@
 //! manifests/<key>                   what the mailbox holds
 //! ```
 //!
-//! `<folder>` is `INBOX` or the folder's directory, such as `.Archive.2024`.
+//! `<folder>` is `INBOX` or the folder's directory, such as `.Archive.2024`; of a dbox it is such as
+//! `Archive/2024/dbox-Mails`, `storage` for files of many messages, `.control` for what is beside.
 //!
 //! # Which version is the message
 //!
@@ -65,6 +67,18 @@
 //! *A mailbox that was open since its manifest* is its user's: what is missing was deleted, and
 //! nothing comes back but with a mail directory that is gone.
 //!
+//! # What is other in dbox
+//!
+//! * UIDs, flags and folder GUIDs are in the indexes alone. What Dovecot would refuse is kept aside, and
+//!   a log is written anew: from what its sound beginning says, the snapshot's index, the list of
+//!   folders, and the messages that are there.
+//! * A message that is not good leaves the index (and the map) in the same run; in mdbox its file is
+//!   composed anew from the good messages of both sides, at their old places where that can be.
+//! * In mdbox a message is found by its GUID, wherever a purge has put it. The map's counts tell which
+//!   messages a folder without an index still held: what no folder holds stays expunged, and newer mail
+//!   comes back with a new UID to the folder that it was delivered to.
+//! * A map is written anew from the files and the folders' indexes, with its UIDVALIDITY and UIDs.
+//!
 //! # How well a mailbox came back
 //!
 //! All that is not served and all that was decided without proof is a [`Finding`], with folder, UID,
@@ -100,6 +114,10 @@
 //!   which folders there were (`src/lib-storage/list/mailbox-list-index.h`). `dovecot.index.cache` 1, for
 //!   subjects and dates of lost mail (`src/lib-index/mail-cache-private.h`). `dovecot.mailbox.log`
 //!   (`src/lib-index/mailbox-log.h`); `subscriptions` 1 and 2 (`src/lib-storage/list/subscription-file.c`).
+//! * Files of sdbox (`u.<UID>`) and mdbox (`m.<number>`), version 2
+//!   (Dovecot: `src/lib-storage/index/dbox-common/dbox-file.h`;
+//!   <https://doc.dovecot.org/2.3/admin_manual/mailbox_formats/dbox/>), and `dovecot.map.index`
+//!   (`src/lib-storage/index/dbox-multi/mdbox-map.h`).
 //! * Compressed messages, gzip (RFC 1952) and Zstandard (RFC 8878), as Dovecot's `zlib` plugin writes them:
 //!   <https://doc.dovecot.org/2.3/configuration_manual/zlib_plugin/>. Digest, `S=` and `W=` are of the
 //!   plain message; its own checksum is evidence.
@@ -126,7 +144,8 @@
 //!   UIDVALIDITY and GUID, old UIDs, and where it was damaged new ones from 100 000 above all known.
 //! * `dovecot.index.log` 1.3, where an index was damaged or lost, and nothing beside it: a log that tells
 //!   all by itself (in a Maildir only the count of changes), which begins above all that clients were
-//!   told.
+//!   told. `dovecot.map.index.log` likewise.
+//! * `m.<number>`: messages as they stood in one of both sides, one behind the other.
 //!
 //! # Not supported
 //!
@@ -141,7 +160,11 @@
 //!   the place it went to was lost; nor does what was moved while the mailbox was open. Both stand in
 //!   the snapshot.
 //! * Encrypted mail (`mail_crypt`), and mail compressed with bzip2, xz or LZ4: it cannot be judged.
-//! * Maildirs with `LAYOUT=fs`.
+//! * Maildirs with `LAYOUT=fs`; dbox with `ALT=` storage, `DIRNAME=`, or attachments in other files.
+//! * In sdbox, mail that was moved into a folder that is lost passes for deleted where it was. Newer mail
+//!   of a lost sdbox folder is lost; the list of findings names the folder.
+//! * A dbox file's GUID that differs on both sides, with the same message in it, cannot be judged in
+//!   sdbox: the snapshot's is taken.
 //! * Digests made elsewhere of dbox files: they are of several messages, or of a message with its
 //!   header and trailer.
 

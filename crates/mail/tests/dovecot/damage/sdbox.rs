@@ -137,7 +137,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         damage: "a mail truncated that was moved after the snapshot",
         act: |it| it.write_u("Archive", 3, halve),
-        cells: &[(Place::Live, "17 same, 1 lost and named")],
+        cells: &[LIVE],
     },
     Row {
         damage: "a mail truncated in a folder that was renamed after the snapshot",
