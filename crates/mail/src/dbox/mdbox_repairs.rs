@@ -374,3 +374,25 @@ fn compressed_messages_are_judged_by_what_they_unpack_to() {
     assert_eq!((prepared.counts.repaired, prepared.counts.set_aside), (1, 0));
     assert_eq!(life.view(), before);
 }
+
+#[test]
+fn what_was_recorded_tells_which_side_is_damaged() {
+    let life = Life::new("mdbox");
+    life.store().record(&Life::mailbox(false)).unwrap();
+    life.snapshot();
+    let before = life.view();
+    let flip = |path: std::path::PathBuf, subject: &[u8]| {
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(subject.len()).position(|it| it == subject).unwrap();
+        bytes[at + 200] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    flip(life.mail("storage/m.1"), b"message 3");
+    flip(life.at("snapshot/user/mail/storage/m.1"), b"message 2");
+
+    let prepared = life.prepare();
+
+    settled(&life);
+    assert_eq!(life.view(), before);
+    assert_eq!(prepared.doubts, []);
+}

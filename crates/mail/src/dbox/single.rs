@@ -320,7 +320,7 @@ impl<'a> Plan<'a> {
         }
         let once = |uid: u32| self.snapshot.get(&uid).and_then(|mail| mail.guid);
         let folder = self.case.report_name();
-        let mut strays = Vec::new();
+        let mut strays: HashSet<u32> = HashSet::new();
         for (guid, owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
             let expected = |uid| once(uid).or_else(|| self.recorded.guid(folder, uid));
             let own = |it: &&(u32, Option<u64>)| expected(it.0) == Some(*guid);

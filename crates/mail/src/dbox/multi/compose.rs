@@ -92,6 +92,7 @@ pub(crate) fn layout(items: &[Item], sides: Sides<'_>, map: &Known) -> Layout {
     }
     let files: BTreeSet<u32> =
         slots.keys().chain(sides.live.files.keys()).copied().collect();
+    let of_map = PlacesOfMap::new(map, &dirty);
     let mut layout = Layout::default();
     for file in files {
         let mut slots = slots.remove(&file).unwrap_or_default();
@@ -99,7 +100,6 @@ pub(crate) fn layout(items: &[Item], sides: Sides<'_>, map: &Known) -> Layout {
             !taken.contains(&place)
         }));
         if dirty.contains(&file) {
-            let of_map = PlacesOfMap::new(map, file);
             slots.extend(spare(sides.once, Side::Snapshot, file, |_, held| {
                 of_map.may_hold(held) && is_missing(sides, held)
             }));
@@ -138,24 +138,26 @@ fn is_missing(sides: Sides<'_>, held: &Held) -> bool {
     lost && guid.is_some_and(|guid| sides.live.find(&guid).is_none())
 }
 
-/// Where a whole map has messages in a file.
+/// Where a whole map has messages.
 struct PlacesOfMap {
-    starts: Option<HashSet<u64>>,
+    starts: Option<HashSet<(u32, u64)>>,
 }
 
 impl PlacesOfMap {
-    fn new(map: &Known, file: u32) -> Self {
+    /// Of the files that are written anew.
+    fn new(map: &Known, dirty: &BTreeSet<u32>) -> Self {
         let whole = map.index.as_ref().filter(|_| map.trust == Trust::Whole);
         let starts = |index: &Index| {
             let entries = index.map_entries().map(|(_, entry)| entry);
-            let here = entries.filter(|entry| entry.file_id == file);
-            here.map(|entry| u64::from(entry.offset)).collect()
+            let here = entries.filter(|entry| dirty.contains(&entry.file_id));
+            here.map(|entry| (entry.file_id, u64::from(entry.offset))).collect()
         };
         Self { starts: whole.map(starts) }
     }
 
     fn may_hold(&self, held: &Held) -> bool {
-        self.starts.as_ref().is_none_or(|it| it.contains(&held.message.start))
+        let place = (held.file, held.message.start);
+        self.starts.as_ref().is_none_or(|it| it.contains(&place))
     }
 }
 

@@ -166,7 +166,9 @@ impl Storage {
     /// What damaged bytes at a place of a file are, and the range of them.
     pub(crate) fn damage_at(&self, file: u32, start: u64) -> Option<Damaged> {
         let damaged = &self.files.get(&file)?.damaged;
-        damaged.iter().find(|it| it.start <= start && start < it.end).copied()
+        let behind = damaged.partition_point(|it| it.start <= start);
+        let last = damaged.get(behind.checked_sub(1)?)?;
+        (start < last.end).then_some(*last)
     }
 
     /// The folder that a message was delivered to.
