@@ -48,6 +48,8 @@ pub(crate) struct Bench<'a> {
     generation: u64,
     buffer: &'a mut [u8],
     pub(crate) bytes_read: u64,
+    /// The mailbox's stamp as it was read, as a sum; nothing if not all of it is known.
+    pub(crate) weight: Option<u128>,
     acts: Vec<(Phase, Act)>,
     /// Where planned acts will put something.
     promised: HashSet<PathBuf>,
@@ -70,6 +72,7 @@ impl<'a> Bench<'a> {
             generation,
             buffer,
             bytes_read: 0,
+            weight: None,
             acts: Vec::new(),
             promised: HashSet::new(),
             staged: 0,
@@ -218,10 +221,8 @@ impl<'a> Bench<'a> {
         if hasher.finish() != digest {
             return Err(Refusal::Changed { path: escape(&path) });
         }
-        let live = match as_live {
-            Some(rel) => Some(self.open_mail((Side::Live, rel))?),
-            None => None,
-        };
+        // One that cannot be opened has none to give.
+        let live = as_live.and_then(|rel| self.open_mail((Side::Live, rel)).ok());
         let done = dress(&file, like(&meta))
             .and_then(|()| attributes::copy(live.as_ref().unwrap_or(&source), &file));
         done.map_err(|error| Refusal::write(&path, error))
@@ -309,7 +310,11 @@ impl<'a> Bench<'a> {
         staged: &Path,
         from: (Side, &[u8]),
     ) -> Result<(), Refusal> {
-        let source = self.open_mail(from)?;
+        let source = match self.open_mail(from) {
+            // It has none to give.
+            Err(Refusal::Unreadable { .. }) => return Ok(()),
+            source => source?,
+        };
         let copied = File::options().write(true).open(staged);
         let copied = copied.and_then(|staged| attributes::copy(&source, &staged));
         copied.map_err(|error| Refusal::write(&self.path(from.1), error))

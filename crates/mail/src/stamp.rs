@@ -23,21 +23,61 @@ const DEPTH_MAX: u32 = 40;
 const MAILBOXES: &[u8] = b"mailboxes";
 const STORAGE: &[u8] = b"storage";
 
+/// Where a Maildir has its messages; `tmp` is of no account.
+const MAILS: [Sub; 2] = [Sub::Cur, Sub::New];
+
+/// A name and its numbers, most of the time.
+const LINE_BYTES: usize = 192;
+
 /// Stamps the mailbox at `path` below `root`.
 pub(crate) fn stamp(root: &Tree, path: &[u8]) -> Result<Stamp, Refusal> {
     let home = root.dir(path).map_err(|errno| match errno {
         Errno::NOENT => Refusal::NotThere { path: crate::walk::escape(path) },
         errno => Refusal::read(path, errno),
     })?;
-    let mut stamper = Stamper { sum: 0, line: Vec::new(), left: ENTRIES_MAX, path };
+    let meta = home.meta().map_err(|errno| Refusal::read(path, errno))?;
+    let sum = weigh(b"", b"", &meta);
+    let mut stamper = Stamper { sum, left: ENTRIES_MAX, path };
     stamper.dir(&home, b"", (0, false))?;
     Ok(Stamp(stamper.sum.to_be_bytes()))
+}
+
+/// What one entry adds to the stamp of its mailbox. `dir`: below the mailbox.
+pub(crate) fn weigh(dir: &[u8], name: &[u8], meta: &Meta) -> u128 {
+    let mut line = Vec::with_capacity(LINE_BYTES);
+    for text in [dir, name] {
+        line.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        line.extend_from_slice(text);
+    }
+    for number in [meta.inode, meta.size, u64::from(meta.mode)] {
+        line.extend_from_slice(&number.to_le_bytes());
+    }
+    for (seconds, nanoseconds) in [meta.modified, meta.changed] {
+        line.extend_from_slice(&seconds.to_le_bytes());
+        line.extend_from_slice(&nanoseconds.to_le_bytes());
+    }
+    u128::from_be_bytes(Digester::of(&line))
+}
+
+/// A top directory whose contents are all stamped, whatever they are.
+pub(crate) fn is_deep(name: &[u8]) -> bool {
+    name == STORAGE || name == MAILBOXES
+}
+
+/// Whether an entry of a mail directory counts: mail servers skip hidden files.
+pub(crate) fn counts(name: &[u8]) -> bool {
+    !name.starts_with(b".")
+}
+
+/// Whether a path is that of a folder's `cur` or `new`.
+fn is_mails(rel: &[u8]) -> bool {
+    let last = rel.rsplit(|byte| *byte == b'/').next();
+    MAILS.into_iter().any(|sub| last == Some(sub.name()))
 }
 
 struct Stamper<'a> {
     /// Of the digests of all entries, so that their order does not count and none must be kept.
     sum: u128,
-    line: Vec<u8>,
     left: usize,
     path: &'a [u8],
 }
@@ -58,20 +98,27 @@ impl Stamper<'_> {
         if depth > DEPTH_MAX {
             return Err(refuse(Errno::TOOBIG));
         }
-        let meta = dir.meta().map_err(refuse)?;
-        self.entry(rel, b"", &meta);
+        let in_mails = !deep && is_mails(rel);
         let (mut below, mut failed) = (Vec::new(), None);
         let count = dir.each(self.left, |name, kind, _| {
+            if in_mails && !counts(name) {
+                return;
+            }
             match dir.look(name) {
-                Ok(Some((_, meta))) => self.entry(rel, name, &meta),
+                Ok(Some((_, meta))) => {
+                    self.sum = self.sum.wrapping_add(weigh(rel, name, &meta));
+                }
                 Ok(None) => {}
                 Err(errno) => failed = Some(errno),
             }
             let top = depth == 0;
             let folder = top && (name.starts_with(b".") || name == STORAGE);
-            let mails = Sub::ALL.iter().any(|sub| sub.name() == name);
+            let mails = MAILS.into_iter().any(|sub| sub.name() == name);
             let folders = deep || top && name == MAILBOXES;
-            if kind == Kind::Directory && (folder || mails || folders) {
+            if kind == Kind::Directory
+                && (folder || mails || folders)
+                && (deep || !in_mails)
+            {
                 below.push((name.to_vec(), folders));
             }
         });
@@ -86,22 +133,5 @@ impl Stamper<'_> {
             self.dir(&dir, &rel, (depth + 1, folders))?;
         }
         Ok(())
-    }
-
-    fn entry(&mut self, dir: &[u8], name: &[u8], meta: &Meta) {
-        self.line.clear();
-        for text in [dir, name] {
-            self.line.extend_from_slice(&(text.len() as u64).to_le_bytes());
-            self.line.extend_from_slice(text);
-        }
-        for number in [meta.inode, meta.size, u64::from(meta.mode)] {
-            self.line.extend_from_slice(&number.to_le_bytes());
-        }
-        for (seconds, nanoseconds) in [meta.modified, meta.changed] {
-            self.line.extend_from_slice(&seconds.to_le_bytes());
-            self.line.extend_from_slice(&nanoseconds.to_le_bytes());
-        }
-        let digest = u128::from_be_bytes(Digester::of(&self.line));
-        self.sum = self.sum.wrapping_add(digest);
     }
 }

@@ -420,8 +420,19 @@ impl Store {
             let to = manifest_path(&self.roots, mailbox.key);
             bench.act(Phase::Records, Act::Record { staged, to });
         }
+        let weight = bench.weight;
         let acts = bench.into_acts();
-        Ok(Planned { acts, counts, set_aside, doubts, manifest_digest, bytes_read })
+        let untouched = acts.iter().all(|act| matches!(act, Act::Record { .. }));
+        let stamp = weight.filter(|_| untouched).map(|sum| Stamp(sum.to_be_bytes()));
+        Ok(Planned {
+            stamp,
+            acts,
+            counts,
+            set_aside,
+            doubts,
+            manifest_digest,
+            bytes_read,
+        })
     }
 
     /// Flush, switch, flush.
@@ -457,12 +468,22 @@ impl Store {
     }
 
     fn switch(&self, mailbox: &Mailbox, plan: Planned) -> Result<Prepared, Refusal> {
-        let Planned { acts, counts, set_aside, doubts, manifest_digest, bytes_read } =
-            plan;
+        let Planned {
+            stamp: known,
+            acts,
+            counts,
+            set_aside,
+            doubts,
+            manifest_digest,
+            bytes_read,
+        } = plan;
         for act in &acts {
             self.roots.carry_out(act)?;
         }
-        let stamp = stamp(&self.roots.live, &mailbox.path)?;
+        let stamp = match known {
+            Some(stamp) => stamp,
+            None => stamp(&self.roots.live, &mailbox.path)?,
+        };
         Ok(Prepared { stamp, counts, set_aside, doubts, manifest_digest, bytes_read })
     }
 
@@ -507,6 +528,8 @@ pub(crate) struct Past<'a> {
 /// A mailbox whose acts are staged.
 #[derive(Debug)]
 struct Planned {
+    /// As it was when it was read, if nothing of it changes.
+    stamp: Option<Stamp>,
     acts: Vec<Act>,
     counts: MessageCounts,
     set_aside: Vec<Finding>,

@@ -106,6 +106,25 @@ fn a_healthy_mailbox_is_left_as_it_is() {
 }
 
 #[test]
+fn a_mailbox_is_stamped_alike_while_it_is_read_and_by_a_look_at_it() {
+    let provider = Provider::healthy();
+    for extra in ["tmp/1.a", "cur/.hidden", ".Archive.2024/note", "sieve/rules", ".odd/x"] {
+        provider.write("live", extra, b"x");
+    }
+    let look = || open(&provider).stamp(&mailbox(false)).unwrap();
+
+    let read = prepare(&provider).stamp;
+
+    assert_eq!(look(), read);
+    provider.write("live", "tmp/2.b", b"on its way in");
+    provider.write("live", "cur/.hidden", b"of no account");
+    let later = prepare(&provider).stamp;
+    assert_eq!(look(), later);
+    provider.write("live", &format!("cur/{}:2,S", letter(1).base), &letter(1).bytes);
+    assert_ne!(look(), later);
+}
+
+#[test]
 fn damaged_live_bytes_become_the_snapshots_under_the_live_name() {
     check_repair(|bytes| bytes.truncate(700));
     check_repair(Vec::clear);
@@ -125,7 +144,8 @@ fn a_flipped_bit_is_doubted_because_both_sides_look_good() {
 
     let prepared = prepare(&provider);
 
-    let doubts: Vec<_> = prepared.doubts.iter().map(|it| (it.uid, it.doubt().unwrap())).collect();
+    let doubts: Vec<_> =
+        prepared.doubts.iter().map(|it| (it.uid, it.doubt().unwrap())).collect();
     assert_eq!(doubts, [(Some(2), DoubtKind::BothLookGood)]);
 }
 
@@ -155,7 +175,10 @@ fn what_is_damaged_on_both_sides_is_set_aside_and_listed() {
     assert_eq!(prepared.counts, MessageCounts { intact: 7, set_aside: 1, ..HEALTHY });
     let listed = &prepared.set_aside[0];
     assert_eq!((listed.folder.as_str(), listed.uid), ("", Some(4)));
-    assert_eq!((&listed.name, listed.reason().unwrap()), (&letter(4).base, Reason::BothSidesBad));
+    assert_eq!(
+        (&listed.name, listed.reason().unwrap()),
+        (&letter(4).base, Reason::BothSidesBad)
+    );
     assert_eq!(listed.size_bytes, Some(600));
     let kept = provider.root("work").join(listed.kept_at.as_ref().unwrap());
     assert_eq!(fs::read(kept).unwrap(), damaged);
@@ -350,7 +373,9 @@ fn a_moved_message_is_repaired_from_the_place_it_came_from() {
         letter(2).bytes,
         "the bytes of its origin under its new name"
     );
-    assert!(prepared.doubts.iter().any(|it| it.doubt() == Some(DoubtKind::RepairedFromTwin)));
+    assert!(
+        prepared.doubts.iter().any(|it| it.doubt() == Some(DoubtKind::RepairedFromTwin))
+    );
 }
 
 #[test]
@@ -362,7 +387,10 @@ fn what_is_listed_and_nowhere_is_reported_as_lost() {
 
     assert_eq!(prepared.counts, MessageCounts { lost: 1, ..HEALTHY });
     let lost = &prepared.set_aside[0];
-    assert_eq!((lost.uid, lost.reason().unwrap(), &lost.kept_at), (Some(6), Reason::Missing, &None));
+    assert_eq!(
+        (lost.uid, lost.reason().unwrap(), &lost.kept_at),
+        (Some(6), Reason::Missing, &None)
+    );
     assert_eq!(lost.name, letter(6).base);
 }
 

@@ -73,6 +73,9 @@ pub(crate) struct Case {
     /// What is staged already of messages that come back.
     pub(super) staged: HashMap<Row, PathBuf>,
     pub(super) doubts: Vec<Finding>,
+    /// What its live files add to the mailbox's stamp, and how many of them were opened.
+    pub(super) weight: u128,
+    pub(super) opened: Row,
 }
 
 /// What reading a file has shown.
@@ -160,6 +163,8 @@ impl Case {
             choices: BTreeMap::new(),
             staged: HashMap::new(),
             doubts: Vec::new(),
+            weight: 0,
+            opened: 0,
         })
     }
 
@@ -320,6 +325,14 @@ impl Case {
             served,
         };
         Some(merge::decide(&evidence))
+    }
+
+    /// What its live files add to the mailbox's stamp; nothing if not all of them were read once.
+    pub(super) fn live_weight(&self) -> Option<u128> {
+        let live =
+            self.table.iter().filter(|row| self.table.slot(Side::Live, *row).is_some());
+        let all = live.count() == usize::try_from(self.opened).unwrap_or(usize::MAX);
+        (all && self.table.spare.is_empty()).then_some(self.weight)
     }
 
     pub(super) fn fate(&self, row: Row) -> Fate {

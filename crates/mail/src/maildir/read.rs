@@ -27,6 +27,7 @@ use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::Side;
 use crate::stage::Bench;
+use crate::stamp::weigh;
 use crate::walk::{Meta, Tree, escape, join};
 
 /// Messages asked for ahead of the one that is read: the queue depth from which disks give nearly
@@ -136,16 +137,15 @@ fn settle_spares(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> 
         }
         let seen = reader.judge(bench, case, (side, row, slot))?;
         let recorded = case.table.recorded(row);
-        let rank = |seen: &Seen, slot: Slot| {
-            let matches = |it: &Fingerprint| seen.findings.matches(it) == Some(true);
+        let rank = |findings: &Findings, slot: Slot| {
+            let matches = |it: &Fingerprint| findings.matches(it) == Some(true);
             let as_recorded = recorded.as_ref().is_some_and(matches);
-            let good = seen.findings.fault().is_none();
+            let good = findings.fault().is_none();
             (!as_recorded, !good, slot.sub, case.table.name(row, slot))
         };
-        let better = match case.seen.get(&(side, row)) {
-            Some(taken) => rank(&seen, slot) < rank(taken, other),
-            None => false,
-        };
+        let taken = case.findings(side, row);
+        let better =
+            taken.is_some_and(|it| rank(&seen.findings, slot) < rank(&it, other));
         if better {
             case.table.set_slot(side, row, slot);
             case.see(side, row, seen);
@@ -176,13 +176,17 @@ struct Reader {
     /// The folder's path in the mailbox, live and in the snapshot.
     folders: [Vec<u8>; 2],
     slowness: u32,
+    /// What the live files that were opened add to the mailbox's stamp.
+    weight: u128,
+    opened: Row,
 }
 
 impl Reader {
     fn new(case: &Case) -> Self {
         let name = |side| case.side(side).map(|it| it.name.clone()).unwrap_or_default();
         let folders = [name(Side::Live), name(Side::Snapshot)];
-        Self { dirs: [[None, None], [None, None]], folders, slowness: 0 }
+        let dirs = [[None, None], [None, None]];
+        Self { dirs, folders, slowness: 0, weight: 0, opened: 0 }
     }
 
     fn read(
@@ -205,7 +209,11 @@ impl Reader {
                 }
                 ahead.push_back(pending);
             }
-            let Some(pending) = ahead.pop_front() else { return Ok(()) };
+            let Some(pending) = ahead.pop_front() else {
+                case.weight = case.weight.wrapping_add(self.weight);
+                case.opened += self.opened;
+                return Ok(());
+            };
             let before = bench.bytes_read;
             take(bench, case, pending)?;
             let quick = QUICK_FILE + Duration::from_nanos(bench.bytes_read - before);
@@ -257,7 +265,13 @@ impl Reader {
         }
         let Some(dir) = dir else { return Err(refuse(Errno::NOENT)) };
         let limit = bench.roots().file_size_max;
-        match dir.file(&name).map_err(refuse) {
+        let opened = dir.file(&name).map_err(refuse);
+        if let (Side::Live, Ok((_, meta))) = (side, &opened) {
+            let dir = join(&folder_path(folder), slot.sub.name());
+            self.weight = self.weight.wrapping_add(weigh(&dir, &name, meta));
+            self.opened += 1;
+        }
+        match opened {
             Ok((_, meta)) if meta.size > limit => {
                 Ok(Opened::Not(Reason::TooLarge { found: meta.size, limit }))
             }

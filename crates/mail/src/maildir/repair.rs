@@ -53,6 +53,7 @@ pub(crate) fn plan(
     let served = past.served && live.is_some();
     ledger.odd_items(live.as_ref());
     let whole = live.is_none();
+    let listed = live.as_ref().and_then(|live| live.weight);
     let mut cases = cases(bench, (live, snapshot), home)?;
     if let Some(recorded) = past.recorded {
         let read = recorded.each(&mut |entry| remember(&mut cases, &entry));
@@ -71,6 +72,9 @@ pub(crate) fn plan(
         let served = case.was_served(past);
         read_case(bench, case, served)?;
     }
+    let weights = cases.iter().map(Case::live_weight);
+    let add = |sum: u128, weight: Option<u128>| Some(sum.wrapping_add(weight?));
+    bench.weight = listed.and_then(|listed| weights.into_iter().try_fold(listed, add));
     let aliases = aliases(&cases);
     forgive(&mut cases, &aliases);
     for case in &mut cases {

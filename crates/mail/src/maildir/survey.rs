@@ -14,6 +14,7 @@ use crate::maildir::control;
 use crate::maildir::table::Table;
 use crate::refusal::Refusal;
 use crate::roots::Side;
+use crate::stamp::{counts, is_deep, weigh};
 use crate::walk::{Kind, Meta, Seen, Tree, join};
 
 /// Entries of one mailbox; beyond this it is no mailbox but an attack or an accident.
@@ -33,6 +34,8 @@ pub(crate) struct Survey {
     pub(crate) odd: Vec<(Vec<u8>, Vec<u8>)>,
     /// How many entries its mail directories may have.
     pub(crate) left: usize,
+    /// What all that was listed adds to the mailbox's stamp; nothing if not all of it was.
+    pub(crate) weight: Option<u128>,
 }
 
 /// One folder as it stands.
@@ -90,10 +93,12 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
         Err(errno) => return Err(Refusal::read(path, errno)),
     };
     let meta = maildir.meta().map_err(|errno| Refusal::read(path, errno))?;
-    let mut surveyor = Surveyor { path, left: ENTRIES_MAX };
+    let weight = weigh(b"", b"", &meta);
+    let mut surveyor = Surveyor { path, left: ENTRIES_MAX, weight };
     let (folders, odd) = (BTreeMap::new(), Vec::new());
-    let mut survey = Survey { meta, folders, odd, left: 0 };
+    let mut survey = Survey { meta, folders, odd, left: 0, weight: None };
     let top = surveyor.list(&maildir, b"")?;
+    let deep = top.iter().any(|seen| is_deep(&seen.name));
     for seen in top.iter().filter(|seen| is_folder_name(&seen.name)) {
         let name = seen.name.get(1..).unwrap_or_default();
         match seen.kind {
@@ -116,6 +121,7 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
     let inbox = surveyor.folder(b"", top, &mut survey.odd)?;
     survey.folders.insert(Vec::new(), inbox);
     survey.left = surveyor.left;
+    survey.weight = (!deep).then_some(surveyor.weight);
     Ok(Some(survey))
 }
 
@@ -143,7 +149,7 @@ pub(crate) fn list_mails(
         let odd = &mut folder.odd;
         let count = dir.each(*left, |name, kind, inode| match kind {
             // Mail servers skip hidden files.
-            _ if name.starts_with(b".") => {}
+            _ if !counts(name) => {}
             Kind::File => table.add(side, (sub, name), inode),
             Kind::Directory | Kind::Link | Kind::Special => {
                 odd.push((sub, name.to_vec()));
@@ -172,6 +178,7 @@ impl Folder {
 struct Surveyor<'a> {
     path: &'a [u8],
     left: usize,
+    weight: u128,
 }
 
 impl Surveyor<'_> {
@@ -211,6 +218,9 @@ impl Surveyor<'_> {
     fn list(&mut self, dir: &Tree, rel: &[u8]) -> Result<Vec<Seen>, Refusal> {
         let seen = dir.list(self.left).map_err(|errno| self.refusal(rel, errno))?;
         self.left = self.left.saturating_sub(seen.len());
+        for Seen { name, meta, .. } in &seen {
+            self.weight = self.weight.wrapping_add(weigh(rel, name, meta));
+        }
         Ok(seen)
     }
 
