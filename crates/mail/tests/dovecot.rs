@@ -32,8 +32,12 @@ mod life;
 mod matrix;
 #[path = "dovecot/practice.rs"]
 mod practice;
+#[path = "dovecot/race.rs"]
+mod race;
 #[path = "dovecot/server.rs"]
 mod server;
+#[path = "support/swap.rs"]
+mod swap;
 
 use std::fs;
 use std::path::Path;
@@ -173,6 +177,17 @@ fn a_practice_provider_is_one_that_dovecot_could_have_written() {
     }
 }
 
+/// The store of a site: `live`, `snapshot` and `work` below its directory.
+fn open_store(dir: &Path) -> Store {
+    Store::open(StoreConfig {
+        live: dir.join("live"),
+        snapshot: Some(dir.join("snapshot")),
+        work: dir.join("work"),
+        file_size_max: 10_000_000,
+    })
+    .unwrap()
+}
+
 /// A mailbox that was prepared.
 struct Settled {
     prepared: Prepared,
@@ -182,13 +197,7 @@ struct Settled {
 
 /// Prepares all mailboxes, and once more to see that nothing is left to do.
 fn prepare(dir: &Path, cells: &[Cell]) -> Vec<Result<Settled, String>> {
-    let store = Store::open(StoreConfig {
-        live: dir.join("live"),
-        snapshot: Some(dir.join("snapshot")),
-        work: dir.join("work"),
-        file_size_max: 10_000_000,
-    })
-    .unwrap();
+    let store = open_store(dir);
     store.claim(1, 1, "worker").unwrap();
     let mailbox = |(key, cell): (u64, &Cell)| Mailbox {
         key,

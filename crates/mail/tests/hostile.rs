@@ -19,6 +19,8 @@ mod items;
 mod large;
 #[path = "hostile/race.rs"]
 mod race;
+#[path = "support/swap.rs"]
+mod swap;
 
 use std::fs;
 use std::os::unix::fs::symlink;
