@@ -191,13 +191,10 @@ impl Case {
         now.is_none() || once.is_none() || now == once
     }
 
-    /// The records that the live index has, or what of it can be read, by UID; then the snapshot's.
-    pub(crate) fn records(&self) -> (BTreeMap<u32, Record>, BTreeMap<u32, Record>) {
-        let records = |known: &Known| {
-            let records = known.index.iter().flat_map(Index::records);
-            records.map(|record| (record.uid, record)).collect()
-        };
-        (records(&self.known), records(&self.known_once))
+    /// What the live index says of a message, or else the snapshot's under the UID that it has there.
+    pub(crate) fn record(&self, uid: u32, once: Option<u32>) -> Option<Record> {
+        let now = self.known.index.as_ref().and_then(|index| index.get(uid));
+        now.or_else(|| self.known_once.index.as_ref()?.get(once?))
     }
 
     /// The next UID that is surely free.

@@ -307,15 +307,15 @@ impl Plan<'_> {
                 continue;
             }
             case.stage_dirs(desk, self.home)?;
-            let (records, records_once) = case.records();
             let known = &case.known;
+            let listed = known.index.iter().flat_map(Index::records);
             let named = known.index.as_ref().and_then(Index::map_uid_validity);
             let true_so_far = known.trust == Trust::Whole
                 && (named == Some(self.wished.uid_validity) || served.is_empty())
                 && served
                     .iter()
                     .map(|it| (it.0, Some(it.1)))
-                    .eq(records.values().map(|record| (record.uid, record.map_uid)));
+                    .eq(listed.map(|record| (record.uid, record.map_uid)));
             if true_so_far {
                 case.stage_stale(desk)?;
                 continue;
@@ -324,10 +324,10 @@ impl Plan<'_> {
                 continue;
             }
             let record = |(uid, map_uid, item): (u32, u32, usize)| {
-                let known = records.get(&uid).or_else(|| records_once.get(&uid));
+                let known = case.record(uid, Some(uid));
                 let item = self.items.get(item);
                 let received = item.and_then(|item| self.received(item));
-                let record = known.cloned().unwrap_or_default();
+                let record = known.unwrap_or_default();
                 Record {
                     uid,
                     map_uid: Some(map_uid),

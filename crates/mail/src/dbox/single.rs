@@ -22,7 +22,7 @@ use crate::dbox::survey::{Survey, mail_path};
 use crate::digest::{Digest, from_hex, to_hex};
 use crate::doubt::DoubtKind;
 use crate::finding::Finding;
-use crate::index::{Kind, Record};
+use crate::index::{Index, Kind, Record};
 use crate::judge::{Depth, Findings, Rungs};
 use crate::ledger::Ledger;
 use crate::manifest::ManifestEntry;
@@ -117,9 +117,6 @@ struct Plan<'a> {
     live: Mails,
     /// What was read of the snapshot's, by UID.
     snapshot: Mails,
-    /// The live index's records, or what can be read of them.
-    records: BTreeMap<u32, Record>,
-    records_once: BTreeMap<u32, Record>,
     /// Messages of the snapshot that get new UIDs, and the UIDs that they had.
     origin: BTreeMap<u32, u32>,
     /// UIDs that are not those of the same message in the snapshot.
@@ -142,21 +139,24 @@ struct Leaving {
 
 impl<'a> Plan<'a> {
     fn new(case: &'a Case, live: Mails, recorded: &'a Recorded<'a>, home: Home) -> Self {
-        let (records, records_once) = case.records();
         Self {
             case,
             recorded,
             home,
             live,
             snapshot: Mails::new(),
-            records,
-            records_once,
             origin: BTreeMap::new(),
             moved: HashSet::new(),
             twins: BTreeMap::new(),
             wished: BTreeMap::new(),
             leaving: Vec::new(),
         }
+    }
+
+    /// The UIDs that the live index has, or what of it can be read.
+    fn listed(&self) -> impl Iterator<Item = u32> + '_ {
+        let records = self.case.known.index.iter().flat_map(Index::records);
+        records.map(|record| record.uid)
     }
 
     /// Its directory.
@@ -268,8 +268,8 @@ impl<'a> Plan<'a> {
         ledger: &mut Ledger,
     ) -> Result<(), Refusal> {
         if self.case.given_up {
-            for uid in self.records_once.keys() {
-                let name = self.name(*uid);
+            for record in self.case.known_once.index.iter().flat_map(Index::records) {
+                let name = self.name(record.uid);
                 ledger.deleted((self.case.report_name(), &name));
             }
             return Ok(());
@@ -287,8 +287,8 @@ impl<'a> Plan<'a> {
         let files =
             [self.case.live.as_ref(), self.case.snapshot.as_ref().map(|it| &it.1)];
         let files = files.into_iter().flatten().flat_map(|it| it.mails.keys());
-        let files = files.chain(self.origin.keys()).chain(self.records.keys());
-        let uids: BTreeSet<u32> = files.copied().collect();
+        let files = files.chain(self.origin.keys()).copied();
+        let uids: BTreeSet<u32> = files.chain(self.listed()).collect();
         for uid in uids {
             self.decide(desk, uid, (aliases, ledger))?;
         }
@@ -372,15 +372,12 @@ impl<'a> Plan<'a> {
                 || once.guid.is_some_and(|guid| here.contains(&guid)) && live.is_none()
         });
         for uid in others.map(|(uid, _)| *uid).collect::<Vec<_>>() {
-            let (mail, record) =
-                (self.snapshot.remove(&uid), self.records_once.remove(&uid));
-            let Some(mail) = mail else { continue };
+            let Some(mail) = self.snapshot.remove(&uid) else { continue };
             self.moved.insert(uid);
             if mail.guid.is_none_or(|guid| here.contains(&guid)) {
                 continue;
             }
             self.snapshot.insert(next, mail);
-            self.records_once.extend(record.map(|record| (next, record)));
             self.origin.insert(next, uid);
             next = next.saturating_add(1);
         }
@@ -538,8 +535,9 @@ impl<'a> Plan<'a> {
             let fingerprint = digest.into();
             ledger.good(ManifestEntry { folder, name, uid, size_bytes, fingerprint });
         }
-        let record = self.records.get(&uid).or_else(|| self.records_once.get(&uid));
-        let record = record.cloned().unwrap_or_default();
+        let here = Some(uid).filter(|uid| !self.moved.contains(uid));
+        let once = self.origin.get(&uid).copied().or(here);
+        let record = self.case.record(uid, once).unwrap_or_default();
         self.wished.insert(uid, Record { uid, ..record });
         Ok(())
     }
@@ -600,7 +598,7 @@ impl<'a> Plan<'a> {
         ledger: &mut Ledger,
     ) -> Result<(), Refusal> {
         let known = &self.case.known;
-        let serves = self.records.keys().eq(self.wished.keys());
+        let serves = self.listed().eq(self.wished.keys().copied());
         if known.trust == Trust::Whole && serves {
             return Ok(());
         }
