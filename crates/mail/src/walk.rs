@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
@@ -31,20 +32,26 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 #[derive(Debug)]
 pub(crate) struct Tree {
     fd: OwnedFd,
+    /// It was listed before, and is at its end. No two threads list one of these at once.
+    listed: AtomicBool,
 }
 
 impl Tree {
     /// Opens a root named by the configuration; the path itself is trusted.
     pub(crate) fn root(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())? })
+        Ok(Self::new(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
     /// Opens the directory at `rel`; empty means this one.
     pub(crate) fn dir(&self, rel: &[u8]) -> Result<Self, Errno> {
         let rel = if rel.is_empty() { b"." } else { rel };
         let fd = self.open(rel, OFlags::DIRECTORY | OFlags::RDONLY)?;
-        Ok(Self { fd })
+        Ok(Self::new(fd))
+    }
+
+    fn new(fd: OwnedFd) -> Self {
+        Self { fd, listed: AtomicBool::new(false) }
     }
 
     /// Opens the directory at `rel`, or nothing if it is not there.
@@ -87,8 +94,9 @@ impl Tree {
     ) -> Result<usize, Errno> {
         let mut count = 0;
         let mut buffer = Vec::with_capacity(LIST_BYTES);
-        // A directory may be listed more than once.
-        rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
+        if self.listed.swap(true, Ordering::Relaxed) {
+            rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
+        }
         let mut list = RawDir::new(&self.fd, buffer.spare_capacity_mut());
         while let Some(entry) = list.next() {
             let entry = entry?;
