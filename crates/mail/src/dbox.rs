@@ -12,6 +12,7 @@ mod desk;
 mod doveadm;
 pub(crate) mod file;
 mod folder;
+mod judged;
 mod known;
 #[cfg(test)]
 mod mdbox_repairs;

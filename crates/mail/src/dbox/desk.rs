@@ -190,11 +190,6 @@ impl Mail {
         Self { guid: None, received: None, size: 0, findings }
     }
 
-    /// Its bytes are those of another message.
-    pub(crate) fn is_another(&mut self) {
-        self.has_fault(Reason::Altered);
-    }
-
     /// What is around the message is damaged: whatever its bytes are, the file is not good.
     fn has_fault(&mut self, fault: Reason) {
         self.findings.faults.insert(0, fault);

@@ -15,6 +15,7 @@ use crate::dbox::control;
 use crate::dbox::desk::{Desk, Mail};
 use crate::dbox::file::Guid;
 use crate::dbox::folder::{Case, Home, cases};
+use crate::dbox::judged::Judged;
 use crate::dbox::known::Trust;
 use crate::dbox::memory;
 use crate::dbox::record::Recorded;
@@ -66,7 +67,29 @@ pub(crate) fn plan(
     memory::recall(desk, &cases, ledger)
 }
 
-type Mails = BTreeMap<u32, Mail>;
+type Mails = BTreeMap<u32, Seen>;
+
+/// A message's file that was read.
+struct Seen {
+    guid: Option<Guid>,
+    /// Seconds since 1970.
+    received: Option<u32>,
+    /// Bytes of the message, as stored.
+    size: u64,
+    judged: Judged,
+}
+
+impl Seen {
+    fn new(mail: Mail) -> Self {
+        let Mail { guid, received, size, findings } = mail;
+        Self { guid, received, size, judged: Judged::new(findings) }
+    }
+
+    /// Its bytes are those of another message.
+    fn is_another(&mut self) {
+        self.judged.has_fault(Reason::Altered);
+    }
+}
 
 /// Reads all messages of a live folder, in the order of the disk.
 fn read_live(
@@ -85,7 +108,7 @@ fn read_live(
             Depth::Quick,
         )?;
         aliases.learn(mail.guid, &mail.findings);
-        mails.insert(uid, mail);
+        mails.insert(uid, Seen::new(mail));
     }
     Ok(mails)
 }
@@ -166,7 +189,7 @@ impl<'a> Plan<'a> {
 
     /// Live messages that are not good and that the snapshot does not have here.
     fn bad_alone(&self) -> impl Iterator<Item = u32> + '_ {
-        let bad = self.live.iter().filter(|(_, mail)| mail.findings.fault().is_some());
+        let bad = self.live.iter().filter(|(_, mail)| mail.judged.fault().is_some());
         bad.map(|(uid, _)| *uid).filter(|uid| self.origin(*uid).is_none())
     }
 
@@ -181,14 +204,14 @@ impl<'a> Plan<'a> {
         files.filter(|(uid, ..)| !self.live.contains_key(uid)).map(|it| (it.1, it.2))
     }
 
-    fn live_file(&self, uid: u32) -> Option<(&Mail, Meta)> {
+    fn live_file(&self, uid: u32) -> Option<(&Seen, Meta)> {
         let meta = self.case.live.as_ref()?.mails.get(&uid)?;
         Some((self.live.get(&uid)?, *meta))
     }
 
     fn take_twin(&mut self, uid: u32, twin: Twin, mail: Mail) {
         self.twins.insert(uid, twin);
-        self.snapshot.insert(uid, mail);
+        self.snapshot.insert(uid, Seen::new(mail));
     }
 
     /// Reads the snapshot's files that can still change something.
@@ -215,7 +238,7 @@ impl<'a> Plan<'a> {
                 Depth::Quick,
             )?;
             aliases.learn(mail.guid, &mail.findings);
-            self.snapshot.insert(uid, mail);
+            self.snapshot.insert(uid, Seen::new(mail));
         }
         Ok(())
     }
@@ -227,7 +250,7 @@ impl<'a> Plan<'a> {
                 let recorded = self.digest(mail.guid);
                 let guid = self.recorded.guid(self.case.report_name(), uid);
                 recorded.is_some()
-                    && recorded == mail.findings.digest
+                    && recorded == mail.judged.digest()
                     && guid == mail.guid
                     && self.case.shares_uids()
             }
@@ -282,7 +305,9 @@ impl<'a> Plan<'a> {
         self.separate();
         self.find_strays(census);
         for mail in self.live.values_mut().chain(self.snapshot.values_mut()) {
-            aliases.forgive(&mut mail.findings);
+            if let Judged::Other(findings) = &mut mail.judged {
+                aliases.forgive(findings);
+            }
         }
         let files =
             [self.case.live.as_ref(), self.case.snapshot.as_ref().map(|it| &it.1)];
@@ -393,9 +418,9 @@ impl<'a> Plan<'a> {
     /// The name of a message: its GUID, or that of its file if none is known.
     fn name(&self, uid: u32) -> Vec<u8> {
         let once = self.snapshot.get(&uid);
-        let once = once.filter(|it| it.findings.faults.first() != Some(&Reason::Altered));
+        let once = once.filter(|it| it.judged.fault() != Some(Reason::Altered));
         let live = self.live.get(&uid);
-        let live = live.filter(|it| it.findings.faults.first() != Some(&Reason::Altered));
+        let live = live.filter(|it| it.judged.fault() != Some(Reason::Altered));
         let seen = live.or(once).and_then(|mail| mail.guid);
         let seen = seen.or_else(|| once.and_then(|mail| mail.guid));
         let folder = self.case.report_name();
@@ -430,7 +455,7 @@ impl<'a> Plan<'a> {
                 served: self.is_served(listing),
             })
         };
-        let findings = |mail: Option<&'_ Mail>| mail.map(|mail| mail.findings.clone());
+        let findings = |seen: Option<&Seen>| seen.map(|seen| seen.judged.findings());
         let mut verdict = weigh(findings(live).as_ref(), findings(once).as_ref());
         if verdict.decision == (Decision::Repair { doubtful: true }) {
             // Nothing tells at first sight: a closer look at both.
@@ -530,7 +555,7 @@ impl<'a> Plan<'a> {
             }
         };
         let Some(mail) = good else { return Ok(()) };
-        if let Some(digest) = mail.findings.digest {
+        if let Some(digest) = mail.judged.digest() {
             let (uid, size_bytes) = (Some(uid), mail.size);
             let fingerprint = digest.into();
             ledger.good(ManifestEntry { folder, name, uid, size_bytes, fingerprint });
@@ -568,7 +593,7 @@ impl<'a> Plan<'a> {
             || self.home.file_like(&meta),
             |live| Like { modified: Some(meta.modified), ..Like::file(live) },
         );
-        let digest = self.snapshot.get(&uid).and_then(|mail| mail.findings.digest);
+        let digest = self.snapshot.get(&uid).and_then(|mail| mail.judged.digest());
         let from = (Side::Snapshot, &*path);
         let staged = desk.stage_single(from, (&meta, digest), like)?;
         let at = (&*self.case.label(), &*mail_path(&self.case.name, uid));

@@ -11,8 +11,9 @@ use std::collections::{HashMap, HashSet};
 use crate::dbox::aliases::Aliases;
 use crate::dbox::desk::Desk;
 use crate::dbox::file::{Damaged, Guid};
+use crate::dbox::judged::Judged;
 use crate::dbox::known::Known;
-use crate::dbox::multi::storage::{BodyReader, Judged, Storage};
+use crate::dbox::multi::storage::{BodyReader, Storage};
 use crate::dbox::multi::wants::Want;
 use crate::dbox::record::Recorded;
 use crate::index::MapEntry;
@@ -62,7 +63,7 @@ impl Item {
             }
             Decision::Deleted | Decision::SetAside(_) | Decision::Lost(_) => return None,
         };
-        Some((side, place?, seen.as_ref()?.findings().digest?))
+        Some((side, place?, seen.as_ref()?.digest()?))
     }
 
     /// Where its bytes are to stand: as now, else as the map has it, else as in the snapshot.

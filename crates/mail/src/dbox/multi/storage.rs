@@ -10,7 +10,7 @@ use std::fs::File;
 use crate::dbox::desk::{Desk, reason};
 use crate::dbox::file::{Damaged, Guid, Head, Message, Region, Scanner};
 use crate::dbox::survey::{Files, storage_path};
-use crate::judge::{Findings, Rungs};
+use crate::judge::Findings;
 use crate::reason::Reason;
 use crate::refusal::Refusal;
 use crate::roots::Side;
@@ -42,39 +42,6 @@ pub(crate) struct Held {
     pub(crate) message: Message,
     /// The folder that it was delivered to, among those of the storage.
     folder: Option<usize>,
-}
-
-/// What reading a message has shown, as small as most are.
-#[derive(Debug, Clone)]
-pub(crate) enum Judged {
-    Good { digest: [u8; 16], stood: Rungs },
-    Other(Box<Findings>),
-}
-
-impl Judged {
-    pub(crate) fn new(findings: Findings) -> Self {
-        match findings.digest {
-            Some(digest)
-                if findings.faults.is_empty()
-                    && findings.oddities == 0
-                    && findings.fell == Rungs::NONE
-                    && findings.seals.is_empty()
-                    && findings.stranger.is_none() =>
-            {
-                Self::Good { digest, stood: findings.stood }
-            }
-            Some(_) | None => Self::Other(Box::new(findings)),
-        }
-    }
-
-    pub(crate) fn findings(&self) -> Findings {
-        match self {
-            Self::Good { digest, stood } => {
-                Findings { digest: Some(*digest), stood: *stood, ..Findings::default() }
-            }
-            Self::Other(findings) => (**findings).clone(),
-        }
-    }
 }
 
 impl Storage {
