@@ -34,7 +34,7 @@ pub fn uidlist(bytes: &[u8]) {
     if !lists.needs_rebuilding(!regained.is_empty()) {
         return;
     }
-    let present = |row: Row| row % 2 == 0;
+    let present = |row: Row| row.is_multiple_of(2);
     let rows = (&table, &present as &dyn Fn(Row) -> bool, &*regained);
     let mut written = Vec::new();
     let uids = lists.rebuild((Some(live), snapshot), rows, &mut written);

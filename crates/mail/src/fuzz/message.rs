@@ -61,7 +61,9 @@ fn judged(bytes: &[u8], depth: Depth, pieces: &[&[u8]]) -> Findings {
     let promise = Promise { size: Some(size), virtual_size };
     let scan = Scan::new(promise, OWNER, depth).limit(UNPACKED_BYTES_MAX);
     let mut scan = scan.fingerprint(FingerprintKind::Sha256);
-    pieces.iter().for_each(|piece| scan.add(piece));
+    for piece in pieces {
+        scan.add(piece);
+    }
     scan.finish()
 }
 

@@ -36,7 +36,7 @@ fn sealed(lines: &[u8]) -> Vec<u8> {
     if !lines.is_empty() && !lines.ends_with(b"\n") {
         sealed.push(b'\n');
     }
-    let count = sealed.iter().filter(|byte| **byte == b'\n').count() - 1;
+    let count = sealed.split(|byte| *byte == b'\n').count() - 2;
     let last = format!("end\t{count}\t{}\n", to_hex(&Digester::of(&sealed)));
     sealed.extend_from_slice(last.as_bytes());
     sealed

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! * A record that Dovecot would refuse is refused, and nothing of it or after it counts.
+//! * A record that Dovecot would refuse is refused, and nothing after the refused part counts.
 //! * What an extension holds is kept only where somebody here reads it.
 //! * The work is bounded: records that would touch too many messages in all are refused.
 
@@ -209,9 +209,9 @@ impl State {
             if uid == 0 || uid < self.head_word(AT_NEXT_UID) {
                 return None;
             }
-            let flags = *record.get(4)?;
+            let (flags, next_uid) = (*record.get(4)?, uid.checked_add(1)?);
             self.mails.insert(uid, Mail { flags, ..Mail::default() });
-            self.set_head(AT_NEXT_UID, &uid.checked_add(1)?.to_le_bytes());
+            self.set_head(AT_NEXT_UID, &next_uid.to_le_bytes());
         }
         (self.mails.len() <= UIDS_MAX).then_some(())
     }

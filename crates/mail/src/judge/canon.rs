@@ -47,9 +47,9 @@ impl Canon {
         while let Some(at) = memchr(b'\n', rest) {
             let (line, more) = rest.split_at(at);
             if !line.is_empty() {
-                self.end_cr();
+                self.end_cr(to);
             }
-            self.line(line.strip_suffix(b"\r").unwrap_or(line));
+            self.line(line.strip_suffix(b"\r").unwrap_or(line), to);
             (self.after_cr, self.after_blank) = (false, false);
             self.breaks += 1;
             rest = more.get(1..).unwrap_or_default();
@@ -58,9 +58,9 @@ impl Canon {
             }
         }
         if !rest.is_empty() {
-            self.end_cr();
+            self.end_cr(to);
             let line = rest.strip_suffix(b"\r");
-            self.line(line.unwrap_or(rest));
+            self.line(line.unwrap_or(rest), to);
             self.after_cr = line.is_some();
             self.give(to);
         }
@@ -68,7 +68,7 @@ impl Canon {
 
     /// Gives what is left, and the line end that every body has.
     pub(super) fn finish(mut self, to: &mut impl FnMut(&[u8])) {
-        self.end_cr();
+        self.end_cr(to);
         if self.begun || self.kind == Kind::Simple {
             self.out.extend_from_slice(b"\r\n");
         }
@@ -76,20 +76,20 @@ impl Canon {
     }
 
     /// The carriage return that came last ended no line.
-    fn end_cr(&mut self) {
+    fn end_cr(&mut self, to: &mut impl FnMut(&[u8])) {
         if std::mem::take(&mut self.after_cr) {
-            self.line(b"\r");
+            self.line(b"\r", to);
         }
     }
 
-    fn line(&mut self, part: &[u8]) {
+    fn line(&mut self, part: &[u8], to: &mut impl FnMut(&[u8])) {
         match self.kind {
-            Kind::Simple => self.push(part),
-            Kind::Relaxed => self.relax(part),
+            Kind::Simple => self.push(part, to),
+            Kind::Relaxed => self.relax(part, to),
         }
     }
 
-    fn relax(&mut self, part: &[u8]) {
+    fn relax(&mut self, part: &[u8], to: &mut impl FnMut(&[u8])) {
         let begin = part.iter().position(|byte| !is_blank(*byte)).unwrap_or(part.len());
         let (blanks, rest) = part.split_at(begin);
         self.after_blank |= !blanks.is_empty();
@@ -99,30 +99,34 @@ impl Canon {
             return;
         }
         if std::mem::take(&mut self.after_blank) {
-            self.push(b" ");
+            self.push(b" ", to);
         }
         if has_odd_blank(words) {
             for word in
                 words.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty())
             {
                 if std::mem::take(&mut self.after_blank) {
-                    self.push(b" ");
+                    self.push(b" ", to);
                 }
-                self.push(word);
+                self.push(word, to);
                 self.after_blank = true;
             }
         } else {
-            self.push(words);
+            self.push(words, to);
         }
         self.after_blank = !blanks.is_empty();
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    fn push(&mut self, bytes: &[u8], to: &mut impl FnMut(&[u8])) {
         if bytes.is_empty() {
             return;
         }
         for _ in 0..std::mem::take(&mut self.breaks) {
             self.out.extend_from_slice(b"\r\n");
+            // Empty lines may be all that there is of a body, up to a byte.
+            if self.out.len() >= OUT_BYTES {
+                self.give(to);
+            }
         }
         self.out.extend_from_slice(bytes);
         self.begun = true;
@@ -205,6 +209,17 @@ mod tests {
             assert_eq!(canon(Kind::Simple, body, 1), b"\r\n");
             assert_eq!(canon(Kind::Relaxed, body, 1), b"");
         }
+    }
+
+    #[test]
+    fn a_body_of_empty_lines_costs_no_memory() {
+        let (mut canon, mut length) = (Canon::new(Kind::Relaxed), 0);
+        for piece in [&b"x"[..], &[b'\n'; 1_000_000], b"y"] {
+            canon.add(piece, &mut |it| length += it.len());
+        }
+
+        assert_eq!(length, 2_000_002);
+        assert!(canon.out.capacity() <= 2 * OUT_BYTES);
     }
 
     proptest! {
