@@ -14,7 +14,9 @@
 //! * Regions follow one another without a gap from the file's head to its exact end, whatever is in it.
 //! * A message is only what has a head, a body of the promised length and a trailer that ends.
 //! * Bodies are not read here; memory does not grow with them.
+//! * A search reads a small multiple of the file, whatever is in it.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::judge::{Promise, fill};
@@ -39,6 +41,9 @@ const TRAILER_BYTES_MAX: usize = 64 * 1024;
 
 /// What is read for a trailer at first: those without external attachments fit.
 const TRAILER_BYTES: usize = 512;
+
+/// How much more is read each time that it is not enough.
+const TRAILER_GROWTH: usize = 8;
 
 /// How far behind damage the next message is looked for. Storage loses blocks, not as much as this;
 /// a file with a longer hole has no end worth waiting for.
@@ -142,12 +147,16 @@ pub(crate) struct Scanner<R> {
     head: Option<Head>,
     /// The region before this one was damaged, and the search for this one has read it.
     found: Option<Message>,
+    /// Where long trailers begin that are none: heads in the body of one message, which anybody can
+    /// send, may all point there. They do not overlap, so that there are few beside what is in the file.
+    endless: HashSet<u64>,
 }
 
 impl<R: Read + Seek> Scanner<R> {
     /// Begins at the head of a file of `length` bytes.
     pub(crate) fn open(source: R, length: u64) -> io::Result<Self> {
-        let mut scanner = Self { source, length, at: 0, head: None, found: None };
+        let (head, found, endless) = (None, None, HashSet::new());
+        let mut scanner = Self { source, length, at: 0, head, found, endless };
         let mut line = [0; HEAD_LINE_BYTES_MAX];
         let filled = scanner.read_at(0, &mut line)?;
         scanner.head = parse_head(line.get(..filled).unwrap_or_default());
@@ -233,18 +242,27 @@ impl<R: Read + Seek> Scanner<R> {
 
     /// A trailer, and where it ends.
     fn trailer_at(&mut self, at: u64) -> io::Result<Option<(Trailer, u64)>> {
-        let mut bytes = vec![0; TRAILER_BYTES];
-        let mut filled = self.read_at(at, &mut bytes)?;
-        let read = |bytes: &[u8], filled: usize| {
-            parse_trailer(bytes.get(..filled).unwrap_or_default())
-        };
-        let begins = bytes.starts_with(TRAILER_MAGIC);
-        if begins && filled == TRAILER_BYTES && read(&bytes, filled).is_none() {
-            bytes.resize(TRAILER_BYTES_MAX, 0);
-            filled = self.read_at(at, &mut bytes)?;
+        if self.endless.contains(&at) {
+            return Ok(None);
         }
-        let found = read(&bytes, filled);
-        Ok(found.map(|(trailer, length)| (trailer, at + length as u64)))
+        let mut bytes = vec![0; TRAILER_BYTES];
+        loop {
+            let filled = self.read_at(at, &mut bytes)?;
+            match parse_trailer(bytes.get(..filled).unwrap_or_default()) {
+                Ok((trailer, length)) => return Ok(Some((trailer, at + length as u64))),
+                Err(Flaw::Open)
+                    if filled == bytes.len() && filled < TRAILER_BYTES_MAX =>
+                {
+                    let more = (filled * TRAILER_GROWTH).min(TRAILER_BYTES_MAX);
+                    bytes.resize(more, 0);
+                }
+                Err(Flaw::Open | Flaw::Odd) => break,
+            }
+        }
+        if bytes.len() > TRAILER_BYTES {
+            self.endless.insert(at);
+        }
+        Ok(None)
     }
 
     fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -275,28 +293,44 @@ fn parse_message_head(head: &[u8]) -> Option<u64> {
     hex(head.get(SIZE_DIGITS).filter(|_| framed)?)
 }
 
+/// Why bytes are no trailer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    /// It may be one that goes on behind them.
+    Open,
+    Odd,
+}
+
 /// What a trailer says, and its length.
-fn parse_trailer(bytes: &[u8]) -> Option<(Trailer, usize)> {
-    let mut rest = bytes.strip_prefix(TRAILER_MAGIC)?;
+fn parse_trailer(bytes: &[u8]) -> Result<(Trailer, usize), Flaw> {
+    let mut rest = bytes.strip_prefix(TRAILER_MAGIC).ok_or(Flaw::Odd)?;
     let mut trailer = Trailer::default();
     loop {
-        let end = rest.iter().position(|byte| *byte == b'\n')?;
-        let (line, after) = rest.split_at_checked(end)?;
-        rest = after.get(1..)?;
+        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(Flaw::Open)?;
+        let (line, after) = rest.split_at(end);
+        rest = after.get(1..).unwrap_or_default();
         let Some((key, value)) = line.split_first() else {
-            return Some((trailer, bytes.len() - rest.len()));
+            return Ok((trailer, bytes.len() - rest.len()));
         };
+        trailer.note(*key, value).ok_or(Flaw::Odd)?;
+    }
+}
+
+impl Trailer {
+    /// Takes in a line; nothing if it cannot be one.
+    fn note(&mut self, key: u8, value: &[u8]) -> Option<()> {
         match key {
-            b'G' => trailer.guid = Some(guid(value)?),
-            b'V' => trailer.virtual_size = Some(hex(value)?),
-            b'Z' => trailer.plain_size = Some(hex(value)?),
-            b'R' => trailer.received = Some(u32::try_from(hex(value)?).ok()?),
-            b'B' => trailer.folder = Some(value.into()),
-            b'X' => trailer.external = true,
+            b'G' => self.guid = Some(guid(value)?),
+            b'V' => self.virtual_size = Some(hex(value)?),
+            b'Z' => self.plain_size = Some(hex(value)?),
+            b'R' => self.received = Some(u32::try_from(hex(value)?).ok()?),
+            b'B' => self.folder = Some(value.into()),
+            b'X' => self.external = true,
             // POP3 names and whatever later versions note.
             key if key.is_ascii_alphabetic() => {}
             _ => return None,
         }
+        Some(())
     }
 }
 
@@ -319,6 +353,7 @@ fn hex(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cell::Cell;
     use std::io::Cursor;
 
     const HEAD: &[u8] = b"2 M1e C6b020319\n";
@@ -405,6 +440,40 @@ mod tests {
         assert_eq!(cut, [Ok(1), Ok(2), Err(Damage::Cut { expected: 1000, found: 100 })]);
         assert_eq!(show(b""), []);
         assert_eq!(show(HEAD), []);
+    }
+
+    #[test]
+    fn heads_that_all_point_to_one_endless_trailer_cost_little() {
+        struct Counted<'a>(Cursor<&'a [u8]>, &'a Cell<usize>);
+        impl Read for Counted<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let read = self.0.read(buffer)?;
+                self.1.set(self.1.get() + read);
+                Ok(read)
+            }
+        }
+        impl Seek for Counted<'_> {
+            fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+                self.0.seek(to)
+            }
+        }
+        let (mut bytes, heads) = (HEAD.to_vec(), 2000);
+        for left in (0..heads).rev() {
+            let size = left * MESSAGE_HEAD_BYTES;
+            bytes
+                .extend_from_slice(format!("\x01\x02N{:10}{size:016X}\n", "").as_bytes());
+        }
+        bytes.extend_from_slice(TRAILER_MAGIC);
+        bytes.extend_from_slice(&b"Aaaaaaaaa\n".repeat(10_000));
+        let (read, length) = (Cell::new(0), bytes.len() as u64);
+
+        let mut scanner =
+            Scanner::open(Counted(Cursor::new(&bytes), &read), length).unwrap();
+
+        let damage = Damage::Trailer { size: (heads as u64 - 1) * 30 };
+        let whole = Damaged { start: 16, end: length, damage };
+        assert_eq!(scanner.next().unwrap(), Some(Region::Damaged(whole)));
+        assert!(read.get() < 4 * bytes.len(), "{} of {}", read.get(), bytes.len());
     }
 
     #[test]
