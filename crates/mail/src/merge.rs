@@ -178,9 +178,12 @@ enum Preferred {
 /// Of two versions that both may be the message, the one that the strongest evidence that tells
 /// them apart is for.
 fn preferred(live: &Findings, snapshot: &Findings) -> Option<Preferred> {
-    // A seal of one message tells nothing of another one in its place.
+    // A seal of one message tells nothing of another one in its place, and a structure nothing either.
+    if live.is_another_than(snapshot) {
+        return None;
+    }
     let seals = [Rungs::DKIM, Rungs::CHECKSUM];
-    for rung in seals.into_iter().filter(|_| !live.is_another_than(snapshot)) {
+    for rung in seals.into_iter().filter(|_| live.is_named_like(snapshot)) {
         match (live.stood.contains(rung), snapshot.stood.contains(rung)) {
             (true, false) => return Some(Preferred::Live),
             (false, true) => return Some(Preferred::Snapshot),
@@ -232,8 +235,11 @@ mod tests {
     const B: Digest = [2; 16];
     const NUL: Reason = Reason::NulRun { offset: 0, length: 512 };
 
+    /// The names of both sides' messages are alike.
+    const ID: Option<Digest> = Some([9; 16]);
+
     fn good(digest: Digest) -> Findings {
-        Findings { digest: Some(digest), ..Findings::default() }
+        Findings { digest: Some(digest), message_id: ID, ..Findings::default() }
     }
 
     fn bad(digest: Digest, reason: Reason) -> Findings {
@@ -241,7 +247,7 @@ mod tests {
     }
 
     fn odd(digest: Digest) -> Findings {
-        Findings { digest: Some(digest), oddities: 1, ..Findings::default() }
+        Findings { oddities: 1, ..good(digest) }
     }
 
     fn check(
@@ -466,6 +472,8 @@ mod tests {
 
         check(named(A, sealed(A, HASH, true)), named(B, good(B)), doubtful);
         check(named(A, sound(A)), named(B, good(B)), doubtful);
+        check(named(A, good(A)), named(B, odd(B)), doubtful);
+        check(Findings { message_id: None, ..sealed(A, HASH, true) }, good(B), doubtful);
         check(named(A, sealed(A, HASH, true)), named(A, good(B)), Decision::Intact);
     }
 

@@ -103,6 +103,11 @@ impl Findings {
         self.message_id.zip(other.message_id).is_some_and(|(one, other)| one != other)
     }
 
+    /// Both name themselves, and alike: they are versions of one message.
+    pub(crate) fn is_named_like(&self, other: &Self) -> bool {
+        self.message_id.is_some() && self.message_id == other.message_id
+    }
+
     /// Whether it has this fingerprint; nothing if it was not made of it.
     pub(crate) fn matches(&self, recorded: &Fingerprint) -> Option<bool> {
         if let Fingerprint::Xxh3(digest) = recorded {

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * Where the versions differ in one small place, one of them is the other with a fault in it: the one
-//!   that stands elsewhere too is whole.
+//! * Where the versions differ in one small place, or only in their length, one of them is the other with
+//!   a fault in it: the one that stands elsewhere too is whole.
 //! * Where they have different names or little in common, one of them is another message that was written
 //!   in this one's place: the one that stands elsewhere too.
 //! * Without such a witness, or with one for both, nothing changes.
@@ -69,10 +69,15 @@ fn good(cases: &[Case]) -> HashSet<Digest> {
     let mut good = HashSet::new();
     for case in cases {
         for row in case.table.iter() {
-            let side = match case.fate(row) {
-                Fate::Intact | Fate::Newer => Side::Live,
-                Fate::Deleted => Side::Snapshot,
-                Fate::Listed | Fate::Chosen => continue,
+            let decision = case.choices.get(&row).map(|choice| choice.decision);
+            let side = match (case.fate(row), decision) {
+                (Fate::Intact | Fate::Newer, _) => Side::Live,
+                (Fate::Deleted, _)
+                | (
+                    Fate::Chosen,
+                    Some(Decision::Repair { doubtful: false } | Decision::Return { .. }),
+                ) => Side::Snapshot,
+                (Fate::Listed | Fate::Chosen, _) => continue,
             };
             let findings = case.findings(side, row);
             good.extend(
@@ -88,6 +93,8 @@ fn good(cases: &[Case]) -> HashSet<Digest> {
 struct Difference {
     bytes: u64,
     same: u64,
+    /// Bytes that only the longer one has; they differ too.
+    beyond: u64,
     /// The first and last piece that differ.
     pieces: Option<(u64, u64)>,
     other_message: bool,
@@ -100,6 +107,7 @@ impl Difference {
         self.same += same as u64;
         let differ = left.len().max(right.len()) - same;
         self.bytes += differ as u64;
+        self.beyond += left.len().abs_diff(right.len()) as u64;
         if differ > 0 {
             let (first, _) = self.pieces.unwrap_or((at, at));
             self.pieces = Some((first, at));
@@ -112,7 +120,8 @@ impl Difference {
         let all = self.bytes + self.same;
         let one_piece = self.pieces.is_some_and(|(first, last)| first == last);
         let small = one_piece && all >= PIECES_MIN * SECTOR_BYTES as u64;
-        if self.bytes <= FLIPPED_BYTES_MAX || small {
+        let is_cut = self.bytes == self.beyond && self.same > 0;
+        if self.bytes <= FLIPPED_BYTES_MAX || small || is_cut {
             return Some(true);
         }
         (self.other_message || self.same < self.bytes).then_some(false)
@@ -165,9 +174,11 @@ mod tests {
 
     fn check(named: bool, (left, right): (&[u8], &[u8]), expected: Option<bool>) {
         let mut difference = Difference { other_message: named, ..Difference::default() };
-        let pieces = left.chunks(SECTOR_BYTES).zip(right.chunks(SECTOR_BYTES));
-        for (at, pair) in (0..).zip(pieces) {
-            difference.add(at, pair);
+        let piece = |bytes: &[u8], at: usize| {
+            bytes.chunks(SECTOR_BYTES).nth(at).unwrap_or_default().to_vec()
+        };
+        for at in 0..left.len().max(right.len()).div_ceil(SECTOR_BYTES) {
+            difference.add(at as u64, (&piece(left, at), &piece(right, at)));
         }
         assert_eq!(difference.is_fault(), expected);
     }
@@ -186,6 +197,16 @@ mod tests {
         check(false, (&whole, &flipped), Some(true));
         check(false, (&whole, &over), Some(true));
         check(false, (b"short", b"shOrt"), Some(true));
+    }
+
+    #[test]
+    fn a_cut_is_a_fault_however_little_is_left() {
+        let whole = mail("1");
+        let padded = [&whole[..600], &vec![0; whole.len() - 600]].concat();
+
+        check(false, (&whole, &whole[..600]), Some(true));
+        check(false, (&whole[..600], &whole), Some(true));
+        check(false, (&whole, &padded), Some(false));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fs::File;
 
 use super::case::{Case, Home};
 use super::read::{read_case, read_snapshot};
-use super::survey::{Folder, Survey, survey};
+use super::survey::{Folder, Survey, leave_out_others, survey};
 use super::table::Row;
 use super::{conflict, control, staging, twin, whereabouts};
 use crate::digest::Digest;
@@ -40,11 +40,12 @@ pub(crate) fn plan(
     ledger: &mut Ledger,
 ) -> Result<(), Refusal> {
     let maildir = bench.path(b"");
-    let live = survey(&bench.roots().live, &maildir)?;
-    let snapshot = match &bench.roots().snapshot {
+    let mut live = survey(&bench.roots().live, &maildir)?;
+    let mut snapshot = match &bench.roots().snapshot {
         Some(root) => survey(root, &maildir)?,
         None => None,
     };
+    leave_out_others(live.as_mut(), snapshot.as_mut());
     let home = match (&live, &snapshot) {
         (Some(side), _) | (None, Some(side)) => Home { meta: side.meta },
         (None, None) => return Err(Refusal::NotThere { path: escape(&maildir) }),

@@ -6,7 +6,7 @@
 //!   until they are read.
 //! * What is no regular file is never taken for a message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use rustix::io::Errno;
 
@@ -28,7 +28,8 @@ const LARGE_BYTES: u64 = 1 << 20;
 pub(crate) struct Survey {
     /// The Maildir's own directory.
     pub(crate) meta: Meta,
-    /// Folders by name without the leading dot; empty is the inbox.
+    /// Folders, and directories that may have been some, by name without the leading dot; empty is the
+    /// inbox.
     pub(crate) folders: BTreeMap<Vec<u8>, Folder>,
     /// Links and other odd items outside the mail directories: folder and name.
     pub(crate) odd: Vec<(Vec<u8>, Vec<u8>)>,
@@ -107,9 +108,7 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
                 let dir = dir.map_err(|errno| surveyor.refusal(&seen.name, errno))?;
                 let entries = surveyor.list(&dir, &seen.name)?;
                 let folder = surveyor.folder(name, entries, &mut survey.odd)?;
-                if folder.is_folder() {
-                    survey.folders.insert(name.to_vec(), folder);
-                }
+                survey.folders.insert(name.to_vec(), folder);
             }
             Kind::Link | Kind::Special => {
                 survey.odd.push((Vec::new(), seen.name.clone()));
@@ -123,6 +122,19 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
     survey.left = surveyor.left;
     survey.weight = (!deep).then_some(surveyor.weight);
     Ok(Some(survey))
+}
+
+/// Leaves out the directories that are no folders. One that has lost all that made it a folder is
+/// live one still: nothing can be put in its place.
+pub(crate) fn leave_out_others(live: Option<&mut Survey>, snapshot: Option<&mut Survey>) {
+    let mut known = HashSet::new();
+    if let Some(snapshot) = snapshot {
+        snapshot.folders.retain(|_, folder| folder.is_folder());
+        known.extend(snapshot.folders.keys());
+    }
+    if let Some(live) = live {
+        live.folders.retain(|name, folder| folder.is_folder() || known.contains(name));
+    }
 }
 
 fn is_folder_name(name: &[u8]) -> bool {
@@ -169,7 +181,8 @@ fn refusal(path: &[u8], errno: Errno) -> Refusal {
 
 impl Folder {
     fn is_folder(&self) -> bool {
-        self.has.contains(&true)
+        self.name.is_empty()
+            || self.has.contains(&true)
             || self.control.contains_key(&b"dovecot-uidlist"[..])
             || self.control.contains_key(&b"maildirfolder"[..])
     }

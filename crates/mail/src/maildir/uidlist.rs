@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Read as _, Write};
 
 use crate::index::{Index, LastFlags, Reading};
+use crate::maildir::survey::Sub;
 use crate::maildir::table::{Row, Table};
 use crate::manifest::number;
 use crate::merge::Listing;
@@ -236,6 +237,11 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Mail servers list what they move to `cur`.
+fn was_seen(table: &Table, row: Row) -> bool {
+    table.slot(Side::Snapshot, row).is_none_or(|slot| slot.sub == Sub::Cur)
+}
+
 /// The two lists of one folder, read together.
 #[derive(Debug)]
 pub(crate) struct Lists {
@@ -294,7 +300,10 @@ impl Lists {
             (None, _) if headless => Listing::Unknown,
             (Some(uid), Some(sound_until)) if uid <= sound_until => Listing::Unlisted,
             (Some(_), None) => Listing::Unlisted,
-            (None, None) if !self.snapshot_is_sound() => Listing::Unlisted,
+            // What was in `cur` was seen, and so it was in a list.
+            (None, None) if !self.snapshot_is_sound() && was_seen(table, row) => {
+                Listing::Unlisted
+            }
             (Some(uid), Some(_)) => self.listing_by_index(uid),
             (None, _) => Listing::Unknown,
         }
