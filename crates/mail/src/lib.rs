@@ -147,6 +147,26 @@
 //!   told. `dovecot.map.index.log` likewise.
 //! * `m.<number>`: messages as they stood in one of both sides, one behind the other.
 //!
+//! # Any bytes
+//!
+//! Every parser is fuzzed. The tests take the files in `fuzz/seeds` and some thousand others made of
+//! them by chance; what fails prints the command that lives it again. More of them, with no other tools:
+//!
+//! ```text
+//! TIDEGATE_FUZZ_RUNS=1000000 cargo test --release -p tidegate-mail --lib any_bytes_are
+//! ```
+//!
+//! Long runs are guided by coverage (`cargo install cargo-fuzz`, and a nightly compiler). In `crates/mail`,
+//! for each target that `cargo fuzz list` names:
+//!
+//! ```text
+//! mkdir -p fuzz/corpus/dbox
+//! cargo +nightly fuzz run -O -a dbox fuzz/corpus/dbox fuzz/seeds/dbox -- \
+//!     -max_total_time=3600 -rss_limit_mb=1024 -timeout=20
+//! ```
+//!
+//! A file that it finds is put among the seeds, where the tests take it from then on.
+//!
 //! # Not supported
 //!
 //! * Newer mail does not keep its UID when the list is lost: the index knows UIDs and flags, but no
