@@ -108,7 +108,8 @@ fn a_healthy_mailbox_is_left_as_it_is() {
 #[test]
 fn a_mailbox_is_stamped_alike_while_it_is_read_and_by_a_look_at_it() {
     let provider = Provider::healthy();
-    for extra in ["tmp/1.a", "cur/.hidden", ".Archive.2024/note", "sieve/rules", ".odd/x"] {
+    for extra in ["tmp/1.a", "cur/.hidden", ".Archive.2024/note", "sieve/rules", ".odd/x"]
+    {
         provider.write("live", extra, b"x");
     }
     let look = || open(&provider).stamp(&mailbox(false)).unwrap();
