@@ -12,7 +12,8 @@ use crate::grade::Grade;
 /// What is in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DoubtKind {
-    /// Live and snapshot looked good and differed: the snapshot's bytes are served, the live ones kept.
+    /// Live and snapshot looked good and differed: the snapshot's bytes are served and the live ones
+    /// kept; or the live ones are, as the finding's source says, and the snapshot still has its own.
     BothLookGood,
     /// It came back although its user may have deleted it.
     DeletionUnproved,

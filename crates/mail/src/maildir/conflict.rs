@@ -7,12 +7,15 @@
 //! * Where they have different names or little in common, one of them is another message that was written
 //!   in this one's place: the one that stands elsewhere too.
 //! * Without such a witness, or with one for both, nothing changes.
+//! * That the snapshot's bytes are another message's leaves a doubt: it may have been copied.
 
 use std::collections::HashSet;
 
 use super::case::{Case, Choice, Fate};
 use super::table::Row;
 use crate::digest::Digest;
+use crate::doubt::DoubtKind;
+use crate::finding::{Cause, Finding, Source};
 use crate::judge::{BUFFER_BYTES, Rungs, fill};
 use crate::merge::Decision;
 use crate::refusal::Refusal;
@@ -28,58 +31,90 @@ const FLIPPED_BYTES_MAX: u64 = 2;
 /// So many pieces must a message have for one of them to be a small part of it.
 const PIECES_MIN: u64 = 4;
 
-/// Decides doubtful repairs for which there is a witness.
+/// Decides doubtful repairs for which there is a witness: first for the snapshot's bytes, which then bear
+/// witness themselves.
 pub(super) fn settle(bench: &mut Bench<'_>, cases: &mut [Case]) -> Result<(), Refusal> {
-    let doubtful = Decision::Repair { doubtful: true };
-    let mut conflicts = Vec::new();
-    for (at, case) in cases.iter().enumerate() {
-        let rows = case.choices.iter().filter(|(_, choice)| choice.decision == doubtful);
-        conflicts.extend(rows.map(|(row, _)| (at, *row)));
-    }
-    if conflicts.is_empty() {
-        return Ok(());
-    }
-    let good = good(cases);
-    for (at, row) in conflicts {
-        let Some(case) = cases.get_mut(at) else { continue };
-        let known = |side| {
-            let digest = case.findings(side, row).and_then(|it| it.digest);
-            digest.is_some_and(|it| good.contains(&it) || bench.stands_elsewhere(it))
-        };
-        let (live, snapshot) = (known(Side::Live), known(Side::Snapshot));
-        if live == snapshot {
-            continue;
+    for side in [Side::Snapshot, Side::Live] {
+        let doubtful = Decision::Repair { doubtful: true };
+        let mut conflicts = Vec::new();
+        for (at, case) in cases.iter().enumerate() {
+            let choices = case.choices.iter();
+            let rows = choices.filter(|(_, choice)| choice.decision == doubtful);
+            conflicts.extend(rows.map(|(row, _)| (at, *row)));
         }
-        let difference = difference(bench, case, row)?;
-        let Some(fault) = difference.and_then(|it| it.is_fault()) else { continue };
-        if live == fault {
-            case.table.set_rungs(row, case.table.rungs(row) | Rungs::ELSEWHERE);
-            case.settle(row, Fate::Intact);
-        } else {
-            case.table.set_rungs(row, case.table.rungs(row) | Rungs::ELSEWHERE);
-            let decision = Decision::Repair { doubtful: false };
-            case.choose(row, Choice { decision, twin: None, regained: false });
+        if conflicts.is_empty() {
+            return Ok(());
+        }
+        let good = good(cases, side);
+        for (at, row) in conflicts {
+            if let Some(case) = cases.get_mut(at) {
+                settle_for(bench, case, (side, row), &good)?;
+            }
         }
     }
     Ok(())
 }
 
-/// The bytes of the mailbox's messages of which there is no doubt.
-fn good(cases: &[Case]) -> HashSet<Digest> {
+/// Decides for one side, if there is a witness for that.
+fn settle_for(
+    bench: &Bench<'_>,
+    case: &mut Case,
+    (side, row): (Side, Row),
+    good: &HashSet<Digest>,
+) -> Result<(), Refusal> {
+    let known = |side| {
+        let digest = case.findings(side, row).and_then(|it| it.digest);
+        digest.is_some_and(|it| good.contains(&it) || bench.stands_elsewhere(it))
+    };
+    let (live, snapshot) = (known(Side::Live), known(Side::Snapshot));
+    if live == snapshot {
+        return Ok(());
+    }
+    let difference = difference(bench, case, row)?;
+    let Some(fault) = difference.and_then(|it| it.is_fault()) else { return Ok(()) };
+    if (live == fault) != (side == Side::Live) {
+        return Ok(());
+    }
+    let rungs = case.table.rungs(row) | Rungs::ELSEWHERE;
+    case.table.set_rungs(row, rungs);
+    if side == Side::Snapshot {
+        let decision = Decision::Repair { doubtful: false };
+        case.choose(row, Choice { decision, twin: None, regained: false });
+        return Ok(());
+    }
+    case.settle(row, Fate::Intact);
+    if !fault {
+        // The owner may have copied the snapshot's message, and the live one may be one more.
+        let uid = case.lists.uid(&case.table, row);
+        let cause = Cause::Doubt(DoubtKind::BothLookGood);
+        let mut doubt = Finding::new((&case.name, case.table.base(row)), uid, cause);
+        (doubt.source, doubt.rungs) = (Source::Live, rungs);
+        case.doubts.push(doubt);
+    }
+    Ok(())
+}
+
+/// The bytes of the mailbox's messages of which there is no doubt. To speak against live bytes they must
+/// stand live: in the snapshot, two messages may have changed places.
+fn good(cases: &[Case], side: Side) -> HashSet<Digest> {
     let mut good = HashSet::new();
     for case in cases {
         for row in case.table.iter() {
             let decision = case.choices.get(&row).map(|choice| choice.decision);
-            let side = match (case.fate(row), decision) {
-                (Fate::Intact | Fate::Newer, _) => Side::Live,
-                (Fate::Deleted, _)
-                | (
-                    Fate::Chosen,
-                    Some(Decision::Repair { doubtful: false } | Decision::Return { .. }),
-                ) => Side::Snapshot,
-                (Fate::Listed | Fate::Chosen, _) => continue,
+            let back = matches!(
+                decision,
+                Some(Decision::Repair { doubtful: false } | Decision::Return { .. })
+            );
+            let from = match case.fate(row) {
+                Fate::Intact | Fate::Newer => Side::Live,
+                Fate::Deleted => Side::Snapshot,
+                Fate::Chosen if back => Side::Snapshot,
+                Fate::Listed | Fate::Chosen => continue,
             };
-            let findings = case.findings(side, row);
+            if from == Side::Snapshot && side == Side::Snapshot {
+                continue;
+            }
+            let findings = case.findings(from, row);
             good.extend(
                 findings.filter(|it| it.fault().is_none()).and_then(|it| it.digest),
             );
