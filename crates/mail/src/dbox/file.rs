@@ -50,7 +50,7 @@ const TRAILER_GROWTH: usize = 8;
 const SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What is searched for the next message at once.
-const WINDOW_BYTES: usize = 256 * 1024;
+pub(crate) const WINDOW_BYTES: usize = 256 * 1024;
 
 /// The first line of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::io::Cursor;
 
 use super::{Chance, Crumbs, parts};
-use crate::dbox::file::{Region, Scanner};
+use crate::dbox::file::{Region, Scanner, WINDOW_BYTES};
 use crate::index::cache::Cache;
 use crate::index::{self, FolderState, Index, Kind, MapState, Reading, Record};
 use crate::maildir::farewell::deleted_folders;
@@ -56,6 +56,29 @@ pub fn dbox(bytes: &[u8]) {
         let again: Vec<_> = self::regions(&mut scanner).iter().map(bounds).collect();
         assert_eq!(again, before, "what follows matters");
     }
+    if chance.below(8) == 0 {
+        check_search(bytes, &mut chance);
+    }
+}
+
+/// A message is found wherever it stands: behind one byte that is none, or behind many.
+fn check_search(bytes: &[u8], chance: &mut Chance) {
+    let found = |before: usize| {
+        let file = [&vec![0; before], bytes].concat();
+        let mut scanner = Scanner::open(Cursor::new(&file), file.len() as u64)
+            .expect("memory can be read");
+        let bounds = regions(&mut scanner).iter().map(bounds).collect::<Vec<_>>();
+        let messages = bounds.into_iter().filter(|(_, _, is_message)| *is_message);
+        messages
+            .map(|(start, end, _)| (start - before as u64, end - before as u64))
+            .collect()
+    };
+    let near: Vec<(u64, u64)> = found(1);
+    let Some((start, _)) = near.get(chance.below(near.len())) else { return };
+    // Where the first window ends, one of them begins.
+    let start = usize::try_from(*start).unwrap_or(usize::MAX);
+    let before = (WINDOW_BYTES + 2).saturating_sub(start + chance.below(6)).max(1);
+    assert_eq!(found(before), near, "its place matters");
 }
 
 fn regions<R: std::io::Read + std::io::Seek>(scanner: &mut Scanner<R>) -> Vec<Region> {

@@ -68,6 +68,8 @@ fn lines<R: std::io::BufRead>(list: Import<R>) -> Vec<Result<ImportedLine, Strin
 /// A list of findings.
 pub fn findings(bytes: &[u8]) {
     if let Ok(list) = FindingList::parse(bytes) {
+        let texts = list.findings.iter().flat_map(|it| [&it.subject, &it.kept_at]);
+        assert!(texts.flatten().all(|text| !text.is_empty()), "no text is none");
         let again = FindingList::parse(&list.to_bytes());
         assert_eq!(again.ok(), Some(list), "it reads back");
     }
