@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::pile::{Kind, Message, Pile, Tree, User};
 
@@ -49,9 +49,9 @@ impl Finder {
 
     pub(crate) fn is_installed(self) -> bool {
         let program = self.name().split(' ').next().unwrap_or_default();
-        let mut command = Command::new(program);
-        let quiet = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-        quiet.status().is_ok_and(|status| status.success())
+        let found =
+            Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+        found.is_ok_and(|found| found.status.success())
     }
 
     /// What was made while all was well: a manifest or a backup of the snapshot.
@@ -105,11 +105,11 @@ impl Finder {
                  restic -q -r {at}/repo backup --force {at}/tree; mv {at}/tree {to}; \
                  set -- $(restic -q -r {at}/repo snapshots --json | \
                  grep -o '\"short_id\":\"[0-9a-f]*' | cut -d'\"' -f4); \
-                 first=$1; shift $(($# - 1)); restic -q -r {at}/repo diff $first $1"
+                 first=$1; shift $(($# - 1)); restic -r {at}/repo diff $first $1"
             ),
             Self::Borg => format!(
                 "export BORG_BASE_DIR={at}/base; cd {to} && borg create --files-cache=disabled \
-                 {at}/repo::live{round} . && borg diff {at}/repo::snapshot live{round}"
+                 {at}/repo::live{round} . && borg diff --content-only {at}/repo::snapshot live{round}"
             ),
         };
         let mut command = Command::new("sh");
