@@ -4,9 +4,13 @@
 //!
 //! * What an earlier run set aside stays listed until a good message stands under its name again.
 //! * What an earlier run decided without proof stays listed.
+//! * A message that an earlier run wanted to set aside, and died before it did, is listed once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
 
 use crate::doubt::DoubtKind;
 use crate::finding::{Cause, Finding, FindingKind, Source};
@@ -14,7 +18,7 @@ use crate::maildir::survey::Survey;
 use crate::manifest::ManifestEntry;
 use crate::reason::Reason;
 use crate::spool::{Spool, Spooled};
-use crate::walk::escape;
+use crate::walk::{escape, unescape};
 
 /// How many messages ended how. Every message that either side knew is in exactly one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub(crate) struct Ledger {
     manifest: Spool,
     /// Set aside or lost in earlier runs or in this one, by folder and name.
     unserved: BTreeMap<(String, String), Vec<Finding>>,
+    /// Where earlier runs wanted to put something, and nothing is.
+    missing: HashSet<String>,
 }
 
 impl Ledger {
@@ -60,6 +66,7 @@ impl Ledger {
             remembered: Vec::new(),
             manifest,
             unserved: BTreeMap::new(),
+            missing: HashSet::new(),
         };
         let (doubts, earlier): (Vec<_>, Vec<_>) =
             earlier.into_iter().partition(|entry| entry.doubt().is_some());
@@ -69,6 +76,16 @@ impl Ledger {
             ledger.book(finding);
         }
         ledger
+    }
+
+    /// Looks which of the messages that earlier runs listed are where they were to be kept.
+    pub(crate) fn look_for_kept(&mut self, work: &Path) {
+        let kept = self.unserved.values().flatten().filter_map(|it| it.kept_at.as_ref());
+        let is_missing = |at: &&String| {
+            let path = work.join(OsString::from_vec(unescape(at)));
+            path.symlink_metadata().is_err_and(|it| it.kind() == io::ErrorKind::NotFound)
+        };
+        self.missing = kept.filter(is_missing).cloned().collect();
     }
 
     pub(crate) fn kept(&mut self, newer: bool) {
@@ -194,8 +211,15 @@ impl Ledger {
     pub(crate) fn close(&mut self) -> Vec<Finding> {
         let mut set_aside = Vec::new();
         for (_, mut findings) in std::mem::take(&mut self.unserved) {
-            let is_kept = findings.iter().any(|it| it.kept_at.is_some());
-            findings.retain(|it| it.kept_at.is_some() == is_kept);
+            let is_kept = |it: &Finding| it.kept_at.is_some();
+            let is_there = |it: &Finding| {
+                it.kept_at.as_ref().is_some_and(|at| !self.missing.contains(at))
+            };
+            if findings.iter().any(is_there) {
+                findings.retain(is_there);
+            } else if findings.iter().any(is_kept) {
+                findings.retain(is_kept);
+            }
             set_aside.append(&mut findings);
         }
         set_aside.sort();

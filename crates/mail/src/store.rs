@@ -399,6 +399,7 @@ impl Store {
         let staged = bench.own_file("manifest")?;
         let spool = Spool::new(staged.clone());
         let mut ledger = Ledger::new(earlier.clone(), remembers, spool);
+        ledger.look_for_kept(&self.roots.work);
         examine(&mut bench, format, &past, &mut ledger)?;
         let set_aside = ledger.close();
         let doubts = ledger.take_doubts();

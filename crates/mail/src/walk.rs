@@ -255,6 +255,18 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that [`escape`] made such a text of.
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
+    let mut parts = text.split("\\x");
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        bytes.extend(u8::from_str_radix(digits, 16));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    bytes
+}
+
 fn push_escaped(text: &mut String, bytes: &[u8]) {
     use std::fmt::Write as _;
     for byte in bytes {
@@ -300,5 +312,8 @@ mod tests {
         assert_eq!(escape(b"plain,S=1"), "plain,S=1");
         assert_eq!(escape(b"a\tb\\\xff"), "a\\x09b\\x5c\\xff");
         assert_eq!(escape("ä".as_bytes()), "ä");
+        for bytes in [&b"plain,S=1"[..], b"a\tb\\\xff", "ä".as_bytes(), b""] {
+            assert_eq!(unescape(&escape(bytes)), bytes);
+        }
     }
 }

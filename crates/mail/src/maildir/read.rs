@@ -8,6 +8,7 @@
 //!   slow, the next ones are asked for ahead.
 //! * What is in memory at once is two buffers and the names of the folder.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -124,8 +125,8 @@ pub(super) fn read_snapshot(
     Reader::new(case).read(bench, case, wishes)
 }
 
-/// Of several files with one base name takes the one that is as recorded, else a good one, else
-/// the one in `cur`.
+/// Of several files with one base name takes the one that is as recorded, else a good one, else the
+/// longest, for more is cut than is added, else the one in `cur`.
 fn settle_spares(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> {
     let spare = std::mem::take(&mut case.table.spare);
     let mut reader = Reader::new(case);
@@ -141,7 +142,8 @@ fn settle_spares(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> 
             let matches = |it: &Fingerprint| findings.matches(it) == Some(true);
             let as_recorded = recorded.as_ref().is_some_and(matches);
             let good = findings.fault().is_none();
-            (!as_recorded, !good, slot.sub, case.table.name(row, slot))
+            let (odd, length) = (findings.oddities, Reverse(findings.size));
+            (!as_recorded, !good, odd, length, slot.sub, case.table.name(row, slot))
         };
         let taken = case.findings(side, row);
         let better =
