@@ -99,14 +99,17 @@ impl<R: BufRead> Reader<R> {
                 return None;
             }
             let last = self.summary.last_uid;
-            let parsed = Entry::parse(&self.line).filter(|entry| entry.uid > last);
+            let parsed = Entry::parse(&self.line).map(|entry| entry.uid);
             match parsed {
-                Some(entry) if line == Line::Whole => {
-                    self.summary.last_uid = entry.uid;
+                Some(uid) if line == Line::Whole && uid > last => {
+                    self.summary.last_uid = uid;
                     break;
                 }
+                // Of two lines that are not in order either may be the wrong one.
                 Some(_) | None => {
-                    self.summary.sound_until.get_or_insert(last);
+                    let before = parsed.map_or(last, |uid| last.min(uid - 1));
+                    let until = self.summary.sound_until.unwrap_or(before);
+                    self.summary.sound_until = Some(until.min(before));
                 }
             }
         }
@@ -499,6 +502,16 @@ mod tests {
 
         assert_eq!(list.sound_until, Some(2));
         assert_eq!(list.last_uid, 2);
+    }
+
+    #[test]
+    fn a_uid_that_jumped_ahead_proves_no_deletion_of_those_it_hides() {
+        let jumped = &b"3 V1795293977 N1 Gf0102b\n9 :a,S=1\n2 P0001 :b,S=2\n4 :c\n"[..];
+
+        let list = summary(jumped);
+
+        assert_eq!((list.sound_until, list.last_uid), (Some(1), 9));
+        assert_eq!(Both::new(jumped, LIST).listing(b"c"), Listing::Unknown);
     }
 
     #[test]
