@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use model::{After, Model, files};
-use tidegate_mail::{Mailbox, PrepareTask, Prepared, Store, StoreConfig};
+use tidegate_mail::{Mailbox, PrepareTask, Prepared, Refusal, Store, StoreConfig};
 use world::{LIVE, SIDES, World};
 
 /// As many as run within seconds.
@@ -108,6 +108,33 @@ fn serve(root: &Path, world: &mut World) {
     );
 }
 
+#[test]
+fn a_file_in_the_place_of_a_folder_is_named_as_what_it_is() {
+    for seed in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        for root in ["live", "snapshot", "work"] {
+            fs::create_dir(dir.path().join(root)).unwrap();
+        }
+        let world = World::new(seed);
+        world.write(dir.path());
+        let live = dir.path().join("live").join(&world.accounts[0].path).join(".Archive");
+        let there =
+            dir.path().join("snapshot").join(&world.accounts[0].path).join(".Archive");
+        if !live.join("cur").is_dir() || !there.join("cur").is_dir() {
+            continue;
+        }
+        fs::rename(&live, dir.path().join("live/lost")).unwrap();
+        fs::write(&live, "a directory no more").unwrap();
+
+        let prepared = try_prepare(dir.path(), &world, (3, false));
+
+        let refused = matches!(prepared[0], Err(Refusal::NotRegular { .. }));
+        assert!(refused, "seed {seed}: {:?}", prepared[0]);
+        return;
+    }
+    unreachable!("some storm spares a folder");
+}
+
 /// A run wrote what it would set aside and died before it did; the next one has another generation.
 #[test]
 fn what_a_dead_run_wanted_to_set_aside_is_listed_once() {
@@ -149,11 +176,15 @@ fn what_a_dead_run_wanted_to_set_aside_is_listed_once() {
     }
 }
 
-fn prepare(
+fn prepare(root: &Path, world: &World, run: (u64, bool)) -> Vec<Prepared> {
+    try_prepare(root, world, run).into_iter().map(|it| it.unwrap()).collect()
+}
+
+fn try_prepare(
     root: &Path,
     world: &World,
     (generation, served): (u64, bool),
-) -> Vec<Prepared> {
+) -> Vec<Result<Prepared, Refusal>> {
     let store = Store::open(StoreConfig {
         live: root.join("live"),
         snapshot: Some(root.join("snapshot")),
@@ -171,6 +202,5 @@ fn prepare(
     let mailboxes: Vec<Mailbox> = (7..).zip(&world.accounts).map(mailbox).collect();
     let task =
         PrepareTask { job: 1, generation, holder: "worker", mailboxes: &mailboxes };
-    let prepared = store.prepare(&task).unwrap();
-    prepared.into_iter().map(|it| it.unwrap()).collect()
+    store.prepare(&task).unwrap()
 }

@@ -63,6 +63,9 @@ pub(super) fn plan_folders(
         let tree = bench.tree(like)?;
         make_mail_dirs(bench, (&tree, &folder_path(&case.name)), like)?;
         let path = bench.path(&folder_path(&case.name));
+        // What is no directory and has its name is for a person to look at.
+        let there = bench.roots().live.dir_if_there(&path);
+        there.map_err(|errno| Refusal::read(&path, errno))?;
         bench.act(Phase::Directories, Act::PutTree { staged: tree.clone(), path });
         case.tree = Some(tree);
     }
