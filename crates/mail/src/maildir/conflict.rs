@@ -95,7 +95,7 @@ fn settle_for(
 }
 
 /// The bytes of the mailbox's messages of which there is no doubt. To speak against live bytes they must
-/// stand live: in the snapshot, two messages may have changed places.
+/// stand on both sides: in the snapshot alone, two messages may have changed places.
 fn good(cases: &[Case], side: Side) -> HashSet<Digest> {
     let mut good = HashSet::new();
     for case in cases {
@@ -111,7 +111,8 @@ fn good(cases: &[Case], side: Side) -> HashSet<Digest> {
                 Fate::Chosen if back => Side::Snapshot,
                 Fate::Listed | Fate::Chosen => continue,
             };
-            if from == Side::Snapshot && side == Side::Snapshot {
+            // What came since may be a copy that its owner made.
+            if side == Side::Snapshot && case.fate(row) != Fate::Intact {
                 continue;
             }
             let findings = case.findings(from, row);
