@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/provider.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod provider;
 
 use provider::{MAILDIR, OWNER, Provider, letter};
