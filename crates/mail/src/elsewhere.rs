@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::digest::Digest;
 
-/// Messages remembered: those of some ten thousand mailboxes, in 32 MiB.
-const PLACES: usize = 1 << 21;
+/// Messages remembered: those of some thousand mailboxes, in 16 MiB.
+const PLACES: usize = 1 << 20;
 
 /// Parts with a lock of their own, so that readers seldom wait for each other.
 const PARTS: usize = 32;

@@ -41,8 +41,8 @@ impl Format {
             },
             (Some(live), Some(snapshot)) if live != snapshot => Self::changed(path),
             (Some(format), _) | (None, Some(format)) => Ok(format),
-            // Whatever is missing, a Maildir can be built again from nothing.
-            (None, None) => Ok(Self::Maildir),
+            // A directory that is none must not pass for a mailbox without mail.
+            (None, None) => Err(Refusal::NotThere { path: escape(path) }),
         }
     }
 
@@ -75,6 +75,11 @@ impl Format {
         if has(b"storage")? {
             return Ok(Some(Self::Mdbox));
         }
-        Ok(has(b"mailboxes")?.then_some(Self::Sdbox))
+        if has(b"mailboxes")? {
+            return Ok(Some(Self::Sdbox));
+        }
+        let list = home.look(b"dovecot-uidlist");
+        let list = list.map_err(|errno| Refusal::read(path, errno))?;
+        Ok((list.is_some() || has(b"tmp")?).then_some(Self::Maildir))
     }
 }

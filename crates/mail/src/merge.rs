@@ -123,6 +123,15 @@ fn decide_recorded(evidence: &Evidence<'_>, live: &Findings) -> Option<Verdict> 
         let repair = Decision::Repair { doubtful: false };
         return Some(Verdict::new(repair, manifest | snapshot.stood));
     }
+    // Where both sides agree against a list made elsewhere, the list is of something else.
+    let ours = matches!(recorded, Fingerprint::Xxh3(_));
+    if let Side::Read(snapshot) = evidence.snapshot
+        && !ours
+        && live.raw.is_some()
+        && live.raw == snapshot.raw
+    {
+        return None;
+    }
     let reason = live.fault().unwrap_or(Reason::Altered);
     Some(Verdict::new(Decision::SetAside(reason), manifest | live.fell))
 }
@@ -313,6 +322,28 @@ mod tests {
         check(Some(stored(A, Vec::new())), Some(broken()), Decision::Intact);
         check(Some(stored(A, Vec::new())), Some(stored(B, Vec::new())), Decision::Intact);
         check_with(Some(broken()), Some(stored(A, Vec::new())), recorded, repair);
+    }
+
+    #[test]
+    fn both_sides_together_outrank_a_list_made_elsewhere() {
+        let listed = |other| Findings {
+            raw: Some(A),
+            fingerprints: vec![Fingerprint::Sha256([other; 32])],
+            ..good(A)
+        };
+        let decide = |snapshot: Option<&Findings>| {
+            let evidence = Evidence {
+                live: Some(&listed(1)),
+                snapshot: snapshot.map_or(Side::Absent, Side::Read),
+                recorded: Some(Fingerprint::Sha256([9; 32])),
+                listing: Listing::Listed,
+                served: false,
+            };
+            decide(&evidence).decision
+        };
+
+        assert_eq!(decide(Some(&listed(1))), Decision::Intact);
+        assert_eq!(decide(None), Decision::SetAside(Reason::Altered));
     }
 
     #[test]

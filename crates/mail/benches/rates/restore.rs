@@ -42,6 +42,11 @@ pub(crate) fn restore(
     println!("\nrepair of the damaged tree (ratio to a bare read of both trees)");
     println!("{:30} {}", "", Laps::HEAD);
     run.repair("tidegate", &|_, live| run.tidegate(live, ""))?;
+    run.repair("tidegate, manifests at hand", &|_, live| {
+        // As they were recorded while all was well: then the snapshot is read only for repairs.
+        run.order(&run.pile.tree(Tree::Sound), &beside(live), "").command()?.status()?;
+        run.tidegate(live, "")
+    })?;
     run.repair(Mender::RsyncSums.name(), &|from, live| {
         let command = Mender::RsyncSums.command(from, live);
         run.yardstick.measure(&command, &run.path("peer.out"))
@@ -95,17 +100,19 @@ impl Run {
         Ok(())
     }
 
-    fn tidegate(&self, live: &Path, prefix: &str) -> Result<Taken, Box<dyn Error>> {
-        let mut work = live.as_os_str().to_owned();
-        work.push("-work");
-        let order = Order {
+    fn order(&self, live: &Path, work: &Path, prefix: &str) -> Order {
+        Order {
             live: live.to_owned(),
             snapshot: self.pile.tree(Tree::Snapshot),
-            work: work.into(),
+            work: work.to_owned(),
             list: self.pile.list(),
             prefix: prefix.to_owned(),
             report: self.path("report.tsv"),
-        };
+        }
+    }
+
+    fn tidegate(&self, live: &Path, prefix: &str) -> Result<Taken, Box<dyn Error>> {
+        let order = self.order(live, &beside(live), prefix);
         let taken =
             self.yardstick.measure(&order.command()?, &self.path("engine.out"))?;
         let report = fs::read_to_string(&order.report)?;
@@ -132,6 +139,13 @@ impl Run {
     fn path(&self, name: &str) -> PathBuf {
         self.pile.root.join(name)
     }
+}
+
+/// The work directory of a live tree.
+fn beside(live: &Path) -> PathBuf {
+    let mut work = live.as_os_str().to_owned();
+    work.push("-work");
+    work.into()
 }
 
 fn plain(name: &str) -> String {
