@@ -278,7 +278,7 @@ impl FindingList {
         bytes
     }
 
-    /// Reads what [`FindingList::to_bytes`] wrote.
+    /// Reads a list as it was written.
     ///
     /// # Errors
     ///
