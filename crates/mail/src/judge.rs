@@ -33,7 +33,10 @@ pub(crate) const BUFFER_BYTES: usize = 128 * 1024;
 /// How closely a message is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// Digest, sizes, zeros and the beginning: as fast as memory.
+    /// Digest, size, zeros and the beginning, where better evidence than the virtual size is at hand:
+    /// line ends are not counted.
+    Glance,
+    /// Line ends too.
     Quick,
     /// Its own seals and its structure too.
     Deep,

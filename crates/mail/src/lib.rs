@@ -21,7 +21,7 @@
 //! ```text
 //! lock                              held while a store is open; the process in it
 //! claims/<job>                      generation and holder, with a checksum
-//! staging/g<generation>/<key>/      bytes on their way in; worthless after a crash
+//! staging/g<generation>-<number>    bytes on their way in; worthless after a crash, removed at the next opening
 //! kept/<key>/g<generation>/<folder>/        what was replaced
 //! quarantine/<key>/g<generation>/<folder>/  what is not served
 //! findings/<key>                    the list of all that was found

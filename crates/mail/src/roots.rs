@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid};
 use rustix::fs::{UTIME_NOW, UTIME_OMIT};
@@ -29,6 +30,8 @@ pub(crate) struct Roots {
     pub(crate) work: PathBuf,
     pub(crate) file_size_max: u64,
     pub(crate) elsewhere: Elsewhere,
+    /// How many names for staged files were given out; none is given twice.
+    pub(crate) staged: AtomicU64,
     pub(crate) fuse: Fuse,
 }
 
@@ -122,13 +125,16 @@ impl Roots {
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
 
-    /// Makes directories of our own.
+    /// Makes a directory of our own and those above it, as far as they are not there.
     pub(crate) fn make_own_dirs(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
         self.fuse.burn()?;
-        fs::create_dir_all(path)
+        match (fs::create_dir(path), path.parent()) {
+            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_own_dirs(parent)?;
+                if_not_there(fs::create_dir(path))
+            }
+            (made, _) => if_not_there(made),
+        }
     }
 
     /// A directory of our own that will be one of the mail tree.
@@ -138,7 +144,31 @@ impl Roots {
         dress(&File::open(path)?, like)
     }
 
-    /// Removes a staging directory of our own, if it is there.
+    /// A name for a staged file or tree: nothing of this process has or had it, and what an earlier
+    /// one left was removed when the store was opened.
+    pub(crate) fn staged(&self, generation: u64) -> PathBuf {
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        self.work.join("staging").join(format!("g{generation}-{number}"))
+    }
+
+    /// Removes what is left of staged files and trees.
+    pub(crate) fn discard(&self, staged: &[PathBuf]) -> io::Result<()> {
+        for path in staged {
+            self.fuse.burn()?;
+            match fs::remove_file(path) {
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                    fs::remove_dir_all(path)?;
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory of our own, if it is there.
     pub(crate) fn clear_own_dir(&self, path: &Path) -> io::Result<()> {
         self.fuse.burn()?;
         match fs::remove_dir_all(path) {
@@ -220,6 +250,13 @@ impl Roots {
     }
 }
 
+fn if_not_there(made: io::Result<()>) -> io::Result<()> {
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
 /// The file at `at` and the one kept at `to` are one file.
 pub(crate) fn is_kept(at: (&Tree, &[u8]), to: &Path) -> io::Result<bool> {
     let kept = rustix::fs::statat(CWD, to, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -247,14 +284,17 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// Gives a complete file its owner, mode and time, in the order that keeps all three.
 pub(crate) fn dress(file: &File, like: Like) -> io::Result<()> {
     let now = rustix::fs::fstat(file)?;
-    if (now.st_uid, now.st_gid) != (like.uid, like.gid) {
+    let gets_owner = (now.st_uid, now.st_gid) != (like.uid, like.gid);
+    if gets_owner {
         rustix::fs::fchown(
             file,
             Some(Uid::from_raw(like.uid)),
             Some(Gid::from_raw(like.gid)),
         )?;
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(like.mode))?;
+    if gets_owner || now.st_mode & 0o7777 != like.mode {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(like.mode))?;
+    }
     if let Some((seconds, nanoseconds)) = like.modified {
         let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
         let times = Timestamps { last_access: time, last_modification: time };

@@ -36,7 +36,7 @@ pub(crate) struct Spooled {
 /// Where a complete manifest is.
 pub(crate) enum Place {
     Memory(Vec<u8>),
-    File,
+    File(PathBuf),
 }
 
 impl Spool {
@@ -84,7 +84,7 @@ impl Spool {
             None => Place::Memory(sink.bytes),
             Some(mut file) => {
                 file.flush()?;
-                Place::File
+                Place::File(self.path)
             }
         };
         Ok(Spooled { digest, place })
@@ -223,8 +223,8 @@ mod tests {
 
         let bytes = match spooled.place {
             Place::Memory(bytes) if !many => bytes,
-            Place::File if many => std::fs::read(&path).unwrap(),
-            Place::Memory(_) | Place::File => panic!("it is not where it should be"),
+            Place::File(path) if many => std::fs::read(path).unwrap(),
+            Place::Memory(_) | Place::File(_) => panic!("it is not where it should be"),
         };
         assert_eq!(spooled.digest, *blake3::hash(&bytes).as_bytes());
         assert_eq!(Manifest::parse(&bytes), Some(Manifest { entries }));

@@ -53,7 +53,10 @@ pub(crate) struct Bench<'a> {
     acts: Vec<(Phase, Act)>,
     /// Where planned acts will put something.
     promised: HashSet<PathBuf>,
-    staged: u32,
+    /// Directories for what is kept that are there.
+    made: HashSet<PathBuf>,
+    /// Names given out for files and trees that are made ready.
+    staged: Vec<PathBuf>,
 }
 
 impl<'a> Bench<'a> {
@@ -62,9 +65,9 @@ impl<'a> Bench<'a> {
         mailbox: &'a crate::Mailbox,
         generation: u64,
         buffer: &'a mut [u8],
-    ) -> Result<Self, Refusal> {
+    ) -> Self {
         let (path, owner, key) = (&*mailbox.path, &*mailbox.address, mailbox.key);
-        let bench = Self {
+        Self {
             roots,
             path,
             owner,
@@ -75,16 +78,21 @@ impl<'a> Bench<'a> {
             weight: None,
             acts: Vec::new(),
             promised: HashSet::new(),
-            staged: 0,
-        };
-        own(roots.clear_own_dir(&bench.staging()), "staging")?;
-        Ok(bench)
+            made: HashSet::new(),
+            staged: Vec::new(),
+        }
     }
 
     /// The acts in order.
-    pub(crate) fn into_acts(mut self) -> Vec<Act> {
-        self.acts.sort_by_key(|(phase, _)| *phase);
-        self.acts.into_iter().map(|(_, act)| act).collect()
+    pub(crate) fn take_acts(&mut self) -> Vec<Act> {
+        let mut acts = std::mem::take(&mut self.acts);
+        acts.sort_by_key(|(phase, _)| *phase);
+        acts.into_iter().map(|(_, act)| act).collect()
+    }
+
+    /// Where things were made ready; acts take most of them from there.
+    pub(crate) fn take_staged(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.staged)
     }
 
     pub(crate) fn roots(&self) -> &'a Roots {
@@ -268,14 +276,14 @@ impl<'a> Bench<'a> {
         bytes: &[u8],
         like: Option<Like>,
     ) -> Result<PathBuf, Refusal> {
-        let staged = self.next_staged()?;
+        let staged = self.next_staged();
         self.stage_with(&staged, like, &mut |to| to.write_all(bytes))?;
         Ok(staged)
     }
 
     /// A new directory, to be filled and then moved into the mail as a whole.
     pub(crate) fn tree(&mut self, like: Like) -> Result<PathBuf, Refusal> {
-        let tree = self.next_staged()?;
+        let tree = self.next_staged();
         own(self.roots.make_own_dir(&tree, like), "staging")?;
         Ok(tree)
     }
@@ -332,25 +340,11 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Where a file of our own is made that is no mail: its directory is there, and no such file.
-    pub(crate) fn own_file(&self, what: &str) -> Result<PathBuf, Refusal> {
-        let dir = self.roots.work.join("staging").join(format!("g{}", self.generation));
-        own(self.roots.make_own_dirs(&dir), "staging")?;
-        let path = dir.join(format!("{}.{what}", self.key));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                own(Err(error), "staging")
-            }
-            Ok(()) | Err(_) => Ok(path),
-        }
-    }
-
-    /// A name for a file of our own.
-    pub(crate) fn next_staged(&mut self) -> Result<PathBuf, Refusal> {
-        let dir = self.staging();
-        own(self.roots.make_own_dirs(&dir), "staging")?;
-        self.staged += 1;
-        Ok(dir.join(self.staged.to_string()))
+    /// A name for a file or tree of our own: nothing stands there.
+    pub(crate) fn next_staged(&mut self) -> PathBuf {
+        let staged = self.roots.staged(self.generation);
+        self.staged.push(staged.clone());
+        staged
     }
 
     /// Keeps the live file at `rel` in the mailbox, below `label`, then plans the staged bytes in
@@ -391,17 +385,11 @@ impl<'a> Bench<'a> {
 
     /// Writes a file of our own at once, under a name that appears complete or not at all.
     pub(crate) fn write_own(&mut self, bytes: &[u8], to: &Path) -> Result<(), Refusal> {
-        let parent = to.parent().unwrap_or(&self.roots.work);
-        own(self.roots.make_own_dirs(parent), "work")?;
         let staged = self.stage_bytes(bytes, None)?;
         own(self.roots.record(&staged, to), "work")
     }
 
-    pub(crate) fn staging(&self) -> PathBuf {
-        staging(self.roots, self.generation, self.key)
-    }
-
-    pub(crate) fn dir_in(&self, bin: &str, label: &[u8]) -> Result<PathBuf, Refusal> {
+    pub(crate) fn dir_in(&mut self, bin: &str, label: &[u8]) -> Result<PathBuf, Refusal> {
         let dir = self
             .roots
             .work
@@ -409,7 +397,10 @@ impl<'a> Bench<'a> {
             .join(self.key.to_string())
             .join(format!("g{}", self.generation))
             .join(OsStr::from_bytes(label));
-        own(self.roots.make_own_dirs(&dir), bin)?;
+        if !self.made.contains(&dir) {
+            own(self.roots.make_own_dirs(&dir), bin)?;
+            self.made.insert(dir.clone());
+        }
         Ok(dir)
     }
 
@@ -462,11 +453,6 @@ fn own<T>(result: io::Result<T>, what: &str) -> Result<T, Refusal> {
         | Refusal::Busy { .. }
         | Refusal::Fenced { .. }) => refusal,
     })
-}
-
-/// Where a mailbox's files are made ready.
-pub(crate) fn staging(roots: &Roots, generation: u64, key: u64) -> PathBuf {
-    roots.work.join("staging").join(format!("g{generation}")).join(key.to_string())
 }
 
 fn rel_split(path: &[u8]) -> (Vec<u8>, Vec<u8>) {

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use rustix::fs::FlockOperation;
@@ -32,7 +32,7 @@ use crate::probe::{Probe, Target};
 use crate::refusal::Refusal;
 use crate::roots::{Act, Fuse, Roots};
 use crate::spool::{Earlier, Place, Spool};
-use crate::stage::{Bench, Phase, staging};
+use crate::stage::{Bench, Phase};
 use crate::stamp::{Stamp, stamp};
 use crate::walk::{Tree, escape};
 
@@ -228,9 +228,17 @@ impl Store {
             fs::create_dir_all(config.work.join(own)).map_err(failed)?;
         }
         let (work, file_size_max) = (config.work, config.file_size_max);
-        let (elsewhere, fuse) = (Elsewhere::default(), Fuse::default());
+        let roots = Roots {
+            live,
+            snapshot,
+            work,
+            file_size_max,
+            elsewhere: Elsewhere::default(),
+            staged: AtomicU64::new(1),
+            fuse: Fuse::default(),
+        };
         Ok(Self {
-            roots: Roots { live, snapshot, work, file_size_max, elsewhere, fuse },
+            roots,
             claims: RwLock::new(claims),
             busy: Mutex::default(),
             flush_failed: AtomicBool::new(false),
@@ -374,6 +382,20 @@ impl Store {
         buffer: &mut [u8],
     ) -> Result<Planned, Refusal> {
         check_path(&mailbox.path)?;
+        let mut bench = Bench::new(&self.roots, mailbox, task.generation, buffer);
+        let planned = self.plan_at(&mut bench, mailbox);
+        if planned.is_err() {
+            // What stays is removed by the next opening.
+            let _ = self.roots.discard(&bench.take_staged());
+        }
+        planned
+    }
+
+    fn plan_at(
+        &self,
+        bench: &mut Bench<'_>,
+        mailbox: &Mailbox,
+    ) -> Result<Planned, Refusal> {
         let unreadable = |what: &str, source| Refusal::Unreadable {
             path: format!("{what} of mailbox {}", mailbox.key),
             source,
@@ -381,7 +403,6 @@ impl Store {
         let earlier = self.findings(mailbox.key);
         let earlier = earlier.map_err(|error| unreadable("findings", error))?;
         let format = Format::of(&self.roots, &mailbox.path)?;
-        let mut bench = Bench::new(&self.roots, mailbox, task.generation, buffer)?;
         let recorded = manifest_path(&self.roots, mailbox.key);
         let recorded = Earlier::open(&recorded);
         let recorded = recorded.map_err(|error| unreadable("manifest", error))?;
@@ -396,11 +417,11 @@ impl Store {
             Past { recorded: recorded.as_ref(), manifest: manifest.as_ref(), served };
         // An index written anew has forgotten what was lost.
         let remembers = served || format != Format::Maildir;
-        let staged = bench.own_file("manifest")?;
+        let staged = bench.next_staged();
         let spool = Spool::new(staged.clone());
         let mut ledger = Ledger::new(earlier.clone(), remembers, spool);
         ledger.look_for_kept(&self.roots.work);
-        examine(&mut bench, format, &past, &mut ledger)?;
+        examine(bench, format, &past, &mut ledger)?;
         let set_aside = ledger.close();
         let doubts = ledger.take_doubts();
         let findings = [&*set_aside, &*doubts].concat();
@@ -422,12 +443,13 @@ impl Store {
             bench.act(Phase::Records, Act::Record { staged, to });
         }
         let weight = bench.weight;
-        let acts = bench.into_acts();
+        let (acts, staged) = (bench.take_acts(), bench.take_staged());
         let untouched = acts.iter().all(|act| matches!(act, Act::Record { .. }));
         let stamp = weight.filter(|_| untouched).map(|sum| Stamp(sum.to_be_bytes()));
         Ok(Planned {
             stamp,
             acts,
+            staged,
             counts,
             set_aside,
             doubts,
@@ -446,7 +468,10 @@ impl Store {
             self.flush()?;
         }
         let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
+        let staged: Vec<Vec<PathBuf>> =
+            plans.iter().flatten().map(|plan| plan.staged.clone()).collect();
         if !claims.holds(task.job, task.generation, task.holder) {
+            self.discard(&staged);
             return Ok(fenced(task));
         }
         let plans: Vec<Mutex<Option<Result<Planned, Refusal>>>> =
@@ -460,18 +485,22 @@ impl Store {
         });
         self.flush()?;
         drop(claims);
-        for mailbox in task.mailboxes {
-            // What stays is removed by the next run or opening.
-            let staging = staging(&self.roots, task.generation, mailbox.key);
-            let _ = self.roots.clear_own_dir(&staging);
-        }
+        self.discard(&staged);
         Ok(done)
+    }
+
+    /// Removes what no act has taken. What stays is removed by the next opening.
+    fn discard(&self, staged: &[Vec<PathBuf>]) {
+        for staged in staged {
+            let _ = self.roots.discard(staged);
+        }
     }
 
     fn switch(&self, mailbox: &Mailbox, plan: Planned) -> Result<Prepared, Refusal> {
         let Planned {
             stamp: known,
             acts,
+            staged: _,
             counts,
             set_aside,
             doubts,
@@ -532,6 +561,8 @@ struct Planned {
     /// As it was when it was read, if nothing of it changes.
     stamp: Option<Stamp>,
     acts: Vec<Act>,
+    /// Where things were made ready for the acts.
+    staged: Vec<PathBuf>,
     counts: MessageCounts,
     set_aside: Vec<Finding>,
     doubts: Vec<Finding>,

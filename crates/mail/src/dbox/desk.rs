@@ -30,7 +30,6 @@ const ZEROS_MAX: u64 = 64 * 1024 * 1024;
 pub(crate) struct Desk<'b, 'a> {
     pub(crate) bench: &'b mut Bench<'a>,
     buffer: Vec<u8>,
-    staged: u32,
 }
 
 /// A message in a file of its own.
@@ -55,7 +54,7 @@ pub(crate) enum Piece {
 
 impl<'b, 'a> Desk<'b, 'a> {
     pub(crate) fn new(bench: &'b mut Bench<'a>) -> Self {
-        Self { bench, buffer: vec![0; BUFFER_BYTES], staged: 0 }
+        Self { bench, buffer: vec![0; BUFFER_BYTES] }
     }
 
     /// Reads a file that holds one message.
@@ -126,11 +125,8 @@ impl<'b, 'a> Desk<'b, 'a> {
         pieces: &[Piece],
         like: Like,
     ) -> Result<PathBuf, Refusal> {
-        let dir = self.bench.staging();
-        let roots = self.bench.roots();
-        self.staged += 1;
-        let staged = dir.join(format!("d{}", self.staged));
-        let made = roots.make_own_dirs(&dir).and_then(|()| roots.create(&staged));
+        let staged = self.bench.next_staged();
+        let made = self.bench.roots().create(&staged);
         let mut to = made.map_err(|error| Refusal::write(b"staging", error))?;
         for piece in pieces {
             match piece {

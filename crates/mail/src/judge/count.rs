@@ -22,6 +22,8 @@ const ZEROS: [u8; 256] = [0; 256];
 pub(super) struct Count {
     pub(super) size: u64,
     pub(super) bare_lf: u64,
+    /// Line ends are of no interest.
+    leaves_out_feeds: bool,
     /// Where the longest run of zeros begins, and its length.
     pub(super) longest_run: (u64, u64),
     /// Zeros fill a whole sector, or the end from a sector's border on.
@@ -31,6 +33,11 @@ pub(super) struct Count {
 }
 
 impl Count {
+    /// Nothing counted yet.
+    pub(super) fn new(leaves_out_feeds: bool) -> Self {
+        Self { leaves_out_feeds, ..Self::default() }
+    }
+
     /// Takes in the next bytes.
     pub(super) fn add(&mut self, chunk: &[u8]) {
         let mut rest = chunk;
@@ -60,9 +67,12 @@ impl Count {
     fn add_text(&mut self, text: &[u8]) {
         let (Some(first), Some(last)) = (text.first(), text.last()) else { return };
         self.end_run();
+        self.size += text.len() as u64;
+        if self.leaves_out_feeds {
+            return;
+        }
         self.bare_lf += u64::from(*first == b'\n' && !self.after_cr) + bare_feeds(text);
         self.after_cr = *last == b'\r';
-        self.size += text.len() as u64;
     }
 
     /// Takes in the zeros that `bytes` begin with; what follows them.

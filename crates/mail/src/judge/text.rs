@@ -35,11 +35,13 @@ struct Body {
 impl<'a> Text<'a> {
     /// Nothing read yet.
     pub(super) fn new(promise: Promise, owner: &'a str, depth: Depth) -> Self {
+        let leaves_out_feeds = depth == Depth::Glance;
+        let virtual_size = promise.virtual_size.filter(|_| !leaves_out_feeds);
         Self {
-            promise,
+            promise: Promise { virtual_size, ..promise },
             owner,
             hasher: Digester::default(),
-            count: Count::default(),
+            count: Count::new(leaves_out_feeds),
             header: Header::default(),
             depth,
             body: None,

@@ -377,7 +377,7 @@ impl Case {
         let like = self.home.file_like(meta);
         let to = match self.place_in_tree(row) {
             Some(place) => place,
-            None => bench.next_staged()?,
+            None => bench.next_staged(),
         };
         bench.stage_buffer((length, source), like, &to)?;
         self.staged.insert(row, to);

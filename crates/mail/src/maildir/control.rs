@@ -422,7 +422,7 @@ fn put_with(
     if let Some(tree) = &case.tree {
         return bench.stage_with(&tree.join(OsStr::from_bytes(name)), Some(like), write);
     }
-    let staged = bench.next_staged()?;
+    let staged = bench.next_staged();
     bench.stage_with(&staged, Some(like), write)?;
     let rel = join(&folder_path(&case.name), name);
     match live {

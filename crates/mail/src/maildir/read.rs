@@ -292,7 +292,8 @@ impl Reader {
     ) -> Result<Seen, Refusal> {
         Ok(match self.open_file(bench, case, (side, row, slot))? {
             Opened::File(mut file, meta) => {
-                let findings = judge_file(bench, Wished::deep(case, row), &mut file);
+                let wish = Wished::deep(case, row);
+                let findings = judge_file(bench, wish, (&mut file, meta.size));
                 Seen { findings, meta: Some(meta) }
             }
             Opened::Not(reason) => {
@@ -310,14 +311,14 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
         (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other))) => {
             let (mut live, mut snapshot) = (live, snapshot);
             if meta.size == other.size {
-                let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
+                let wish = Wished { depth: Depth::Glance, ..Wished::deep(case, row) };
                 let files = (&mut live, &mut snapshot);
                 let same = compare(bench, wish, files, meta.size);
                 if let Ok(Some(findings)) = same {
                     let findings = if is_clean(&findings) {
                         findings
                     } else {
-                        rejudge(bench, Wished::deep(case, row), &mut live)
+                        rejudge(bench, Wished::deep(case, row), (&mut live, meta.size))
                     };
                     let seen = Seen { findings, meta: Some(meta) };
                     case.see_both(row, seen, other);
@@ -330,9 +331,14 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
         (Some(Opened::File(mut file, meta)), None) => {
             // Nothing else speaks for it, unless its digest was recorded.
             let recorded = case.table.recorded(row);
-            let depth = if recorded.is_some() { Depth::Quick } else { Depth::Deep };
+            let depth = if recorded.is_some() { Depth::Glance } else { Depth::Deep };
             let wish = Wished { promise, depth, recorded };
-            let findings = judge_file(bench, wish, &mut file);
+            let mut findings = judge_file(bench, wish, (&mut file, meta.size));
+            let unlike = |it: &Fingerprint| findings.matches(it) != Some(true);
+            if recorded.as_ref().is_some_and(|it| unlike(it) || !is_clean(&findings)) {
+                let wish = Wished { depth: Depth::Quick, ..wish };
+                findings = rejudge(bench, wish, (&mut file, meta.size));
+            }
             case.see(Side::Live, row, Seen { findings, meta: Some(meta) });
             return Ok(());
         }
@@ -346,7 +352,8 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
         let seen = match opened {
             None => continue,
             Some(Opened::File(file, meta)) => {
-                let findings = rejudge(bench, Wished::deep(case, row), file);
+                let wish = Wished::deep(case, row);
+                let findings = rejudge(bench, wish, (file, meta.size));
                 Seen { findings, meta: Some(*meta) }
             }
             Some(Opened::Not(reason)) => {
@@ -386,10 +393,10 @@ fn take_back(
                 }
                 findings
             } else {
-                rejudge(bench, Wished::deep(case, row), file)
+                rejudge(bench, Wished::deep(case, row), (file, meta.size))
             }
         }
-        Some(_) | None => rejudge(bench, Wished::deep(case, row), file),
+        Some(_) | None => rejudge(bench, Wished::deep(case, row), (file, meta.size)),
     };
     case.see(Side::Snapshot, row, Seen { findings, meta: Some(meta) });
     Ok(())
@@ -467,20 +474,39 @@ impl Wished {
 }
 
 /// Judges a file from its beginning.
-fn rejudge(bench: &mut Bench<'_>, wish: Wished, file: &mut File) -> Findings {
+fn rejudge(
+    bench: &mut Bench<'_>,
+    wish: Wished,
+    (file, size): (&mut File, u64),
+) -> Findings {
     match file.rewind() {
-        Ok(()) => judge_file(bench, wish, file),
+        Ok(()) => judge_file(bench, wish, (file, size)),
         Err(_) => Findings::unread(Reason::Unreadable),
     }
 }
 
-fn judge_file(bench: &mut Bench<'_>, wish: Wished, file: &mut File) -> Findings {
+/// Judges what a file holds. `size`: what it should be by the file system.
+fn judge_file(
+    bench: &mut Bench<'_>,
+    wish: Wished,
+    (file, size): (&mut File, u64),
+) -> Findings {
     let limit = bench.roots().file_size_max;
-    // It may grow while it is read; one byte more than the limit tells.
-    let mut source = io::Read::take(file, limit.saturating_add(1));
-    let findings = wish.scan(bench).read(&mut source, bench.buffer());
-    bench.bytes_read += limit.saturating_add(1) - source.limit();
-    findings.unwrap_or_else(|_| Findings::unread(Reason::Unreadable))
+    let (mut scan, mut read) = (wish.scan(bench), 0);
+    loop {
+        let buffer = bench.buffer();
+        let full = buffer.len();
+        let Ok(length) = fill_file(file, buffer, size.saturating_sub(read)) else {
+            return Findings::unread(Reason::Unreadable);
+        };
+        scan.add(buffer.get(..length).unwrap_or_default());
+        read += length as u64;
+        bench.bytes_read += length as u64;
+        // It may grow while it is read; more than the limit tells.
+        if length < full || read > limit {
+            return scan.finish();
+        }
+    }
 }
 
 /// Nothing is to be said of it but its size and digest.

@@ -349,7 +349,7 @@ impl Chosen<'_> {
             Some(meta) => meta,
             None => bench.look(&live)?,
         };
-        let staged = bench.next_staged()?;
+        let staged = bench.next_staged();
         let like = |_: &_| Like::file(&meta);
         let like_live = (digest, Some(&*live));
         bench.stage_copy((Side::Snapshot, &from), like_live, &like, &staged)?;
@@ -372,7 +372,7 @@ impl Chosen<'_> {
         let staged = match (case.staged.get(&row), case.place_in_tree(row)) {
             (Some(staged), _) => staged.clone(),
             (None, place) => {
-                let to = place.map_or_else(|| bench.next_staged(), Ok)?;
+                let to = place.unwrap_or_else(|| bench.next_staged());
                 let like = |meta: &_| case.home.file_like(meta);
                 bench.stage_copy((Side::Snapshot, &from), (digest, None), &like, &to)?;
                 to

@@ -69,17 +69,17 @@ impl Store {
         let unreadable = |source| unreadable(mailbox, source);
         let before = Earlier::open(&to).map_err(unreadable)?;
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut bench = self.bench(mailbox, &mut buffer)?;
+        let mut bench = self.bench(mailbox, &mut buffer);
         let (now, bad) = self.rehearse(mailbox, &mut bench, before.as_ref())?;
         let digest = now.digest;
         match now.place {
             Place::Memory(bytes) => bench.write_own(&bytes, &to)?,
-            Place::File => {
-                let written = self.roots.record(&bench.own_file("manifest")?, &to);
+            Place::File(staged) => {
+                let written = self.roots.record(&staged, &to);
                 written.map_err(|error| Refusal::write(b"manifest", error))?;
             }
         }
-        self.clear(mailbox, &bench);
+        self.clear(mailbox, &mut bench);
         let mut recorded =
             Recorded { messages: 0, bytes: 0, digest, faulty: bad.len() as u64 };
         for entry in entries(&to).map_err(unreadable)? {
@@ -103,19 +103,17 @@ impl Store {
             return Ok(None);
         }
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut bench = self.bench(mailbox, &mut buffer)?;
+        let mut bench = self.bench(mailbox, &mut buffer);
         let (now, findings) = self.rehearse(mailbox, &mut bench, before.as_ref())?;
         let now: Box<dyn Read> = match now.place {
             Place::Memory(bytes) => Box::new(Cursor::new(bytes)),
-            Place::File => {
-                Box::new(File::open(bench.own_file("manifest")?).map_err(unreadable)?)
-            }
+            Place::File(staged) => Box::new(File::open(staged).map_err(unreadable)?),
         };
         let mut compared = Compared { findings, ..Compared::default() };
         let before = entries(&manifest).map_err(unreadable)?;
         let now = ManifestReader::begin(BufReader::new(now));
         compared.count(before, now).map_err(io::Error::other).map_err(unreadable)?;
-        self.clear(mailbox, &bench);
+        self.clear(mailbox, &mut bench);
         Ok(Some(compared))
     }
 
@@ -135,9 +133,9 @@ impl Store {
             return Ok(false);
         }
         entries.sort();
-        let mut bench = self.bench(mailbox, &mut [])?;
+        let mut bench = self.bench(mailbox, &mut []);
         bench.write_own(&Manifest { entries }.to_bytes(), &to)?;
-        self.clear(mailbox, &bench);
+        self.clear(mailbox, &mut bench);
         Ok(true)
     }
 
@@ -155,11 +153,7 @@ impl Store {
         Ok(manifest_path(&self.roots, mailbox.key))
     }
 
-    fn bench<'a>(
-        &'a self,
-        mailbox: &'a Mailbox,
-        buffer: &'a mut [u8],
-    ) -> Result<Bench<'a>, Refusal> {
+    fn bench<'a>(&'a self, mailbox: &'a Mailbox, buffer: &'a mut [u8]) -> Bench<'a> {
         Bench::new(&self.roots, mailbox, NO_GENERATION, buffer)
     }
 
@@ -179,7 +173,7 @@ impl Store {
                 .map_err(|error| unreadable(mailbox, error.source))?,
         };
         let past = Past { recorded: before, manifest: manifest.as_ref(), served: false };
-        let spool = Spool::new(bench.own_file("manifest")?);
+        let spool = Spool::new(bench.next_staged());
         let mut ledger = Ledger::new(Vec::new(), false, spool);
         examine(bench, format, &past, &mut ledger)?;
         let mut bad = ledger.close();
@@ -204,11 +198,8 @@ impl Store {
 
     /// Removes what the rehearsal has made ready, links to live files among it. What stays is
     /// removed by the next one.
-    fn clear(&self, mailbox: &Mailbox, bench: &Bench<'_>) {
-        let _ = self.roots.clear_own_dir(&bench.staging());
-        if let Ok(spooled) = bench.own_file("manifest") {
-            let _ = fs::remove_file(spooled);
-        }
+    fn clear(&self, mailbox: &Mailbox, bench: &mut Bench<'_>) {
+        let _ = self.roots.discard(&bench.take_staged());
         for bin in ["kept", "quarantine"] {
             let of_mailbox = self.roots.work.join(bin).join(mailbox.key.to_string());
             let _ =
