@@ -28,15 +28,17 @@ const BANNED_WORDS: [&str; 7] = [
 ];
 
 /// Which of our crates each crate may know.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("core", &[]),
     ("wire", &["core"]),
     ("journal", &[]),
     ("mail", &[]),
     ("admission", &[]),
     ("lab", &[]),
+    ("rig", &[]),
+    ("mailserver", &[]),
     ("coordinator", &["core", "wire", "journal"]),
-    ("worker", &["core", "wire", "journal", "mail", "admission"]),
+    ("worker", &["core", "wire", "journal", "mail", "admission", "mailserver"]),
     (ROOT, &["core", "wire", "journal", "mail", "coordinator", "worker", "lab"]),
 ];
 
