@@ -7,6 +7,7 @@
 //! * Between two answers a caller has [`Limits::idle`] for a whole request of at most
 //!   [`Limits::request_bytes`], however slowly or quickly it sends.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,7 +19,10 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::serve::ServeError;
 
 /// The most that callers may take up.
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +42,51 @@ impl Limits {
         // An address has at most 320 bytes, three times that when every one is escaped.
         request_bytes: 16 << 10,
     };
+
+    pub(crate) const POSTFIX: Self = Self {
+        // Twice as long as Postfix keeps a connection that it does not use, so that it is
+        // never Postfix that finds itself hung up upon.
+        idle: Duration::from_mins(10),
+        ..Self::DEFAULT
+    };
 }
 
 /// How long to wait when the system refuses a connection, for example for lack of file
 /// descriptors: without a pause the loop would take a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Has `talk` with each caller until `stop` is done, and then hangs up on all.
+///
+/// # Errors
+///
+/// [`ServeError`] before the first connection is accepted; never later.
+pub(crate) async fn each_caller<T>(
+    limits: Limits,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send,
+    talk: impl Fn(Connection) -> T,
+) -> Result<(), ServeError>
+where
+    T: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let mut listener = Bounded::on_loopback(listener, limits)?;
+    let mut talks = JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        // Cancel-safe, all three: what is not ready now is asked for again.
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            (connection, _) = listener.accept() => {
+                talks.spawn(talk(connection));
+            }
+            Some(ended) = talks.join_next() => {
+                if let Ok(Err(error)) = ended {
+                    tracing::debug!(%error, "a caller is hung up upon");
+                }
+            }
+        }
+    }
+}
 
 /// A listener that hands out bounded connections.
 pub(crate) struct Bounded {
@@ -52,9 +96,19 @@ pub(crate) struct Bounded {
 }
 
 impl Bounded {
-    pub(crate) fn new(listener: TcpListener, limits: Limits) -> Self {
+    /// # Errors
+    ///
+    /// [`ServeError`] unless only this machine can reach the listener.
+    pub(crate) fn on_loopback(
+        listener: TcpListener,
+        limits: Limits,
+    ) -> Result<Self, ServeError> {
+        let address = listener.local_addr().map_err(ServeError::Listen)?;
+        if !address.ip().is_loopback() {
+            return Err(ServeError::NotLoopback { address });
+        }
         let slots = Arc::new(Semaphore::new(limits.connections));
-        Self { listener, limits, slots }
+        Ok(Self { listener, limits, slots })
     }
 }
 

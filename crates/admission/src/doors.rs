@@ -3,14 +3,19 @@
 //! # Invariants
 //!
 //! * A service is admitted only to a mailbox that is known and stands on the service's rung
-//!   or above it.
+//!   or above it, or has a dial tone that includes the service.
 //! * Addresses are compared without regard to ASCII case, as Dovecot lower-cases them.
+//! * Describing a mailbox never opens it; opening and closing it never forgets its notice.
 //! * A reader waits at most for one insertion into its own shard.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use axum::body::Bytes;
+
+use crate::notice::{Language, Notice, Notices, Texts, WindowNumber};
 
 /// What may be known of a mailbox's doors; cheap to clone, all clones are one.
 #[derive(Debug, Clone)]
@@ -25,6 +30,16 @@ pub enum Answer {
     Online,
     /// Not yet; the mail server shows a temporary failure.
     Held,
+}
+
+/// How far one mailbox is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// As far as this level of the ladder; level 0 is held.
+    Level(u8),
+    /// Held by the ladder, while an empty store stands in for it: the services of
+    /// [`Doors::set_dial_services`] are admitted.
+    DialTone,
 }
 
 /// The order in which services come back. Level 1 is the first rung; level 0 is held.
@@ -43,6 +58,10 @@ pub struct Rung {
     pub services: Vec<String>,
 }
 
+/// The service of people who read their mail in a browser: to the mail server it is IMAP
+/// like any other, on a port of its own.
+pub const WEBMAIL: &str = "webmail";
+
 /// Dovecot's service of administrative calls, such as the restoring worker's own: it has
 /// to reach held mailboxes.
 const ADMINISTRATION: &str = "doveadm";
@@ -51,46 +70,95 @@ const ADMINISTRATION: &str = "doveadm";
 /// machine has cores.
 const SHARDS: usize = 64;
 
+type Shard = HashMap<Box<str>, Mailbox>;
+
 #[derive(Debug)]
 struct Inner {
-    /// The level that each service needs; nothing while the ladder is unknown.
-    needed: RwLock<HashMap<String, u8>>,
-    shards: Vec<RwLock<HashMap<Box<str>, u8>>>,
+    services: RwLock<Services>,
+    shards: Vec<RwLock<Shard>>,
     hasher: RandomState,
+    texts: RwLock<Texts>,
+}
+
+/// What concerns all mailboxes.
+#[derive(Debug, Default)]
+struct Services {
+    /// The level that each service needs; nothing while the ladder is unknown.
+    needed: HashMap<String, u8>,
+    dial: HashSet<String>,
+    webmail_ports: HashSet<u16>,
+}
+
+/// What concerns one mailbox: a few bytes, as a node has a million of them.
+#[derive(Debug, Clone, Copy)]
+struct Mailbox {
+    standing: Standing,
+    language: Option<Language>,
+    window: Option<WindowNumber>,
+}
+
+const _: () = assert!(size_of::<Mailbox>() <= 8, "beside its address, one word");
+
+impl Mailbox {
+    const HELD: Self =
+        Self { standing: Standing::Level(0), language: None, window: None };
 }
 
 impl Doors {
     /// Doors of which none is known yet, so all are held.
     pub fn new(ladder: Ladder) -> Self {
-        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        let (needed, hasher) = (RwLock::new(ladder.into_needed()), RandomState::new());
-        Self { inner: Arc::new(Inner { needed, shards, hasher }) }
+        let services = Services { needed: ladder.into_needed(), ..Services::default() };
+        let inner = Inner {
+            services: RwLock::new(services),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            texts: RwLock::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Replaces the ladder. Until one is known, every service is held for everybody.
     pub fn set_ladder(&self, ladder: Ladder) {
-        let mut needed =
-            self.inner.needed.write().unwrap_or_else(PoisonError::into_inner);
-        *needed = ladder.into_needed();
+        write(&self.inner.services).needed = ladder.into_needed();
     }
 
-    /// Sets the level of each address; 0 holds it.
-    pub fn set(&self, changes: impl IntoIterator<Item = (Box<str>, u8)>) {
-        for (mut address, level) in changes {
-            address.make_ascii_lowercase();
-            if let Some(shard) = self.shard(&address) {
-                let mut levels = shard.write().unwrap_or_else(PoisonError::into_inner);
-                levels.insert(address, level);
-            }
+    /// Sets what a dial tone admits; nothing until then.
+    pub fn set_dial_services(&self, services: Vec<String>) {
+        write(&self.inner.services).dial =
+            services.into_iter().map(|service| service.to_ascii_lowercase()).collect();
+    }
+
+    /// Sets the mail server's ports behind which only webmail sits.
+    pub fn set_webmail_ports(&self, ports: Vec<u16>) {
+        write(&self.inner.services).webmail_ports = ports.into_iter().collect();
+    }
+
+    /// Sets what users are told by default.
+    pub fn set_notices(&self, notices: Notices) {
+        write(&self.inner.texts).set_notices(notices);
+    }
+
+    /// Sets how far each address is open.
+    pub fn set(&self, changes: impl IntoIterator<Item = (Box<str>, Standing)>) {
+        for (address, standing) in changes {
+            self.change(address, |mailbox| mailbox.standing = standing);
         }
     }
 
-    /// The level of a mailbox, if it is known.
-    pub fn level(&self, address: &str) -> Option<u8> {
-        let address = lower_case(address);
-        let shard = self.shard(&address)?;
-        let levels = shard.read().unwrap_or_else(PoisonError::into_inner);
-        levels.get(address.as_ref()).copied()
+    /// Sets what each user is told while he is held. An address that was not known before
+    /// is held.
+    pub fn describe(&self, notices: impl IntoIterator<Item = (Box<str>, Notice)>) {
+        for (address, Notice { language, back }) in notices {
+            let window = back.and_then(|window| write(&self.inner.texts).number(window));
+            self.change(address, |mailbox| {
+                (mailbox.language, mailbox.window) = (language, window);
+            });
+        }
+    }
+
+    /// How far a mailbox is open, if it is known.
+    pub fn standing(&self, address: &str) -> Option<Standing> {
+        self.mailbox(&lower_case(address)).map(|mailbox| mailbox.standing)
     }
 
     /// Whether the user at `address` may use `service` now.
@@ -99,15 +167,50 @@ impl Doors {
         if service == ADMINISTRATION {
             return Answer::Online;
         }
-        let needed = self.inner.needed.read().unwrap_or_else(PoisonError::into_inner);
-        let needed = needed.get(service.as_ref()).copied();
-        match (needed, self.level(address)) {
-            (Some(needed), Some(level)) if level >= needed => Answer::Online,
-            _ => Answer::Held,
+        let Some(mailbox) = self.mailbox(&lower_case(address)) else {
+            return Answer::Held;
+        };
+        let services = read(&self.inner.services);
+        let admitted = match mailbox.standing {
+            Standing::Level(level) => services
+                .needed
+                .get(service.as_ref())
+                .is_some_and(|needed| level >= *needed),
+            Standing::DialTone => services.dial.contains(service.as_ref()),
+        };
+        if admitted { Answer::Online } else { Answer::Held }
+    }
+
+    /// What somebody really uses who asks the mail server for `service` at `port`.
+    pub fn service_at<'a>(&self, service: &'a str, port: Option<u16>) -> &'a str {
+        match port {
+            Some(port) if read(&self.inner.services).webmail_ports.contains(&port) => {
+                WEBMAIL
+            }
+            _ => service,
         }
     }
 
-    fn shard(&self, address: &str) -> Option<&RwLock<HashMap<Box<str>, u8>>> {
+    /// The body of the answer about somebody who is held. Unknown users are told the
+    /// default, so that they look like held ones.
+    pub(crate) fn held(&self, address: &str, now_unix: i64) -> Bytes {
+        let mailbox = self.mailbox(&lower_case(address)).unwrap_or(Mailbox::HELD);
+        read(&self.inner.texts).held(mailbox.language, mailbox.window, now_unix)
+    }
+
+    fn mailbox(&self, lower_case_address: &str) -> Option<Mailbox> {
+        let mailboxes = read(self.shard(lower_case_address)?);
+        mailboxes.get(lower_case_address).copied()
+    }
+
+    fn change(&self, mut address: Box<str>, change: impl FnOnce(&mut Mailbox)) {
+        address.make_ascii_lowercase();
+        if let Some(shard) = self.shard(&address) {
+            change(write(shard).entry(address).or_insert(Mailbox::HELD));
+        }
+    }
+
+    fn shard(&self, address: &str) -> Option<&RwLock<Shard>> {
         let hash = self.inner.hasher.hash_one(address);
         let index = hash % self.inner.shards.len() as u64;
         self.inner.shards.get(usize::try_from(index).ok()?)
@@ -128,6 +231,16 @@ impl Ladder {
         debug_assert!(needed.values().all(|level| *level > 0));
         needed
     }
+}
+
+// Whoever panicked while holding one of the locks left single values, each of them whole.
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lower_case(text: &str) -> Cow<'_, str> {
@@ -155,7 +268,7 @@ mod tests {
     fn an_unknown_address_is_held_for_every_service() {
         let doors = Doors::new(ladder());
 
-        assert_eq!(doors.level("nobody@example.org"), None);
+        assert_eq!(doors.standing("nobody@example.org"), None);
         assert_eq!(doors.answer("lmtp", "nobody@example.org"), Answer::Held);
         assert_eq!(doors.answer("imap", ""), Answer::Held);
     }
@@ -173,8 +286,8 @@ mod tests {
         let doors = doors_at(1);
 
         assert_eq!(doors.answer("LMTP", "ANNA@Example.ORG"), Answer::Online);
-        doors.set([("anna@EXAMPLE.org".into(), 0)]);
-        assert_eq!(doors.level("Anna@example.org"), Some(0));
+        doors.set([("anna@EXAMPLE.org".into(), Standing::Level(0))]);
+        assert_eq!(doors.standing("Anna@example.org"), Some(Standing::Level(0)));
     }
 
     #[test]
@@ -182,7 +295,7 @@ mod tests {
         let doors = doors_at(2);
         let clone = doors.clone();
 
-        doors.set([("anna@example.org".into(), 0)]);
+        doors.set([("anna@example.org".into(), Standing::Level(0))]);
 
         assert_eq!(clone.answer("lmtp", "anna@example.org"), Answer::Held);
     }
@@ -190,7 +303,7 @@ mod tests {
     #[test]
     fn a_ladder_that_becomes_known_later_admits_from_then_on() {
         let doors = Doors::new(Ladder::default());
-        doors.set([("anna@example.org".into(), 2)]);
+        doors.set([("anna@example.org".into(), Standing::Level(2))]);
         assert_eq!(doors.answer("imap", "anna@example.org"), Answer::Held);
 
         doors.set_ladder(ladder());
@@ -204,7 +317,9 @@ mod tests {
         let address = |n: u32| format!("user{n}@example.org").into_boxed_str();
 
         std::thread::scope(|scope| {
-            scope.spawn(|| doors.set((0..20_000).map(|n| (address(n), 1))));
+            scope.spawn(|| {
+                doors.set((0..20_000).map(|n| (address(n), Standing::Level(1))));
+            });
             scope.spawn(|| {
                 for _ in 0..20_000 {
                     assert_eq!(doors.answer("imap", "anna@example.org"), Answer::Online);
@@ -212,7 +327,52 @@ mod tests {
             });
         });
 
-        assert!((0..20_000).all(|n| doors.level(&address(n)) == Some(1)));
+        assert!(
+            (0..20_000).all(|n| doors.standing(&address(n)) == Some(Standing::Level(1)))
+        );
+    }
+
+    #[test]
+    fn a_dial_tone_admits_its_services_and_no_rung() {
+        let doors = doors_at(2);
+        doors.set_dial_services(vec!["LMTP".to_owned(), WEBMAIL.to_owned()]);
+
+        doors.set([("anna@example.org".into(), Standing::DialTone)]);
+
+        assert_eq!(doors.answer("lmtp", "anna@example.org"), Answer::Online);
+        assert_eq!(doors.answer(WEBMAIL, "anna@example.org"), Answer::Online);
+        assert_eq!(doors.answer("imap", "anna@example.org"), Answer::Held);
+        doors.set_dial_services(Vec::new());
+        assert_eq!(doors.answer("lmtp", "anna@example.org"), Answer::Held);
+    }
+
+    #[test]
+    fn describing_never_opens_and_opening_never_forgets() {
+        let doors = doors_at(1);
+        let notice = Notice { language: Some(Language::Italian), back: None };
+        let others = doors.held("nobody@example.org", 0);
+
+        doors.describe([
+            ("anna@example.org".into(), notice),
+            ("berta@example.org".into(), notice),
+        ]);
+        doors.set([("ANNA@example.org".into(), Standing::Level(0))]);
+
+        assert_eq!(doors.standing("berta@example.org"), Some(Standing::Level(0)));
+        assert_eq!(doors.standing("anna@example.org"), Some(Standing::Level(0)));
+        assert_ne!(doors.held("anna@example.org", 0), others);
+        assert_eq!(doors.held("Anna@example.org", 0), doors.held("berta@example.org", 0));
+    }
+
+    #[test]
+    fn a_port_of_webmail_makes_webmail_of_any_service() {
+        let doors = doors_at(1);
+        doors.set_webmail_ports(vec![10_144]);
+
+        assert_eq!(doors.service_at("imap", Some(10_144)), WEBMAIL);
+        assert_eq!(doors.service_at("sieve", Some(10_144)), WEBMAIL);
+        assert_eq!(doors.service_at("imap", Some(143)), "imap");
+        assert_eq!(doors.service_at("imap", None), "imap");
     }
 
     fn check(level: u8, expected: &Expect) {
@@ -226,7 +386,7 @@ mod tests {
 
     fn doors_at(level: u8) -> Doors {
         let doors = Doors::new(ladder());
-        doors.set([("Anna@example.org".into(), level)]);
+        doors.set([("Anna@example.org".into(), Standing::Level(level))]);
         doors
     }
 

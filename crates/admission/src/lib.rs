@@ -2,6 +2,7 @@
 //!
 //! Dovecot asks over HTTP on the loopback before it looks at a password or takes in a
 //! message; the answer is made from the mailbox's level and the service ladder alone.
+//! Postfix asks by [`socketmap`] where mail goes now, or by [`policy`] whether to take it.
 //!
 //! # Invariants
 //!
@@ -12,7 +13,13 @@
 
 mod connection;
 mod doors;
+mod notice;
+pub mod policy;
 mod serve;
+pub mod socketmap;
+mod transport;
 
-pub use doors::{Answer, Doors, Ladder, Rung};
+pub use doors::{Answer, Doors, Ladder, Rung, Standing, WEBMAIL};
+pub use notice::{Language, Notice, Notices, UnknownLanguage, UnknownZone, Window, Zone};
 pub use serve::{ServeError, serve};
+pub use transport::{Next, Transport};

@@ -1,22 +1,25 @@
 //! Serve: Dovecot's questions over HTTP, answered from the doors.
 //!
 //! `GET /gate/passdb/<service>/<user>` and `GET /gate/userdb/<service>/<user>` give 200 and
-//! the mailbox's state; `GET /livez` gives 200. Everything else is an error status, which
-//! the mail server takes for a temporary failure.
+//! the mailbox's state; `?lport=` behind them is the port that the user came to, which tells
+//! webmail. `GET /livez` gives 200. Everything else is an error status, which the mail
+//! server takes for a temporary failure.
 //!
 //! # Invariants
 //!
 //! * The endpoint exists on the loopback only: whoever may ask may find out who is a user.
-//! * There are two answers, online and held; neither says whether the address is known.
+//! * There are two answers, online and held. An unknown address is held with the default
+//!   text; only a language or a window of their own tell known ones from it.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -47,12 +50,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 const ONLINE: &str = r#"{"state":"online"}"#;
 
-/// The reason is shown to the user, code and all, by IMAP and POP3.
-const HELD: &str = concat!(
-    r#"{"state":"held","reason":"[UNAVAILABLE] Your mailbox is being restored "#,
-    r#"and will be back soon. Your password has not changed."}"#
-);
-
 /// Answers on `listener` until `stop` is done, then lets requests in hand finish, for a second.
 ///
 /// # Errors
@@ -72,16 +69,12 @@ async fn serve_within(
     doors: Doors,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let address = listener.local_addr().map_err(ServeError::Listen)?;
-    if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback { address });
-    }
+    let listener = Bounded::on_loopback(listener, limits)?;
     let (stopped, stopping) = oneshot::channel::<()>();
-    let served = axum::serve(Bounded::new(listener, limits), router(doors))
-        .with_graceful_shutdown(async {
-            stop.await;
-            drop(stopped);
-        });
+    let served = axum::serve(listener, router(doors)).with_graceful_shutdown(async {
+        stop.await;
+        drop(stopped);
+    });
     let overtime = async {
         // Ends when its other half is dropped, above.
         let _ = stopping.await;
@@ -108,15 +101,29 @@ fn router(doors: Doors) -> Router {
 async fn answer(
     State(doors): State<Doors>,
     path: Result<Path<(String, String)>, PathRejection>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     let Ok(Path((service, user))) = path else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let body = match doors.answer(&service, &user) {
-        Answer::Online => ONLINE,
-        Answer::Held => HELD,
+    let service = doors.service_at(&service, query.as_deref().and_then(local_port));
+    let body = match doors.answer(service, &user) {
+        Answer::Online => Bytes::from_static(ONLINE.as_bytes()),
+        Answer::Held => doors.held(&user, now_unix()),
     };
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The port that the user came to; nothing where the mail server does not know it, as for
+/// deliveries.
+fn local_port(query: &str) -> Option<u16> {
+    query.split('&').find_map(|pair| pair.strip_prefix("lport="))?.parse().ok()
+}
+
+fn now_unix() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // A clock before 1970 shows windows that may be over, nothing worse.
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -128,7 +135,8 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::doors::{Ladder, Rung};
+    use crate::doors::{Ladder, Rung, Standing};
+    use crate::notice::{Language, Notice, Notices, Window, Zone};
 
     #[test]
     fn an_open_mailbox_is_online_for_both_questions() {
@@ -150,6 +158,35 @@ mod tests {
         server.check("GET /gate/userdb/lmtp/nobody@example.org", &held);
         server.check("GET /gate/passdb/sieve/anna@example.org", &held);
         server.check("GET /gate/passdb/imap/..%2F..%2Fetc%2Fpasswd", &held);
+    }
+
+    #[test]
+    fn the_port_of_webmail_is_asked_for_webmail() {
+        let server = Server::start();
+        server.doors.set_webmail_ports(vec![10_144]);
+        let online = expect![[r#"200 {"state":"online"}"#]];
+        let mut caller = server.connect();
+        let mut held = |request: &str| caller.ask(request).contains("held");
+        server.check("GET /gate/passdb/imap/anna@example.org?lport=143", &online);
+        server.check("GET /gate/userdb/imap/anna@example.org?lport=", &online);
+        assert!(held("GET /gate/passdb/imap/anna@example.org?lport=10144"));
+        assert!(held("GET /gate/userdb/imap/anna@example.org?lip=::1&lport=10144"));
+    }
+
+    #[test]
+    fn a_user_is_told_his_hours_in_his_language() {
+        let server = Server::start();
+        server.doors.set_notices(Notices {
+            default_language: Language::English,
+            zone: Some(Zone::named("Europe/Rome").unwrap()),
+        });
+        // Far ahead, as the server goes by the real clock.
+        let back = Window { from_unix: 4_924_926_000, to_unix: 4_924_940_400 };
+        let notice = Notice { language: Some(Language::Italian), back: Some(back) };
+
+        server.doors.describe([("held@example.org".into(), notice)]);
+
+        server.check("GET /gate/passdb/pop3/Held@example.org", &expect![[r#"200 {"state":"held","reason":"[UNAVAILABLE] Stiamo ripristinando la casella di posta: il ritorno in servizio si prevede tra le ore 12:00 e le 16:00 del 24 gennaio. La password resta la stessa."}"#]]);
     }
 
     #[test]
@@ -185,7 +222,7 @@ mod tests {
         let server = Server::start();
         let mut caller = server.connect();
         for level in [2, 0, 2, 1] {
-            server.doors.set([("anna@example.org".into(), level)]);
+            server.doors.set([("anna@example.org".into(), Standing::Level(level))]);
 
             let answer = caller.ask("GET /gate/passdb/imap/anna@example.org");
 
@@ -277,7 +314,10 @@ mod tests {
             };
             let rungs = vec![rung("receive", "lmtp"), rung("read", "imap")];
             let doors = Doors::new(Ladder { rungs });
-            doors.set([("anna@example.org".into(), 2), ("held@example.org".into(), 0)]);
+            doors.set([
+                ("anna@example.org".into(), Standing::Level(2)),
+                ("held@example.org".into(), Standing::Level(0)),
+            ]);
             let runtime = runtime();
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
             let address = listener.local_addr().unwrap();

@@ -1,0 +1,97 @@
+//! Transport: where the mail of a recipient goes now, as Postfix shall hear it.
+//!
+//! # Invariants
+//!
+//! * Only whole mailbox addresses are asked for. For all else that Postfix looks up, such
+//!   as `*` and bare domains, there is no opinion.
+//! * What would lose or refuse mail is never passed on: the transports `retry`, `error` and
+//!   `discard`, and a transport without next hop (a flush would ask DNS for the
+//!   recipient's domain and bounce).
+
+/// Knows where mail goes.
+pub trait Transport: Send + Sync + 'static {
+    /// Where the mail of `recipient` goes now: an address in lower case, perhaps of a sender
+    /// or of a stranger. It is asked on every delivery, and must not wait for anything.
+    fn transport(&self, recipient: &str) -> Next;
+}
+
+/// What Postfix shall do with mail for a recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Deliver it, for example by `lmtp:inet:node7.example.net:24`.
+    Deliver(String),
+    /// Keep it in the queue under this transport, for example
+    /// `held:inet:node7.example.net:24`; the next hop must hold it back as well.
+    Hold(String),
+    /// What it always does: the recipient is none of ours.
+    NotOurs,
+    /// Try again later: it cannot be said now.
+    Unknown,
+}
+
+/// Whether Postfix may be given `value` as transport and next hop.
+pub(crate) fn is_safe(value: &str) -> bool {
+    let Some((transport, hop)) = value.split_once(':') else { return false };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let harmful = matches!(transport, "retry" | "error" | "discard");
+    let named = !transport.is_empty() && transport.bytes().all(plain) && !harmful;
+    let place = ["inet:", "unix:"].iter().find_map(|kind| hop.strip_prefix(kind));
+    let place = place.unwrap_or(hop);
+    named && !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The address of a mailbox that Postfix may mean by `key`.
+pub(crate) fn mailbox_address(key: &str) -> Option<String> {
+    let (local, domain) = key.rsplit_once('@')?;
+    let whole = !local.is_empty() && !domain.is_empty();
+    let plain = !key.contains(|letter: char| letter.is_control() || letter == ' ');
+    (whole && plain).then(|| key.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_that_lose_or_refuse_mail_are_not_safe() {
+        for harmful in [
+            "retry:4.2.1 wait",
+            "error:5.1.1 gone",
+            "discard:",
+            "held:",
+            "held:inet:",
+            "held",
+            "",
+            ":inet:127.0.0.1:24",
+            "lmtp:unix:",
+            "lmtp:inet:a b",
+            "lmtp:inet:a\n200",
+        ] {
+            assert!(!is_safe(harmful), "{harmful}");
+        }
+    }
+
+    #[test]
+    fn transports_with_a_next_hop_are_safe() {
+        for safe in [
+            "lmtp:inet:127.0.0.1:24",
+            "held:inet:node7:24",
+            "lmtp:unix:/run/lmtp",
+            "lmtp:inet:[::1]:24",
+            "smtp:[relay.example.net]:25",
+        ] {
+            assert!(is_safe(safe), "{safe}");
+        }
+    }
+
+    #[test]
+    fn only_whole_addresses_are_mailboxes() {
+        let anna = Some("anna@example.org".to_owned());
+        assert_eq!(mailbox_address("Anna@Example.org"), anna);
+        for other in
+            ["*", "example.org", ".example.org", "@example.org", "anna@", "a b@c", ""]
+        {
+            assert_eq!(mailbox_address(other), None, "{other}");
+        }
+    }
+}
