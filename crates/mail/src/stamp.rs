@@ -5,11 +5,14 @@
 //! * Only names and stats are read; nothing is opened but directories, nothing is followed.
 //! * Any message added, removed, renamed or written gives another stamp.
 
+use std::collections::BTreeSet;
+
 use rustix::io::Errno;
 
 use crate::digest::Digester;
 use crate::maildir::survey::{ENTRIES_MAX, Sub};
 use crate::refusal::Refusal;
+use crate::roots::Act;
 use crate::walk::{Kind, Meta, Tree, join};
 
 /// Of names, inodes, sizes, modes and times of everything in a mailbox.
@@ -57,6 +60,99 @@ pub(crate) fn weigh(dir: &[u8], name: &[u8], meta: &Meta) -> u128 {
         line.extend_from_slice(&nanoseconds.to_le_bytes());
     }
     u128::from_be_bytes(Digester::of(&line))
+}
+
+/// The stamp of a mailbox as it was read, on its way through the acts that change it.
+///
+/// What else changes since it was read shows: it is in the mailbox and not in the stamp.
+pub(crate) struct Followed<'a> {
+    root: &'a Tree,
+    /// The mailbox, below the root.
+    path: &'a [u8],
+    sum: u128,
+    /// What the acts change, below the mailbox.
+    touched: BTreeSet<Vec<u8>>,
+}
+
+impl<'a> Followed<'a> {
+    /// Takes out of `sum`, which was read, what `acts` will change; nothing if that cannot be told.
+    pub(crate) fn begin(
+        (root, path): (&'a Tree, &'a [u8]),
+        sum: u128,
+        acts: &[Act],
+    ) -> Option<Self> {
+        let mut followed = Self { root, path, sum, touched: BTreeSet::new() };
+        let mut asked = BTreeSet::new();
+        for act in acts {
+            match act {
+                Act::Put { dir, name, replaces, .. } => {
+                    asked.insert(followed.below(dir)?);
+                    followed.take_out((dir, name), replaces.as_ref())?;
+                }
+                Act::Aside { dir, name, meta, .. } => {
+                    asked.insert(followed.below(dir)?);
+                    followed.take_out((dir, name), Some(meta))?;
+                }
+                Act::Touch { dir, name } => {
+                    asked.insert(followed.below(&join(dir, name))?);
+                }
+                Act::Record { .. } => {}
+                Act::MakeDir { .. } | Act::PutTree { .. } => return None,
+            }
+        }
+        for entry in asked {
+            followed.sum = followed.sum.wrapping_sub(followed.weigh_now(&entry)?);
+            followed.touched.insert(entry);
+        }
+        Some(followed)
+    }
+
+    /// The stamp after the acts; nothing if it cannot be told.
+    pub(crate) fn end(self) -> Option<Stamp> {
+        let mut entries = self.touched.iter().map(|entry| self.weigh_now(entry));
+        let add = |sum: u128, weight: Option<u128>| Some(sum.wrapping_add(weight?));
+        entries.try_fold(self.sum, add).map(|sum| Stamp(sum.to_be_bytes()))
+    }
+
+    fn take_out(
+        &mut self,
+        (dir, name): (&[u8], &[u8]),
+        meta: Option<&Meta>,
+    ) -> Option<()> {
+        let dir = self.below(dir)?;
+        if let Some(meta) = meta {
+            self.sum = self.sum.wrapping_sub(weigh(&dir, name, meta));
+        }
+        self.touched.insert(join(&dir, name));
+        Some(())
+    }
+
+    fn below(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let rest = path.strip_prefix(self.path)?;
+        if rest.is_empty() {
+            Some(Vec::new())
+        } else {
+            Some(rest.strip_prefix(b"/")?.to_vec())
+        }
+    }
+
+    /// What one entry adds to the stamp as it is now.
+    fn weigh_now(&self, entry: &[u8]) -> Option<u128> {
+        if entry.is_empty() {
+            let meta = self.root.dir(self.path).ok()?.meta().ok()?;
+            return Some(weigh(b"", b"", &meta));
+        }
+        let (dir, name) = match entry.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (entry.get(..at)?, entry.get(at + 1..)?),
+            None => (&b""[..], entry),
+        };
+        let folder = dir.is_empty() || dir.starts_with(b".") && !dir.contains(&b'/');
+        if !folder && !(is_mails(dir) && counts(name)) {
+            return None;
+        }
+        let found = self.root.dir(&join(self.path, dir)).ok()?.look(name).ok()?;
+        Some(found.map_or(0, |(_, meta)| weigh(dir, name, &meta)))
+    }
 }
 
 /// A top directory whose contents are all stamped, whatever they are.

@@ -33,7 +33,7 @@ use crate::refusal::Refusal;
 use crate::roots::{Act, Fuse, Roots};
 use crate::spool::{Earlier, Place, Spool};
 use crate::stage::{Bench, Phase};
-use crate::stamp::{Stamp, stamp};
+use crate::stamp::{Followed, Stamp, stamp};
 use crate::walk::{Tree, escape};
 
 /// Mailboxes of a batch worked on at once: enough to keep a disk's queue filled, few enough that
@@ -444,10 +444,8 @@ impl Store {
         }
         let weight = bench.weight;
         let (acts, staged) = (bench.take_acts(), bench.take_staged());
-        let untouched = acts.iter().all(|act| matches!(act, Act::Record { .. }));
-        let stamp = weight.filter(|_| untouched).map(|sum| Stamp(sum.to_be_bytes()));
         Ok(Planned {
-            stamp,
+            weight,
             acts,
             staged,
             counts,
@@ -498,7 +496,7 @@ impl Store {
 
     fn switch(&self, mailbox: &Mailbox, plan: Planned) -> Result<Prepared, Refusal> {
         let Planned {
-            stamp: known,
+            weight,
             acts,
             staged: _,
             counts,
@@ -507,10 +505,12 @@ impl Store {
             manifest_digest,
             bytes_read,
         } = plan;
+        let at = (&self.roots.live, &*mailbox.path);
+        let followed = weight.and_then(|sum| Followed::begin(at, sum, &acts));
         for act in &acts {
             self.roots.carry_out(act)?;
         }
-        let stamp = match known {
+        let stamp = match followed.and_then(Followed::end) {
             Some(stamp) => stamp,
             None => stamp(&self.roots.live, &mailbox.path)?,
         };
@@ -558,8 +558,8 @@ pub(crate) struct Past<'a> {
 /// A mailbox whose acts are staged.
 #[derive(Debug)]
 struct Planned {
-    /// As it was when it was read, if nothing of it changes.
-    stamp: Option<Stamp>,
+    /// Its stamp as it was read, as a sum; nothing if not all of it is known.
+    weight: Option<u128>,
     acts: Vec<Act>,
     /// Where things were made ready for the acts.
     staged: Vec<PathBuf>,

@@ -90,6 +90,7 @@ fn check_repair(damage: impl Fn(&mut Vec<u8>)) {
         (before.mtime(), before.mtime_nsec())
     );
     assert!(provider.keeps(&bytes), "the damaged bytes are kept");
+    assert_eq!(open(&provider).stamp(&mailbox(false)).unwrap(), prepared.stamp);
     assert!(provider.read("live", "dovecot-uidlist").contains("3 :"));
 }
 

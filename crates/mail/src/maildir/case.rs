@@ -327,12 +327,14 @@ impl Case {
         Some(merge::decide(&evidence))
     }
 
-    /// What its live files add to the mailbox's stamp; nothing if not all of them were read once.
+    /// What its live files add to the mailbox's stamp; nothing if not all of them were read once, and
+    /// nothing else stands among them.
     pub(super) fn live_weight(&self) -> Option<u128> {
         let live =
             self.table.iter().filter(|row| self.table.slot(Side::Live, *row).is_some());
         let all = live.count() == usize::try_from(self.opened).unwrap_or(usize::MAX);
-        (all && self.table.spare.is_empty()).then_some(self.weight)
+        let odd = self.live.as_ref().is_some_and(|live| !live.odd.is_empty());
+        (all && !odd && self.table.spare.is_empty()).then_some(self.weight)
     }
 
     pub(super) fn fate(&self, row: Row) -> Fate {
