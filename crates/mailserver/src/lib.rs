@@ -6,3 +6,5 @@
 //!   mailbox is decided elsewhere.
 //! * Every call blocks, and ends by its deadline.
 //! * What a server answers is bounded before it is read.
+
+pub mod doveadm;

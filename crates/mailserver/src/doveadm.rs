@@ -1,0 +1,613 @@
+//! Doveadm: Dovecot's own administration, over its HTTP API.
+//!
+//! Formats: <https://doc.dovecot.org/2.3/admin_manual/doveadm_http_api/>. Tried against 2.3.19, whose
+//! habits are noted where they matter.
+//!
+//! # Invariants
+//!
+//! * Several commands share one request, and run in order.
+//! * A node may have several Dovecots: what is said of sessions and caches is said to all of
+//!   them, and holds only when all have answered. Mailboxes are asked of the first alone, for
+//!   all of them serve the same mail.
+//! * Every request ends by its deadline.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+/// Commands of one request: a request takes a process of Dovecot's, and its answer must end by
+/// the deadline.
+const COMMANDS_MAX: usize = 256;
+
+/// Bytes of names in one flush of the auth cache. Dovecot's auth process takes no line longer
+/// than 1,024 bytes: of a longer one it does nothing, and `doveadm` reports no error.
+const FLUSH_BYTES_MAX: usize = 700;
+
+/// An answer longer than this is none: a hundred thousand sessions take ten megabytes.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// How long connecting may take, on one machine or the next.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// `EX_NOUSER`, `EX_NOTFOUND` (Dovecot's own) and `EX_TEMPFAIL`.
+const EXIT_NO_USER: i64 = 67;
+const EXIT_NOT_FOUND: i64 = 68;
+const EXIT_TEMPORARY: i64 = 75;
+
+/// The way to the Dovecots of one node.
+#[derive(Debug)]
+pub struct Doveadm {
+    instances: Vec<Instance>,
+    agent: ureq::Agent,
+}
+
+/// What opens the API.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// `doveadm_api_key`.
+    ApiKey(String),
+    /// `doveadm_password`.
+    Password(String),
+}
+
+/// Where the API is.
+#[derive(Clone, Debug)]
+pub struct DoveadmSpec {
+    /// One per Dovecot, like `http://127.0.0.1:8080`.
+    pub urls: Vec<String>,
+    /// The same for all.
+    pub credential: Credential,
+    /// How long one request may take.
+    pub deadline: Duration,
+}
+
+/// A logged-in connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Session {
+    /// The user, as Dovecot writes the name.
+    pub user: String,
+    /// The protocol, like `imap`.
+    pub service: String,
+}
+
+/// Counters of one folder as Dovecot shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderStatus {
+    /// Its name in UTF-8, with the separator of its namespace.
+    pub name: String,
+    /// How many messages.
+    pub messages: u64,
+    /// The next UID.
+    pub uid_next: u32,
+    /// Its UIDVALIDITY.
+    pub uid_validity: u32,
+}
+
+/// Lower limits for a folder's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtLeast {
+    /// Of the next UID.
+    pub uid_next: Option<u32>,
+    /// Of the highest mod-sequence.
+    pub modseq: Option<u64>,
+}
+
+/// Whose entries leave the auth cache.
+#[derive(Clone, Copy, Debug)]
+pub enum Flush<'a> {
+    /// Everybody's.
+    All,
+    /// Those of these users.
+    Users(&'a [&'a str]),
+}
+
+/// Dovecot could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DoveadmError {
+    /// No connection, or no answer in time. What was asked may have been done.
+    #[error("ask doveadm at {url}")]
+    Silent {
+        /// Which.
+        url: String,
+        /// What happened.
+        source: Box<ureq::Error>,
+    },
+    /// It does not accept our key.
+    #[error("be let in by doveadm at {url}: HTTP {status}")]
+    Refused {
+        /// Which.
+        url: String,
+        /// What it answered.
+        status: u16,
+    },
+    /// It said something else than an answer.
+    #[error("understand doveadm at {url}")]
+    NotUnderstood {
+        /// Which.
+        url: String,
+        /// Why, if it is no JSON at all.
+        source: Option<serde_json::Error>,
+    },
+    /// A command failed that has to work.
+    #[error("have doveadm at {url} carry out `{command}`")]
+    Failed {
+        /// Which.
+        url: String,
+        /// The command.
+        command: &'static str,
+        /// What it said.
+        source: CommandError,
+    },
+}
+
+/// A command was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Dovecot does not know the user.
+    #[error("no such user")]
+    NoSuchUser,
+    /// What was asked for is not there.
+    #[error("not found")]
+    NotFound,
+    /// For now; Dovecot's log says why.
+    #[error("a temporary failure, explained in Dovecot's log")]
+    Temporary,
+    /// This Dovecot has no such command.
+    #[error("unknown command")]
+    UnknownCommand,
+    /// Anything else; Dovecot's log says why.
+    #[error("exit code {0}, explained in Dovecot's log")]
+    Exit(i64),
+}
+
+impl Doveadm {
+    /// Connects to nothing yet.
+    pub fn new(spec: &DoveadmSpec) -> Self {
+        let authorization = spec.credential.header();
+        let instance = |url: &String| Instance {
+            url: format!("{}/doveadm/v1", url.trim_end_matches('/')),
+            authorization: authorization.clone(),
+        };
+        let agent = ureq::Agent::config_builder()
+            .timeout_connect(Some(CONNECT_MAX))
+            .timeout_global(Some(spec.deadline))
+            .http_status_as_error(false)
+            // An open connection would keep one of few processes.
+            .max_idle_connections(0)
+            .proxy(None)
+            .build();
+        Self { instances: spec.urls.iter().map(instance).collect(), agent: agent.into() }
+    }
+
+    /// Everybody who is logged in anywhere. LMTP has no log-in, and is not in it.
+    ///
+    /// # Errors
+    ///
+    /// [`DoveadmError`]: then nothing is known of anybody.
+    pub fn who(&self) -> Result<Vec<Session>, DoveadmError> {
+        let mut sessions = Vec::new();
+        for instance in &self.instances {
+            // Without this, 2.3.19 counts the connections of a user but misplaces a bracket.
+            let call = ("who", json!({ "separateConnections": true }));
+            let answers = self.ask(instance, &[call])?;
+            let [answer] = &answers[..] else { return Err(instance.odd()) };
+            for entry in instance.done("who", answer)? {
+                let (Some(user), Some(service)) =
+                    (text(entry, "username"), text(entry, "service"))
+                else {
+                    return Err(instance.odd());
+                };
+                sessions.push(Session { user, service });
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Ends all sessions of these users; a process that serves others too only with `force`.
+    /// Nobody has been disconnected for sure: [`Doveadm::who`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`DoveadmError`]: some may still be connected.
+    pub fn kick(&self, users: &[&str], force: bool) -> Result<(), DoveadmError> {
+        // 2.3 takes one name a command.
+        let calls: Vec<(&str, Value)> = users
+            .iter()
+            .map(|user| ("kick", json!({ "mask": [user], "force": force })))
+            .collect();
+        for instance in &self.instances {
+            for answer in self.ask(instance, &calls)? {
+                match answer {
+                    Ok(_) | Err(CommandError::NotFound) => {}
+                    Err(error) => return Err(instance.failed("kick", error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes Dovecot forget what it has been told of these users; how many entries went.
+    ///
+    /// # Errors
+    ///
+    /// [`DoveadmError`]: some may still be remembered.
+    pub fn auth_cache_flush(&self, flush: Flush<'_>) -> Result<u64, DoveadmError> {
+        let portions: Vec<&[&str]> = match flush {
+            // Dovecot takes an empty list for everybody.
+            Flush::All => vec![&[]],
+            Flush::Users(users) => portions(users),
+        };
+        let calls: Vec<(&str, Value)> = portions
+            .iter()
+            .map(|users| ("authCacheFlush", json!({ "user": users })))
+            .collect();
+        let mut entries = 0;
+        for instance in &self.instances {
+            for answer in self.ask(instance, &calls)? {
+                for entry in instance.done("authCacheFlush", &answer)? {
+                    entries += number(entry, "entries").unwrap_or(0);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The folders of each user with their counters, in the order asked.
+    ///
+    /// # Errors
+    ///
+    /// [`DoveadmError`] if nobody could be asked about; what is wrong with one user is in
+    /// that user's place.
+    pub fn mailbox_status(
+        &self,
+        users: &[&str],
+    ) -> Result<Vec<Result<Vec<FolderStatus>, CommandError>>, DoveadmError> {
+        let Some(first) = self.instances.first() else { return Ok(Vec::new()) };
+        let fields = ["messages", "uidnext", "uidvalidity"];
+        let calls: Vec<(&str, Value)> = users
+            .iter()
+            .map(|user| {
+                let asked =
+                    json!({ "user": user, "field": fields, "mailboxMask": ["*"] });
+                ("mailboxStatus", asked)
+            })
+            .collect();
+        let mut all = Vec::new();
+        for answer in self.ask(first, &calls)? {
+            all.push(match answer {
+                Err(error) => Err(error),
+                Ok(entries) => {
+                    let folders = entries.iter().map(folder).collect::<Option<_>>();
+                    Ok(folders.ok_or_else(|| first.odd())?)
+                }
+            });
+        }
+        Ok(all)
+    }
+
+    /// Raises a folder's counters.
+    ///
+    /// # Errors
+    ///
+    /// [`DoveadmError`]: they may have been raised or not.
+    pub fn mailbox_update(
+        &self,
+        user: &str,
+        folder: &str,
+        least: AtLeast,
+    ) -> Result<(), DoveadmError> {
+        let Some(first) = self.instances.first() else { return Ok(()) };
+        let mut asked = Map::from_iter([
+            ("user".to_owned(), user.into()),
+            ("mailbox".to_owned(), folder.into()),
+        ]);
+        if let Some(uid) = least.uid_next {
+            asked.insert("minNextUid".to_owned(), uid.to_string().into());
+        }
+        if let Some(modseq) = least.modseq {
+            asked.insert("minHighestModseq".to_owned(), modseq.to_string().into());
+        }
+        let asked = Value::Object(asked);
+        for answer in self.ask(first, &[("mailboxUpdate", asked)])? {
+            first.done("mailboxUpdate", &answer)?;
+        }
+        Ok(())
+    }
+
+    /// What Dovecot's userdb says of each user, in the order asked; nothing of a user that it
+    /// does not know.
+    ///
+    /// # Errors
+    ///
+    /// [`DoveadmError`] if anybody could not be asked about.
+    pub fn users(
+        &self,
+        users: &[&str],
+    ) -> Result<Vec<Option<BTreeMap<String, String>>>, DoveadmError> {
+        let Some(first) = self.instances.first() else { return Ok(Vec::new()) };
+        let calls: Vec<(&str, Value)> =
+            users.iter().map(|user| ("user", json!({ "userMask": [user] }))).collect();
+        let mut all = Vec::new();
+        for answer in self.ask(first, &calls)? {
+            all.push(match answer {
+                Err(CommandError::NoSuchUser) => None,
+                Err(error) => return Err(first.failed("user", error)),
+                Ok(entries) => entries.first().and_then(fields_of_user),
+            });
+        }
+        Ok(all)
+    }
+
+    /// Processes of `service` that are busy with a client, where each serves one at a time;
+    /// nothing if that cannot be told.
+    ///
+    /// # Errors
+    ///
+    /// [`DoveadmError`]: then nothing is known.
+    pub fn busy(&self, service: &str) -> Result<Option<u64>, DoveadmError> {
+        let mut busy = 0;
+        for instance in &self.instances {
+            let call = ("serviceStatus", json!({ "service": [service] }));
+            let answers = self.ask(instance, &[call])?;
+            let [answer] = &answers[..] else { return Err(instance.odd()) };
+            for entry in instance.done("serviceStatus", answer)? {
+                let field = |name| number(entry, name);
+                let (Some(1), Some(all), Some(free)) = (
+                    field("client_limit"),
+                    field("process_count"),
+                    field("process_avail"),
+                ) else {
+                    return Ok(None);
+                };
+                busy += all.saturating_sub(free);
+            }
+        }
+        Ok(Some(busy))
+    }
+
+    /// The answers to `calls`, in order.
+    fn ask(
+        &self,
+        instance: &Instance,
+        calls: &[(&str, Value)],
+    ) -> Result<Vec<Answer>, DoveadmError> {
+        let mut answers = Vec::with_capacity(calls.len());
+        for some in calls.chunks(COMMANDS_MAX) {
+            let tagged = some.iter().zip(0..);
+            let body: Vec<Value> = tagged
+                .map(|((command, asked), tag): (_, u32)| {
+                    json!([command, asked, tag.to_string()])
+                })
+                .collect();
+            let said = self.post(instance, &Value::Array(body).to_string())?;
+            let said: Vec<Value> = serde_json::from_slice(&said).map_err(|source| {
+                DoveadmError::NotUnderstood {
+                    url: instance.url.clone(),
+                    source: Some(source),
+                }
+            })?;
+            if said.len() != some.len() {
+                return Err(instance.odd());
+            }
+            for (entry, tag) in said.iter().zip(0_u32..) {
+                answers.push(answer(entry, tag).ok_or_else(|| instance.odd())?);
+            }
+        }
+        Ok(answers)
+    }
+
+    fn post(&self, instance: &Instance, body: &str) -> Result<Vec<u8>, DoveadmError> {
+        let url = &instance.url;
+        let silent =
+            |source| DoveadmError::Silent { url: url.clone(), source: Box::new(source) };
+        let mut response = self
+            .agent
+            .post(url)
+            .header("Authorization", &instance.authorization)
+            .header("Content-Type", "application/json")
+            .send(body)
+            .map_err(silent)?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(DoveadmError::Refused { url: url.clone(), status });
+        }
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        body.read_to_vec().map_err(silent)
+    }
+}
+
+impl Credential {
+    fn header(&self) -> String {
+        match self {
+            Self::ApiKey(key) => format!("X-Dovecot-API {}", STANDARD.encode(key)),
+            Self::Password(password) => {
+                format!("Basic {}", STANDARD.encode(format!("doveadm:{password}")))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ApiKey(_) => "ApiKey",
+            Self::Password(_) => "Password",
+        })
+    }
+}
+
+/// One Dovecot.
+struct Instance {
+    url: String,
+    authorization: String,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+/// What came of one command.
+type Answer = Result<Vec<Value>, CommandError>;
+
+impl Instance {
+    fn odd(&self) -> DoveadmError {
+        DoveadmError::NotUnderstood { url: self.url.clone(), source: None }
+    }
+
+    fn failed(&self, command: &'static str, source: CommandError) -> DoveadmError {
+        DoveadmError::Failed { url: self.url.clone(), command, source }
+    }
+
+    fn done<'a>(
+        &self,
+        command: &'static str,
+        answer: &'a Answer,
+    ) -> Result<&'a [Value], DoveadmError> {
+        answer.as_deref().map_err(|error| self.failed(command, *error))
+    }
+}
+
+/// The answer in `[kind, what, …, tag]`; nothing if it is none, or not the one to `tag`.
+fn answer(entry: &Value, tag: u32) -> Option<Answer> {
+    let [kind, said @ .., tagged] = entry.as_array()?.as_slice() else { return None };
+    if tagged.as_str()? != tag.to_string() {
+        return None;
+    }
+    match kind.as_str()? {
+        "doveadmResponse" => {
+            // Mostly one list; where a bracket comes too early, what is left of it follows.
+            let parts = said.iter().flat_map(|part| match part.as_array() {
+                Some(entries) => entries.clone(),
+                None => vec![part.clone()],
+            });
+            Some(Ok(parts.collect()))
+        }
+        "error" => Some(Err(command_error(said.first()?))),
+        _ => None,
+    }
+}
+
+fn command_error(said: &Value) -> CommandError {
+    if text(said, "type").as_deref() == Some("unknownMethod") {
+        return CommandError::UnknownCommand;
+    }
+    match said.get("exitCode").and_then(Value::as_i64) {
+        Some(EXIT_NO_USER) => CommandError::NoSuchUser,
+        Some(EXIT_NOT_FOUND) => CommandError::NotFound,
+        Some(EXIT_TEMPORARY) => CommandError::Temporary,
+        code => CommandError::Exit(code.unwrap_or(-1)),
+    }
+}
+
+fn folder(entry: &Value) -> Option<FolderStatus> {
+    Some(FolderStatus {
+        name: text(entry, "mailbox")?,
+        messages: number(entry, "messages")?,
+        uid_next: u32::try_from(number(entry, "uidnext")?).ok()?,
+        uid_validity: u32::try_from(number(entry, "uidvalidity")?).ok()?,
+    })
+}
+
+fn fields_of_user(entry: &Value) -> Option<BTreeMap<String, String>> {
+    let fields = entry.as_object()?.values().next()?.as_object()?;
+    let fields = fields.iter().map(|(name, value)| {
+        (name.clone(), value.as_str().unwrap_or_default().to_owned())
+    });
+    Some(fields.collect())
+}
+
+fn text(entry: &Value, name: &str) -> Option<String> {
+    entry.get(name)?.as_str().map(str::to_owned)
+}
+
+/// Numbers come as texts.
+fn number(entry: &Value, name: &str) -> Option<u64> {
+    let value = entry.get(name)?;
+    match value.as_str() {
+        Some(digits) => digits.parse().ok(),
+        None => value.as_u64(),
+    }
+}
+
+/// `users` in portions that fit a command each.
+fn portions<'a>(users: &'a [&'a str]) -> Vec<&'a [&'a str]> {
+    let mut portions = Vec::new();
+    let mut rest = users;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|user| {
+            // Each has a separator, and may need escapes.
+            bytes += user.len() + 1;
+            bytes <= FLUSH_BYTES_MAX
+        });
+        let (portion, others) = rest.split_at(fitting.count().max(1).min(rest.len()));
+        portions.push(portion);
+        rest = others;
+    }
+    portions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_with_a_misplaced_bracket_is_whole_all_the_same() {
+        let said = r#"["doveadmResponse",[{"username":"a"}],{"username":"b"},{"username":"c"},"4"]"#;
+
+        let answer = answer(&serde_json::from_str(said).unwrap(), 4).unwrap().unwrap();
+
+        let names: Vec<_> = answer.iter().map(|it| text(it, "username")).collect();
+        assert_eq!(names, ["a", "b", "c"].map(|name| Some(name.to_owned())));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let said = json!(["doveadmResponse", [], "1"]);
+
+        assert_eq!(answer(&said, 0), None);
+        assert_eq!(answer(&said, 1), Some(Ok(Vec::new())));
+    }
+
+    #[test]
+    fn a_failure_is_told_by_its_exit_code() {
+        let failed = |said: Value| answer(&json!(["error", said, "0"]), 0);
+
+        let no_user = json!({ "type": "exitCode", "exitCode": 67 });
+        assert_eq!(failed(no_user), Some(Err(CommandError::NoSuchUser)));
+        let unknown = json!({ "type": "unknownMethod", "exitCode": 0 });
+        assert_eq!(failed(unknown), Some(Err(CommandError::UnknownCommand)));
+    }
+
+    #[test]
+    fn names_are_flushed_in_lines_that_dovecot_takes() {
+        let names: Vec<String> =
+            (0..999).map(|n| format!("user{n}@example.org")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+
+        let portions = portions(&names);
+
+        assert_eq!(portions.concat(), names);
+        let bytes = |users: &&[&str]| users.iter().map(|it| it.len() + 1).sum::<usize>();
+        assert!(portions.iter().all(|users| bytes(users) <= FLUSH_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let spec = DoveadmSpec {
+            urls: vec!["http://127.0.0.1:1".to_owned()],
+            credential: Credential::ApiKey("secret".to_owned()),
+            deadline: Duration::from_secs(1),
+        };
+
+        let shown = format!("{spec:?} {:?}", Doveadm::new(&spec));
+
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
