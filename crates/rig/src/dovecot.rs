@@ -346,6 +346,8 @@ impl Dovecot {
         let up = wait_until(PATIENCE, || news().contains(UP) || !keeper.lives());
         let said = news();
         if up && keeper.lives() && said.contains(UP) {
+            // The helpers that every service needs come up with the first one.
+            Talk::connect(self.ports.imap).expect("* OK");
             self.keeper = Some(keeper);
             return Ok(());
         }
