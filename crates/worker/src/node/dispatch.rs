@@ -1,0 +1,166 @@
+//! Dispatch: what the hands are given next, as far as they have room.
+//!
+//! # Invariants
+//!
+//! * A mailbox is in one hand at a time.
+
+use std::sync::Arc;
+
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
+use tidegate_core::holding::{ProbeTask, Room};
+use tidegate_core::time::{Span, Timestamp};
+use tidegate_mail::Mailbox;
+
+use super::Node;
+use crate::hands::Task;
+use crate::herald::Errand;
+use crate::store::Telling;
+
+/// The most mailboxes of one task for the hands: enough to share two flushes of the file
+/// system, few enough that a stop is not kept waiting.
+const PREPARE_TOGETHER: usize = 24;
+const LOOK_TOGETHER: usize = 256;
+const PROBE_TOGETHER: usize = 64;
+const TELL_TOGETHER: usize = 64;
+
+/// The most mailboxes that the mail system is told of in one turn: what the hands' pool
+/// takes, and enough to re-close a node as fast as its mail system can.
+const TELL_MAX: usize = 32 * TELL_TOGETHER;
+
+/// How often the free space is asked for.
+const MEASURE_EVERY: Span = Span::from_secs(2);
+
+impl Node {
+    /// Gives the hands what they have room for.
+    pub(super) fn dispatch(&mut self, now: Timestamp) {
+        let Some(settings) = self.settings.clone() else { return };
+        self.deferred.retain(|_, until| *until > now);
+        self.tokens.fill(settings.open_per_second, now);
+        let threads = usize::from(settings.prepare_threads).max(1);
+        let room = Room {
+            // One batch beyond those in hand, so that no thread waits for the owner.
+            prepare: (threads + 1).saturating_sub(self.preparing) * PREPARE_TOGETHER,
+            recheck: LOOK_TOGETHER,
+            open: self.tokens.whole().min(LOOK_TOGETHER),
+            probe: PROBE_TOGETHER * 2,
+        };
+        let (busy, deferred, herald) = (&self.busy, &self.deferred, &self.herald);
+        let waits = |job, ordinal| {
+            busy.contains(&(job, ordinal)) || deferred.contains_key(&(job, ordinal))
+        };
+        let errands = herald.errands(&self.holding, TELL_MAX, &waits);
+        let soak = settings.soak;
+        let work = self.holding.work(self.lease(now), soak, room, &|job, ordinal| {
+            waits(job, ordinal) || herald.owes(job, ordinal)
+        });
+        for errand in errands {
+            self.send(errand);
+        }
+        for (job, generation) in work.claim {
+            self.claim(job, generation);
+        }
+        for (job, generation, ordinals) in work.prepare {
+            for some in ordinals.chunks(PREPARE_TOGETHER) {
+                let mailboxes = self.mailboxes(job, some);
+                if self.give(job, some, Task::Prepare { job, generation, mailboxes }) {
+                    self.preparing += 1;
+                }
+            }
+        }
+        for (job, generation, ordinals) in work.recheck {
+            let mailboxes = self.mailboxes(job, &ordinals);
+            self.give(job, &ordinals, Task::Look { job, generation, mailboxes });
+        }
+        for (job, generation, ordinals) in work.open {
+            let mailboxes = self.mailboxes(job, &ordinals);
+            if self.give(job, &ordinals, Task::Look { job, generation, mailboxes }) {
+                self.tokens.spend(ordinals.len());
+            }
+        }
+        self.probe(&work.probe);
+        if now.since(self.measured_at) >= MEASURE_EVERY {
+            self.measured_at = now;
+            if let Some(hands) = &self.hands {
+                // A full pool measures another time.
+                let _full = hands.give(Task::Measure);
+            }
+        }
+        self.rising = work.raise;
+    }
+
+    pub(super) fn claim(&mut self, job: JobNumber, generation: Generation) {
+        let description = self.descriptions.get(&job).or_else(|| self.fetched.get(&job));
+        let Some(description) = description.map(Arc::clone) else { return };
+        if self.claiming.contains(&(job, generation)) {
+            return;
+        }
+        let given = self.hands.as_ref().is_some_and(|hands| {
+            hands.give(Task::Claim { job, generation, description }).is_ok()
+        });
+        if given {
+            self.claiming.insert((job, generation));
+        }
+    }
+
+    pub(super) fn probe(&mut self, tasks: &[ProbeTask]) {
+        for some in tasks.chunks(PROBE_TOGETHER) {
+            let with_mailboxes = some.iter().filter_map(|task| {
+                let mailbox =
+                    self.descriptions.get(&task.job)?.mailbox(task.ordinal, true)?;
+                Some((*task, mailbox))
+            });
+            let tasks: Vec<(ProbeTask, Mailbox)> = with_mailboxes.collect();
+            let Some(hands) = &self.hands else { return };
+            if hands.give(Task::Probe { tasks }).is_ok() {
+                self.busy.extend(some.iter().map(|task| (task.job, task.ordinal)));
+            }
+        }
+    }
+
+    /// Lets the mail system be told; what the hands have no room for comes again.
+    pub(super) fn send(&mut self, errand: Errand) {
+        let Errand { under, level, ordinals, recorded } = errand;
+        let rungs = self.settings.iter().flat_map(|settings| &settings.ladder);
+        let services: Vec<String> =
+            rungs.take(level.index()).flat_map(|rung| rung.services.clone()).collect();
+        for some in ordinals.chunks(TELL_TOGETHER) {
+            let (services, until) = (services.clone(), self.lease_until);
+            let telling = Telling { under, level, services, recorded, until };
+            let mailboxes = self.mailboxes(under.job, some);
+            if self.give(under.job, some, Task::Tell { telling, mailboxes }) {
+                let ordinals = some.to_vec();
+                self.herald.sent(&Errand { under, level, ordinals, recorded });
+            }
+        }
+    }
+
+    pub(super) fn mailboxes(
+        &self,
+        job: JobNumber,
+        ordinals: &[Ordinal],
+    ) -> Vec<(Ordinal, Mailbox)> {
+        let (Some(held), Some(description)) =
+            (self.holding.job(job), self.descriptions.get(&job))
+        else {
+            return Vec::new();
+        };
+        let known = ordinals.iter().filter_map(|ordinal| {
+            let served = held.was_served(*ordinal);
+            description.mailbox(*ordinal, served).map(|mailbox| (*ordinal, mailbox))
+        });
+        known.collect()
+    }
+
+    pub(super) fn give(
+        &mut self,
+        job: JobNumber,
+        ordinals: &[Ordinal],
+        task: Task,
+    ) -> bool {
+        let given = self.hands.as_ref().is_some_and(|hands| hands.give(task).is_ok());
+        if given {
+            self.busy.extend(ordinals.iter().map(|ordinal| (job, *ordinal)));
+        }
+        given
+    }
+}

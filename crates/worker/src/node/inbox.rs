@@ -1,0 +1,64 @@
+//! Inbox: what wakes the owner, and what it answers.
+
+use tidegate_core::fleet::{Generation, JobNumber};
+use tidegate_core::inventory::Digest;
+use tidegate_core::rollout::{JobReport, Orders, Vitals};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::worker::{JobMailbox, NodeSettings};
+use tokio::sync::oneshot;
+
+use crate::hands::Done;
+
+/// What can wake the owner.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The coordinator has given the node to this worker.
+    Joined(Box<Joined>),
+    /// The session is about to report.
+    Beat(oneshot::Sender<Beat>),
+    /// The coordinator has answered a report.
+    Heard(Box<Heard>),
+    /// A job's mailboxes.
+    Described { job: JobNumber, mailboxes: Vec<JobMailbox> },
+    /// Hands are done with something.
+    Done(Box<Done>),
+    /// Open mailboxes may stand higher; the owner's own reminder.
+    Rise,
+    /// The program shall stop.
+    Stop,
+}
+
+/// The coordinator's welcome.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// The rollout's name.
+    pub(crate) rollout: Digest,
+    /// What the policy says about work on a node.
+    pub(crate) settings: NodeSettings,
+}
+
+/// What shall be told to the coordinator.
+#[derive(Debug)]
+pub(crate) struct Beat {
+    /// The newest orders obeyed.
+    pub(crate) orders_obeyed: u64,
+    /// Facts not confirmed yet.
+    pub(crate) reports: Vec<JobReport>,
+    /// How the node feels.
+    pub(crate) vitals: Vitals,
+    /// The highest generation claimed.
+    pub(crate) claimed_max: Generation,
+    /// Jobs whose mailboxes must be fetched.
+    pub(crate) fetch: Vec<JobNumber>,
+}
+
+/// The coordinator's answer to a report.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// What was reported and is now recorded.
+    pub(crate) confirmed: Vec<JobReport>,
+    /// The newest orders.
+    pub(crate) orders: Orders,
+    /// Until when they hold: counted from when the report was sent.
+    pub(crate) until: Timestamp,
+}

@@ -1,0 +1,139 @@
+//! Results: what the owner makes of what its hands bring back.
+//!
+//! # Invariants
+//!
+//! * A mailbox that an answer does not speak of is left alone for a while, and tried again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
+use tidegate_core::holding::{Claim, Lease, Outcome, ProbeTask, Probed, Record, Settled};
+use tidegate_core::time::{Span, Timestamp};
+
+use super::Node;
+use crate::hands::Done;
+use crate::store::{Telling, Told};
+
+/// A mailbox that could not be prepared for now is left alone for this long.
+const DEFER: Span = Span::from_secs(2);
+
+/// What findings are called that come from bytes that could not be read.
+pub(crate) const UNREADABLE: &str = "unreadable";
+
+impl Node {
+    pub(super) fn on_done(
+        &mut self,
+        done: Done,
+        now: Timestamp,
+    ) -> anyhow::Result<Vec<Record>> {
+        let lease = Lease { now, until: self.lease_until };
+        let records = match done {
+            Done::Broken(error) => return Err(error),
+            Done::Measured(share) => {
+                self.vitals.disk_free = share;
+                Vec::new()
+            }
+            Done::Claimed { job, generation, description } => {
+                self.claiming.remove(&(job, generation));
+                let (digest, mailboxes) = (description.digest, description.len());
+                self.descriptions.insert(job, description);
+                let claim = Claim { job, generation, description: digest, mailboxes };
+                self.holding.claimed(claim, now)
+            }
+            Done::Overtaken { job, generation } => {
+                self.claiming.remove(&(job, generation));
+                Vec::new()
+            }
+            Done::Settled { job, generation, tried, results } => {
+                self.preparing = self.preparing.saturating_sub(1);
+                for ordinal in &tried {
+                    self.busy.remove(&(job, *ordinal));
+                    if !results.iter().any(|result| result.ordinal == *ordinal) {
+                        self.deferred.insert((job, *ordinal), now + DEFER);
+                    }
+                }
+                self.count_read_errors(&results);
+                self.holding.settled(job, generation, results, now).into_iter().collect()
+            }
+            Done::Looked { job, generation, tried, looks } => {
+                for ordinal in &tried {
+                    self.busy.remove(&(job, *ordinal));
+                    if !looks.iter().any(|(looked, _)| looked == ordinal) {
+                        self.deferred.insert((job, *ordinal), now + DEFER);
+                    }
+                }
+                let records = self.holding.looked(job, generation, &looks, lease);
+                self.tell_first(records)
+            }
+            Done::Told { telling, told } => self.on_told(&telling, &told, lease),
+            Done::Probed { tried, results } => {
+                for task in &tried {
+                    self.busy.remove(&(task.job, task.ordinal));
+                    if !results.iter().any(|(probed, ..)| probed == task) {
+                        self.deferred.insert((task.job, task.ordinal), now + DEFER);
+                    }
+                }
+                self.on_probed(results, now)
+            }
+        };
+        Ok(records)
+    }
+
+    pub(super) fn on_told(
+        &mut self,
+        telling: &Telling,
+        told: &[(Ordinal, Told)],
+        lease: Lease,
+    ) -> Vec<Record> {
+        let job = telling.under.job;
+        for (ordinal, told) in told {
+            self.busy.remove(&(job, *ordinal));
+            if *told != Told::Done {
+                self.deferred.insert((job, *ordinal), lease.now + DEFER);
+            }
+        }
+        self.herald.told(telling, told, &mut self.holding, lease)
+    }
+
+    pub(super) fn count_read_errors(&mut self, results: &[Settled]) {
+        let unreadable = |result: &&Settled| {
+            result.findings.iter().any(|finding| finding.code == UNREADABLE)
+        };
+        let count = results.iter().filter(unreadable).count();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.vitals.read_errors = self.vitals.read_errors.saturating_add(count);
+    }
+
+    pub(super) fn on_probed(
+        &mut self,
+        results: Vec<(ProbeTask, Probed, Option<Duration>)>,
+        now: Timestamp,
+    ) -> Vec<Record> {
+        let slow_after = self
+            .settings
+            .as_ref()
+            .map_or(u64::MAX, |settings| settings.slow_after.millis());
+        let mut latencies = Vec::new();
+        let mut by_job: BTreeMap<(JobNumber, Generation), Vec<_>> = BTreeMap::new();
+        for (task, probed, latency) in results {
+            self.vitals.probes += 1;
+            let slow =
+                latency.is_none_or(|took| took.as_millis() > u128::from(slow_after));
+            self.vitals.probes_slow += u32::from(slow);
+            let unreadable = matches!(probed.outcome, Outcome::Unreadable(_));
+            self.vitals.read_errors += u32::from(unreadable);
+            latencies.extend(latency);
+            by_job.entry((task.job, task.generation)).or_default().push(probed);
+        }
+        latencies.sort_unstable();
+        if let Some(median) = latencies.get(latencies.len() / 2) {
+            self.vitals.probe_micros =
+                u32::try_from(median.as_micros()).unwrap_or(u32::MAX);
+        }
+        let noted = by_job.into_iter().filter_map(|((job, generation), probed)| {
+            self.holding.probed(job, generation, probed, now)
+        });
+        noted.collect()
+    }
+}
