@@ -8,3 +8,4 @@
 //! * What a server answers is bounded before it is read.
 
 pub mod doveadm;
+pub mod queue;
