@@ -8,6 +8,9 @@
 //! * One integrity failure on any node, isolated or not, halts before anything else. Then
 //!   nodes that explain the trouble are isolated, while that is allowed; then tripped
 //!   signals halt; then reasons to wait hold; only what is left expands.
+//! * A busy node is a reason to wait. What users see as harm, mail that cannot be delivered
+//!   or read, is a reason to stop.
+//! * What should be measured and is not holds; what nobody measures is named.
 //! * A failed mailbox counts at once, a good one only when it is mature.
 //! * Stopping may infer from little; expanding needs everything that the policy asks for.
 //! * No clock and no chance: the same evidence, policy and instant give the same judgement.
@@ -17,21 +20,26 @@
 //! Each signal may stop a healthy run with a chance of `alpha`, and that over all its waves and
 //! levels: wave w may spend `6 / (π² w²)` of it, half as much on each further level, shared
 //! between the signals that halt. `beta` is not shared: every bad wave must be caught.
+//! Pulses that halt have such promises of their own, made for a window of minutes.
 //! A reclosed wave opens again only because a person wants it; its promise starts anew.
 
 mod beta;
 mod eprocess;
 pub mod evidence;
+pub mod external;
 mod hold;
 mod interval;
 mod logarithm;
 pub mod policy;
 mod pool;
+pub mod pulse;
 mod record;
 mod signal;
 mod sprt;
 mod stop;
 pub mod verdict;
+
+use std::borrow::Cow;
 
 use crate::fleet::WaveNumber;
 use crate::mailbox::Level;
@@ -43,9 +51,12 @@ use signal::Test;
 pub use eprocess::EProcess;
 pub use evidence::{Evidence, NodeEvidence, TierEvidence};
 pub use interval::Interval;
+pub use external::{Bound, ExternalEvidence, ExternalPolicy, ShortName};
 pub use policy::{
-    BreakerPolicy, GatePolicy, GatePolicyError, LatencyPolicy, Mode, Rates, SignalPolicy,
+    BreakerPolicy, EXTERNAL_RATES, GatePolicy, GatePolicyError, LatencyPolicy, Mode,
+    PulsePolicy, Rates, SignalPolicy, SignalsPolicy,
 };
+pub use pulse::{Pulse, PulseLimits, PulseSignal, PulseUnit, Pulses};
 pub use record::{RecordError, VerdictRecord};
 pub use sprt::{Lines, Look};
 pub use verdict::{
@@ -62,6 +73,7 @@ pub fn judge(evidence: &Evidence, policy: &GatePolicy, now: Timestamp) -> Judgem
 #[derive(Clone, Debug)]
 pub struct Gate<'p> {
     policy: &'p GatePolicy,
+    look: Look,
     opening: Test,
     preparation: Test,
     latency: Test,
@@ -72,12 +84,17 @@ pub struct Gate<'p> {
 /// only holds, and what it holds goes on when the probes are quick again.
 const HALTING_SIGNALS: u8 = 2;
 
+/// Pulses that can halt a run share false alarms of their own: what is measured of mail
+/// systems leaves the lines of the others where they are.
+const HALTING_PULSES: u8 = 3;
+
 impl<'p> Gate<'p> {
     /// Draws the lines of `wave` on `level`.
     pub fn new(policy: &'p GatePolicy, wave: WaveNumber, level: Level) -> Self {
         let look = Look { wave, level, signals: HALTING_SIGNALS };
         Self {
             policy,
+            look,
             opening: Test::opening(policy.mode, &policy.opening, look),
             preparation: Test::sequential(&policy.preparation, look),
             latency: Test::sequential(&policy.latency.rates, look),
@@ -91,8 +108,10 @@ impl<'p> Gate<'p> {
     pub fn judge(&self, evidence: &Evidence, now: Timestamp) -> Judgement {
         let evidence = evidence.canonical();
         let pool = Pool::of(&evidence, self.policy, now);
-        let numbers = [Signal::Opening, Signal::Preparation, Signal::Latency]
-            .map(|signal| self.test(signal).numbers(signal, pool.count(signal)));
+        let numbers: Vec<SignalNumbers> = self
+            .signals(&pool)
+            .map(|signal| self.test(signal).numbers(signal, pool.count(signal)))
+            .collect();
 
         let stop = self.reason_to_stop(&evidence, &pool, &numbers);
         let verdict = stop.unwrap_or_else(|| {
@@ -101,15 +120,42 @@ impl<'p> Gate<'p> {
         });
 
         let immature = pool.unproven.saturating_sub(pool.unknown);
+        let unmeasured = PulseSignal::ALL.into_iter();
+        let unmeasured = unmeasured.filter(|signal| !pool.measures(*signal)).collect();
         let Pool { unknown, isolated, .. } = pool;
-        Judgement { verdict, numbers: numbers.to_vec(), unknown, immature, isolated }
+        Judgement { verdict, numbers, unknown, immature, isolated, unmeasured }
     }
 
-    fn test(&self, signal: Signal) -> &Test {
+    /// What is counted: always the mailboxes, of the pulses those that have a source, and
+    /// every external one that the policy names, answered or not.
+    fn signals(&self, pool: &Pool) -> impl Iterator<Item = Signal> {
+        let pulses = PulseSignal::ALL.into_iter();
+        let pulses = pulses.filter(|signal| pool.measures(*signal)).map(Signal::Pulse);
+        let external = self.policy.external.iter().map(|it| Signal::External(it.name));
+        [Signal::Opening, Signal::Preparation, Signal::Latency]
+            .into_iter()
+            .chain(pulses)
+            .chain(external)
+    }
+
+    /// How `signal` is judged. Lines of pulses are drawn when they are needed: few waves
+    /// have all of them.
+    fn test(&self, signal: Signal) -> Cow<'_, Test> {
         match signal {
-            Signal::Opening => &self.opening,
-            Signal::Preparation => &self.preparation,
-            Signal::Latency => &self.latency,
+            Signal::Opening => Cow::Borrowed(&self.opening),
+            Signal::Preparation => Cow::Borrowed(&self.preparation),
+            Signal::Latency => Cow::Borrowed(&self.latency),
+            Signal::Pulse(pulse) => {
+                let signals = if pulse.halts() { HALTING_PULSES } else { 1 };
+                let look = Look { signals, ..self.look };
+                let rates = self.policy.signals.of(pulse).rates;
+                Cow::Owned(Test::sequential(&rates, look))
+            }
+            Signal::External(name) => {
+                let named = self.policy.external.iter().find(|it| it.name == name);
+                let rates = named.map_or(EXTERNAL_RATES, |it| it.rates);
+                Cow::Owned(Test::sequential(&rates, Look { signals: 1, ..self.look }))
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod holding;
 pub mod inventory;
 pub mod mailbox;
+pub mod pace;
 pub mod plan;
 pub mod policy;
 pub mod rollout;

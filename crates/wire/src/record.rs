@@ -11,9 +11,11 @@ use tidegate_core::fleet::{
     Generation, JobNumber, MailboxNumber, NodeNumber, TierNumber, WaveNumber,
 };
 use tidegate_core::gate::{
-    Evidence, GatePolicy, NodeEvidence, TierEvidence, Verdict, judge,
+    Evidence, ExternalEvidence, NodeEvidence, ShortName, TierEvidence,
+    Verdict, judge,
 };
 use tidegate_core::inventory::Digest;
+use tidegate_core::policy::Policy;
 use tidegate_core::rollout::{Action, JobReport, Record, Scope};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Timestamp;
@@ -21,6 +23,7 @@ use tidegate_core::time::Timestamp;
 use crate::journal::v1 as past;
 use crate::journal::v1::coordinator_record::Record as Kept;
 use crate::protocol::{ProtocolError, narrow, present};
+use crate::vitals::{pulses, tell_pulses};
 use crate::worker::{incarnation, level, ppm};
 
 /// The journal's first record: which plan was applied.
@@ -107,12 +110,12 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
     past::CoordinatorRecord { record: Some(keep(record)) }.encode_to_vec()
 }
 
-/// A record from its bytes; a verdict is judged again under `policy`.
+/// A record from its bytes; a verdict is judged again under the gate of its level.
 ///
 /// # Errors
 ///
 /// [`RecordError`]: the journal must not be acted on.
-pub fn decode_record(bytes: &[u8], policy: &GatePolicy) -> Result<Record, RecordError> {
+pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordError> {
     match decode(bytes)? {
         Kept::PlanApplied(_) => {
             Err(RecordError::OutOfPlace { expected: "a record of the rollout" })
@@ -163,10 +166,10 @@ fn facts_reported(kept: past::FactsReported) -> Result<Record, RecordError> {
     Ok(Record::FactsReported { job, generation, facts, totals, findings, at })
 }
 
-fn expanded(kept: past::Expanded, policy: &GatePolicy) -> Result<Record, RecordError> {
+fn expanded(kept: past::Expanded, policy: &Policy) -> Result<Record, RecordError> {
     let evidence = evidence(present("evidence", kept.evidence)?)?;
     let at = Timestamp::from_millis(kept.at_millis);
-    match judge(&evidence, policy, at).verdict {
+    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
         Verdict::Expand => Ok(Record::Expanded { evidence, at }),
         other @ (Verdict::Hold(_) | Verdict::Isolate { .. } | Verdict::Halt(_)) => {
             Err(other_verdict("expand", &evidence, &other))
@@ -176,12 +179,12 @@ fn expanded(kept: past::Expanded, policy: &GatePolicy) -> Result<Record, RecordE
 
 fn node_isolated(
     kept: past::NodeIsolated,
-    policy: &GatePolicy,
+    policy: &Policy,
 ) -> Result<Record, RecordError> {
     let evidence = evidence(present("evidence", kept.evidence)?)?;
     let at = Timestamp::from_millis(kept.at_millis);
     let named = node(kept.node)?;
-    match judge(&evidence, policy, at).verdict {
+    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
         Verdict::Isolate { node, why } if node == named => {
             Ok(Record::NodeIsolated { node, reason: why, evidence, at })
         }
@@ -192,10 +195,10 @@ fn node_isolated(
     }
 }
 
-fn halted(kept: past::Halted, policy: &GatePolicy) -> Result<Record, RecordError> {
+fn halted(kept: past::Halted, policy: &Policy) -> Result<Record, RecordError> {
     let evidence = evidence(present("evidence", kept.evidence)?)?;
     let at = Timestamp::from_millis(kept.at_millis);
-    match judge(&evidence, policy, at).verdict {
+    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
         Verdict::Halt(reason) => Ok(Record::Halted { reason, evidence, at }),
         other @ (Verdict::Expand | Verdict::Hold(_) | Verdict::Isolate { .. }) => {
             Err(other_verdict("halt", &evidence, &other))
@@ -342,7 +345,31 @@ fn keep_evidence(evidence: &Evidence) -> past::Evidence {
             .map(|node| u32::from(node.get()))
             .collect(),
         watched_from_millis: evidence.watched_from.millis(),
+        externals: evidence.externals.iter().map(keep_external).collect(),
     }
+}
+
+fn keep_external(evidence: &ExternalEvidence) -> past::ExternalEvidence {
+    let ExternalEvidence { name, answers, answers_bad, latest, answered_at } = evidence;
+    past::ExternalEvidence {
+        name: name.to_string(),
+        answers: *answers,
+        answers_bad: *answers_bad,
+        latest_millionths: *latest,
+        answered_at_millis: answered_at.map(Timestamp::millis),
+    }
+}
+
+fn external(kept: past::ExternalEvidence) -> Result<ExternalEvidence, ProtocolError> {
+    let name = ShortName::new(&kept.name)
+        .ok_or_else(|| ProtocolError::invalid("externals.name", &kept.name))?;
+    Ok(ExternalEvidence {
+        name,
+        answers: kept.answers,
+        answers_bad: kept.answers_bad,
+        latest: kept.latest_millionths,
+        answered_at: kept.answered_at_millis.map(Timestamp::from_millis),
+    })
 }
 
 fn evidence(kept: past::Evidence) -> Result<Evidence, ProtocolError> {
@@ -360,6 +387,11 @@ fn evidence(kept: past::Evidence) -> Result<Evidence, ProtocolError> {
             .isolated_before
             .into_iter()
             .map(node)
+            .collect::<Result<_, _>>()?,
+        externals: kept
+            .externals
+            .into_iter()
+            .map(external)
             .collect::<Result<_, _>>()?,
     })
 }
@@ -380,6 +412,7 @@ fn keep_node(evidence: &NodeEvidence) -> past::NodeEvidence {
         reported_at_millis: evidence.reported_at.map(Timestamp::millis),
         disk_free_ppm: evidence.disk_free.map(Ppm::parts),
         sessions: evidence.sessions,
+        pulses: tell_pulses(&evidence.pulses),
     }
 }
 
@@ -399,6 +432,7 @@ fn node_evidence(kept: past::NodeEvidence) -> Result<NodeEvidence, ProtocolError
         probes_slow: kept.probes_slow,
         reported_at: kept.reported_at_millis.map(Timestamp::from_millis),
         disk_free: kept.disk_free_ppm.map(ppm).transpose()?,
+        pulses: pulses(kept.pulses)?,
     })
 }
 
@@ -437,7 +471,6 @@ fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, ProtocolError> {
 mod tests {
     use super::*;
     use tidegate_core::fleet::{Incarnation, Ordinal};
-    use tidegate_core::gate::Mode;
     use tidegate_core::mailbox::{Level, MailboxState};
     use tidegate_core::rollout::MessageTotals;
 
@@ -467,6 +500,18 @@ mod tests {
     }
 
     #[test]
+    fn a_verdict_is_recomputed_with_the_soak_of_its_level() {
+        let mut evidence = healthy();
+        evidence.allowed_at = AT - tidegate_core::time::Span::from_secs(2_999);
+        let early = Record::Expanded { evidence, at: AT };
+
+        let refused = decode_record(&encode_record(&early), &every_mailbox());
+
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("soaked 49 min 59 s of 50 min"), "{refused}");
+    }
+
+    #[test]
     fn the_first_record_is_not_read_as_another() {
         let applied = PlanApplied {
             plan: Digest::new([1; 32]),
@@ -484,13 +529,13 @@ mod tests {
         );
     }
 
-    fn records(policy: &GatePolicy) -> Vec<Record> {
+    fn records(policy: &Policy) -> Vec<Record> {
         let action = || Action { by: "ann".to_owned(), reason: "why".to_owned(), at: AT };
         let job = JobNumber::new(4);
         let generation = Generation::new(7);
         let mut bad = healthy();
         bad.nodes[0].integrity_failed = 1;
-        let Verdict::Halt(reason) = judge(&bad, policy, AT).verdict else {
+        let Verdict::Halt(reason) = judge(&bad, &policy.gate, AT).verdict else {
             panic!("an integrity failure halts")
         };
         vec![
@@ -536,11 +581,19 @@ mod tests {
         ]
     }
 
-    fn every_mailbox() -> GatePolicy {
-        GatePolicy {
-            mode: Mode::EveryMailbox { failures_max: 0 },
-            ..GatePolicy::default()
-        }
+    fn every_mailbox() -> Policy {
+        let text = r#"
+            name = "small"
+            gate = { mode = "every-mailbox", soak = "1 s" }
+            [[ladder]]
+            name = "mail"
+            services = "imap"
+            soak = "50 min"
+            [[cohort]]
+            name = "all"
+            select.rest = true
+        "#;
+        crate::policy_file::parse("small.toml", text).unwrap()
     }
 
     /// One node whose four mailboxes have all matured.
@@ -567,6 +620,7 @@ mod tests {
             tiers: vec![TierEvidence { tier: TierNumber::new(0), planned: 4, mature: 4 }],
             fleet_nodes: 1,
             isolated_before: Vec::new(),
+            externals: Vec::new(),
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::mailbox::Level;
 use crate::share::Ppm;
 use crate::time::Timestamp;
 
+use super::external::ExternalEvidence;
+use super::pulse::{Pulse, Pulses};
+
 /// What one wave has shown on one level.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Evidence {
@@ -38,6 +41,8 @@ pub struct Evidence {
     pub fleet_nodes: u16,
     /// Nodes isolated in the whole rollout so far, ascending.
     pub isolated_before: Vec<NodeNumber>,
+    /// What others' measurements have said, ascending by name.
+    pub externals: Vec<ExternalEvidence>,
 }
 
 /// What the wave's mailboxes on one node have shown.
@@ -71,6 +76,8 @@ pub struct NodeEvidence {
     pub reported_at: Option<Timestamp>,
     /// The free share of its disk, if the store can tell.
     pub disk_free: Option<Ppm>,
+    /// What its mail system has shown since the wave was allowed, as far as it still counts.
+    pub pulses: Pulses,
 }
 
 /// What the wave's mailboxes of one tier have shown.
@@ -97,14 +104,22 @@ impl Evidence {
         evidence.tiers.dedup_by_key(|tier| tier.tier);
         evidence.isolated_before.sort_unstable();
         evidence.isolated_before.dedup();
+        let externals = &mut evidence.externals;
+        externals.sort_unstable_by_key(|it| (it.name, Reverse(it.answered_at), *it));
+        externals.dedup_by_key(|external| external.name);
         evidence
     }
 
     /// Its canonical bytes: fixed widths, the highest byte first, lists after their lengths.
+    ///
+    /// Evidence without pulses and externals has the bytes of the first layout, which knew
+    /// neither: what was named before is named so still.
     pub fn to_bytes(&self) -> Vec<u8> {
         let Self { wave, level, epoch, allowed_at, watched_from, .. } = *self;
-        let Self { nodes, tiers, isolated_before, .. } = &self.canonical();
-        let mut bytes = vec![LAYOUT, level.get()];
+        let Self { nodes, tiers, isolated_before, externals, .. } = &self.canonical();
+        let felt = nodes.iter().any(|node| !node.pulses.is_empty());
+        let layout = if felt || !externals.is_empty() { LAYOUT } else { LAYOUT_FIRST };
+        let mut bytes = vec![layout, level.get()];
         bytes.extend(wave.get().to_be_bytes());
         bytes.extend(self.fleet_nodes.to_be_bytes());
         bytes.extend(epoch.to_be_bytes());
@@ -125,6 +140,11 @@ impl Evidence {
         for node in isolated_before {
             bytes.extend(node.get().to_be_bytes());
         }
+        if layout != LAYOUT_FIRST {
+            nodes.iter().for_each(|node| node.write_pulses(&mut bytes));
+            bytes.extend(length(externals));
+            externals.iter().for_each(|external| write_external(external, &mut bytes));
+        }
         bytes
     }
 
@@ -135,10 +155,23 @@ impl Evidence {
 }
 
 /// The layout of the canonical bytes; another one gets another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+
+/// The layout before mail systems were measured.
+const LAYOUT_FIRST: u8 = 1;
 
 /// A node that has not reported yet, or cannot tell its free disk; no real value is as high.
 const ABSENT: u64 = u64::MAX;
+
+fn write_external(external: &ExternalEvidence, bytes: &mut Vec<u8>) {
+    let ExternalEvidence { name, answers, answers_bad, latest, answered_at } = external;
+    bytes.extend(length(name.as_str().as_bytes()));
+    bytes.extend(name.as_str().bytes());
+    bytes.extend(answers.to_be_bytes());
+    bytes.extend(answers_bad.to_be_bytes());
+    bytes.extend(latest.to_be_bytes());
+    bytes.extend(answered_at.map_or(ABSENT, Timestamp::millis).to_be_bytes());
+}
 
 fn length<T>(list: &[T]) -> [u8; 8] {
     u64::try_from(list.len()).unwrap_or(u64::MAX).to_be_bytes()
@@ -154,6 +187,16 @@ impl NodeEvidence {
     /// Mailboxes that are not set aside.
     pub(super) fn openable(&self) -> u32 {
         self.planned.saturating_sub(self.quarantined)
+    }
+
+    fn write_pulses(&self, bytes: &mut Vec<u8>) {
+        let pulses: Vec<Pulse> = self.pulses.iter().collect();
+        bytes.extend(length(&pulses));
+        for Pulse { signal, minutes, minutes_bad, latest, silent } in pulses {
+            bytes.push(u8::try_from(signal.index()).unwrap_or(u8::MAX));
+            let counts = [minutes, minutes_bad, latest, silent];
+            bytes.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+        }
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {

@@ -8,13 +8,16 @@
 //!   every one on a node that is not isolated is settled and, if prepared, opened.
 //!   Maturing of all is not waited for: the pass line says how many suffice.
 
+use crate::fleet::NodeNumber;
 use crate::share::Ppm;
 use crate::time::Timestamp;
 
 use super::Gate;
 use super::evidence::{Evidence, TierEvidence};
+use super::external::{ExternalEvidence, ExternalPolicy, ShortName};
 use super::policy::{Mode, TIER_SHARE_MAX};
-use super::pool::Pool;
+use super::pool::{Pool, PoolNode};
+use super::pulse::PulseSignal;
 use super::verdict::{Escalation, HoldReason, Signal, SignalNumbers, Standing};
 
 impl Gate<'_> {
@@ -44,6 +47,13 @@ impl Gate<'_> {
         }
         reasons.extend(self.unknown_too_many(pool));
         reasons.extend(self.disks_low(pool));
+        for signal in PulseSignal::ALL {
+            reasons.extend(self.not_measured(signal, pool));
+            reasons.extend(self.no_source(signal, pool));
+        }
+        for external in &self.policy.external {
+            reasons.extend(no_answer(external, pool, now));
+        }
         if pool.sessions < self.policy.sessions_min {
             let need = self.policy.sessions_min;
             reasons.push(HoldReason::OnlySynthetic { sessions: pool.sessions, need });
@@ -76,13 +86,19 @@ impl Gate<'_> {
             Signal::Opening => true,
             Signal::Preparation => !every,
             Signal::Latency => !every && pool.probes > 0,
+            Signal::Pulse(_) => !every,
+            Signal::External(name) => {
+                // However good the others were, the newest answer must be.
+                let out = self.out_of_bounds(name, pool, false);
+                if out.is_some() {
+                    return out;
+                }
+                !every
+            }
         };
         match numbers.standing {
             Standing::Passed => return None,
-            Standing::Tripped => {
-                let limit = numbers.trip_at;
-                return Some(HoldReason::Slow { slow: failed, probes: samples, limit });
-            }
+            Standing::Tripped => return self.too_many(numbers, pool),
             Standing::Open if !is_asked => return None,
             Standing::Open => {}
         }
@@ -90,7 +106,7 @@ impl Gate<'_> {
         let exhausted = match signal {
             Signal::Opening => pool.is_finished() && pool.unproven == 0,
             Signal::Preparation => pool.settled >= pool.planned,
-            Signal::Latency => false,
+            Signal::Latency | Signal::Pulse(_) | Signal::External(_) => false,
         };
         let test = self.test(signal);
         let limit = test.samples_max();
@@ -104,6 +120,79 @@ impl Gate<'_> {
         } else {
             HoldReason::Undecided { signal, failed, samples, missing }
         })
+    }
+
+    /// Why a signal that tripped keeps the wave waiting.
+    fn too_many(&self, numbers: &SignalNumbers, pool: &Pool) -> Option<HoldReason> {
+        let SignalNumbers { signal, failed, mature: samples, trip_at: limit, .. } =
+            *numbers;
+        match signal {
+            Signal::Pulse(signal) => {
+                let newest = |node: &PoolNode| {
+                    let pulse = node.evidence.pulses.get(signal)?;
+                    Some((pulse.latest, node.evidence.node))
+                };
+                // Of equals the first.
+                let worst = |one: (u32, NodeNumber), next: (u32, NodeNumber)| {
+                    if next.0 > one.0 { next } else { one }
+                };
+                let (latest, node) =
+                    pool.nodes.iter().filter_map(newest).reduce(worst)?;
+                let bound = self.policy.signals.of(signal).limit;
+                let (bad, minutes) = (failed, samples);
+                Some(HoldReason::Busy { signal, bad, minutes, limit, node, latest, bound })
+            }
+            Signal::External(name) => self.out_of_bounds(name, pool, true),
+            // The first two have halted before.
+            Signal::Opening | Signal::Preparation | Signal::Latency => {
+                Some(HoldReason::Slow { slow: failed, probes: samples, limit })
+            }
+        }
+    }
+
+    /// Whether the newest answer of `name` is a bad one, or, if `anyhow`, some were.
+    fn out_of_bounds(
+        &self,
+        name: ShortName,
+        pool: &Pool,
+        anyhow: bool,
+    ) -> Option<HoldReason> {
+        let policy = self.policy.external.iter().find(|it| it.name == name)?;
+        let ExternalEvidence { latest, answers, answers_bad: bad, answered_at, .. } =
+            *pool.external(name)?;
+        let bound = policy.bound;
+        let is_bad = answered_at.is_some() && bound.is_broken_by(latest);
+        (is_bad || anyhow).then_some(HoldReason::OutOfBounds {
+            name,
+            latest,
+            bound,
+            bad,
+            answers,
+        })
+    }
+
+    /// The nodes on which `signal` has a source that does not answer.
+    fn not_measured(&self, signal: PulseSignal, pool: &Pool) -> Option<HoldReason> {
+        let silent_max = self.policy.signals.silent_max;
+        let mut silent = pool.nodes.iter().filter_map(|node| {
+            let pulse = node.evidence.pulses.get(signal)?;
+            (pulse.silent > silent_max).then_some((node.evidence.node, pulse.silent))
+        });
+        let (node, minutes) = silent.next()?;
+        let nodes = count(silent).saturating_add(1);
+        Some(HoldReason::NotMeasured { signal, node, nodes, silent: minutes })
+    }
+
+    /// The nodes that have no source for `signal`, if it is required.
+    fn no_source(&self, signal: PulseSignal, pool: &Pool) -> Option<HoldReason> {
+        if !self.policy.signals.of(signal).required {
+            return None;
+        }
+        let nodes = pool.nodes.iter().map(|node| &node.evidence);
+        let mut without = nodes.filter(|node| node.pulses.get(signal).is_none());
+        let node = without.next()?.node;
+        let nodes = count(without).saturating_add(1);
+        Some(HoldReason::NoSource { signal, node, nodes })
     }
 
     fn nodes_short(&self, pool: &Pool) -> Option<HoldReason> {
@@ -137,6 +226,19 @@ impl Gate<'_> {
             Some(HoldReason::DiskLow { node: node.evidence.node, free, need })
         })
     }
+}
+
+/// Why the newest answer to `external` does not count, if it does not.
+fn no_answer(
+    external: &ExternalPolicy,
+    pool: &Pool,
+    now: Timestamp,
+) -> Option<HoldReason> {
+    let (name, limit) = (external.name, external.age_max);
+    let answered_at = pool.external(name).and_then(|it| it.answered_at);
+    let age = answered_at.map(|at| now.since(at));
+    let is_fresh = age.is_some_and(|age| age <= limit);
+    (!is_fresh).then_some(HoldReason::NoAnswer { name, age, limit })
 }
 
 fn wave_unfinished(pool: &Pool) -> Option<HoldReason> {

@@ -15,6 +15,8 @@ use crate::share::Ppm;
 use crate::time::Span;
 
 use super::eprocess::EProcess;
+use super::external::{Bound, ExternalPolicy, ShortName};
+use super::pulse::{PulseLimits, PulseSignal};
 use super::sprt::Lines;
 
 /// Everything a gate asks for before the next wave may open.
@@ -52,6 +54,34 @@ pub struct GatePolicy {
     pub sessions_min: u32,
     /// How long a wave may be held before a person is asked.
     pub escalate_after: Span,
+    /// What the mail system of each node is measured by.
+    pub signals: SignalsPolicy,
+    /// What others' measurements must say.
+    pub external: Vec<ExternalPolicy>,
+}
+
+/// What is asked of the minutes of each node's mail system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SignalsPolicy {
+    /// How long a minute is.
+    pub every: Span,
+    /// How long a minute counts.
+    pub window: Span,
+    /// For how many minutes a signal may not be measured before it holds.
+    pub silent_max: u32,
+    /// By [`PulseSignal::index`].
+    pub each: [PulsePolicy; PulseSignal::COUNT],
+}
+
+/// What is asked of one signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PulsePolicy {
+    /// A minute above it is bad, in the signal's unit.
+    pub limit: u32,
+    /// How many minutes may be bad.
+    pub rates: SignalPolicy,
+    /// Whether every node must have a source for it.
+    pub required: bool,
 }
 
 /// How the opening signal becomes a verdict.
@@ -167,6 +197,77 @@ const DISK_FREE_MIN: Ppm = Ppm::new(5 * PERCENT);
 /// Twice the time a wave takes to open and to soak.
 const ESCALATE_AFTER: Span = Span::from_secs(60 * 60);
 
+/// A busy node is a reason to wait, and 15 minutes of one node must suffice to say that it is
+/// not: one bad minute in fifty is life, one in four is a node that cannot follow.
+const BUSY: SignalPolicy = SignalPolicy {
+    p_ok: Ppm::new(2 * PERCENT),
+    p_bad: Ppm::new(25 * PERCENT),
+    alpha: Ppm::new(5 * PERCENT),
+    beta: Ppm::new(5 * PERCENT),
+};
+
+/// Harm that users see stops everything, so it must be beyond doubt: looked at all day long a
+/// healthy fleet is stopped once in a hundred days, hence the small alpha.
+const HARM: SignalPolicy = SignalPolicy {
+    p_ok: Ppm::new(PERCENT),
+    p_bad: Ppm::new(20 * PERCENT),
+    alpha: Ppm::new(PERCENT / 100),
+    beta: Ppm::new(5 * PERCENT),
+};
+
+/// What every signal starts from; see [`limit_of`].
+const SIGNALS: SignalsPolicy = {
+    let mut each =
+        [PulsePolicy { limit: 0, rates: BUSY, required: false }; PulseSignal::COUNT];
+    let mut place = 0;
+    while place < PulseSignal::COUNT {
+        let signal = PulseSignal::ALL[place];
+        let rates = if signal.halts() { HARM } else { BUSY };
+        each[place] = PulsePolicy { limit: limit_of(signal), rates, required: false };
+        place += 1;
+    }
+    SignalsPolicy {
+        every: Span::from_secs(60),
+        // Twice the soak: what was long ago neither excuses the present nor burdens it.
+        window: Span::from_secs(30 * 60),
+        // As many failed measurements in a row as others grant before they give up.
+        silent_max: 4,
+        each,
+    }
+};
+
+/// Above which value a minute is bad if nobody says otherwise.
+const fn limit_of(signal: PulseSignal) -> u32 {
+    match signal {
+        // Half of the ten seconds that a mail program waits: then queues feed on themselves.
+        PulseSignal::LoginLatency => 5_000,
+        // A mail program shows its spinner after about two seconds.
+        PulseSignal::CommandLatency => 2_000,
+        // Commands are refused for good reasons too (no such folder), but not every twentieth.
+        PulseSignal::CommandErrors => 50_000,
+        // Far from the minutes that a mail exchanger waits, far above a slow flush.
+        PulseSignal::DeliveryLatency => 5_000,
+        // Full mailboxes refuse on any day; every twentieth delivery is a wrong user map.
+        PulseSignal::DeliveryRefusals => 50_000,
+        // Every one names damage that a user has met.
+        PulseSignal::StorageErrors => 0,
+        // Thrice what a busy rotating disk needs.
+        PulseSignal::DiskLatency => 100,
+        // Preparing ahead alone makes disks busy; this is when users' reads do not get through.
+        PulseSignal::IoPressure => 900_000,
+        // Twice what 20,000 mailboxes keep open with three connections for each active one.
+        PulseSignal::Connections => 40_000,
+        PulseSignal::Canary => 0,
+        // A round takes a tenth of a second; fifty times that is a node in trouble.
+        PulseSignal::CanaryLatency => 5_000,
+        // Mail for an open mailbox is on its way within minutes.
+        PulseSignal::QueueAge => 30 * 60,
+    }
+}
+
+/// What an external signal may show if nobody says otherwise.
+pub const EXTERNAL_RATES: SignalPolicy = BUSY;
+
 /// At most this much of a tier must be mature, however small it is.
 pub(super) const TIER_SHARE_MAX: Ppm = Ppm::new(80 * PERCENT);
 
@@ -235,6 +336,79 @@ pub enum GatePolicyError {
     /// No report could ever be fresh.
     #[error("report_age_max must be above zero")]
     NoReportIsFresh,
+    /// A minute is too short to be measured, or longer than it counts.
+    #[error("signals.every is {every}, must be at least {min} and at most signals.window, which is {window}")]
+    Minute {
+        /// How long a minute is.
+        every: Span,
+        /// The shortest possible one.
+        min: Span,
+        /// How long a minute counts.
+        window: Span,
+    },
+    /// A question that is asked too often, or whose answers are never young enough.
+    #[error("external `{name}`: every is {every}, must be at least {min} and at most age_max, which is {age_max}")]
+    ExternalAge {
+        /// Its place in the list.
+        of: usize,
+        /// Whose.
+        name: ShortName,
+        /// How often it is asked.
+        every: Span,
+        /// The most often possible.
+        min: Span,
+        /// How old an answer may be.
+        age_max: Span,
+    },
+    /// Two signals have one name.
+    #[error("external `{name}`: the name is taken already")]
+    ExternalTwice {
+        /// Its place in the list.
+        place: usize,
+        /// The name.
+        name: ShortName,
+    },
+    /// A question that asks nothing.
+    #[error("external `{name}`: the query is empty")]
+    ExternalEmpty {
+        /// Its place in the list.
+        place: usize,
+        /// Whose.
+        name: ShortName,
+    },
+}
+
+impl GatePolicyError {
+    /// The key that must change, below the gate's.
+    pub fn key(&self) -> String {
+        match self {
+            Self::OkIsNothing { rates } | Self::RatesCross { rates, .. } => {
+                rates.key("p_ok")
+            }
+            Self::BadIsEverything { rates, .. } => rates.key("p_bad"),
+            Self::ErrorRate { rates, name, .. } => rates.key(name),
+            Self::ShareTooLarge { name, .. } => (*name).to_owned(),
+            Self::UnknownBeforeSilent { .. } => "unknown_after".to_owned(),
+            Self::NoReportIsFresh => "report_age_max".to_owned(),
+            Self::Minute { .. } => "signals.every".to_owned(),
+            Self::ExternalAge { of, .. } => format!("external.{of}.every"),
+            Self::ExternalTwice { place, .. } => format!("external.{place}.name"),
+            Self::ExternalEmpty { place, .. } => format!("external.{place}.query"),
+        }
+    }
+}
+
+impl Rates {
+    fn key(self, of: &str) -> String {
+        match self {
+            Self::External { place, .. } => format!("external.{place}.{of}"),
+            Self::Opening
+            | Self::Preparation
+            | Self::Latency
+            | Self::NodeBreaker
+            | Self::Pulse(_) => format!("{self}.{of}"),
+        }
+    }
 }
 
 /// Whose rates are meant.
@@ -248,16 +422,27 @@ pub enum Rates {
     Latency,
     /// [`GatePolicy::node_breaker`].
     NodeBreaker,
+    /// [`GatePolicy::signals`].
+    Pulse(PulseSignal),
+    /// [`GatePolicy::external`].
+    External {
+        /// Its place in the list.
+        place: usize,
+        /// Its name.
+        name: ShortName,
+    },
 }
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Opening => "opening",
-            Self::Preparation => "preparation",
-            Self::Latency => "latency",
-            Self::NodeBreaker => "node_breaker",
-        })
+        match self {
+            Self::Opening => f.write_str("opening"),
+            Self::Preparation => f.write_str("preparation"),
+            Self::Latency => f.write_str("latency"),
+            Self::NodeBreaker => f.write_str("node_breaker"),
+            Self::Pulse(signal) => write!(f, "signals.{signal}"),
+            Self::External { name, .. } => write!(f, "external `{name}`"),
+        }
     }
 }
 
@@ -280,6 +465,8 @@ impl GatePolicy {
         disk_free_min: DISK_FREE_MIN,
         sessions_min: 0,
         escalate_after: ESCALATE_AFTER,
+        signals: SIGNALS,
+        external: Vec::new(),
     };
 
     /// Looks for values under which no gate makes sense.
@@ -311,6 +498,30 @@ impl GatePolicy {
                 unknown_after: self.unknown_after,
                 report_age_max: self.report_age_max,
             });
+        }
+        self.signals.check()?;
+        self.check_external()
+    }
+
+    fn check_external(&self) -> Result<(), GatePolicyError> {
+        for (place, external) in self.external.iter().enumerate() {
+            let ExternalPolicy { name, every, age_max, rates, .. } = external;
+            let (name, every, age_max) = (*name, *every, *age_max);
+            rates.check(Rates::External { place, name })?;
+            let earlier = self.external.iter().take(place);
+            let taken = ["opening", "preparation", "latency"].contains(&name.as_str())
+                || PulseSignal::named(name.as_str()).is_some();
+            if taken || earlier.into_iter().any(|earlier| earlier.name == name) {
+                return Err(GatePolicyError::ExternalTwice { place, name });
+            }
+            if external.query.trim().is_empty() {
+                return Err(GatePolicyError::ExternalEmpty { place, name });
+            }
+            if every < EVERY_MIN || every > age_max {
+                let min = EVERY_MIN;
+                let of = place;
+                return Err(GatePolicyError::ExternalAge { of, name, every, min, age_max });
+            }
         }
         Ok(())
     }
@@ -361,6 +572,13 @@ impl GatePolicy {
         canon.number(self.disk_free_min.parts());
         canon.number(self.sessions_min);
         canon.number(self.escalate_after.millis());
+        // What a policy does not mention leaves its name as it always was.
+        if self.signals != SIGNALS {
+            self.signals.write(&mut canon);
+        }
+        for external in &self.external {
+            external.write(&mut canon);
+        }
         canon.finish()
     }
 
@@ -371,6 +589,69 @@ impl GatePolicy {
         let share = u32::try_from(share / 1_000_000).unwrap_or(u32::MAX);
         let minority = fleet_nodes.saturating_sub(1) / 2;
         share.max(u32::from(self.isolated_nodes_max)).min(minority)
+    }
+}
+
+/// Measuring or asking more often shows nothing new and costs the nodes.
+const EVERY_MIN: Span = Span::from_millis(100);
+
+impl SignalsPolicy {
+    /// What is asked of `signal`.
+    pub fn of(&self, signal: PulseSignal) -> PulsePolicy {
+        let policy = self.each.get(signal.index()).copied();
+        policy.unwrap_or(PulsePolicy { limit: 0, rates: BUSY, required: false })
+    }
+
+    /// What is asked of `signal`, to change it.
+    pub fn of_mut(&mut self, signal: PulseSignal) -> Option<&mut PulsePolicy> {
+        self.each.get_mut(signal.index())
+    }
+
+    /// What a worker must know to count minutes.
+    pub fn limits(&self) -> PulseLimits {
+        PulseLimits { every: self.every, limits: self.each.map(|policy| policy.limit) }
+    }
+
+    fn check(&self) -> Result<(), GatePolicyError> {
+        let Self { every, window, .. } = *self;
+        if every < EVERY_MIN || every > window {
+            return Err(GatePolicyError::Minute { every, min: EVERY_MIN, window });
+        }
+        for signal in PulseSignal::ALL {
+            self.of(signal).rates.check(Rates::Pulse(signal))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, canon: &mut Canon) {
+        canon.text("signals");
+        canon.number(self.every.millis());
+        canon.number(self.window.millis());
+        canon.number(self.silent_max);
+        for signal in PulseSignal::ALL {
+            let PulsePolicy { limit, rates, required } = self.of(signal);
+            canon.number(limit);
+            rates.write(canon);
+            canon.number(required);
+        }
+    }
+}
+
+impl ExternalPolicy {
+    fn write(&self, canon: &mut Canon) {
+        let Self { name, query, bound, every, age_max, rates } = self;
+        canon.text("external");
+        canon.text(name.as_str());
+        canon.text(query);
+        let (kind, bound) = match bound {
+            Bound::Max(max) => (0_u32, max),
+            Bound::Min(min) => (1, min),
+        };
+        canon.number(kind);
+        canon.bytes(&bound.to_le_bytes());
+        canon.number(every.millis());
+        canon.number(age_max.millis());
+        rates.write(canon);
     }
 }
 

@@ -9,7 +9,9 @@ use crate::fleet::NodeNumber;
 use crate::time::Timestamp;
 
 use super::evidence::{Evidence, NodeEvidence};
+use super::external::{ExternalEvidence, ShortName};
 use super::policy::GatePolicy;
+use super::pulse::PulseSignal;
 use super::signal::Count;
 use super::verdict::Signal;
 
@@ -30,6 +32,8 @@ pub(super) struct Pool {
     pub(super) unproven: u32,
     /// Of these, those on nodes silent for too long.
     pub(super) unknown: u32,
+    /// What others' measurements have said.
+    externals: Vec<ExternalEvidence>,
 }
 
 /// One node of the pool.
@@ -81,11 +85,27 @@ impl Pool {
             unproven: total(NodeEvidence::unproven),
             unknown: sum(nodes.iter().map(|node| node.unknown)),
             nodes,
+            externals: evidence.externals.clone(),
         }
+    }
+
+    /// Whether some node has a source for `signal`.
+    pub(super) fn measures(&self, signal: PulseSignal) -> bool {
+        self.nodes.iter().any(|node| node.evidence.pulses.get(signal).is_some())
+    }
+
+    /// What the measurement called `name` has said.
+    pub(super) fn external(&self, name: ShortName) -> Option<&ExternalEvidence> {
+        self.externals.iter().find(|external| external.name == name)
     }
 
     /// What was counted of `signal` on all nodes.
     pub(super) fn count(&self, signal: Signal) -> Count {
+        if let Signal::External(name) = signal {
+            return self.external(name).map_or(Count::default(), |external| {
+                Count::of(external.answers, external.answers_bad)
+            });
+        }
         let counts = self.nodes.iter().map(|node| node.count(signal));
         counts.fold(Count::default(), Count::plus)
     }
@@ -111,10 +131,14 @@ impl PoolNode {
                 let settled = node.settled.max(node.quarantined);
                 Count { failed: node.quarantined, opened: settled, mature: settled }
             }
-            Signal::Latency => {
-                let probes = node.probes.max(node.probes_slow);
-                Count { failed: node.probes_slow, opened: probes, mature: probes }
+            Signal::Latency => Count::of(node.probes, node.probes_slow),
+            Signal::Pulse(signal) => {
+                node.pulses.get(signal).map_or(Count::default(), |pulse| {
+                    Count::of(pulse.minutes, pulse.minutes_bad)
+                })
             }
+            // Said of the fleet, not of a node.
+            Signal::External(_) => Count::default(),
         }
     }
 }

@@ -136,6 +136,12 @@ impl Test {
 }
 
 impl Count {
+    /// `bad` of `samples`, all of which have shown their outcome.
+    pub(super) fn of(samples: u32, bad: u32) -> Self {
+        let samples = samples.max(bad);
+        Self { failed: bad, opened: samples, mature: samples }
+    }
+
     /// Both together.
     pub(super) fn plus(self, other: Self) -> Self {
         Self {

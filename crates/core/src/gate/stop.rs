@@ -70,9 +70,8 @@ impl Gate<'_> {
         numbers: &[SignalNumbers],
         budget: &Budget,
     ) -> Option<Verdict> {
-        let halts = |n: &&SignalNumbers| {
-            n.standing == Standing::Tripped && n.signal != Signal::Latency
-        };
+        let halts =
+            |n: &&SignalNumbers| n.standing == Standing::Tripped && n.signal.halts();
         let SignalNumbers { signal, failed, opened, trip_at, .. } =
             *numbers.iter().find(halts)?;
         if let Some((node, why)) = self.outlier(pool, signal)

@@ -11,6 +11,9 @@ use crate::fleet::{NodeNumber, TierNumber};
 use crate::share::Ppm;
 use crate::time::Span;
 
+use super::external::{Bound, Millionths, ShortName};
+use super::pulse::PulseSignal;
+
 /// May the next wave open?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -38,6 +41,10 @@ pub enum Signal {
     Preparation,
     /// Probes that were slow.
     Latency,
+    /// Bad minutes of the nodes' mail systems.
+    Pulse(PulseSignal),
+    /// Answers of somebody else's measurements that were out of bounds.
+    External(ShortName),
 }
 
 /// Why a gate waits.
@@ -121,6 +128,65 @@ pub enum HoldReason {
         probes: u32,
         /// As many slow probes hold.
         limit: u32,
+    },
+    /// Too many minutes were bad: the nodes are busy.
+    Busy {
+        /// The signal.
+        signal: PulseSignal,
+        /// Bad minutes.
+        bad: u32,
+        /// All minutes.
+        minutes: u32,
+        /// As many bad minutes hold.
+        limit: u32,
+        /// The node that is worst off now.
+        node: NodeNumber,
+        /// Its newest value.
+        latest: u32,
+        /// A value above it is bad.
+        bound: u32,
+    },
+    /// A signal should be measured, and has not been for too long.
+    NotMeasured {
+        /// The signal.
+        signal: PulseSignal,
+        /// The first node where.
+        node: NodeNumber,
+        /// How many such nodes there are.
+        nodes: u32,
+        /// The minutes for which it has not been on that node.
+        silent: u32,
+    },
+    /// A signal that the policy requires has no source.
+    NoSource {
+        /// The signal.
+        signal: PulseSignal,
+        /// The first node where.
+        node: NodeNumber,
+        /// How many such nodes there are.
+        nodes: u32,
+    },
+    /// Somebody else's measurement is out of bounds, or was too often.
+    OutOfBounds {
+        /// Its name.
+        name: ShortName,
+        /// The newest answer, in millionths.
+        latest: i64,
+        /// Which answers are good.
+        bound: Bound,
+        /// Bad answers.
+        bad: u32,
+        /// All answers.
+        answers: u32,
+    },
+    /// Somebody else's measurement has no answer, or only an old one.
+    NoAnswer {
+        /// Its name.
+        name: ShortName,
+        /// How old the newest answer is, if there was one.
+        age: Option<Span>,
+        /// How old it may be.
+        limit: Span,
     },
     /// A node's disk is nearly full.
     DiskLow {
@@ -256,6 +322,8 @@ pub struct Judgement {
     pub immature: u32,
     /// Nodes whose mailboxes are not in the numbers.
     pub isolated: Vec<NodeNumber>,
+    /// Signals that no node has a source for: nobody looks at them.
+    pub unmeasured: Vec<PulseSignal>,
 }
 
 /// Where one signal stands between its lines.
@@ -306,20 +374,42 @@ impl Verdict {
 
 impl Signal {
     /// The stable name.
-    pub fn code(self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::Opening => "opening",
             Self::Preparation => "preparation",
             Self::Latency => "latency",
+            Self::Pulse(signal) => signal.code(),
+            Self::External(name) => name.as_str(),
+        }
+    }
+
+    /// Whether it stops the rollout when it trips; the others only keep it waiting.
+    pub(super) fn halts(self) -> bool {
+        match self {
+            Self::Opening | Self::Preparation => true,
+            Self::Latency | Self::External(_) => false,
+            Self::Pulse(signal) => signal.halts(),
         }
     }
 
     /// What is counted, as people say it.
-    fn failures(self) -> &'static str {
-        match self {
-            Self::Opening => "opened mailboxes failed",
-            Self::Preparation => "settled mailboxes quarantined",
-            Self::Latency => "probes slow",
+    fn failures(self) -> Failures {
+        Failures(self)
+    }
+}
+
+/// What is counted of a signal, in words.
+struct Failures(Signal);
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Signal::Opening => f.write_str("opened mailboxes failed"),
+            Signal::Preparation => f.write_str("settled mailboxes quarantined"),
+            Signal::Latency => f.write_str("probes slow"),
+            Signal::Pulse(signal) => f.write_str(signal.bad_minutes()),
+            Signal::External(name) => write!(f, "answers of `{name}` out of bounds"),
         }
     }
 }
@@ -348,6 +438,11 @@ impl HoldReason {
             Self::TierShort { .. } => "tier-short",
             Self::UnknownTooMany { .. } => "unknown-too-many",
             Self::Slow { .. } => "slow",
+            Self::Busy { .. } => "busy",
+            Self::NotMeasured { .. } => "not-measured",
+            Self::NoSource { .. } => "no-source",
+            Self::OutOfBounds { .. } => "out-of-bounds",
+            Self::NoAnswer { .. } => "no-answer",
             Self::DiskLow { .. } => "disk-low",
             Self::OnlySynthetic { .. } => "only-synthetic",
             Self::Unproven { .. } => "unproven",
@@ -458,6 +553,32 @@ impl fmt::Display for HoldReason {
             Self::Slow { slow, probes, limit } => {
                 write!(f, "{slow} of {probes} probes slow, limit {limit}")
             }
+            Self::Busy { signal, bad, minutes, limit, node, latest, bound } => write!(
+                f,
+                "{bad} of {minutes} {}, limit {limit}; {node} now at {}, allowed {}",
+                signal.bad_minutes(),
+                signal.show(*latest),
+                signal.show(*bound)
+            ),
+            Self::NotMeasured { signal, node, nodes, silent } => {
+                write!(f, "{signal} not measured for {silent} minutes on {node}")?;
+                and_others(f, *nodes)
+            }
+            Self::NoSource { signal, node, nodes } => {
+                write!(f, "{signal} is required and not measured on {node}")?;
+                and_others(f, *nodes)
+            }
+            Self::OutOfBounds { name, latest, bound, bad, answers } => write!(
+                f,
+                "`{name}` is {}, must be {bound}; {bad} of {answers} answers were not",
+                Millionths(*latest)
+            ),
+            Self::NoAnswer { name, age: None, .. } => {
+                write!(f, "`{name}` has not been answered yet")
+            }
+            Self::NoAnswer { name, age: Some(age), limit } => {
+                write!(f, "`{name}` was last answered {age} ago, limit {limit}")
+            }
             Self::DiskLow { node, free, need } => {
                 write!(f, "{node} has {free} of its disk free, needs {need}")
             }
@@ -526,6 +647,14 @@ impl fmt::Display for HaltReason {
                 write!(f, "{failed} opened mailboxes failed, limit {limit}")
             }
         }
+    }
+}
+
+fn and_others(f: &mut fmt::Formatter<'_>, nodes: u32) -> fmt::Result {
+    match nodes.saturating_sub(1) {
+        0 => Ok(()),
+        1 => f.write_str(" and 1 other node"),
+        others => write!(f, " and {others} other nodes"),
     }
 }
 

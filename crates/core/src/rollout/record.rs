@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, WaveNumber};
-use crate::gate::{Evidence, HaltReason, IsolateReason};
+use crate::gate::{Evidence, HaltReason, IsolateReason, Pulses};
 use crate::mailbox::{Level, MailboxState};
+use crate::pace::PaceReport;
 use crate::share::Ppm;
 use crate::time::Timestamp;
 
@@ -321,6 +322,10 @@ pub struct Vitals {
     pub probe_micros: u32,
     /// Mailboxes that could not be read since the worker started, preparing or probing.
     pub read_errors: u32,
+    /// What its mail system has shown, minute by minute, since the worker started.
+    pub pulses: Pulses,
+    /// How fast it opens mailboxes now, and why; nothing before it knows.
+    pub pace: Option<PaceReport>,
 }
 
 /// What an operator wants.
