@@ -8,6 +8,7 @@
 
 mod clock;
 mod events;
+mod exchangers;
 mod inventory_file;
 mod names;
 mod operators;

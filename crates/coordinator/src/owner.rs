@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::events;
+use crate::exchangers::Receiving;
 use crate::past::Past;
 use crate::refused::chain;
 use crate::view::View;
@@ -77,6 +78,7 @@ pub(crate) struct Owner {
 
     // What it remembers.
     rollout: Option<Rollout>,
+    receiving: Option<Arc<Receiving>>,
     published: Published,
 
     // The batch: what must be durable before anybody hears of it.
@@ -104,6 +106,7 @@ impl Owner {
             messages,
             views,
             rollout: past.rollout,
+            receiving: None,
             published: Published::default(),
             payloads: Vec::new(),
             records: Vec::new(),
@@ -212,6 +215,9 @@ impl Owner {
             let rollout_id = digest.get(..DIGEST_SHOWN).unwrap_or(&digest);
             let _span = tracing::info_span!("rollout", rollout_id).entered();
             self.records.iter().for_each(|record| events::log(record, rollout.plan()));
+            if let Some(receiving) = &self.receiving {
+                receiving.follow(rollout, &self.records);
+            }
         }
         self.records.clear();
         self.publish();
@@ -230,6 +236,8 @@ impl Owner {
             return;
         }
         self.published = Published { at: now, story };
-        self.views.send_replace(Some(Arc::new(View::of(rollout, now))));
+        let all = || Arc::new(Receiving::of(rollout));
+        let receiving = Arc::clone(self.receiving.get_or_insert_with(all));
+        self.views.send_replace(Some(Arc::new(View::of(rollout, receiving, now))));
     }
 }

@@ -9,7 +9,7 @@
 mod lists;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
@@ -21,9 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
+use crate::exchangers::Queues;
 use crate::owner::{Inbox, Views, unknown};
 use crate::refused::Refused;
-use crate::view;
+use crate::view::{self, View};
 
 /// At most five answers a second to each watcher.
 const WATCH_PAUSE: Duration = Duration::from_millis(200);
@@ -40,16 +41,19 @@ pub(crate) struct Readers {
     views: Views,
     stopping: watch::Receiver<bool>,
     watchers: Arc<Semaphore>,
+    queues: Queues,
 }
 
 impl Readers {
-    /// The service that shows `views` and asks `inbox`, until `stopping` says so.
+    /// The service that shows `views` and `queues` and asks `inbox`, until `stopping` says so.
     pub(crate) fn new(
         inbox: Inbox,
         views: Views,
         stopping: watch::Receiver<bool>,
+        queues: Queues,
     ) -> Self {
-        Self { inbox, views, stopping, watchers: Arc::new(Semaphore::new(WATCHERS_MAX)) }
+        let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
+        Self { inbox, views, stopping, watchers, queues }
     }
 }
 
@@ -63,7 +67,7 @@ impl ProgressService for Readers {
     ) -> Result<Response<v1::Rollout>, Status> {
         let view = self.views.borrow().clone();
         let view = view.ok_or_else(no_rollout)?;
-        Ok(Response::new(view.message()))
+        Ok(Response::new(rollout(&view, &self.queues)))
     }
 
     async fn watch_rollout(
@@ -79,6 +83,7 @@ impl ProgressService for Readers {
         let watcher = Watcher {
             views: self.views.clone(),
             stopping: self.stopping.clone(),
+            queues: self.queues.clone(),
             to,
             _place: place,
         };
@@ -132,6 +137,13 @@ fn no_rollout() -> Status {
     Refused::NoPlan.status(Code::NotFound)
 }
 
+/// The rollout as readers get it.
+fn rollout(view: &View, queues: &Queues) -> v1::Rollout {
+    let mut rollout = view.message();
+    queues.show_in(&mut rollout, Instant::now());
+    rollout
+}
+
 /// One mailbox as readers get it.
 fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
     let row = plan.inventory().row(status.mailbox);
@@ -163,6 +175,7 @@ fn services(plan: &Plan, level: Level) -> Vec<String> {
 struct Watcher {
     views: Views,
     stopping: watch::Receiver<bool>,
+    queues: Queues,
     to: mpsc::Sender<Result<v1::Rollout, Status>>,
     _place: OwnedSemaphorePermit,
 }
@@ -173,7 +186,7 @@ impl Watcher {
         let mut silent_since = tokio::time::Instant::now();
         loop {
             let Some(view) = self.views.borrow_and_update().clone() else { return };
-            let news = view.message();
+            let news = rollout(&view, &self.queues);
             let is_news = v1::Rollout { at_time: told.at_time, ..news.clone() } != told;
             if is_news || silent_since.elapsed() >= WATCH_SILENCE_MAX {
                 told = news.clone();

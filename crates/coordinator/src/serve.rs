@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, SYNC_BYTES_MAX};
+use tidegate_wire::v1::exchanger_service_server::ExchangerServiceServer;
 use tidegate_wire::v1::operator_service_server::OperatorServiceServer;
 use tidegate_wire::v1::progress_service_server::ProgressServiceServer;
 use tidegate_wire::v1::worker_service_server::WorkerServiceServer;
@@ -19,6 +20,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 use tracing::field::Empty;
 
+use crate::exchangers::{Exchangers, Queues};
 use crate::operators::Operators;
 use crate::owner::{Inbox, Views};
 use crate::readers::Readers;
@@ -103,13 +105,19 @@ async fn router(services: Services) -> anyhow::Result<Router> {
         OperatorServiceServer::new(Operators::new(inbox.clone(), views.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let readers = ProgressServiceServer::new(Readers::new(inbox, views, stopping))
+    let queues = Queues::default();
+    let exchangers = Exchangers::new(views.clone(), stopping.clone(), queues.clone());
+    let exchangers = ExchangerServiceServer::new(exchangers)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let readers = ProgressServiceServer::new(Readers::new(inbox, views, stopping, queues))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<WorkerServiceServer<Workers>>().await;
     reporter.set_serving::<OperatorServiceServer<Operators>>().await;
     reporter.set_serving::<ProgressServiceServer<Readers>>().await;
+    reporter.set_serving::<ExchangerServiceServer<Exchangers>>().await;
     let describe = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tidegate_wire::DESCRIPTORS)
@@ -133,6 +141,7 @@ async fn router(services: Services) -> anyhow::Result<Router> {
         .add_service(workers)
         .add_service(operators)
         .add_service(readers)
+        .add_service(exchangers)
         .add_service(health)
         .add_service(reflection)
         .add_service(reflection_before))

@@ -21,6 +21,7 @@
 mod decide;
 mod grades;
 mod order;
+mod receiving;
 mod record;
 mod status;
 mod tally;

@@ -7,6 +7,7 @@
 //! * `TryFrom<v1::X>` checks on receipt; `From<X>` for `v1::X` cannot fail.
 //! * Whatever a message leaves unspecified is refused, never guessed.
 
+pub mod exchanger;
 pub mod limits;
 pub mod policy_file;
 pub mod protocol;

@@ -52,3 +52,16 @@ pub const REASON_BYTES_MAX: usize = 4_096;
 
 /// Wrong rows named in one refusal; more would not be read.
 pub const BAD_ROWS_SHOWN_MAX: usize = 100;
+
+/// The longest name of an exchanger: a host name.
+pub const EXCHANGER_BYTES_MAX: usize = 253;
+
+/// Mailboxes in one part of an exchanger's directory: with addresses of the greatest length
+/// far below [`ANSWER_BYTES_MAX`].
+pub const DIRECTORY_ROWS_PER_MESSAGE: usize = 4_096;
+
+/// Bytes of doors in one message: half a million mailboxes.
+pub const DOOR_BYTES_PER_MESSAGE: usize = 64 << 10;
+
+/// Changed doors in one message.
+pub const DOOR_CHANGES_PER_MESSAGE: usize = 8_192;

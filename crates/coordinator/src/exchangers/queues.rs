@@ -1,0 +1,193 @@
+//! Queues: what exchangers say waits in theirs, newest report of each.
+//!
+//! # Invariants
+//!
+//! * Nothing of it is remembered over a restart: exchangers tell it again within seconds.
+//! * A report that has grown old is counted no more; its exchanger is named as silent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_core::fleet::WaveNumber;
+use tidegate_core::time::Timestamp;
+use tidegate_wire::exchanger::{QueueReport, WaveQueue};
+use tidegate_wire::protocol::timestamp;
+use tidegate_wire::v1;
+
+use super::EXCHANGERS_MAX;
+
+/// An exchanger reports every few seconds; one that has not for so long is silent.
+const SILENT_AFTER: Duration = Duration::from_mins(1);
+
+/// An exchanger that has been silent for so long is forgotten: it was taken away.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
+
+/// The newest reports; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Queues {
+    reports: Arc<Mutex<BTreeMap<String, Reported>>>,
+}
+
+#[derive(Debug)]
+struct Reported {
+    at: Instant,
+    report: QueueReport,
+}
+
+impl Queues {
+    /// Takes a report in place of the exchanger's last one; `false` when there are too many
+    /// exchangers already.
+    pub(crate) fn take(&self, report: QueueReport, at: Instant) -> bool {
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.retain(|_, old| at.saturating_duration_since(old.at) < FORGOTTEN_AFTER);
+        if reports.len() >= EXCHANGERS_MAX && !reports.contains_key(&report.exchanger) {
+            return false;
+        }
+        reports.insert(report.exchanger.clone(), Reported { at, report });
+        true
+    }
+
+    /// Says in `rollout` what waits for each wave, and in whose queue.
+    pub(crate) fn show_in(&self, rollout: &mut v1::Rollout, now: Instant) {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = || {
+            reports.values().filter(|reported| {
+                reported.report.plan.to_string() == rollout.plan_digest
+            })
+        };
+        let exchangers = ours().map(|reported| reported.shown(now)).collect();
+        let mut waves: BTreeMap<WaveNumber, WaveQueue> = BTreeMap::new();
+        let fresh = ours().filter(|reported| !reported.is_silent(now));
+        for queue in fresh.flat_map(|reported| &reported.report.waves) {
+            let sum = waves.entry(queue.wave).or_default();
+            *sum = plus(*sum, *queue);
+        }
+        for wave in &mut rollout.waves {
+            let number = u16::try_from(wave.number).ok().map(WaveNumber::new);
+            wave.queue = number.and_then(|number| waves.get(&number)).map(shown);
+        }
+        rollout.exchangers = exchangers;
+    }
+}
+
+impl Reported {
+    fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) >= SILENT_AFTER
+    }
+
+    fn shown(&self, now: Instant) -> v1::Exchanger {
+        let report = &self.report;
+        let messages = report.waves.iter().map(|wave| wave.messages);
+        v1::Exchanger {
+            name: report.exchanger.clone(),
+            silent: self.is_silent(now),
+            listed_time: Some(timestamp(report.listed_at)),
+            messages: messages.fold(report.elsewhere_messages, u64::saturating_add),
+        }
+    }
+}
+
+fn shown(queue: &WaveQueue) -> v1::Queue {
+    v1::Queue {
+        messages: queue.messages,
+        recipients: queue.recipients,
+        open_recipients: queue.open_recipients,
+        oldest_time: queue.oldest_at.map(timestamp),
+        flushed: queue.flushed,
+        flushed_per_second: queue.flushed_per_second,
+        left: queue.left,
+    }
+}
+
+/// The sum over two exchangers, as far as numbers go.
+fn plus(a: WaveQueue, b: WaveQueue) -> WaveQueue {
+    let oldest: [Option<Timestamp>; 2] = [a.oldest_at, b.oldest_at];
+    WaveQueue {
+        wave: b.wave,
+        messages: a.messages.saturating_add(b.messages),
+        recipients: a.recipients.saturating_add(b.recipients),
+        open_recipients: a.open_recipients.saturating_add(b.open_recipients),
+        oldest_at: oldest.into_iter().flatten().min(),
+        flushed: a.flushed.saturating_add(b.flushed),
+        flushed_per_second: a.flushed_per_second.saturating_add(b.flushed_per_second),
+        left: a.left.saturating_add(b.left),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_core::inventory::Digest;
+
+    #[test]
+    fn queues_of_several_exchangers_add_up_by_wave() {
+        let queues = Queues::default();
+        let now = Instant::now();
+        queues.take(report("mx1", 3, 2_000), now);
+        queues.take(report("mx2", 4, 1_000), now);
+        queues.take(report("mx2", 5, 1_500), now);
+        let mut rollout = rollout();
+
+        queues.show_in(&mut rollout, now);
+
+        let queue = rollout.waves.get(1).and_then(|wave| wave.queue).unwrap();
+        let oldest = queue.oldest_time.map(|time| time.seconds);
+        assert_eq!((queue.messages, oldest), (8, Some(1)));
+        assert_eq!(rollout.waves.first().map(|wave| wave.queue.is_some()), Some(false));
+        let names = rollout.exchangers.iter().map(|it| (it.name.as_str(), it.messages));
+        assert_eq!(names.collect::<Vec<_>>(), [("mx1", 3), ("mx2", 5)]);
+    }
+
+    #[test]
+    fn reports_about_another_plan_are_not_shown() {
+        let queues = Queues::default();
+        queues.take(report("mx1", 3, 2_000), Instant::now());
+        let mut rollout = v1::Rollout { plan_digest: "00".repeat(32), ..rollout() };
+
+        queues.show_in(&mut rollout, Instant::now());
+
+        assert!(rollout.exchangers.is_empty());
+    }
+
+    #[test]
+    fn a_silent_exchanger_is_named_and_counted_no_more() {
+        let (queues, now) = (Queues::default(), Instant::now());
+        queues.take(report("mx1", 3, 2_000), now);
+        let mut rollout = rollout();
+
+        queues.show_in(&mut rollout, now + SILENT_AFTER);
+
+        assert_eq!(rollout.exchangers.first().map(|it| it.silent), Some(true));
+        assert!(rollout.waves.iter().all(|wave| wave.queue.is_none()));
+    }
+
+    fn report(name: &str, messages: u64, oldest_millis: u64) -> QueueReport {
+        QueueReport {
+            exchanger: name.to_owned(),
+            plan: plan(),
+            listed_at: Timestamp::default(),
+            waves: vec![WaveQueue {
+                wave: WaveNumber::new(1),
+                messages,
+                recipients: messages,
+                oldest_at: Some(Timestamp::from_millis(oldest_millis)),
+                ..WaveQueue::default()
+            }],
+            elsewhere_messages: 0,
+        }
+    }
+
+    fn rollout() -> v1::Rollout {
+        let wave = |number| v1::Wave { number, ..v1::Wave::default() };
+        v1::Rollout {
+            plan_digest: plan().to_string(),
+            waves: vec![wave(0), wave(1)],
+            ..v1::Rollout::default()
+        }
+    }
+
+    fn plan() -> Digest {
+        Digest::from_hex(&"5a".repeat(32)).unwrap()
+    }
+}
