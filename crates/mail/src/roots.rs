@@ -75,6 +75,18 @@ pub(crate) enum Act {
     Record { staged: PathBuf, to: PathBuf },
 }
 
+impl Act {
+    /// What was made ready for it.
+    pub(crate) fn staged(&self) -> Option<&Path> {
+        match self {
+            Self::Put { staged, .. }
+            | Self::PutTree { staged, .. }
+            | Self::Record { staged, .. } => Some(staged),
+            Self::MakeDir { .. } | Self::Aside { .. } | Self::Touch { .. } => None,
+        }
+    }
+}
+
 impl Roots {
     pub(crate) fn tree(&self, side: Side) -> Option<&Tree> {
         match side {

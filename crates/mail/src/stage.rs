@@ -347,6 +347,11 @@ impl<'a> Bench<'a> {
         staged
     }
 
+    /// Forgets a name for which nothing was made.
+    pub(crate) fn forget(&mut self, staged: &Path) {
+        self.staged.retain(|it| it != staged);
+    }
+
     /// Keeps the live file at `rel` in the mailbox, below `label`, then plans the staged bytes in
     /// its place.
     pub(crate) fn replace(

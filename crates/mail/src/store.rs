@@ -441,6 +441,8 @@ impl Store {
             }
             let to = manifest_path(&self.roots, mailbox.key);
             bench.act(Phase::Records, Act::Record { staged, to });
+        } else if matches!(spooled.place, Place::Memory(_)) {
+            bench.forget(&staged);
         }
         let weight = bench.weight;
         let (acts, staged) = (bench.take_acts(), bench.take_staged());
@@ -466,10 +468,11 @@ impl Store {
             self.flush()?;
         }
         let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
-        let staged: Vec<Vec<PathBuf>> =
-            plans.iter().flatten().map(|plan| plan.staged.clone()).collect();
         if !claims.holds(task.job, task.generation, task.holder) {
-            self.discard(&staged);
+            for plan in plans.iter().flatten() {
+                // What stays is removed by the next opening.
+                let _ = self.roots.discard(&plan.staged);
+            }
             return Ok(fenced(task));
         }
         let plans: Vec<Mutex<Option<Result<Planned, Refusal>>>> =
@@ -483,22 +486,14 @@ impl Store {
         });
         self.flush()?;
         drop(claims);
-        self.discard(&staged);
         Ok(done)
-    }
-
-    /// Removes what no act has taken. What stays is removed by the next opening.
-    fn discard(&self, staged: &[Vec<PathBuf>]) {
-        for staged in staged {
-            let _ = self.roots.discard(staged);
-        }
     }
 
     fn switch(&self, mailbox: &Mailbox, plan: Planned) -> Result<Prepared, Refusal> {
         let Planned {
             weight,
             acts,
-            staged: _,
+            mut staged,
             counts,
             set_aside,
             doubts,
@@ -507,9 +502,14 @@ impl Store {
         } = plan;
         let at = (&self.roots.live, &*mailbox.path);
         let followed = weight.and_then(|sum| Followed::begin(at, sum, &acts));
-        for act in &acts {
-            self.roots.carry_out(act)?;
+        let switched = acts.iter().try_for_each(|act| self.roots.carry_out(act));
+        if switched.is_ok() {
+            let taken: HashSet<&Path> = acts.iter().filter_map(Act::staged).collect();
+            staged.retain(|it| !taken.contains(&**it));
         }
+        // What stays is removed by the next opening.
+        let _ = self.roots.discard(&staged);
+        switched?;
         let stamp = match followed.and_then(Followed::end) {
             Some(stamp) => stamp,
             None => stamp(&self.roots.live, &mailbox.path)?,
