@@ -147,7 +147,8 @@ impl<'a> Followed<'a> {
             None => (&b""[..], entry),
         };
         let folder = dir.is_empty() || dir.starts_with(b".") && !dir.contains(&b'/');
-        if !folder && !(is_mails(dir) && counts(name)) {
+        let mail = is_mails(dir) && counts(name);
+        if !folder && !mail {
             return None;
         }
         let found = self.root.dir(&join(self.path, dir)).ok()?.look(name).ok()?;
