@@ -66,6 +66,13 @@ pub const WEBMAIL: &str = "webmail";
 /// to reach held mailboxes.
 const ADMINISTRATION: &str = "doveadm";
 
+/// Dovecot's service that builds search indexes, for whoever is open at all.
+const INDEXER: &str = "indexer-worker";
+
+/// Dovecot's services that are asked by the mail server itself, and what they are part of: a
+/// delivery by program, and the question at RCPT whether a delivery would fit.
+const PARTS: [(&str, &str); 2] = [("lda", "lmtp"), ("quota-status", "lmtp")];
+
 /// Maps that are locked apart, so that one insertion holds up few readers: more than any
 /// machine has cores.
 const SHARDS: usize = 64;
@@ -167,18 +174,16 @@ impl Doors {
         if service == ADMINISTRATION {
             return Answer::Online;
         }
+        let part = PARTS.iter().find(|(part, _)| *part == service);
+        let service = part.map_or(service.as_ref(), |(_, whole)| whole);
         let Some(mailbox) = self.mailbox(&lower_case(address)) else {
             return Answer::Held;
         };
-        let services = read(&self.inner.services);
-        let admitted = match mailbox.standing {
-            Standing::Level(level) => services
-                .needed
-                .get(service.as_ref())
-                .is_some_and(|needed| level >= *needed),
-            Standing::DialTone => services.dial.contains(service.as_ref()),
-        };
-        if admitted { Answer::Online } else { Answer::Held }
+        if read(&self.inner.services).admit(service, mailbox.standing) {
+            Answer::Online
+        } else {
+            Answer::Held
+        }
     }
 
     /// What somebody really uses who asks the mail server for `service` at `port`.
@@ -214,6 +219,21 @@ impl Doors {
         let hash = self.inner.hasher.hash_one(address);
         let index = hash % self.inner.shards.len() as u64;
         self.inner.shards.get(usize::try_from(index).ok()?)
+    }
+}
+
+impl Services {
+    fn admit(&self, service: &str, standing: Standing) -> bool {
+        match standing {
+            Standing::Level(level) if service == INDEXER => {
+                level > 0 && !self.needed.is_empty()
+            }
+            Standing::Level(level) => {
+                self.needed.get(service).is_some_and(|needed| level >= *needed)
+            }
+            Standing::DialTone if service == INDEXER => !self.dial.is_empty(),
+            Standing::DialTone => self.dial.contains(service),
+        }
     }
 }
 
@@ -362,6 +382,23 @@ mod tests {
         assert_eq!(doors.standing("anna@example.org"), Some(Standing::Level(0)));
         assert_ne!(doors.held("anna@example.org", 0), others);
         assert_eq!(doors.held("Anna@example.org", 0), doors.held("berta@example.org", 0));
+    }
+
+    #[test]
+    fn what_the_mail_server_asks_for_itself_follows_the_users_services() {
+        let doors = doors_at(0);
+        let anna = "anna@example.org";
+        let ask =
+            || ["lda", "quota-status", "indexer-worker"].map(|it| doors.answer(it, anna));
+        assert_eq!(ask(), [Answer::Held; 3]);
+
+        doors.set([(anna.into(), Standing::Level(1))]);
+        assert_eq!(ask(), [Answer::Online; 3]);
+
+        doors.set([(anna.into(), Standing::DialTone)]);
+        assert_eq!(ask(), [Answer::Held; 3]);
+        doors.set_dial_services(vec!["lmtp".to_owned()]);
+        assert_eq!(ask(), [Answer::Online; 3]);
     }
 
     #[test]
