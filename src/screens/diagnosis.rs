@@ -186,7 +186,9 @@ impl Diagnosis {
 /// The wave that is opening, or else the next.
 pub(crate) fn current(rollout: &Rollout) -> Option<&Wave> {
     let find = |state| rollout.waves.iter().find(|wave| wave.state() == state);
-    find(WaveState::Opening).or_else(|| find(WaveState::Waiting))
+    find(WaveState::Opening)
+        .or_else(|| find(WaveState::Between))
+        .or_else(|| find(WaveState::Waiting))
 }
 
 /// The name of a level on the ladder.
@@ -203,6 +205,15 @@ fn progress(rollout: &Rollout, wave: &Wave) -> String {
             "wave {name} is being prepared: {} of {}",
             thousands(wave.prepared + wave.quarantined),
             thousands(wave.planned)
+        );
+    }
+    if wave.state() == WaveState::Between {
+        return format!(
+            "wave {name} has passed {}: {} of {} open ({})",
+            level_name(rollout, wave.passed),
+            thousands(wave.open),
+            thousands(wave.planned),
+            percent(wave.open, wave.planned)
         );
     }
     format!(
@@ -451,7 +462,7 @@ mod tests {
             state: RolloutState::Running.into(),
             waves: vec![wave()],
             nodes: vec![node("stor-01", NodeState::Working)],
-            ladder: vec![Rung { name: "webmail".into(), services: Vec::new() }],
+            ladder: vec![Rung { name: "webmail".into(), ..Rung::default() }],
             planned: 200,
             ..Rollout::default()
         }

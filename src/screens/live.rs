@@ -138,12 +138,29 @@ impl Lines {
     }
 }
 
+/// A wave that has passed a rung and waits for its schedule, or for others.
+fn between_line(rollout: &Rollout, wave: &Wave) -> String {
+    let mut line = format!(
+        "wave {} has passed {}: {} of {} open",
+        safe(&wave.name),
+        level_name(rollout, wave.passed),
+        thousands(wave.open),
+        thousands(wave.planned)
+    );
+    if wave.due_time.is_some() {
+        let next = level_name(rollout, wave.passed + 1);
+        say!(line, "; {next} by schedule at {}", clock(at!(wave.due_time)));
+    }
+    line
+}
+
 /// A wave that has just changed.
 fn wave_line(rollout: &Rollout, wave: &Wave) -> String {
     let name = safe(&wave.name);
     match wave.state() {
         WaveState::Waiting | WaveState::Unspecified => format!("wave {name} waits"),
         WaveState::HeldBack => format!("wave {name} is re-closed"),
+        WaveState::Between => between_line(rollout, wave),
         WaveState::Opening => {
             let mut line = format!(
                 "wave {name} may open for {}: {} mailboxes, {} prepared ({})",

@@ -137,6 +137,7 @@ pub(crate) fn wave_word(state: WaveState) -> (char, &'static str, Tone) {
         WaveState::Opening => ('>', "opening", Tone::Good),
         WaveState::Passed => ('=', "passed", Tone::Plain),
         WaveState::HeldBack => ('!', "held-back", Tone::Bad),
+        WaveState::Between => ('~', "between", Tone::Plain),
     }
 }
 
@@ -145,7 +146,10 @@ pub(crate) fn gate(rollout: &Rollout) -> String {
     let mut out = String::new();
     let judged = rollout.waves.iter().filter(|wave| match wave.state() {
         WaveState::Opening | WaveState::HeldBack => true,
-        WaveState::Unspecified | WaveState::Waiting | WaveState::Passed => false,
+        WaveState::Unspecified
+        | WaveState::Waiting
+        | WaveState::Between
+        | WaveState::Passed => false,
     });
     for wave in judged {
         let Some(gate) = &wave.gate else { continue };

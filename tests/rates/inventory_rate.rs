@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_core::gate::GatePolicy;
-use tidegate_core::policy::{Cohort, Growth, Limits, Policy, Rung, Selector};
+use tidegate_core::policy::{
+    Cohort, Delays, Growth, Limits, Notice, Policy, Rung, Selector,
+};
 
 /// Rows when none are asked for.
 const ROWS: u32 = 1_000_000;
@@ -59,10 +61,17 @@ fn policy() -> Policy {
         canary: 1_000,
         growth: Growth::new(300),
         wave_max: 500_000,
+        delays: Delays::new(),
+        expected: None,
+        dial_tone: Vec::new(),
     };
     Policy {
         name: "rate".into(),
-        ladder: vec![Rung { name: "mail".into(), services: vec!["imap".into()] }],
+        ladder: vec![Rung {
+            name: "mail".into(),
+            services: vec!["imap".into()],
+            soak: None,
+        }],
         cohorts: vec![
             cohort("business", business),
             cohort("rest", Selector::everybody()),
@@ -70,6 +79,7 @@ fn policy() -> Policy {
         exclude: Vec::new(),
         gate: GatePolicy::default(),
         limits: Limits::default(),
+        notice: Notice::default(),
         hash_seed: "rate".into(),
     }
 }

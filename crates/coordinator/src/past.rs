@@ -56,7 +56,7 @@ pub(crate) fn recover(dir: &Path, clock: Clock) -> anyhow::Result<Past> {
                 rollout = Some(begin(dir, &applied, clock)?);
             }
             Some(rollout) => {
-                let policy = &rollout.plan().policy().gate;
+                let policy = rollout.plan().policy();
                 let record = decode_record(&payload, policy).with_context(read)?;
                 newest = newest.max(events::at(&record));
                 rollout.apply(&record);

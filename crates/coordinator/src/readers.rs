@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
-use tidegate_core::rollout::{MailboxStatus, Rollout};
+use tidegate_core::rollout::{MailboxStatus, Rollout, RungStatus};
 use tidegate_core::time::Timestamp;
+use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
 use tidegate_wire::v1::progress_service_server::ProgressService;
+use tidegate_wire::worker::NodeNotice;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
@@ -162,7 +164,38 @@ fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
         health: lists::health(status.state.health).into(),
         why: status.why.iter().map(|why| view::why(why, plan)).collect(),
         findings: status.findings.iter().cloned().map(v1::Finding::from).collect(),
+        rungs: rungs(plan, &status.rungs),
+        dial_tone: status.dial_tone,
+        dial_services: plan.policy().dial_services().to_vec(),
+        notice: Some(notice(plan, status)),
+        expected: wave.and_then(|wave| wave.expected).map(v1::Window::from),
     }
+}
+
+/// How the mailbox's user is told to wait.
+fn notice(plan: &Plan, status: &MailboxStatus) -> v1::Notice {
+    let NodeNotice { language, zone } = NodeNotice::of(&plan.policy().notice);
+    let language = plan.language(status.mailbox).unwrap_or(language);
+    NodeNotice { language, zone }.into()
+}
+
+/// What of the ladder works.
+fn rungs(plan: &Plan, states: &[RungStatus]) -> Vec<v1::MailboxRung> {
+    let rungs = plan.policy().ladder.iter().zip(states).map(|(rung, status)| {
+        let (state, time) = match status {
+            RungStatus::Open(since) => (v1::RungState::Open, Some(*since)),
+            RungStatus::Opening(since) => (v1::RungState::Opening, Some(*since)),
+            RungStatus::Scheduled(due) => (v1::RungState::Scheduled, Some(*due)),
+            RungStatus::Held => (v1::RungState::Held, None),
+        };
+        v1::MailboxRung {
+            name: rung.name.clone(),
+            services: rung.services.clone(),
+            state: state.into(),
+            time: time.map(timestamp),
+        }
+    });
+    rungs.collect()
 }
 
 /// What works on `level`: its rung's services and those below.

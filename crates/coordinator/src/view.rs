@@ -7,15 +7,16 @@
 
 use std::sync::Arc;
 
-use tidegate_core::fleet::NodeNumber;
+use tidegate_core::fleet::{NodeNumber, WaveNumber};
 use tidegate_core::gate::{Judgement, SignalNumbers, Verdict};
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
+use tidegate_core::policy::Rung;
 use tidegate_core::rollout::{
     NodeCondition, NodeStatus, Phase, Rollout, RolloutStatus, Stop, WaveCondition,
     WaveStatus, Why,
 };
-use tidegate_core::time::Timestamp;
+use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::exchanger::Storage;
 use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
@@ -95,7 +96,7 @@ impl View {
             start_time: Some(timestamp(*started_at)),
             at_time: Some(timestamp(status.at)),
             orders_version: status.orders_version,
-            ladder: plan.policy().ladder.iter().cloned().map(v1::Rung::from).collect(),
+            ladder: ladder(plan),
             planned: plan.planned(),
             excluded: u32::try_from(plan.excluded().len()).unwrap_or(u32::MAX),
             finish_time,
@@ -149,6 +150,7 @@ impl View {
 
     fn wave(&self, wave: &WaveStatus) -> v1::Wave {
         let allowed = wave.allowed > Level::HELD;
+        let planned = self.plan.waves().get(wave.wave.index());
         v1::Wave {
             number: u32::from(wave.wave.get()),
             name: wave_name(&self.plan, wave),
@@ -165,6 +167,10 @@ impl View {
             gate: wave.judgement.as_ref().map(|judgement| gate(judgement, &self.plan)),
             allowed_time: allowed.then(|| timestamp(wave.allowed_at)),
             grades: Some(wave.grades.into()),
+            due_time: wave.due_at.map(timestamp),
+            delays: delays(&self.plan, wave.wave),
+            expected: planned.and_then(|wave| wave.expected).map(v1::Window::from),
+            dial_tone: self.plan.has_dial_tone(wave.wave),
             queue: None,
         }
     }
@@ -182,6 +188,27 @@ impl View {
             vitals: Some(node.vitals.into()),
         }
     }
+}
+
+/// The ladder with the soak of every rung.
+fn ladder(plan: &Plan) -> Vec<v1::Rung> {
+    let otherwise = plan.policy().gate.soak;
+    let rungs = plan.policy().ladder.iter().cloned();
+    let soaked = |rung: Rung| Rung { soak: rung.soak.or(Some(otherwise)), ..rung };
+    rungs.map(soaked).map(v1::Rung::from).collect()
+}
+
+/// How long `wave` waits before rungs.
+fn delays(plan: &Plan, wave: WaveNumber) -> Vec<v1::RungDelay> {
+    let Some(cohort) = plan.cohort_of(wave) else { return Vec::new() };
+    let delayed = plan.policy().ladder.iter().map(|rung| (rung, cohort.delay(rung)));
+    let delayed = delayed.filter(|(_, delay)| *delay > Span::ZERO);
+    delayed
+        .map(|(rung, delay)| v1::RungDelay {
+            rung: rung.name.clone(),
+            delay_millis: delay.millis(),
+        })
+        .collect()
 }
 
 /// What something waits for, as readers get it.
@@ -221,6 +248,7 @@ fn wave_state(condition: WaveCondition) -> v1::WaveState {
         WaveCondition::Opening => v1::WaveState::Opening,
         WaveCondition::Passed => v1::WaveState::Passed,
         WaveCondition::HeldBack => v1::WaveState::HeldBack,
+        WaveCondition::Between => v1::WaveState::Between,
     }
 }
 

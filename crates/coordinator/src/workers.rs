@@ -13,7 +13,7 @@ use tidegate_core::rollout::{Refusal, Rollout, Sync};
 use tidegate_wire::limits::JOB_MAILBOXES_PER_MESSAGE;
 use tidegate_wire::v1;
 use tidegate_wire::v1::worker_service_server::WorkerService;
-use tidegate_wire::worker::{Fetch, JobMailbox, Joining};
+use tidegate_wire::worker::{Fetch, JobMailbox, JobPart, Joining};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tracing::Span;
@@ -92,6 +92,9 @@ fn description(
     plan: Arc<Plan>,
     job: JobNumber,
 ) -> impl Iterator<Item = Result<v1::FetchJobResponse, Status>> + Send {
+    let wave = plan.jobs().get(job.index()).map(|job| job.wave);
+    let wave = wave.and_then(|wave| plan.waves().get(wave.index()));
+    let expected = wave.and_then(|wave| wave.expected);
     let parts = plan.members(job).len().div_ceil(JOB_MAILBOXES_PER_MESSAGE);
     (0..parts).map(move |part| {
         let members = plan.members(job).chunks(JOB_MAILBOXES_PER_MESSAGE).nth(part);
@@ -99,8 +102,9 @@ fn description(
             let inventory = plan.inventory();
             let (address, path) = (inventory.address(*number), inventory.path(*number));
             let (address, path) = (address.to_owned(), path.to_owned());
-            v1::JobMailbox::from(JobMailbox { number: *number, address, path })
+            let language = plan.language(*number);
+            JobMailbox { number: *number, address, path, language }
         });
-        Ok(v1::FetchJobResponse { mailboxes: mailboxes.collect() })
+        Ok(JobPart { mailboxes: mailboxes.collect(), expected }.into())
     })
 }

@@ -23,7 +23,9 @@ use thiserror::Error;
 use crate::fleet::{CohortNumber, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, TierNumber, WaveNumber};
 use crate::inventory::{Canon, Digest, Inventory};
-use crate::policy::{Cohort, Policy, PolicyError};
+use crate::mailbox::Level;
+use crate::policy::{Cohort, Language, Policy, PolicyError, Window};
+use crate::time::Span;
 use select::{Fate, Selection};
 
 pub use lint::{Finding, NameKind};
@@ -65,6 +67,8 @@ pub struct Wave {
     pub by_node: Vec<(NodeNumber, u32)>,
     /// How many mailboxes of which tier, ascending; none with zero.
     pub by_tier: Vec<(TierNumber, u32)>,
+    /// Its part of the window in which its cohort is expected back.
+    pub expected: Option<Window>,
 }
 
 /// A wave's mailboxes on one node, or a part of them.
@@ -297,6 +301,30 @@ impl Plan {
         }
     }
 
+    /// The policy's word on the cohort of `wave`.
+    pub fn cohort_of(&self, wave: WaveNumber) -> Option<&Cohort> {
+        let wave = self.waves.get(wave.index())?;
+        self.policy.cohorts.get(wave.cohort.index())
+    }
+
+    /// How long after the level below it `wave` may take `level`, at the earliest.
+    pub fn delay(&self, wave: WaveNumber, level: Level) -> Span {
+        let rung = self.policy.rung(level);
+        let cohort = self.cohort_of(wave);
+        cohort.zip(rung).map_or(Span::ZERO, |(cohort, rung)| cohort.delay(rung))
+    }
+
+    /// Whether mailboxes of `wave` have a dial tone while they are held.
+    pub fn has_dial_tone(&self, wave: WaveNumber) -> bool {
+        self.cohort_of(wave).is_some_and(|cohort| !cohort.dial_tone.is_empty())
+    }
+
+    /// The language in which the owner of `mailbox` is told to wait, if a label says it.
+    pub fn language(&self, mailbox: MailboxNumber) -> Option<Language> {
+        let label = &self.policy.notice.language_label;
+        self.inventory.label(mailbox, label).and_then(Language::of_tag)
+    }
+
     /// What a person should look at before starting; nothing of it makes the plan wrong.
     pub fn lint(&self) -> Vec<Finding> {
         lint::lint(self)
@@ -385,6 +413,7 @@ impl<'a> Draft<'a> {
         let spread = spread::spread(&sizes, &counts);
         let mut left: Vec<_> =
             nodes.into_iter().map(|(node, all)| (node, all.into_iter())).collect();
+        let mut before = 0_u32;
 
         for ((step, size), row) in (1_usize..).zip(sizes).zip(spread) {
             let name = format!("{}-{step}", cohort.name);
@@ -422,7 +451,9 @@ impl<'a> Draft<'a> {
                 jobs: first_job..count(self.jobs.len()),
                 by_node,
                 by_tier: by_tier.into_iter().collect(),
+                expected: cohort.expected.map(|w| w.slice(before, size, cohort_size)),
             });
+            before = before.saturating_add(size);
         }
         debug_assert!(left.iter().all(|(_, left)| left.len() == 0));
         Ok(())
@@ -509,6 +540,14 @@ impl<'a> Draft<'a> {
         }
         for member in &self.members {
             canon.bytes(&member.get().to_le_bytes());
+        }
+        for wave in &self.waves {
+            // A plan without windows keeps the name it had before there were any.
+            if let Some(Window { from, to }) = wave.expected {
+                canon.number(wave.number.get());
+                canon.number(from.millis());
+                canon.number(to.millis());
+            }
         }
         canon.finish()
     }

@@ -7,6 +7,8 @@
 //! * The same policy has the same digest on every machine.
 
 mod check;
+mod ladder;
+mod notice;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,10 +16,13 @@ use std::fmt;
 use crate::fleet::JOB_MAILBOXES_MAX;
 use crate::gate::GatePolicy;
 use crate::inventory::{Canon, Digest};
+use crate::pace::PacePolicy;
 use crate::share::Ppm;
 use crate::time::Span;
 
-pub use check::{Named, PolicyError, SelectorProblem};
+pub use check::{Named, PolicyError, ScheduleProblem, SelectorProblem};
+pub use ladder::{Delays, Rung, Soaks};
+pub use notice::{Language, Notice, Window};
 
 /// Cohorts, wave sizes, service ladder, gate and limits of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,17 +39,10 @@ pub struct Policy {
     pub gate: GatePolicy,
     /// How fast and how far ahead nodes work.
     pub limits: Limits,
+    /// How held users are told to wait.
+    pub notice: Notice,
     /// Changes who falls into which hash slot.
     pub hash_seed: String,
-}
-
-/// One step of the service ladder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rung {
-    /// What people call it.
-    pub name: String,
-    /// The services that work from this step on.
-    pub services: Vec<String>,
 }
 
 /// A slice of the user base, and the waves it comes in.
@@ -60,6 +58,13 @@ pub struct Cohort {
     pub growth: Growth,
     /// The largest wave.
     pub wave_max: u32,
+    /// How long its waves wait before a rung, counted from when they passed the one below.
+    pub delays: Delays,
+    /// When its mailboxes are expected back.
+    pub expected: Option<Window>,
+    /// Services that work on an empty store from the start, while the mailbox is held;
+    /// empty for none.
+    pub dial_tone: Vec<String>,
 }
 
 /// Mailboxes that stay held, and why.
@@ -118,21 +123,25 @@ pub struct Limits {
     pub beat: Span,
     /// The largest job.
     pub job_mailboxes: u16,
+    /// How a node's pace of opening follows what its users feel.
+    pub pace: PacePolicy,
+    /// How many mailboxes all nodes together open in a second, if they share something.
+    pub open_per_second_total: Option<u32>,
 }
 
 impl Policy {
     /// Its name by content.
     pub fn digest(&self) -> Digest {
-        let Self { name, ladder, cohorts, exclude, gate, limits, hash_seed } = self;
+        let Self { name, ladder, cohorts, exclude, gate, limits, hash_seed, .. } = self;
         let mut canon = Canon::of("tidegate policy 1");
         canon.text(name);
         canon.length(ladder.len());
-        for Rung { name, services } in ladder {
+        for Rung { name, services, .. } in ladder {
             canon.text(name);
             canon.texts(services);
         }
         canon.length(cohorts.len());
-        for Cohort { name, select, canary, growth, wave_max } in cohorts {
+        for Cohort { name, select, canary, growth, wave_max, .. } in cohorts {
             canon.text(name);
             select.write(&mut canon);
             canon.number(*canary);
@@ -147,14 +156,41 @@ impl Policy {
         write_gate(gate, &mut canon);
         limits.write(&mut canon);
         canon.text(hash_seed);
+        self.write_schedule(&mut canon);
         canon.finish()
     }
 
-    /// The rung of the ladder, counted from 1, from which on `service` works.
-    pub fn level_of(&self, service: &str) -> Option<u8> {
-        let offers = |rung: &Rung| rung.services.iter().any(|name| name == service);
-        let place = self.ladder.iter().position(offers)?;
-        u8::try_from(place + 1).ok()
+    /// What came later to policies; one that says nothing of it keeps its older name.
+    fn write_schedule(&self, canon: &mut Canon) {
+        let Self { ladder, cohorts, notice, .. } = self;
+        let plain = ladder.iter().all(|rung| rung.soak.is_none())
+            && cohorts.iter().all(Cohort::is_plain)
+            && *notice == Notice::default();
+        if plain {
+            return;
+        }
+        canon.text("schedule");
+        for Rung { soak, .. } in ladder {
+            canon.number(soak.is_some());
+            canon.number(soak.unwrap_or(Span::ZERO).millis());
+        }
+        for Cohort { delays, expected, dial_tone, .. } in cohorts {
+            canon.length(delays.len());
+            for (rung, delay) in delays {
+                canon.text(rung);
+                canon.number(delay.millis());
+            }
+            canon.number(expected.is_some());
+            if let Some(Window { from, to }) = expected {
+                canon.number(from.millis());
+                canon.number(to.millis());
+            }
+            canon.texts(dial_tone);
+        }
+        let Notice { language, language_label, zone } = notice;
+        canon.text(language.code());
+        canon.text(language_label);
+        canon.text(zone);
     }
 }
 
@@ -250,6 +286,11 @@ impl Limits {
         canon.number(self.lease.millis());
         canon.number(self.beat.millis());
         canon.number(self.job_mailboxes);
+        self.pace.write(canon);
+        if let Some(total) = self.open_per_second_total {
+            canon.text("open_per_second_total");
+            canon.number(total);
+        }
     }
 }
 
@@ -269,6 +310,8 @@ impl Default for Limits {
             // A stop takes a beat to reach every node.
             beat: Span::from_secs(2),
             job_mailboxes: JOB_MAILBOXES_MAX,
+            pace: PacePolicy::DEFAULT,
+            open_per_second_total: None,
         }
     }
 }

@@ -12,8 +12,12 @@
 //!
 //! * `decide` cannot change anything; `apply` is the only mutator of what is remembered.
 //!   What is merely heard (`hear`) is forgotten at a restart and never opens anything.
-//! * A level of a wave is allowed only when the level or wave before it has passed, and it
-//!   passes only by an Expand verdict that recomputes from its stored evidence.
+//! * A wave is allowed a level only when it has passed the level below, and every wave
+//!   before it has passed that level too and stands on the top or waits for its schedule
+//!   alone. A level passes only by an Expand verdict that recomputes from its stored
+//!   evidence.
+//! * A level with a delay is allowed no earlier than that after the level below was passed,
+//!   whatever was restarted or stopped meanwhile.
 //! * Generations only rise, and each is issued by exactly one record.
 //! * Facts of an older generation, or of another run of a worker, change nothing.
 //! * While the rollout is paused, halted or aborted, no order permits an opening.
@@ -25,6 +29,8 @@ mod receiving;
 mod record;
 mod status;
 mod tally;
+mod window;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,17 +42,19 @@ pub use record::{
     Record, Refusal, Scope, Step, Sync, Verb, Vitals,
 };
 pub use status::{
-    MailboxStatus, NodeCondition, NodeStatus, RolloutStatus, Stop, WaveCondition,
-    WaveStatus, Why,
+    MailboxStatus, NodeCondition, NodeStatus, RolloutStatus, RungStatus, Stop,
+    WaveCondition, WaveStatus, Why,
 };
 
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, TierNumber, WaveNumber};
-use crate::gate::{Evidence, HaltReason, IsolateReason, NodeEvidence, TierEvidence};
+use crate::gate::{Evidence, HaltReason, IsolateReason, NodeEvidence, Pulses};
+use crate::gate::{ShortName, TierEvidence};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 use tally::Tally;
+use window::{Answers, Window};
 
 /// The most findings kept for one job; the worker keeps all of them.
 pub const FINDINGS_PER_JOB_MAX: usize = 10_000;
@@ -100,6 +108,8 @@ pub struct Rollout {
 
     // What it has merely heard since this program started.
     heard: Vec<Heard>,
+    pulses: Vec<Window<Pulses>>,
+    answers: Vec<Answers>,
     awake_since: Timestamp,
 }
 
@@ -107,11 +117,17 @@ pub struct Rollout {
 struct WaveState {
     allowed: Level,
     allowed_at: Timestamp,
+    /// When each level was allowed last, by level.
+    since: [Timestamp; LEVELS],
     passed: Level,
+    passed_at: Timestamp,
     epoch: u32,
     held_back: bool,
     tallies: Vec<Tally>,
 }
+
+/// Held, and every level a ladder may have.
+const LEVELS: usize = Level::MAX.get() as usize + 1;
 
 #[derive(Clone, Debug, Default)]
 struct NodeState {
@@ -151,7 +167,9 @@ impl Rollout {
         let waves = plan.waves().iter().map(|wave| WaveState {
             allowed: Level::HELD,
             allowed_at: started_at,
+            since: [started_at; LEVELS],
             passed: Level::HELD,
+            passed_at: started_at,
             epoch: 0,
             held_back: false,
             tallies: wave
@@ -186,6 +204,10 @@ impl Rollout {
             findings: BTreeMap::new(),
             history: Vec::new(),
             heard: vec![Heard::default(); nodes],
+            pulses: vec![Window::default(); nodes],
+            answers: (plan.policy().gate.external.iter())
+                .map(|external| Answers::none(external.name, external.bound))
+                .collect(),
             awake_since: now,
             plan,
         }
@@ -224,6 +246,8 @@ impl Rollout {
     pub fn wake(&mut self, now: Timestamp) {
         self.awake_since = now;
         self.heard.fill(Heard::default());
+        self.pulses.iter_mut().for_each(Window::clear);
+        self.answers.iter_mut().for_each(Answers::forget);
     }
 
     /// Remembers what a worker's report says about the worker itself.
@@ -242,6 +266,21 @@ impl Rollout {
             heard.without_permit &= still;
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);
             heard.vitals = sync.vitals;
+        }
+        let length = self.plan.policy().gate.signals.window;
+        if let Some(window) = self.pulses.get_mut(sync.node.index()) {
+            window.note(sync.vitals.pulses, now, length);
+        }
+    }
+
+    /// Remembers the answer, in millionths, to the external question called `name`. One that
+    /// is no number is not an answer, and is not told here.
+    ///
+    /// Not journaled, as [`Rollout::hear`]; what a verdict is made from is.
+    pub fn hear_external(&mut self, name: ShortName, answer: i64, now: Timestamp) {
+        let length = self.plan.policy().gate.signals.window;
+        if let Some(answers) = self.answers.iter_mut().find(|it| it.name() == name) {
+            answers.hear(answer, now, length);
         }
     }
 
@@ -269,10 +308,11 @@ impl Rollout {
             Record::LevelAllowed { wave, level, at } => {
                 self.apply_allowed(*wave, *level, *at);
             }
-            Record::Expanded { evidence, .. } => {
+            Record::Expanded { evidence, at } => {
                 let wave = self.wave_mut(evidence.wave);
                 debug_assert!(wave.passed < evidence.level, "a level passes once");
                 wave.passed = evidence.level;
+                wave.passed_at = *at;
             }
             Record::NodeIsolated { node, reason, .. } => {
                 self.node_mut(*node).isolated = Some(*reason);
@@ -320,19 +360,28 @@ impl Rollout {
             let at = Some(at.max(self.awake_since));
             *heard = Heard { at, without_permit: true, ..Heard::default() };
         }
+        // A new run counts from nothing.
+        let (at, length) = (at.max(self.awake_since), self.plan.policy().gate.signals.window);
+        if let Some(window) = self.pulses.get_mut(node.index()) {
+            window.clear();
+            window.note(Pulses::default(), at, length);
+        }
     }
 
     fn apply_allowed(&mut self, wave: WaveNumber, level: Level, at: Timestamp) {
-        let before = wave.get().checked_sub(1).map(WaveNumber::new);
-        let top = self.top();
         debug_assert!(
-            level > Level::FIRST || before.is_none_or(|w| self.wave(w).passed == top),
-            "the wave before has not passed"
+            self.waves.iter().take(wave.index()).all(|before| before.passed >= level),
+            "a wave before has not passed"
         );
+        let delay = self.plan.delay(wave, level);
         let state = self.wave_mut(wave);
         debug_assert_eq!(state.passed.above(), level, "levels are climbed one by one");
+        debug_assert!(at >= state.passed_at + delay, "a delay is kept");
         state.allowed = level;
         state.allowed_at = at;
+        if let Some(since) = state.since.get_mut(level.index()) {
+            *since = at;
+        }
     }
 
     fn apply_resumed(&mut self, scope: Option<Scope>) {
@@ -374,6 +423,7 @@ impl Rollout {
                 state.epoch += 1;
                 state.allowed = Level::HELD;
                 state.passed = Level::HELD;
+                state.passed_at = action.at;
                 state.held_back = true;
             }
             Scope::Node(node) => self.node_mut(node).held_back = true,
@@ -519,6 +569,7 @@ impl Rollout {
             nodes,
             fleet_nodes: u16::try_from(self.nodes.len()).unwrap_or(u16::MAX),
             isolated_before: self.out_of_service(),
+            externals: self.answers.iter().map(|it| it.since(state.allowed_at)).collect(),
         }
     }
 
@@ -561,7 +612,20 @@ impl Rollout {
             probes_slow: heard.vitals.probes_slow,
             reported_at: heard.at,
             disk_free: heard.vitals.disk_free,
+            pulses: self.pulses_since(wave, tally.node),
         }
+    }
+
+    /// What the mail system of `node` has shown since `wave` was allowed, as far back as
+    /// minutes count.
+    fn pulses_since(&self, wave: WaveNumber, node: NodeNumber) -> Pulses {
+        let heard = self.heard.get(node.index()).copied().unwrap_or_default();
+        let (Some(window), Some(at)) = (self.pulses.get(node.index()), heard.at) else {
+            return Pulses::default();
+        };
+        let counting = at - self.plan.policy().gate.signals.window;
+        let from = self.wave(wave).allowed_at.max(counting);
+        window.since(from, &heard.vitals.pulses)
     }
 
     /// Mailboxes of `wave` on `node`, of `tier` if one is named, that somebody put back one
@@ -594,13 +658,6 @@ impl Rollout {
     fn top(&self) -> Level {
         let rungs = u8::try_from(self.plan.policy().ladder.len()).unwrap_or(u8::MAX);
         Level::new(rungs).unwrap_or(Level::MAX)
-    }
-
-    /// The first wave that does not stand on the top yet.
-    fn current_wave(&self) -> Option<WaveNumber> {
-        let top = self.top();
-        let index = self.waves.iter().position(|wave| wave.passed < top)?;
-        u16::try_from(index).ok().map(WaveNumber::new)
     }
 
     fn wave(&self, wave: WaveNumber) -> &WaveState {

@@ -82,9 +82,53 @@ impl fmt::Display for Span {
     }
 }
 
+/// An instant's minute as people read it: `2026-01-26 14:00 UTC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinuteOf(pub Timestamp);
+
+impl fmt::Display for MinuteOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.0.millis() / 60_000;
+        let (year, month, day) = civil(minutes / 1_440);
+        let (hour, minute) = (minutes / 60 % 24, minutes % 60);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    }
+}
+
+/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar.
+///
+/// Counts from a first of March, so that the leap day ends a year: Hinnant's algorithm.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const FROM_MARCH_OF_YEAR_0: u64 = 719_468;
+    const FOUR_CENTURIES: u64 = 146_097;
+    let days = days + FROM_MARCH_OF_YEAR_0;
+    let (era, of_era) = (days / FOUR_CENTURIES, days % FOUR_CENTURIES);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Span;
+    use super::{MinuteOf, Span, Timestamp};
+
+    #[test]
+    fn a_minute_prints_with_its_day() {
+        let shown = [0, 951_782_400, 1_709_251_199, 1_769_436_840, 4_102_444_800]
+            .map(|secs| MinuteOf(Timestamp::from_millis(secs * 1_000)).to_string());
+
+        let days = [
+            "1970-01-01 00:00 UTC",
+            "2000-02-29 00:00 UTC",
+            "2024-02-29 23:59 UTC",
+            "2026-01-26 14:14 UTC",
+            "2100-01-01 00:00 UTC",
+        ];
+        assert_eq!(shown, days);
+    }
 
     #[test]
     fn a_span_prints_as_people_say_it() {

@@ -13,10 +13,29 @@ use tidegate_core::gate::{GatePolicy, Mode};
 use tidegate_core::inventory::{Inventory, InventoryBuilder, Row};
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::{
-    Cohort, Exclude, Growth, Limits, Policy, Rung, Selector, Share,
+    Cohort, Delays, Exclude, Growth, Limits, Notice, Policy, Rung, Selector, Share,
+    Window,
 };
 use tidegate_core::share::Ppm;
-use tidegate_core::time::Span;
+use tidegate_core::time::{Span, Timestamp};
+
+#[test]
+fn each_wave_has_its_slice_of_the_window_in_which_its_cohort_is_expected() {
+    let from = Timestamp::from_millis(1_769_324_400_000);
+    let hours = |hours: u64| from + Span::from_secs(hours * 3_600);
+    let all = cohort("all", 1_000, 300, 6_000, Selector::everybody());
+    let plain = plan(&inventory(10_000), &Arc::new(policy(vec![all.clone()]))).unwrap();
+    let expected = Some(Window { from, to: hours(10) });
+
+    let timed = policy(vec![Cohort { expected, ..all }]);
+    let timed = plan(&inventory(10_000), &Arc::new(timed)).unwrap();
+
+    let slices: Vec<_> = timed.waves().iter().map(|wave| wave.expected).collect();
+    let slice = |from, to| Some(Window { from: hours(from), to: hours(to) });
+    assert_eq!(slices, [slice(0, 1), slice(1, 4), slice(4, 10)]);
+    assert!(plain.waves().iter().all(|wave| wave.expected.is_none()));
+    assert_ne!(timed.digest(), plain.digest());
+}
 
 #[test]
 fn a_cohort_comes_as_canary_then_growing_waves_up_to_the_cap() {
@@ -413,11 +432,16 @@ fn inventory(mailboxes: u32) -> Arc<Inventory> {
 fn policy(cohorts: Vec<Cohort>) -> Policy {
     Policy {
         name: "test".into(),
-        ladder: vec![Rung { name: "mail".into(), services: vec!["imap".into()] }],
+        ladder: vec![Rung {
+            name: "mail".into(),
+            services: vec!["imap".into()],
+            soak: None,
+        }],
         cohorts,
         exclude: Vec::new(),
         gate: GatePolicy { soak: Span::from_secs(60), ..GatePolicy::default() },
         limits: Limits { job_mailboxes: 1_000, ..Limits::default() },
+        notice: Notice::default(),
         hash_seed: "seed".into(),
     }
 }
@@ -429,7 +453,16 @@ fn cohort(
     wave_max: u32,
     select: Selector,
 ) -> Cohort {
-    Cohort { name: name.into(), select, canary, growth: Growth::new(growth), wave_max }
+    Cohort {
+        name: name.into(),
+        select,
+        canary,
+        growth: Growth::new(growth),
+        wave_max,
+        delays: Delays::new(),
+        expected: None,
+        dial_tone: Vec::new(),
+    }
 }
 
 fn label(key: &str, value: &str) -> BTreeMap<String, Vec<String>> {

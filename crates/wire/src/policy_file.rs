@@ -5,6 +5,7 @@
 //! * Unknown keys are refused: a misspelt limit must not become its default.
 //! * A policy that comes out of here passes its own check.
 
+mod moments;
 mod schema;
 mod units;
 
@@ -13,6 +14,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use tidegate_core::gate::GatePolicyError;
+use tidegate_core::pace::PacePolicyError;
 use tidegate_core::policy::{Policy, PolicyError};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -58,14 +60,14 @@ pub fn parse(name: &str, text: &str) -> Result<Policy, PolicyFileError> {
     if keys.has_idle_failures_max() {
         let problem = "`failures_max` counts only with `mode = \"every-mailbox\"`";
         let help = "the other modes have `p_ok` and `p_bad` instead";
-        let at = locate(text, "gate.failures_max");
+        let at = locate(text, "gate.failures_max", false);
         return Err(error(at, problem.to_owned(), Some(help.to_owned())));
     }
     let policy = keys.into_policy();
     policy.check().map_err(|source| {
         let problem = problem_of(&source);
         let help = source.help().map(str::to_owned);
-        let at = locate(text, &source.key());
+        let at = locate(text, &source.key(), source.is_about_the_key());
         PolicyFileError { source: Some(Box::new(source)), ..error(at, problem, help) }
     })?;
     Ok(policy)
@@ -131,27 +133,30 @@ fn first_of(name: &str) -> char {
 
 /// The gate's own words are better than that it cannot judge.
 fn problem_of(error: &PolicyError) -> String {
-    let cause = std::error::Error::source(error);
-    match cause.and_then(|cause| cause.downcast_ref::<GatePolicyError>()) {
-        Some(cause) => cause.to_string(),
-        None => error.to_string(),
+    match std::error::Error::source(error) {
+        Some(cause) if cause.is::<GatePolicyError>() || cause.is::<PacePolicyError>() => {
+            cause.to_string()
+        }
+        Some(_) | None => error.to_string(),
     }
 }
 
-/// Where the value of a key is; if it is left out, where what it belongs to begins.
-fn locate(text: &str, key: &str) -> Range<usize> {
+/// Where the value of a key is, or the key itself; if it is left out, where what it belongs
+/// to begins.
+fn locate(text: &str, key: &str, itself: bool) -> Range<usize> {
     let Ok(document) = DeTable::parse(text) else { return 0..0 };
     let mut steps = key.split('.');
     let Some(first) = steps.next() else { return 0..0 };
     let Some((name, mut value)) = document.get_ref().get_key_value(first) else {
         return 0..0;
     };
-    let mut at = narrow(name.span(), value);
+    let place = |key: Range<usize>, value| if itself { key } else { narrow(key, value) };
+    let mut at = place(name.span(), value);
     for step in steps {
         let inner = match value.get_ref() {
             DeValue::Table(table) => table
                 .get_key_value(step)
-                .map(|(name, value)| (narrow(name.span(), value), value)),
+                .map(|(name, value)| (place(name.span(), value), value)),
             DeValue::Array(array) => {
                 let place = step.parse::<usize>().ok();
                 let value = place.and_then(|place| array.get(place));

@@ -7,26 +7,33 @@
 //! * Every place within a job is below [`JOB_MAILBOXES_MAX`].
 
 use tidegate_core::fleet::{
-    Generation, Incarnation, JOB_MAILBOXES_MAX, JobNumber, MailboxNumber, NodeNumber,
-    Ordinal,
+    Generation, Incarnation, JOB_MAILBOXES_MAX, JobNumber, NodeNumber, Ordinal,
 };
+use tidegate_core::gate::PulseLimits;
 use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::{Level, MailboxState};
-use tidegate_core::policy::{Policy, Rung};
+use tidegate_core::pace::PacePolicy;
+use tidegate_core::policy::{Policy, Rung, Soaks};
 use tidegate_core::rollout::{
     Finding, FindingKind, Grades, JobReport, Join, MessageTotals, Order, Orders, Origin,
-    Sync, Vitals,
+    Sync,
 };
 use tidegate_core::share::Ppm;
 use tidegate_core::time::{Span, Timestamp};
 
-use crate::limits::{
-    JOB_MAILBOXES_PER_MESSAGE, ORDERS_MAX, REPORT_FACTS_MAX, REPORTS_MAX,
-};
+use crate::limits::{ORDERS_MAX, REPORT_FACTS_MAX, REPORTS_MAX};
 use crate::protocol::{
     ProtocolError, bounded, digest, instant, narrow, present, timestamp,
 };
 use crate::v1;
+use crate::vitals::{pace_policy, pulse_limits, tell_pace, tell_pulse_limits};
+
+mod job;
+mod notice;
+
+pub use job::{JobMailbox, JobPart};
+pub use notice::NodeNotice;
+pub(crate) use notice::window;
 
 /// A worker that asks to take up its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +78,21 @@ pub struct NodeSettings {
     pub open_per_second: u32,
     /// How many mailboxes are prepared at once.
     pub prepare_threads: u16,
+    /// How held users are told to wait.
+    pub notice: NodeNotice,
+    /// The services that make a dial tone; empty if no cohort has one.
+    pub dial_services: Vec<String>,
+    /// When a minute of the node's mail system is a bad one.
+    pub pulse_limits: PulseLimits,
+    /// What the pace of opening is made from.
+    pub pace: PacePolicy,
+}
+
+impl NodeSettings {
+    /// How long an opened mailbox must stay healthy on each level.
+    pub fn soaks(&self) -> Soaks {
+        Soaks::of(&self.ladder, self.soak)
+    }
 }
 
 /// A worker that asks for the mailboxes of a job.
@@ -82,17 +104,6 @@ pub struct Fetch {
     pub incarnation: Incarnation,
     /// The job.
     pub job: JobNumber,
-}
-
-/// One mailbox of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobMailbox {
-    /// Its number in the inventory.
-    pub number: MailboxNumber,
-    /// Its owner's address.
-    pub address: String,
-    /// Its store below the node's mail root.
-    pub path: String,
 }
 
 impl Joined {
@@ -109,6 +120,10 @@ impl Joined {
                 slow_after: policy.gate.latency.slow_after,
                 open_per_second: policy.limits.open_per_second,
                 prepare_threads: policy.limits.prepare_threads,
+                notice: NodeNotice::of(&policy.notice),
+                dial_services: policy.dial_services().to_vec(),
+                pulse_limits: policy.gate.signals.limits(),
+                pace: policy.limits.pace,
             },
         }
     }
@@ -157,8 +172,10 @@ impl TryFrom<v1::JoinRequest> for Joining {
 
 impl From<Joined> for v1::JoinResponse {
     fn from(joined: Joined) -> Self {
-        let NodeSettings { ladder, soak, slow_after, open_per_second, prepare_threads } =
+        let NodeSettings { ladder, soak, slow_after, open_per_second, .. } =
             joined.settings;
+        let NodeSettings { prepare_threads, pulse_limits, pace, .. } = joined.settings;
+        let NodeSettings { notice, dial_services, .. } = joined.settings;
         Self {
             rollout: joined.rollout.to_string(),
             node_number: u32::from(joined.node.get()),
@@ -170,6 +187,10 @@ impl From<Joined> for v1::JoinResponse {
                 slow_after_millis: slow_after.millis(),
                 open_per_second,
                 prepare_threads: u32::from(prepare_threads),
+                notice: Some(notice.into()),
+                dial_services,
+                pulse_limits: Some(tell_pulse_limits(&pulse_limits)),
+                pace: Some(tell_pace(&pace)),
             }),
         }
     }
@@ -205,20 +226,24 @@ impl TryFrom<v1::JoinResponse> for Joined {
                     "settings.prepare_threads",
                     settings.prepare_threads,
                 )?,
+                notice: settings.notice.map(NodeNotice::from).unwrap_or_default(),
+                dial_services: settings.dial_services,
+                pulse_limits: pulse_limits(settings.pulse_limits)?,
+                pace: pace_policy(settings.pace)?,
             },
         })
     }
 }
 
 impl From<Rung> for v1::Rung {
-    fn from(Rung { name, services }: Rung) -> Self {
-        Self { name, services }
+    fn from(Rung { name, services, soak }: Rung) -> Self {
+        Self { name, services, soak_millis: soak.map(Span::millis) }
     }
 }
 
 impl From<v1::Rung> for Rung {
-    fn from(v1::Rung { name, services }: v1::Rung) -> Self {
-        Self { name, services }
+    fn from(v1::Rung { name, services, soak_millis }: v1::Rung) -> Self {
+        Self { name, services, soak: soak_millis.map(Span::from_millis) }
     }
 }
 
@@ -425,39 +450,6 @@ impl TryFrom<v1::FindingKind> for FindingKind {
     }
 }
 
-impl From<Vitals> for v1::Vitals {
-    fn from(vitals: Vitals) -> Self {
-        let Vitals { probes, probes_slow, disk_free, probe_micros, read_errors } = vitals;
-        Self {
-            probes,
-            probes_slow,
-            disk_free_ppm: disk_free.map(Ppm::parts),
-            probe_micros,
-            read_errors,
-        }
-    }
-}
-
-impl TryFrom<v1::Vitals> for Vitals {
-    type Error = ProtocolError;
-
-    fn try_from(message: v1::Vitals) -> Result<Self, Self::Error> {
-        if message.probes_slow > message.probes {
-            return Err(ProtocolError::invalid(
-                "vitals.probes_slow",
-                &message.probes_slow,
-            ));
-        }
-        Ok(Self {
-            probes: message.probes,
-            probes_slow: message.probes_slow,
-            disk_free: message.disk_free_ppm.map(ppm).transpose()?,
-            probe_micros: message.probe_micros,
-            read_errors: message.read_errors,
-        })
-    }
-}
-
 impl From<Orders> for v1::SyncResponse {
     fn from(orders: Orders) -> Self {
         Self {
@@ -491,6 +483,7 @@ impl From<Order> for v1::Order {
             level: u32::from(order.level.get()),
             open_below: u32::from(order.open_below),
             held_back: order.held_back.into_iter().map(|o| u32::from(o.get())).collect(),
+            dial_tone: order.dial_tone,
         }
     }
 }
@@ -510,6 +503,7 @@ impl TryFrom<v1::Order> for Order {
             level: level("level", message.level)?,
             open_below: narrow("open_below", message.open_below)?,
             held_back: held_back.collect::<Result<_, _>>()?,
+            dial_tone: message.dial_tone,
         })
     }
 }
@@ -534,38 +528,6 @@ impl TryFrom<v1::FetchJobRequest> for Fetch {
             job: JobNumber::new(message.job),
         })
     }
-}
-
-impl From<JobMailbox> for v1::JobMailbox {
-    fn from(JobMailbox { number, address, path }: JobMailbox) -> Self {
-        Self { number: number.get(), address, path }
-    }
-}
-
-impl TryFrom<v1::JobMailbox> for JobMailbox {
-    type Error = ProtocolError;
-
-    fn try_from(message: v1::JobMailbox) -> Result<Self, Self::Error> {
-        for (field, text) in [("address", &message.address), ("path", &message.path)] {
-            if text.is_empty() {
-                return Err(ProtocolError::missing(field));
-            }
-        }
-        let v1::JobMailbox { number, address, path } = message;
-        Ok(Self { number: MailboxNumber::new(number), address, path })
-    }
-}
-
-/// The mailboxes in one part of a job's description.
-///
-/// # Errors
-///
-/// [`ProtocolError`] when the part is too long or one of them is incomplete.
-pub fn job_mailboxes(
-    message: v1::FetchJobResponse,
-) -> Result<Vec<JobMailbox>, ProtocolError> {
-    bounded("mailboxes", message.mailboxes.len(), JOB_MAILBOXES_PER_MESSAGE)?;
-    message.mailboxes.into_iter().map(JobMailbox::try_from).collect()
 }
 
 pub(crate) fn node(number: u32) -> Result<NodeNumber, ProtocolError> {
@@ -600,6 +562,7 @@ fn ordinal(place: u32) -> Result<Ordinal, ProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_core::rollout::Vitals;
 
     #[test]
     fn a_report_survives_the_way() {
@@ -622,6 +585,7 @@ mod tests {
                 level: Level::FIRST,
                 open_below: 64,
                 held_back: vec![Ordinal::new(5)],
+                dial_tone: true,
             }],
         };
 
@@ -721,6 +685,7 @@ mod tests {
                 disk_free: Some(Ppm::new(400_000)),
                 probe_micros: 900,
                 read_errors: 2,
+                ..Vitals::default()
             },
         }
     }

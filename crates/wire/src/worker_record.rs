@@ -17,7 +17,7 @@ use crate::journal::v1 as past;
 use crate::journal::v1::worker_record::Record as Kept;
 use crate::protocol::{ProtocolError, narrow, present};
 use crate::v1;
-use crate::worker::{JobMailbox, level};
+use crate::worker::{JobPart, NodeNotice, level};
 
 /// A journal of a worker cannot be understood. It must not be acted on.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,10 @@ pub struct RolloutJoined {
     pub node: String,
     /// The service ladder from its first step.
     pub ladder: Vec<Rung>,
+    /// How held users are told to wait.
+    pub notice: NodeNotice,
+    /// The services that make a dial tone.
+    pub dial_services: Vec<String>,
 }
 
 /// The bytes of an entry.
@@ -62,6 +66,8 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
             rollout: joined.rollout.to_string(),
             node: joined.node.clone(),
             ladder: joined.ladder.iter().cloned().map(v1::Rung::from).collect(),
+            notice: Some(joined.notice.clone().into()),
+            dial_services: joined.dial_services.clone(),
         }),
         Entry::Record(record) => keep(record),
         Entry::Shown(at) => Kept::DoorsShown(past::DoorsShown { at_millis: at.millis() }),
@@ -83,6 +89,8 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
                 rollout: crate::protocol::digest("rollout", &kept.rollout)?,
                 node: kept.node,
                 ladder: kept.ladder.into_iter().map(Rung::from).collect(),
+                notice: kept.notice.map(NodeNotice::from).unwrap_or_default(),
+                dial_services: kept.dial_services,
             }));
         }
         Kept::JobClaimed(kept) => Record::JobClaimed {
@@ -130,21 +138,19 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
 }
 
 /// The bytes of a job's description: what is kept beside the journal.
-pub fn encode_description(mailboxes: &[JobMailbox]) -> Vec<u8> {
-    let mailboxes = mailboxes.iter().cloned().map(v1::JobMailbox::from).collect();
-    v1::FetchJobResponse { mailboxes }.encode_to_vec()
+pub fn encode_description(description: &JobPart) -> Vec<u8> {
+    v1::FetchJobResponse::from(description.clone()).encode_to_vec()
 }
 
-/// A job's description from its bytes.
+/// A job's description from its bytes, older ones too.
 ///
 /// # Errors
 ///
 /// [`WorkerRecordError`]: the job must not be worked on.
-pub fn decode_description(bytes: &[u8]) -> Result<Vec<JobMailbox>, WorkerRecordError> {
+pub fn decode_description(bytes: &[u8]) -> Result<JobPart, WorkerRecordError> {
     let kept = v1::FetchJobResponse::decode(bytes)
         .map_err(|source| WorkerRecordError::Decode { source })?;
-    let mailboxes = kept.mailboxes.into_iter().map(JobMailbox::try_from);
-    Ok(mailboxes.collect::<Result<_, _>>()?)
+    Ok(JobPart::whole(kept)?)
 }
 
 fn keep(record: &Record) -> Kept {
@@ -292,7 +298,11 @@ fn fixed<const LENGTH: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::JobMailbox;
+    use tidegate_core::fleet::MailboxNumber;
+    use tidegate_core::policy::{Language, Window};
     use tidegate_core::rollout::{FindingKind, MessageTotals, Origin};
+    use tidegate_core::time::Span;
 
     #[test]
     fn every_entry_survives_its_bytes() {
@@ -323,7 +333,13 @@ mod tests {
             ladder: vec![Rung {
                 name: "apps".to_owned(),
                 services: vec!["imap".to_owned()],
+                soak: Some(Span::from_secs(60)),
             }],
+            notice: NodeNotice {
+                language: Language::Italian,
+                zone: "Europe/Rome".to_owned(),
+            },
+            dial_services: vec!["lmtp".to_owned()],
         };
         let records = [
             Record::JobClaimed {
@@ -366,6 +382,32 @@ mod tests {
 
             assert_eq!(decoded, entry);
         }
+    }
+
+    #[test]
+    fn a_description_survives_its_bytes_and_an_older_one_says_less() {
+        let (from, to) =
+            (Timestamp::from_millis(900_000), Timestamp::from_millis(1_800_000));
+        let mailbox = |language| JobMailbox {
+            number: MailboxNumber::new(7),
+            address: "ann@example.org".to_owned(),
+            path: "ann".to_owned(),
+            language,
+        };
+        let told = JobPart {
+            mailboxes: vec![mailbox(Some(Language::Italian)), mailbox(None)],
+            expected: Some(Window { from, to }),
+        };
+        let older = [10, 24, 8, 7, 18, 15];
+        let older = [&older[..], b"ann@example.org", &[26, 3], b"ann"].concat();
+
+        let again =
+            decode_description(&encode_description(&told)).expect("its own bytes");
+        let old = decode_description(&older).expect("the bytes of an older program");
+
+        assert_eq!(again, told);
+        assert_eq!(old, JobPart { mailboxes: vec![mailbox(None)], expected: None });
+        assert_eq!(encode_description(&old), older);
     }
 
     #[test]

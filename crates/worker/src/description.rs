@@ -11,8 +11,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tidegate_core::fleet::{JobNumber, Ordinal};
+use tidegate_core::policy::{Language, Window};
 use tidegate_mail::Mailbox;
-use tidegate_wire::worker::JobMailbox;
+use tidegate_wire::worker::{JobMailbox, JobPart};
 use tidegate_wire::worker_record::{decode_description, encode_description};
 
 /// The mailboxes of a job, by ordinal.
@@ -21,13 +22,15 @@ pub(crate) struct Description {
     /// The digest of its bytes.
     pub(crate) digest: [u8; 32],
     mailboxes: Vec<JobMailbox>,
+    expected: Option<Window>,
 }
 
 impl Description {
-    /// The description of these mailboxes.
-    pub(crate) fn new(mailboxes: Vec<JobMailbox>) -> Self {
-        let digest = *blake3::hash(&encode_description(&mailboxes)).as_bytes();
-        Self { digest, mailboxes }
+    /// The description that the coordinator has told.
+    pub(crate) fn new(told: JobPart) -> Self {
+        let digest = *blake3::hash(&encode_description(&told)).as_bytes();
+        let JobPart { mailboxes, expected } = told;
+        Self { digest, mailboxes, expected }
     }
 
     /// Reads the description of `job` with `digest`.
@@ -45,9 +48,9 @@ impl Description {
         if *blake3::hash(&bytes).as_bytes() != digest {
             return Err(wrong("is damaged"));
         }
-        let mailboxes =
+        let JobPart { mailboxes, expected } =
             decode_description(&bytes).map_err(|_| wrong("is no job description"))?;
-        Ok(Self { digest, mailboxes })
+        Ok(Self { digest, mailboxes, expected })
     }
 
     /// Makes it durable.
@@ -60,7 +63,8 @@ impl Description {
         let path = file(dir, job, self.digest);
         let temporary = path.with_extension("new");
         let mut out = File::create(&temporary)?;
-        out.write_all(&encode_description(&self.mailboxes))?;
+        let (mailboxes, expected) = (self.mailboxes.clone(), self.expected);
+        out.write_all(&encode_description(&JobPart { mailboxes, expected }))?;
         out.sync_all()?;
         fs::rename(&temporary, &path)?;
         File::open(dir)?.sync_all()
@@ -74,6 +78,16 @@ impl Description {
     /// The owner's address.
     pub(crate) fn address(&self, ordinal: Ordinal) -> Option<&str> {
         self.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.address.as_str())
+    }
+
+    /// The language in which its owner is told to wait; nothing for the default.
+    pub(crate) fn language(&self, ordinal: Ordinal) -> Option<Language> {
+        self.mailboxes.get(ordinal.index()).and_then(|mailbox| mailbox.language)
+    }
+
+    /// When its mailboxes are expected back.
+    pub(crate) fn expected(&self) -> Option<Window> {
+        self.expected
     }
 
     /// The mailbox as the store knows it.

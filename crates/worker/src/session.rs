@@ -18,7 +18,7 @@ use tidegate_core::rollout::{Join, Orders, Sync};
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, SYNC_BYTES_MAX};
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 use tidegate_wire::v1::{FetchJobRequest, JoinRequest, SyncRequest};
-use tidegate_wire::worker::{Fetch, Joined as Terms, Joining, job_mailboxes};
+use tidegate_wire::worker::{Fetch, JobPart, Joined as Terms, Joining};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -225,18 +225,18 @@ impl Session {
             job,
         }));
         request.set_timeout(within);
-        let mut mailboxes = Vec::new();
+        let mut told = JobPart::default();
         let fetched = async {
             let mut parts = self.client.fetch_job(request).await?.into_inner();
             while let Some(part) = parts.message().await? {
-                mailboxes.extend(job_mailboxes(part)?);
+                told.append(JobPart::received(part)?);
             }
             Ok::<_, Status>(())
         };
         let late = |_| Status::deadline_exceeded("the description did not come in time");
         let fetched = tokio::time::timeout(within, fetched).await;
         match fetched.map_err(late).flatten() {
-            Ok(()) => self.tell(Input::Described { job, mailboxes }),
+            Ok(()) => self.tell(Input::Described { job, told }),
             Err(status) => {
                 tracing::debug!(%job, reason = status.message(), "cannot fetch");
                 Ok(())

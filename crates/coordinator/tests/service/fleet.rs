@@ -21,7 +21,7 @@ use tidegate_journal::{Journal, Kind};
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
-use tidegate_wire::worker::{Fetch, Joined, Joining, job_mailboxes};
+use tidegate_wire::worker::{Fetch, Joined, JobPart, Joining};
 use tidegate_wire::{policy_file, v1};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -340,7 +340,8 @@ impl Worker {
             self.client.fetch_job(v1::FetchJobRequest::from(fetch)).await?.into_inner();
         let mut numbers = Vec::new();
         while let Some(part) = parts.message().await? {
-            numbers.extend(job_mailboxes(part).unwrap().iter().map(|m| m.number));
+            let part = JobPart::received(part).unwrap();
+            numbers.extend(part.mailboxes.iter().map(|m| m.number));
         }
         Ok(numbers)
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{HeldJob, HeldMailbox, Holding, Lease, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
+use crate::policy::Soaks;
 use crate::time::Span;
 
 /// What should be done next. Every list is bounded by what was asked for.
@@ -47,7 +48,7 @@ impl Holding {
     pub fn work(
         &self,
         lease: Lease,
-        soak: Span,
+        soaks: &Soaks,
         mut room: Room,
         busy: &dyn Fn(JobNumber, Ordinal) -> bool,
     ) -> Work {
@@ -61,7 +62,7 @@ impl Holding {
         };
         for (number, held) in &self.jobs {
             let free = |ordinal: Ordinal| !busy(*number, ordinal);
-            let job = Asked { number: *number, held, lease, soak, free: &free };
+            let job = Asked { number: *number, held, lease, soaks, free: &free };
             if !self.pending.contains_key(number) {
                 preparing(&job, &mut room, &mut work);
                 self.opening(&job, &mut room, &mut work);
@@ -95,7 +96,7 @@ struct Asked<'a> {
     number: JobNumber,
     held: &'a HeldJob,
     lease: Lease,
-    soak: Span,
+    soaks: &'a Soaks,
     free: &'a dyn Fn(Ordinal) -> bool,
 }
 
@@ -141,12 +142,13 @@ fn may_rise(mailbox: &HeldMailbox) -> bool {
 
 fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
     let now = job.lease.now;
-    let watch = Span::from_millis(job.soak.millis() * WATCH_SOAKS);
     for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
         if room.probe == 0 {
             break;
         }
-        let mature = now.since(mailbox.level_since) >= job.soak;
+        let soak = job.soaks.on(mailbox.state.level);
+        let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
+        let mature = now.since(mailbox.level_since) >= soak;
         let wanted = match mailbox.state.health {
             _ if !mailbox.state.is_open() => false,
             Health::Unproven => mature || mailbox.probed_at.is_none(),

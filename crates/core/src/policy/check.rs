@@ -13,6 +13,7 @@ use super::{Cohort, Limits, Policy, Selector};
 use crate::fleet::JOB_MAILBOXES_MAX;
 use crate::gate::GatePolicyError;
 use crate::mailbox::Level;
+use crate::pace::PacePolicyError;
 use crate::share::Ppm;
 use crate::time::Span;
 
@@ -163,11 +164,25 @@ pub enum PolicyError {
         /// The beat.
         beat: Span,
     },
+    /// A cohort's schedule cannot be kept.
+    #[error("{problem}")]
+    Schedule {
+        /// The cohort's place, from 0.
+        cohort: usize,
+        /// What is wrong.
+        problem: ScheduleProblem,
+    },
     /// The gate makes no sense.
     #[error("the gate cannot judge")]
     Gate {
         /// Why.
         source: GatePolicyError,
+    },
+    /// The pace makes no sense.
+    #[error("nothing can be opened at this pace")]
+    Pace {
+        /// Why.
+        source: PacePolicyError,
     },
 }
 
@@ -182,6 +197,68 @@ pub enum Named {
     Cohort(usize),
     /// An exclusion, from 0.
     Exclude(usize),
+}
+
+/// Why a cohort's delays, window or dial tone cannot be meant so.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ScheduleProblem {
+    /// A delay before a rung that is not on the ladder.
+    #[error("there is no rung `{rung}` on the ladder")]
+    UnknownRung {
+        /// The name.
+        rung: String,
+    },
+    /// A delay before the first rung.
+    #[error("`{rung}` is the first rung, there is none before it to count from")]
+    FirstRung {
+        /// Its name.
+        rung: String,
+    },
+    /// A window that ends before it begins.
+    #[error("the window ends at or before its beginning")]
+    WindowEnds,
+    /// A service that no rung brings back.
+    #[error("there is no service `{service}` on the ladder")]
+    UnknownService {
+        /// The service.
+        service: String,
+    },
+    /// A service that must see the whole mailbox.
+    #[error("`pop3` cannot work on an empty store")]
+    Pop3OnEmptyStore,
+    /// Another dial tone than that of an earlier cohort.
+    #[error("the dial tone differs from that of an earlier cohort")]
+    DialTonesDiffer,
+}
+
+impl ScheduleProblem {
+    fn key(&self) -> String {
+        match self {
+            Self::UnknownRung { rung } | Self::FirstRung { rung } => {
+                format!("delay.{rung}")
+            }
+            Self::WindowEnds => "expected.to".to_owned(),
+            Self::UnknownService { .. }
+            | Self::Pop3OnEmptyStore
+            | Self::DialTonesDiffer => "dial_tone".to_owned(),
+        }
+    }
+
+    fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownRung { .. } => Some("a delay names a rung of a [[ladder]]"),
+            Self::FirstRung { .. } => {
+                Some("the order of the cohorts says who comes first")
+            }
+            Self::WindowEnds | Self::UnknownService { .. } => None,
+            Self::Pop3OnEmptyStore => Some(
+                "a client that sees the old mail vanish downloads all of it again later",
+            ),
+            Self::DialTonesDiffer => Some(
+                "a node has one dial tone; give all cohorts the same services or none",
+            ),
+        }
+    }
 }
 
 /// Why a selector cannot be meant so.
@@ -256,9 +333,22 @@ impl PolicyError {
             Self::Limit { key, .. } => format!("limits.{key}"),
             Self::BeatTooShort { .. } => "limits.beat".to_owned(),
             Self::LeaseTooShort { .. } => "limits.lease".to_owned(),
+            Self::Pace { source } => format!("limits.{}", source.key()),
             Self::UnknownBeforeLease { .. } => "gate.unknown_after".to_owned(),
-            Self::Gate { source } => format!("gate.{}", gate_key(source)),
+            Self::Schedule { cohort, problem } => {
+                Named::Cohort(*cohort).key(&problem.key())
+            }
+            Self::Gate { source } => format!("gate.{}", source.key()),
         }
+    }
+
+    /// Whether the key itself is wrong, not its value.
+    pub fn is_about_the_key(&self) -> bool {
+        let Self::Schedule { problem, .. } = self else { return false };
+        matches!(
+            problem,
+            ScheduleProblem::UnknownRung { .. } | ScheduleProblem::FirstRung { .. }
+        )
     }
 
     /// What to do about it, where the text does not say so itself.
@@ -279,6 +369,7 @@ impl PolicyError {
             Self::UnknownBeforeLease { .. } => Some(
                 "a restarted worker joins again when the lease of the old one has ended",
             ),
+            Self::Schedule { problem, .. } => problem.help(),
             Self::TooManyRungs { .. }
             | Self::EmptyRung { .. }
             | Self::TooManyCohorts { .. }
@@ -290,20 +381,9 @@ impl PolicyError {
             | Self::Growth { .. }
             | Self::Limit { .. }
             | Self::BeatTooShort { .. }
-            | Self::Gate { .. } => None,
+            | Self::Gate { .. }
+            | Self::Pace { .. } => None,
         }
-    }
-}
-
-fn gate_key(error: &GatePolicyError) -> String {
-    match error {
-        GatePolicyError::OkIsNothing { rates }
-        | GatePolicyError::RatesCross { rates, .. } => format!("{rates}.p_ok"),
-        GatePolicyError::BadIsEverything { rates, .. } => format!("{rates}.p_bad"),
-        GatePolicyError::ErrorRate { rates, name, .. } => format!("{rates}.{name}"),
-        GatePolicyError::ShareTooLarge { name, .. } => (*name).to_owned(),
-        GatePolicyError::UnknownBeforeSilent { .. } => "unknown_after".to_owned(),
-        GatePolicyError::NoReportIsFresh => "report_age_max".to_owned(),
     }
 }
 
@@ -326,6 +406,7 @@ impl Policy {
             check_selector(of, &exclude.select)?;
         }
         self.limits.check()?;
+        self.limits.pace.check().map_err(|source| PolicyError::Pace { source })?;
         self.gate.check().map_err(|source| PolicyError::Gate { source })?;
         let (unknown_after, lease) = (self.gate.unknown_after, self.limits.lease);
         if unknown_after <= lease {
@@ -378,6 +459,35 @@ impl Policy {
                 return Err(PolicyError::RestNotLast { cohort: place, name });
             }
             check_sizes(place, cohort)?;
+            self.check_schedule(cohort)
+                .map_err(|problem| PolicyError::Schedule { cohort: place, problem })?;
+        }
+        Ok(())
+    }
+
+    fn check_schedule(&self, cohort: &Cohort) -> Result<(), ScheduleProblem> {
+        for name in cohort.delays.keys() {
+            let rung = name.clone();
+            match self.ladder.iter().position(|rung| rung.name == *name) {
+                Some(0) => return Err(ScheduleProblem::FirstRung { rung }),
+                Some(_) => {}
+                None => return Err(ScheduleProblem::UnknownRung { rung }),
+            }
+        }
+        if cohort.expected.is_some_and(|window| window.to <= window.from) {
+            return Err(ScheduleProblem::WindowEnds);
+        }
+        for service in &cohort.dial_tone {
+            if self.level_of(service).is_none() {
+                let service = service.clone();
+                return Err(ScheduleProblem::UnknownService { service });
+            }
+            if service == "pop3" {
+                return Err(ScheduleProblem::Pop3OnEmptyStore);
+            }
+        }
+        if !cohort.dial_tone.is_empty() && cohort.dial_tone != self.dial_services() {
+            return Err(ScheduleProblem::DialTonesDiffer);
         }
         Ok(())
     }
@@ -457,7 +567,8 @@ fn check_sizes(place: usize, cohort: &Cohort) -> Result<(), PolicyError> {
 mod tests {
     use super::*;
     use crate::gate::GatePolicy;
-    use crate::policy::{Exclude, Growth, Rung, Share};
+    use crate::policy::{Delays, Exclude, Growth, Notice, Rung, Share, Window};
+    use crate::time::Timestamp;
 
     #[test]
     fn every_error_names_the_key_that_must_change() {
@@ -501,6 +612,32 @@ mod tests {
         check(&limits(Limits { lease: default.beat, ..default }), "limits.lease");
         let long = good.gate.unknown_after;
         check(&limits(Limits { lease: long, ..default }), "gate.unknown_after");
+        let second = vec![rung("receive", &["lmtp"]), rung("mail", &["imap", "pop3"])];
+        let scheduled = |change: &dyn Fn(&mut Cohort)| {
+            let mut policy = Policy { ladder: second.clone(), ..good.clone() };
+            change(&mut policy.cohorts[0]);
+            policy
+        };
+        let delayed = |rung: &str| {
+            scheduled(&|cohort| {
+                cohort.delays.insert(rung.into(), Span::from_secs(1));
+            })
+        };
+        check(&delayed("mail"), "");
+        check(&delayed("mial"), "cohort.0.delay.mial");
+        check(&delayed("receive"), "cohort.0.delay.receive");
+        let at = Timestamp::from_millis(1);
+        let ends = scheduled(&|all| all.expected = Some(Window { from: at, to: at }));
+        check(&ends, "cohort.0.expected.to");
+        let dial = |service: &str| scheduled(&|all| all.dial_tone = vec![service.into()]);
+        check(&dial("lmtp"), "");
+        check(&dial("smtp"), "cohort.0.dial_tone");
+        check(&dial("pop3"), "cohort.0.dial_tone");
+        let mut two = dial("lmtp");
+        let first = Selector { tiers: vec!["paid".into()], ..Selector::default() };
+        let first = Cohort { name: "first".into(), select: first, ..all.clone() };
+        two.cohorts.insert(0, Cohort { dial_tone: vec!["imap".into()], ..first });
+        check(&two, "cohort.1.dial_tone");
         let mut gate = GatePolicy::default();
         gate.opening.p_ok = gate.opening.p_bad;
         check(&Policy { gate, ..good.clone() }, "gate.opening.p_ok");
@@ -509,7 +646,7 @@ mod tests {
     #[test]
     fn any_difference_changes_the_digest() {
         let good = good();
-        let mut others = vec![good.clone(); 6];
+        let mut others = vec![good.clone(); 11];
         others[0].hash_seed = "other".into();
         others[1].ladder[0].services.push("pop3".into());
         others[2].cohorts[0].wave_max += 1;
@@ -517,6 +654,12 @@ mod tests {
         others[4].limits.permit_window += 1;
         others[5].cohorts[0].select.share =
             Some(Share { from: Ppm::ZERO, to: Ppm::WHOLE });
+        others[6].ladder[0].soak = Some(Span::ZERO);
+        others[7].cohorts[0].delays.insert("mail".into(), Span::ZERO);
+        let (from, to) = (Timestamp::default(), Timestamp::from_millis(1));
+        others[8].cohorts[0].expected = Some(Window { from, to });
+        others[9].cohorts[0].dial_tone.push("imap".into());
+        others[10].notice.zone = "Europe/Rome".into();
 
         assert_eq!(good.digest(), good.clone().digest());
         assert!(others.iter().all(|other| other.digest() != good.digest()));
@@ -535,6 +678,9 @@ mod tests {
             canary: 10,
             growth: Growth::new(300),
             wave_max: 100,
+            delays: Delays::new(),
+            expected: None,
+            dial_tone: Vec::new(),
         };
         Policy {
             name: "good".into(),
@@ -543,12 +689,13 @@ mod tests {
             exclude: Vec::new(),
             gate: GatePolicy::default(),
             limits: Limits::default(),
+            notice: Notice::default(),
             hash_seed: String::new(),
         }
     }
 
     fn rung(name: &str, services: &[&str]) -> Rung {
         let services = services.iter().map(|service| (*service).to_owned()).collect();
-        Rung { name: name.into(), services }
+        Rung { name: name.into(), services, soak: None }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::turn::Turn;
 use super::{
     Action, Event, Finding, JobReport, Join, Operate, Phase, Record, Refusal, Rollout,
     Scope, Step, Sync, Verb, ordinals,
@@ -155,17 +156,18 @@ impl Rollout {
             return Vec::new();
         }
         let ahead = self.plan.policy().limits.prepare_ahead;
-        let current = self.current_wave();
+        let reached = self.reached(now);
         let mut unopened: u32 = 0;
+        let mut full = false;
         let mut chosen = Vec::new();
         for job in self.plan.jobs().iter().filter(|job| job.node == sync.node) {
-            let its = self.unopened(job.number);
+            let its = if full { 0 } else { self.unopened(job.number) };
+            full |= unopened > 0 && unopened.saturating_add(its) > ahead;
             // A wave whose turn has come is never kept waiting by what runs ahead of it.
-            let is_due = current.is_none_or(|wave| job.wave <= wave);
-            if self.job(job.number).leased_to.is_none() {
-                if !is_due && unopened > 0 && unopened.saturating_add(its) > ahead {
-                    break;
-                }
+            let is_due = reached.is_none_or(|wave| job.wave <= wave)
+                || self.wave(job.wave).allowed > Level::HELD
+                || self.plan.has_dial_tone(job.wave);
+            if self.job(job.number).leased_to.is_none() && (is_due || !full) {
                 chosen.push(job.number);
             }
             unopened = unopened.saturating_add(its);
@@ -320,12 +322,12 @@ impl Rollout {
         if !matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             return Vec::new();
         }
-        let policy = &self.plan.policy().gate;
+        let policy = self.plan.policy();
         let opened = (0..).map(WaveNumber::new).take(self.waves.len());
         for wave in opened.filter(|wave| self.wave(*wave).allowed > Level::HELD) {
             let evidence = self.evidence(wave);
             let climbing = self.wave(wave).passed < evidence.level;
-            match judge(&evidence, policy, now).verdict {
+            match judge(&evidence, &policy.gate_on(evidence.level), now).verdict {
                 Verdict::Halt(reason) => {
                     return vec![Record::Halted { reason, evidence, at: now }];
                 }
@@ -346,17 +348,17 @@ impl Rollout {
         self.next_step(now).into_iter().collect()
     }
 
-    /// The next level of the current wave, once everything before it has passed.
+    /// The next level of the first wave that nothing keeps back.
     fn next_step(&self, now: Timestamp) -> Option<Record> {
-        let Some(wave) = self.current_wave() else {
-            let told = matches!(self.phase, Phase::Finished { .. });
-            return (!told).then_some(Record::Finished { at: now });
-        };
-        let state = self.wave(wave);
-        if state.held_back || state.allowed > state.passed {
-            return None;
+        let mut all_passed = true;
+        for (wave, turn) in self.turns(now) {
+            if let Turn::Next(level) = turn {
+                return Some(Record::LevelAllowed { wave, level, at: now });
+            }
+            all_passed &= turn == Turn::Passed;
         }
-        Some(Record::LevelAllowed { wave, level: state.passed.above(), at: now })
+        let told = matches!(self.phase, Phase::Finished { .. });
+        (all_passed && !told).then_some(Record::Finished { at: now })
     }
 
     pub(super) fn heard_at(&self, node: NodeNumber) -> Timestamp {

@@ -8,10 +8,10 @@
 //! * What was re-closed is ordered closed until it is known to be, whatever is allowed
 //!   meanwhile.
 //! * While the rollout is paused, halted or aborted, or a node is isolated, nothing more
-//!   may open.
+//!   may open, and no dial tone begins.
 
 use super::{Phase, Rollout, ordinals};
-use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal};
+use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 
 /// What one node shall do.
@@ -38,8 +38,11 @@ pub struct Order {
     pub level: Level,
     /// Only mailboxes with ordinals below this may be raised.
     pub open_below: u16,
-    /// Mailboxes that must be closed, whatever the level.
+    /// Mailboxes that must be closed, whatever the level; they have no dial tone either.
     pub held_back: Vec<Ordinal>,
+    /// Whether its held mailboxes have a dial tone. As with levels, none begins while
+    /// nothing may open, and what has begun stands until this is taken back.
+    pub dial_tone: bool,
 }
 
 impl Rollout {
@@ -83,7 +86,15 @@ impl Rollout {
             level,
             open_below,
             held_back,
+            dial_tone: self.has_dial_tone(planned.wave, planned.node),
         }
+    }
+
+    /// Whether held mailboxes of `wave` on `node` have a dial tone, as far as nothing was
+    /// re-closed.
+    pub(super) fn has_dial_tone(&self, wave: WaveNumber, node: NodeNumber) -> bool {
+        let node_held = self.nodes.get(node.index()).is_none_or(|node| node.held_back);
+        self.plan.has_dial_tone(wave) && !self.wave(wave).held_back && !node_held
     }
 
     pub(super) fn held_back_of(&self, job: JobNumber) -> Vec<Ordinal> {

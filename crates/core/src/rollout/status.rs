@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use super::turn::Turn;
 use super::{Phase, Rollout, Scope};
 use crate::fleet::{
     Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal, WaveNumber,
@@ -14,7 +15,7 @@ use crate::fleet::{
 use crate::gate::{HoldReason, Judgement, Verdict, judge};
 use crate::mailbox::{Level, MailboxState};
 use crate::plan::Job;
-use crate::time::{Span, Timestamp};
+use crate::time::{MinuteOf, Span, Timestamp};
 
 /// The whole rollout at one instant.
 #[derive(Clone, Debug)]
@@ -75,6 +76,15 @@ pub enum Why {
     Preparing(u32),
     /// Its wave has not been allowed to open yet.
     WaveWaits(String),
+    /// A wave waits for its schedule.
+    Scheduled {
+        /// The wave.
+        wave: String,
+        /// The rung it may take then.
+        rung: String,
+        /// When, at the earliest.
+        until: Timestamp,
+    },
     /// It was re-closed by name.
     MailboxHeldBack,
 }
@@ -96,6 +106,7 @@ impl Why {
             Self::Quarantined => "quarantined",
             Self::Preparing(_) => "preparing",
             Self::WaveWaits(_) => "wave-waits",
+            Self::Scheduled { .. } => "scheduled",
             Self::MailboxHeldBack => "mailbox-held-back",
         }
     }
@@ -138,6 +149,10 @@ impl fmt::Display for Why {
                     "wave `{wave}` may not open this level yet; earlier steps come first"
                 )
             }
+            Self::Scheduled { wave, rung, until } => {
+                let until = MinuteOf(*until);
+                write!(f, "wave `{wave}` waits for its schedule until {until} ({rung})")
+            }
             Self::MailboxHeldBack => f.write_str("re-closed; an operator can resume it"),
         }
     }
@@ -150,6 +165,8 @@ pub enum WaveCondition {
     Waiting,
     /// Mailboxes are being raised, or their health is awaited.
     Opening,
+    /// It has passed a rung, and waits for its schedule or for waves before it.
+    Between,
     /// It stands on the top of the ladder.
     Passed,
     /// Re-closed.
@@ -169,6 +186,8 @@ pub struct WaveStatus {
     pub passed: Level,
     /// When the level was allowed.
     pub allowed_at: Timestamp,
+    /// When its schedule allows the next level, while it waits for that.
+    pub due_at: Option<Timestamp>,
     /// All its mailboxes.
     pub planned: u32,
     /// Verified and repaired.
@@ -227,6 +246,19 @@ pub struct NodeStatus {
     pub vitals: super::Vitals,
 }
 
+/// One rung of the ladder, seen from a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RungStatus {
+    /// Its services work; its wave was allowed them then.
+    Open(Timestamp),
+    /// Its wave was allowed them then; the mailbox follows.
+    Opening(Timestamp),
+    /// The schedule of its wave allows them then.
+    Scheduled(Timestamp),
+    /// They come later.
+    Held,
+}
+
 /// One mailbox at one instant.
 #[derive(Clone, Debug)]
 pub struct MailboxStatus {
@@ -238,6 +270,10 @@ pub struct MailboxStatus {
     pub wave: Option<WaveNumber>,
     /// What is known.
     pub state: MailboxState,
+    /// What of the ladder works for it, from the first rung on.
+    pub rungs: Vec<RungStatus>,
+    /// Whether it is held with a dial tone.
+    pub dial_tone: bool,
     /// What it waits for.
     pub why: Vec<Why>,
     /// What a person should know.
@@ -247,8 +283,10 @@ pub struct MailboxStatus {
 impl Rollout {
     /// The whole rollout.
     pub fn status(&self, now: Timestamp) -> RolloutStatus {
-        let waves: Vec<WaveStatus> =
-            (0..self.waves.len()).map(|index| self.wave_status(index, now)).collect();
+        let waves: Vec<WaveStatus> = self
+            .turns(now)
+            .map(|(wave, turn)| self.wave_status(wave, turn, now))
+            .collect();
         let totals = self
             .jobs
             .iter()
@@ -257,7 +295,7 @@ impl Rollout {
             at: now,
             phase: self.phase.clone(),
             stop: self.stop(now),
-            why: self.why(&waves),
+            why: self.why(&waves, now),
             waves,
             nodes: (0..self.nodes.len())
                 .map(|index| self.node_status(index, now))
@@ -302,6 +340,11 @@ impl Rollout {
             place,
             wave: job.map(|job| job.wave),
             state,
+            rungs: self.rungs(state, job, now),
+            dial_tone: job.is_some_and(|job| {
+                let held_back = self.held_back.contains(&mailbox) || state.is_open();
+                !held_back && self.has_dial_tone(job.wave, job.node)
+            }),
             why,
             findings,
         }
@@ -351,23 +394,28 @@ impl Rollout {
             .map(|(number, _)| number)
             .collect();
         let jobs = self.plan.jobs().iter();
-        let jobs = jobs.filter(|job| {
-            unacknowledged.contains(&job.node)
-                && self.wave(job.wave).allowed > Level::HELD
-        });
-        let window = u32::from(self.plan.policy().limits.permit_window);
-        let may_still_open = jobs
-            .map(|job| {
-                let level = self.wave(job.wave).allowed;
-                let below =
-                    self.job(job.number).states.iter().filter(|s| s.level < level);
-                u32::try_from(below.count()).unwrap_or(u32::MAX).min(window)
-            })
-            .sum();
+        let jobs = jobs.filter(|job| unacknowledged.contains(&job.node));
+        let may_still_open =
+            jobs.map(|job| self.may_still_open(job)).fold(0, u32::saturating_add);
         Some(Stop { unacknowledged, may_still_open })
     }
 
-    fn why(&self, waves: &[WaveStatus]) -> Vec<Why> {
+    /// The most mailboxes of `job` that a worker which has not heard of a stop may open: for
+    /// one of them a dial tone may begin at any time.
+    fn may_still_open(&self, job: &Job) -> u32 {
+        let states = &self.job(job.number).states;
+        let count = |below: Level| {
+            let below = states.iter().filter(|state| state.level < below).count();
+            u32::try_from(below).unwrap_or(u32::MAX)
+        };
+        if self.has_dial_tone(job.wave, job.node) {
+            return count(Level::FIRST);
+        }
+        let window = u32::from(self.plan.policy().limits.permit_window);
+        count(self.wave(job.wave).allowed).min(window)
+    }
+
+    fn why(&self, waves: &[WaveStatus], now: Timestamp) -> Vec<Why> {
         match &self.phase {
             Phase::Paused(_) => return vec![Why::Paused],
             Phase::Halted { reason, .. } => return vec![Why::Halted(reason.to_string())],
@@ -375,20 +423,70 @@ impl Rollout {
             Phase::Finished { .. } => return vec![Why::Finished],
             Phase::Running => {}
         }
-        let Some(current) = self.current_wave() else { return Vec::new() };
-        if self.wave(current).held_back {
-            return vec![Why::WaveHeldBack(self.wave_name(current).to_owned())];
-        }
-        let judgement =
-            waves.get(current.index()).and_then(|wave| wave.judgement.as_ref());
-        match judgement.map(|judgement| &judgement.verdict) {
-            Some(Verdict::Hold(reasons)) => {
-                reasons.iter().copied().map(Why::Gate).collect()
+        let mut why = Vec::new();
+        let mut scheduled: Option<(Timestamp, Why)> = None;
+        let mut first = true;
+        for (wave, turn) in self.turns(now) {
+            match turn {
+                Turn::HeldBack if first => {
+                    return vec![Why::WaveHeldBack(self.wave_name(wave).to_owned())];
+                }
+                // What holds the first one holds all; of the others only what does not pass
+                // by itself is worth a word.
+                Turn::Climbing => {
+                    let holds = holds(waves.get(wave.index()));
+                    let told = holds.iter().filter(|hold| first || hold.needs_person());
+                    why.extend(told.copied().map(Why::Gate));
+                }
+                Turn::Scheduled(level, due) => {
+                    if scheduled.as_ref().is_none_or(|(soonest, _)| due < *soonest) {
+                        scheduled = Some((due, self.why_scheduled(wave, level, due)));
+                    }
+                    continue;
+                }
+                Turn::Passed | Turn::Waits => continue,
+                Turn::HeldBack | Turn::Next(_) => {}
             }
-            Some(Verdict::Expand | Verdict::Isolate { .. } | Verdict::Halt(_)) | None => {
-                Vec::new()
-            }
+            first = false;
         }
+        why.extend(scheduled.map(|(_, why)| why));
+        why
+    }
+
+    fn why_scheduled(&self, wave: WaveNumber, level: Level, until: Timestamp) -> Why {
+        let rung = self.plan.policy().rung(level);
+        Why::Scheduled {
+            wave: self.wave_name(wave).to_owned(),
+            rung: rung.map_or_else(String::new, |rung| rung.name.clone()),
+            until,
+        }
+    }
+
+    /// What of the ladder works for a mailbox in `state`.
+    fn rungs(
+        &self,
+        state: MailboxState,
+        job: Option<&Job>,
+        now: Timestamp,
+    ) -> Vec<RungStatus> {
+        let ladder = (1..=self.top().get()).filter_map(Level::new);
+        let Some(job) = job else { return ladder.map(|_| RungStatus::Held).collect() };
+        let (wave, turn) = (self.wave(job.wave), self.turn_of(job.wave, now));
+        let since = |level: Level| {
+            wave.since.get(level.index()).copied().unwrap_or(self.started_at)
+        };
+        let rung = |level: Level| match turn {
+            _ if level <= state.level => RungStatus::Open(since(level)),
+            _ if level <= wave.allowed => RungStatus::Opening(since(level)),
+            Turn::Scheduled(next, due) if next == level => RungStatus::Scheduled(due),
+            Turn::Scheduled(..)
+            | Turn::Passed
+            | Turn::HeldBack
+            | Turn::Climbing
+            | Turn::Next(_)
+            | Turn::Waits => RungStatus::Held,
+        };
+        ladder.map(rung).collect()
     }
 
     fn grades(&self, wave: WaveNumber) -> super::Grades {
@@ -400,24 +498,30 @@ impl Rollout {
         each.fold(super::Grades::default(), super::Grades::plus)
     }
 
-    fn wave_status(&self, index: usize, now: Timestamp) -> WaveStatus {
-        let number =
-            WaveNumber::new(u16::try_from(index).expect("waves are numbered in 16 bits"));
+    fn wave_status(&self, number: WaveNumber, turn: Turn, now: Timestamp) -> WaveStatus {
         let wave = self.wave(number);
         let sum =
             |count: &dyn Fn(&super::Tally) -> u32| wave.tallies.iter().map(count).sum();
         let quarantined = sum(&|t| t.quarantined());
         let settled: u32 = sum(&|t| t.settled());
+        let gate = self.plan.policy().gate_on(wave.allowed);
         let judgement = (wave.allowed > Level::HELD)
-            .then(|| judge(&self.evidence(number), &self.plan.policy().gate, now));
-        let condition = if wave.held_back {
-            WaveCondition::HeldBack
-        } else if wave.allowed == Level::HELD {
-            WaveCondition::Waiting
-        } else if wave.passed == self.top() {
-            WaveCondition::Passed
-        } else {
-            WaveCondition::Opening
+            .then(|| judge(&self.evidence(number), &gate, now));
+        let condition = match turn {
+            Turn::HeldBack => WaveCondition::HeldBack,
+            Turn::Passed => WaveCondition::Passed,
+            Turn::Climbing => WaveCondition::Opening,
+            _ if wave.allowed == Level::HELD => WaveCondition::Waiting,
+            Turn::Next(_) => WaveCondition::Opening,
+            Turn::Scheduled(..) | Turn::Waits => WaveCondition::Between,
+        };
+        let due_at = match turn {
+            Turn::Scheduled(_, due) => Some(due),
+            Turn::HeldBack
+            | Turn::Passed
+            | Turn::Climbing
+            | Turn::Next(_)
+            | Turn::Waits => None,
         };
         WaveStatus {
             wave: number,
@@ -425,6 +529,7 @@ impl Rollout {
             allowed: wave.allowed,
             passed: wave.passed,
             allowed_at: wave.allowed_at,
+            due_at,
             planned: sum(&|t| t.planned()),
             prepared: settled - quarantined,
             quarantined,
@@ -496,11 +601,17 @@ impl Rollout {
             NodeCondition::HeldBack => why.push(Why::NodeHeldBack(name)),
             NodeCondition::Working => {}
         }
-        let waves = self.wave(wave);
-        if waves.held_back {
-            why.push(Why::WaveHeldBack(self.wave_name(wave).to_owned()));
-        } else if waves.allowed <= state.level {
-            why.push(Why::WaveWaits(self.wave_name(wave).to_owned()));
+        match self.turn_of(wave, now) {
+            Turn::HeldBack => {
+                why.push(Why::WaveHeldBack(self.wave_name(wave).to_owned()));
+            }
+            _ if self.wave(wave).allowed > state.level => {}
+            Turn::Scheduled(level, due) => {
+                why.push(self.why_scheduled(wave, level, due));
+            }
+            Turn::Passed | Turn::Climbing | Turn::Next(_) | Turn::Waits => {
+                why.push(Why::WaveWaits(self.wave_name(wave).to_owned()));
+            }
         }
         match &self.phase {
             Phase::Paused(_) => why.push(Why::Paused),
@@ -512,5 +623,14 @@ impl Rollout {
             why.push(Why::Preparing(1));
         }
         why
+    }
+}
+
+/// Why the gate holds a wave that climbs.
+fn holds(wave: Option<&WaveStatus>) -> &[HoldReason] {
+    let judgement = wave.and_then(|wave| wave.judgement.as_ref());
+    match judgement.map(|judgement| &judgement.verdict) {
+        Some(Verdict::Hold(reasons)) => reasons,
+        Some(Verdict::Expand | Verdict::Isolate { .. } | Verdict::Halt(_)) | None => &[],
     }
 }

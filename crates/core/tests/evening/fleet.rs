@@ -10,7 +10,7 @@ use tidegate_core::holding::{
 };
 use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::plan::{Plan, plan};
-use tidegate_core::policy::{Cohort, Growth, Policy, Rung, Selector};
+use tidegate_core::policy::{Cohort, Delays, Growth, Notice, Policy, Rung, Selector};
 use tidegate_core::rollout::{
     Event, Finding, FindingKind, Grade, Grades, Join, MessageTotals, Operate, Origin,
     Phase, Record, Refusal, Rollout, Sync, Verb, Vitals,
@@ -213,7 +213,8 @@ impl Worker {
     pub(crate) fn turn(&mut self, now: Timestamp, sick: &BTreeSet<(NodeNumber, u32)>) {
         let lease = Lease { now, until: self.lease_until };
         let room = Room { prepare: 10, recheck: 10, open: 10, probe: 100 };
-        let work = self.holding.work(lease, SOAK, room, &|_, _| false);
+        let soaks = self.plan.policy().soaks();
+        let work = self.holding.work(lease, &soaks, room, &|_, _| false);
         for (job, generation) in work.claim {
             let mailboxes = self.plan.jobs()[job.index()].size;
             let claim = Claim { job, generation, description: [0; 32], mailboxes };
@@ -295,6 +296,7 @@ pub(crate) fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
     let rung = |name: &str, service: &str| Rung {
         name: name.to_owned(),
         services: vec![service.to_owned()],
+        soak: None,
     };
     let limits = tidegate_core::policy::Limits { permit_window: 5, ..Default::default() };
     let policy = Policy {
@@ -306,10 +308,14 @@ pub(crate) fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
             canary: 12,
             growth: Growth::new(300),
             wave_max: 72,
+            delays: Delays::new(),
+            expected: None,
+            dial_tone: Vec::new(),
         }],
         exclude: Vec::new(),
         gate,
         limits,
+        notice: Notice::default(),
         hash_seed: "evening".to_owned(),
     };
     plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()

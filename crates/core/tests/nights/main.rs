@@ -21,7 +21,7 @@ use tidegate_core::gate::{GatePolicy, Mode, Verdict, judge};
 use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::{Plan, plan};
-use tidegate_core::policy::{Cohort, Growth, Policy, Rung, Selector};
+use tidegate_core::policy::{Cohort, Delays, Growth, Notice, Policy, Rung, Selector};
 use tidegate_core::rollout::{
     Event, Join, NodeCondition, Operate, Phase, Record, Rollout, Scope, Sync, Verb,
 };
@@ -438,6 +438,7 @@ fn small_plan() -> Plan {
     let rung = |name: &str, service: &str| Rung {
         name: name.to_owned(),
         services: vec![service.to_owned()],
+        soak: None,
     };
     let limits = tidegate_core::policy::Limits {
         permit_window: 6,
@@ -455,10 +456,14 @@ fn small_plan() -> Plan {
             canary: 6,
             growth: Growth::new(200),
             wave_max: 18,
+            delays: Delays::new(),
+            expected: None,
+            dial_tone: Vec::new(),
         }],
         exclude: Vec::new(),
         gate,
         limits,
+        notice: Notice::default(),
         hash_seed: "night".to_owned(),
     };
     plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()

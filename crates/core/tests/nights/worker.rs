@@ -22,7 +22,7 @@ use tidegate_core::rollout::{
 };
 use tidegate_core::time::Timestamp;
 
-use crate::{Chance, LEASE, SOAK};
+use crate::{Chance, LEASE};
 
 /// A worker as far as it decides, with hands that take their time.
 pub(crate) struct Worker {
@@ -196,10 +196,10 @@ impl Worker {
         raised: &mut Vec<(JobNumber, Generation, Level)>,
     ) {
         let room = Room { prepare: 6, recheck: 6, open: 1, probe: 50 };
-        let busy = &self.busy;
+        let (busy, soaks) = (&self.busy, self.plan.policy().soaks());
         let work = self
             .holding
-            .work(lease, SOAK, room, &|job, ordinal| busy.contains(&(job, ordinal)));
+            .work(lease, &soaks, room, &|job, ordinal| busy.contains(&(job, ordinal)));
         for (job, generation) in work.claim {
             self.tasks.push(Task::Claim(job, generation));
         }

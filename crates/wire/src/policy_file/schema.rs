@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tidegate_core::gate::{GatePolicy, Mode, SignalPolicy};
-use tidegate_core::policy::{Cohort, Exclude, Growth, Limits, Policy, Rung, Selector};
+use tidegate_core::policy::{
+    Cohort, Exclude, Growth, Limits, Notice, Policy, Rung, Selector, Window,
+};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 
+use super::moments::{InstantText, LanguageText, ZoneText};
 use super::units::{GrowthText, Names, PpmText, ShareText, SpanText};
 
 /// Twice what the default gate needs, so that it decides early.
@@ -38,6 +41,8 @@ pub(super) struct PolicyKeys {
     gate: GateKeys,
     #[serde(default)]
     limits: LimitKeys,
+    #[serde(default)]
+    notice: NoticeKeys,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +50,7 @@ pub(super) struct PolicyKeys {
 struct RungKeys {
     name: String,
     services: Names,
+    soak: Option<SpanText>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +61,26 @@ struct CohortKeys {
     canary: Option<u32>,
     growth: Option<GrowthText>,
     wave_max: Option<u32>,
+    #[serde(default)]
+    delay: BTreeMap<String, SpanText>,
+    expected: Option<WindowKeys>,
+    #[serde(default)]
+    dial_tone: Names,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WindowKeys {
+    from: InstantText,
+    to: InstantText,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoticeKeys {
+    language: Option<LanguageText>,
+    language_label: Option<String>,
+    zone: Option<ZoneText>,
 }
 
 #[derive(Deserialize)]
@@ -164,7 +190,12 @@ impl PolicyKeys {
 
     /// The policy these keys mean.
     pub(super) fn into_policy(self) -> Policy {
-        let rung = |keys: RungKeys| Rung { name: keys.name, services: keys.services.0 };
+        let rung = |keys: RungKeys| Rung {
+            name: keys.name,
+            services: keys.services.0,
+            soak: keys.soak.map(|soak| soak.0),
+        };
+        let ladder: Vec<Rung> = self.ladder.into_iter().map(rung).collect();
         let exclude = |keys: ExcludeKeys| Exclude {
             reason: keys.reason,
             select: keys.select.into_selector(),
@@ -172,11 +203,12 @@ impl PolicyKeys {
         Policy {
             hash_seed: self.hash_seed.unwrap_or_else(|| self.name.clone()),
             name: self.name,
-            ladder: self.ladder.into_iter().map(rung).collect(),
+            ladder: if ladder.is_empty() { Rung::default_ladder() } else { ladder },
             cohorts: self.cohort.into_iter().map(CohortKeys::into_cohort).collect(),
             exclude: self.exclude.into_iter().map(exclude).collect(),
             gate: self.gate.into_gate(),
             limits: self.limits.into_limits(),
+            notice: self.notice.into_notice(),
         }
     }
 }
@@ -189,7 +221,22 @@ impl CohortKeys {
             canary: self.canary.unwrap_or(CANARY),
             growth: self.growth.map_or(GROWTH, |growth| growth.0),
             wave_max: self.wave_max.unwrap_or(WAVE_MAX),
+            delays: self.delay.into_iter().map(|(rung, span)| (rung, span.0)).collect(),
+            expected: self
+                .expected
+                .map(|WindowKeys { from, to }| Window { from: from.0, to: to.0 }),
+            dial_tone: self.dial_tone.0,
         }
+    }
+}
+
+impl NoticeKeys {
+    fn into_notice(self) -> Notice {
+        let mut notice = Notice::default();
+        set(&mut notice.language, self.language.map(|language| language.0));
+        set(&mut notice.language_label, self.language_label);
+        set(&mut notice.zone, self.zone.map(|zone| zone.0));
+        notice
     }
 }
 

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use tidegate_core::gate::{GatePolicy, Mode};
 use tidegate_core::inventory::{InventoryBuilder, Row};
+use tidegate_core::mailbox::Level;
 use tidegate_core::plan::plan;
-use tidegate_core::policy::{Growth, Limits};
+use tidegate_core::policy::{Growth, Language, Limits, Notice};
 use tidegate_core::time::Span;
 
 const LAB: &str = include_str!("../../../../deploy/config/lab-policy.toml");
@@ -40,6 +41,172 @@ fn a_policy_of_a_few_lines_has_sensible_values_for_the_rest() {
     assert_eq!((all.canary, all.growth), (1_000, Growth::new(300)));
     assert_eq!(policy.level_of("imap"), Some(1));
     assert_eq!(policy.level_of("pop3"), None);
+}
+
+#[test]
+fn without_a_ladder_services_come_back_in_four_steps() {
+    let (name, cohort) =
+        ("name = \"x\"", "[[cohort]]\nname = \"all\"\nselect.rest = true");
+
+    let policy = parse("x.toml", &format!("{name}\n{cohort}\n")).unwrap();
+
+    let levels = ["lmtp", "webmail", "imap", "pop3", "submission", "sieve"]
+        .map(|service| policy.level_of(service));
+    assert_eq!(levels, [1, 2, 3, 3, 3, 4].map(Some));
+}
+
+const SCHEDULED: &str = r#"
+name = "scheduled"
+[notice]
+language = "it"
+language_label = "lang"
+zone = "Europe/Rome"
+[[ladder]]
+name = "receive"
+services = "lmtp"
+soak = "5 min"
+[[ladder]]
+name = "mail"
+services = "imap"
+[[cohort]]
+name = "all"
+select.rest = true
+delay = { mail = "1 h" }
+expected = { from = "2026-01-25T08:00+01:00", to = "2026-01-25T20:00+01:00" }
+dial_tone = "lmtp"
+"#;
+
+#[test]
+fn soaks_delays_windows_dial_tones_and_notices_are_read() {
+    let policy = parse("scheduled.toml", SCHEDULED).unwrap();
+
+    let (receive, mail) = (Level::FIRST, Level::FIRST.above());
+    let gates = [receive, mail].map(|level| policy.gate_on(level));
+    let minutes = |minutes: u64| Span::from_secs(minutes * 60);
+    assert_eq!(gates.each_ref().map(|gate| gate.soak), [minutes(5), minutes(15)]);
+    let soaks = policy.soaks();
+    assert_eq!([receive, mail].map(|level| soaks.on(level)), [minutes(5), minutes(15)]);
+    let all = &policy.cohorts[0];
+    assert_eq!(all.delay(policy.rung(mail).unwrap()), minutes(60));
+    let window = all.expected.unwrap();
+    assert_eq!(window.from.millis(), 1_769_324_400_000);
+    assert_eq!(window.to.since(window.from), minutes(12 * 60));
+    assert_eq!(policy.dial_services(), ["lmtp"]);
+    let Notice { language, language_label, zone } = policy.notice;
+    assert_eq!(language, Language::Italian);
+    assert_eq!((language_label.as_str(), zone.as_str()), ("lang", "Europe/Rome"));
+}
+
+#[test]
+fn a_schedule_that_cannot_be_kept_is_pointed_at() {
+    let check = |good: &str, bad: &str, expected| {
+        check(&SCHEDULED.replace(good, bad), &expected);
+    };
+    check(
+        "{ mail =",
+        "{ mial =",
+        expect![[r#"
+        error: there is no rung `mial` on the ladder
+          --> my-policy.toml:17:11
+           |
+        17 | delay = { mial = "1 h" }
+           |           ^^^^
+           |
+           = help: a delay names a rung of a [[ladder]]
+    "#]],
+    );
+    check(
+        "{ mail =",
+        "{ receive =",
+        expect![[r#"
+        error: `receive` is the first rung, there is none before it to count from
+          --> my-policy.toml:17:11
+           |
+        17 | delay = { receive = "1 h" }
+           |           ^^^^^^^
+           |
+           = help: the order of the cohorts says who comes first
+    "#]],
+    );
+    check(
+        "T20:00",
+        "T07:00",
+        expect![[r#"
+        error: the window ends at or before its beginning
+          --> my-policy.toml:18:52
+           |
+        18 | expected = { from = "2026-01-25T08:00+01:00", to = "2026-01-25T07:00+01:00" }
+           |                                                    ^^^^^^^^^^^^^^^^^^^^^^^^
+    "#]],
+    );
+    check(
+        "T08:00+01:00",
+        "T08:00",
+        expect![[r#"
+        error: `2026-01-25T08:00` is not an instant such as "2026-01-25T08:00+01:00"
+          --> my-policy.toml:18:21
+           |
+        18 | expected = { from = "2026-01-25T08:00", to = "2026-01-25T20:00+01:00" }
+           |                     ^^^^^^^^^^^^^^^^^^
+    "#]],
+    );
+    check(
+        "Europe/Rome",
+        "Europe/Roma",
+        expect![[r#"
+        error: `Europe/Roma` is not a time zone such as "Europe/Rome"
+         --> my-policy.toml:6:8
+          |
+        6 | zone = "Europe/Roma"
+          |        ^^^^^^^^^^^^^
+    "#]],
+    );
+    check(
+        "= \"it\"",
+        "= \"fr\"",
+        expect![[r#"
+        error: there are no texts in `fr`, only in `en` and `it`
+         --> my-policy.toml:4:12
+          |
+        4 | language = "fr"
+          |            ^^^^
+    "#]],
+    );
+    check(
+        "dial_tone = \"lmtp\"",
+        "dial_tone = [\"lmtp\", \"smtp\"]",
+        expect![[r#"
+        error: there is no service `smtp` on the ladder
+          --> my-policy.toml:19:1
+           |
+        19 | dial_tone = ["lmtp", "smtp"]
+           | ^^^^^^^^^
+    "#]],
+    );
+    check(
+        "soak = \"5 min\"",
+        "soak = 5",
+        expect![[r#"
+        error: `5` is not a time such as "15 min", "30 s" or "250 ms" (its unit is missing)
+          --> my-policy.toml:10:8
+           |
+        10 | soak = 5
+           |        ^
+    "#]],
+    );
+    check(
+        "to = ",
+        "till = ",
+        expect![[r#"
+        error: unknown key `till`
+          --> my-policy.toml:18:47
+           |
+        18 | expected = { from = "2026-01-25T08:00+01:00", till = "2026-01-25T20:00+01:00" }
+           |                                               ^^^^
+           |
+           = help: possible here: from, to
+    "#]],
+    );
 }
 
 #[test]
@@ -313,14 +480,14 @@ fn what_makes_no_sense_together_is_pointed_at_as_well() {
     check(
         "name = \"none\"\n",
         &expect![[r#"
-        error: the ladder has no rung
-         --> my-policy.toml:1:1
-          |
-        1 | name = "none"
-          | ^
-          |
-          = help: add a [[ladder]] with a name and its services
-    "#]],
+            error: there is no cohort
+             --> my-policy.toml:1:1
+              |
+            1 | name = "none"
+              | ^
+              |
+              = help: add a [[cohort]] with `select.rest = true`
+        "#]],
     );
     let behind = "[[cohort]]\nname = \"late\"\nselect.tier = \"free\"\n";
     check(

@@ -4,7 +4,7 @@ use tidegate_core::fleet::{Generation, JobNumber};
 use tidegate_core::inventory::Digest;
 use tidegate_core::rollout::{JobReport, Orders, Vitals};
 use tidegate_core::time::Timestamp;
-use tidegate_wire::worker::{JobMailbox, NodeSettings};
+use tidegate_wire::worker::{JobPart, NodeSettings};
 use tokio::sync::oneshot;
 
 use crate::hands::Done;
@@ -19,7 +19,7 @@ pub(crate) enum Input {
     /// The coordinator has answered a report.
     Heard(Box<Heard>),
     /// A job's mailboxes.
-    Described { job: JobNumber, mailboxes: Vec<JobMailbox> },
+    Described { job: JobNumber, told: JobPart },
     /// Hands are done with something.
     Done(Box<Done>),
     /// Open mailboxes may stand higher; the owner's own reminder.
