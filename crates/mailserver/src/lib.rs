@@ -7,5 +7,13 @@
 //! * Every call blocks, and ends by its deadline.
 //! * What a server answers is bounded before it is read.
 
+pub mod canary;
+mod conversation;
 pub mod doveadm;
+pub mod imap;
+pub mod lmtp;
+pub mod pressure;
 pub mod queue;
+pub mod reader;
+
+pub use conversation::{ConversationError, ConversationFault};

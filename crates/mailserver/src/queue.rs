@@ -203,7 +203,8 @@ impl Postqueue {
             thread::spawn(move || {
                 let mut said = Vec::new();
                 // What is lost of a complaint is not worth another.
-                let _part = from.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut said);
+                let _part =
+                    from.by_ref().take(COMPLAINT_BYTES_MAX).read_to_end(&mut said);
                 let _rest = io::copy(&mut from, &mut io::sink());
                 String::from_utf8_lossy(&said).trim().to_owned()
             })
