@@ -4,6 +4,7 @@
 //!
 //! * Of the shipped files only addresses of things are changed: ports and directories.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -67,7 +68,7 @@ impl Site {
         let mut text = String::new();
         for service in Service::ALL {
             let answer = self.login(service, user, PASSWORD);
-            text.push_str(&format!("{service:?}: {answer}\n"));
+            writeln!(text, "{service:?}: {answer}").unwrap();
         }
         text + "Lmtp: " + &self.dovecot.rcpt(user)
     }
