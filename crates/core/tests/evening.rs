@@ -6,6 +6,8 @@
 
 #[path = "evening/fleet.rs"]
 mod fleet;
+#[path = "evening/schedule.rs"]
+mod schedule;
 
 use std::sync::Arc;
 

@@ -43,8 +43,17 @@ pub(crate) struct Worker {
 
 impl Evening {
     pub(crate) fn new(nodes: u16, mailboxes: u32) -> Self {
+        Self::of(nodes, small_plan(nodes, mailboxes, small_policy()))
+    }
+
+    /// An evening of three nodes and 120 mailboxes under `policy`.
+    pub(crate) fn under(policy: Policy) -> Self {
+        Self::of(3, small_plan(3, 120, policy))
+    }
+
+    fn of(nodes: u16, plan: Plan) -> Self {
         let started = Timestamp::from_millis(1_700_000_000_000);
-        let plan = Arc::new(small_plan(nodes, mailboxes));
+        let plan = Arc::new(plan);
         let workers = (0..nodes).map(|node| Worker::new(node, 1, &plan));
         Self {
             now: started,
@@ -275,8 +284,8 @@ pub(crate) fn unreadable(ordinal: Ordinal) -> Finding {
     }
 }
 
-/// Three waves of 40 mailboxes a node at most; every mailbox must prove itself.
-pub(crate) fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
+/// A provider one fifth of whose customers are businesses.
+fn small_plan(nodes: u16, mailboxes: u32, policy: Policy) -> Plan {
     let mut inventory = InventoryBuilder::default();
     for index in 0..mailboxes {
         let (address, path) = (format!("u{index}@example.org"), format!("u{index}"));
@@ -284,12 +293,17 @@ pub(crate) fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
         let row = Row {
             address: &address,
             node: &node,
-            tier: "free",
+            tier: if index % 5 == 0 { "business" } else { "free" },
             path: &path,
             labels: &[],
         };
         inventory.push(row).unwrap();
     }
+    plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()
+}
+
+/// Three waves of 40 mailboxes a node at most; every mailbox must prove itself.
+pub(crate) fn small_policy() -> Policy {
     let mut gate = GatePolicy::DEFAULT;
     gate.mode = Mode::EveryMailbox { failures_max: 2 };
     gate.soak = SOAK;
@@ -299,7 +313,7 @@ pub(crate) fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
         soak: None,
     };
     let limits = tidegate_core::policy::Limits { permit_window: 5, ..Default::default() };
-    let policy = Policy {
+    Policy {
         name: "evening".to_owned(),
         ladder: vec![rung("webmail", "webmail"), rung("apps", "imap")],
         cohorts: vec![Cohort {
@@ -317,6 +331,5 @@ pub(crate) fn small_plan(nodes: u16, mailboxes: u32) -> Plan {
         limits,
         notice: Notice::default(),
         hash_seed: "evening".to_owned(),
-    };
-    plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()
+    }
 }

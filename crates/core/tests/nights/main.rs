@@ -32,11 +32,16 @@ const BEAT: Span = Span::from_millis(500);
 const SOAK: Span = Span::from_secs(1);
 const LEASE: Span = Span::from_secs(3);
 const NODES: u16 = 3;
+const LEVELS: u8 = 3;
 const MAILBOXES: u32 = 36;
 
 /// Beats of chance, and beats within which all must be well again afterwards.
 const WILD_BEATS: u32 = 120;
 const QUIET_BEATS: u32 = 600;
+
+/// Seconds that the first cohort and the second wait before the upper rungs: nobody, the
+/// first, both, and so long that the others are done before.
+const DELAYS: [[u64; 2]; 4] = [[0, 0], [12, 0], [7, 4], [60, 1]];
 
 /// As many as run within seconds.
 const NIGHTS: u64 = 100;
@@ -46,10 +51,12 @@ fn every_night_ends_and_breaks_no_promise() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let nights = number("TIDEGATE_NIGHTS").unwrap_or(NIGHTS);
     let seeds = number("TIDEGATE_SEED").map_or(0..nights, |seed| seed..seed + 1);
-    let plan = Arc::new(small_plan());
+    let plans = DELAYS.map(|seconds| Arc::new(small_plan(seconds)));
 
     for seed in seeds {
-        let lived = catch_unwind(AssertUnwindSafe(|| Night::new(seed, &plan).live()));
+        let chosen = usize::try_from(seed).unwrap() % plans.len();
+        let plan = &plans[chosen];
+        let lived = catch_unwind(AssertUnwindSafe(|| Night::new(seed, plan).live()));
         if let Err(panic) = lived {
             eprintln!("replay with TIDEGATE_SEED={seed}");
             resume_unwind(panic);
@@ -74,6 +81,8 @@ struct Night {
     heard: BTreeSet<NodeNumber>,
     /// The highest level that orders permitted, per job and generation.
     granted: BTreeMap<(JobNumber, Generation), Level>,
+    /// What the waves were allowed and have passed, from the records alone.
+    climbs: Vec<Climb>,
     stopped: bool,
     closed: BTreeSet<Scope>,
     closing: BTreeSet<Scope>,
@@ -96,6 +105,7 @@ impl Night {
             run: 0,
             heard: BTreeSet::new(),
             granted: BTreeMap::new(),
+            climbs: vec![Climb::default(); plan.waves().len()],
             stopped: false,
             closed: BTreeSet::new(),
             closing: BTreeSet::new(),
@@ -345,19 +355,23 @@ impl Night {
     fn check_record(&mut self, record: &Record) {
         match record {
             Record::JobLeased { generation, .. } => self.check_issued(*generation),
-            Record::Reclosed { generations, .. } => {
+            Record::Reclosed { generations, scope, .. } => {
                 for (_, issued) in generations {
                     self.check_issued(*issued);
                 }
+                if let Scope::Wave(wave) = scope {
+                    self.climbs[wave.index()] = Climb::default();
+                }
             }
-            Record::LevelAllowed { wave, level, .. } => {
-                let waves = self.rollout.status(self.now).waves;
-                let before = &waves[..wave.index()];
-                assert!(before.iter().all(|w| w.passed.get() == 2), "I5: {wave} {level}");
+            Record::LevelAllowed { wave, level, at } => {
+                self.check_allowed(*wave, *level, *at);
+                self.climbs[wave.index()].allowed = *level;
             }
             Record::Expanded { evidence, at } => {
-                let policy = &self.plan.policy().gate;
-                assert_eq!(judge(evidence, policy, *at).verdict, Verdict::Expand, "I5");
+                let gate = self.plan.policy().gate_on(evidence.level);
+                assert_eq!(judge(evidence, &gate, *at).verdict, Verdict::Expand, "I5");
+                let climb = &mut self.climbs[evidence.wave.index()];
+                (climb.passed, climb.passed_at) = (evidence.level, *at);
                 for node in evidence.nodes.iter().filter(|node| !node.isolated) {
                     assert!(self.heard.contains(&node.node), "I5: silence expanded");
                 }
@@ -373,6 +387,28 @@ impl Night {
             | Record::Resumed { .. }
             | Record::Aborted(_)
             | Record::Finished { .. } => {}
+        }
+    }
+
+    /// I5 as the records tell it: nothing early, nothing out of order, and whoever is passed
+    /// on the way waits for a schedule: its own, or that of one before it.
+    fn check_allowed(&self, wave: WaveNumber, level: Level, at: Timestamp) {
+        let due = |wave: WaveNumber, climb: &Climb, level| {
+            climb.passed_at + self.plan.delay(wave, level)
+        };
+        let own = &self.climbs[wave.index()];
+        assert_eq!(own.passed.above(), level, "I5: {wave} skips to {level}");
+        assert!(at >= due(wave, own, level), "I5: {wave} takes {level} too early");
+        let mut lowest = Level::new(LEVELS).unwrap();
+        let before = (0..).map(WaveNumber::new).zip(&self.climbs).take(wave.index());
+        for (number, climb) in before {
+            let next = climb.passed.above();
+            let on_top = climb.passed.get() == LEVELS;
+            let scheduled = at < due(number, climb, next) || next > lowest;
+            assert!(climb.passed >= level, "I5: {wave} takes {level} before {number}");
+            assert!(climb.allowed == climb.passed, "I5: {number} has not passed yet");
+            assert!(on_top || scheduled, "I5: {number} was overtaken by {wave}");
+            lowest = lowest.min(climb.passed);
         }
     }
 
@@ -417,8 +453,17 @@ impl Night {
     }
 }
 
-/// Three small waves on three nodes, two rungs, every mailbox must prove itself.
-fn small_plan() -> Plan {
+/// What one wave was allowed and has passed.
+#[derive(Clone, Default)]
+struct Climb {
+    allowed: Level,
+    passed: Level,
+    passed_at: Timestamp,
+}
+
+/// Three small waves on three nodes, three rungs with soaks of their own, every mailbox must
+/// prove itself; the first wave is a cohort of its own.
+fn small_plan(delays: [u64; 2]) -> Plan {
     let mut inventory = InventoryBuilder::default();
     for index in 0..MAILBOXES {
         let (address, path) = (format!("u{index}@example.org"), format!("u{index}"));
@@ -426,7 +471,7 @@ fn small_plan() -> Plan {
         let row = Row {
             address: &address,
             node: &node,
-            tier: "free",
+            tier: if index % 6 == 0 { "business" } else { "free" },
             path: &path,
             labels: &[],
         };
@@ -435,11 +480,27 @@ fn small_plan() -> Plan {
     let mut gate = GatePolicy::DEFAULT;
     gate.mode = Mode::EveryMailbox { failures_max: 2 };
     gate.soak = SOAK;
-    let rung = |name: &str, service: &str| Rung {
+    let rung = |name: &str, soak: Option<u64>| Rung {
         name: name.to_owned(),
-        services: vec![service.to_owned()],
-        soak: None,
+        services: vec![name.to_owned()],
+        soak: soak.map(Span::from_secs),
     };
+    let cohort = |name: &str, select, canary, [webmail, mail]: [u64; 2]| {
+        let delays = [("webmail", webmail), ("mail", mail)];
+        let delays = delays.map(|(rung, secs)| (rung.to_owned(), Span::from_secs(secs)));
+        Cohort {
+            name: name.to_owned(),
+            select,
+            canary,
+            growth: Growth::new(200),
+            wave_max: 20,
+            delays: Delays::from(delays),
+            expected: None,
+            dial_tone: Vec::new(),
+        }
+    };
+    let first = Selector { tiers: vec!["business".to_owned()], ..Selector::default() };
+    let [one, two] = delays;
     let limits = tidegate_core::policy::Limits {
         permit_window: 6,
         lease: LEASE,
@@ -449,17 +510,15 @@ fn small_plan() -> Plan {
     };
     let policy = Policy {
         name: "night".to_owned(),
-        ladder: vec![rung("webmail", "webmail"), rung("apps", "imap")],
-        cohorts: vec![Cohort {
-            name: "all".to_owned(),
-            select: Selector::everybody(),
-            canary: 6,
-            growth: Growth::new(200),
-            wave_max: 18,
-            delays: Delays::new(),
-            expected: None,
-            dial_tone: Vec::new(),
-        }],
+        ladder: vec![
+            rung("receive", Some(0)),
+            rung("webmail", None),
+            rung("mail", Some(2)),
+        ],
+        cohorts: vec![
+            cohort("business", first, 6, [0, one]),
+            cohort("all", Selector::everybody(), 10, [two / 2, two]),
+        ],
         exclude: Vec::new(),
         gate,
         limits,
