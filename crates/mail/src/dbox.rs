@@ -7,13 +7,13 @@
 
 mod aliases;
 mod control;
-mod desk;
+pub(crate) mod desk;
 #[cfg(test)]
-mod doveadm;
+pub(crate) mod doveadm;
 pub(crate) mod file;
 mod folder;
 mod judged;
-mod known;
+pub(crate) mod known;
 #[cfg(test)]
 mod mdbox_repairs;
 mod memory;
@@ -23,7 +23,7 @@ mod record;
 #[cfg(test)]
 mod sdbox_repairs;
 mod single;
-mod survey;
+pub(crate) mod survey;
 
 use crate::dbox::desk::Desk;
 use crate::dbox::folder::Home;

@@ -6,7 +6,8 @@
 //! # Invariants
 //!
 //! * They are never brought back from a snapshot, and never patched: where one is needed that Dovecot
-//!   accepts, a log is written anew, with nothing before it.
+//!   accepts, a log is written anew, with nothing before it. Only mail that came during a dial tone is
+//!   added at the end of a whole one, in a copy.
 //! * What does not fit together to the last byte is no index: Dovecot refuses a folder whose log ends
 //!   inside a record. What its sound beginning says can still be read, and is marked as such.
 //! * Any bytes can be read, in bounded memory and time.
@@ -26,8 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use base::Base;
 pub(crate) use folders::ListedFolder;
 pub(crate) use fresh::{
-    FolderState, Kind, MODSEQ_GAP, MapState, POP3_UNKNOWN, write_folder, write_map,
-    write_modseq,
+    FolderState, Kind, MODSEQ_GAP, MapState, POP3_UNKNOWN, extend_folder, extend_map,
+    write_folder, write_map, write_modseq,
 };
 use log::Log;
 use state::{

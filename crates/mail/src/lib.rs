@@ -193,6 +193,7 @@ mod claim;
 #[cfg(test)]
 mod crash;
 mod dbox;
+mod dial;
 mod digest;
 mod discover;
 mod doubt;
@@ -221,6 +222,7 @@ mod store;
 mod walk;
 
 pub use claim::{ClaimError, Claims};
+pub use dial::{DialState, LeftOut, Switched};
 pub use digest::{Fingerprint, FingerprintKind};
 pub use discover::Mailboxes;
 pub use doubt::DoubtKind;

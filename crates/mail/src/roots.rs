@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid};
@@ -29,10 +30,10 @@ pub(crate) struct Roots {
     /// Ours alone; its paths are trusted.
     pub(crate) work: PathBuf,
     pub(crate) file_size_max: u64,
-    pub(crate) elsewhere: Elsewhere,
+    pub(crate) elsewhere: Arc<Elsewhere>,
     /// How many names for staged files were given out; none is given twice.
-    pub(crate) staged: AtomicU64,
-    pub(crate) fuse: Fuse,
+    pub(crate) staged: Arc<AtomicU64>,
+    pub(crate) fuse: Arc<Fuse>,
 }
 
 /// Which tree is read.
@@ -88,6 +89,19 @@ impl Act {
 }
 
 impl Roots {
+    /// The same node with other trees, which are compared and changed like the mail itself.
+    pub(crate) fn with(&self, live: Tree, snapshot: Option<Tree>) -> Self {
+        Self {
+            live,
+            snapshot,
+            work: self.work.clone(),
+            file_size_max: self.file_size_max,
+            elsewhere: Arc::clone(&self.elsewhere),
+            staged: Arc::clone(&self.staged),
+            fuse: Arc::clone(&self.fuse),
+        }
+    }
+
     pub(crate) fn tree(&self, side: Side) -> Option<&Tree> {
         match side {
             Side::Live => Some(&self.live),
@@ -351,7 +365,7 @@ impl Fuse {
     }
 
     #[cfg(test)]
-    fn burn(&self) -> io::Result<()> {
+    pub(crate) fn burn(&self) -> io::Result<()> {
         match &mut *self.left.lock().unwrap() {
             Some(0) => Err(io::Error::other("stopped by a test")),
             Some(left) => {
@@ -368,7 +382,7 @@ impl Fuse {
         clippy::unnecessary_wraps,
         reason = "burns only in tests"
     )]
-    fn burn(&self) -> io::Result<()> {
+    pub(crate) fn burn(&self) -> io::Result<()> {
         Ok(())
     }
 }

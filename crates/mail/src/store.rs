@@ -14,12 +14,13 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustix::fs::FlockOperation;
 
 use crate::claim::{ClaimError, Claims};
 use crate::dbox;
+use crate::dial;
 use crate::elsewhere::Elsewhere;
 use crate::finding::{Finding, FindingList, list_path};
 use crate::format::Format;
@@ -191,8 +192,12 @@ impl Prepared {
 /// One node's mail.
 #[derive(Debug)]
 pub struct Store {
-    roots: Roots,
-    claims: RwLock<Claims>,
+    pub(crate) roots: Roots,
+    /// The histories of mailboxes that have a dial tone, in place of the live tree.
+    pub(crate) beside: Roots,
+    /// The keys of these mailboxes.
+    pub(crate) dialled: Mutex<HashSet<u64>>,
+    pub(crate) claims: RwLock<Claims>,
     busy: Mutex<HashSet<u64>>,
     flush_failed: AtomicBool,
     /// Held for the life of the store.
@@ -224,21 +229,39 @@ impl Store {
             Ok(()) | Err(_) => {}
         }
         let claims = Claims::open(config.work.join("claims")).map_err(failed)?;
-        for own in ["kept", "quarantine", "findings", "manifests", "staging"] {
+        for own in [
+            "kept",
+            "quarantine",
+            "findings",
+            "manifests",
+            "staging",
+            "history",
+            "dial",
+            "dialled",
+        ] {
             fs::create_dir_all(config.work.join(own)).map_err(failed)?;
         }
+        let history = Tree::root(&config.work.join("history")).map_err(failed)?;
+        let dialled = dial::dialled(&config.work).map_err(failed)?;
+        let once = match &config.snapshot {
+            Some(path) => Some(open_root("snapshot", path)?),
+            None => None,
+        };
         let (work, file_size_max) = (config.work, config.file_size_max);
         let roots = Roots {
             live,
             snapshot,
             work,
             file_size_max,
-            elsewhere: Elsewhere::default(),
-            staged: AtomicU64::new(1),
-            fuse: Fuse::default(),
+            elsewhere: Arc::new(Elsewhere::default()),
+            staged: Arc::new(AtomicU64::new(1)),
+            fuse: Arc::new(Fuse::default()),
         };
+        let beside = roots.with(history, once);
         Ok(Self {
             roots,
+            beside,
+            dialled: Mutex::new(dialled),
             claims: RwLock::new(claims),
             busy: Mutex::default(),
             flush_failed: AtomicBool::new(false),
@@ -271,10 +294,7 @@ impl Store {
         &self,
         task: &PrepareTask<'_>,
     ) -> Result<Vec<Result<Prepared, Refusal>>, FlushFailed> {
-        if self.flush_failed.load(Ordering::SeqCst) {
-            let source = io::Error::other("an earlier flush failed");
-            return Err(FlushFailed { source });
-        }
+        self.refuse_after_failed_flush()?;
         if !self.holds(task) {
             return Ok(fenced(task));
         }
@@ -286,10 +306,7 @@ impl Store {
             self.plan(task, mailbox, buffer)
         });
         let result = self.finish(task, plans);
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        for (mailbox, _) in task.mailboxes.iter().zip(seats).filter(|(_, seat)| *seat) {
-            busy.remove(&mailbox.key);
-        }
+        self.leave_seats(task, &seats);
         result
     }
 
@@ -300,7 +317,7 @@ impl Store {
     /// [`Refusal`] if it cannot be looked at.
     pub fn stamp(&self, mailbox: &Mailbox) -> Result<Stamp, Refusal> {
         check_path(&mailbox.path)?;
-        stamp(&self.roots.live, &mailbox.path)
+        stamp(&self.roots_of(mailbox).live, &mailbox.path)
     }
 
     /// Reads a mailbox as its user's mail program would, and compares with its manifest.
@@ -313,7 +330,8 @@ impl Store {
             Ok(None) => return Probe::Unreadable { what: "no manifest".to_owned() },
             Err(error) => return Probe::Unreadable { what: error.to_string() },
         };
-        let (root, path, owner) = (&self.roots.live, &*mailbox.path, &*mailbox.address);
+        let (root, path, owner) =
+            (&self.roots_of(mailbox).live, &*mailbox.path, &*mailbox.address);
         Target { root, path, owner, manifest: &manifest }.probe(seed)
     }
 
@@ -364,15 +382,31 @@ impl Store {
         &self.roots.fuse
     }
 
+    /// After a failed flush, nothing more is done with this store.
+    pub(crate) fn refuse_after_failed_flush(&self) -> Result<(), FlushFailed> {
+        if self.flush_failed.load(Ordering::SeqCst) {
+            let source = io::Error::other("an earlier flush failed");
+            return Err(FlushFailed { source });
+        }
+        Ok(())
+    }
+
     fn holds(&self, task: &PrepareTask<'_>) -> bool {
         let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
         claims.holds(task.job, task.generation, task.holder)
     }
 
     /// Which mailboxes of the batch this call may work on.
-    fn take_seats(&self, task: &PrepareTask<'_>) -> Vec<bool> {
+    pub(crate) fn take_seats(&self, task: &PrepareTask<'_>) -> Vec<bool> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         task.mailboxes.iter().map(|mailbox| busy.insert(mailbox.key)).collect()
+    }
+
+    pub(crate) fn leave_seats(&self, task: &PrepareTask<'_>, seats: &[bool]) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for (mailbox, _) in task.mailboxes.iter().zip(seats).filter(|(_, seat)| **seat) {
+            busy.remove(&mailbox.key);
+        }
     }
 
     fn plan(
@@ -382,7 +416,9 @@ impl Store {
         buffer: &mut [u8],
     ) -> Result<Planned, Refusal> {
         check_path(&mailbox.path)?;
-        let mut bench = Bench::new(&self.roots, mailbox, task.generation, buffer);
+        self.check_dial(mailbox)?;
+        let mut bench =
+            Bench::new(self.roots_of(mailbox), mailbox, task.generation, buffer);
         let planned = self.plan_at(&mut bench, mailbox);
         if planned.is_err() {
             // What stays is removed by the next opening.
@@ -402,7 +438,7 @@ impl Store {
         };
         let earlier = self.findings(mailbox.key);
         let earlier = earlier.map_err(|error| unreadable("findings", error))?;
-        let format = Format::of(&self.roots, &mailbox.path)?;
+        let format = Format::of(bench.roots(), &mailbox.path)?;
         let recorded = manifest_path(&self.roots, mailbox.key);
         let recorded = Earlier::open(&recorded);
         let recorded = recorded.map_err(|error| unreadable("manifest", error))?;
@@ -500,9 +536,10 @@ impl Store {
             manifest_digest,
             bytes_read,
         } = plan;
-        let at = (&self.roots.live, &*mailbox.path);
+        let roots = self.roots_of(mailbox);
+        let at = (&roots.live, &*mailbox.path);
         let followed = weight.and_then(|sum| Followed::begin(at, sum, &acts));
-        let switched = acts.iter().try_for_each(|act| self.roots.carry_out(act));
+        let switched = acts.iter().try_for_each(|act| roots.carry_out(act));
         if switched.is_ok() {
             let taken: HashSet<&Path> = acts.iter().filter_map(Act::staged).collect();
             staged.retain(|it| !taken.contains(&**it));
@@ -512,12 +549,12 @@ impl Store {
         switched?;
         let stamp = match followed.and_then(Followed::end) {
             Some(stamp) => stamp,
-            None => stamp(&self.roots.live, &mailbox.path)?,
+            None => stamp(&roots.live, &mailbox.path)?,
         };
         Ok(Prepared { stamp, counts, set_aside, doubts, manifest_digest, bytes_read })
     }
 
-    fn flush(&self) -> Result<(), FlushFailed> {
+    pub(crate) fn flush(&self) -> Result<(), FlushFailed> {
         self.roots.flush().map_err(|source| {
             self.flush_failed.store(true, Ordering::SeqCst);
             FlushFailed { source }
@@ -525,7 +562,7 @@ impl Store {
     }
 }
 
-fn fenced(task: &PrepareTask<'_>) -> Vec<Result<Prepared, Refusal>> {
+pub(crate) fn fenced<T>(task: &PrepareTask<'_>) -> Vec<Result<T, Refusal>> {
     let (job, generation) = (task.job, task.generation);
     let refuse = |_| Err(Refusal::Fenced { job, generation });
     task.mailboxes.iter().map(refuse).collect()
@@ -571,7 +608,7 @@ struct Planned {
 }
 
 /// Runs `work` on every mailbox, several at once, each with a reused buffer; results in order.
-fn in_parallel<T: Send>(
+pub(crate) fn in_parallel<T: Send>(
     mailboxes: &[Mailbox],
     work: impl Fn(usize, &Mailbox, &mut [u8]) -> Result<T, Refusal> + Sync,
 ) -> Vec<Result<T, Refusal>> {
@@ -606,7 +643,7 @@ fn manifest_path(roots: &Roots, key: u64) -> PathBuf {
 }
 
 /// A mailbox's path is plain names, one below the other.
-fn check_path(path: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_path(path: &[u8]) -> Result<(), Refusal> {
     let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
     let plain = |part: &&[u8]| {
         let special = part.is_empty() || *part == b"." || *part == b"..";

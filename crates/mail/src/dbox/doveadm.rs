@@ -9,32 +9,32 @@ use std::process::{Command, Stdio};
 
 use crate::{Mailbox, PrepareTask, Prepared, Refusal, Store, StoreConfig, StoreError};
 
-pub(super) const OWNER: &str = "user@example.org";
+pub(crate) const OWNER: &str = "user@example.org";
 
 /// A mailbox of Dovecot's, live and in a snapshot, and a work directory.
-pub(super) struct Life {
+pub(crate) struct Life {
     dir: tempfile::TempDir,
     format: &'static str,
 }
 
 /// What mail programs would see: a line for every folder, and for every message all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct View {
-    pub(super) folders: BTreeMap<String, String>,
-    pub(super) messages: BTreeMap<(String, u32), Seen>,
+pub(crate) struct View {
+    pub(crate) folders: BTreeMap<String, String>,
+    pub(crate) messages: BTreeMap<(String, u32), Seen>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) flags: String,
-    pub(super) guid: String,
-    pub(super) subject: String,
-    pub(super) text: String,
+pub(crate) struct Seen {
+    pub(crate) flags: String,
+    pub(crate) guid: String,
+    pub(crate) subject: String,
+    pub(crate) text: String,
 }
 
 impl View {
     /// What mail programs see, whatever UIDs come next.
-    pub(super) fn without_next_uids(mut self) -> Self {
+    pub(crate) fn without_next_uids(mut self) -> Self {
         for line in self.folders.values_mut() {
             let parts: Vec<&str> = line.split('\t').collect();
             *line = [parts[0], parts[2], parts[3]].join("\t");
@@ -45,12 +45,12 @@ impl View {
 
 impl Life {
     /// Six messages in the inbox, one of them expunged, and a folder of two.
-    pub(super) fn new(format: &'static str) -> Self {
+    pub(crate) fn new(format: &'static str) -> Self {
         Self::with(format, "")
     }
 
     /// The same, stored as the zlib plugin does.
-    pub(super) fn compressed(format: &'static str) -> Self {
+    pub(crate) fn compressed(format: &'static str) -> Self {
         let plugin = "mail_plugins = zlib\nplugin {\n  zlib_save = gz\n}\n";
         Self::with(format, plugin)
     }
@@ -86,16 +86,16 @@ impl Life {
         life
     }
 
-    pub(super) fn at(&self, rel: &str) -> PathBuf {
+    pub(crate) fn at(&self, rel: &str) -> PathBuf {
         self.dir.path().join(rel)
     }
 
-    pub(super) fn mail(&self, rel: &str) -> PathBuf {
+    pub(crate) fn mail(&self, rel: &str) -> PathBuf {
         self.at("live/user/mail").join(rel)
     }
 
     /// A second one, as it stands.
-    pub(super) fn twin(&self) -> Self {
+    pub(crate) fn twin(&self) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let from = format!("{}/.", self.dir.path().display());
@@ -109,7 +109,7 @@ impl Life {
     }
 
     /// Delivers a message; its number decides its bytes.
-    pub(super) fn save(&self, folder: &str, number: u32) {
+    pub(crate) fn save(&self, folder: &str, number: u32) {
         let lines =
             (0..number * 40).map(|line| format!("line {line} of {number}, some text\n"));
         let body: String = lines.collect();
@@ -119,7 +119,7 @@ impl Life {
         self.run(&["save", "-m", folder], &message);
     }
 
-    pub(super) fn snapshot(&self) {
+    pub(crate) fn snapshot(&self) {
         let status = Command::new("cp")
             .args(["-a", "--no-target-directory"])
             .args([self.at("live"), self.at("snapshot")])
@@ -128,13 +128,13 @@ impl Life {
     }
 
     /// What doveadm says; it must have nothing to complain about.
-    pub(super) fn run(&self, arguments: &[&str], input: &str) -> String {
+    pub(crate) fn run(&self, arguments: &[&str], input: &str) -> String {
         let (output, complaints) = self.try_run(arguments, input);
         assert_eq!(complaints, "", "{arguments:?}");
         output
     }
 
-    pub(super) fn try_run(&self, arguments: &[&str], input: &str) -> (String, String) {
+    pub(crate) fn try_run(&self, arguments: &[&str], input: &str) -> (String, String) {
         let mut command = Command::new("setpriv");
         if rustix::process::geteuid().is_root() {
             command.args(["--reuid", "mail", "--regid", "mail", "--clear-groups"]);
@@ -157,7 +157,7 @@ impl Life {
         (text(&output.stdout), text(&output.stderr))
     }
 
-    pub(super) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let fields = "messages uidnext uidvalidity guid";
         let status = self.run(&["-f", "tab", "mailbox", "status", fields, "*"], "");
         let folders = status.lines().skip(1).map(|line| {
@@ -183,12 +183,12 @@ impl Life {
         View { folders: folders.collect(), messages: messages.collect() }
     }
 
-    pub(super) fn highest_modseq(&self, folder: &str) -> u64 {
+    pub(crate) fn highest_modseq(&self, folder: &str) -> u64 {
         let line = ["-f", "tab", "mailbox", "status", "highestmodseq", folder];
         self.run(&line, "").trim().rsplit(['\t', '\n']).next().unwrap().parse().unwrap()
     }
 
-    pub(super) fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         loop {
             let store = Store::open(StoreConfig {
                 live: self.at("live"),
@@ -204,20 +204,20 @@ impl Life {
         }
     }
 
-    pub(super) fn mailbox(served: bool) -> Mailbox {
+    pub(crate) fn mailbox(served: bool) -> Mailbox {
         let (address, path) = (OWNER.to_owned(), b"user/mail".to_vec());
         Mailbox { key: 7, address, path, served }
     }
 
     /// Prepares the mailbox, all changes stopping after `acts`; the acts that were left.
-    pub(super) fn prepare_until(
+    pub(crate) fn prepare_until(
         &self,
         acts: u64,
     ) -> (u64, Option<Result<Prepared, Refusal>>) {
         self.prepare_as(&Self::mailbox(false), acts)
     }
 
-    pub(super) fn prepare_as(
+    pub(crate) fn prepare_as(
         &self,
         mailbox: &Mailbox,
         acts: u64,
@@ -231,26 +231,26 @@ impl Life {
         (store.fuse().left().unwrap(), result)
     }
 
-    pub(super) fn prepare(&self) -> Prepared {
+    pub(crate) fn prepare(&self) -> Prepared {
         self.prepare_until(u64::MAX).1.unwrap().unwrap()
     }
 
     /// All files of the live mailbox.
-    pub(super) fn tree(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn tree(&self) -> BTreeMap<String, Vec<u8>> {
         let mut tree = BTreeMap::new();
         collect(&self.at("live"), &self.at("live"), &mut tree);
         tree
     }
 
     /// Whether bytes are anywhere below the work directory.
-    pub(super) fn keeps(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn keeps(&self, bytes: &[u8]) -> bool {
         let mut tree = BTreeMap::new();
         collect(&self.at("work"), &self.at("work"), &mut tree);
         tree.values().any(|kept| kept == bytes)
     }
 
     /// Fills a part of a file with zeros.
-    pub(super) fn zero(&self, rel: &str, from: usize, to: usize) {
+    pub(crate) fn zero(&self, rel: &str, from: usize, to: usize) {
         let mut bytes = fs::read(self.mail(rel)).unwrap();
         let to = to.min(bytes.len());
         bytes[from..to].fill(0);
@@ -259,7 +259,7 @@ impl Life {
         file.write_all(&bytes).unwrap();
     }
 
-    pub(super) fn cut(&self, rel: &str, length: u64) {
+    pub(crate) fn cut(&self, rel: &str, length: u64) {
         let file = fs::OpenOptions::new().write(true).open(self.mail(rel)).unwrap();
         file.set_len(length).unwrap();
     }

@@ -1,4 +1,5 @@
-//! Fresh: a transaction log written anew that tells all of a folder or a map by itself.
+//! Fresh: a transaction log written anew that tells all of a folder or a map by itself, or one that goes
+//! on with more messages.
 //!
 //! Dovecot needs no `dovecot.index` beside it: without one it replays the log. Whatever else of that
 //! index is there (`dovecot.index`, `.backup`, `.log.2`, `.cache`) belongs to another one and must
@@ -37,6 +38,9 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// A new extension is told by its name.
 const BY_NAME: u32 = u32::MAX;
+
+/// What a map holds for itself: the highest number of a file, and how often it was rebuilt.
+const MAP_HEAD_BYTES: usize = 8;
 
 /// The extension does not become smaller.
 const NO_SHRINK: u16 = 1;
@@ -100,41 +104,32 @@ pub(crate) fn write_folder(state: &FolderState, kind: Kind) -> Vec<u8> {
         Kind::Sdbox => log.head(b"dbox-hdr", &dbox_head(state, 0)),
         Kind::Mdbox => log.head(b"mdbox-hdr", &dbox_head(state, state.map_uid_validity)),
     }
-    let records = &state.records;
-    log.append(records.iter().map(|it| (it.uid, it.flags & CLIENT_FLAGS)));
-    if kind == Kind::Mdbox {
-        let mdbox = |it: &Record| {
-            let words = [it.map_uid, it.save_date].map(Option::unwrap_or_default);
-            (it.uid, words.map(u32::to_le_bytes).concat())
-        };
-        log.records(
-            b"mdbox",
-            Shape { size: 8, align: 4, head: 0 },
-            records.iter().map(mdbox),
-        );
-        let guid = |it: &Record| Some((it.uid, it.guid?.to_vec()));
-        let guids = records.iter().filter_map(guid);
-        log.records(b"guid", Shape { size: 16, align: 1, head: 0 }, guids);
-    }
-    let mut words: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
-    for record in records {
-        for word in &record.keywords {
-            words.entry(word).or_default().push(record.uid);
-        }
-    }
-    for word in &state.keywords {
-        if let Some(uids) = words.remove(&**word) {
-            log.keyword(word, &uids);
-        }
-    }
-    for (word, uids) in words {
-        log.keyword(word, &uids);
-    }
-    let last = records.last().map_or(0, |it| it.uid);
+    log.folder_records(&state.records, kind, &state.keywords);
+    let last = state.records.last().map_or(0, |it| it.uid);
     let next_uid = state.next_uid.max(last.saturating_add(1));
     log.word(AT_NEXT_UID, next_uid);
     log.word(AT_FIRST_RECENT_UID, state.first_recent_uid.clamp(1, next_uid));
     log.end()
+}
+
+/// The bytes of a folder's log that goes on with more messages, as Dovecot itself goes on: all that
+/// stands in it stays, offsets into a cache too. `log`: whole to its last byte. The UIDs of `more` rise,
+/// from the next UID on.
+pub(crate) fn extend_folder(log: Vec<u8>, more: &[Record], kind: Kind) -> Vec<u8> {
+    let mut log = Writer { bytes: log };
+    log.folder_records(more, kind, &[]);
+    log.bytes
+}
+
+/// The bytes of a map's log that goes on with more messages. `log`: whole to its last byte.
+pub(crate) fn extend_map(
+    log: Vec<u8>,
+    more: &[(u32, MapEntry)],
+    highest_file_id: u32,
+) -> Vec<u8> {
+    let mut log = Writer { bytes: log };
+    log.map_records(more, &highest_file_id.to_le_bytes());
+    log.bytes
 }
 
 /// The bytes of `dovecot.index.log` for a folder of a Maildir, of which the list of UIDs is there:
@@ -151,17 +146,7 @@ pub(crate) fn write_map(state: &MapState) -> Vec<u8> {
     let last = state.entries.last().map_or(0, |(uid, _)| *uid);
     log.word(AT_UID_VALIDITY, state.uid_validity);
     let head = [state.highest_file_id.max(highest), 0].map(u32::to_le_bytes).concat();
-    let shape = Shape { size: 12, align: 4, head: head.len() };
-    log.introduce(b"map", shape);
-    log.patch_head(&head);
-    log.append(entries().map(|(uid, _)| (*uid, 0)));
-    let place = |(uid, it): &(u32, MapEntry)| {
-        (*uid, [it.file_id, it.offset, it.size].map(u32::to_le_bytes).concat())
-    };
-    log.records(b"map", shape, entries().map(place));
-    let references =
-        |(uid, it): &(u32, MapEntry)| (*uid, it.refcount.to_le_bytes().to_vec());
-    log.records(b"ref", Shape { size: 2, align: 2, head: 0 }, entries().map(references));
+    log.map_records(&state.entries, &head);
     log.word(AT_NEXT_UID, state.next_uid.max(last.saturating_add(1)));
     log.end()
 }
@@ -240,6 +225,56 @@ impl Writer {
         let at = u16::try_from(at).unwrap_or(u16::MAX);
         let place = [at.to_le_bytes(), 4_u16.to_le_bytes()].concat();
         self.record(HEADER_UPDATE, &[&*place, &value.to_le_bytes()].concat());
+    }
+
+    /// All that a folder says of messages. `keywords`: which of them come first.
+    fn folder_records(&mut self, records: &[Record], kind: Kind, keywords: &[Vec<u8>]) {
+        self.append(records.iter().map(|it| (it.uid, it.flags & CLIENT_FLAGS)));
+        if kind == Kind::Mdbox {
+            let mdbox = |it: &Record| {
+                let words = [it.map_uid, it.save_date].map(Option::unwrap_or_default);
+                (it.uid, words.map(u32::to_le_bytes).concat())
+            };
+            self.records(
+                b"mdbox",
+                Shape { size: 8, align: 4, head: 0 },
+                records.iter().map(mdbox),
+            );
+            let guid = |it: &Record| Some((it.uid, it.guid?.to_vec()));
+            let guids = records.iter().filter_map(guid);
+            self.records(b"guid", Shape { size: 16, align: 1, head: 0 }, guids);
+        }
+        let mut words: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
+        for record in records {
+            for word in &record.keywords {
+                words.entry(word).or_default().push(record.uid);
+            }
+        }
+        for word in keywords {
+            if let Some(uids) = words.remove(&**word) {
+                self.keyword(word, &uids);
+            }
+        }
+        for (word, uids) in words {
+            self.keyword(word, &uids);
+        }
+    }
+
+    /// All that a map says of messages. `head`: the first bytes of what it holds for itself.
+    fn map_records(&mut self, entries: &[(u32, MapEntry)], head: &[u8]) {
+        let entries = || entries.iter();
+        let shape = Shape { size: 12, align: 4, head: MAP_HEAD_BYTES };
+        self.introduce(b"map", shape);
+        self.patch_head(head);
+        self.append(entries().map(|(uid, _)| (*uid, 0)));
+        let place = |(uid, it): &(u32, MapEntry)| {
+            (*uid, [it.file_id, it.offset, it.size].map(u32::to_le_bytes).concat())
+        };
+        self.records(b"map", shape, entries().map(place));
+        let references =
+            |(uid, it): &(u32, MapEntry)| (*uid, it.refcount.to_le_bytes().to_vec());
+        let shape = Shape { size: 2, align: 2, head: 0 };
+        self.records(b"ref", shape, entries().map(references));
     }
 
     fn append(&mut self, mails: impl Iterator<Item = (u32, u8)>) {

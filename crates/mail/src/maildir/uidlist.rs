@@ -24,6 +24,9 @@ use crate::roots::Side;
 /// between its snapshot and the fault, and small beside the 32 bits of a UID.
 pub(crate) const UID_GAP: u32 = 100_000;
 
+/// A line, most of the time.
+const LINE_BYTES: usize = 80;
+
 /// Bytes of a line: a name of the file system's longest, and fields beside it.
 const LINE_BYTES_MAX: u64 = 4096;
 
@@ -49,7 +52,7 @@ struct Header {
 pub(crate) struct Entry<'a> {
     pub(crate) uid: u32,
     /// Fields between the UID and the name, with their blanks.
-    extra: &'a [u8],
+    pub(crate) extra: &'a [u8],
     /// Base name.
     pub(crate) name: &'a [u8],
 }
@@ -238,6 +241,30 @@ impl<'a> Entry<'a> {
         to.write_all(self.name)?;
         to.write_all(b"\n")
     }
+}
+
+/// A list with more messages at its end, and the UID of the first of them; nothing if it is not whole.
+///
+/// `next_uid`: none below it is free. `more`: the fields between UID and name, and the base name.
+pub(crate) fn extended(
+    list: &[u8],
+    next_uid: u32,
+    more: &[(&[u8], &[u8])],
+) -> Option<(Vec<u8>, u32)> {
+    let mut reader = Reader::new(list);
+    while reader.next().is_some() {}
+    let summary = reader.summary();
+    let first = summary.next_uid().max(next_uid);
+    let mut header = summary.header.filter(|_| summary.sound_until.is_none())?;
+    header.next_uid = first.checked_add(u32::try_from(more.len()).ok()?)?;
+    let mut whole = Vec::with_capacity(list.len() + LINE_BYTES * (more.len() + 1));
+    header.write(&mut whole).ok()?;
+    let end = list.iter().position(|byte| *byte == b'\n')?;
+    whole.extend_from_slice(list.get(end + 1..)?);
+    for (uid, (extra, name)) in (first..).zip(more) {
+        Entry { uid, extra, name }.write(&mut whole).ok()?;
+    }
+    Some((whole, first))
 }
 
 /// Mail servers list what they move to `cur`.

@@ -154,7 +154,7 @@ impl Store {
     }
 
     fn bench<'a>(&'a self, mailbox: &'a Mailbox, buffer: &'a mut [u8]) -> Bench<'a> {
-        Bench::new(&self.roots, mailbox, NO_GENERATION, buffer)
+        Bench::new(self.roots_of(mailbox), mailbox, NO_GENERATION, buffer)
     }
 
     /// What the mailbox would hold if it were prepared now, with what was recorded of messages that
@@ -165,7 +165,8 @@ impl Store {
         bench: &mut Bench<'_>,
         before: Option<&Earlier>,
     ) -> Result<(Spooled, Vec<Finding>), Refusal> {
-        let format = Format::of(&self.roots, &mailbox.path)?;
+        self.check_dial(mailbox)?;
+        let format = Format::of(bench.roots(), &mailbox.path)?;
         let manifest = match format {
             Format::Maildir => None,
             Format::Sdbox | Format::Mdbox => self
