@@ -6,6 +6,7 @@
 //! * A relative path is meant from the file's own directory.
 //! * What leaves this module is complete: nothing is optional that is required.
 
+mod dovecot;
 mod store;
 
 use std::fs;
@@ -15,13 +16,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tidegate_worker::Mail;
+use tidegate_worker::{Canary, Dovecot, Mail, Notices};
 use toml::Spanned;
 
 use crate::cli;
 use crate::complaint::Complaint;
 use crate::exit::{Exit, Failure};
 use crate::telemetry::LogFormat;
+use dovecot::{RawCanary, RawDovecot, RawNotice};
 use store::{RawLimits, RawStore};
 
 /// Where a worker answers the mail system if nobody says otherwise.
@@ -59,6 +61,12 @@ pub(crate) struct Worker {
     pub(crate) work: PathBuf,
     /// Where it answers the mail system.
     pub(crate) admission_listen: SocketAddr,
+    /// The Dovecot beside it.
+    pub(crate) dovecot: Option<Dovecot>,
+    /// The node's own mailbox.
+    pub(crate) canary: Option<Canary>,
+    /// What held users are told.
+    pub(crate) notices: Notices,
 }
 
 /// `coordinator.toml`.
@@ -135,6 +143,9 @@ impl WorkerFile {
             admission_listen: raw.admission_listen,
             limits: raw.limits,
             store: raw.store,
+            dovecot: raw.dovecot,
+            notice: raw.notice,
+            canary: raw.canary,
         };
         let worker = table.check(text)?;
         let log = raw_log(raw.log, raw.log_format);
@@ -186,6 +197,9 @@ struct RawWorkerFile {
     admission_listen: Option<Spanned<SocketAddr>>,
     limits: Option<RawLimits>,
     store: Option<Spanned<RawStore>>,
+    dovecot: Option<Spanned<RawDovecot>>,
+    notice: Option<RawNotice>,
+    canary: Option<Spanned<RawCanary>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -202,6 +216,9 @@ struct RawWorker {
     admission_listen: Option<Spanned<SocketAddr>>,
     limits: Option<RawLimits>,
     store: Option<Spanned<RawStore>>,
+    dovecot: Option<Spanned<RawDovecot>>,
+    notice: Option<RawNotice>,
+    canary: Option<Spanned<RawCanary>>,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +261,9 @@ impl RawWorker {
             return Err(text.complain(address.span(), title, help));
         }
         let mail = store::mail(&self, text)?;
+        let dovecot = dovecot::dovecot(self.dovecot.as_ref(), &mail, text)?;
+        let canary = dovecot::canary(self.canary.as_ref(), dovecot.as_ref(), text)?;
+        let notices = dovecot::notices(self.notice.as_ref(), text)?;
         Ok(Worker {
             node: self.node.into_inner(),
             state_dir: text.beside(&self.state_dir),
@@ -252,6 +272,9 @@ impl RawWorker {
             admission_listen: self
                 .admission_listen
                 .map_or(ADMISSION_LISTEN, Spanned::into_inner),
+            dovecot,
+            canary,
+            notices,
         })
     }
 }
@@ -345,7 +368,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `store`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `store`, `dovecot`, `notice`, `canary`, `log`, `log_format`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

@@ -14,7 +14,8 @@ use tidegate_core::fleet::Ordinal;
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
 use tidegate_core::share::Ppm;
 use tidegate_mail::{
-    ClaimError, Mailbox, PrepareTask, Prepared, Probe, Refusal, Store, StoreConfig,
+    ClaimError, Mailbox, Manifest, PrepareTask, Prepared, Probe, Refusal, Store,
+    StoreConfig,
 };
 
 use crate::findings::{alarm, is_temporary, settled};
@@ -118,6 +119,10 @@ impl MailStore for FileStore {
 
     fn free_share(&self) -> Option<Ppm> {
         self.store.free_share_ppm().ok().map(Ppm::new)
+    }
+
+    fn verified(&self, mailbox: &Mailbox) -> Option<Manifest> {
+        self.store.manifest(mailbox.key).ok().flatten()
     }
 }
 

@@ -150,6 +150,7 @@ impl Herald {
             self.raising.remove(&(job, *ordinal));
             match told {
                 Told::Done => done.push(*ordinal),
+                Told::NotYet => {}
                 Told::Unknown => self.owe(job, &[*ordinal]),
                 Told::Refused { code, reason } => {
                     self.owe(job, &[*ordinal]);
@@ -276,6 +277,7 @@ mod tests {
                 level,
                 open_below: 2,
                 held_back: Vec::new(),
+                dial_tone: false,
             };
             let (version, jobs) = (self.version, vec![order]);
             self.holding.hear(Orders { version, may_open, jobs });
@@ -352,6 +354,7 @@ mod tests {
             level: errand.level,
             services: Vec::new(),
             recorded: errand.recorded,
+            from_held: errand.level == Level::FIRST,
             until: Timestamp::from_millis(10),
         }
     }

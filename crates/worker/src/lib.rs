@@ -19,15 +19,16 @@
 mod clock;
 mod command;
 mod description;
+mod dovecot;
 mod files;
 mod findings;
 mod hands;
 mod herald;
 mod node;
+mod pace;
 mod session;
 mod shown;
 mod store;
-mod tokens;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,11 +43,15 @@ use tidegate_journal::{Journal, Kind};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub use tidegate_admission::{Language, Notices, UnknownLanguage, UnknownZone, Zone};
+
 pub use command::{Command, Limits};
+pub use dovecot::{Canary, DoveadmKey, Dovecot, Master};
 pub use files::Files;
 
 use clock::Clock;
 use command::CommandStore;
+use dovecot::AtDovecot;
 use files::FileStore;
 use hands::{Hand, Hands};
 use node::{Given, Input, Node};
@@ -69,6 +74,13 @@ pub struct Config {
     pub work: PathBuf,
     /// Where admission is served; loopback only.
     pub admission_listen: SocketAddr,
+    /// The Dovecot that serves the mail; without it nobody is disconnected, and what it shows
+    /// is not compared.
+    pub dovecot: Option<Dovecot>,
+    /// How the node's own mailbox is written and read.
+    pub canary: Option<Canary>,
+    /// What held users are told until the rollout says it.
+    pub notices: Notices,
 }
 
 /// What a node's mail is kept in.
@@ -108,9 +120,10 @@ pub async fn run(
     })?;
     let journal = open_journal(&config)?;
     let incarnation = incarnation();
+    let doors = open_doors(&config);
     let store = open_store(&config, format!("{:016x}", incarnation.get()))?;
+    let store = behind_doors(store, &config, &doors)?;
     let _ending = Ending(Arc::clone(&store));
-    let doors = Doors::new(Ladder::default());
 
     let (inputs, queue) = sync_channel(INPUTS_MAX);
     let node = {
@@ -210,6 +223,37 @@ fn open_store(config: &Config, holder: String) -> anyhow::Result<Arc<dyn MailSto
             Arc::new(CommandStore::open(command, &config.work, &config.node, holder)?)
         }
     })
+}
+
+/// Doors of which none is known yet.
+fn open_doors(config: &Config) -> Doors {
+    let doors = Doors::new(Ladder::default());
+    doors.set_notices(config.notices.clone());
+    if let Some(dovecot) = &config.dovecot {
+        doors.set_webmail_ports(dovecot.webmail_ports.clone());
+    }
+    doors
+}
+
+/// `store` behind the doors of the mail server, where that can be told of them.
+fn behind_doors(
+    store: Arc<dyn MailStore>,
+    config: &Config,
+    doors: &Doors,
+) -> anyhow::Result<Arc<dyn MailStore>> {
+    match &config.dovecot {
+        Some(dovecot) => Ok(Arc::new(AtDovecot::new(store, dovecot, doors.clone())?)),
+        None => {
+            if matches!(config.mail, Mail::Files(_)) {
+                tracing::warn!(
+                    action = "add a table [dovecot] to the configuration",
+                    "admission is the only door: whoever is logged in when a mailbox is \
+                     closed stays in it"
+                );
+            }
+            Ok(store)
+        }
+    }
 }
 
 /// A journal is bound to its node by this.

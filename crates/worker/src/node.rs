@@ -27,6 +27,7 @@ use tidegate_admission::Doors;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Holding, Lease, Record, Room};
 use tidegate_core::inventory::Digest;
+use tidegate_core::policy::Soaks;
 use tidegate_core::rollout::Vitals;
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_journal::Journal;
@@ -40,11 +41,11 @@ use crate::clock::Clock;
 use crate::description::Description;
 use crate::hands::Hands;
 use crate::herald::Herald;
+use crate::pace::Pace;
 use crate::store::MailStore;
-use crate::tokens::Tokens;
 use doors::ladder;
 
-/// How long the owner sleeps when nothing comes in: soaks end and tokens fill by time alone.
+/// How long the owner sleeps when nothing comes in: soaks end and openings fall due by time alone.
 const TICK: Duration = Duration::from_millis(50);
 
 /// The most inputs decided in one batch; they share one flush.
@@ -88,7 +89,7 @@ pub(crate) struct Node {
     busy: BTreeSet<(JobNumber, Ordinal)>,
     deferred: BTreeMap<(JobNumber, Ordinal), Timestamp>,
     lease_until: Timestamp,
-    tokens: Tokens,
+    pace: Pace,
     vitals: Vitals,
     measured_at: Timestamp,
     preparing: usize,
@@ -105,6 +106,7 @@ impl Node {
         let now = given.clock.now();
         let mut node = Self {
             herald: Herald::new(given.store.hears()),
+            pace: Pace::of(&given.node),
             given,
             inputs,
             holding: Holding::default(),
@@ -117,7 +119,6 @@ impl Node {
             busy: BTreeSet::new(),
             deferred: BTreeMap::new(),
             lease_until: Timestamp::default(),
-            tokens: Tokens::default(),
             vitals: Vitals::default(),
             measured_at: Timestamp::default(),
             preparing: 0,
@@ -181,8 +182,8 @@ impl Node {
                     Vec::new()
                 }
                 Input::Heard(heard) => self.on_heard(*heard, now),
-                Input::Described { job, mailboxes } => {
-                    self.fetched.insert(job, Arc::new(Description::new(mailboxes)));
+                Input::Described { job, told } => {
+                    self.fetched.insert(job, Arc::new(Description::new(told)));
                     Vec::new()
                 }
                 Input::Done(done) => self.on_done(*done, now)?,
@@ -231,9 +232,12 @@ impl Node {
                 rollout: joined.rollout,
                 node: self.given.node.clone(),
                 ladder: joined.settings.ladder.clone(),
+                notice: joined.settings.notice.clone(),
+                dial_services: joined.settings.dial_services.clone(),
             }))),
         };
         self.given.doors.set_ladder(ladder(&joined.settings.ladder));
+        self.give_notice(&joined.settings.notice, &joined.settings.dial_services);
         if self.hands.is_none() {
             self.hands = Some((self.given.hands)(&joined.settings));
         }
@@ -247,7 +251,7 @@ impl Node {
         let lease = self.lease(now);
         let rising = std::mem::take(&mut self.rising);
         let raised = rising.into_iter().filter_map(|(job, generation, ordinals)| {
-            self.tokens.spend(ordinals.len());
+            self.pace.spend(ordinals.len());
             self.holding.raised(job, generation, &ordinals, lease)
         });
         let records = raised.collect();
@@ -301,15 +305,15 @@ impl Node {
 
     fn beat(&mut self) -> Beat {
         let lease = self.lease(self.given.clock.now());
-        let nothing = Room::default();
-        let claims = self.holding.work(lease, Span::ZERO, nothing, &|_, _| false).claim;
+        let (nothing, soaks) = (Room::default(), Soaks::everywhere(Span::ZERO));
+        let claims = self.holding.work(lease, &soaks, nothing, &|_, _| false).claim;
         let unknown = claims.into_iter().map(|(job, _)| job).filter(|job| {
             !self.descriptions.contains_key(job) && !self.fetched.contains_key(job)
         });
         Beat {
             orders_obeyed: self.herald.obeyed(&self.holding, lease),
             reports: self.herald.withhold(self.holding.report(FACTS_MAX)),
-            vitals: self.vitals,
+            vitals: Vitals { pace: self.pace.report(), ..self.vitals },
             claimed_max: self.holding.generation_max(),
             fetch: unknown.collect(),
         }

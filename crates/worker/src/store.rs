@@ -14,7 +14,11 @@ use tidegate_core::mailbox::Level;
 use tidegate_core::rollout::{Finding, FindingKind, Origin};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Timestamp;
-use tidegate_mail::Mailbox;
+use tidegate_mail::{Mailbox, Manifest};
+
+/// The most mailboxes that a program is told of at once: enough to share its start, few enough
+/// that a stop is not kept waiting.
+const TELL_TOGETHER: usize = 64;
 
 /// One node's mail.
 pub(crate) trait MailStore: Debug + Send + Sync {
@@ -61,6 +65,19 @@ pub(crate) trait MailStore: Debug + Send + Sync {
         Ok(mailboxes.iter().map(|(ordinal, _)| (*ordinal, Told::Done)).collect())
     }
 
+    /// The most mailboxes that it wants to be told of at once.
+    fn tell_together(&self, _level: Level) -> usize {
+        TELL_TOGETHER
+    }
+
+    /// The doors of these mailboxes have opened further: admission lets their owners in.
+    fn opened(&self, _addresses: Vec<Box<str>>) {}
+
+    /// What a mailbox held when it was last verified, where that is known message by message.
+    fn verified(&self, _mailbox: &Mailbox) -> Option<Manifest> {
+        None
+    }
+
     /// Mailboxes that an earlier run may have told the mail system to let in.
     fn maybe_open(&self) -> Vec<LetIn> {
         Vec::new()
@@ -90,6 +107,8 @@ pub(crate) struct Telling {
     pub(crate) services: Vec<String>,
     /// Whether the level is on record already; otherwise it is recorded when it was told.
     pub(crate) recorded: bool,
+    /// Whether they are held on record.
+    pub(crate) from_held: bool,
     /// When a letting in must have ended.
     pub(crate) until: Timestamp,
 }
@@ -106,6 +125,8 @@ pub(crate) enum Told {
         /// Why.
         reason: String,
     },
+    /// It has not been done yet, and nothing has been done: ask again.
+    NotYet,
     /// It may have been done or not.
     Unknown,
 }
@@ -146,7 +167,8 @@ pub(crate) fn shut_out(
     for LetIn { under, mailbox, .. } in unknown {
         let (level, services) = (Level::HELD, Vec::new());
         let until = Timestamp::default();
-        let telling = Telling { under, level, services, recorded: true, until };
+        let (recorded, from_held) = (true, true);
+        let telling = Telling { under, level, services, recorded, from_held, until };
         let told = store.tell(&telling, &[(Ordinal::new(0), mailbox)])?;
         anyhow::ensure!(
             told.iter().all(|(_, told)| *told == Told::Done),

@@ -88,7 +88,8 @@ fn mailbox(key: u16) -> (Ordinal, Mailbox) {
 fn telling(level: Level) -> Telling {
     let far = Clock::start().now() + Span::from_secs(600);
     let services = vec!["imap".to_owned()];
-    Telling { under: under(1), level, services, recorded: false, until: far }
+    let (recorded, from_held) = (false, true);
+    Telling { under: under(1), level, services, recorded, from_held, until: far }
 }
 
 /// What is settled of the mailboxes 1 to 3: `v` verified, `q` quarantined, `-` nothing.

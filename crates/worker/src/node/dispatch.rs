@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{ProbeTask, Room};
+use tidegate_core::mailbox::Level;
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_mail::Mailbox;
 
@@ -21,11 +22,13 @@ use crate::store::Telling;
 const PREPARE_TOGETHER: usize = 24;
 const LOOK_TOGETHER: usize = 256;
 const PROBE_TOGETHER: usize = 64;
-const TELL_TOGETHER: usize = 64;
 
-/// The most mailboxes that the mail system is told of in one turn: what the hands' pool
-/// takes, and enough to re-close a node as fast as its mail system can.
-const TELL_MAX: usize = 32 * TELL_TOGETHER;
+/// The most mailboxes that the mail system is told of in one turn: what the hands' pool takes,
+/// and enough to re-close a node as fast as its mail system can.
+const TELL_MAX: usize = 16_384;
+
+/// The most tasks of telling in one turn: half of what their pool takes.
+const TELL_TASKS_MAX: usize = 32;
 
 /// How often the free space is asked for.
 const MEASURE_EVERY: Span = Span::from_secs(2);
@@ -35,22 +38,24 @@ impl Node {
     pub(super) fn dispatch(&mut self, now: Timestamp) {
         let Some(settings) = self.settings.clone() else { return };
         self.deferred.retain(|_, until| *until > now);
-        self.tokens.fill(settings.open_per_second, now);
+        self.pace.fill(&settings, now);
         let threads = usize::from(settings.prepare_threads).max(1);
         let room = Room {
             // One batch beyond those in hand, so that no thread waits for the owner.
             prepare: (threads + 1).saturating_sub(self.preparing) * PREPARE_TOGETHER,
             recheck: LOOK_TOGETHER,
-            open: self.tokens.whole().min(LOOK_TOGETHER),
+            open: self.pace.whole().min(LOOK_TOGETHER),
             probe: PROBE_TOGETHER * 2,
         };
         let (busy, deferred, herald) = (&self.busy, &self.deferred, &self.herald);
         let waits = |job, ordinal| {
             busy.contains(&(job, ordinal)) || deferred.contains_key(&(job, ordinal))
         };
-        let errands = herald.errands(&self.holding, TELL_MAX, &waits);
-        let soak = settings.soak;
-        let work = self.holding.work(self.lease(now), soak, room, &|job, ordinal| {
+        let together = self.given.store.tell_together(Level::HELD);
+        let most = TELL_MAX.min(TELL_TASKS_MAX * together);
+        let errands = herald.errands(&self.holding, most, &waits);
+        let soaks = settings.soaks();
+        let work = self.holding.work(self.lease(now), &soaks, room, &|job, ordinal| {
             waits(job, ordinal) || herald.owes(job, ordinal)
         });
         for errand in errands {
@@ -74,7 +79,7 @@ impl Node {
         for (job, generation, ordinals) in work.open {
             let mailboxes = self.mailboxes(job, &ordinals);
             if self.give(job, &ordinals, Task::Look { job, generation, mailboxes }) {
-                self.tokens.spend(ordinals.len());
+                self.pace.spend(ordinals.len());
             }
         }
         self.probe(&work.probe);
@@ -123,9 +128,16 @@ impl Node {
         let rungs = self.settings.iter().flat_map(|settings| &settings.ladder);
         let services: Vec<String> =
             rungs.take(level.index()).flat_map(|rung| rung.services.clone()).collect();
-        for some in ordinals.chunks(TELL_TOGETHER) {
+        let held = self.holding.job(under.job);
+        let is_open = |ordinal: &Ordinal| {
+            held.and_then(|held| held.state(*ordinal))
+                .is_some_and(|state| state.is_open())
+        };
+        // An errand is either about held mailboxes or about open ones.
+        let from_held = !ordinals.first().is_some_and(is_open);
+        for some in ordinals.chunks(self.given.store.tell_together(level).max(1)) {
             let (services, until) = (services.clone(), self.lease_until);
-            let telling = Telling { under, level, services, recorded, until };
+            let telling = Telling { under, level, services, recorded, from_held, until };
             let mailboxes = self.mailboxes(under.job, some);
             if self.give(under.job, some, Task::Tell { telling, mailboxes }) {
                 let ordinals = some.to_vec();

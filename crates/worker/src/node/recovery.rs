@@ -36,6 +36,7 @@ impl Node {
                         self.given.node
                     );
                     self.given.doors.set_ladder(ladder(&joined.ladder));
+                    self.give_notice(&joined.notice, &joined.dial_services);
                     self.rollout = Some(joined.rollout);
                 }
                 Entry::Record(record) => {

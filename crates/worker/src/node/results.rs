@@ -18,6 +18,9 @@ use crate::store::{Telling, Told};
 /// A mailbox that could not be prepared for now is left alone for this long.
 const DEFER: Span = Span::from_secs(2);
 
+/// A closing under way is asked about this often: it costs nothing.
+const TELL_AGAIN: Span = Span::from_millis(500);
+
 /// What findings are called that come from bytes that could not be read.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
@@ -89,9 +92,12 @@ impl Node {
         let job = telling.under.job;
         for (ordinal, told) in told {
             self.busy.remove(&(job, *ordinal));
-            if *told != Told::Done {
-                self.deferred.insert((job, *ordinal), lease.now + DEFER);
-            }
+            let pause = match told {
+                Told::Done => continue,
+                Told::NotYet if telling.recorded => TELL_AGAIN,
+                Told::NotYet | Told::Unknown | Told::Refused { .. } => DEFER,
+            };
+            self.deferred.insert((job, *ordinal), lease.now + pause);
         }
         self.herald.told(telling, told, &mut self.holding, lease)
     }

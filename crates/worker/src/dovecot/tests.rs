@@ -1,0 +1,282 @@
+//! Closing under fire: a real Dovecot with the shipped gate, people logged in, and mail coming in
+//! all the while.
+//!
+//! `TIDEGATE_RECLOSE=10000,300` closes so many mailboxes with so many people logged in.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidegate_admission::{Doors, Ladder, Rung, Standing};
+use tidegate_mailserver::doveadm::{Credential, Doveadm, DoveadmSpec};
+use tidegate_rig::{
+    API_KEY, Dovecot, DovecotSpec, Format, LOOPBACK, PASSWORD, PATIENCE, Service, User,
+    hand_over, wait_until,
+};
+
+use super::doorkeeper::Doorkeeper;
+
+/// A node must be closed again within this.
+const RECLOSE_MAX: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_node_is_closed_under_fire_and_every_accepted_message_is_there_once() {
+    let (mailboxes, logged_in) = size();
+    let site = Site::open(mailboxes);
+    let doveadm = site.doveadm();
+    let keeper = Doorkeeper::start(
+        Arc::clone(&doveadm),
+        site.doors.clone(),
+        Duration::from_secs(30),
+    );
+    let keeper = keeper.unwrap();
+    let sessions: Vec<_> = (0..logged_in)
+        .map(|n| {
+            let service = if n % 4 == 3 { Service::Pop3 } else { Service::Imap };
+            let (answer, talk) = site.dovecot.login(service, &address(n), PASSWORD);
+            assert!(answer.contains("OK"), "{answer}");
+            talk
+        })
+        .collect();
+    assert_eq!(doveadm.who().unwrap().len(), logged_in);
+
+    let under_fire = Fire::default();
+    let took = thread::scope(|scope| {
+        for deliverer in 0..2 {
+            let (site, fire) = (&site, &under_fire);
+            scope.spawn(move || fire.deliver(site, deliverer));
+        }
+        assert!(wait_until(PATIENCE, || under_fire.accepted() > 20));
+        // Permitted before the doors close, and not over.
+        let mut slow = site.dovecot.lmtp();
+        slow.say(&format!("RCPT TO:<{}>", address(0)), "250 ");
+
+        let started = Instant::now();
+        site.stand(Standing::Level(0));
+        let addresses: Vec<String> = (0..mailboxes).map(address).collect();
+        let mut waiting: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let mut finished = false;
+        while !waiting.is_empty() {
+            assert!(started.elapsed() < RECLOSE_MAX, "{} are in", waiting.len());
+            let out = keeper.close(waiting.iter().copied());
+            assert!(finished || !out.contains(&true), "a delivery is under way");
+            let mut out = out.into_iter();
+            waiting.retain(|_| out.next() == Some(false));
+            if !finished && started.elapsed() > Duration::from_secs(3) {
+                slow.say("DATA", "354 ");
+                slow.send_message(b"Subject: slow\r\nMessage-ID: <slow>\r\n\r\nslow\r\n");
+                assert!(slow.read().starts_with("250 "));
+                slow.send("QUIT");
+                finished = true;
+            }
+            thread::park_timeout(Duration::from_millis(50));
+        }
+        let took = started.elapsed();
+        let there = messages(site.dovecot.root());
+        let refused = under_fire.refused.load(Ordering::SeqCst);
+        assert!(wait_until(PATIENCE, || {
+            under_fire.refused.load(Ordering::SeqCst) > refused + 20
+        }));
+        under_fire.over.store(true, Ordering::SeqCst);
+        assert_eq!(messages(site.dovecot.root()), there, "mail came into a closed node");
+        took
+    });
+
+    assert_eq!(doveadm.who().unwrap(), []);
+    for mut talk in sessions {
+        while talk.try_read().is_some() {}
+    }
+    let mut accepted = under_fire.accepted.into_inner().unwrap();
+    accepted.push("slow".to_owned());
+    let once: BTreeMap<String, usize> = accepted.into_iter().map(|id| (id, 1)).collect();
+    assert_eq!(messages(site.dovecot.root()), once);
+    println!(
+        "{mailboxes} mailboxes closed in {:.1} s with {logged_in} people logged in; {} \
+         messages delivered meanwhile, each there once",
+        took.as_secs_f64(),
+        once.len()
+    );
+}
+
+#[test]
+fn nobody_is_called_out_while_dovecot_does_not_answer() {
+    let mut site = Site::open(3);
+    let doveadm = site.doveadm();
+    let keeper =
+        Doorkeeper::start(doveadm, site.doors.clone(), Duration::from_millis(200))
+            .unwrap();
+    site.dovecot.stop();
+    site.stand(Standing::Level(0));
+    let addresses: Vec<String> = (0..3).map(address).collect();
+    let ask = || keeper.close(addresses.iter().map(String::as_str));
+
+    assert!(!wait_until(Duration::from_secs(2), || ask().contains(&true)));
+    site.dovecot.resume();
+
+    let mut out = 0;
+    assert!(wait_until(PATIENCE, || {
+        out += ask().iter().filter(|out| **out).count();
+        out >= 3
+    }));
+}
+
+#[test]
+fn held_people_who_are_logged_in_all_the_same_are_disconnected() {
+    let site = Site::open(2);
+    let doveadm = site.doveadm();
+    let mut sessions: Vec<_> = (0..2).map(|n| site.dovecot.imap(&address(n))).collect();
+    // As when the worker was stopped in the middle of a closing.
+    site.doors.set([(address(1).into(), Standing::Level(0))]);
+
+    let grace = Duration::from_secs(1);
+    let _keeper = Doorkeeper::start(Arc::clone(&doveadm), site.doors.clone(), grace);
+
+    assert!(wait_until(PATIENCE, || doveadm.who().unwrap().len() == 1));
+    sessions[0].command("NOOP");
+}
+
+/// How many mailboxes, and how many people logged in.
+fn size() -> (usize, usize) {
+    let Ok(size) = std::env::var("TIDEGATE_RECLOSE") else { return (400, 24) };
+    let (mailboxes, people) = size.split_once(',').expect("two numbers");
+    (mailboxes.parse().unwrap(), people.parse().unwrap())
+}
+
+fn address(n: usize) -> String {
+    format!("user{n}@example.org")
+}
+
+/// Mail that comes in.
+#[derive(Default)]
+struct Fire {
+    over: AtomicBool,
+    accepted: std::sync::Mutex<Vec<String>>,
+    refused: AtomicUsize,
+}
+
+impl Fire {
+    fn accepted(&self) -> usize {
+        self.accepted.lock().unwrap().len()
+    }
+
+    /// Delivers to one after the other until it is over.
+    fn deliver(&self, site: &Site, deliverer: usize) {
+        for n in 0.. {
+            if self.over.load(Ordering::SeqCst) {
+                return;
+            }
+            let id = format!("{deliverer}-{n}");
+            let text = format!("Message-ID: <{id}>\r\nSubject: {id}\r\n\r\n{id}\r\n");
+            let user = address((n * 2 + deliverer) % site.mailboxes);
+            let answer = site.dovecot.deliver(&user, text.as_bytes());
+            if answer.starts_with("250 ") {
+                self.accepted.lock().unwrap().push(id);
+            } else {
+                assert!(answer.starts_with("451 "), "{answer}");
+                self.refused.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// A Dovecot with the shipped gate, and the doors that it asks for.
+struct Site {
+    dovecot: Dovecot,
+    doors: Doors,
+    mailboxes: usize,
+    _gate: tokio::runtime::Runtime,
+}
+
+impl Site {
+    /// All mailboxes are open.
+    fn open(mailboxes: usize) -> Self {
+        let users = (0..mailboxes).map(|n| User::new(&address(n), Format::Maildir));
+        let spec = DovecotSpec { users: users.collect(), ..DovecotSpec::default() };
+        let mut dovecot = Dovecot::prepare(&spec);
+        let rungs = [("receive", "lmtp"), ("read", "imap"), ("old", "pop3")];
+        let rungs = rungs.map(|(name, service)| Rung {
+            name: name.to_owned(),
+            services: vec![service.to_owned()],
+        });
+        let doors = Doors::new(Ladder { rungs: rungs.into() });
+        let gate = tokio::runtime::Runtime::new().unwrap();
+        let any = SocketAddr::from((LOOPBACK, 0));
+        let listener = gate.block_on(tokio::net::TcpListener::bind(any)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        gate.spawn(tidegate_admission::serve(
+            listener,
+            doors.clone(),
+            std::future::pending(),
+        ));
+        install(&mut dovecot, port);
+        dovecot.resume();
+        let site = Self { dovecot, doors, mailboxes, _gate: gate };
+        site.stand(Standing::Level(3));
+        site
+    }
+
+    fn stand(&self, standing: Standing) {
+        self.doors.set((0..self.mailboxes).map(|n| (address(n).into(), standing)));
+    }
+
+    fn doveadm(&self) -> Arc<Doveadm> {
+        Arc::new(Doveadm::new(&DoveadmSpec {
+            urls: vec![format!(
+                "http://{LOOPBACK}:{}",
+                self.dovecot.ports().doveadm_http
+            )],
+            credential: Credential::ApiKey(API_KEY.to_owned()),
+            deadline: Duration::from_secs(30),
+        }))
+    }
+}
+
+/// The shipped gate, with other ports and directories.
+fn install(dovecot: &mut Dovecot, gate: u16) {
+    let shipped = |name: &str| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/dovecot");
+        fs::read_to_string(dir.join(name)).unwrap()
+    };
+    let dir = dovecot.dir().to_owned();
+    let ports = dovecot.ports();
+    let config = shipped("tidegate-2.3.conf")
+        .replace("/etc/dovecot/", &format!("{}/", dir.display()))
+        .replace("10144", &ports.imap_webmail.to_string())
+        .replace("10380", &ports.doveadm_http.to_string())
+        .replace("10490", &ports.metrics.to_string());
+    let script = shipped("tidegate.lua").replace("10390", &gate.to_string());
+    for (name, text) in [
+        ("tidegate.lua", &*script),
+        ("tidegate-api-key", API_KEY),
+        ("tidegate-probe", ""),
+    ] {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    hand_over(&dir);
+    dovecot.add_config(&format!("{config}\nauth_cache_size = 20M\n"));
+}
+
+/// How often each message is there, by the name in its `Message-ID`.
+fn messages(root: &Path) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![root.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let is_dir = entry.file_type().is_ok_and(|it| it.is_dir());
+            if is_dir {
+                dirs.push(entry.path());
+            } else if dir.ends_with("new") || dir.ends_with("cur") {
+                let text = fs::read_to_string(entry.path()).unwrap_or_default();
+                let id =
+                    text.split_once("Message-ID: <").and_then(|it| it.1.split_once('>'));
+                *found.entry(id.unwrap_or_default().0.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    found
+}
