@@ -3,12 +3,14 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use tidegate_admission::{Next, ServeError, Transport, policy, socketmap};
+use tidegate_rig::{need, open_directory};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -98,6 +100,33 @@ fn who_does_not_speak_in_netstrings_is_cut_off_without_an_answer() {
     ] {
         assert_eq!(map.say(garbage), "", "{}", String::from_utf8_lossy(garbage));
     }
+}
+
+#[test]
+fn postfix_itself_understands_the_map_and_takes_doubt_for_an_error() {
+    let map = Server::socketmap();
+    let dir = open_directory();
+    std::fs::write(dir.path().join("main.cf"), "compatibility_level = 3.6\n").unwrap();
+    need("/usr/sbin/postmap", "postfix");
+    let table = format!("socketmap:inet:{}:transport", map.address);
+    let ask = |key: &str| {
+        let mut postmap = Command::new("/usr/sbin/postmap");
+        let postmap = postmap.arg("-c").arg(dir.path()).args(["-q", key, &table]);
+        let output = postmap.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        (output.status.code(), said.trim_end().to_owned())
+    };
+
+    let found = |value: &str| (Some(0), value.to_owned());
+    let nothing = (Some(1), String::new());
+    assert_eq!(ask("open@example.org"), found("lmtp:inet:node7.example.net:24"));
+    assert_eq!(ask("held@example.org"), found("held:inet:node7.example.net:24"));
+    assert_eq!(ask("*"), nothing);
+    let (code, said) = ask("unknown@example.org");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("fatal: table socketmap:"), "{said}");
+    assert!(said.contains("query error"), "{said}");
 }
 
 #[test]
