@@ -12,6 +12,8 @@ mod conversation;
 pub mod doveadm;
 pub mod imap;
 pub mod lmtp;
+pub mod log;
+pub mod metrics;
 pub mod pressure;
 pub mod queue;
 pub mod reader;

@@ -365,6 +365,9 @@ fn read_line(line: &[u8], each: &mut dyn FnMut(&Queued<'_>) -> bool) -> Option<b
 }
 
 impl QueueId {
+    /// Comes before every name there is.
+    pub const FIRST: Self = Self { length: 0, bytes: [0; ID_BYTES_MAX] };
+
     /// The name, if it can be one: letters and digits.
     pub fn new(text: &str) -> Option<Self> {
         let mut bytes = [0; ID_BYTES_MAX];
