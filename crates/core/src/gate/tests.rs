@@ -1,5 +1,9 @@
 //! What a gate says, sentence by sentence.
 
+mod minutes;
+
+use std::sync::LazyLock;
+
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
@@ -659,7 +663,7 @@ fn even_a_senseless_policy_never_expands_on_nothing() {
         for p_bad in rates {
             for alpha in rates {
                 let opening = SignalPolicy { p_ok, p_bad, alpha, beta: alpha };
-                let policy = GatePolicy { opening, ..EVERY };
+                let policy = GatePolicy { opening, ..EVERY.clone() };
                 let policy = GatePolicy { mode: Mode::Sequential, ..policy };
                 let judgement = judge(&Evidence::default(), &policy, NOW);
                 assert_ne!(judgement.verdict, Verdict::Expand);
@@ -724,8 +728,10 @@ const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const ALLOWED: Timestamp = Timestamp::from_millis(1_700_000_000_000 - 30 * 60_000);
 
 /// For small providers, with one failure allowed.
-const EVERY: GatePolicy =
-    GatePolicy { mode: Mode::EveryMailbox { failures_max: 1 }, ..GatePolicy::DEFAULT };
+static EVERY: LazyLock<GatePolicy> = LazyLock::new(|| GatePolicy {
+    mode: Mode::EveryMailbox { failures_max: 1 },
+    ..GatePolicy::default()
+});
 
 /// 600 mailboxes on four nodes, all well.
 fn healthy() -> Evidence {
