@@ -6,6 +6,7 @@
 //! * What a killed round left behind is removed by the next one with the same name; nothing
 //!   else in the mailbox is touched.
 
+use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -103,6 +104,31 @@ pub enum CanaryError {
     /// Other bytes came back.
     #[error("a message came back with other bytes")]
     Differs,
+}
+
+impl Round {
+    /// How long all steps took that were done to their end.
+    pub fn total(&self) -> Duration {
+        self.timings.iter().map(|(_, took)| *took).sum()
+    }
+
+    /// How long a step took, if it was done to its end.
+    pub fn took(&self, step: Step) -> Option<Duration> {
+        self.timings.iter().find(|(it, _)| *it == step).map(|(_, took)| *took)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deliver => "deliver",
+            Self::Login => "log in",
+            Self::Select => "open the inbox",
+            Self::Search => "search",
+            Self::Fetch => "fetch",
+            Self::Remove => "remove",
+        })
+    }
 }
 
 impl Canary {

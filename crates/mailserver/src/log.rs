@@ -1,4 +1,5 @@
-//! Log: what Dovecot complains about, line by line, as it is written.
+//! Log: what Dovecot complains about, line by line, as it is written; and what Postfix says of
+//! users that Dovecot does not know, which Dovecot itself keeps to itself.
 //!
 //! # Invariants
 //!
@@ -6,8 +7,9 @@
 //!   over truncation, even when the file has grown again. Lines that are written and cut away
 //!   between two looks are gone.
 //! * A look reads a bounded amount, and a line is judged by a bounded start of it.
-//! * A user is named only as Dovecot names the one whose process writes the line. What the
-//!   outside world says in a line names nobody.
+//! * A user is named only as Dovecot names the one whose process writes the line, or where
+//!   Postfix and Dovecot agree on the recipient. What else the outside world says in a line
+//!   names nobody.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -83,7 +85,8 @@ pub enum ComplaintKind {
     Panic,
     /// A process gave up, or was killed.
     Fatal,
-    /// Mail for an address that Dovecot does not know: its sender gets a bounce.
+    /// Mail for an address that Dovecot does not know: its sender gets a bounce. Postfix
+    /// logs this.
     UnknownUser,
     /// There are no more connections, processes or files to be had.
     Exhausted,
@@ -289,11 +292,31 @@ impl Followed {
 impl Complaint {
     /// Judges one line of the log; most are worth nothing.
     pub fn of(line: &str) -> Option<Self> {
+        if let Some(bounced) = Self::of_bounce(line) {
+            return Some(bounced);
+        }
         let (prefix, level, text) = split(line)?;
         let kind = kind(level, text)?;
         let (service, user) = writer(prefix);
         let text = text.chars().take(TEXT_CHARS_MAX).collect();
         Some(Self { kind, user, service, text })
+    }
+
+    /// `.. postfix/lmtp[17]: 4B2: to=<user>, .. said: 550 5.1.1 <user> User doesn't exist: ..`
+    fn of_bounce(line: &str) -> Option<Self> {
+        let (_, postfix) = line.split_once(" postfix/")?;
+        let (process, text) = postfix.split_once(": ")?;
+        let (service, _) = process.split_once('[')?;
+        let (_, recipient) = text.split_once(": to=<")?;
+        let (user, rest) = recipient.split_once(">, ")?;
+        let (_, said) = rest.split_once(" said: 550 5.1.1 <")?;
+        let agreed = said.split_once("> User doesn't exist: ")?.0 == user;
+        agreed.then(|| Self {
+            kind: ComplaintKind::UnknownUser,
+            user: Some(user.to_owned()),
+            service: service.to_owned(),
+            text: text.chars().take(TEXT_CHARS_MAX).collect(),
+        })
     }
 }
 
@@ -323,9 +346,6 @@ fn kind(level: &str, text: &str) -> Option<ComplaintKind> {
         "Cannot allocate memory",
     ]) {
         return Some(ComplaintKind::Exhausted);
-    }
-    if has(&["550 5.1.1 "]) && has(&["User doesn't exist"]) {
-        return Some(ComplaintKind::UnknownUser);
     }
     match level {
         "Panic" => return Some(ComplaintKind::Panic),
@@ -436,6 +456,22 @@ mod tests {
             let found = found.as_ref().map(|it| (it.kind, it.user.as_deref()));
             assert_eq!(found, wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn a_bounce_names_the_user_whom_dovecot_does_not_know() {
+        let line = "Nov 22 05:52:07 vm postfix/lmtp[17]: 4ZkQ0R1: to=<e@example.org>, \
+                    relay=127.0.0.1[127.0.0.1]:24, delay=0.1, dsn=5.1.1, status=bounced \
+                    (host 127.0.0.1[127.0.0.1] said: 550 5.1.1 <e@example.org> User doesn't \
+                    exist: e@example.org (in reply to RCPT TO command))";
+
+        let complaint = Complaint::of(line).unwrap();
+
+        assert_eq!(complaint.kind, ComplaintKind::UnknownUser);
+        assert_eq!(complaint.user.as_deref(), Some("e@example.org"));
+        assert_eq!(complaint.service, "lmtp");
+        assert_eq!(Complaint::of(&line.replacen("e@", "f@", 1)), None);
+        assert_eq!(Complaint::of(&line.replace("550", "450")), None);
     }
 
     fn complain(file: &mut File, user: &str) {

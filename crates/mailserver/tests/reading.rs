@@ -24,7 +24,7 @@ type Read = BTreeMap<(String, u32), Vec<u8>>;
 
 #[test]
 fn a_canary_comes_back_in_every_format_and_leaves_nothing_behind() {
-    let dovecot = start("");
+    let dovecot = start();
     for format in Format::ALL {
         let canary = canary(&dovecot, &address(format));
         deliver_to(&dovecot, &address(format), b"Subject: mine\n\nstays\n");
@@ -56,7 +56,7 @@ fn a_canary_comes_back_in_every_format_and_leaves_nothing_behind() {
 
 #[test]
 fn a_canary_says_where_it_died() {
-    let dovecot = start("");
+    let dovecot = start();
     let user = address(Format::Maildir);
     let mut nobody = canary(&dovecot, "nobody@example.org");
     nobody.login.clone_from(&user);
@@ -85,7 +85,7 @@ fn a_canary_says_where_it_died() {
 
 #[test]
 fn a_look_sees_every_folder_and_byte_and_changes_nothing() {
-    let dovecot = start("");
+    let dovecot = start();
     for format in Format::ALL {
         let user = address(format);
         let mut imap = dovecot.imap(&user);
@@ -131,7 +131,7 @@ fn a_look_sees_every_folder_and_byte_and_changes_nothing() {
 
 #[test]
 fn a_truncated_message_is_seen_and_not_an_error() {
-    let dovecot = start("");
+    let dovecot = start();
     for format in Format::ALL {
         let user = address(format);
         let noise = "a line like any other\n".repeat(2000);
@@ -154,7 +154,7 @@ fn a_truncated_message_is_seen_and_not_an_error() {
 
 #[test]
 fn lmtp_tells_now_from_never() {
-    let dovecot = start("service lmtp {\n process_limit = 5\n}\n");
+    let dovecot = start();
     let lmtp = at(dovecot.ports().lmtp);
     let full = dovecot.root().join("example.org").join("maildir");
     let deliver_here = |recipient: &str| {
@@ -176,7 +176,7 @@ fn lmtp_tells_now_from_never() {
 
 #[test]
 fn odd_passwords_and_names_get_through() {
-    let dovecot = start("");
+    let dovecot = start();
     let user = address(Format::Maildir);
     for password in ["pass word", "quo\"te\\s", "pässwörd", ""] {
         let login = Login { user: &user, password };
@@ -188,14 +188,16 @@ fn odd_passwords_and_names_get_through() {
     }
 }
 
-fn start(config: &str) -> Dovecot {
+fn start() -> Dovecot {
     // Wrong passwords shall cost no time here.
-    let config = format!(
-        "auth_failure_delay = 0\nservice anvil {{\n unix_listener anvil-auth-penalty {{\n \
-         mode = 0\n }}\n}}\n{config}"
-    );
+    let config = "auth_failure_delay = 0\nservice anvil {\n \
+                  unix_listener anvil-auth-penalty {\n mode = 0\n }\n}\n";
     let users = Format::ALL.map(|format| User::new(&address(format), format)).to_vec();
-    Dovecot::start(&DovecotSpec { users, config, ..DovecotSpec::default() })
+    Dovecot::start(&DovecotSpec {
+        users,
+        config: config.to_owned(),
+        ..DovecotSpec::default()
+    })
 }
 
 fn address(format: Format) -> String {

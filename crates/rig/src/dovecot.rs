@@ -36,6 +36,9 @@ pub const API_KEY: &str = "rig";
 /// Free ports are found before Dovecot takes them, and somebody may be quicker.
 const STARTS_MAX: usize = 5;
 
+/// How many complaints of the log a failing test shows.
+const COMPLAINTS_SHOWN_MAX: usize = 40;
+
 /// What of Debian's is needed, and the package that brings it.
 const NEEDS: [(&str, &str); 6] = [
     (DOVECOT, "dovecot-core"),
@@ -281,58 +284,23 @@ impl Dovecot {
 
     /// Logs in to a service, and returns the line that answers, and the conversation.
     pub fn login(&self, service: Service, user: &str, password: &str) -> (String, Talk) {
-        let mut talk = Talk::connect(self.ports.of(service));
-        let plain = STANDARD.encode(format!("\0{user}\0{password}"));
-        let answer = match service {
-            Service::Imap | Service::Webmail => {
-                talk.expect("* OK");
-                talk.ask(&format!("a LOGIN {user} {password}"))
-            }
-            Service::Pop3 => {
-                talk.expect("+OK");
-                talk.say(&format!("USER {user}"), "+OK");
-                talk.ask(&format!("PASS {password}"))
-            }
-            Service::Submission => {
-                talk.expect("220 ");
-                talk.send("EHLO client.example.net");
-                while talk.expect("250").starts_with("250-") {}
-                talk.ask(&format!("AUTH PLAIN {plain}"))
-            }
-            Service::Sieve => {
-                while talk.read().starts_with('"') {}
-                talk.ask(&format!("AUTHENTICATE \"PLAIN\" \"{plain}\""))
-            }
-        };
-        (answer, talk)
+        self.ports.login(service, user, password)
     }
 
     /// What LMTP answers when a user is named as recipient.
     pub fn rcpt(&self, user: &str) -> String {
-        self.lmtp().ask(&format!("RCPT TO:<{user}>"))
+        self.ports.rcpt(user)
     }
 
     /// Delivers one message, and returns the line that ends it: of DATA, or of RCPT when that
     /// was refused.
     pub fn deliver(&self, user: &str, message: &[u8]) -> String {
-        let mut talk = self.lmtp();
-        let answer = talk.ask(&format!("RCPT TO:<{user}>"));
-        if !answer.starts_with("250 ") {
-            return answer;
-        }
-        talk.say("DATA", "354 ");
-        talk.send_message(message);
-        talk.read()
+        self.ports.deliver(user, message)
     }
 
     /// A conversation that has come as far as a sender.
     pub fn lmtp(&self) -> Talk {
-        let mut talk = Talk::connect(self.ports.lmtp);
-        talk.expect("220 ");
-        talk.send("LHLO mx.example.org");
-        while talk.expect("250").starts_with("250-") {}
-        talk.say("MAIL FROM:<sender@example.net>", "250 ");
-        talk
+        self.ports.lmtp()
     }
 
     fn try_start(&mut self) -> Result<(), String> {
@@ -414,6 +382,24 @@ impl Dovecot {
     }
 }
 
+impl Drop for Dovecot {
+    /// A test that fails shows what Dovecot had to say.
+    #[expect(clippy::print_stderr, reason = "a failing test's output is for people")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let words = [": Warning: ", ": Error: ", ": Fatal: ", ": Panic: "];
+        let log = self.log();
+        let complains = |line: &&str| words.iter().any(|word| line.contains(word));
+        let lines: Vec<_> = log.lines().filter(complains).collect();
+        let last = lines.len().saturating_sub(COMPLAINTS_SHOWN_MAX);
+        for line in lines.iter().skip(last) {
+            eprintln!("dovecot: {line}");
+        }
+    }
+}
+
 impl User {
     /// A user whose mailbox is `<domain>/<name>/Maildir`, or `sdbox`, or `mdbox`.
     pub fn new(address: &str, format: Format) -> Self {
@@ -463,6 +449,62 @@ impl DovecotPorts {
         let [imap, imap_webmail, pop3, submission, sieve, lmtp, doveadm_http, metrics] =
             FreePorts::take(8).hand_over();
         Self { imap, imap_webmail, pop3, submission, sieve, lmtp, doveadm_http, metrics }
+    }
+
+    /// Logs in to a service, and returns the line that answers, and the conversation.
+    pub fn login(self, service: Service, user: &str, password: &str) -> (String, Talk) {
+        let mut talk = Talk::connect(self.of(service));
+        let plain = STANDARD.encode(format!("\0{user}\0{password}"));
+        let answer = match service {
+            Service::Imap | Service::Webmail => {
+                talk.expect("* OK");
+                talk.ask(&format!("a LOGIN {user} {password}"))
+            }
+            Service::Pop3 => {
+                talk.expect("+OK");
+                talk.say(&format!("USER {user}"), "+OK");
+                talk.ask(&format!("PASS {password}"))
+            }
+            Service::Submission => {
+                talk.expect("220 ");
+                talk.send("EHLO client.example.net");
+                while talk.expect("250").starts_with("250-") {}
+                talk.ask(&format!("AUTH PLAIN {plain}"))
+            }
+            Service::Sieve => {
+                while talk.read().starts_with('"') {}
+                talk.ask(&format!("AUTHENTICATE \"PLAIN\" \"{plain}\""))
+            }
+        };
+        (answer, talk)
+    }
+
+    /// What LMTP answers when a user is named as recipient.
+    pub fn rcpt(self, user: &str) -> String {
+        self.lmtp().ask(&format!("RCPT TO:<{user}>"))
+    }
+
+    /// Delivers one message, and returns the line that ends it: of DATA, or of RCPT when that
+    /// was refused.
+    pub fn deliver(self, user: &str, message: &[u8]) -> String {
+        let mut talk = self.lmtp();
+        let answer = talk.ask(&format!("RCPT TO:<{user}>"));
+        if !answer.starts_with("250 ") {
+            return answer;
+        }
+        talk.say("DATA", "354 ");
+        talk.send_message(message);
+        talk.read()
+    }
+
+    /// A conversation that has come as far as a sender.
+    pub fn lmtp(self) -> Talk {
+        let mut talk = Talk::connect(self.lmtp);
+        talk.expect("220 ");
+        talk.send("LHLO mx.example.org");
+        while talk.expect("250").starts_with("250-") {}
+        talk.say("MAIL FROM:<sender@example.net>", "250 ");
+        talk
     }
 
     /// The port of a service.
