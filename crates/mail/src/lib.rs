@@ -26,6 +26,7 @@
 //! quarantine/<key>/g<generation>/<folder>/  what is not served
 //! findings/<key>                    the list of all that was found
 //! manifests/<key>                   what the mailbox holds
+//! history/, dial/, dialled/         mailboxes that are open, empty, before they are prepared
 //! ```
 //!
 //! `<folder>` is `INBOX` or the folder's directory, such as `.Archive.2024`; of a dbox it is such as
@@ -95,6 +96,12 @@
 //! Doubts of earlier runs stay listed: a run that is interrupted and one that is repeated end with the
 //! same list. A mailbox that is refused as a whole has no list; its [`Refusal`] says why.
 //!
+//! # Dial tone
+//!
+//! [`Store::dial_start`] lets a mailbox be open at once, with nothing in it, while its history is prepared
+//! beside; [`Store::dial_switch`] makes one mailbox of both: new mail goes behind the history, once,
+//! whenever the machine is switched off in between. The page of `dial` tells how.
+//!
 //! # Recorded before anything broke
 //!
 //! [`Store::record`] makes the manifest of a healthy mailbox and changes no mail, [`Store::adopt`] takes
@@ -146,6 +153,7 @@
 //!   all by itself (in a Maildir only the count of changes), which begins above all that clients were
 //!   told. `dovecot.map.index.log` likewise.
 //! * `m.<number>`: messages as they stood in one of both sides, one behind the other.
+//! * After a dial tone, a list of UIDs and a log get lines and records at their ends, in copies.
 //!
 //! # Any bytes
 //!
@@ -179,6 +187,8 @@
 //! * Mail of a folder that its owner deleted does not come back, even if it was moved out first and
 //!   the place it went to was lost; nor does what was moved while the mailbox was open. Both stand in
 //!   the snapshot.
+//! * A dial tone where indexes or control files are elsewhere (`INDEX=`, `CONTROL=`); what of subscriptions,
+//!   filters and access lists is outside the mailbox is there anyway.
 //! * Encrypted mail (`mail_crypt`), and mail compressed with bzip2, xz or LZ4: it cannot be judged.
 //! * Maildirs with `LAYOUT=fs`; dbox with `ALT=` storage, `DIRNAME=`, or attachments in other files.
 //! * In sdbox, mail that was moved into a folder that is lost passes for deleted where it was. Newer mail
