@@ -89,6 +89,7 @@ fn export(args: &FindingsExport) -> Outcome {
     })?;
     let wanted = args.grade.map_or(Grade::Good, grade);
     let mut told = Told::default();
+    let mut known = false;
     let mut out = Out::new(args.output)?;
     for list in lists {
         let list = list.map_err(|error| {
@@ -98,9 +99,11 @@ fn export(args: &FindingsExport) -> Outcome {
         })?;
         let grade = list.grade();
         let named = args.mailbox.as_ref();
-        if grade < wanted
-            || named.is_some_and(|it| !it.eq_ignore_ascii_case(&list.address))
-        {
+        if named.is_some_and(|it| !it.eq_ignore_ascii_case(&list.address)) {
+            continue;
+        }
+        known = true;
+        if grade < wanted {
             continue;
         }
         told.add(grade, list.findings.len());
@@ -109,8 +112,23 @@ fn export(args: &FindingsExport) -> Outcome {
         }
     }
     out.finish()?;
+    match &args.mailbox {
+        Some(mailbox) if !known => check_mailbox(&worker, mailbox)?,
+        Some(_) | None => {}
+    }
     console::tell(told.sentence());
     Ok(Exit::Done)
+}
+
+/// Nothing was found in `mailbox`; does the node have it at all?
+fn check_mailbox(worker: &Worker, mailbox: &str) -> Result<(), Failure> {
+    if tidegate_worker::has_mailbox(&worker.state_dir, mailbox)? {
+        return Ok(());
+    }
+    let text =
+        format!("no job and no finding of this node names the mailbox `{mailbox}`");
+    Err(Failure::text(Exit::Input, text)
+        .help("`tidegate mailbox show ADDRESS` says which node has it"))
 }
 
 fn grade(arg: GradeArg) -> Grade {

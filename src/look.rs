@@ -7,6 +7,7 @@
 
 use std::io::{self, BufWriter, Write as _};
 
+use tidegate_core::time::Timestamp;
 use tidegate_wire::v1;
 
 use crate::cli::{
@@ -38,10 +39,16 @@ pub(crate) async fn mailbox(args: &MailboxShow) -> Outcome {
     let mailbox =
         Client::connect(&args.coordinator.url).await?.mailbox(&args.address).await?;
     match args.output {
-        TableOrJson::Json => console::data_line(screens::json::mailbox(&mailbox))?,
-        TableOrJson::Table => console::data(single::mailbox(&mailbox))?,
+        TableOrJson::Json => console::data_line(screens::json::mailbox(&mailbox, now()))?,
+        TableOrJson::Table => console::data(single::mailbox(&mailbox, now()))?,
     }
     Ok(Exit::Done)
+}
+
+/// The wall clock; windows that are over are not told.
+fn now() -> Timestamp {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 /// Carries out `tidegate quarantine list`.

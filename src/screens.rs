@@ -10,6 +10,7 @@ pub(crate) mod held;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod plan;
+pub(crate) mod schedule;
 pub(crate) mod single;
 pub(crate) mod status;
 
@@ -28,6 +29,14 @@ impl Table {
     /// A table with this header; the columns in `right` hold numbers.
     pub(crate) fn new(header: &[&str], right: &'static [usize]) -> Self {
         Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()], right }
+    }
+
+    /// Adds a column.
+    pub(crate) fn column(&mut self, header: &str, cells: Vec<String>) {
+        let cells = std::iter::once(header.to_owned()).chain(cells);
+        for (row, cell) in self.rows.iter_mut().zip(cells) {
+            row.push(cell);
+        }
     }
 
     /// Adds a row.

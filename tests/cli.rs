@@ -26,9 +26,9 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
     check(
         &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
         0,
-        &expect![[r"
+        &expect![[r#"
             read 3 rows from users.csv
-            Plan lab  inventory a2f4c618164f  policy 97896ba0dd2d
+            Plan lab  inventory a2f4c618164f  policy bd6899bb5ca7
 
               3 mailboxes on 2 nodes   3 in waves   0 excluded
 
@@ -37,8 +37,15 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
               + 1   rest-1      everybody left          2  66.6 %      2      2
 
               Each wave opens step by step:
-              level 1 webmail: lmtp, webmail
-              level 2 apps: imap, pop3, submission, sieve
+              level 1 receive: lmtp; soak 1 s
+              level 2 webmail: webmail; soak 2 s
+              level 3 mail: imap, pop3, submission; soak 2 s
+              level 4 accessories: sieve; soak 1 s
+
+              By schedule:
+              business: mail 5 s after webmail
+
+              Held users are told in `en`, or as their label `language` says; hours are those of UTC
 
               Gate before each step and each next wave: every mailbox must stay healthy for 2 s, at most 0 may fail
 
@@ -47,9 +54,9 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
               !  TG0104  wave `rest-1` jumps from 33.3333 % of all mailboxes to 100 %
 
             Plan: 2 waves to open, 3 mailboxes. Nothing has been changed.
-            Digest 59a05c51ebd5db8c022aed56a93a5d079a2dbd74816c25106322ae0e57a224ac
-            Next   tidegate apply --inventory users.csv --policy policy.toml --plan 59a05c51ebd5db8c022aed56a93a5d079a2dbd74816c25106322ae0e57a224ac
-        "]],
+            Digest 1f5475c933bed220058f3533e3505209c78e62de20ec8818b2877b07bc705877
+            Next   tidegate apply --inventory users.csv --policy policy.toml --plan 1f5475c933bed220058f3533e3505209c78e62de20ec8818b2877b07bc705877
+        "#]],
     );
 }
 

@@ -12,7 +12,10 @@ use std::process::{Command, Output, Stdio};
 
 use expect_test::{Expect, expect};
 use tempfile::TempDir;
+use tidegate_core::fleet::MailboxNumber;
 use tidegate_mail::{Mailbox, PrepareTask, Store, StoreConfig};
+use tidegate_wire::worker::{JobMailbox, JobPart};
+use tidegate_wire::worker_record::encode_description;
 
 const CONFIG: &str = "node = \"stor-01\"\ncoordinator = \"http://127.0.0.1:7443\"\n\
     state_dir = \"state\"\nlive = \"live\"\nwork = \"work\"\n";
@@ -54,6 +57,33 @@ fn a_spreadsheet_gets_a_header_and_only_the_mailbox_that_was_asked_for() {
             bob@example.org,stor-01,example.org/bob/Maildir,poor,set-aside,,2,"1600000002.M1P1.host,S=65",2020-09-13T12:26:42Z,56,truncated,65,56,truncated: 56 of 65 bytes are there,none-no-copy,size,,"quarantine/KEY/g3/INBOX/1600000002.M1P1.host,S=65:2,S"
             1 findings in 1 mailboxes: 1 poor, 0 to investigate, 0 good
         "#]],
+    );
+}
+
+#[test]
+fn a_mailbox_that_the_node_does_not_have_is_an_error_and_a_good_one_is_none() {
+    let node = Node::new();
+    node.prepare();
+    let export = ["findings", "export", "--config", "worker.toml", "--mailbox"];
+
+    let nobody = node.tidegate(&[&export[..], &["nobody@example.org"]].concat());
+    node.describe("anna@example.org");
+    let good = node.tidegate(&[&export[..], &["Anna@example.org"]].concat());
+
+    check(
+        &nobody,
+        65,
+        &expect![[r#"
+        error: no job and no finding of this node names the mailbox `nobody@example.org`
+        help: `tidegate mailbox show ADDRESS` says which node has it
+    "#]],
+    );
+    check(
+        &good,
+        0,
+        &expect![[r"
+            0 findings in 0 mailboxes: 0 poor, 0 to investigate, 0 good
+        "]],
     );
 }
 
@@ -315,6 +345,20 @@ impl Node {
             file_size_max: 1 << 20,
         })
         .unwrap()
+    }
+
+    /// Writes down that a job has this mailbox, as a worker does.
+    fn describe(&self, address: &str) {
+        let mailbox = JobMailbox {
+            number: MailboxNumber::new(0),
+            address: address.to_owned(),
+            path: "anna".to_owned(),
+            language: None,
+        };
+        let job = JobPart { mailboxes: vec![mailbox], expected: None };
+        let dir = self.dir.path().join("state/jobs");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("job-0-00"), encode_description(&job)).unwrap();
     }
 
     /// Prepares both mailboxes, as a worker does.

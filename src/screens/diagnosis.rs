@@ -161,6 +161,10 @@ impl Diagnosis {
             let action = in_order(&steps(rollout, &held_back(rollout)));
             return warn(status, format!("when it is repaired: {action}"), Exit::Done);
         }
+        if let Some((why, action)) = rollout.why.iter().find_map(lift) {
+            let status = format!("{progress}; waits: {}", safe(&why.text));
+            return warn(status, action.to_owned(), Exit::Changes);
+        }
         let status = match rollout.why.first() {
             Some(why) => format!("{progress}; waits: {}", safe(&why.text)),
             None => progress,
@@ -181,6 +185,19 @@ impl Diagnosis {
         );
         self
     }
+}
+
+/// What somebody can do about a reason that does not pass by itself.
+fn lift(why: &Why) -> Option<(&Why, &'static str)> {
+    let action = match why.code.as_str() {
+        "disk-low" => "make room on that node's disk; then it goes on by itself",
+        "unknown-too-many" => "start the silent workers again; then it goes on by itself",
+        "only-synthetic" => "nothing but users who log in; then it goes on by itself",
+        "no-source" => "let that node measure it (tidegate doctor); then it goes on",
+        "no-answer" => "let the external source answer; then it goes on by itself",
+        _ => return None,
+    };
+    Some((why, action))
 }
 
 /// The wave that is opening, or else the next.
@@ -345,6 +362,40 @@ mod tests {
             on that node: tidegate worker --config worker.toml
             4
         "]],
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_somebodys_business_even_behind_a_soak() {
+        let why = |code: &str, text: &str| Why { code: code.into(), text: text.into() };
+        let soak = why("soak-running", "soaked 1 s of 2 s");
+        let disk = why("disk-low", "stor-02 has 3 % of its disk free, needs 5 %");
+
+        check(
+            &Rollout { why: vec![soak, disk], ..running() },
+            &expect![[r#"
+            wave canary-1 opens for webmail: 50 of 200 (25.0 %); waits: stor-02 has 3 % of its disk free, needs 5 %
+            make room on that node's disk; then it goes on by itself
+            2
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_wave_that_waits_for_its_schedule_needs_nobody() {
+        let text =
+            "wave `canary-1` waits for its schedule until 2026-01-26 14:00 UTC (mail)";
+        let why = Why { code: "scheduled".into(), text: text.into() };
+        let between = WaveState::Between.into();
+        let wave = Wave { state: between, passed: 1, open: 200, ..wave() };
+
+        check(
+            &Rollout { why: vec![why], waves: vec![wave], ..running() },
+            &expect![[r#"
+                wave canary-1 has passed webmail: 200 of 200 open (100.0 %); waits: wave `canary-1` waits for its schedule until 2026-01-26 14:00 UTC (mail)
+                none; it goes on by itself (tidegate watch)
+                0
+            "#]],
         );
     }
 

@@ -7,6 +7,7 @@
 
 use serde_json::{Value, json};
 use tidegate_core::rollout::Grade;
+use tidegate_core::time::Timestamp;
 use tidegate_wire::v1::{
     Event, Finding, FindingKind, Gate, Grades, Health, Mailbox, MailboxFinding,
     MessageTotals, Node, Preparation, Rollout, Wave, Why,
@@ -15,7 +16,7 @@ use tidegate_wire::v1::{
 use super::diagnosis::{Diagnosis, level_name};
 use super::single::received;
 use super::status::{node_word, state_word, wave_word, worst};
-use super::{date, instant};
+use super::{date, instant, schedule};
 
 /// The rollout, `tidegate.status/v1`.
 pub(crate) fn status(rollout: &Rollout) -> Value {
@@ -38,8 +39,11 @@ pub(crate) fn status(rollout: &Rollout) -> Value {
         "finish_time": rollout.finish_time.as_ref().and_then(instant).map(date),
         "orders_version": rollout.orders_version,
         "ladder": rollout.ladder.iter().map(|rung| json!({
-            "name": rung.name, "services": rung.services,
+            "name": rung.name, "services": rung.services, "soak_millis": rung.soak_millis,
         })).collect::<Vec<_>>(),
+        "notice": rollout.notice.as_ref().map(|notice| json!({
+            "language": notice.language, "zone": notice.zone,
+        })),
         "planned": rollout.planned,
         "excluded": rollout.excluded,
         "waves": rollout.waves.iter().map(|wave| wave_value(rollout, wave)).collect::<Vec<_>>(),
@@ -68,6 +72,12 @@ fn wave_value(rollout: &Rollout, wave: &Wave) -> Value {
         "worst_grade": worst(wave.grades.as_ref()).map(Grade::code),
         "gate": wave.gate.as_ref().map(gate_value),
         "allowed_time": wave.allowed_time.as_ref().and_then(instant).map(date),
+        "due_time": wave.due_time.as_ref().and_then(instant).map(date),
+        "delays": wave.delays.iter().map(|delay| json!({
+            "rung": delay.rung, "delay_millis": delay.delay_millis,
+        })).collect::<Vec<_>>(),
+        "expected": schedule::window_value(wave.expected.as_ref()),
+        "dial_tone": wave.dial_tone,
     })
 }
 
@@ -138,7 +148,7 @@ fn reasons(why: &[Why]) -> Vec<Value> {
 }
 
 /// One mailbox, `tidegate.mailbox/v1`.
-pub(crate) fn mailbox(mailbox: &Mailbox) -> Value {
+pub(crate) fn mailbox(mailbox: &Mailbox, now: Timestamp) -> Value {
     json!({
         "schema": "tidegate.mailbox/v1",
         "address": mailbox.address,
@@ -151,6 +161,17 @@ pub(crate) fn mailbox(mailbox: &Mailbox) -> Value {
         "level": mailbox.level,
         "services": mailbox.services,
         "health": health_word(mailbox.health()),
+        "rungs": mailbox.rungs.iter().map(|rung| json!({
+            "name": rung.name,
+            "services": rung.services,
+            "state": schedule::rung_word(rung.state()),
+            "time": rung.time.as_ref().and_then(instant).map(date),
+        })).collect::<Vec<_>>(),
+        "dial_tone": mailbox.dial_tone,
+        "dial_services": mailbox.dial_services,
+        "language": mailbox.notice.as_ref().map(|notice| &notice.language),
+        "expected": schedule::window_value(mailbox.expected.as_ref()),
+        "told": schedule::told(mailbox, now),
         "why": reasons(&mailbox.why),
         "findings": mailbox.findings.iter().map(finding_value).collect::<Vec<_>>(),
     })

@@ -10,8 +10,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use tidegate_core::gate::Mode;
 use tidegate_core::plan::{Plan, Wave};
+use tidegate_core::policy::{Cohort, Notice, Window};
+use tidegate_core::time::Span;
 
-use super::{Table, percent};
+use super::{Table, date, percent, schedule};
 use crate::console::{safe, thousands};
 
 /// The plan for people, without what to type next.
@@ -38,13 +40,15 @@ pub(crate) fn text(plan: &Plan) -> String {
     for (level, rung) in policy.ladder.iter().enumerate() {
         let _ = writeln!(
             out,
-            "{}  level {} {}: {}",
+            "{}  level {} {}: {}; soak {}",
             if level == 0 { "\n  Each wave opens step by step:\n" } else { "" },
             level + 1,
             safe(&rung.name),
-            safe(&rung.services.join(", "))
+            safe(&rung.services.join(", ")),
+            rung.soak.unwrap_or(policy.gate.soak)
         );
     }
+    out.push_str(&schedule(plan));
     let _ = writeln!(out, "\n  Gate before each step and each next wave: {}", gate(plan));
     if excluded > 0 {
         out.push_str("\n  Excluded, stay held:\n");
@@ -75,6 +79,7 @@ fn waves(plan: &Plan) -> String {
         &["WAVE", "", "WHO", "MAILBOXES", "SHARE", "NODES", "NEEDS"],
         &[3, 4, 5, 6],
     );
+    let zone = &plan.policy().notice.zone;
     for wave in plan.waves() {
         table.row([
             format!("+ {}", wave.number.get()),
@@ -86,7 +91,54 @@ fn waves(plan: &Plan) -> String {
             thousands(needs(plan, wave)),
         ]);
     }
+    if plan.waves().iter().any(|wave| wave.expected.is_some()) {
+        let window = |wave: &Wave| {
+            wave.expected.map(|Window { from, to }| schedule::window(from, to, zone))
+        };
+        let cells = plan.waves().iter().map(|wave| window(wave).unwrap_or_default());
+        table.column("EXPECTED", cells.collect());
+    }
     table.render("  ")
+}
+
+/// What waits longer than its gate, what works at once, and what users are told.
+fn schedule(plan: &Plan) -> String {
+    let policy = plan.policy();
+    let mut out = String::new();
+    for cohort in &policy.cohorts {
+        let delays = delays(plan, cohort);
+        if !delays.is_empty() {
+            let _ = writeln!(out, "  {}: {delays}", safe(&cohort.name));
+        }
+        if !cohort.dial_tone.is_empty() {
+            let services = safe(&cohort.dial_tone.join(", "));
+            let _ = writeln!(
+                out,
+                "  {}: dial tone of {services} on an empty store from the start",
+                safe(&cohort.name)
+            );
+        }
+    }
+    let Notice { language, language_label, zone } = &policy.notice;
+    let (label, zone) = (safe(language_label), safe(zone));
+    if !out.is_empty() {
+        out.insert_str(0, "\n  By schedule:\n");
+    }
+    let _ = writeln!(
+        out,
+        "\n  Held users are told in `{language}`, or as their label `{label}` says; \
+         hours are those of {zone}"
+    );
+    out
+}
+
+/// How long the waves of `cohort` wait before rungs.
+fn delays(plan: &Plan, cohort: &Cohort) -> String {
+    let ladder = &plan.policy().ladder;
+    let names: Vec<&str> = ladder.iter().map(|rung| rung.name.as_str()).collect();
+    let delayed = ladder.iter().map(|rung| (rung.name.as_str(), cohort.delay(rung)));
+    let delayed: Vec<_> = delayed.filter(|(_, delay)| *delay > Span::ZERO).collect();
+    schedule::delays(&names, &delayed)
 }
 
 fn who(plan: &Plan, wave: &Wave) -> String {
@@ -135,8 +187,16 @@ pub(crate) fn value(plan: &Plan) -> Value {
         "planned": plan.planned(),
         "nodes": inventory.node_names(),
         "ladder": policy.ladder.iter().map(|rung| json!({
-            "name": rung.name, "services": rung.services,
+            "name": rung.name,
+            "services": rung.services,
+            "soak_millis": rung.soak.unwrap_or(policy.gate.soak).millis(),
         })).collect::<Vec<_>>(),
+        "notice": json!({
+            "language": policy.notice.language.code(),
+            "language_label": policy.notice.language_label,
+            "zone": policy.notice.zone,
+        }),
+        "dial_services": policy.dial_services(),
         "waves": plan.waves().iter().map(|wave| wave_value(plan, wave)).collect::<Vec<_>>(),
         "excluded": plan.exclusions().iter().map(|(reason, mailboxes)| json!({
             "reason": reason, "mailboxes": mailboxes,
@@ -148,7 +208,7 @@ pub(crate) fn value(plan: &Plan) -> Value {
 }
 
 fn wave_value(plan: &Plan, wave: &Wave) -> Value {
-    let inventory = plan.inventory();
+    let (inventory, policy) = (plan.inventory(), plan.policy());
     let nodes = wave.by_node.iter();
     let tiers = wave.by_tier.iter();
     json!({
@@ -157,6 +217,14 @@ fn wave_value(plan: &Plan, wave: &Wave) -> Value {
         "who": who(plan, wave),
         "mailboxes": wave.size,
         "needs": needs(plan, wave),
+        "delays": policy.ladder.iter().filter_map(|rung| {
+            let delay = plan.cohort_of(wave.number)?.delays.get(&rung.name)?;
+            Some(json!({ "rung": rung.name, "delay_millis": delay.millis() }))
+        }).collect::<Vec<_>>(),
+        "expected": wave.expected.map(|Window { from, to }| json!({
+            "from_time": date(from), "to_time": date(to),
+        })),
+        "dial_tone": plan.has_dial_tone(wave.number),
         "nodes": nodes.map(|(node, mailboxes)| json!({
             "name": inventory.node_name(*node), "mailboxes": mailboxes,
         })).collect::<Vec<_>>(),

@@ -6,18 +6,20 @@
 //! * A spreadsheet never takes a value for a formula.
 
 use serde_json::{Value, json};
+use tidegate_core::time::Timestamp;
 use tidegate_wire::v1::{
-    Event, Finding, FindingKind, Mailbox, MailboxFinding, MessageTotals, Rollout,
+    Event, Finding, FindingKind, Mailbox, MailboxFinding, MessageTotals, Preparation,
+    Rollout,
 };
 
 use super::diagnosis::{Diagnosis, level_name, nodes_in};
 use super::json::{health_word, kind_word, preparation_word, totals};
 use super::status::{counts, grades, head, messages, waves};
-use super::{at, date, instant, say};
+use super::{at, date, instant, say, schedule};
 use crate::console::{Paint, safe, thousands};
 
-/// One mailbox: where it is, why it waits, what was found.
-pub(crate) fn mailbox(mailbox: &Mailbox) -> String {
+/// One mailbox: where it is, what works of it, why the rest waits, what was found.
+pub(crate) fn mailbox(mailbox: &Mailbox, now: Timestamp) -> String {
     let services = match mailbox.services.as_slice() {
         [] => "none: held".to_owned(),
         services => safe(&services.join(", ")),
@@ -39,6 +41,14 @@ pub(crate) fn mailbox(mailbox: &Mailbox) -> String {
     for (name, value) in lines {
         say!(out, "{:<10}{value}\n", format!("{name}:"));
     }
+    out.push_str(&schedule::rungs(mailbox));
+    if mailbox.dial_tone {
+        let services = safe(&mailbox.dial_services.join(", "));
+        say!(out, "dial tone: {services}, on an empty store until then\n");
+    }
+    if let Some(told) = schedule::told(mailbox, now) {
+        say!(out, "told:     {}\n", safe(&told));
+    }
     for why in &mailbox.why {
         say!(out, "waits:    {}\n", safe(&why.text));
     }
@@ -49,6 +59,11 @@ pub(crate) fn mailbox(mailbox: &Mailbox) -> String {
             finding: Some(finding.clone()),
         };
         say!(out, "found:    {}\n", finding_line(&whole, false));
+    }
+    if mailbox.preparation() == Preparation::Prepared {
+        let (node, address) = (safe(&mailbox.node), safe(&mailbox.address));
+        say!(out, "repairs:  on {node}: tidegate findings export ");
+        say!(out, "--config worker.toml --mailbox {address}\n");
     }
     out
 }

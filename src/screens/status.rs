@@ -12,7 +12,7 @@ use tidegate_wire::v1::{
 };
 
 use super::diagnosis::{Diagnosis, level_name};
-use super::{Table, ago, at, clock, date, percent, say};
+use super::{Table, ago, at, clock, date, percent, say, schedule};
 use crate::console::{Paint, Tone, safe, thousands};
 
 /// Digits of a digest that tell plans apart for people.
@@ -26,7 +26,8 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     let mut out = format!("{}\n", head(rollout, paint));
     say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
     say!(out, "action:   {}\n", diagnosis.action);
-    say!(out, "mailboxes: {}\n\n", counts(rollout));
+    say!(out, "mailboxes: {}\n", counts(rollout));
+    say!(out, "ladder:   {}\n\n", schedule::ladder(&rollout.ladder));
     out.push_str(&waves(rollout, paint));
     out.push_str(&gate(rollout));
     out.push('\n');
@@ -110,6 +111,11 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
             worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
         ]);
     }
+    if shown.clone().any(|wave| wave.expected.is_some()) {
+        let expected = |wave| schedule::expected(rollout, wave);
+        let cells = shown.clone().map(|wave| expected(wave).unwrap_or_default());
+        table.column("EXPECTED", cells.collect());
+    }
     let mut text = table.render("  ");
     for wave in shown {
         let (_, word, tone) = wave_word(wave.state());
@@ -126,6 +132,7 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
     if after > 0 {
         say!(text, "  … {after} waves after\n");
     }
+    text.push_str(&schedule::waiting(rollout));
     text
 }
 

@@ -87,6 +87,19 @@ impl FromStr for Language {
     }
 }
 
+impl Notice {
+    /// What the user is told, as words for people who want to read it too.
+    pub fn text(self, notices: &Notices, now_unix: i64) -> String {
+        let window = self.back.filter(|window| now_unix < window.to_unix);
+        let hours = notices.zone.as_ref().zip(window);
+        let hours = hours.and_then(|(zone, window)| Hours::new(zone, window));
+        match self.language.unwrap_or(notices.default_language) {
+            Language::English => english(hours),
+            Language::Italian => italian(hours),
+        }
+    }
+}
+
 impl Zone {
     /// Coordinated universal time.
     pub const UTC: Self = Self(TimeZone::UTC);

@@ -20,6 +20,7 @@ use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::exchanger::Storage;
 use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
+use tidegate_wire::worker::NodeNotice;
 
 use crate::exchangers::Receiving;
 use crate::names::with_names;
@@ -97,6 +98,7 @@ impl View {
             at_time: Some(timestamp(status.at)),
             orders_version: status.orders_version,
             ladder: ladder(plan),
+            notice: Some(NodeNotice::of(&plan.policy().notice).into()),
             planned: plan.planned(),
             excluded: u32::try_from(plan.excluded().len()).unwrap_or(u32::MAX),
             finish_time,

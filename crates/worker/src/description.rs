@@ -80,6 +80,13 @@ impl Description {
         self.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.address.as_str())
     }
 
+    /// The mailbox of this address, as Dovecot writes it.
+    pub(crate) fn ordinal(&self, address: &str) -> Option<Ordinal> {
+        let is_it = |mailbox: &JobMailbox| mailbox.address.eq_ignore_ascii_case(address);
+        let at = self.mailboxes.iter().position(is_it)?;
+        u16::try_from(at).ok().map(Ordinal::new)
+    }
+
     /// The language in which its owner is told to wait; nothing for the default.
     pub(crate) fn language(&self, ordinal: Ordinal) -> Option<Language> {
         self.mailboxes.get(ordinal.index()).and_then(|mailbox| mailbox.language)
@@ -99,6 +106,26 @@ impl Description {
             served,
         })
     }
+}
+
+/// Whether a description in `dir` names the mailbox of `address`, in any case of letters.
+///
+/// # Errors
+///
+/// The directory's, if it is there; files that are no descriptions name nobody.
+pub(crate) fn names(dir: &Path, address: &str) -> io::Result<bool> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let told = decode_description(&fs::read(entry?.path())?).unwrap_or_default();
+        let named = |mailbox: &JobMailbox| mailbox.address.eq_ignore_ascii_case(address);
+        if told.mailboxes.iter().any(named) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn file(dir: &Path, job: JobNumber, digest: [u8; 32]) -> PathBuf {

@@ -28,22 +28,26 @@ mod node;
 mod pace;
 mod session;
 mod shown;
+mod signals;
 mod store;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::{fs, io, thread};
 
 use anyhow::Context as _;
 use tidegate_admission::{Doors, Ladder};
 use tidegate_core::fleet::Incarnation;
 use tidegate_journal::{Journal, Kind};
+use tidegate_wire::worker::NodeSettings;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-pub use tidegate_admission::{Language, Notices, UnknownLanguage, UnknownZone, Zone};
+pub use tidegate_admission::{
+    Language, Notice, Notices, UnknownLanguage, UnknownZone, Window, Zone,
+};
 
 pub use command::{Command, Limits};
 pub use dovecot::{Canary, DoveadmKey, Dovecot, Master};
@@ -56,6 +60,7 @@ use files::FileStore;
 use hands::{Hand, Hands};
 use node::{Given, Input, Node};
 use session::{Identity, Session};
+use signals::{Rounds, Sources};
 use store::MailStore;
 
 /// What a worker must be told.
@@ -96,6 +101,16 @@ pub enum Mail {
 /// can have on their way.
 const INPUTS_MAX: usize = 1_024;
 
+/// Whether a job that the worker with this state directory has claimed names the mailbox of
+/// `address`.
+///
+/// # Errors
+///
+/// The file system's.
+pub fn has_mailbox(state_dir: &Path, address: &str) -> io::Result<bool> {
+    description::names(&state_dir.join(DESCRIPTIONS_DIR), address)
+}
+
 /// Where descriptions of jobs are kept, in the state directory.
 const DESCRIPTIONS_DIR: &str = "jobs";
 
@@ -127,6 +142,7 @@ pub async fn run(
 
     let (inputs, queue) = sync_channel(INPUTS_MAX);
     let node = {
+        let heard = inputs.clone();
         let inputs = inputs.clone();
         let hand = Hand {
             store: Arc::clone(&store),
@@ -145,6 +161,7 @@ pub async fn run(
                 let done = move |done| inputs.send(Input::Done(Box::new(done))).is_ok();
                 Hands::start(&hand, threads, &done)
             }),
+            listen: listen_to(&config, heard),
         };
         Node::recover(given, queue)?
     };
@@ -254,6 +271,34 @@ fn behind_doors(
             Ok(store)
         }
     }
+}
+
+/// Starts listening to the mail system at the first call, if it is known where that is.
+fn listen_to(
+    config: &Config,
+    inputs: SyncSender<Input>,
+) -> Box<dyn FnMut(&NodeSettings) + Send> {
+    let Some(dovecot) = &config.dovecot else { return Box::new(|_| {}) };
+    let canary = config.canary.as_ref().zip(dovecot.imap.zip(dovecot.lmtp));
+    let mut sources = Some(Sources {
+        doveadm: Some(Arc::new(dovecot.client())),
+        metrics: dovecot.metrics.clone(),
+        logs: dovecot.logs.clone(),
+        live: match &config.mail {
+            Mail::Files(files) => Some(files.live.clone()),
+            Mail::Command(_) => None,
+        },
+        canary: canary.map(|(canary, at)| Rounds::new(canary, at, &config.node)),
+    });
+    Box::new(move |settings| {
+        let Some(sources) = sources.take() else { return };
+        let inputs = inputs.clone();
+        let tell = move |heard| inputs.send(Input::Felt(Box::new(heard))).is_ok();
+        if let Err(error) = signals::listen(sources, settings.pulse_limits, tell) {
+            let error = format!("{error:#}");
+            tracing::error!(error, action = "restart", "cannot hear the mail system");
+        }
+    })
 }
 
 /// A journal is bound to its node by this.

@@ -16,6 +16,7 @@ use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 
 use super::moments::{InstantText, LanguageText, ZoneText};
+use super::signals::{External, PaceKeys, SignalsKeys};
 use super::units::{GrowthText, Names, PpmText, ShareText, SpanText};
 
 /// Twice what the default gate needs, so that it decides early.
@@ -138,15 +139,19 @@ struct GateKeys {
     disk_free_min: Option<PpmText>,
     sessions_min: Option<u32>,
     escalate_after: Option<SpanText>,
+    #[serde(default)]
+    signals: SignalsKeys,
+    #[serde(default)]
+    external: Vec<External>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RateKeys {
-    p_ok: Option<PpmText>,
-    p_bad: Option<PpmText>,
-    alpha: Option<PpmText>,
-    beta: Option<PpmText>,
+pub(super) struct RateKeys {
+    pub(super) p_ok: Option<PpmText>,
+    pub(super) p_bad: Option<PpmText>,
+    pub(super) alpha: Option<PpmText>,
+    pub(super) beta: Option<PpmText>,
 }
 
 #[derive(Default, Deserialize)]
@@ -179,6 +184,9 @@ struct LimitKeys {
     lease: Option<SpanText>,
     beat: Option<SpanText>,
     job_mailboxes: Option<u16>,
+    open_per_second_total: Option<u32>,
+    #[serde(default)]
+    pace: PaceKeys,
 }
 
 impl PolicyKeys {
@@ -279,12 +287,14 @@ impl GateKeys {
         set_ppm(&mut gate.disk_free_min, self.disk_free_min);
         set(&mut gate.sessions_min, self.sessions_min);
         set_span(&mut gate.escalate_after, self.escalate_after);
+        self.signals.apply(&mut gate.signals);
+        gate.external = self.external.into_iter().map(|external| external.0).collect();
         gate
     }
 }
 
 impl RateKeys {
-    fn apply(self, rates: &mut SignalPolicy) {
+    pub(super) fn apply(self, rates: &mut SignalPolicy) {
         set_ppm(&mut rates.p_ok, self.p_ok);
         set_ppm(&mut rates.p_bad, self.p_bad);
         set_ppm(&mut rates.alpha, self.alpha);
@@ -318,20 +328,22 @@ impl LimitKeys {
         set_span(&mut limits.lease, self.lease);
         set_span(&mut limits.beat, self.beat);
         set(&mut limits.job_mailboxes, self.job_mailboxes);
+        limits.open_per_second_total = self.open_per_second_total;
+        self.pace.apply(&mut limits.pace);
         limits
     }
 }
 
-fn set<T>(value: &mut T, given: Option<T>) {
+pub(super) fn set<T>(value: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *value = given;
     }
 }
 
-fn set_span(value: &mut Span, given: Option<SpanText>) {
+pub(super) fn set_span(value: &mut Span, given: Option<SpanText>) {
     set(value, given.map(|given| given.0));
 }
 
-fn set_ppm(value: &mut Ppm, given: Option<PpmText>) {
+pub(super) fn set_ppm(value: &mut Ppm, given: Option<PpmText>) {
     set(value, given.map(|given| given.0));
 }

@@ -10,7 +10,7 @@ use super::*;
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
-use tidegate_core::gate::{GatePolicy, Mode};
+use tidegate_core::gate::{Bound, GatePolicy, Mode, PulseSignal};
 use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::plan;
@@ -300,7 +300,7 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
         11 | colour = "red"
            | ^^^^^^
            |
-           = help: possible here: mode, failures_max, soak, opening, preparation, latency, node_breaker, isolated_nodes_max, isolated_share_max, unknown_after, unknown_max, nodes_min, tier_mature_min, report_age_max, disk_free_min, sessions_min, escalate_after
+           = help: possible here: mode, failures_max, soak, opening, preparation, latency, node_breaker, isolated_nodes_max, isolated_share_max, unknown_after, unknown_max, nodes_min, tier_mature_min, report_age_max, disk_free_min, sessions_min, escalate_after, signals, external
     "#]],
     );
 }
@@ -559,4 +559,89 @@ fn plan_lab(text: &str, mailboxes: u32) -> String {
     let plan = plan(&Arc::new(builder.finish()), &Arc::new(policy)).unwrap();
     let waves = plan.waves().iter().map(|wave| format!("{} {}", wave.name, wave.size));
     waves.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn what_is_measured_is_read_with_its_units() {
+    let text = format!(
+        "{SMALLEST}
+[gate.signals]
+every = \"10 s\"
+[gate.signals.login_latency]
+limit = \"3 s\"
+p_bad = \"30 %\"
+[gate.signals.queue_age]
+limit = \"1 h\"
+[gate.signals.command_errors]
+limit = \"2 %\"
+[gate.signals.canary]
+required = true
+[[gate.external]]
+name = \"auth-db\"
+query = \"avg(busy)\"
+max = 0.75
+[[gate.external]]
+name = \"free-slots\"
+query = \"slots\"
+min = 10
+every = \"10 s\"
+age_max = \"30 s\"
+[limits]
+open_per_second_total = 900
+[limits.pace]
+capacity = 60
+active = \"35 %\"
+connections = 3
+cold_cost = 4
+"
+    );
+
+    let policy = parse("my-policy.toml", &text).unwrap();
+
+    let signals = policy.gate.signals;
+    let limit = |signal| signals.limits().limit(signal);
+    assert_eq!(signals.every, Span::from_secs(10));
+    assert_eq!(limit(PulseSignal::LoginLatency), 3_000);
+    assert_eq!(limit(PulseSignal::QueueAge), 3_600);
+    assert_eq!(limit(PulseSignal::CommandErrors), 20_000);
+    assert!(signals.of(PulseSignal::Canary).required);
+    let bounds: Vec<_> = policy.gate.external.iter().map(|it| it.bound).collect();
+    assert_eq!(bounds, [Bound::Max(750_000), Bound::Min(10_000_000)]);
+    assert_eq!(policy.limits.open_per_second_total, Some(900));
+    assert_eq!(policy.limits.pace.capacity, Some(60));
+    assert_eq!(policy.limits.pace.population.connections, 3);
+}
+
+#[test]
+fn what_is_measured_is_pointed_at_where_it_makes_no_sense() {
+    check(
+        &format!("{SMALLEST}\n[gate.signals.disk_latency]\np_ok = \"0 %\"\n"),
+        &expect![[r#"
+            error: signals.disk-latency: p_ok must be above 0 %
+              --> my-policy.toml:11:8
+               |
+            11 | p_ok = "0 %"
+               |        ^^^^^
+        "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[[gate.external]]\nname = \"x\"\nquery = \"up\"\n"),
+        &expect![[r#"
+            error: one of `max` and `min` says which answers are good
+              --> my-policy.toml:10:1
+               |
+            10 | [[gate.external]]
+               | ^^^^^^^^^^^^^^^^^
+        "#]],
+    );
+    check(
+        &format!("{SMALLEST}\n[limits.pace]\nload = \"95 %\"\n"),
+        &expect![[r#"
+        error: pace.load is 95 %, must be above 0 % and at most 90 %
+          --> my-policy.toml:11:8
+           |
+        11 | load = "95 %"
+           |        ^^^^^^
+    "#]],
+    );
 }
