@@ -7,6 +7,7 @@
 
 mod moments;
 mod schema;
+mod signals;
 mod units;
 
 use std::fmt;

@@ -78,6 +78,16 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// A measured number in millionths; nothing for what is none (NaN, infinities), or too
+    /// large to be counted in millionths.
+    pub fn millionths(number: f64) -> Option<i64> {
+        let millionths = (number * 1e6).round();
+        // Far inside of what 64 bits hold, and every one of them exact.
+        let fits = millionths.abs() <= 9e15;
+        #[expect(clippy::cast_possible_truncation, reason = "it fits, as just asked")]
+        fits.then_some(millionths as i64)
+    }
+
     /// Whether `answer`, in millionths, is a bad one.
     pub fn is_broken_by(self, answer: i64) -> bool {
         match self {
@@ -102,7 +112,8 @@ pub(super) struct Millionths(pub(super) i64);
 impl fmt::Display for Millionths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (whole, rest) = (self.0.unsigned_abs() / 1_000_000, self.0.unsigned_abs() % 1_000_000);
+        let (whole, rest) =
+            (self.0.unsigned_abs() / 1_000_000, self.0.unsigned_abs() % 1_000_000);
         if rest == 0 {
             return write!(f, "{sign}{whole}");
         }

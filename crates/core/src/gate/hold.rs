@@ -140,7 +140,15 @@ impl Gate<'_> {
                     pool.nodes.iter().filter_map(newest).reduce(worst)?;
                 let bound = self.policy.signals.of(signal).limit;
                 let (bad, minutes) = (failed, samples);
-                Some(HoldReason::Busy { signal, bad, minutes, limit, node, latest, bound })
+                Some(HoldReason::Busy {
+                    signal,
+                    bad,
+                    minutes,
+                    limit,
+                    node,
+                    latest,
+                    bound,
+                })
             }
             Signal::External(name) => self.out_of_bounds(name, pool, true),
             // The first two have halted before.

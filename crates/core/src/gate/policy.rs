@@ -337,7 +337,9 @@ pub enum GatePolicyError {
     #[error("report_age_max must be above zero")]
     NoReportIsFresh,
     /// A minute is too short to be measured, or longer than it counts.
-    #[error("signals.every is {every}, must be at least {min} and at most signals.window, which is {window}")]
+    #[error(
+        "signals.every is {every}, must be at least {min} and at most signals.window, which is {window}"
+    )]
     Minute {
         /// How long a minute is.
         every: Span,
@@ -347,7 +349,9 @@ pub enum GatePolicyError {
         window: Span,
     },
     /// A question that is asked too often, or whose answers are never young enough.
-    #[error("external `{name}`: every is {every}, must be at least {min} and at most age_max, which is {age_max}")]
+    #[error(
+        "external `{name}`: every is {every}, must be at least {min} and at most age_max, which is {age_max}"
+    )]
     ExternalAge {
         /// Its place in the list.
         of: usize,
@@ -402,11 +406,12 @@ impl Rates {
     fn key(self, of: &str) -> String {
         match self {
             Self::External { place, .. } => format!("external.{place}.{of}"),
-            Self::Opening
-            | Self::Preparation
-            | Self::Latency
-            | Self::NodeBreaker
-            | Self::Pulse(_) => format!("{self}.{of}"),
+            Self::Pulse(signal) => {
+                format!("signals.{}.{of}", signal.code().replace('-', "_"))
+            }
+            Self::Opening | Self::Preparation | Self::Latency | Self::NodeBreaker => {
+                format!("{self}.{of}")
+            }
         }
     }
 }
@@ -520,7 +525,13 @@ impl GatePolicy {
             if every < EVERY_MIN || every > age_max {
                 let min = EVERY_MIN;
                 let of = place;
-                return Err(GatePolicyError::ExternalAge { of, name, every, min, age_max });
+                return Err(GatePolicyError::ExternalAge {
+                    of,
+                    name,
+                    every,
+                    min,
+                    age_max,
+                });
             }
         }
         Ok(())

@@ -140,9 +140,7 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.unit {
             PulseUnit::Millis if self.value < 10_000 => write!(f, "{} ms", self.value),
-            PulseUnit::Millis => {
-                Span::from_millis(u64::from(self.value)).fmt(f)
-            }
+            PulseUnit::Millis => Span::from_millis(u64::from(self.value)).fmt(f),
             PulseUnit::Seconds => Span::from_secs(u64::from(self.value)).fmt(f),
             PulseUnit::Parts => crate::share::Ppm::new(self.value).fmt(f),
             PulseUnit::Count => self.value.fmt(f),

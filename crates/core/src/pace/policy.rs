@@ -139,8 +139,7 @@ impl Default for PacePolicy {
 
 impl Population {
     /// Everybody waits, with four connections, and everything is cold.
-    pub const UNKNOWN: Self =
-        Self { active: Ppm::WHOLE, connections: 4, cold_cost: 10 };
+    pub const UNKNOWN: Self = Self { active: Ppm::WHOLE, connections: 4, cold_cost: 10 };
 
     /// What a soaked wave has shown: of `opened` mailboxes `users` came, and they made
     /// `connections` connections. The share of active ones is its upper 95 % bound, so that
@@ -157,7 +156,8 @@ impl Population {
         let million: u128 = 1_000_000;
         let spread = (z2 * (4 * k * (n - k) * million / n + z2)).isqrt();
         let upper = (2 * k * million + z2 + spread) * million / (2 * (n * million + z2));
-        let active = u32::try_from(upper).unwrap_or(u32::MAX).clamp(1, Ppm::WHOLE.parts());
+        let active =
+            u32::try_from(upper).unwrap_or(u32::MAX).clamp(1, Ppm::WHOLE.parts());
         let each = connections.div_ceil(users.max(1)).max(1);
         Self {
             active: Ppm::new(active),
@@ -199,11 +199,14 @@ mod tests {
         .map(|policy| policy.check().unwrap_err().to_string());
 
         assert_eq!(default.check(), Ok(()));
-        assert_eq!(refused, [
-            "pace.patience is 0 ms, must be at least 100 ms",
-            "pace.load is 100 %, must be above 0 % and at most 90 %",
-            "pace.capacity must be above 0",
-            "pace.active is 0 %, must be above 0 % and at most 100 %",
-        ]);
+        assert_eq!(
+            refused,
+            [
+                "pace.patience is 0 ms, must be at least 100 ms",
+                "pace.load is 100 %, must be above 0 % and at most 90 %",
+                "pace.capacity must be above 0",
+                "pace.active is 0 %, must be above 0 % and at most 100 %",
+            ]
+        );
     }
 }

@@ -80,7 +80,8 @@ impl fmt::Display for PaceWhy {
 impl fmt::Display for PaceReport {
     /// As people say it: `12.5 mailboxes a second: logins are quick, becoming faster (95 % within 400 ms)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.millis_per_second / 1_000, self.millis_per_second % 1_000);
+        let (whole, rest) =
+            (self.millis_per_second / 1_000, self.millis_per_second % 1_000);
         write!(f, "{whole}")?;
         if rest > 0 {
             write!(f, ".{}", format!("{rest:03}").trim_end_matches('0'))?;

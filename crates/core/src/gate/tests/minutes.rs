@@ -182,7 +182,8 @@ fn numbers_name_every_signal_that_is_measured() {
 
     let judgement = judge(&evidence, &asks(), NOW);
 
-    let lines: Vec<_> = judgement.numbers.iter().skip(3).map(ToString::to_string).collect();
+    let lines: Vec<_> =
+        judgement.numbers.iter().skip(3).map(ToString::to_string).collect();
     expect![[r"
         queue-age passed: 4 failed, 60 of 60 shown; pass at 4, trip at 8, missing 0
         auth-db open: 1 failed, 15 of 15 shown; pass at 0, trip at 3, missing 7"]]
@@ -199,17 +200,23 @@ fn an_external_measurement_out_of_bounds_holds_at_once_and_until_it_is_good_agai
     check_under(
         &asks(),
         answered(200, 1, 600_000),
-        &expect!["hold: `auth-db` is 0.6, must be at most 0.5; 1 of 200 answers were not"],
+        &expect![
+            "hold: `auth-db` is 0.6, must be at most 0.5; 1 of 200 answers were not"
+        ],
     );
     check_under(
         &asks(),
         answered(30, 10, 100_000),
-        &expect!["hold: `auth-db` is 0.1, must be at most 0.5; 10 of 30 answers were not"],
+        &expect![
+            "hold: `auth-db` is 0.1, must be at most 0.5; 10 of 30 answers were not"
+        ],
     );
     check_under(
         &asks(),
         answered(15, 1, 100_000),
-        &expect!["hold: 1 of 15 answers of `auth-db` out of bounds, 7 more samples needed"],
+        &expect![
+            "hold: 1 of 15 answers of `auth-db` out of bounds, 7 more samples needed"
+        ],
     );
 }
 
@@ -288,7 +295,8 @@ fn questions_and_minutes_that_make_no_sense_are_refused() {
     };
     let name = |text| ShortName::new(text).unwrap();
     let signals = GatePolicy::default().signals;
-    let minutes = |signals: SignalsPolicy| GatePolicy { signals, ..GatePolicy::default() };
+    let minutes =
+        |signals: SignalsPolicy| GatePolicy { signals, ..GatePolicy::default() };
     let mut never = signals;
     never.of_mut(PulseSignal::Canary).unwrap().rates.p_ok = Ppm::ZERO;
     let policies = [
@@ -356,4 +364,3 @@ fn answered(answers: u32, answers_bad: u32, latest: i64) -> Evidence {
     evidence.externals = vec![external];
     evidence
 }
-
