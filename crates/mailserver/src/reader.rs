@@ -4,7 +4,8 @@
 //!
 //! * Nothing in the mailbox changes: folders are opened for reading only, and no message
 //!   becomes a read one.
-//! * A message that the server cannot give whole is part of what was seen, not an error.
+//! * A folder that the server cannot show and a message that it cannot give whole are part of
+//!   what was seen, not errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead as _, BufReader, Read};
@@ -45,8 +46,19 @@ pub struct Sample {
 pub struct Look {
     /// All folders that hold messages, by name.
     pub folders: Vec<FolderSeen>,
+    /// Folders that are listed and cannot be shown.
+    pub unreadable: Vec<Unreadable>,
     /// The messages that were read.
     pub messages: Vec<MessageSeen>,
+}
+
+/// A folder that the server lists and cannot show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its name, as in [`FolderSeen`].
+    pub folder: String,
+    /// The server's words.
+    pub answer: String,
 }
 
 /// A folder as it was seen.
@@ -102,9 +114,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// The server cannot be reached, does not let the master user in, or cannot show a
-    /// folder; an error of `on_message` is passed on as
-    /// [`ConversationFault::NotTaken`].
+    /// The server cannot be reached, or does not let the master user in; an error of
+    /// `on_message` is passed on as [`ConversationFault::NotTaken`].
     pub fn look(
         &self,
         user: &str,
@@ -115,11 +126,14 @@ impl Reader {
         let login = Login { user: &login, password: &self.password };
         let deadline = Instant::now() + self.patience;
         let mut imap = Imap::login(self.imap, login, deadline)?;
-        let folders = folders(&mut imap)?;
-        let mut look = Look { messages: Vec::new(), folders };
+        let (folders, unreadable) = folders(&mut imap)?;
+        let mut look = Look { messages: Vec::new(), folders, unreadable };
         for (folder, numbers) in picked(&look.folders, sample) {
             let Some(folder) = look.folders.get(folder) else { continue };
-            imap.examine(&folder.wire_name)?;
+            if let Err(answer) = refusal(imap.examine(&folder.wire_name))? {
+                look.unreadable.push(Unreadable { folder: folder.name.clone(), answer });
+                continue;
+            }
             for number in numbers {
                 let Some(message) = read(&mut imap, folder, number, on_message)? else {
                     continue;
@@ -140,19 +154,38 @@ impl Reader {
     }
 }
 
-/// All folders that hold messages, by name.
-fn folders(imap: &mut Imap) -> Result<Vec<FolderSeen>, ConversationError> {
-    let mut folders = Vec::new();
+/// All folders that hold messages, by name, and those of them that cannot be shown.
+fn folders(
+    imap: &mut Imap,
+) -> Result<(Vec<FolderSeen>, Vec<Unreadable>), ConversationError> {
+    let (mut folders, mut unreadable) = (Vec::new(), Vec::new());
     for listed in imap.list()?.into_iter().filter(|it| it.selectable) {
-        let counts = imap.status(&listed.name)?;
         let name = match listed.separator.as_deref() {
             Some(separator) if separator != "/" => listed.name.replace(separator, "/"),
             _ => listed.name.clone(),
         };
-        folders.push(FolderSeen { name, counts, wire_name: listed.name });
+        match refusal(imap.status(&listed.name))? {
+            Ok(counts) => {
+                folders.push(FolderSeen { name, counts, wire_name: listed.name });
+            }
+            Err(answer) => unreadable.push(Unreadable { folder: name, answer }),
+        }
     }
     folders.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(folders)
+    Ok((folders, unreadable))
+}
+
+/// Takes the server's no for an answer, and nothing else.
+fn refusal<T>(
+    result: Result<T, ConversationError>,
+) -> Result<Result<T, String>, ConversationError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(ConversationError {
+            cause: ConversationFault::Refused { answer }, ..
+        }) => Ok(Err(answer)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a message by its number; nothing when there is none any more.
@@ -162,15 +195,8 @@ fn read(
     number: u32,
     on_message: &mut OnMessage<'_>,
 ) -> Result<Option<MessageSeen>, ConversationError> {
-    let uid = match imap.uid_of(number) {
-        Ok(Some(uid)) => uid,
-        Ok(None) => return Ok(None),
-        // Dovecot says BAD to a number beyond the last message.
-        Err(error) if matches!(error.cause, ConversationFault::Refused { .. }) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
+    // Dovecot says BAD to a number beyond the last message.
+    let Ok(Some(uid)) = refusal(imap.uid_of(number))? else { return Ok(None) };
     let mut wire_bytes = 0;
     let fetched = imap.fetch(uid, &mut |size, from| {
         wire_bytes = size;

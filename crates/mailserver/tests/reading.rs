@@ -153,6 +153,27 @@ fn a_truncated_message_is_seen_and_not_an_error() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_shown_is_seen_and_not_an_error() {
+    let dovecot = start();
+    let user = address(Format::Maildir);
+    deliver_to(&dovecot, &user, b"Subject: one\n\n");
+    let mut imap = dovecot.imap(&user);
+    imap.command("CREATE Broken");
+    imap.append("Broken", "", b"Subject: two\r\n\r\n");
+    let folder = dovecot.root().join("example.org/maildir/Maildir/.Broken");
+    fs::remove_dir_all(folder.join("cur")).unwrap();
+    fs::write(folder.join("cur"), "no directory").unwrap();
+
+    let (look, read) = look(&dovecot, &user, 100);
+
+    let unreadable: Vec<_> =
+        look.unreadable.iter().map(|it| it.folder.as_str()).collect();
+    assert_eq!(unreadable, ["Broken"]);
+    assert!(look.unreadable[0].answer.starts_with("NO ["), "{look:?}");
+    assert_eq!(read.len(), 1);
+}
+
+#[test]
 fn lmtp_tells_now_from_never() {
     let dovecot = start();
     let lmtp = at(dovecot.ports().lmtp);
