@@ -28,7 +28,7 @@ const BANNED_WORDS: [&str; 7] = [
 ];
 
 /// Which of our crates each crate may know.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("core", &[]),
     ("wire", &["core"]),
     ("journal", &[]),
@@ -39,7 +39,20 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("mailserver", &[]),
     ("coordinator", &["core", "wire", "journal"]),
     ("worker", &["core", "wire", "journal", "mail", "admission", "mailserver"]),
-    (ROOT, &["core", "wire", "journal", "mail", "coordinator", "worker", "lab"]),
+    ("exchanger", &["core", "wire", "admission", "mailserver"]),
+    (
+        ROOT,
+        &[
+            "core",
+            "wire",
+            "journal",
+            "mail",
+            "coordinator",
+            "worker",
+            "exchanger",
+            "lab",
+        ],
+    ),
 ];
 
 /// The root package, the program.

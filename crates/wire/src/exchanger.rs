@@ -143,7 +143,8 @@ impl TryFrom<v1::WatchRequest> for Watching {
         }
         let exchanger = exchanger(message.exchanger)?;
         let plan = message.plan_digest;
-        let holds = (!plan.is_empty()).then(|| digest("plan_digest", &plan)).transpose()?;
+        let holds =
+            (!plan.is_empty()).then(|| digest("plan_digest", &plan)).transpose()?;
         Ok(Self { exchanger, holds })
     }
 }
@@ -301,8 +302,11 @@ impl TryFrom<v1::ReportQueueRequest> for QueueReport {
 
     fn try_from(message: v1::ReportQueueRequest) -> Result<Self, Self::Error> {
         bounded("waves", message.waves.len(), NAMES_MAX)?;
-        let waves: Vec<WaveQueue> =
-            message.waves.into_iter().map(WaveQueue::try_from).collect::<Result<_, _>>()?;
+        let waves: Vec<WaveQueue> = message
+            .waves
+            .into_iter()
+            .map(WaveQueue::try_from)
+            .collect::<Result<_, _>>()?;
         let mut named = BTreeSet::new();
         if let Some(twice) = waves.iter().find(|queue| !named.insert(queue.wave)) {
             return Err(ProtocolError::invalid("waves.wave", &twice.wave));
@@ -403,7 +407,10 @@ mod tests {
         let nameless = v1::WatchRequest { exchanger: " ".to_owned(), ..message.clone() };
 
         assert_eq!(Watching::try_from(message), Ok(watching));
-        assert_eq!(Watching::try_from(newer), Err(ProtocolError::invalid("contract", "2")));
+        assert_eq!(
+            Watching::try_from(newer),
+            Err(ProtocolError::invalid("contract", "2"))
+        );
         assert_eq!(
             Watching::try_from(nameless),
             Err(ProtocolError::missing("exchanger"))

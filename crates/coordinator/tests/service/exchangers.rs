@@ -27,7 +27,7 @@ async fn an_exchanger_learns_who_there_is_and_follows_every_opening_and_reclose(
     let head = watched.head.clone().unwrap();
     assert_eq!((head.plan, head.follows), (plan.digest(), true));
     assert_eq!(head.waves, ["all-1", "all-2"]);
-    assert_eq!(head.nodes, [("n1".to_owned(), 10), ("n2".to_owned(), 11)]);
+    assert_eq!(head.nodes, [("n1".to_owned(), 11), ("n2".to_owned(), 10)]);
     assert_eq!(watched.mailboxes.len(), 21);
     let excluded = watched.mailboxes.iter().filter(|(_, wave)| wave.is_none());
     assert_eq!(excluded.map(|(it, _)| it.as_str()).collect::<Vec<_>>(), ["user00@a.it"]);
