@@ -18,6 +18,7 @@
 mod dovecot;
 mod keeper;
 mod ports;
+mod postfix;
 mod talk;
 
 pub use dovecot::{
@@ -28,4 +29,5 @@ pub use keeper::{
     Keeper, MailUser, hand_over, mail_user, need, open_directory, wait_until,
 };
 pub use ports::{FreePorts, LOOPBACK};
+pub use postfix::{Letter, Postfix, PostfixSpec, Said};
 pub use talk::{Answer, Imap, PATIENCE, Talk};
