@@ -1,0 +1,130 @@
+//! Opening mailboxes while their users wait: who is served, and how soon.
+#![expect(clippy::indexing_slicing, reason = "a simulation of known size")]
+
+mod rig;
+
+use rig::{Door, Opening, Outcome, REFERENCE, SECOND};
+use tidegate_core::pace::Population;
+
+const PLAIN: Door =
+    Door { skips: false, sheds: false, refuses_itself: false, backoff_max: None };
+const SKIP: Door = Door { skips: true, ..PLAIN };
+const CAREFUL: Door = Door { sheds: true, ..SKIP };
+
+/// The rows of `reference` are met within so many hundredths.
+const NEAR: u64 = 3;
+
+#[test]
+fn the_rig_shows_what_the_reference_shows() {
+    let backoff = Door { backoff_max: Some(300 * SECOND), ..SKIP };
+    let itself = Door { refuses_itself: true, ..CAREFUL };
+    let rows = [
+        ("C", backoff, Opening::AtOnce, 817),
+        ("D", itself, Opening::AtOnce, 1_380),
+        ("E", CAREFUL, Opening::AtOnce, 697),
+        ("G", PLAIN, Opening::Bucket(7_000), 995),
+    ];
+
+    for (name, door, opening, reference) in rows {
+        let outcome = REFERENCE.comes(door, opening, 1);
+        let t99 = outcome.t99.expect("all are served") / SECOND;
+        let apart = t99.abs_diff(reference) * 100;
+        assert!(apart <= reference * NEAR, "{name}: {t99} s, reference {reference} s");
+        assert_eq!(outcome.wasted_percent, 0, "{name}");
+    }
+}
+
+#[test]
+fn all_at_once_collapses_for_good_and_so_do_a_node_that_refuses_itself_and_a_fast_bucket() {
+    let backoff = Door { backoff_max: Some(300 * SECOND), ..PLAIN };
+    let itself = Door { refuses_itself: true, ..PLAIN };
+    let rows = [
+        ("A", PLAIN, Opening::AtOnce, 7),
+        ("B", backoff, Opening::AtOnce, 7),
+        ("F", itself, Opening::Bucket(7_000), 9),
+        ("J", PLAIN, Opening::Bucket(13_000), 66),
+    ];
+
+    for (name, door, opening, permille) in rows {
+        let outcome = REFERENCE.comes(door, opening, 1);
+        assert_eq!(outcome.t99, None, "{name}");
+        assert!(outcome.wasted_percent >= 85, "{name}: {outcome:?}");
+        let served = outcome.served_permille;
+        assert!(served <= permille * 3, "{name}: {served}, reference {permille} per mille");
+    }
+}
+
+#[test]
+fn our_pace_serves_everybody_in_half_as_long_again_as_the_ideal() {
+    for seed in 1..=2 {
+        for door in [PLAIN, CAREFUL] {
+            let outcome = REFERENCE.comes(door, paced(60), seed);
+
+            quick(&outcome);
+            assert!(outcome.p95_max < REFERENCE.patience / 2, "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_capacity_believed_thirty_percent_too_high_collapses_nothing() {
+    for seed in 1..=2 {
+        for door in [PLAIN, SKIP, CAREFUL] {
+            let outcome = REFERENCE.comes(door, paced(78), seed);
+
+            quick(&outcome);
+            assert_eq!(outcome.wasted_percent, 0, "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn users_that_are_supposed_worse_than_they_are_come_slowly_until_they_are_counted() {
+    let unknown = |learns_after| Opening::Paced {
+        capacity: Some(60),
+        population: Population::UNKNOWN,
+        open_per_second: 1_000,
+        blind: None,
+        learns_after,
+    };
+
+    let [slow, counted] = [0, 500].map(|after| REFERENCE.comes(PLAIN, unknown(after), 1));
+
+    assert!(slow.t99 > counted.t99.map(|t99| t99 * 3), "{slow:?} {counted:?}");
+    assert!(counted.t99 < Some(REFERENCE.ideal() * 2), "{counted:?}");
+}
+
+#[test]
+fn a_node_that_cannot_be_measured_for_minutes_is_slowed_and_never_hurried() {
+    let blind = Opening::Paced {
+        capacity: Some(60),
+        population: REFERENCE.population(),
+        open_per_second: 1_000,
+        blind: Some((120 * SECOND, 420 * SECOND)),
+        learns_after: 0,
+    };
+
+    let [seeing, blind] =
+        [paced(60), blind].map(|opening| REFERENCE.comes(PLAIN, opening, 1));
+
+    assert!(blind.t99 > seeing.t99, "{blind:?} {seeing:?}");
+    assert_eq!(blind.served_permille, 1_000);
+}
+
+fn paced(capacity: u32) -> Opening {
+    Opening::Paced {
+        capacity: Some(capacity),
+        population: REFERENCE.population(),
+        open_per_second: 1_000,
+        blind: None,
+        learns_after: 0,
+    }
+}
+
+/// Everybody served, nearly as soon as the node could, and the rate did not flap.
+fn quick(outcome: &Outcome) {
+    let t99 = outcome.t99.expect("all are served");
+    assert_eq!(outcome.served_permille, 1_000, "{outcome:?}");
+    assert!(t99 * 2 <= REFERENCE.ideal() * 3, "{outcome:?}");
+    assert!(outcome.turns <= 12, "{outcome:?}");
+}
