@@ -31,14 +31,18 @@ local SETTINGS_2_4 = {
 
 local client
 
-function script_init()
+local function new_client()
   -- 2.4 refuses the names of 2.3. The other way round, 2.3 would ignore those of 2.4 and
   -- wait for a minute: so the old names are tried first.
   local ok, made = pcall(dovecot.http.client, SETTINGS_2_3)
   if not ok then
     made = dovecot.http.client(SETTINGS_2_4)
   end
-  client = made
+  return made
+end
+
+function script_init()
+  client = new_client()
   return 0
 end
 
@@ -67,6 +71,15 @@ local function member(body, name)
   return body:match('"' .. name .. '"%s*:%s*"([^"]*)"')
 end
 
+-- Returns the status and the body.
+local function get(path)
+  local response = client:request({ url = GATE .. path, method = "GET" }):submit()
+  return response:status(), response:payload()
+end
+
+-- Statuses from here on are Dovecot's own, for requests that came to nothing.
+local NO_ANSWER = 9000
+
 -- Returns "online"; or "held" and what to tell the user; or nothing and what went wrong.
 local function ask(question, request)
   local path = question .. "/" .. escaped(service_of(request)) .. "/" .. escaped(request.user)
@@ -75,11 +88,18 @@ local function ask(question, request)
   if port then
     path = path .. "?lport=" .. escaped(port)
   end
-  local response = client:request({ url = GATE .. path, method = "GET" }):submit()
-  if response:status() ~= 200 then
-    return nil, "tidegate: HTTP " .. tostring(response:status())
+  local status, body = get(path)
+  if status >= NO_ANSWER then
+    -- A client whose connection failed waits longer before each next attempt, up to a
+    -- minute: people would be kept out for that long after the worker is back. A new client
+    -- knows nothing of that, once the old one is really gone.
+    client = nil
+    collectgarbage()
+    client = new_client()
   end
-  local body = response:payload()
+  if status ~= 200 then
+    return nil, "tidegate: HTTP " .. tostring(status)
+  end
   local state = member(body, "state")
   if state == "online" then
     return state

@@ -1,4 +1,4 @@
-//! How fast admission answers, beside Redis and SQLite with the same question.
+//! How fast admission answers, beside Redis and `SQLite` with the same question.
 //!
 //! One server at a time has the first core for itself; the callers, each with a connection
 //! that it keeps, have all others. Meanwhile mailboxes open and close as in a rollout.
@@ -14,8 +14,6 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "a measurement on a terminal"
 )]
 
@@ -143,7 +141,7 @@ fn rush<Q: Question>(
             .collect();
         threads.into_iter().flat_map(|it| it.join().unwrap()).collect::<Vec<u32>>()
     });
-    let (elapsed, cpu) = (start.elapsed(), server.cpu() - cpu);
+    let (elapsed, cpu) = (start.elapsed(), server.cpu().saturating_sub(cpu));
     let count = all.len() as f64;
     (count / elapsed.as_secs_f64(), cpu.as_secs_f64() * 1e6 / count, all)
 }
@@ -259,7 +257,8 @@ fn admission(seconds: Duration, callers: u32) -> Measured {
     thread::scope(|scope| {
         // The callers' users keep their standing, so that answers can be checked.
         let mailbox = |n: u32| (address(USERS + n % 4_096).into(), Standing::Level(1));
-        scope.spawn(|| {
+        let (doors, over) = (&doors, &over);
+        scope.spawn(move || {
             on_other_cores();
             for turn in 0.. {
                 if over.load(Ordering::Relaxed) {
@@ -350,7 +349,7 @@ impl Drop for Killed {
 }
 
 /// Without a server: the program reads one SELECT after the other, each as text, as Dovecot's
-/// own SQLite driver puts them. Its answers a second, on the first core.
+/// own `SQLite` driver puts them. Its answers a second, on the first core.
 fn sqlite() -> f64 {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("users.db");

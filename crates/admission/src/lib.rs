@@ -21,5 +21,5 @@ mod transport;
 
 pub use doors::{Answer, Doors, Ladder, Rung, Standing, WEBMAIL};
 pub use notice::{Language, Notice, Notices, UnknownLanguage, UnknownZone, Window, Zone};
-pub use serve::{ServeError, serve};
+pub use serve::{ALWAYS_DOWN, ALWAYS_SLOW, ServeError, serve};
 pub use transport::{Next, Transport};

@@ -5,15 +5,22 @@
 //! webmail. `GET /livez` gives 200. Everything else is an error status, which the mail
 //! server takes for a temporary failure.
 //!
+//! Two users are never real: at any domain, [`ALWAYS_DOWN`] is answered 503, and
+//! [`ALWAYS_SLOW`] later than any mail server waits. With them an operator can see what people
+//! would meet with if the gate failed, while it works for everybody else.
+//!
 //! # Invariants
 //!
 //! * The endpoint exists on the loopback only: whoever may ask may find out who is a user.
 //! * There are two answers, online and held. An unknown address is held with the default
 //!   text; only a language or a window of their own tell known ones from it.
+//! * One question at a time is answered late, so that nobody can tie up the mail server with
+//!   the name for that.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -24,7 +31,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::sleep;
 
 use crate::connection::{Bounded, Limits};
@@ -47,6 +54,18 @@ pub enum ServeError {
 /// How long requests in hand may take after the stop: they need microseconds, unless
 /// their caller sends or reads slowly.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The local part of users for whom the gate is always out of order.
+pub const ALWAYS_DOWN: &str = "tidegate-doctor-down";
+
+/// The local part of users for whom the gate is always too late.
+pub const ALWAYS_SLOW: &str = "tidegate-doctor-slow";
+
+/// What both begin with, so that all other questions cost one comparison.
+const REHEARSED: &str = "tidegate-doctor-";
+
+/// Longer than the two seconds that the shipped script waits.
+const TOO_LATE: Duration = Duration::from_secs(4);
 
 const ONLINE: &str = r#"{"state":"online"}"#;
 
@@ -94,24 +113,50 @@ fn router(doors: Doors) -> Router {
         .route("/gate/passdb/{service}/{user}", get(answer).head(refuse))
         .route("/gate/userdb/{service}/{user}", get(answer).head(refuse))
         .route("/livez", get(|| async { StatusCode::OK }).head(refuse))
-        .with_state(doors)
+        .with_state(Gate { doors, late: Arc::new(Semaphore::new(1)) })
+}
+
+/// What questions are answered from.
+#[derive(Clone)]
+struct Gate {
+    doors: Doors,
+    /// For whoever is answered too late.
+    late: Arc<Semaphore>,
 }
 
 /// What Dovecot is told, for the password and for the mailbox's place alike.
 async fn answer(
-    State(doors): State<Doors>,
+    State(Gate { doors, late }): State<Gate>,
     path: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let Ok(Path((service, user))) = path else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if let Some(failure) = rehearsed(&user) {
+        if failure == ALWAYS_SLOW
+            && let Ok(_alone) = late.try_acquire()
+        {
+            sleep(TOO_LATE).await;
+        }
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let service = doors.service_at(&service, query.as_deref().and_then(local_port));
     let body = match doors.answer(service, &user) {
         Answer::Online => Bytes::from_static(ONLINE.as_bytes()),
         Answer::Held => doors.held(&user, now_unix()),
     };
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Which failure is to be seen, if this user is one for that.
+fn rehearsed(user: &str) -> Option<&'static str> {
+    let start = user.get(..REHEARSED.len())?;
+    if !start.eq_ignore_ascii_case(REHEARSED) {
+        return None;
+    }
+    let local = user.split('@').next().unwrap_or(user);
+    [ALWAYS_DOWN, ALWAYS_SLOW].into_iter().find(|it| local.eq_ignore_ascii_case(it))
 }
 
 /// The port that the user came to; nothing where the mail server does not know it, as for
@@ -215,6 +260,51 @@ mod tests {
     #[test]
     fn a_living_server_says_so() {
         Server::start().check("GET /livez", &expect!["200 "]);
+    }
+
+    #[test]
+    fn a_failure_can_be_seen_while_the_gate_works_for_everybody_else() {
+        let server = Server::start();
+        let failed = expect!["503 "];
+        let names =
+            [ALWAYS_DOWN, "Tidegate-Doctor-DOWN@example.org"].map(ToOwned::to_owned);
+        for name in names {
+            server.doors.set([(name.as_str().into(), Standing::Level(2))]);
+            server.check(&format!("GET /gate/passdb/imap/{name}"), &failed);
+            server.check(&format!("GET /gate/userdb/lmtp/{name}"), &failed);
+        }
+
+        let mut slow = server.connect();
+        slow.send("GET /gate/userdb/lmtp/tidegate-doctor-slow@example.org");
+
+        // The second one shows that the first one waits.
+        let asks_next = "GET /gate/passdb/imap/tidegate-doctor-slow@example.org";
+        assert_eq!(server.connect().ask(asks_next), "503 ");
+        server.check(
+            "GET /gate/passdb/imap/anna@example.org",
+            &expect![[r#"200 {"state":"online"}"#]],
+        );
+        slow.stream.get_mut().set_nonblocking(true).unwrap();
+        assert!(
+            slow.stream
+                .fill_buf()
+                .is_err_and(|it| it.kind() == io::ErrorKind::WouldBlock)
+        );
+    }
+
+    #[test]
+    fn names_that_only_begin_like_a_rehearsal_are_users() {
+        let server = Server::start();
+        let held = |name: &str| {
+            server
+                .connect()
+                .ask(&format!("GET /gate/passdb/imap/{name}"))
+                .contains("held")
+        };
+
+        assert!(held("tidegate-doctor-downtown@example.org"));
+        assert!(held("tidegate-doctor@example.org"));
+        assert!(held("tidegate-doct%C3%B6r-down@example.org"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Our files and our endpoint in a real Dovecot: what users see, word for word.
 #![expect(clippy::unwrap_used, reason = "a broken test may stop")]
 
+mod debian13;
 mod gate;
 mod site;
 
@@ -11,16 +12,58 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use expect_test::expect;
 use gate::{Broken, HELD, TOP};
-use site::{ANNA, API_KEY, BERT, NOBODY, PROBE, PROBE_PASSWORD, Site};
+use site::{ANNA, API_KEY, BERT, Edition, NOBODY, PROBE, PROBE_PASSWORD, Site};
 use tidegate_admission::{Language, Notice, Notices, Standing, Window, Zone};
 use tidegate_rig::{PASSWORD, Service, Talk};
 
 /// Less than the shortest of Dovecot's punishments for failed logins.
 const AT_ONCE: Duration = Duration::from_millis(1_900);
 
-#[test]
-fn a_held_user_is_told_to_wait_and_never_that_his_password_is_wrong() {
-    let site = Site::start();
+/// Every test is one for each Dovecot that our files are for.
+macro_rules! on_both_editions {
+    ($($name:ident)*) => {
+        mod debian_12 {
+            $(#[test] fn $name() {
+                super::$name(&super::Edition::Debian12);
+            })*
+        }
+        mod debian_13 {
+            $(#[test] fn $name() {
+                super::on_debian_13(super::$name);
+            })*
+        }
+    };
+}
+
+on_both_editions! {
+    a_held_user_is_told_to_wait_and_never_that_his_password_is_wrong
+    a_user_whom_nobody_knows_looks_like_one_who_is_held
+    a_user_is_told_his_hours_in_his_language
+    an_open_user_comes_in_everywhere_and_a_wrong_password_is_called_so
+    services_come_back_rung_by_rung_and_go_again_at_the_next_question
+    without_a_gate_everybody_waits_and_nobody_slips_through
+    after_an_outage_of_the_gate_the_first_who_comes_is_let_in
+    an_answer_that_comes_too_late_is_not_taken_for_the_answer_to_another_question
+    a_restart_of_the_gate_is_not_noticed_by_those_who_come_afterwards
+    postfix_may_check_passwords_of_held_users_and_doveadm_reaches_them
+    nobody_is_punished_for_held_users_behind_the_same_address
+    the_auth_cache_neither_keeps_anybody_out_nor_lets_anybody_in
+    the_probes_read_open_mailboxes_and_nothing_else
+    the_probes_come_from_this_machine_or_not_at_all
+    other_master_users_do_not_get_past_the_gate
+    the_worker_finds_doveadm_and_the_counters_where_the_files_put_them
+}
+
+#[expect(clippy::print_stderr, reason = "whoever reads the output shall know")]
+fn on_debian_13(test: fn(&Edition)) {
+    match Edition::debian_13() {
+        Some(edition) => test(&edition),
+        None => eprintln!("NOT TESTED: {} names no Debian 13", debian13::ROOT),
+    }
+}
+
+fn a_held_user_is_told_to_wait_and_never_that_his_password_is_wrong(edition: &Edition) {
+    let site = Site::start(edition);
     site.gate.set(ANNA, HELD);
 
     expect![[r#"
@@ -38,17 +81,15 @@ fn a_held_user_is_told_to_wait_and_never_that_his_password_is_wrong() {
     }
 }
 
-#[test]
-fn a_user_whom_nobody_knows_looks_like_one_who_is_held() {
-    let site = Site::start();
+fn a_user_whom_nobody_knows_looks_like_one_who_is_held(edition: &Edition) {
+    let site = Site::start(edition);
     site.gate.set(ANNA, HELD);
 
     assert_eq!(site.replies(NOBODY).replace("nobody", "anna"), site.replies(ANNA));
 }
 
-#[test]
-fn a_user_is_told_his_hours_in_his_language() {
-    let site = Site::start();
+fn a_user_is_told_his_hours_in_his_language(edition: &Edition) {
+    let site = Site::start(edition);
     site.gate.doors.set_notices(Notices {
         default_language: Language::Italian,
         zone: Some(Zone::named("Europe/Rome").unwrap()),
@@ -72,9 +113,8 @@ fn a_user_is_told_his_hours_in_his_language() {
         -ERR [SYS/TEMP] Your mailbox is being restored and is expected back between 14:00 and 18:00 on 24 January. Your password has not changed."]].assert_eq(&told.join("\n"));
 }
 
-#[test]
-fn an_open_user_comes_in_everywhere_and_a_wrong_password_is_called_so() {
-    let site = Site::start();
+fn an_open_user_comes_in_everywhere_and_a_wrong_password_is_called_so(edition: &Edition) {
+    let site = Site::start(edition);
     site.gate.set(ANNA, TOP);
 
     expect![[r#"
@@ -96,9 +136,8 @@ fn an_open_user_comes_in_everywhere_and_a_wrong_password_is_called_so() {
     .assert_eq(&wrong.join("\n"));
 }
 
-#[test]
-fn services_come_back_rung_by_rung_and_go_again_at_the_next_question() {
-    let site = Site::start();
+fn services_come_back_rung_by_rung_and_go_again_at_the_next_question(edition: &Edition) {
+    let site = Site::start(edition);
     let admitted = || {
         let replies = site.replies(ANNA);
         let good = |line: &&str| {
@@ -133,9 +172,8 @@ fn services_come_back_rung_by_rung_and_go_again_at_the_next_question() {
     .assert_eq(&seen);
 }
 
-#[test]
-fn without_a_gate_everybody_waits_and_nobody_slips_through() {
-    let mut site = Site::start();
+fn without_a_gate_everybody_waits_and_nobody_slips_through(edition: &Edition) {
+    let mut site = Site::start(edition);
     site.gate.set(ANNA, TOP);
     let open = site.replies(ANNA);
 
@@ -160,9 +198,28 @@ fn without_a_gate_everybody_waits_and_nobody_slips_through() {
     assert_eq!(site.replies(ANNA), open);
 }
 
-#[test]
-fn an_answer_that_comes_too_late_is_not_taken_for_the_answer_to_another_question() {
-    let mut site = Site::start();
+fn after_an_outage_of_the_gate_the_first_who_comes_is_let_in(edition: &Edition) {
+    let mut site = Site::start(edition);
+    site.gate.set(ANNA, TOP);
+
+    for _ in 0..3 {
+        site.gate.stop();
+        for _ in 0..8 {
+            assert!(site.rcpt(ANNA).starts_with("451 4.3.0"));
+        }
+        let answer = site.login(Service::Pop3, ANNA, PASSWORD);
+        assert!(answer.starts_with("-ERR [SYS/TEMP]"), "{answer}");
+        site.gate.resume();
+
+        assert_eq!(site.rcpt(ANNA), "250 2.1.5 OK");
+        assert_eq!(site.login(Service::Pop3, ANNA, PASSWORD), "+OK Logged in.");
+    }
+}
+
+fn an_answer_that_comes_too_late_is_not_taken_for_the_answer_to_another_question(
+    edition: &Edition,
+) {
+    let mut site = Site::start(edition);
     site.gate.break_down(Broken::Late);
 
     for _ in 0..4 {
@@ -177,9 +234,8 @@ fn an_answer_that_comes_too_late_is_not_taken_for_the_answer_to_another_question
     assert_eq!(site.login(Service::Imap, ANNA, PASSWORD), "a OK Logged in");
 }
 
-#[test]
-fn a_restart_of_the_gate_is_not_noticed_by_those_who_come_afterwards() {
-    let mut site = Site::start();
+fn a_restart_of_the_gate_is_not_noticed_by_those_who_come_afterwards(edition: &Edition) {
+    let mut site = Site::start(edition);
     site.gate.set(ANNA, TOP);
     site.gate.set(BERT, HELD);
     let (open, held) = (site.replies(ANNA), site.replies(BERT));
@@ -192,16 +248,13 @@ fn a_restart_of_the_gate_is_not_noticed_by_those_who_come_afterwards() {
     }
 }
 
-#[test]
-fn postfix_may_check_passwords_of_held_users_and_doveadm_reaches_them() {
-    let mut site = Site::start();
+fn postfix_may_check_passwords_of_held_users_and_doveadm_reaches_them(edition: &Edition) {
+    let mut site = Site::start(edition);
     site.gate.set(ANNA, HELD);
-    let smtp = |password| {
-        site.dovecot.doveadm(&["auth", "test", "-x", "service=smtp", ANNA, password])
-    };
-    let status = |user| {
-        site.dovecot.doveadm(&["mailbox", "status", "-u", user, "messages", "INBOX"])
-    };
+    let smtp =
+        |password| site.doveadm(&["auth", "test", "-x", "service=smtp", ANNA, password]);
+    let status =
+        |user| site.doveadm(&["mailbox", "status", "-u", user, "messages", "INBOX"]);
 
     assert!(smtp(PASSWORD).unwrap().contains("auth succeeded"));
     assert!(smtp("wrong").unwrap_err().contains("auth failed"));
@@ -210,16 +263,13 @@ fn postfix_may_check_passwords_of_held_users_and_doveadm_reaches_them() {
 
     site.gate.stop();
     assert!(
-        site.dovecot
-            .doveadm(&["auth", "test", "-x", "service=smtp", ANNA, PASSWORD])
-            .is_ok()
+        site.doveadm(&["auth", "test", "-x", "service=smtp", ANNA, PASSWORD]).is_ok()
     );
 }
 
-#[test]
-fn nobody_is_punished_for_held_users_behind_the_same_address() {
+fn nobody_is_punished_for_held_users_behind_the_same_address(edition: &Edition) {
     // With all the delays that Dovecot has.
-    let site = Site::with("");
+    let site = Site::with(edition, "");
     site.gate.set(ANNA, HELD);
     site.gate.set(BERT, TOP);
     for _ in 0..12 {
@@ -236,11 +286,9 @@ fn nobody_is_punished_for_held_users_behind_the_same_address() {
     }
 }
 
-#[test]
-fn the_auth_cache_neither_keeps_anybody_out_nor_lets_anybody_in() {
-    let site = Site::with(
-        "auth_cache_size = 10M\nauth_cache_negative_ttl = 1 hour\nauth_failure_delay = 0\n",
-    );
+fn the_auth_cache_neither_keeps_anybody_out_nor_lets_anybody_in(edition: &Edition) {
+    let cache = "auth_cache_size = 10M\nauth_cache_negative_ttl = 1 hour\n";
+    let site = Site::with(edition, &format!("{cache}{}", edition.no_delay()));
     let imap = || site.login(Service::Imap, ANNA, PASSWORD);
     let webmail = || site.login(Service::Webmail, ANNA, PASSWORD);
 
@@ -256,14 +304,13 @@ fn the_auth_cache_neither_keeps_anybody_out_nor_lets_anybody_in() {
             assert!(imap().starts_with(by_imap), "{standing:?}: {}", imap());
         }
     }
-    let flushed = site.dovecot.doveadm(&["auth", "cache", "flush", ANNA]).unwrap();
+    let flushed = site.doveadm(&["auth", "cache", "flush", ANNA]).unwrap();
     assert!(flushed.contains("cache entries flushed"), "{flushed}");
     assert!(imap().starts_with("a NO [UNAVAILABLE]"));
 }
 
-#[test]
-fn the_probes_read_open_mailboxes_and_nothing_else() {
-    let site = Site::start();
+fn the_probes_read_open_mailboxes_and_nothing_else(edition: &Edition) {
+    let site = Site::start(edition);
     let probe = |service, user: &str, password: &str| {
         site.login(service, &format!("{user}*{PROBE}"), password)
     };
@@ -295,15 +342,14 @@ fn the_probes_read_open_mailboxes_and_nothing_else() {
     assert!(probe(Service::Imap, NOBODY, PROBE_PASSWORD).starts_with("a NO"));
 }
 
-#[test]
-fn the_probes_come_from_this_machine_or_not_at_all() {
-    let site = Site::start();
+fn the_probes_come_from_this_machine_or_not_at_all(edition: &Edition) {
+    let site = Site::start(edition);
     site.gate.set(ANNA, TOP);
-    let file = site.dovecot.dir().join(PROBE);
+    let file = site.dir().join(PROBE);
     let text = std::fs::read_to_string(&file).unwrap();
 
     std::fs::write(&file, text.replace("127.0.0.1/32", "192.0.2.1/32")).unwrap();
-    site.dovecot.doveadm(&["reload"]).unwrap();
+    site.doveadm(&["reload"]).unwrap();
 
     let login = || site.login(Service::Imap, &format!("{ANNA}*{PROBE}"), PROBE_PASSWORD);
     assert!(
@@ -311,14 +357,13 @@ fn the_probes_come_from_this_machine_or_not_at_all() {
     );
 }
 
-#[test]
-fn other_master_users_do_not_get_past_the_gate() {
+fn other_master_users_do_not_get_past_the_gate(edition: &Edition) {
     // As many webmails and support desks have them: valid for everybody, without a lookup.
-    let site = Site::start();
+    let site = Site::start(edition);
     let login = || {
         let master = format!("{ANNA}*{}", tidegate_rig::MASTER);
         let password = tidegate_rig::MASTER_PASSWORD;
-        let mut talk = Talk::connect(site.dovecot.ports().imap);
+        let mut talk = Talk::connect(site.ports().imap);
         talk.expect("* OK");
         talk.send(&format!("a LOGIN {master} {password}"));
         talk.try_read()
@@ -333,13 +378,12 @@ fn other_master_users_do_not_get_past_the_gate() {
     }
 }
 
-#[test]
-fn the_worker_finds_doveadm_and_the_counters_where_the_files_put_them() {
-    let site = Site::start();
+fn the_worker_finds_doveadm_and_the_counters_where_the_files_put_them(edition: &Edition) {
+    let site = Site::start(edition);
     site.gate.set(ANNA, TOP);
     site.login(Service::Imap, ANNA, PASSWORD);
-    site.dovecot.rcpt(ANNA);
-    let ports = site.dovecot.ports();
+    site.rcpt(ANNA);
+    let ports = site.ports();
 
     let metrics = get(ports.metrics, "/metrics", "");
     let key = STANDARD.encode(API_KEY);

@@ -6,10 +6,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tidegate_rig::{Dovecot, DovecotSpec, Format, PASSWORD, Service, User, hand_over};
+use tidegate_rig::{
+    Dovecot, DovecotPorts, DovecotSpec, Format, PASSWORD, Service, User, hand_over,
+};
 
+use crate::debian13::{self, Debian13};
 use crate::gate::Gate;
 
 /// The probes' master user and his password.
@@ -26,41 +29,89 @@ pub(crate) const BERT: &str = "bert@example.org";
 /// An address that neither we nor the provider know.
 pub(crate) const NOBODY: &str = "nobody@example.org";
 
+/// The Dovecots that our files are for.
+#[derive(Debug, Clone)]
+pub(crate) enum Edition {
+    /// 2.3, as this machine has it installed.
+    Debian12,
+    /// 2.4, in this root directory.
+    Debian13(PathBuf),
+}
+
 /// Dovecot and the gate it asks.
 pub(crate) struct Site {
     pub(crate) gate: Gate,
-    pub(crate) dovecot: Dovecot,
+    server: Server,
+}
+
+enum Server {
+    Debian12(Dovecot),
+    Debian13(Debian13),
 }
 
 impl Site {
     /// Dovecot with our files, which does not let anybody wait after a failure; all
     /// mailboxes are unknown to the gate.
-    pub(crate) fn start() -> Self {
-        Self::with("auth_failure_delay = 0\n")
+    pub(crate) fn start(edition: &Edition) -> Self {
+        Self::with(edition, edition.no_delay())
     }
 
-    /// The same with a few lines of the provider's.
-    pub(crate) fn with(config: &str) -> Self {
-        let users =
-            [ANNA, BERT].map(|address| User::new(address, Format::Maildir)).to_vec();
-        // Submission logs in to its relay with the answer, so there must be one.
-        let relay = relay();
-        let spec = DovecotSpec { users, relay_port: relay, ..DovecotSpec::default() };
-        let mut dovecot = Dovecot::prepare(&spec);
+    /// The same with a few lines of the provider's instead.
+    pub(crate) fn with(edition: &Edition, config: &str) -> Self {
         let gate = Gate::start();
-        gate.doors.set_webmail_ports(vec![dovecot.ports().imap_webmail]);
-        install(&dovecot, &gate);
-        dovecot.add_config(&format!("{}\n{config}", shipped_config(&dovecot)));
-        dovecot.resume();
-        Self { gate, dovecot }
+        let users = [ANNA, BERT];
+        let mut server = match edition {
+            Edition::Debian12 => {
+                let users =
+                    users.map(|address| User::new(address, Format::Maildir)).to_vec();
+                let spec =
+                    DovecotSpec { users, relay_port: relay(), ..DovecotSpec::default() };
+                Server::Debian12(Dovecot::prepare(&spec))
+            }
+            Edition::Debian13(root) => {
+                Server::Debian13(Debian13::prepare(root.clone(), &users, relay()))
+            }
+        };
+        gate.doors.set_webmail_ports(vec![server.ports().imap_webmail]);
+        server.install(&gate);
+        let config = format!("{}\n{config}", server.shipped_config());
+        match &mut server {
+            Server::Debian12(dovecot) => {
+                dovecot.add_config(&config);
+                dovecot.resume();
+            }
+            Server::Debian13(dovecot) => dovecot.start(&config),
+        }
+        Self { gate, server }
+    }
+
+    pub(crate) fn ports(&self) -> DovecotPorts {
+        self.server.ports()
+    }
+
+    /// Where the installed files are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.server.dir()
+    }
+
+    pub(crate) fn doveadm(&self, arguments: &[&str]) -> Result<String, String> {
+        match &self.server {
+            Server::Debian12(dovecot) => dovecot.doveadm(arguments),
+            Server::Debian13(dovecot) => dovecot.doveadm(arguments),
+        }
     }
 
     /// What a login is answered, its tag and capabilities left out, and also times, which
     /// are never the same.
     pub(crate) fn login(&self, service: Service, user: &str, password: &str) -> String {
-        let (answer, talk) = self.dovecot.login(service, user, password);
+        let (answer, talk) = self.ports().login(service, user, password);
         drop(talk);
         tidy(&answer)
+    }
+
+    /// What LMTP answers when a user is named as recipient.
+    pub(crate) fn rcpt(&self, user: &str) -> String {
+        self.ports().rcpt(user)
     }
 
     /// What every service answers a user with the right password, and LMTP his mail.
@@ -70,7 +121,71 @@ impl Site {
             let answer = self.login(service, user, PASSWORD);
             writeln!(text, "{service:?}: {answer}").unwrap();
         }
-        text + "Lmtp: " + &self.dovecot.rcpt(user)
+        text + "Lmtp: " + &self.rcpt(user)
+    }
+}
+
+impl Edition {
+    /// 2.4, if there is one here.
+    pub(crate) fn debian_13() -> Option<Self> {
+        debian13::root().map(Self::Debian13)
+    }
+
+    /// How this one is told not to let guessers wait, which would hold up tests.
+    pub(crate) fn no_delay(&self) -> &'static str {
+        match self {
+            Self::Debian12 => "auth_failure_delay = 0\n",
+            Self::Debian13(_) => {
+                "auth_failure_delay = 0\nauth_internal_failure_delay = 0\n"
+            }
+        }
+    }
+}
+
+impl Server {
+    fn ports(&self) -> DovecotPorts {
+        match self {
+            Self::Debian12(dovecot) => dovecot.ports(),
+            Self::Debian13(dovecot) => dovecot.ports(),
+        }
+    }
+
+    fn dir(&self) -> &Path {
+        match self {
+            Self::Debian12(dovecot) => dovecot.dir(),
+            Self::Debian13(dovecot) => dovecot.dir(),
+        }
+    }
+
+    fn shipped_config(&self) -> String {
+        let ports = self.ports();
+        let (name, dir) = match self {
+            Self::Debian12(dovecot) => {
+                ("tidegate-2.3.conf", dovecot.dir().display().to_string())
+            }
+            Self::Debian13(dovecot) => ("tidegate-2.4.conf", dovecot.dir_inside()),
+        };
+        shipped(name)
+            .replace("/etc/dovecot/", &format!("{dir}/"))
+            .replace("10144", &ports.imap_webmail.to_string())
+            .replace("10380", &ports.doveadm_http.to_string())
+            .replace("10490", &ports.metrics.to_string())
+    }
+
+    /// The files that the configuration names.
+    fn install(&self, gate: &Gate) {
+        let script = shipped("tidegate.lua").replace("10390", &gate.port().to_string());
+        let probe = format!(
+            "{PROBE}:{{PLAIN}}{PROBE_PASSWORD}::::::allow_nets=127.0.0.1/32,::1/128\n"
+        );
+        for (name, text) in [
+            ("tidegate.lua", script.as_str()),
+            ("tidegate-api-key", API_KEY),
+            ("tidegate-probe", &probe),
+        ] {
+            fs::write(self.dir().join(name), text).unwrap();
+        }
+        hand_over(self.dir());
     }
 }
 
@@ -98,33 +213,8 @@ fn shipped(name: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-fn shipped_config(dovecot: &Dovecot) -> String {
-    let ports = dovecot.ports();
-    let dir = dovecot.dir().display().to_string();
-    shipped("tidegate-2.3.conf")
-        .replace("/etc/dovecot/", &format!("{dir}/"))
-        .replace("10144", &ports.imap_webmail.to_string())
-        .replace("10380", &ports.doveadm_http.to_string())
-        .replace("10490", &ports.metrics.to_string())
-}
-
-/// The files that the configuration names.
-fn install(dovecot: &Dovecot, gate: &Gate) {
-    let script = shipped("tidegate.lua").replace("10390", &gate.port().to_string());
-    let probe = format!(
-        "{PROBE}:{{PLAIN}}{PROBE_PASSWORD}::::::allow_nets=127.0.0.1/32,::1/128\n"
-    );
-    for (name, text) in [
-        ("tidegate.lua", script.as_str()),
-        ("tidegate-api-key", API_KEY),
-        ("tidegate-probe", &probe),
-    ] {
-        fs::write(dovecot.dir().join(name), text).unwrap();
-    }
-    hand_over(dovecot.dir());
-}
-
-/// A relay that greets whoever calls and says yes to everything.
+/// A relay that greets whoever calls and says yes to everything: submission logs in to its
+/// own before it answers a login.
 fn relay() -> u16 {
     use std::io::{BufRead as _, BufReader, Write as _};
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();

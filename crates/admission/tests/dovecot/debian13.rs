@@ -1,0 +1,136 @@
+//! Dovecot 2.4 as Debian 13 ships it, in a root directory of its own.
+//!
+//! Debian 12 has no 2.4, so whoever wants these tests makes a Debian 13 beside it, once:
+//! `debootstrap --variant=minbase --include=dovecot-imapd,dovecot-pop3d,dovecot-lmtpd,`
+//! `dovecot-submissiond,dovecot-managesieved,dovecot-auth-lua trixie <root>`
+//!
+//! # Invariants
+//!
+//! * Without such a root nothing is tested, and that is said; with one, everything is.
+//! * All files are in one directory below the root's `/tmp`, which goes with the value.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use tidegate_rig::{
+    DovecotPorts, FreePorts, Keeper, LOOPBACK, MASTER, MASTER_PASSWORD, PASSWORD,
+    PATIENCE, hand_over, wait_until,
+};
+
+/// Names the root directory of a Debian 13.
+pub(crate) const ROOT: &str = "TIDEGATE_DOVECOT24";
+
+/// The root directory of a Debian 13, if there is one that can be used.
+pub(crate) fn root() -> Option<PathBuf> {
+    let root = PathBuf::from(std::env::var_os(ROOT)?);
+    assert!(
+        root.join("usr/lib/dovecot/modules/auth/libauthdb_lua.so").exists(),
+        "{ROOT}: no Dovecot with Lua in {}",
+        root.display()
+    );
+    Some(root)
+}
+
+/// A Dovecot 2.4. It is stopped when the value goes.
+pub(crate) struct Debian13 {
+    keeper: Option<Keeper>,
+    ports: DovecotPorts,
+    relay: u16,
+    root: PathBuf,
+    dir: TempDir,
+}
+
+impl Debian13 {
+    /// One with its directory and ports, not started yet.
+    pub(crate) fn prepare(root: PathBuf, users: &[&str], relay: u16) -> Self {
+        let dir =
+            tempfile::Builder::new().prefix("rig").tempdir_in(root.join("tmp")).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["run", "mail"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let users: String =
+            users.iter().map(|user| format!("{user}:{{PLAIN}}{PASSWORD}\n")).collect();
+        fs::write(dir.path().join("users"), users).unwrap();
+        let master = format!("{MASTER}:{{PLAIN}}{MASTER_PASSWORD}\n");
+        fs::write(dir.path().join("masters"), master).unwrap();
+        let [imap, imap_webmail, pop3, submission, sieve, lmtp, doveadm_http, metrics] =
+            FreePorts::take(8).hand_over();
+        let ports = DovecotPorts {
+            imap,
+            imap_webmail,
+            pop3,
+            submission,
+            sieve,
+            lmtp,
+            doveadm_http,
+            metrics,
+        };
+        Self { keeper: None, ports, relay, root, dir }
+    }
+
+    /// Starts it with these lines before its own passdbs and userdbs.
+    pub(crate) fn start(&mut self, config: &str) {
+        let ports = self.ports;
+        let mut text = include_str!("debian13.conf").to_owned();
+        for (blank, value) in [
+            ("dir", self.dir_inside()),
+            ("relay", self.relay.to_string()),
+            ("imap", ports.imap.to_string()),
+            ("pop3", ports.pop3.to_string()),
+            ("submission", ports.submission.to_string()),
+            ("sieve", ports.sieve.to_string()),
+            ("lmtp", ports.lmtp.to_string()),
+        ] {
+            text = text.replace(&format!("@{blank}@"), &value);
+        }
+        fs::write(self.dir().join("dovecot.conf"), text).unwrap();
+        fs::write(self.dir().join("added.conf"), config).unwrap();
+        hand_over(self.dir());
+        let command =
+            ["--userspec=mail:mail", self.root.to_str().unwrap(), "dovecot", "-F"];
+        let config = format!("{}/dovecot.conf", self.dir_inside());
+        let arguments = [&command[..], &["-c", &config]].concat();
+        let keeper = Keeper::start_as_is("chroot", &arguments, &self.dir().join("says"));
+        let up = || std::net::TcpStream::connect((LOOPBACK, ports.lmtp)).is_ok();
+        let up = wait_until(PATIENCE, || up() || !keeper.lives());
+        assert!(up && keeper.lives(), "dovecot does not start:\n{}", self.log());
+        self.keeper = Some(keeper);
+    }
+
+    pub(crate) fn ports(&self) -> DovecotPorts {
+        self.ports
+    }
+
+    /// Its directory, as everybody sees it.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its directory, as it sees it itself.
+    pub(crate) fn dir_inside(&self) -> String {
+        let inside = self.dir.path().strip_prefix(&self.root).unwrap();
+        format!("/{}", inside.display())
+    }
+
+    pub(crate) fn doveadm(&self, arguments: &[&str]) -> Result<String, String> {
+        let config = format!("{}/dovecot.conf", self.dir_inside());
+        let mut command = Command::new("chroot");
+        command.arg("--userspec=mail:mail").arg(&self.root);
+        command.args(["doveadm", "-c", &config]).args(arguments);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            return Ok(text(&output.stdout));
+        }
+        Err(format!("{}{}", text(&output.stdout), text(&output.stderr)))
+    }
+
+    fn log(&self) -> String {
+        let read = |name| fs::read_to_string(self.dir().join(name)).unwrap_or_default();
+        read("says") + &read("dovecot.log")
+    }
+}
