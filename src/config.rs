@@ -7,6 +7,7 @@
 //! * What leaves this module is complete: nothing is optional that is required.
 
 mod dovecot;
+mod mx;
 mod store;
 
 use std::fs;
@@ -23,6 +24,7 @@ use crate::cli;
 use crate::complaint::Complaint;
 use crate::exit::{Exit, Failure};
 use crate::telemetry::LogFormat;
+pub(crate) use mx::MxFile;
 use dovecot::{RawCanary, RawDovecot, RawNotice};
 use store::{RawLimits, RawStore};
 
@@ -46,6 +48,8 @@ pub(crate) struct Coordinator {
     pub(crate) data_dir: PathBuf,
     /// Where it listens.
     pub(crate) listen: SocketAddr,
+    /// The URL of a Prometheus server, for the gate's external questions.
+    pub(crate) prometheus: Option<String>,
 }
 
 /// What a worker is started with.
@@ -108,8 +112,9 @@ impl CoordinatorFile {
         let text = Text::read(path)?;
         let raw: RawCoordinatorFile = text.parse()?;
         let log = raw_log(raw.log, raw.log_format);
-        let table = RawCoordinator { data_dir: raw.data_dir, listen: raw.listen };
-        Ok(Self { coordinator: table.check(&text), log })
+        let RawCoordinatorFile { data_dir, listen, prometheus, .. } = raw;
+        let table = RawCoordinator { data_dir, listen, prometheus };
+        Ok(Self { coordinator: table.check(&text)?, log })
     }
 }
 
@@ -164,7 +169,7 @@ impl SoloFile {
         let raw: RawSoloFile = text.parse()?;
         let worker = raw.worker.check(&text)?;
         let log = raw_log(raw.log, raw.log_format);
-        Ok(Self { coordinator: raw.coordinator.check(&text), worker, log })
+        Ok(Self { coordinator: raw.coordinator.check(&text)?, worker, log })
     }
 }
 
@@ -173,6 +178,7 @@ impl SoloFile {
 struct RawCoordinatorFile {
     data_dir: PathBuf,
     listen: Option<SocketAddr>,
+    prometheus: Option<RawPrometheus>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -182,6 +188,13 @@ struct RawCoordinatorFile {
 struct RawCoordinator {
     data_dir: PathBuf,
     listen: Option<SocketAddr>,
+    prometheus: Option<RawPrometheus>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPrometheus {
+    url: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -238,11 +251,20 @@ fn raw_log(filter: Option<String>, format: Option<LogFormat>) -> Log {
 }
 
 impl RawCoordinator {
-    fn check(self, text: &Text) -> Coordinator {
-        Coordinator {
+    fn check(self, text: &Text) -> Result<Coordinator, Failure> {
+        let url = self.prometheus.map(|table| table.url);
+        if let Some(url) = &url
+            && !url.get_ref().starts_with("http://")
+        {
+            let title = "the Prometheus server's URL does not begin with `http://`";
+            let help = "write it as `http://127.0.0.1:9090`; use a tunnel to reach others";
+            return Err(text.complain(url.span(), title, help));
+        }
+        Ok(Coordinator {
             data_dir: text.beside(&self.data_dir),
             listen: self.listen.unwrap_or(cli::LISTEN),
-        }
+            prometheus: url.map(Spanned::into_inner),
+        })
     }
 }
 

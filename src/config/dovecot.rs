@@ -38,6 +38,10 @@ const CANARY_SECONDS_MAX: u64 = 3_600;
 /// Dovecot's `auth_master_user_separator` as in the shipped configuration.
 const SEPARATOR: char = '*';
 
+/// How many mailboxes in a hundred are read over IMAP, if nobody says otherwise: a log-in costs
+/// the mail server a process, and all mailboxes are read on the disk.
+const SAMPLE_PERCENT: u64 = 10;
+
 /// A secret that is longer is some other file.
 const SECRET_BYTES_MAX: usize = 1_024;
 
@@ -64,6 +68,7 @@ struct RawMaster {
     user: String,
     password_file: Spanned<PathBuf>,
     separator: Option<char>,
+    sample_percent: Option<Spanned<u64>>,
 }
 
 /// The table `[notice]`.
@@ -163,7 +168,14 @@ fn master(raw: &Spanned<RawMaster>, text: &Text) -> Result<Master, Failure> {
         return Err(text.complain(span, title, help));
     }
     let password = secret(&raw.password_file, text)?;
-    Ok(Master { user: raw.user.clone(), password, separator })
+    let percent = bounded(
+        "sample_percent",
+        raw.sample_percent.as_ref(),
+        (SAMPLE_PERCENT, 0..=100),
+        text,
+    )?;
+    let sample_percent = u8::try_from(percent).unwrap_or(100);
+    Ok(Master { user: raw.user.clone(), password, separator, sample_percent })
 }
 
 /// The node's own mailbox, checked.

@@ -32,6 +32,22 @@ impl Digester {
     }
 }
 
+/// Our own fingerprint of a message that comes in parts.
+#[derive(Clone, Default)]
+pub struct Fingerprinter(Digester);
+
+impl Fingerprinter {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of everything taken in.
+    pub fn finish(&self) -> Fingerprint {
+        Fingerprint::Xxh3(self.0.finish())
+    }
+}
+
 /// What some program recorded of a file's bytes, to know them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fingerprint {

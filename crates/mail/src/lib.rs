@@ -233,7 +233,7 @@ mod walk;
 
 pub use claim::{ClaimError, Claims};
 pub use dial::{DialState, LeftOut, Switched};
-pub use digest::{Fingerprint, FingerprintKind};
+pub use digest::{Fingerprint, FingerprintKind, Fingerprinter};
 pub use discover::Mailboxes;
 pub use doubt::DoubtKind;
 pub use finding::{Cause, Finding, FindingKind, FindingList, ListError, Source};

@@ -13,12 +13,13 @@ pub mod policy_file;
 pub mod protocol;
 pub mod record;
 pub mod scope;
+mod vitals;
 pub mod worker;
 pub mod worker_record;
 
 pub use protocol::ProtocolError;
 
-/// The contracts with workers, operators and readers, as generated from `proto/tidegate/v1`.
+/// The contracts with workers, operators, readers and exchangers, as generated from `proto/tidegate/v1`.
 #[expect(
     clippy::pedantic,
     clippy::allow_attributes,

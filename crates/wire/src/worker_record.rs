@@ -42,6 +42,8 @@ pub enum Entry {
     Record(Record),
     /// Admission lets in the owners of all mailboxes raised so far; when.
     Shown(Timestamp),
+    /// The mail system has carried out every closing so far; when.
+    ShutOut(Timestamp),
 }
 
 /// A rollout, and the ladder by which admission answers.
@@ -71,6 +73,10 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
         }),
         Entry::Record(record) => keep(record),
         Entry::Shown(at) => Kept::DoorsShown(past::DoorsShown { at_millis: at.millis() }),
+        Entry::ShutOut(at) => {
+            let at_millis = at.millis();
+            Kept::ClosingsCarriedOut(past::ClosingsCarriedOut { at_millis })
+        }
     };
     past::WorkerRecord { record: Some(kept) }.encode_to_vec()
 }
@@ -130,6 +136,9 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
             at: Timestamp::from_millis(kept.at_millis),
         },
         Kept::HealthNoted(kept) => health_noted(kept)?,
+        Kept::ClosingsCarriedOut(kept) => {
+            return Ok(Entry::ShutOut(Timestamp::from_millis(kept.at_millis)));
+        }
         Kept::DoorsShown(kept) => {
             return Ok(Entry::Shown(Timestamp::from_millis(kept.at_millis)));
         }
@@ -375,7 +384,7 @@ mod tests {
         let entries = records
             .into_iter()
             .map(Entry::Record)
-            .chain([Entry::Joined(joined), Entry::Shown(at)]);
+            .chain([Entry::Joined(joined), Entry::Shown(at), Entry::ShutOut(at)]);
 
         for entry in entries {
             let decoded = decode_entry(&encode_entry(&entry)).expect("its own bytes");

@@ -101,6 +101,11 @@ impl Herald {
         self.owed.contains(&(job, ordinal))
     }
 
+    /// Whether any mailbox may stand higher in the mail system than on record.
+    pub(crate) fn owes_any(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     /// What the mail system should be told to make it even, at most `most` mailboxes.
     pub(crate) fn errands(
         &self,

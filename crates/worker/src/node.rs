@@ -63,6 +63,8 @@ pub(crate) struct Given {
     pub(crate) descriptions_dir: PathBuf,
     pub(crate) store: Arc<dyn MailStore>,
     pub(crate) hands: Box<dyn Fn(&NodeSettings) -> Hands + Send>,
+    /// Starts listening to the mail system.
+    pub(crate) listen: Box<dyn FnMut(&NodeSettings) + Send>,
 }
 
 /// The owner.
@@ -98,6 +100,8 @@ pub(crate) struct Node {
     unseen: BTreeSet<(JobNumber, Ordinal)>,
     /// Whether the journal knows that everything raised is shown.
     shown: bool,
+    /// Whether the journal knows that nobody is in what was closed.
+    shut_out: bool,
 }
 
 impl Node {
@@ -125,6 +129,7 @@ impl Node {
             rising: Vec::new(),
             unseen: BTreeSet::new(),
             shown: true,
+            shut_out: true,
         };
         node.replay()?;
         node.owe_what_may_be_open()?;
@@ -169,6 +174,10 @@ impl Node {
             self.shown = true;
             entries.push(encode_entry(&Entry::Shown(now)));
         }
+        if !self.shut_out && !self.herald.owes_any() {
+            self.shut_out = true;
+            entries.push(encode_entry(&Entry::ShutOut(now)));
+        }
         for input in std::iter::once(Input::Rise).chain(batch) {
             let decided = match input {
                 Input::Rise => self.on_rise(now),
@@ -187,11 +196,13 @@ impl Node {
                     Vec::new()
                 }
                 Input::Done(done) => self.on_done(*done, now)?,
+                Input::Felt(heard) => self.on_felt(*heard, now),
             };
             for record in decided {
                 self.close_doors(&record);
                 if let Record::Closed { job, ordinals, .. } = &record {
                     self.herald.owe(*job, ordinals);
+                    self.shut_out = !self.herald.owes_any();
                 }
                 self.holding.apply(&record);
                 let entry = Entry::Record(record);
@@ -240,6 +251,7 @@ impl Node {
         self.give_notice(&joined.settings.notice, &joined.settings.dial_services);
         if self.hands.is_none() {
             self.hands = Some((self.given.hands)(&joined.settings));
+            (self.given.listen)(&joined.settings);
         }
         self.rollout = Some(joined.rollout);
         self.settings = Some(joined.settings);

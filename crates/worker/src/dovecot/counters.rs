@@ -173,8 +173,8 @@ mod tests {
         };
 
         let (sent, inbox) = (status("Sent", 1, 5), status("INBOX", 2, 10));
-        assert_eq!(said(&[inbox.clone()]), Some(("folder-not-shown", false)));
-        assert_eq!(said(&[sent.clone()]), Some(("folder-not-shown", false)));
+        assert_eq!(said(std::slice::from_ref(&inbox)), Some(("folder-not-shown", false)));
+        assert_eq!(said(std::slice::from_ref(&sent)), Some(("folder-not-shown", false)));
         let few = status("INBOX", 1, 10);
         assert_eq!(said(&[few, sent.clone()]), Some(("messages-not-shown", false)));
         let more = status("INBOX", 3, 11);

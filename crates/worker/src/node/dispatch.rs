@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{ProbeTask, Room};
-use tidegate_core::mailbox::Level;
+use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_mail::Mailbox;
 
@@ -130,8 +130,7 @@ impl Node {
             rungs.take(level.index()).flat_map(|rung| rung.services.clone()).collect();
         let held = self.holding.job(under.job);
         let is_open = |ordinal: &Ordinal| {
-            held.and_then(|held| held.state(*ordinal))
-                .is_some_and(|state| state.is_open())
+            held.and_then(|held| held.state(*ordinal)).is_some_and(MailboxState::is_open)
         };
         // An errand is either about held mailboxes or about open ones.
         let from_held = !ordinals.first().is_some_and(is_open);

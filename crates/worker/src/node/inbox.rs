@@ -8,6 +8,7 @@ use tidegate_wire::worker::{JobPart, NodeSettings};
 use tokio::sync::oneshot;
 
 use crate::hands::Done;
+use crate::signals;
 
 /// What can wake the owner.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) enum Input {
     Described { job: JobNumber, told: JobPart },
     /// Hands are done with something.
     Done(Box<Done>),
+    /// How the mail system feels.
+    Felt(Box<signals::Heard>),
     /// Open mailboxes may stand higher; the owner's own reminder.
     Rise,
     /// The program shall stop.

@@ -4,7 +4,7 @@
 //!
 //! * What may be open behind the journal's back is owed a closing before anything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -25,6 +25,7 @@ impl Node {
             entries.push(entry.context("read the journal")?.payload);
         }
         let mut not_shown = NotShown::default();
+        let mut not_shut_out = BTreeSet::new();
         for payload in entries {
             match decode_entry(&payload).context("understand the journal")? {
                 Entry::Joined(joined) => {
@@ -43,12 +44,21 @@ impl Node {
                     if let Record::JobClaimed { job, description, .. } = &record {
                         self.describe(*job, *description)?;
                     }
+                    if let Record::Closed { job, ordinals, .. } = &record {
+                        not_shut_out.extend(ordinals.iter().map(|it| (*job, *it)));
+                    }
                     not_shown.note(&record, &self.holding);
                     self.holding.apply(&record);
                 }
                 Entry::Shown(_) => not_shown = NotShown::default(),
+                Entry::ShutOut(_) => not_shut_out.clear(),
             }
         }
+        // Somebody may still be in what was closed when the program ended.
+        for (job, ordinal) in not_shut_out {
+            self.herald.owe(job, &[ordinal]);
+        }
+        self.shut_out = !self.herald.owes_any();
         self.unseen = not_shown.0;
         self.shown = self.unseen.is_empty();
         Ok(())

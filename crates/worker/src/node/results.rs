@@ -11,8 +11,12 @@ use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Claim, Lease, Outcome, ProbeTask, Probed, Record, Settled};
 use tidegate_core::time::{Span, Timestamp};
 
+use tidegate_mailserver::log::{Complaint, ComplaintKind};
+
 use super::Node;
+use crate::findings::alarm;
 use crate::hands::Done;
+use crate::signals::Heard;
 use crate::store::{Telling, Told};
 
 /// A mailbox that could not be prepared for now is left alone for this long.
@@ -141,5 +145,59 @@ impl Node {
             self.holding.probed(job, generation, probed, now)
         });
         noted.collect()
+    }
+
+    /// What the mail system feels goes to the pace and the vitals; whoever it complains about
+    /// has failed.
+    pub(super) fn on_felt(&mut self, heard: Heard, now: Timestamp) -> Vec<Record> {
+        let Heard { felt, pulses, complaints } = heard;
+        if let Some(felt) = felt {
+            self.pace.feel(&felt, now);
+        }
+        if let Some(pulses) = pulses {
+            self.vitals.pulses = pulses;
+        }
+        let mut failed: BTreeMap<(JobNumber, Generation), BTreeMap<Ordinal, Probed>> =
+            BTreeMap::new();
+        for complaint in complaints {
+            let Some(code) = harm(complaint.kind) else { continue };
+            for task in self.open_mailboxes_of(&complaint) {
+                let outcome =
+                    Outcome::Unreadable(alarm(task, code, complaint.text.clone()));
+                let ProbeTask { job, generation, ordinal, level, mature } = task;
+                let probed = Probed { ordinal, level, mature, outcome };
+                let of_job = failed.entry((job, generation)).or_default();
+                of_job.entry(ordinal).or_insert(probed);
+            }
+        }
+        let noted = failed.into_iter().filter_map(|((job, generation), probed)| {
+            let probed = probed.into_values().collect();
+            self.holding.probed(job, generation, probed, now)
+        });
+        noted.collect()
+    }
+
+    fn open_mailboxes_of(&self, complaint: &Complaint) -> Vec<ProbeTask> {
+        let Some(user) = &complaint.user else { return Vec::new() };
+        let jobs = self.descriptions.iter().filter_map(|(job, description)| {
+            let ordinal = description.ordinal(user)?;
+            let held = self.holding.job(*job)?;
+            let state = held.state(ordinal).filter(|state| state.is_open())?;
+            let (job, generation, level) = (*job, held.generation(), state.level);
+            Some(ProbeTask { job, generation, ordinal, level, mature: false })
+        });
+        jobs.collect()
+    }
+}
+
+/// What a complaint is called if it is about harm that a user sees.
+fn harm(kind: ComplaintKind) -> Option<&'static str> {
+    match kind {
+        ComplaintKind::Corrupted => Some("dovecot-corrupted"),
+        ComplaintKind::Lost => Some("dovecot-lost"),
+        ComplaintKind::BrokenSize => Some("dovecot-broken-size"),
+        ComplaintKind::Panic => Some("dovecot-panic"),
+        ComplaintKind::UnknownUser => Some("dovecot-unknown-user"),
+        ComplaintKind::Fatal | ComplaintKind::Exhausted => None,
     }
 }

@@ -1,0 +1,298 @@
+//! Reading: an open mailbox as its user sees it over IMAP, held against what was verified.
+//!
+//! # Invariants
+//!
+//! * What the user has deleted, moved or received since is never a failure.
+//! * A message under a UID that was verified has the bytes that were verified, or it has been
+//!   altered. Lines may end otherwise on the wire than on the disk; where a message mixes both
+//!   ways, only its length is judged.
+//! * A mailbox whose owner is not admitted to IMAP is not read.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use tidegate_admission::{Answer, Doors};
+use tidegate_core::holding::{Outcome, ProbeTask};
+use tidegate_mail::{Fingerprint, Fingerprinter, Mailbox, Manifest, ManifestEntry};
+use tidegate_mailserver::reader::{Look, MessageEnd, Reader, Sample};
+use tidegate_mailserver::{ConversationError, ConversationFault};
+
+use super::counters::{shown_name, stored_name};
+use super::{Dovecot, Master};
+use crate::findings::alarm;
+
+/// Messages read by chance, beside the newest.
+const RANDOM: u32 = 2;
+
+/// One mailbox takes milliseconds; on a node that struggles, this long, and then it cannot be
+/// read.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a mailbox that could not be read is tried before it counts, and how long it waits
+/// between: one slow moment of a server is not a sick mailbox.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a message is cut for its digest.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Reads a share of the mailboxes through a master user.
+pub(crate) struct Reading {
+    reader: Reader,
+    imap: SocketAddr,
+    doors: Doors,
+    sample_percent: u8,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").field("imap", &self.imap).finish_non_exhaustive()
+    }
+}
+
+impl Reading {
+    /// Through the master user of `dovecot`, if it has one and IMAP is known.
+    pub(crate) fn new(dovecot: &Dovecot, doors: Doors) -> Option<Self> {
+        let (imap, master) = (dovecot.imap?, dovecot.master.clone()?);
+        let Master { user, password, separator, sample_percent } = master;
+        let patience = PATIENCE;
+        let reader = Reader { imap, master: user, password, separator, patience };
+        Some(Self { reader, imap, doors, sample_percent })
+    }
+
+    /// Whether this mailbox is one of those that are read, now.
+    pub(crate) fn wants(&self, mailbox: &Mailbox) -> bool {
+        let service = self.doors.service_at("imap", Some(self.imap.port()));
+        mailbox.key % 100 < u64::from(self.sample_percent)
+            && self.doors.answer(service, &mailbox.address) == Answer::Online
+    }
+
+    /// What reading came to; nothing if IMAP cannot be reached at all: that is no fault of this
+    /// mailbox.
+    pub(crate) fn read(
+        &self,
+        task: ProbeTask,
+        mailbox: &Mailbox,
+        manifest: &Manifest,
+    ) -> Option<Outcome> {
+        let known = Known::of(manifest);
+        let mut outcome = None;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                thread::sleep(PAUSE);
+            }
+            outcome = self.read_once(task, mailbox, &known);
+            if !matches!(outcome, Some(Outcome::Unreadable(_))) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn read_once(
+        &self,
+        task: ProbeTask,
+        mailbox: &Mailbox,
+        known: &Known<'_>,
+    ) -> Option<Outcome> {
+        let mut altered = None;
+        let seed = u64::from(task.ordinal.get());
+        let sample = Sample { newest: true, random: RANDOM, seed };
+        let look = self.reader.look(&mailbox.address, sample, &mut |folder, uid, from| {
+            if let Some(entry) = known.message(&folder.name, uid) {
+                let seen = Seen::of(from)?;
+                if !seen.is(entry) {
+                    let folder = &folder.name;
+                    altered = Some(format!(
+                        "IMAP shows other bytes than were verified in `{folder}`, UID {uid}"
+                    ));
+                }
+            }
+            Ok(())
+        });
+        if let Some(what) = altered {
+            return Some(Outcome::Altered(alarm(task, "altered-over-imap", what)));
+        }
+        match look {
+            Ok(look) => Some(judge(task, &look, known)),
+            Err(error) if matches!(error.cause, ConversationFault::Broken(_)) => None,
+            // The doors have closed meanwhile.
+            Err(_) if !self.wants(mailbox) => None,
+            Err(error) => {
+                Some(Outcome::Unreadable(alarm(task, UNREADABLE, chain(&error))))
+            }
+        }
+    }
+}
+
+/// What a failure is called when IMAP does not show a mailbox.
+const UNREADABLE: &str = "unreadable-over-imap";
+
+fn judge(task: ProbeTask, look: &Look, known: &Known<'_>) -> Outcome {
+    let cut = look.messages.iter().find_map(|message| match &message.end {
+        MessageEnd::Whole | MessageEnd::Gone => None,
+        MessageEnd::CutOff { came_bytes } => {
+            Some((message, format!("it ends after {came_bytes} bytes")))
+        }
+        MessageEnd::Refused { answer } => Some((message, answer.clone())),
+    });
+    if let Some((message, why)) = cut {
+        let (folder, uid) = (&message.folder, message.uid);
+        let what = format!("IMAP does not give UID {uid} in `{folder}`: {why}");
+        return Outcome::Unreadable(alarm(task, UNREADABLE, what));
+    }
+    // Nobody can remove the inbox, or make it anew.
+    let inbox = look.folders.iter().find(|folder| shown_name(&folder.name).is_empty());
+    let used = known.uid_max("");
+    match inbox {
+        None => {
+            let what = "IMAP shows no inbox".to_owned();
+            Outcome::Unreadable(alarm(task, UNREADABLE, what))
+        }
+        Some(inbox) if inbox.counts.uid_next <= used => {
+            let next = inbox.counts.uid_next;
+            let what =
+                format!("the inbox would give out UID {next}, UID {used} was taken");
+            Outcome::Altered(alarm(task, "next-uid-too-low", what))
+        }
+        Some(_) => Outcome::Read,
+    }
+}
+
+/// What was verified, by folder and UID.
+struct Known<'a>(BTreeMap<String, BTreeMap<u32, &'a ManifestEntry>>);
+
+impl<'a> Known<'a> {
+    fn of(manifest: &'a Manifest) -> Self {
+        let mut folders: BTreeMap<String, BTreeMap<u32, &ManifestEntry>> =
+            BTreeMap::new();
+        let mut names: BTreeMap<&[u8], String> = BTreeMap::new();
+        for entry in &manifest.entries {
+            let Some(uid) = entry.uid else { continue };
+            let name =
+                names.entry(&entry.folder).or_insert_with(|| stored_name(&entry.folder));
+            folders.entry(name.clone()).or_default().insert(uid, entry);
+        }
+        Self(folders)
+    }
+
+    fn message(&self, folder: &str, uid: u32) -> Option<&'a ManifestEntry> {
+        // The reader shows names as they are on the wire, in modified UTF-7.
+        self.0.get(&stored_name(folder.as_bytes()))?.get(&uid).copied()
+    }
+
+    fn uid_max(&self, folder: &str) -> u32 {
+        let uids = self.0.get(folder).and_then(|uids| uids.keys().next_back());
+        uids.copied().unwrap_or(0)
+    }
+}
+
+/// A message as it came, with lines that end in LF.
+struct Seen {
+    with_lf: Fingerprint,
+    with_crlf: Fingerprint,
+    lf_bytes: u64,
+    lines: u64,
+}
+
+impl Seen {
+    fn of(from: &mut dyn Read) -> io::Result<Self> {
+        let (mut with_lf, mut with_crlf) = <(Fingerprinter, Fingerprinter)>::default();
+        let (mut lf_bytes, mut lines) = (0, 0);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let count = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let bytes = buffer.get(..count).unwrap_or_default();
+            with_lf.update(bytes);
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                match line.strip_suffix(b"\n") {
+                    Some(text) => {
+                        with_crlf.update(text);
+                        with_crlf.update(b"\r\n");
+                        lines += 1;
+                    }
+                    None => with_crlf.update(line),
+                }
+            }
+            lf_bytes += count as u64;
+        }
+        let (with_lf, with_crlf) = (with_lf.finish(), with_crlf.finish());
+        Ok(Self { with_lf, with_crlf, lf_bytes, lines })
+    }
+
+    /// Whether it is what was verified, as far as that can be told.
+    fn is(&self, verified: &ManifestEntry) -> bool {
+        let (stored, wire) = (verified.size_bytes, self.lf_bytes + self.lines);
+        if !matches!(verified.fingerprint, Fingerprint::Xxh3(_)) {
+            // Made by another program, of the stored bytes.
+            return (self.lf_bytes..=wire).contains(&stored);
+        }
+        if [self.with_lf, self.with_crlf].contains(&verified.fingerprint) {
+            return true;
+        }
+        // Stored with both kinds of lines: longer than with the one, shorter than with the other.
+        self.lf_bytes < stored && stored < wire
+    }
+}
+
+fn chain(error: &ConversationError) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_itself_however_its_lines_end() {
+        let lf = b"Subject: x\n\none\ntwo\n";
+        let crlf = b"Subject: x\r\n\r\none\r\ntwo\r\n";
+        let mixed = b"Subject: x\r\n\none\ntwo\r\n";
+
+        for stored in [&lf[..], crlf, mixed] {
+            assert!(seen(lf).is(&entry(stored)));
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_another_message_even_of_the_same_length() {
+        let other = b"Subject: x\n\none\ntwa\n";
+        let short = b"Subject: x\n\none\n";
+        let long = b"Subject: x\n\none\ntwo\nthree and four and five\n";
+
+        for stored in [&other[..], short, long] {
+            assert!(!seen(b"Subject: x\n\none\ntwo\n").is(&entry(stored)));
+        }
+    }
+
+    fn seen(text: &[u8]) -> Seen {
+        Seen::of(&mut &text[..]).unwrap()
+    }
+
+    fn entry(stored: &[u8]) -> ManifestEntry {
+        let mut fingerprint = Fingerprinter::default();
+        fingerprint.update(stored);
+        ManifestEntry {
+            folder: Vec::new(),
+            name: b"1.a".to_vec(),
+            uid: Some(1),
+            size_bytes: stored.len() as u64,
+            fingerprint: fingerprint.finish(),
+        }
+    }
+}
