@@ -1,12 +1,11 @@
 //! Dovecot 2.4 as Debian 13 ships it, in a root directory of its own.
 //!
-//! Debian 12 has no 2.4, so whoever wants these tests makes a Debian 13 beside it, once:
-//! `debootstrap --variant=minbase --include=dovecot-imapd,dovecot-pop3d,dovecot-lmtpd,`
-//! `dovecot-submissiond,dovecot-managesieved,dovecot-auth-lua trixie <root>`
+//! Debian 12 has no 2.4, so the test command makes a Debian 13 beside it, once.
 //!
 //! # Invariants
 //!
-//! * Without such a root nothing is tested, and that is said; with one, everything is.
+//! * Without such a root, or without being root, nothing is tested, and that is said; with
+//!   it, everything is.
 //! * All files are in one directory below the root's `/tmp`, which goes with the value.
 
 use std::fs;
@@ -23,15 +22,25 @@ use tidegate_rig::{
 /// Names the root directory of a Debian 13.
 pub(crate) const ROOT: &str = "TIDEGATE_DOVECOT24";
 
-/// The root directory of a Debian 13, if there is one that can be used.
+/// Where the test command makes one.
+const USUAL_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/debian-13");
+
+/// The root directory of a Debian 13, if there is one that can be used: changing to it takes
+/// root.
 pub(crate) fn root() -> Option<PathBuf> {
-    let root = PathBuf::from(std::env::var_os(ROOT)?);
-    assert!(
-        root.join("usr/lib/dovecot/modules/auth/libauthdb_lua.so").exists(),
-        "{ROOT}: no Dovecot with Lua in {}",
-        root.display()
-    );
-    Some(root)
+    let named = std::env::var_os(ROOT).map(PathBuf::from);
+    let has_dovecot =
+        |root: &Path| root.join("usr/lib/dovecot/modules/auth/libauthdb_lua.so").exists();
+    match named {
+        Some(root) => {
+            assert!(has_dovecot(&root), "{ROOT}: no Dovecot in {}", root.display());
+            Some(root)
+        }
+        None if rustix::process::geteuid().is_root() => {
+            fs::canonicalize(USUAL_ROOT).ok().filter(|root| has_dovecot(root))
+        }
+        None => None,
+    }
 }
 
 /// A Dovecot 2.4. It is stopped when the value goes.

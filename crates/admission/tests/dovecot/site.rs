@@ -19,7 +19,7 @@ use crate::gate::Gate;
 pub(crate) const PROBE: &str = "tidegate-probe";
 pub(crate) const PROBE_PASSWORD: &str = "probe-secret";
 
-/// The key of doveadm's HTTP interface, as in the shipped key file.
+/// The key of doveadm's HTTP interface.
 pub(crate) const API_KEY: &str = "5e55a11";
 
 /// A user who exists, and may stand anywhere.
@@ -180,7 +180,7 @@ impl Server {
         );
         for (name, text) in [
             ("tidegate.lua", script.as_str()),
-            ("tidegate-api-key", API_KEY),
+            ("tidegate-secret.conf", &format!("doveadm_api_key = {API_KEY}\n")),
             ("tidegate-probe", &probe),
         ] {
             fs::write(self.dir().join(name), text).unwrap();
