@@ -61,6 +61,7 @@ use crate::stage::Bench;
 use crate::stamp::{Stamp, stamp};
 use crate::store::{
     FlushFailed, Mailbox, PrepareTask, Store, check_path, fenced, in_parallel,
+    manifest_path,
 };
 use crate::walk::{Kind, Meta, Tree, escape, unescape};
 
@@ -112,7 +113,7 @@ pub struct Switched {
     pub left_out: Vec<LeftOut>,
     /// Folders that got mail: how many messages they held before, and hold now.
     pub folders: Vec<(String, u64, u64)>,
-    /// Where the dial tone's store is kept, below the work directory.
+    /// Where the dial tone's store is kept, below the work directory; empty if there was none.
     pub kept_at: PathBuf,
 }
 
@@ -123,6 +124,9 @@ impl Store {
     ///
     /// Its state is there and cannot be read.
     pub fn dial_state(&self, mailbox: &Mailbox) -> Result<DialState, Refusal> {
+        if std::ptr::eq(self.roots_of(mailbox), &raw const self.roots) {
+            return Ok(DialState::None);
+        }
         let dial = Dial::new(self, mailbox);
         Ok(match dial.state()? {
             None => DialState::None,
@@ -150,7 +154,8 @@ impl Store {
     }
 
     /// Imports the mail of dial tones into their histories and puts these back. The mailboxes must be
-    /// prepared and closed, and nobody inside. For those that were switched before, tells what was done.
+    /// prepared and closed, and nobody inside. For those that were switched before, tells what was done;
+    /// nothing was, for those that never had a dial tone.
     ///
     /// # Errors
     ///
@@ -369,6 +374,9 @@ impl<'a> Dial<'a> {
     /// The next step of beginning. `made`: the empty mailbox is ready, and durable.
     fn begin(&self, made: bool) -> Result<Next<bool, ()>, Refusal> {
         match self.state()? {
+            Some(State { dialled: true, .. }) if self.is_switching()? => {
+                return Err(unsupported(self.mailbox, "a switch that is not done"));
+            }
             Some(State { dialled: true, .. }) => return Ok(Next::Done(())),
             Some(state) if self.has_mark(self.live())? => {
                 self.record(State { dialled: true, ..state })?;
@@ -493,13 +501,12 @@ impl<'a> Dial<'a> {
     /// The next step of a switch.
     fn switch(&self, now: Now) -> Result<Next<Now, Switched>, Refusal> {
         let Some(state) = self.state()? else {
-            let what = "a mailbox that has no dial tone";
-            let last = self.last()?.ok_or_else(|| unsupported(self.mailbox, what))?;
-            return self.summary(State { number: last, dialled: true }).map(Next::Done);
+            return self.summary().map(Next::Done);
         };
         if !state.dialled {
-            let what = "a dial tone that was not begun to its end";
-            return Err(unsupported(self.mailbox, what));
+            return Ok(match self.begin(true)? {
+                Next::Step(_) | Next::Done(()) => Next::Step(Now::Look),
+            });
         }
         let round = round_dir(&self.dir);
         let home = self.store.roots.work.join(self.dialled(state));
@@ -567,7 +574,7 @@ impl<'a> Dial<'a> {
         self.own(roots.make_own_dirs(&dir))?;
         let done = self.done()?;
         let taken: HashSet<(Vec<u8>, Vec<u8>)> =
-            done.iter().flat_map(|it| it.imported.iter().cloned()).collect();
+            done.iter().flat_map(|it| &it.imported).map(|it| it.from.clone()).collect();
         let kept = self.dialled(state).join(format!("replaced-{}", done.len() + 1));
         let kept = kept.as_os_str().as_bytes().to_vec();
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -671,8 +678,24 @@ impl<'a> Dial<'a> {
             intent.left_out.retain(|it| !whole.left_out.contains(it));
             whole.left_out.append(&mut intent.left_out);
         }
+        self.add_to_manifest(&whole)?;
         let to = home.join("switched");
         self.own(write_own(&self.store.roots, &whole.to_bytes(), &to))
+    }
+
+    /// What was imported is held from now on, like all that was prepared.
+    fn add_to_manifest(&self, whole: &Intent) -> Result<(), Refusal> {
+        let manifest = self.store.manifest(self.mailbox.key);
+        let manifest = manifest.map_err(|error| Refusal::Unreadable {
+            path: format!("manifest of mailbox {}", self.mailbox.key),
+            source: error.source,
+        })?;
+        let Some(mut manifest) = manifest else { return Ok(()) };
+        manifest.entries.extend(whole.imported.iter().map(|it| it.entry.clone()));
+        manifest.entries.sort();
+        manifest.entries.dedup();
+        let to = manifest_path(&self.store.roots, self.mailbox.key);
+        self.own(write_own(&self.store.roots, &manifest.to_bytes(), &to))
     }
 
     /// Forgets the dial tone.
@@ -702,11 +725,17 @@ impl<'a> Dial<'a> {
         Ok(last)
     }
 
-    fn summary(&self, state: State) -> Result<Switched, Refusal> {
-        let home = self.dialled(state);
-        let switched = self.store.roots.work.join(&home).join("switched");
-        let bytes = self.own(read_own(&switched))?.unwrap_or_default();
-        let intent = self.parse(&bytes)?;
+    /// What the last switch did; nothing, if there was none.
+    fn summary(&self) -> Result<Switched, Refusal> {
+        let mut intent = Intent::default();
+        let mut kept_at = PathBuf::new();
+        if let Some(number) = self.last()? {
+            let home = self.dialled(State { number, dialled: true });
+            let switched = self.store.roots.work.join(&home).join("switched");
+            let bytes = self.own(read_own(&switched))?.unwrap_or_default();
+            intent = self.parse(&bytes)?;
+            kept_at = home.join("store");
+        }
         let folder = |it: redo::Expected| (escape(&it.folder), it.before, it.after);
         Ok(Switched {
             stamp: stamp(self.live(), self.path())?,
@@ -714,7 +743,7 @@ impl<'a> Dial<'a> {
             folders_made: intent.made,
             left_out: intent.left_out,
             folders: intent.expected.into_iter().map(folder).collect(),
-            kept_at: home.join("store"),
+            kept_at,
         })
     }
 }

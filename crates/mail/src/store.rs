@@ -92,6 +92,14 @@ pub enum StoreError {
         /// The one around it.
         outer: PathBuf,
     },
+    /// Something of ours in the work directory cannot be used.
+    #[error("use `{}`; everything in it must belong to the user that runs this", path.display())]
+    Own {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Locks can be lost there.
     #[error("the work directory `{}` is on NFS", path.display())]
     Nfs {
@@ -218,18 +226,21 @@ impl Store {
         };
         let work = open_root("work", &config.work)?;
         check_layout(&config, &live, &work)?;
-        let failed = |source| root_error("work", &config.work, source);
-        let lock = lock(&config.work.join("lock")).map_err(failed)?;
+        let own = |name: &str| {
+            let path = config.work.join(name);
+            move |source| StoreError::Own { path, source }
+        };
+        let lock = lock(&config.work.join("lock")).map_err(own("lock"))?;
         let lock = lock.map_err(|pid| StoreError::Held { pid })?;
         // Staged files of an earlier process serve nobody.
         match fs::remove_dir_all(config.work.join("staging")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(error));
+                return Err(own("staging")(error));
             }
             Ok(()) | Err(_) => {}
         }
-        let claims = Claims::open(config.work.join("claims")).map_err(failed)?;
-        for own in [
+        let claims = Claims::open(config.work.join("claims")).map_err(own("claims"))?;
+        for name in [
             "kept",
             "quarantine",
             "findings",
@@ -239,10 +250,10 @@ impl Store {
             "dial",
             "dialled",
         ] {
-            fs::create_dir_all(config.work.join(own)).map_err(failed)?;
+            fs::create_dir_all(config.work.join(name)).map_err(own(name))?;
         }
-        let history = Tree::root(&config.work.join("history")).map_err(failed)?;
-        let dialled = dial::dialled(&config.work).map_err(failed)?;
+        let history = Tree::root(&config.work.join("history")).map_err(own("history"))?;
+        let dialled = dial::dialled(&config.work).map_err(own("dialled"))?;
         let once = match &config.snapshot {
             Some(path) => Some(open_root("snapshot", path)?),
             None => None,
@@ -638,7 +649,7 @@ pub(crate) fn in_parallel<T: Send>(
     taken.collect()
 }
 
-fn manifest_path(roots: &Roots, key: u64) -> PathBuf {
+pub(crate) fn manifest_path(roots: &Roots, key: u64) -> PathBuf {
     roots.work.join("manifests").join(key.to_string())
 }
 

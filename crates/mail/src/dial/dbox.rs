@@ -12,17 +12,19 @@ use std::fs::File;
 
 use super::round::{Round, View};
 use crate::dbox::desk::{Desk, Piece};
-use crate::dbox::file::Scanner;
+use crate::dbox::file::{Guid, Scanner};
 use crate::dbox::known::{FOLDER, Known, MAP, Trust};
 use crate::dbox::survey::{
     Files, STORAGE, folder_path, mail_path, report_name, storage_path, survey,
 };
-use crate::digest::to_hex;
+use crate::digest::{Digest, to_hex};
 use crate::format::Format;
 use crate::index::{
     self, FolderState, Index, Kind, MapEntry, MapState, POP3_UNKNOWN, Reading, Record,
     extend_folder, extend_map, write_folder, write_map,
 };
+use crate::judge::Depth;
+use crate::manifest::ManifestEntry;
 use crate::refusal::Refusal;
 use crate::roots::{Like, Side};
 use crate::stage::Bench;
@@ -140,28 +142,28 @@ impl Target<'_> {
             let uid = next_uid.unwrap_or(record.uid);
             let old = record.uid.to_string();
             let new = Record { uid, cache_offset: None, ..record.clone() };
-            let (new, identity) = match format {
+            let (new, identity, read) = match format {
                 Format::Sdbox => match self.link(round, record.uid, uid)? {
-                    Some(size) => (new, size.to_string()),
+                    Some((size, read)) => (new, size.to_string(), read),
                     None => {
-                        round
-                            .leave_out((folder, old.as_bytes()), "its file is not there");
+                        let why = "its file is not there, or no whole message is in it";
+                        round.leave_out((folder, old.as_bytes()), why);
                         continue;
                     }
                 },
                 Format::Maildir | Format::Mdbox => {
                     let at = record.map_uid.and_then(|old| map.uids.get(&old));
-                    let Some((map_uid, guid)) = at else {
+                    let Some((map_uid, read)) = at else {
                         let why = "its bytes are not where the map has them";
                         round.leave_out((folder, old.as_bytes()), why);
                         continue;
                     };
-                    let new =
-                        Record { map_uid: Some(*map_uid), guid: Some(*guid), ..new };
-                    (new, to_hex(guid))
+                    let (map_uid, guid) = (Some(*map_uid), Some(read.guid));
+                    (Record { map_uid, guid, ..new }, to_hex(&read.guid), *read)
                 }
             };
-            round.import((folder, old.as_bytes()), line(&new, &identity));
+            let entry = read.entry(folder, uid);
+            round.import(old.as_bytes(), entry, line(&new, &identity));
             next_uid = next_uid.map(|uid| uid.saturating_add(1));
             placed.push(new);
         }
@@ -171,18 +173,24 @@ impl Target<'_> {
         self.stage_log(round, format, (&placed, map))
     }
 
+    /// Plans the file of a message under its new UID; its bytes with all around them, and what they are.
     fn link(
         &self,
         round: &mut Round<'_, '_>,
         old: u32,
         new: u32,
-    ) -> Result<Option<u64>, Refusal> {
-        let path = round.bench.path(&mail_path(self.name, old));
+    ) -> Result<Option<(u64, Read)>, Refusal> {
+        let rel = mail_path(self.name, old);
+        let path = round.bench.path(&rel);
         let tree = round.roots().tree(Side::Snapshot);
         let found = tree.and_then(|tree| tree.file(&path).ok());
         let Some((_, meta)) = found else { return Ok(None) };
-        round.put_link(&mail_path(self.name, old), &mail_path(self.name, new))?;
-        Ok(Some(meta.size))
+        let mut desk = Desk::new(round.bench);
+        let mail = desk.read_single((Side::Snapshot, &rel), &meta, Depth::Quick)?;
+        let read = mail.guid.zip(mail.findings.digest);
+        let Some((guid, digest)) = read else { return Ok(None) };
+        round.put_link(&rel, &mail_path(self.name, new))?;
+        Ok(Some((meta.size, Read { guid, size: mail.size, digest })))
     }
 
     /// Plans the directories of a folder that the history has not.
@@ -289,11 +297,31 @@ fn stage_longer(
     round.put_bytes(&bytes, (&log, like), true)
 }
 
+/// A message of the dial tone that was read.
+#[derive(Clone, Copy)]
+struct Read {
+    guid: Guid,
+    size: u64,
+    digest: Digest,
+}
+
+impl Read {
+    fn entry(self, folder: &[u8], uid: u32) -> ManifestEntry {
+        ManifestEntry {
+            folder: folder.to_vec(),
+            name: to_hex(&self.guid).into_bytes(),
+            uid: Some(uid),
+            size_bytes: self.size,
+            fingerprint: self.digest.into(),
+        }
+    }
+}
+
 /// What the history's storage got.
 #[derive(Default)]
 struct Brought {
-    /// UIDs in the map and GUIDs, by the UID in the dial tone's map.
-    uids: HashMap<u32, (u32, [u8; 16])>,
+    /// UIDs in the map and what was read, by the UID in the dial tone's map.
+    uids: HashMap<u32, (u32, Read)>,
     /// Of the history's map.
     uid_validity: u32,
 }
@@ -328,8 +356,8 @@ fn bring_storage(
     for (old_file, wanted) in by_file {
         let copied = copy_file(round, (old_file, file + 1), (&wanted, history))?;
         file += u32::from(!copied.is_empty());
-        for (old, entry, guid) in copied {
-            brought.uids.insert(old, (next_uid, guid));
+        for (old, entry, read) in copied {
+            brought.uids.insert(old, (next_uid, read));
             entries.push((next_uid, entry));
             next_uid = next_uid.saturating_add(1);
         }
@@ -349,12 +377,12 @@ fn highest_file(history: &Store) -> u32 {
     [there, given, named].into_iter().flatten().max().unwrap_or(0)
 }
 
-/// Plans a new file of the messages that are wanted of one; where each of them is then, and its GUID.
+/// Plans a new file of the messages that are wanted of one; where each of them is then.
 fn copy_file(
     round: &mut Round<'_, '_>,
     (old, new): (u32, u32),
     (wanted, history): (&[(u32, MapEntry)], &Store),
-) -> Result<Vec<(u32, MapEntry, [u8; 16])>, Refusal> {
+) -> Result<Vec<(u32, MapEntry, Read)>, Refusal> {
     let rel = storage_path(old);
     let Ok(file) = round.bench.open_mail((Side::Snapshot, &rel)) else {
         return Ok(Vec::new());
@@ -372,10 +400,14 @@ fn copy_file(
         let Ok(message) = message else { continue };
         let size = message.end.saturating_sub(message.start);
         let guid = message.trailer.guid.filter(|_| size == u64::from(entry.size));
-        if let (Some(guid), Ok(offset)) = (guid, u32::try_from(at)) {
+        let judged = Desk::new(round.bench).read_body(&file, &message, Depth::Quick);
+        let digest = judged.ok().and_then(|it| it.digest);
+        if let (Some((guid, digest)), Ok(offset)) = (guid.zip(digest), u32::try_from(at))
+        {
             pieces.push(part(message.start..message.end));
             let entry = MapEntry { file_id: new, offset, ..*entry };
-            copied.push((*map_uid, entry, guid));
+            let read = Read { guid, size: message.size, digest };
+            copied.push((*map_uid, entry, read));
             at += size;
         }
     }

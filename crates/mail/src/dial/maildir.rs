@@ -9,17 +9,23 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::round::{Round, View};
+use crate::digest::Digest;
 use crate::index::{self, Index};
+use crate::judge::{Depth, judge};
 use crate::maildir::keywords::Keywords;
 use crate::maildir::name::MailName;
 use crate::maildir::survey::{
     ENTRIES_MAX, Folder, Sub, folder_path, leave_out_others, mail_path, survey,
 };
 use crate::maildir::uidlist;
+use crate::manifest::ManifestEntry;
 use crate::refusal::Refusal;
 use crate::roots::{Like, Side};
 use crate::stage::Bench;
 use crate::walk::{Kind, Meta, escape, join};
+
+/// Why a message stays where it is.
+const UNREADABLE: &str = "the disk does not give its bytes";
 
 const UIDLIST: &[u8] = b"dovecot-uidlist";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
@@ -98,19 +104,23 @@ fn extend(
             round.leave_out((name, base), "the history has another message of that name");
             continue;
         }
+        let Some(read) = read(round.bench, name, letter)? else {
+            round.leave_out((name, base), UNREADABLE);
+            continue;
+        };
         let (here, lost) = words.name(&letter.name);
         if lost {
             round
                 .leave_out((name, base), "imported without a keyword: no letter is left");
         }
-        names.push(here);
+        names.push((here, read));
         new.push(letter);
     }
     if new.is_empty() {
         return Ok(());
     }
     words.stage(round, name, shelf)?;
-    for (letter, here) in new.iter().zip(&names) {
+    for (letter, (here, _)) in new.iter().zip(&names) {
         let from = mail_path(name, letter.sub, &letter.name);
         round.put_link(&from, &mail_path(name, letter.sub, here))?;
     }
@@ -123,9 +133,9 @@ fn extend(
         let to = join(&folder_path(name), UIDLIST);
         round.put_bytes(&bytes, (&to, like?), true)?;
     }
-    for (letter, here) in new.iter().zip(&names) {
+    for (letter, (here, read)) in new.iter().zip(names) {
         let base = MailName::parse(&letter.name).base;
-        round.import((name, base), line(uid, here));
+        round.import(base, entry((name, base), uid, read), line(uid, &here));
         uid = uid.saturating_add(u32::from(uid > 0));
     }
     Ok(())
@@ -180,11 +190,15 @@ fn make(round: &mut Round<'_, '_>, name: &[u8], dialled: &Shelf) -> Result<(), R
         round.make_dir(dir, &meta);
     }
     for letter in dialled.in_order() {
+        let base = MailName::parse(&letter.name).base;
+        let Some(read) = read(round.bench, name, letter)? else {
+            round.leave_out((name, base), UNREADABLE);
+            continue;
+        };
         let path = mail_path(name, letter.sub, &letter.name);
         round.put_link(&path, &path)?;
         let uid = letter.listed.as_ref().map_or(0, |(uid, _)| *uid);
-        let base = MailName::parse(&letter.name).base;
-        round.import((name, base), line(uid, &letter.name));
+        round.import(base, entry((name, base), uid, read), line(uid, &letter.name));
     }
     for (file, meta) in &dialled.folder.control {
         if file.starts_with(b"dovecot.") {
@@ -264,6 +278,33 @@ fn shelves(
         shelves.insert(name, shelf);
     }
     Ok(shelves)
+}
+
+/// The size of a message and the digest of its bytes; nothing if the disk does not give them.
+fn read(
+    bench: &mut Bench<'_>,
+    folder: &[u8],
+    letter: &Letter,
+) -> Result<Option<(u64, Digest)>, Refusal> {
+    let rel = mail_path(folder, letter.sub, &letter.name);
+    let mut file = match bench.open_mail((Side::Snapshot, &rel)) {
+        Err(Refusal::Unreadable { .. }) => return Ok(None),
+        file => file?,
+    };
+    let promise = MailName::parse(&letter.name).promise();
+    let owner = bench.owner();
+    let read = judge(&mut file, promise, owner, Depth::Quick, bench.buffer()).ok();
+    Ok(read.and_then(|it| Some((it.size, it.digest?))))
+}
+
+fn entry(
+    (folder, name): (&[u8], &[u8]),
+    uid: u32,
+    (size_bytes, digest): (u64, Digest),
+) -> ManifestEntry {
+    let (folder, name) = (folder.to_vec(), name.to_vec());
+    let uid = (uid != 0).then_some(uid);
+    ManifestEntry { folder, name, uid, size_bytes, fingerprint: digest.into() }
 }
 
 /// UIDs and what stands behind them, by base name.

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
 use rustix::io::Errno;
 
-use crate::manifest::number;
+use crate::digest::Fingerprint;
+use crate::manifest::{ManifestEntry, number};
 use crate::refusal::Refusal;
 use crate::roots::{Like, Roots, dress, is_kept};
 use crate::walk::{Tree, escape, unescape};
@@ -55,12 +56,20 @@ pub(super) struct Expected {
     pub(super) digest: String,
 }
 
+/// A message that is imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Imported {
+    /// Its folder and name in the dial tone's store.
+    pub(super) from: (Vec<u8>, Vec<u8>),
+    /// As the manifest has it from then on.
+    pub(super) entry: ManifestEntry,
+}
+
 /// All that one round of a switch does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Intent {
     pub(super) steps: Vec<Step>,
-    /// Folder and name, in the dial tone's store, of every message that is imported.
-    pub(super) imported: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) imported: Vec<Imported>,
     pub(super) left_out: Vec<LeftOut>,
     pub(super) expected: Vec<Expected>,
     /// Folders that the history did not have.
@@ -71,9 +80,7 @@ impl Intent {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut lines = vec![HEAD.to_owned()];
         lines.extend(self.steps.iter().map(Step::to_line));
-        for (folder, name) in &self.imported {
-            lines.push(format!("i\t{}\t{}", escape(folder), escape(name)));
-        }
+        lines.extend(self.imported.iter().map(Imported::to_line));
         for it in &self.left_out {
             let why = escape(it.why.as_bytes());
             lines.push(format!("l\t{}\t{}\t{why}", it.folder, it.name));
@@ -101,9 +108,7 @@ impl Intent {
         for line in lines {
             let fields: Vec<&str> = line.split('\t').collect();
             match *fields.as_slice() {
-                ["i", folder, name] => {
-                    intent.imported.push((unescape(folder), unescape(name)));
-                }
+                ["i", ..] => intent.imported.push(Imported::parse(&fields)?),
                 ["l", folder, name, why] => {
                     let why = String::from_utf8(unescape(why)).ok()?;
                     let (folder, name) = (folder.to_owned(), name.to_owned());
@@ -120,6 +125,33 @@ impl Intent {
             }
         }
         Some(intent)
+    }
+}
+
+impl Imported {
+    fn to_line(&self) -> String {
+        let (folder, from) = (escape(&self.from.0), escape(&self.from.1));
+        let ManifestEntry { name, uid, size_bytes, fingerprint, .. } = &self.entry;
+        let (name, uid) = (escape(name), uid.unwrap_or(0));
+        format!("i\t{folder}\t{from}\t{name}\t{uid}\t{size_bytes}\t{fingerprint}")
+    }
+
+    fn parse(fields: &[&str]) -> Option<Self> {
+        let ["i", folder, from, name, uid, size, fingerprint] = *fields else {
+            return None;
+        };
+        let folder = unescape(folder);
+        let uid: u32 = number(uid.as_bytes())?;
+        Some(Self {
+            from: (folder.clone(), unescape(from)),
+            entry: ManifestEntry {
+                folder,
+                name: unescape(name),
+                uid: (uid != 0).then_some(uid),
+                size_bytes: number(size.as_bytes())?,
+                fingerprint: Fingerprint::parse(fingerprint.as_bytes())?,
+            },
+        })
     }
 }
 
@@ -309,7 +341,16 @@ mod tests {
                 Step::Put { staged: 2, path: name.clone(), keep: Some(name.clone()) },
                 Step::Aside { path: name.clone(), keep: name.clone() },
             ],
-            imported: vec![(Vec::new(), name.clone())],
+            imported: vec![Imported {
+                from: (Vec::new(), name.clone()),
+                entry: ManifestEntry {
+                    folder: Vec::new(),
+                    name: name.clone(),
+                    uid: Some(7),
+                    size_bytes: 8,
+                    fingerprint: Fingerprint::Xxh3([9; 16]),
+                },
+            }],
             left_out: vec![LeftOut {
                 folder: String::new(),
                 name: escape(&name),

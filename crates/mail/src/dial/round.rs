@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::redo::{Expected, Intent, LeftOut, Step, link};
+use super::redo::{Expected, Imported, Intent, LeftOut, Step, link};
 use crate::digest::{Digester, to_hex};
+use crate::manifest::ManifestEntry;
 use crate::refusal::Refusal;
 use crate::roots::{Like, Roots, Side, dress};
 use crate::stage::Bench;
@@ -55,10 +56,13 @@ impl<'b, 'a> Round<'b, 'a> {
         self.taken.contains(&(folder.to_vec(), name.to_vec()))
     }
 
-    /// Books a message that is imported. `line`: as the history will show it.
-    pub(super) fn import(&mut self, (folder, name): (&[u8], &[u8]), line: Vec<u8>) {
-        self.intent.imported.push((folder.to_vec(), name.to_vec()));
-        self.added.entry(folder.to_vec()).or_default().push(line);
+    /// Books a message that is imported. `from`: its name in the dial tone's store; `line`: as the
+    /// history will show it.
+    pub(super) fn import(&mut self, from: &[u8], entry: ManifestEntry, line: Vec<u8>) {
+        let folder = entry.folder.clone();
+        let from = (folder.clone(), from.to_vec());
+        self.intent.imported.push(Imported { from, entry });
+        self.added.entry(folder).or_default().push(line);
     }
 
     /// Books what stays where it is.
