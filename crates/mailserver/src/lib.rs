@@ -17,5 +17,7 @@ pub mod metrics;
 pub mod pressure;
 pub mod queue;
 pub mod reader;
+pub mod reception;
+pub mod socketmap;
 
 pub use conversation::{ConversationError, ConversationFault};
