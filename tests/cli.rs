@@ -26,7 +26,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
     check(
         &desk.tidegate(&["plan", "--inventory", "users.csv", "--policy", "policy.toml"]),
         0,
-        &expect![[r#"
+        &expect![[r"
             read 3 rows from users.csv
             Plan lab  inventory a2f4c618164f  policy bd6899bb5ca7
 
@@ -56,7 +56,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
             Plan: 2 waves to open, 3 mailboxes. Nothing has been changed.
             Digest 1f5475c933bed220058f3533e3505209c78e62de20ec8818b2877b07bc705877
             Next   tidegate apply --inventory users.csv --policy policy.toml --plan 1f5475c933bed220058f3533e3505209c78e62de20ec8818b2877b07bc705877
-        "#]],
+        "]],
     );
 }
 

@@ -73,10 +73,10 @@ fn a_mailbox_that_the_node_does_not_have_is_an_error_and_a_good_one_is_none() {
     check(
         &nobody,
         65,
-        &expect![[r#"
+        &expect![[r"
         error: no job and no finding of this node names the mailbox `nobody@example.org`
         help: `tidegate mailbox show ADDRESS` says which node has it
-    "#]],
+    "]],
     );
     check(
         &good,

@@ -373,11 +373,11 @@ mod tests {
 
         check(
             &Rollout { why: vec![soak, disk], ..running() },
-            &expect![[r#"
+            &expect![[r"
             wave canary-1 opens for webmail: 50 of 200 (25.0 %); waits: stor-02 has 3 % of its disk free, needs 5 %
             make room on that node's disk; then it goes on by itself
             2
-        "#]],
+        "]],
         );
     }
 
@@ -391,11 +391,11 @@ mod tests {
 
         check(
             &Rollout { why: vec![why], waves: vec![wave], ..running() },
-            &expect![[r#"
+            &expect![[r"
                 wave canary-1 has passed webmail: 200 of 200 open (100.0 %); waits: wave `canary-1` waits for its schedule until 2026-01-26 14:00 UTC (mail)
                 none; it goes on by itself (tidegate watch)
                 0
-            "#]],
+            "]],
         );
     }
 

@@ -150,6 +150,8 @@ fn between_line(rollout: &Rollout, wave: &Wave) -> String {
     if wave.due_time.is_some() {
         let next = level_name(rollout, wave.passed + 1);
         say!(line, "; {next} by schedule at {}", clock(at!(wave.due_time)));
+    } else {
+        line.push_str("; it goes on after the waves before it");
     }
     line
 }

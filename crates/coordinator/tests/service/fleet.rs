@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_coordinator::{Config, address_file, run};
-use tidegate_core::fleet::{
-    Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal,
-};
+use tidegate_core::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal};
 use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::mailbox::{Health, Level, MailboxState, Preparation};
 use tidegate_core::plan::{Plan, plan};
@@ -21,7 +19,7 @@ use tidegate_journal::{Journal, Kind};
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
-use tidegate_wire::worker::{Fetch, Joined, JobPart, Joining};
+use tidegate_wire::worker::{Fetch, JobPart, Joined, Joining};
 use tidegate_wire::{policy_file, v1};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -82,9 +80,14 @@ pub(crate) struct Coordinator {
 impl Coordinator {
     /// Starts one on `dir` and waits until it serves.
     pub(crate) async fn start(dir: &Path) -> Self {
+        Self::start_asking(dir, None).await
+    }
+
+    /// Starts one that may ask the Prometheus server at `prometheus`.
+    pub(crate) async fn start_asking(dir: &Path, prometheus: Option<String>) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let listen = "127.0.0.1:0".parse().unwrap();
-        let config = Config { data_dir: dir.to_owned(), listen };
+        let config = Config { data_dir: dir.to_owned(), listen, prometheus };
         let task = tokio::spawn(run(config, async { drop(stopped.await) }));
         let channel = until("the coordinator serves", async || {
             assert!(!task.is_finished(), "the coordinator did not start");
@@ -143,8 +146,20 @@ impl Coordinator {
 
     /// Applies `rows` under [`POLICY`] as an operator would.
     pub(crate) async fn apply(&self, rows: Vec<v1::InventoryRow>) -> Plan {
-        let plan = plan_of(&rows);
-        let parts = upload(&plan.digest().to_string(), rows);
+        self.apply_under(POLICY, rows).await
+    }
+
+    /// Applies `rows` under another policy.
+    pub(crate) async fn apply_under(
+        &self,
+        policy: &str,
+        rows: Vec<v1::InventoryRow>,
+    ) -> Plan {
+        let plan = plan_under(policy, &rows);
+        let mut parts = upload(&plan.digest().to_string(), rows);
+        if let Some(v1::apply_request::Part::Header(header)) = &mut parts[0].part {
+            policy.clone_into(&mut header.policy_toml);
+        }
         self.operator().apply(tokio_stream::iter(parts)).await.unwrap();
         plan
     }
@@ -171,6 +186,10 @@ pub(crate) fn rows(count: usize) -> Vec<v1::InventoryRow> {
 
 /// What the operator's own machine plans.
 pub(crate) fn plan_of(rows: &[v1::InventoryRow]) -> Plan {
+    plan_under(POLICY, rows)
+}
+
+fn plan_under(policy: &str, rows: &[v1::InventoryRow]) -> Plan {
     let mut builder = InventoryBuilder::new();
     for row in rows {
         let labels: Vec<(&str, &str)> = row
@@ -181,7 +200,7 @@ pub(crate) fn plan_of(rows: &[v1::InventoryRow]) -> Plan {
         let v1::InventoryRow { address, node, tier, path, .. } = row;
         builder.push(Row { address, node, tier, path, labels: &labels }).unwrap();
     }
-    let policy = policy_file::parse("evening.toml", POLICY).unwrap();
+    let policy = policy_file::parse("evening.toml", policy).unwrap();
     plan(&builder.finish().into(), &policy.into()).unwrap()
 }
 
@@ -289,6 +308,7 @@ impl Worker {
                 disk_free: Some(Ppm::new(500_000)),
                 probe_micros: 700,
                 read_errors: 0,
+                ..Vitals::default()
             },
         }
     }
@@ -300,8 +320,8 @@ impl Worker {
     async fn obey(&mut self) {
         for order in self.orders.jobs.clone() {
             if !self.jobs.contains_key(&order.job) {
-                let mailboxes = self.fetch(order.job).await.unwrap();
-                let states = vec![MailboxState::HELD; mailboxes.len()];
+                let told = self.fetch(order.job).await.unwrap();
+                let states = vec![MailboxState::HELD; told.mailboxes.len()];
                 let generation = order.generation;
                 let job = Job { generation, states, findings: Vec::new() };
                 self.jobs.insert(order.job, job);
@@ -331,19 +351,15 @@ impl Worker {
     }
 
     /// The mailboxes of one of its jobs.
-    pub(crate) async fn fetch(
-        &mut self,
-        job: JobNumber,
-    ) -> Result<Vec<MailboxNumber>, Status> {
+    pub(crate) async fn fetch(&mut self, job: JobNumber) -> Result<JobPart, Status> {
         let fetch = Fetch { node: self.joined.node, incarnation: self.incarnation, job };
         let mut parts =
             self.client.fetch_job(v1::FetchJobRequest::from(fetch)).await?.into_inner();
-        let mut numbers = Vec::new();
+        let mut told = JobPart::default();
         while let Some(part) = parts.message().await? {
-            let part = JobPart::received(part).unwrap();
-            numbers.extend(part.mailboxes.iter().map(|m| m.number));
+            told.append(JobPart::received(part).unwrap());
         }
-        Ok(numbers)
+        Ok(told)
     }
 
     /// Mailboxes that are open here.

@@ -5,6 +5,8 @@
 mod exchangers;
 mod fleet;
 mod full_disk;
+mod schedule;
+mod prometheus;
 
 use std::time::Duration;
 
@@ -413,7 +415,8 @@ async fn a_job_is_described_only_to_the_worker_that_holds_it() {
     two.beat().await;
     let job = *one.jobs.keys().next().unwrap();
 
-    let own = one.fetch(job).await.unwrap();
+    let own = one.fetch(job).await.unwrap().mailboxes;
+    let own: Vec<_> = own.into_iter().map(|mailbox| mailbox.number).collect();
     let others = two.fetch(job).await.unwrap_err();
     one.incarnation = Incarnation::new(99);
     let stranger = one.fetch(job).await.unwrap_err();
@@ -639,7 +642,8 @@ fn remembered(rollout: &v1::Rollout) -> v1::Rollout {
 
 /// Why a coordinator does not start there.
 async fn start_error(dir: &std::path::Path, listen: &str) -> String {
-    let config = Config { data_dir: dir.to_owned(), listen: listen.parse().unwrap() };
+    let listen = listen.parse().unwrap();
+    let config = Config { data_dir: dir.to_owned(), listen, prometheus: None };
     let ran = tokio::time::timeout(
         Duration::from_secs(30),
         run(config, std::future::pending()),

@@ -248,7 +248,7 @@ fn scheduled() -> Policy {
         vec![rung("receive", "lmtp"), rung("webmail", "webmail"), rung("mail", "imap")];
     let rest = policy.cohorts[0].clone();
     let mut business = Cohort { canary: 12, wave_max: 12, ..rest.clone() };
-    business.name = "business".to_owned();
+    "business".clone_into(&mut business.name);
     business.select =
         Selector { tiers: vec!["business".to_owned()], ..Selector::default() };
     business.delays.insert("mail".to_owned(), DELAY);
