@@ -14,6 +14,7 @@ mod names;
 mod operators;
 mod owner;
 mod past;
+mod prometheus;
 mod readers;
 mod refused;
 mod serve;
@@ -43,6 +44,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where it listens; port 0 for any free one, see [`address_file`].
     pub listen: SocketAddr,
+    /// The URL of a Prometheus server that the gate's external questions are asked.
+    pub prometheus: Option<String>,
 }
 
 /// The file in which a running coordinator says where it listens, as `address:port`.
@@ -64,7 +67,7 @@ const TICK_MIN: Duration = Duration::from_millis(10);
 /// When it cannot start: the address is refused or taken, the data directory belongs to
 /// somebody else, or its journal cannot be trusted. Nothing was changed then.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Config { data_dir, listen } = config;
+    let Config { data_dir, listen, prometheus } = config;
     if !listen.ip().is_loopback() {
         bail!(
             "cannot listen on {listen}: without transport security only addresses of this \
@@ -84,6 +87,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
 
     let (owner, inbox, views) = Owner::new(past);
     let mut owned = Owned::start(owner, inbox, views)?;
+    owned.prometheus = prometheus.as_deref().map(prometheus::Server::new);
     publish_address(&data_dir, address)
         .with_context(|| format!("write `{}`", address_file(&data_dir).display()))?;
     tracing::info!(%address, "coordinator serving");
@@ -99,6 +103,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
 struct Owned {
     inbox: Inbox,
     views: Views,
+    /// Who is asked what others measure.
+    prometheus: Option<prometheus::Server>,
     /// Closes when the thread has ended and let go of the journal.
     ended: oneshot::Receiver<()>,
 }
@@ -114,7 +120,7 @@ impl Owned {
                 owner.run();
             })
             .context("start the owner's thread")?;
-        Ok(Self { inbox, views, ended })
+        Ok(Self { inbox, views, prometheus: None, ended })
     }
 
     /// Serves until `stop`, or until the owner has failed.
@@ -127,6 +133,9 @@ impl Owned {
         let (inbox, views) = (self.inbox.clone(), self.views.clone());
         let mut ticking = JoinSet::new();
         ticking.spawn(tick(inbox.clone(), views.clone()));
+        if let Some(server) = self.prometheus.clone() {
+            ticking.spawn(server.keep_asking(inbox.clone(), views.clone()));
+        }
         let services = Services { inbox, views, stopping };
         let mut serving = pin!(serve::serve(listener, services));
         // None is polled again after it was ready.

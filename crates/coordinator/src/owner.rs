@@ -160,6 +160,11 @@ impl Owner {
             Message::Ask(question) => {
                 self.replies.push(question(self.rollout.as_ref(), now));
             }
+            Message::External { name, answer } => {
+                if let Some(rollout) = &mut self.rollout {
+                    rollout.hear_external(name, answer, now);
+                }
+            }
             Message::Stop => return true,
         }
         false

@@ -50,8 +50,8 @@ use signal::Test;
 
 pub use eprocess::EProcess;
 pub use evidence::{Evidence, NodeEvidence, TierEvidence};
-pub use interval::Interval;
 pub use external::{Bound, ExternalEvidence, ExternalPolicy, ShortName};
+pub use interval::Interval;
 pub use policy::{
     BreakerPolicy, EXTERNAL_RATES, GatePolicy, GatePolicyError, LatencyPolicy, Mode,
     PulsePolicy, Rates, SignalPolicy, SignalsPolicy,

@@ -29,8 +29,8 @@ mod receiving;
 mod record;
 mod status;
 mod tally;
-mod window;
 mod turn;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -361,7 +361,8 @@ impl Rollout {
             *heard = Heard { at, without_permit: true, ..Heard::default() };
         }
         // A new run counts from nothing.
-        let (at, length) = (at.max(self.awake_since), self.plan.policy().gate.signals.window);
+        let (at, length) =
+            (at.max(self.awake_since), self.plan.policy().gate.signals.window);
         if let Some(window) = self.pulses.get_mut(node.index()) {
             window.clear();
             window.note(Pulses::default(), at, length);

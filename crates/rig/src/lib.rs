@@ -19,6 +19,7 @@ mod dovecot;
 mod keeper;
 mod ports;
 mod postfix;
+mod prometheus;
 mod talk;
 
 pub use dovecot::{
@@ -30,4 +31,5 @@ pub use keeper::{
 };
 pub use ports::{FreePorts, LOOPBACK};
 pub use postfix::{Letter, Postfix, PostfixSpec, Said};
+pub use prometheus::{Exporter, Prometheus};
 pub use talk::{Answer, Imap, PATIENCE, Talk};

@@ -11,8 +11,7 @@ use tidegate_core::fleet::{
     Generation, JobNumber, MailboxNumber, NodeNumber, TierNumber, WaveNumber,
 };
 use tidegate_core::gate::{
-    Evidence, ExternalEvidence, NodeEvidence, ShortName, TierEvidence,
-    Verdict, judge,
+    Evidence, ExternalEvidence, NodeEvidence, ShortName, TierEvidence, Verdict, judge,
 };
 use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Policy;
@@ -388,11 +387,7 @@ fn evidence(kept: past::Evidence) -> Result<Evidence, ProtocolError> {
             .into_iter()
             .map(node)
             .collect::<Result<_, _>>()?,
-        externals: kept
-            .externals
-            .into_iter()
-            .map(external)
-            .collect::<Result<_, _>>()?,
+        externals: kept.externals.into_iter().map(external).collect::<Result<_, _>>()?,
     })
 }
 

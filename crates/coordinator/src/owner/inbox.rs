@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use tidegate_core::gate::ShortName;
 use tidegate_core::rollout::{Orders, Rollout, Sync};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::{Joined, Joining};
@@ -38,6 +39,8 @@ pub(super) enum Message {
     Apply { proposal: Box<Proposal>, to: To<Applied> },
     /// Somebody wants to know.
     Ask(Question),
+    /// Somebody else's measurement, in millionths.
+    External { name: ShortName, answer: i64 },
     /// Finish what has queued, then end.
     Stop,
 }
@@ -100,6 +103,12 @@ impl Inbox {
             }))
         });
         answer.await?
+    }
+
+    /// Hands on the answer, in millionths, to the external question called `name`.
+    pub(crate) async fn external(&self, name: ShortName, answer: i64) {
+        // An owner that has ended judges nothing any more.
+        drop(self.queue.send(Message::External { name, answer }).await);
     }
 
     /// Ends the owner after what has queued until now.

@@ -5,8 +5,8 @@
 mod exchangers;
 mod fleet;
 mod full_disk;
-mod schedule;
 mod prometheus;
+mod schedule;
 
 use std::time::Duration;
 
