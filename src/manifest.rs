@@ -158,6 +158,9 @@ fn open(worker: &Worker) -> Result<Store, Failure> {
         StoreError::Held { .. } => Failure::new(Exit::Later, error).help(
             "stop the worker of this node first; what is open stays open without it",
         ),
+        StoreError::Own { .. } => Failure::new(Exit::Config, error).help(
+            "`chown -R` the work directory to that user, and run this as the worker does",
+        ),
         StoreError::Root { .. }
         | StoreError::OtherFileSystem { .. }
         | StoreError::Nested { .. }

@@ -171,3 +171,24 @@ fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
         tracing::warn!(code, mailboxes, action, "mailboxes must be prepared later");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_left_in_the_work_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, work) = (dir.path().join("live"), dir.path().join("work"));
+        std::fs::create_dir(&live).unwrap();
+        std::fs::create_dir(&work).unwrap();
+        std::fs::write(work.join("staging"), "in the way").unwrap();
+
+        let files = Files { live, snapshot: None, file_size_max: 1 };
+        let error = FileStore::open(files, work, "run".to_owned()).unwrap_err();
+
+        let said = format!("{error:#}");
+        assert!(said.contains("/work/staging`"), "{said}");
+        assert!(said.contains("must belong to the user"), "{said}");
+    }
+}

@@ -38,7 +38,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::{fs, io, thread};
 
 use anyhow::Context as _;
-use tidegate_admission::{Doors, Ladder};
+use tidegate_admission::{Doors, Ladder, Standing};
 use tidegate_core::fleet::Incarnation;
 use tidegate_journal::{Journal, Kind};
 use tidegate_wire::worker::NodeSettings;
@@ -248,6 +248,10 @@ fn open_doors(config: &Config) -> Doors {
     doors.set_notices(config.notices.clone());
     if let Some(dovecot) = &config.dovecot {
         doors.set_webmail_ports(dovecot.webmail_ports.clone());
+    }
+    if let Some(canary) = &config.canary {
+        // Above every rung: it must tell how the mail system is before anybody is let in.
+        doors.set([(canary.mailbox.as_str().into(), Standing::Level(u8::MAX))]);
     }
     doors
 }

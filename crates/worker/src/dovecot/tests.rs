@@ -46,7 +46,7 @@ fn a_node_is_closed_under_fire_and_every_accepted_message_is_there_once() {
             talk
         })
         .collect();
-    assert_eq!(doveadm.who().unwrap().len(), logged_in);
+    assert!(wait_until(PATIENCE, || doveadm.who().unwrap().len() == logged_in));
 
     let fire = Fire::default();
     let took = thread::scope(|scope| {
