@@ -408,7 +408,8 @@ impl Rollout {
             let below = states.iter().filter(|state| state.level < below).count();
             u32::try_from(below).unwrap_or(u32::MAX)
         };
-        if self.has_dial_tone(job.wave, job.node) {
+        let leased = self.job(job.number).leased_to.is_some();
+        if leased && self.has_dial_tone(job.wave, job.node) {
             return count(Level::FIRST);
         }
         let window = u32::from(self.plan.policy().limits.permit_window);
@@ -504,9 +505,9 @@ impl Rollout {
             |count: &dyn Fn(&super::Tally) -> u32| wave.tallies.iter().map(count).sum();
         let quarantined = sum(&|t| t.quarantined());
         let settled: u32 = sum(&|t| t.settled());
-        let gate = self.plan.policy().gate_on(wave.allowed);
+        let policy = self.plan.policy();
         let judgement = (wave.allowed > Level::HELD)
-            .then(|| judge(&self.evidence(number), &gate, now));
+            .then(|| judge(&self.evidence(number), &policy.gate_on(wave.allowed), now));
         let condition = match turn {
             Turn::HeldBack => WaveCondition::HeldBack,
             Turn::Passed => WaveCondition::Passed,

@@ -197,6 +197,14 @@ fn a_dial_tone_begins_at_once_stands_through_a_pause_and_ends_with_a_reclose() {
 
     evening.pass(3);
     let at_once = with_tone(&evening);
+    let member = |wave: usize| {
+        let job = plan.jobs().iter().find(|job| job.wave.index() == wave).unwrap();
+        plan.members(job.number)[0]
+    };
+    let takes_mail = |evening: &Evening| {
+        (0..4).filter(|wave| evening.rollout.receives(member(*wave))).collect::<Vec<_>>()
+    };
+    let receiving = takes_mail(&evening);
     evening.operate(Verb::Pause, "").unwrap();
     let paused = (with_tone(&evening), evening.rollout.orders(node).may_open);
     evening.operate(Verb::Resume(None), "go on").unwrap();
@@ -206,6 +214,8 @@ fn a_dial_tone_begins_at_once_stands_through_a_pause_and_ends_with_a_reclose() {
     assert_eq!(at_once, [BUSINESS, BUSINESS + 1], "leased long before their turn");
     assert_eq!(paused, (vec![BUSINESS, BUSINESS + 1], false));
     assert_eq!(with_tone(&evening), [BUSINESS + 1]);
+    assert_eq!(receiving, [BUSINESS, BUSINESS + 1]);
+    assert_eq!(takes_mail(&evening), [BUSINESS + 1]);
 }
 
 /// Wave, level, when.
