@@ -3,7 +3,7 @@
 //! One server at a time has the first core for itself; the callers, each with a connection
 //! that it keeps, have all others. Meanwhile mailboxes open and close as in a rollout.
 //!
-//! `cargo bench -p tidegate-admission --bench lookups [-- <seconds> <callers>]`
+//! `cargo bench -p tidegate-admission --bench lookups [-- <rounds> <seconds> <callers>]`
 //!
 //! # Invariants
 //!
@@ -22,13 +22,13 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
+use tempfile::TempDir;
 use tidegate_admission::{Doors, Ladder, Rung, Standing};
 
 const USERS: u32 = 100_000;
@@ -42,25 +42,41 @@ const CHANGES_PER_S: u32 = 2_000;
 fn main() {
     let mut numbers =
         std::env::args().filter_map(|argument| argument.parse::<u32>().ok());
-    let seconds = Duration::from_secs(numbers.next().unwrap_or(5).into());
+    let rounds = numbers.next().unwrap_or(5);
+    let seconds = Duration::from_secs(numbers.next().unwrap_or(3).into());
     let callers = numbers.next().unwrap_or(8);
     println!(
-        "{USERS} users, {callers} callers, {} s each, {CHANGES_PER_S} changes a second",
+        "{USERS} users, {callers} callers, {CHANGES_PER_S} changes a second, {} s each",
         seconds.as_secs()
     );
 
-    let ours = admission(seconds, callers);
-    let redis = redis(seconds, callers);
-    let sqlite = sqlite();
+    let admission = start_admission();
+    let redis = start_redis();
+    let sqlite = Sqlite::start();
+    let (mut ours, mut its, mut local) = (Vec::new(), Vec::new(), Vec::new());
+    // One after the other, so that what else the machine does meets all of them.
+    for _ in 0..rounds {
+        ours.push(measure("admission", &Admission, admission, seconds, callers));
+        its.push(measure("redis", &Redis, redis.server, seconds, callers));
+        local.push(sqlite.measure());
+    }
 
+    let rate = |all: &[Measured]| median(all.iter().map(|it| it.rate));
+    let cpu = |all: &[Measured]| median(all.iter().map(|it| it.cpu_us));
     println!(
-        "ours / redis: {:.2} of its rate, {:.2} of its CPU",
-        ours.rate / redis.rate,
-        ours.cpu_us / redis.cpu_us
+        "medians: admission {:.0}/s, {:.1} us; redis {:.0}/s, {:.1} us; sqlite3 {:.0}/s",
+        rate(&ours),
+        cpu(&ours),
+        rate(&its),
+        cpu(&its),
+        rate(&local)
     );
     println!(
-        "ours / sqlite, which has no network to cross: {:.2} of its rate",
-        ours.rate / sqlite
+        "admission / redis: {:.2} of the rate, {:.2} of the CPU; admission / sqlite3, which \
+         has no network to cross: {:.2} of the rate",
+        rate(&ours) / rate(&its),
+        cpu(&ours) / cpu(&its),
+        rate(&ours) / rate(&local)
     );
 }
 
@@ -68,6 +84,12 @@ fn main() {
 struct Measured {
     rate: f64,
     cpu_us: f64,
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// How one server is asked.
@@ -88,7 +110,6 @@ fn measure<Q: Question>(
     seconds: Duration,
     callers: u32,
 ) -> Measured {
-    let (_, _, _) = rush(question, server, seconds / 5, callers, None);
     let (rate, cpu_us, mut rushed) = rush(question, server, seconds, callers, None);
     println!(
         "{name:<10} {rate:>8.0} answers/s   {cpu_us:>5.1} us CPU each   p50 {} p99 {}",
@@ -232,14 +253,15 @@ impl Question for Admission {
     }
 }
 
-fn admission(seconds: Duration, callers: u32) -> Measured {
+/// Starts the endpoint, and a rollout that opens and closes mailboxes. Both end with the
+/// program.
+fn start_admission() -> Server {
     let rung = Rung { name: "mail".to_owned(), services: vec!["imap".to_owned()] };
     let doors = Doors::new(Ladder { rungs: vec![rung] });
     let standing = |user| Standing::Level(is_open(user).into());
     doors.set((0..USERS).map(|user| (address(user).into(), standing(user))));
     let (born, is_born) = mpsc::channel();
     let served = doors.clone();
-    // It ends with the program.
     thread::spawn(move || {
         on_first_core(None);
         let runtime =
@@ -252,26 +274,16 @@ fn admission(seconds: Duration, callers: u32) -> Measured {
             tidegate_admission::serve(listener, served, std::future::pending()).await
         })
     });
-    let server = is_born.recv().unwrap();
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
+    thread::spawn(move || {
+        on_other_cores();
         // The callers' users keep their standing, so that answers can be checked.
         let mailbox = |n: u32| (address(USERS + n % 4_096).into(), Standing::Level(1));
-        let (doors, over) = (&doors, &over);
-        scope.spawn(move || {
-            on_other_cores();
-            for turn in 0.. {
-                if over.load(Ordering::Relaxed) {
-                    return;
-                }
-                doors.set((0..CHANGES_PER_S / 100).map(|n| mailbox(turn * 64 + n)));
-                thread::sleep(Duration::from_millis(10));
-            }
-        });
-        let measured = measure("admission", &Admission, server, seconds, callers);
-        over.store(true, Ordering::Relaxed);
-        measured
-    })
+        for turn in 0.. {
+            doors.set((0..CHANGES_PER_S / 100).map(|n| mailbox(turn * 64 + n)));
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+    is_born.recv().unwrap()
 }
 
 struct Redis;
@@ -292,15 +304,36 @@ impl Question for Redis {
     }
 }
 
-fn redis(seconds: Duration, callers: u32) -> Measured {
-    let server = Killed(start_redis());
-    let Server { address, .. } = server.0.1;
-    let mut stream = TcpStream::connect(address).unwrap();
+/// A Redis that knows all users; it ends with the value.
+struct RunningRedis {
+    child: Child,
+    server: Server,
+}
+
+fn start_redis() -> RunningRedis {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let port = address.port().to_string();
+    let arguments = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"];
+    let mut command = Command::new("redis-server");
+    let child = command.args(arguments).arg(&port).stdout(Stdio::null()).spawn();
+    let child = child.expect("apt-get install redis-server");
+    on_first_core(Pid::from_raw(child.id().cast_signed()));
+    let process = child.id();
+    let server = Server { address, process, thread: process };
+    let redis = RunningRedis { child, server };
+    let mut stream = loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    };
     let mut text = String::new();
     for user in 0..USERS {
-        let (key, level) =
-            (format!("imap/user{user}@example.org"), u8::from(is_open(user)));
-        write!(text, "*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n$1\r\n{level}\r\n", key.len())
+        let key = format!("imap/user{user}@example.org");
+        let (length, level) = (key.len(), u8::from(is_open(user)));
+        write!(text, "*3\r\n$3\r\nSET\r\n${length}\r\n{key}\r\n$1\r\n{level}\r\n")
             .unwrap();
     }
     let mut answers = vec![0; 5 * USERS as usize];
@@ -310,89 +343,69 @@ fn redis(seconds: Duration, callers: u32) -> Measured {
         stream.read_exact(&mut answers).unwrap();
     });
     assert!(answers.chunks(5).all(|answer| answer == b"+OK\r\n"));
-    measure("redis", &Redis, server.0.1, seconds, callers)
+    redis
 }
 
-fn start_redis() -> (Child, Server) {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let port = address.port().to_string();
-    let mut command = Command::new("redis-server");
-    command.args([
-        "--port",
-        &port,
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]);
-    let child = command.stdout(Stdio::null()).spawn();
-    let child = child.expect("apt-get install redis-server");
-    on_first_core(Pid::from_raw(child.id().cast_signed()));
-    while TcpStream::connect(address).is_err() {
-        thread::sleep(Duration::from_millis(10));
-    }
-    let process = child.id();
-    (child, Server { address, process, thread: process })
-}
-
-struct Killed((Child, Server));
-
-impl Drop for Killed {
+impl Drop for RunningRedis {
     fn drop(&mut self) {
-        let _ = self.0.0.kill();
-        let _ = self.0.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 /// Without a server: the program reads one SELECT after the other, each as text, as Dovecot's
-/// own `SQLite` driver puts them. Its answers a second, on the first core.
-fn sqlite() -> f64 {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("users.db");
-    let mut script = "PRAGMA journal_mode = WAL;\nBEGIN;\n\
-        CREATE TABLE hold (address TEXT PRIMARY KEY, level INTEGER) WITHOUT ROWID;\n"
-        .to_owned();
-    for user in 0..USERS {
-        let level = u8::from(is_open(user));
-        writeln!(script, "INSERT INTO hold VALUES ('{}', {level});", address(user))
-            .unwrap();
-    }
-    script.push_str("COMMIT;\n");
-    run_sqlite(&file, &script);
-    let mut questions = String::new();
-    let mut user = 1_u32;
-    let count = 4 * USERS;
-    for _ in 0..count {
-        user = user.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let address = address(user % USERS);
-        writeln!(questions, "SELECT level FROM hold WHERE address = '{address}';")
-            .unwrap();
-    }
-    let start = Instant::now();
-    let answers = run_sqlite(&file, &questions);
-    let rate = f64::from(count) / start.elapsed().as_secs_f64();
-    assert_eq!(answers.lines().count(), count as usize);
-    println!("{:<10} {rate:>8.0} answers/s   in process, no network", "sqlite3");
-    rate
+/// own driver puts them. It has the first core as well.
+struct Sqlite {
+    dir: TempDir,
 }
 
-fn run_sqlite(file: &std::path::Path, script: &str) -> String {
-    let mut command = Command::new("sqlite3");
-    let child =
-        command.arg("-batch").arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = child.spawn().expect("apt-get install sqlite3");
-    on_first_core(Pid::from_raw(child.id().cast_signed()));
-    let mut input = child.stdin.take().unwrap();
-    thread::scope(|scope| {
-        scope.spawn(move || input.write_all(script.as_bytes()).unwrap());
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap()
-    })
+impl Sqlite {
+    fn start() -> Self {
+        let sqlite = Self { dir: tempfile::tempdir().unwrap() };
+        let mut script = "PRAGMA journal_mode = WAL;\nBEGIN;\n\
+            CREATE TABLE hold (address TEXT PRIMARY KEY, level INTEGER) WITHOUT ROWID;\n"
+            .to_owned();
+        for user in 0..USERS {
+            let (address, level) = (address(user), u8::from(is_open(user)));
+            writeln!(script, "INSERT INTO hold VALUES ('{address}', {level});").unwrap();
+        }
+        script.push_str("COMMIT;\n");
+        sqlite.run(script);
+        sqlite
+    }
+
+    fn measure(&self) -> Measured {
+        let mut questions = String::new();
+        let mut user = 1_u32;
+        let count = 2 * USERS;
+        for _ in 0..count {
+            user = user.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let address = address(user % USERS);
+            writeln!(questions, "SELECT level FROM hold WHERE address = '{address}';")
+                .unwrap();
+        }
+        let start = Instant::now();
+        let answers = self.run(questions);
+        let rate = f64::from(count) / start.elapsed().as_secs_f64();
+        assert_eq!(answers.lines().count(), count as usize);
+        println!("{:<10} {rate:>8.0} answers/s   in process, no network", "sqlite3");
+        Measured { rate, cpu_us: f64::NAN }
+    }
+
+    fn run(&self, script: String) -> String {
+        let mut command = Command::new("sqlite3");
+        command.arg("-batch").arg(self.dir.path().join("users.db"));
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("apt-get install sqlite3");
+        on_first_core(Pid::from_raw(child.id().cast_signed()));
+        let mut input = child.stdin.take().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || input.write_all(script.as_bytes()).unwrap());
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap()
+        })
+    }
 }
 
 /// Gives a process, or this thread, the first core.
