@@ -11,7 +11,7 @@ use tidegate_core::time::{MinuteOf, Span, Timestamp};
 use tidegate_wire::v1::{Mailbox, MailboxRung, Rollout, Rung, RungState, Wave, Window};
 
 use super::diagnosis::level_name;
-use super::{at, clock, date, instant, say};
+use super::{at, date, instant, say};
 use crate::console::safe;
 
 /// The ladder on one line: `receive (lmtp; soak 1 s), webmail (webmail; soak 15 min)`.
@@ -103,8 +103,8 @@ fn rung_text(rung: &MailboxRung) -> String {
     let time = at!(rung.time);
     match rung.state() {
         RungState::Unspecified => "unknown".to_owned(),
-        RungState::Open => format!("open; its wave since {}", clock(time)),
-        RungState::Opening => format!("opening; its wave since {}", clock(time)),
+        RungState::Open => format!("open; its wave since {}", MinuteOf(time)),
+        RungState::Opening => format!("opening; its wave since {}", MinuteOf(time)),
         RungState::Scheduled => {
             format!("waits for its schedule until {}", MinuteOf(time))
         }

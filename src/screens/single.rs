@@ -44,7 +44,7 @@ pub(crate) fn mailbox(mailbox: &Mailbox, now: Timestamp) -> String {
     out.push_str(&schedule::rungs(mailbox));
     if mailbox.dial_tone {
         let services = safe(&mailbox.dial_services.join(", "));
-        say!(out, "dial tone: {services}, on an empty store until then\n");
+        say!(out, "dial tone: {services} work on an empty store until it opens\n");
     }
     if let Some(told) = schedule::told(mailbox, now) {
         say!(out, "told:     {}\n", safe(&told));
@@ -274,9 +274,67 @@ pub(crate) fn report_value(rollout: &Rollout, found: FindingCounts) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_wire::v1::MessageTotals;
+    use expect_test::expect;
+    use tidegate_core::time::{Span, Timestamp};
+    use tidegate_wire::protocol::timestamp;
+    use tidegate_wire::v1::{
+        Mailbox, MailboxRung, MessageTotals, Notice, Preparation, RungState, Why, Window,
+    };
 
-    use super::FindingCounts;
+    use super::{FindingCounts, mailbox};
+
+    #[test]
+    fn a_mailbox_shows_every_rung_and_what_its_user_is_told() {
+        let now = Timestamp::from_millis(1_769_324_400_000);
+        let hours = |hours: u64| Some(timestamp(now + Span::from_secs(hours * 3_600)));
+        let rung = |name: &str, state: RungState, time| MailboxRung {
+            name: name.into(),
+            services: vec![format!("{name}-1"), format!("{name}-2")],
+            state: state.into(),
+            time,
+        };
+        let waits = Why { code: "scheduled".into(), text: "wave `b-1` waits".into() };
+        let shown = Mailbox {
+            address: "ann@example.org".into(),
+            node: "stor-01".into(),
+            tier: "paid".into(),
+            path: "ann".into(),
+            wave: "b-1".into(),
+            preparation: Preparation::Prepared.into(),
+            level: 2,
+            services: vec!["receive-1".into(), "webmail-1".into()],
+            why: vec![waits],
+            rungs: vec![
+                rung("receive", RungState::Open, hours(0)),
+                rung("webmail", RungState::Opening, hours(1)),
+                rung("mail", RungState::Scheduled, hours(24)),
+                rung("accessories", RungState::Held, None),
+            ],
+            dial_tone: true,
+            dial_services: vec!["lmtp".into(), "webmail".into()],
+            notice: Some(Notice { language: "it".into(), zone: "Europe/Rome".into() }),
+            expected: Some(Window { from_time: hours(1), to_time: hours(4) }),
+            ..Mailbox::default()
+        };
+
+        expect![[r"
+            mailbox:  ann@example.org
+            stored:   stor-01:ann
+            tier:     paid
+            wave:     b-1
+            bytes:    prepared
+            open for: receive-1, webmail-1
+            health:   unknown
+              receive      receive-1, receive-2: open; its wave since 2026-01-25 07:00 UTC
+              webmail      webmail-1, webmail-2: opening; its wave since 2026-01-25 08:00 UTC
+              mail         mail-1, mail-2: waits for its schedule until 2026-01-26 07:00 UTC
+              accessories  accessories-1, accessories-2: held
+            dial tone: lmtp, webmail work on an empty store until it opens
+            told:     Stiamo ripristinando la casella di posta: il ritorno in servizio si prevede tra le ore 09:00 e le 12:00 del 25 gennaio. La password resta la stessa.
+            waits:    wave `b-1` waits
+            repairs:  on stor-01: tidegate findings export --config worker.toml --mailbox ann@example.org
+        "]].assert_eq(&mailbox(&shown, now));
+    }
 
     #[test]
     fn what_was_counted_and_not_told_stands_on_the_nodes() {

@@ -157,7 +157,8 @@ impl Coordinator {
     ) -> Plan {
         let plan = plan_under(policy, &rows);
         let mut parts = upload(&plan.digest().to_string(), rows);
-        if let Some(v1::apply_request::Part::Header(header)) = &mut parts[0].part {
+        let first = parts.first_mut().and_then(|part| part.part.as_mut());
+        if let Some(v1::apply_request::Part::Header(header)) = first {
             policy.clone_into(&mut header.policy_toml);
         }
         self.operator().apply(tokio_stream::iter(parts)).await.unwrap();
