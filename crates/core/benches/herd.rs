@@ -19,12 +19,23 @@ fn main() {
     let itself = Door { refuses_itself: true, ..plain };
     let bucket = Opening::Bucket;
     println!("ideal {} s", REFERENCE.ideal() / SECOND);
-    println!("{:58} {:>8} {:>8} {:>7} {:>8} {:>6}", "", "served", "t99", "wasted", "p95 max", "turns");
+    println!(
+        "{:58} {:>8} {:>8} {:>7} {:>8} {:>6}",
+        "", "served", "t99", "wasted", "p95 max", "turns"
+    );
     let rows = [
         ("A all at once, clients come again each 10 s", plain, Opening::AtOnce),
         ("B A, clients back off", backoff, Opening::AtOnce),
-        ("C B, clients that have gone are skipped", Door { skips: true, ..backoff }, Opening::AtOnce),
-        ("D A, skip and shed, the node refuses", Door { refuses_itself: true, ..careful }, Opening::AtOnce),
+        (
+            "C B, clients that have gone are skipped",
+            Door { skips: true, ..backoff },
+            Opening::AtOnce,
+        ),
+        (
+            "D A, skip and shed, the node refuses",
+            Door { refuses_itself: true, ..careful },
+            Opening::AtOnce,
+        ),
         ("E A, skip and shed, a proxy refuses", careful, Opening::AtOnce),
         ("F bucket 0.7, the node refuses", itself, bucket(7_000)),
         ("G bucket 0.7, a proxy refuses", plain, bucket(7_000)),
@@ -69,8 +80,16 @@ fn ours() -> Vec<(&'static str, Herd, Opening)> {
     };
     vec![
         ("paced, all known", REFERENCE, paced(Some(60), known, 1_000)),
-        ("paced, capacity believed 30 % too high", REFERENCE, paced(Some(78), known, 1_000)),
-        ("paced, capacity believed twice as high", REFERENCE, paced(Some(120), known, 1_000)),
+        (
+            "paced, capacity believed 30 % too high",
+            REFERENCE,
+            paced(Some(78), known, 1_000),
+        ),
+        (
+            "paced, capacity believed twice as high",
+            REFERENCE,
+            paced(Some(120), known, 1_000),
+        ),
         ("paced, users unknown", REFERENCE, paced(Some(60), Population::UNKNOWN, 1_000)),
         ("paced, users unknown until 500 mailboxes were counted", REFERENCE, learns),
         ("paced, nothing known, limit 20 a second", REFERENCE, paced(None, known, 20)),

@@ -16,9 +16,10 @@
 //! # Invariants
 //!
 //! * Never above the hard limit, and never above 1.3 times the formula.
-//! * What should be measured and is not never raises the rate, and lowers it slowly.
-//! * After it was halved the rate neither rises nor falls for a minute, except to nothing: it
-//!   does not flap.
+//! * What should be measured and is not never raises the rate, and lowers it slowly, to a
+//!   quarter of what it would be unmeasured.
+//! * After it was halved the rate neither rises nor is halved again for a minute: it does not
+//!   flap.
 //! * No clock and no chance: batches come at jittered intervals, but the same calls give the
 //!   same batches.
 
@@ -63,7 +64,8 @@ const BATCH: Span = Span::from_millis(500);
 /// How much an interval between batches may differ from its length, in millionths.
 const JITTER: u64 = 250_000;
 
-/// A felt node whose capacity nobody knows starts with this part of the hard limit.
+/// A felt node whose capacity nobody knows starts with this part of the hard limit, and one
+/// that should be felt and is not comes down to it.
 const UNKNOWN_START_PART: u64 = 4;
 
 /// What is known of something that may be measured.
@@ -255,28 +257,32 @@ impl Pace {
             return;
         }
         let cooling = now < self.cooling_until;
-        match mood {
-            Mood::Unfelt => {
-                self.rate = self.unfelt_rate();
-                self.why = PaceWhy::Unfelt;
-            }
-            Mood::Late => self.stop(),
-            Mood::Slow if cooling => self.why = PaceWhy::Cooling,
-            Mood::Slow => {
-                self.rate = Rate(self.rate.0 / 2);
+        self.why = match mood {
+            Mood::Late => return self.stop(),
+            Mood::Unfelt => PaceWhy::Unfelt,
+            Mood::Blind => PaceWhy::Blind,
+            Mood::Slow | Mood::Quick | Mood::Even if cooling => PaceWhy::Cooling,
+            Mood::Slow => PaceWhy::Slowed,
+            Mood::Quick if self.is_used() => PaceWhy::Rising,
+            Mood::Quick | Mood::Even => PaceWhy::Steady,
+        };
+        let Rate(rate) = self.rate;
+        match self.why {
+            PaceWhy::Unfelt => self.rate = self.unfelt_rate(),
+            PaceWhy::Slowed => {
+                self.rate = Rate(rate / 2);
                 self.cooling_until = now + COOLING;
-                self.why = PaceWhy::Slowed;
             }
-            Mood::Blind => {
-                self.rate = Rate(self.rate.0 - self.rate.0.div_ceil(DECAY_PART));
-                self.why = PaceWhy::Blind;
+            PaceWhy::Blind => {
+                let least = self.unfelt_rate().0 / UNKNOWN_START_PART;
+                let lower = rate - rate.div_ceil(DECAY_PART);
+                self.rate = Rate(lower.max(least.min(rate)));
             }
-            Mood::Quick | Mood::Even if cooling => self.why = PaceWhy::Cooling,
-            Mood::Quick if self.is_used() => {
-                self.rate = Rate(self.rate.0 + self.rate.0.div_ceil(RISE_PART));
-                self.why = PaceWhy::Rising;
-            }
-            Mood::Quick | Mood::Even => self.why = PaceWhy::Steady,
+            PaceWhy::Rising => self.rate = Rate(rate + rate.div_ceil(RISE_PART)),
+            PaceWhy::Steady
+            | PaceWhy::Cooling
+            | PaceWhy::AtCeiling
+            | PaceWhy::Stopped => {}
         }
         let ceiling = self.ceiling();
         if self.rate >= ceiling && self.why == PaceWhy::Rising {

@@ -6,7 +6,8 @@
 
 use tidegate_core::fleet::{NodeNumber, WaveNumber};
 use tidegate_core::gate::{
-    Evidence, Gate, GatePolicy, Lines, Mode, NodeEvidence, SignalPolicy, Verdict,
+    Evidence, Gate, GatePolicy, Lines, Look, Mode, NodeEvidence, Pulse, PulseSignal,
+    SignalPolicy, Verdict,
 };
 use tidegate_core::mailbox::Level;
 use tidegate_core::share::Ppm;
@@ -91,6 +92,136 @@ fn a_healthy_fleet_rarely_halts() {
     let halted = share(300, |seed| fleet.opens(seed).0 == Ending::Halt);
 
     assert!(halted <= 3 * POINT, "halted in {halted} ppm");
+}
+
+#[test]
+fn a_healthy_fleet_is_stopped_for_harm_less_than_once_in_a_hundred_days() {
+    for nodes in [1, 4, 40] {
+        let rates = GatePolicy::DEFAULT.signals.of(PulseSignal::Canary).rates;
+        let day =
+            |seed| sliding(&Minutes { nodes, rate: rates.p_ok, minutes: DAY }, seed);
+
+        let stopped = share(1_000, |seed| day(seed).is_some());
+
+        assert!(stopped <= POINT, "{nodes} nodes stopped on {stopped} ppm of days");
+    }
+}
+
+#[test]
+fn harm_stops_a_fleet_within_its_soak() {
+    // Every third round of the canaries fails.
+    for (nodes, minutes) in [(1, 30), (4, 10), (40, 3)] {
+        let rate = Ppm::new(333_333);
+
+        let stopped = share(1_000, |seed| {
+            sliding(&Minutes { nodes, rate, minutes }, seed).is_some()
+        });
+
+        assert!(stopped >= 950_000, "{nodes} nodes stopped in {stopped} ppm");
+    }
+}
+
+#[test]
+fn a_busy_fleet_does_not_pass_and_a_quick_one_is_not_kept_waiting() {
+    let rates = GatePolicy::DEFAULT.signals.of(PulseSignal::LoginLatency).rates;
+    for nodes in [1, 4, 40] {
+        let of = |rate, minutes| Minutes { nodes, rate, minutes };
+        let busy = of(rates.p_bad, 120);
+        let quick = of(rates.p_ok, 60);
+
+        let passed = share(2_000, |seed| waits(&busy, seed).is_some());
+        let waited = share(1_000, |seed| waits(&quick, seed).is_none());
+
+        assert!(passed <= 5 * POINT + POINT / 2, "{nodes} nodes passed {passed} ppm");
+        assert!(waited <= rates.alpha.parts(), "{nodes} nodes waited {waited} ppm");
+    }
+}
+
+/// Minutes of a day.
+const DAY: u32 = 24 * 60;
+
+/// Minutes that count, by default.
+const WINDOW: usize = 30;
+
+/// A fleet whose minutes are bad at some rate.
+struct Minutes {
+    nodes: u32,
+    rate: Ppm,
+    minutes: u32,
+}
+
+/// Looks at the canaries every minute, over the minutes that count, until the fleet stops.
+/// Whenever the lines say that it trips, so must the judge.
+fn sliding(fleet: &Minutes, seed: u32) -> Option<u32> {
+    let rates = GatePolicy::DEFAULT.signals.of(PulseSignal::Canary).rates;
+    let look = Look { wave: WaveNumber::new(0), level: Level::FIRST, signals: 3 };
+    let lines = Lines::at(&rates, look);
+    for (minute, shown) in windows(fleet, seed) {
+        let bad: u32 = shown.iter().sum();
+        let samples = u32::try_from(shown.len()).expect("it fits") * fleet.nodes;
+        if lines.trips(samples, bad) {
+            let verdict = judged_minutes(fleet, PulseSignal::Canary, samples, bad);
+            let stops = matches!(verdict, Verdict::Halt(_) | Verdict::Isolate { .. });
+            assert!(stops, "the lines trip, the judge says {verdict}");
+            return Some(minute);
+        }
+    }
+    None
+}
+
+/// When a fleet may be followed as far as its logins are concerned.
+fn waits(fleet: &Minutes, seed: u32) -> Option<u32> {
+    let rates = GatePolicy::DEFAULT.signals.of(PulseSignal::LoginLatency).rates;
+    let look = Look { wave: WaveNumber::new(0), level: Level::FIRST, signals: 1 };
+    let lines = Lines::at(&rates, look);
+    let passes = |(minute, shown): (u32, Vec<u32>)| {
+        let bad: u32 = shown.iter().sum();
+        let samples = u32::try_from(shown.len()).expect("it fits") * fleet.nodes;
+        let passes = lines.passes(samples, bad);
+        passes.then(|| {
+            let verdict = judged_minutes(fleet, PulseSignal::LoginLatency, samples, bad);
+            assert_eq!(verdict, Verdict::Expand, "the lines pass");
+            minute
+        })
+    };
+    windows(fleet, seed).find_map(passes)
+}
+
+/// The bad minutes of the last half hour, after each minute.
+fn windows(fleet: &Minutes, seed: u32) -> impl Iterator<Item = (u32, Vec<u32>)> {
+    let mut chance = Chance::new(seed);
+    let mut shown: Vec<u32> = Vec::new();
+    let Minutes { nodes, rate, minutes } = *fleet;
+    (1..=minutes).map(move |minute| {
+        let bad = (0..nodes).filter(|_| chance.happens(rate)).count();
+        shown.push(u32::try_from(bad).expect("it fits"));
+        if shown.len() > WINDOW {
+            shown.remove(0);
+        }
+        (minute, shown.clone())
+    })
+}
+
+/// What the judge says of an otherwise healthy fleet with so many bad minutes, spread.
+fn judged_minutes(
+    fleet: &Minutes,
+    signal: PulseSignal,
+    samples: u32,
+    bad: u32,
+) -> Verdict {
+    let nodes = u16::try_from(fleet.nodes).expect("fleets here are small");
+    let mut evidence = evidence(nodes);
+    evidence.planned = fleet.nodes * 1_000;
+    let minutes = samples / fleet.nodes;
+    for (place, node) in (0..).zip(&mut evidence.nodes) {
+        (0..1_000).for_each(|_| node.show(false));
+        let more = u32::from(place < bad % fleet.nodes);
+        let minutes_bad = bad / fleet.nodes + more;
+        let latest = 0;
+        node.pulses.set(Pulse { signal, minutes, minutes_bad, latest, silent: 0 });
+    }
+    let policy = policy();
+    Gate::new(&policy, WaveNumber::new(0), Level::FIRST).judge(&evidence, NOW).verdict
 }
 
 /// One percentage point, in millionths: what so many runs can be off by chance.

@@ -141,9 +141,13 @@ impl Evidence {
             bytes.extend(node.get().to_be_bytes());
         }
         if layout != LAYOUT_FIRST {
-            nodes.iter().for_each(|node| node.write_pulses(&mut bytes));
+            for node in nodes {
+                node.write_pulses(&mut bytes);
+            }
             bytes.extend(length(externals));
-            externals.iter().for_each(|external| write_external(external, &mut bytes));
+            for external in externals {
+                write_external(external, &mut bytes);
+            }
         }
         bytes
     }

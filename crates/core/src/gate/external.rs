@@ -56,7 +56,7 @@ impl fmt::Debug for ShortName {
 pub struct ExternalPolicy {
     /// What people call it.
     pub name: ShortName,
-    /// The question, in PromQL; its answer is one number.
+    /// The question, in `PromQL`; its answer is one number.
     pub query: String,
     /// Which answers are good.
     pub bound: Bound,

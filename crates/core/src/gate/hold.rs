@@ -84,9 +84,8 @@ impl Gate<'_> {
         let SignalNumbers { signal, failed, mature: samples, missing, .. } = *numbers;
         let is_asked = match signal {
             Signal::Opening => true,
-            Signal::Preparation => !every,
+            Signal::Preparation | Signal::Pulse(_) => !every,
             Signal::Latency => !every && pool.probes > 0,
-            Signal::Pulse(_) => !every,
             Signal::External(name) => {
                 // However good the others were, the newest answer must be.
                 let out = self.out_of_bounds(name, pool, false);

@@ -198,12 +198,13 @@ const DISK_FREE_MIN: Ppm = Ppm::new(5 * PERCENT);
 const ESCALATE_AFTER: Span = Span::from_secs(60 * 60);
 
 /// A busy node is a reason to wait, and 15 minutes of one node must suffice to say that it is
-/// not: one bad minute in fifty is life, one in four is a node that cannot follow.
+/// not: one bad minute in fifty is life, one in four is a node that cannot follow. Looked at
+/// every minute for two hours, such a node passes in one of 20 cases.
 const BUSY: SignalPolicy = SignalPolicy {
     p_ok: Ppm::new(2 * PERCENT),
     p_bad: Ppm::new(25 * PERCENT),
     alpha: Ppm::new(5 * PERCENT),
-    beta: Ppm::new(5 * PERCENT),
+    beta: Ppm::new(3 * PERCENT),
 };
 
 /// Harm that users see stops everything, so it must be beyond doubt: looked at all day long a
@@ -215,54 +216,48 @@ const HARM: SignalPolicy = SignalPolicy {
     beta: Ppm::new(5 * PERCENT),
 };
 
-/// What every signal starts from; see [`limit_of`].
-const SIGNALS: SignalsPolicy = {
-    let mut each =
-        [PulsePolicy { limit: 0, rates: BUSY, required: false }; PulseSignal::COUNT];
-    let mut place = 0;
-    while place < PulseSignal::COUNT {
-        let signal = PulseSignal::ALL[place];
-        let rates = if signal.halts() { HARM } else { BUSY };
-        each[place] = PulsePolicy { limit: limit_of(signal), rates, required: false };
-        place += 1;
-    }
-    SignalsPolicy {
-        every: Span::from_secs(60),
-        // Twice the soak: what was long ago neither excuses the present nor burdens it.
-        window: Span::from_secs(30 * 60),
-        // As many failed measurements in a row as others grant before they give up.
-        silent_max: 4,
-        each,
-    }
+/// What every signal starts from.
+const SIGNALS: SignalsPolicy = SignalsPolicy {
+    every: Span::from_secs(60),
+    // Twice the soak: what was long ago neither excuses the present nor burdens it.
+    window: Span::from_secs(30 * 60),
+    // As many failed measurements in a row as others grant before they give up.
+    silent_max: 4,
+    // In the order of [`PulseSignal::ALL`].
+    each: [
+        // Half of the ten seconds that a mail program waits: then queues feed on themselves.
+        busy(5_000),
+        // A mail program shows its spinner after about two seconds.
+        busy(2_000),
+        // Commands are refused for good reasons too (no such folder), but not every twentieth.
+        harm(50_000),
+        // Far from the minutes that a mail exchanger waits, far above a slow flush.
+        busy(5_000),
+        // Full mailboxes refuse on any day; every twentieth delivery is a wrong user map.
+        harm(50_000),
+        // Every one names damage that a user has met.
+        busy(0),
+        // Thrice what a busy rotating disk needs.
+        busy(100),
+        // Preparing ahead alone makes disks busy; this is when users' reads do not get through.
+        busy(900_000),
+        // Twice what 20,000 mailboxes keep open with three connections for each active one.
+        busy(40_000),
+        // Not one round of the canary.
+        harm(0),
+        // A round takes a tenth of a second; fifty times that is a node in trouble.
+        busy(5_000),
+        // Mail for an open mailbox is on its way within minutes.
+        busy(30 * 60),
+    ],
 };
 
-/// Above which value a minute is bad if nobody says otherwise.
-const fn limit_of(signal: PulseSignal) -> u32 {
-    match signal {
-        // Half of the ten seconds that a mail program waits: then queues feed on themselves.
-        PulseSignal::LoginLatency => 5_000,
-        // A mail program shows its spinner after about two seconds.
-        PulseSignal::CommandLatency => 2_000,
-        // Commands are refused for good reasons too (no such folder), but not every twentieth.
-        PulseSignal::CommandErrors => 50_000,
-        // Far from the minutes that a mail exchanger waits, far above a slow flush.
-        PulseSignal::DeliveryLatency => 5_000,
-        // Full mailboxes refuse on any day; every twentieth delivery is a wrong user map.
-        PulseSignal::DeliveryRefusals => 50_000,
-        // Every one names damage that a user has met.
-        PulseSignal::StorageErrors => 0,
-        // Thrice what a busy rotating disk needs.
-        PulseSignal::DiskLatency => 100,
-        // Preparing ahead alone makes disks busy; this is when users' reads do not get through.
-        PulseSignal::IoPressure => 900_000,
-        // Twice what 20,000 mailboxes keep open with three connections for each active one.
-        PulseSignal::Connections => 40_000,
-        PulseSignal::Canary => 0,
-        // A round takes a tenth of a second; fifty times that is a node in trouble.
-        PulseSignal::CanaryLatency => 5_000,
-        // Mail for an open mailbox is on its way within minutes.
-        PulseSignal::QueueAge => 30 * 60,
-    }
+const fn busy(limit: u32) -> PulsePolicy {
+    PulsePolicy { limit, rates: BUSY, required: false }
+}
+
+const fn harm(limit: u32) -> PulsePolicy {
+    PulsePolicy { limit, rates: HARM, required: false }
 }
 
 /// What an external signal may show if nobody says otherwise.

@@ -54,7 +54,7 @@ fn fifty_five_good_and_forty_five_failed_never_advance() {
     let mut spread = healthy();
     spread.planned = 100;
     for node in &mut spread.nodes {
-        *node = NodeEvidence { mature: 14, failed: 11, ..node_of(*node, 25) };
+        *node = NodeEvidence { mature: 14, failed: 11, ..node_of(node, 25) };
     }
     (spread.nodes[3].mature, spread.nodes[3].failed) = (13, 12);
     check(
@@ -226,7 +226,7 @@ fn a_question_open_for_too_long_goes_to_a_person() {
     let mut evidence = healthy();
     evidence.planned = 6_000;
     for node in &mut evidence.nodes {
-        *node = NodeEvidence { mature: 500, failed: 5, ..node_of(*node, 1_500) };
+        *node = NodeEvidence { mature: 500, failed: 5, ..node_of(node, 1_500) };
     }
 
     check(
@@ -760,10 +760,10 @@ fn small() -> Evidence {
 
 fn node(number: u16, mailboxes: u32) -> NodeEvidence {
     let node = NodeEvidence { node: NodeNumber::new(number), ..NodeEvidence::default() };
-    node_of(node, mailboxes)
+    node_of(&node, mailboxes)
 }
 
-fn node_of(node: NodeEvidence, mailboxes: u32) -> NodeEvidence {
+fn node_of(node: &NodeEvidence, mailboxes: u32) -> NodeEvidence {
     NodeEvidence {
         node: node.node,
         planned: mailboxes,

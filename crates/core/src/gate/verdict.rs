@@ -553,6 +553,31 @@ impl fmt::Display for HoldReason {
             Self::Slow { slow, probes, limit } => {
                 write!(f, "{slow} of {probes} probes slow, limit {limit}")
             }
+            Self::Busy { .. }
+            | Self::NotMeasured { .. }
+            | Self::NoSource { .. }
+            | Self::OutOfBounds { .. }
+            | Self::NoAnswer { .. } => self.tell_measured(f),
+            Self::DiskLow { node, free, need } => {
+                write!(f, "{node} has {free} of its disk free, needs {need}")
+            }
+            Self::OnlySynthetic { sessions, need } => {
+                write!(f, "{sessions} of {need} mailboxes used by their users")
+            }
+            Self::Unproven { proven, opened } => {
+                write!(f, "{proven} of {opened} opened mailboxes have proved themselves")
+            }
+            Self::NeedsPerson(escalation) => {
+                write!(f, "a person must decide: {escalation}")
+            }
+        }
+    }
+}
+
+impl HoldReason {
+    /// What is measured of mail systems and by others, in words.
+    fn tell_measured(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Busy { signal, bad, minutes, limit, node, latest, bound } => write!(
                 f,
                 "{bad} of {minutes} {}, limit {limit}; {node} now at {}, allowed {}",
@@ -579,18 +604,19 @@ impl fmt::Display for HoldReason {
             Self::NoAnswer { name, age: Some(age), limit } => {
                 write!(f, "`{name}` was last answered {age} ago, limit {limit}")
             }
-            Self::DiskLow { node, free, need } => {
-                write!(f, "{node} has {free} of its disk free, needs {need}")
-            }
-            Self::OnlySynthetic { sessions, need } => {
-                write!(f, "{sessions} of {need} mailboxes used by their users")
-            }
-            Self::Unproven { proven, opened } => {
-                write!(f, "{proven} of {opened} opened mailboxes have proved themselves")
-            }
-            Self::NeedsPerson(escalation) => {
-                write!(f, "a person must decide: {escalation}")
-            }
+            Self::WorkersSilent { .. }
+            | Self::WaveUnfinished { .. }
+            | Self::SoakRunning { .. }
+            | Self::TooFew { .. }
+            | Self::Undecided { .. }
+            | Self::NodesShort { .. }
+            | Self::TierShort { .. }
+            | Self::UnknownTooMany { .. }
+            | Self::Slow { .. }
+            | Self::DiskLow { .. }
+            | Self::OnlySynthetic { .. }
+            | Self::Unproven { .. }
+            | Self::NeedsPerson(_) => Ok(()),
         }
     }
 }

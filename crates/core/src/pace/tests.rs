@@ -226,7 +226,7 @@ proptest! {
             pace.spend(pace.whole());
 
             let report = pace.report();
-            prop_assert!(report.millis_per_second <= (limit * 1_000).min(26_000).max(100));
+            prop_assert!(report.millis_per_second <= (limit * 1_000).clamp(100, 26_000));
             if report.why == PaceWhy::Slowed && before.why != PaceWhy::Slowed {
                 halvings.push(second);
             }

@@ -253,6 +253,10 @@ impl fmt::Display for FindingKind {
 
 /// What can happen to a rollout.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an event is decided where it is made; nobody keeps many"
+)]
 pub enum Event {
     /// A worker asks to take up its node.
     Join(Join),

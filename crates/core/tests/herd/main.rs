@@ -35,7 +35,8 @@ fn the_rig_shows_what_the_reference_shows() {
 }
 
 #[test]
-fn all_at_once_collapses_for_good_and_so_do_a_node_that_refuses_itself_and_a_fast_bucket() {
+fn all_at_once_collapses_for_good_and_so_do_a_node_that_refuses_itself_and_a_fast_bucket()
+{
     let backoff = Door { backoff_max: Some(300 * SECOND), ..PLAIN };
     let itself = Door { refuses_itself: true, ..PLAIN };
     let rows = [
@@ -50,7 +51,10 @@ fn all_at_once_collapses_for_good_and_so_do_a_node_that_refuses_itself_and_a_fas
         assert_eq!(outcome.t99, None, "{name}");
         assert!(outcome.wasted_percent >= 85, "{name}: {outcome:?}");
         let served = outcome.served_permille;
-        assert!(served <= permille * 3, "{name}: {served}, reference {permille} per mille");
+        assert!(
+            served <= permille * 3,
+            "{name}: {served}, reference {permille} per mille"
+        );
     }
 }
 

@@ -378,7 +378,8 @@ impl Run {
     }
 
     fn done(&mut self) {
-        let Some(Queued { client: Some(client), came, work }) = self.serving.take() else {
+        let Some(Queued { client: Some(client), came, work }) = self.serving.take()
+        else {
             return;
         };
         let mailbox = self.mailbox(client);

@@ -26,7 +26,7 @@ fn too_few_minutes_hold() {
     let mut evidence = healthy();
     shows(&mut evidence, PulseSignal::LoginLatency, 2, 0);
 
-    check(evidence, &expect!["hold: login-latency has 8 of 12 samples"]);
+    check(evidence, &expect!["hold: login-latency has 8 of 14 samples"]);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn numbers_name_every_signal_that_is_measured() {
         judgement.numbers.iter().skip(3).map(ToString::to_string).collect();
     expect![[r"
         queue-age passed: 4 failed, 60 of 60 shown; pass at 4, trip at 8, missing 0
-        auth-db open: 1 failed, 15 of 15 shown; pass at 0, trip at 3, missing 7"]]
+        auth-db open: 1 failed, 15 of 15 shown; pass at 0, trip at 3, missing 9"]]
     .assert_eq(&lines.join("\n"));
 }
 
@@ -215,7 +215,7 @@ fn an_external_measurement_out_of_bounds_holds_at_once_and_until_it_is_good_agai
         &asks(),
         answered(15, 1, 100_000),
         &expect![
-            "hold: 1 of 15 answers of `auth-db` out of bounds, 7 more samples needed"
+            "hold: 1 of 15 answers of `auth-db` out of bounds, 9 more samples needed"
         ],
     );
 }
@@ -226,7 +226,7 @@ fn an_external_measurement_that_is_missing_or_old_holds() {
         &asks(),
         healthy(),
         &expect![
-            "hold: auth-db has 0 of 12 samples; `auth-db` has not been answered yet"
+            "hold: auth-db has 0 of 14 samples; `auth-db` has not been answered yet"
         ],
     );
 
