@@ -6,6 +6,8 @@
 //! open ─ a newer generation orders less ─▶ waiting, marked as served
 //! ```
 //!
+//! A held mailbox may have a dial tone: see `dial`.
+//!
 //! # Invariants
 //!
 //! * A mailbox is raised from held only when prepared under the present generation, by an
@@ -17,13 +19,15 @@
 //!   opened until the coordinator has spoken again.
 //! * Results of an older generation change nothing.
 
+mod dial;
 mod record;
 mod report;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use record::{Claim, Look, Outcome, Probed, Record, Settled};
+pub use dial::{Dial, DialStep};
+pub use record::{Claim, Look, Outcome, Probed, Record, Settled, Switched};
 pub use work::{ProbeTask, Room, Work};
 
 use crate::fleet::{Generation, JobNumber, Ordinal};
@@ -71,6 +75,9 @@ struct HeldMailbox {
     level_since: Timestamp,
     /// When it was last read on its level.
     probed_at: Option<Timestamp>,
+    dial: Dial,
+    /// The store will not have an empty mailbox here; since it started.
+    dial_refused: bool,
 }
 
 impl HeldJob {
@@ -193,9 +200,10 @@ impl Holding {
     pub fn closings(&self, now: Timestamp) -> Vec<Record> {
         let jobs = self.jobs.iter().filter_map(|(number, job)| {
             let order = job.order.as_ref()?;
-            job.closing(*number, order, now)
+            let closed = job.closing(*number, order, now);
+            Some(closed.into_iter().chain(job.hanging_up(*number, order, now)))
         });
-        jobs.collect()
+        jobs.flatten().collect()
     }
 
     /// What to remember when the store has been claimed for `job` at `generation`.
@@ -210,11 +218,12 @@ impl Holding {
         }
         let claimed =
             Record::JobClaimed { job, generation, description, mailboxes, at: now };
-        let closing = self.jobs.get(&job).and_then(|known| {
+        let closing = self.jobs.get(&job).map(|known| {
             let order = Order { generation, ..order.clone() };
-            known.closing(job, &order, now)
+            let closed = known.closing(job, &order, now);
+            closed.into_iter().chain(known.hanging_up(job, &order, now))
         });
-        std::iter::once(claimed).chain(closing).collect()
+        std::iter::once(claimed).chain(closing.into_iter().flatten()).collect()
     }
 
     /// What to remember of verified mailboxes; nothing of an older generation.
@@ -258,20 +267,26 @@ impl Holding {
         let mut again = Vec::new();
         let mut changed = Vec::new();
         let mut raised = Vec::new();
+        let mut beside = Vec::new();
         for (ordinal, look) in looks {
             let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { continue };
             if mailbox.state.is_open() || mailbox.stamp.is_none() {
                 continue;
             }
             match look {
-                Look::Stamp(stamp) if mailbox.stamp == Some(*stamp) => {
+                Look::Beside(_) if mailbox.dial == Dial::None => beside.push(*ordinal),
+                Look::Stamp(stamp) | Look::Beside(stamp)
+                    if mailbox.stamp == Some(*stamp) =>
+                {
                     if !mailbox.state.is_settled() {
                         again.push(mailbox.settled_again(*ordinal));
                     } else if self.permits(held, *ordinal, lease) {
                         raised.push(*ordinal);
                     }
                 }
-                Look::Stamp(_) | Look::Impossible => changed.push(*ordinal),
+                Look::Stamp(_) | Look::Beside(_) | Look::Impossible => {
+                    changed.push(*ordinal);
+                }
             }
         }
         let level = held.order.as_ref().map_or(Level::HELD, |order| order.level);
@@ -281,6 +296,12 @@ impl Holding {
         }
         if !changed.is_empty() {
             records.push(Record::Unsettled { job, generation, ordinals: changed, at });
+        }
+        if !beside.is_empty() {
+            // This memory is younger than the store's: their histories are still to come back.
+            let step = DialStep::Intended;
+            let ordinals = beside;
+            records.push(Record::DialTone { job, generation, step, ordinals, at });
         }
         if !raised.is_empty() {
             records.push(Record::Raised { job, generation, level, ordinals: raised, at });
@@ -418,6 +439,16 @@ impl Holding {
                     });
                 }
             }
+            Record::DialTone { job, step, ordinals, .. } => {
+                self.apply_dial(*job, ordinals, *step);
+            }
+            Record::DialToneSwitched { job, mailboxes, .. } => {
+                for switched in mailboxes {
+                    self.change(*job, switched.ordinal, |mailbox| {
+                        mailbox.switch(switched);
+                    });
+                }
+            }
             Record::HealthNoted { job, healths, findings, .. } => {
                 for (ordinal, health) in healths {
                     self.change(*job, *ordinal, |mailbox| mailbox.state.health = *health);
@@ -483,6 +514,11 @@ impl Holding {
 
     /// Whether the mailbox may be raised now.
     fn permits(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
+        held.dial(ordinal) == Dial::None && self.allows(held, ordinal, lease)
+    }
+
+    /// Whether the mailbox may be raised once it has no dial tone.
+    fn allows(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
         let Some(order) = &held.order else { return false };
         let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { return false };
         self.may_open

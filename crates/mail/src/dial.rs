@@ -235,12 +235,8 @@ impl Store {
         }
         match self.dial_state(mailbox)? {
             DialState::Dialled | DialState::None => Ok(()),
-            DialState::Begun => {
-                Err(unsupported(mailbox, "a dial tone that was not begun to its end"))
-            }
-            DialState::Switching => {
-                Err(unsupported(mailbox, "a switch from dial tone that is not done"))
-            }
+            // To be ended first by who has begun it.
+            DialState::Begun | DialState::Switching => Err(busy(mailbox)),
         }
     }
 }

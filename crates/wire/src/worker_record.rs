@@ -6,7 +6,7 @@
 
 use prost::Message;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{Record, Settled, Stamp};
+use tidegate_core::holding::{DialStep, Record, Settled, Stamp, Switched};
 use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::{Health, Level};
 use tidegate_core::policy::Rung;
@@ -136,6 +136,23 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
             at: Timestamp::from_millis(kept.at_millis),
         },
         Kept::HealthNoted(kept) => health_noted(kept)?,
+        Kept::DialToneStep(kept) => Record::DialTone {
+            job: JobNumber::new(kept.job),
+            generation: Generation::new(kept.generation),
+            step: dial_step(kept.step)?,
+            ordinals: ordinals(&kept.ordinals)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
+        Kept::DialTonesSwitched(kept) => Record::DialToneSwitched {
+            job: JobNumber::new(kept.job),
+            generation: Generation::new(kept.generation),
+            mailboxes: kept
+                .mailboxes
+                .into_iter()
+                .map(switched)
+                .collect::<Result<_, ProtocolError>>()?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
         Kept::ClosingsCarriedOut(kept) => {
             return Ok(Entry::ShutOut(Timestamp::from_millis(kept.at_millis)));
         }
@@ -206,6 +223,27 @@ fn keep(record: &Record) -> Kept {
                 at_millis: at.millis(),
             })
         }
+        Record::DialTone { job, generation, step, ordinals, at } => {
+            Kept::DialToneStep(past::DialToneStep {
+                job: job.get(),
+                generation: generation.get(),
+                step: match step {
+                    DialStep::Intended => 1,
+                    DialStep::Begun => 2,
+                    DialStep::Ended => 3,
+                },
+                ordinals: keep_ordinals(ordinals),
+                at_millis: at.millis(),
+            })
+        }
+        Record::DialToneSwitched { job, generation, mailboxes, at } => {
+            Kept::DialTonesSwitched(past::DialTonesSwitched {
+                job: job.get(),
+                generation: generation.get(),
+                mailboxes: mailboxes.iter().map(keep_switched).collect(),
+                at_millis: at.millis(),
+            })
+        }
         Record::HealthNoted { job, generation, healths, findings, at } => {
             let (places, healths): (Vec<u32>, Vec<u8>) = healths
                 .iter()
@@ -261,6 +299,34 @@ fn settled(kept: past::Settled) -> Result<Settled, ProtocolError> {
         totals: present("totals", kept.totals)?.into(),
         findings: findings.collect::<Result<_, _>>()?,
     })
+}
+
+fn keep_switched(switched: &Switched) -> past::Switched {
+    past::Switched {
+        ordinal: u32::from(switched.ordinal.get()),
+        stamp: switched.stamp.to_vec(),
+        imported: switched.imported,
+        findings: switched.findings.iter().cloned().map(v1::Finding::from).collect(),
+    }
+}
+
+fn switched(kept: past::Switched) -> Result<Switched, ProtocolError> {
+    let findings = kept.findings.into_iter().map(Finding::try_from);
+    Ok(Switched {
+        ordinal: Ordinal::new(narrow("ordinal", kept.ordinal)?),
+        stamp: fixed("stamp", &kept.stamp)?,
+        imported: kept.imported,
+        findings: findings.collect::<Result<_, _>>()?,
+    })
+}
+
+fn dial_step(number: u32) -> Result<DialStep, ProtocolError> {
+    match number {
+        1 => Ok(DialStep::Intended),
+        2 => Ok(DialStep::Begun),
+        3 => Ok(DialStep::Ended),
+        other => Err(ProtocolError::invalid("step", &other)),
+    }
 }
 
 fn keep_ordinals(ordinals: &[Ordinal]) -> Vec<u32> {
@@ -336,20 +402,6 @@ mod tests {
             totals: MessageTotals { intact: 5, ..MessageTotals::default() },
             findings: vec![finding.clone()],
         };
-        let joined = RolloutJoined {
-            rollout: Digest::new([7; 32]),
-            node: "stor-01".to_owned(),
-            ladder: vec![Rung {
-                name: "apps".to_owned(),
-                services: vec!["imap".to_owned()],
-                soak: Some(Span::from_secs(60)),
-            }],
-            notice: NodeNotice {
-                language: Language::Italian,
-                zone: "Europe/Rome".to_owned(),
-            },
-            dial_services: vec!["lmtp".to_owned()],
-        };
         let records = [
             Record::JobClaimed {
                 job,
@@ -373,6 +425,24 @@ mod tests {
                 at,
             },
             Record::Closed { job, generation, ordinals: places(), at },
+            Record::DialTone {
+                job,
+                generation,
+                step: DialStep::Begun,
+                ordinals: places(),
+                at,
+            },
+            Record::DialToneSwitched {
+                job,
+                generation,
+                mailboxes: vec![Switched {
+                    ordinal: Ordinal::new(1),
+                    stamp: [4; 16],
+                    imported: 6,
+                    findings: vec![finding.clone()],
+                }],
+                at,
+            },
             Record::HealthNoted {
                 job,
                 generation,
@@ -381,10 +451,11 @@ mod tests {
                 at,
             },
         ];
-        let entries = records
-            .into_iter()
-            .map(Entry::Record)
-            .chain([Entry::Joined(joined), Entry::Shown(at), Entry::ShutOut(at)]);
+        let entries = records.into_iter().map(Entry::Record).chain([
+            Entry::Joined(joined()),
+            Entry::Shown(at),
+            Entry::ShutOut(at),
+        ]);
 
         for entry in entries {
             let decoded = decode_entry(&encode_entry(&entry)).expect("its own bytes");
@@ -428,5 +499,21 @@ mod tests {
             decode_entry(&bytes.encode_to_vec()).expect_err("level 0 raises nothing");
 
         assert!(matches!(error, WorkerRecordError::Broken(_)));
+    }
+    fn joined() -> RolloutJoined {
+        RolloutJoined {
+            rollout: Digest::new([7; 32]),
+            node: "stor-01".to_owned(),
+            ladder: vec![Rung {
+                name: "apps".to_owned(),
+                services: vec!["imap".to_owned()],
+                soak: Some(Span::from_secs(60)),
+            }],
+            notice: NodeNotice {
+                language: Language::Italian,
+                zone: "Europe/Rome".to_owned(),
+            },
+            dial_services: vec!["lmtp".to_owned()],
+        }
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tidegate_admission::Doors;
 use tidegate_core::fleet::Ordinal;
-use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
+use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled, Stamp};
 use tidegate_core::mailbox::Level;
 use tidegate_core::share::Ppm;
 use tidegate_mail::{Mailbox, Manifest};
@@ -32,7 +32,7 @@ use tidegate_mailserver::doveadm::{
     CommandError, Credential, Doveadm, DoveadmSpec, FolderStatus,
 };
 
-use crate::store::{LetIn, MailStore, Telling, Told, Under};
+use crate::store::{Dialling, LetIn, MailStore, Switching, Telling, Told, Under};
 use counters::difference;
 use doorkeeper::Doorkeeper;
 use reading::Reading;
@@ -262,6 +262,22 @@ impl MailStore for AtDovecot {
         mailboxes: Vec<(Ordinal, Mailbox)>,
     ) -> anyhow::Result<Vec<Settled>> {
         self.store.prepare(under, mailboxes)
+    }
+
+    fn dial(
+        &self,
+        under: Under,
+        mailboxes: &[(Ordinal, Mailbox)],
+    ) -> anyhow::Result<Vec<(Ordinal, Dialling)>> {
+        self.store.dial(under, mailboxes)
+    }
+
+    fn switch(
+        &self,
+        under: Under,
+        mailboxes: Vec<(Ordinal, Mailbox, Stamp)>,
+    ) -> anyhow::Result<Vec<(Ordinal, Switching)>> {
+        self.store.switch(under, mailboxes)
     }
 
     fn look(

@@ -4,6 +4,8 @@
 //!
 //! * One slow moment of a disk is not a sick mailbox: a failed probe is repeated.
 
+mod dial;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tidegate_core::fleet::Ordinal;
-use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
+use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled, Stamp};
 use tidegate_core::share::Ppm;
 use tidegate_mail::{
     ClaimError, Mailbox, Manifest, PrepareTask, Prepared, Probe, Refusal, Store,
@@ -20,7 +22,7 @@ use tidegate_mail::{
 
 use crate::findings::{alarm, is_temporary, settled};
 use crate::node::UNREADABLE;
-use crate::store::{MailStore, Under};
+use crate::store::{Dialling, MailStore, Switching, Under};
 
 /// How often a failed probe is repeated before it counts, and how long it waits between.
 const PROBE_ATTEMPTS: u32 = 3;
@@ -77,6 +79,7 @@ impl MailStore for FileStore {
     ) -> anyhow::Result<Vec<Settled>> {
         let (tried, mailboxes): (Vec<Ordinal>, Vec<Mailbox>) =
             mailboxes.into_iter().unzip();
+        self.settle_dial(under, &mailboxes)?;
         let results = self.store.prepare(&PrepareTask {
             job: under.job.get(),
             generation: under.generation.get(),
@@ -91,19 +94,29 @@ impl MailStore for FileStore {
         Ok(results.collect())
     }
 
+    fn dial(
+        &self,
+        under: Under,
+        mailboxes: &[(Ordinal, Mailbox)],
+    ) -> anyhow::Result<Vec<(Ordinal, Dialling)>> {
+        self.empty(under, mailboxes)
+    }
+
+    fn switch(
+        &self,
+        under: Under,
+        mailboxes: Vec<(Ordinal, Mailbox, Stamp)>,
+    ) -> anyhow::Result<Vec<(Ordinal, Switching)>> {
+        self.put_back(under, mailboxes)
+    }
+
     fn look(
         &self,
         _under: Under,
         mailboxes: &[(Ordinal, Mailbox)],
     ) -> Vec<(Ordinal, Look)> {
-        let looks = mailboxes.iter().map(|(ordinal, mailbox)| {
-            let look = match self.store.stamp(mailbox) {
-                Ok(stamp) => Look::Stamp(stamp.0),
-                Err(_) => Look::Impossible,
-            };
-            (*ordinal, look)
-        });
-        looks.collect()
+        let look = |(ordinal, it): &(Ordinal, Mailbox)| (*ordinal, self.look_at(it));
+        mailboxes.iter().map(look).collect()
     }
 
     fn probe(

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{Look, ProbeTask, Probed, Settled};
+use tidegate_core::holding::{Look, ProbeTask, Probed, Settled, Stamp};
 use tidegate_core::share::Ppm;
 use tidegate_mail::Mailbox;
 
 use crate::description::Description;
-use crate::store::{MailStore, Telling, Told, Under};
+use crate::store::{Dialling, MailStore, Switching, Telling, Told, Under};
 
 /// A piece of work at the store.
 #[derive(Debug)]
@@ -30,6 +30,14 @@ pub(crate) enum Task {
     Prepare { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
     /// Look whether held mailboxes are as they were.
     Look { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
+    /// Replace held mailboxes by empty ones.
+    Dial { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
+    /// Put back histories that were verified at these stamps.
+    Switch {
+        job: JobNumber,
+        generation: Generation,
+        mailboxes: Vec<(Ordinal, Mailbox, Stamp)>,
+    },
     /// Tell the mail system where mailboxes stand.
     Tell { telling: Telling, mailboxes: Vec<(Ordinal, Mailbox)> },
     /// Read open mailboxes.
@@ -59,6 +67,20 @@ pub(crate) enum Done {
         tried: Vec<Ordinal>,
         looks: Vec<(Ordinal, Look)>,
     },
+    /// Emptied; those not in `results` must be tried again.
+    Dialled {
+        job: JobNumber,
+        generation: Generation,
+        tried: Vec<Ordinal>,
+        results: Vec<(Ordinal, Dialling)>,
+    },
+    /// Put back; those not in `results` must be tried again.
+    Switched {
+        job: JobNumber,
+        generation: Generation,
+        tried: Vec<Ordinal>,
+        results: Vec<(Ordinal, Switching)>,
+    },
     /// The mail system has been told.
     Told { telling: Telling, told: Vec<(Ordinal, Told)> },
     /// Read, and how long each took; those not in `results` must be read again.
@@ -80,12 +102,13 @@ const QUICK_THREADS: usize = 2;
 const TELLING_THREADS: usize = 2;
 
 /// Pools of threads: one for heavy work, one for quick looks that must not wait behind it,
-/// one for telling, and one for claims, which must wait behind nothing.
+/// one for telling, one for dial tones, and one for claims, which must wait behind nothing.
 #[derive(Debug)]
 pub(crate) struct Hands {
     heavy: SyncSender<Task>,
     quick: SyncSender<Task>,
     telling: SyncSender<Task>,
+    dialling: SyncSender<Task>,
     claims: SyncSender<Task>,
 }
 
@@ -116,6 +139,7 @@ impl Hands {
             heavy: pool("prepare", heavy),
             quick: pool("look", QUICK_THREADS),
             telling: pool("tell", TELLING_THREADS),
+            dialling: pool("dial", 1),
             claims: pool("claim", 1),
         }
     }
@@ -126,6 +150,7 @@ impl Hands {
             Task::Prepare { .. } => &self.heavy,
             Task::Claim { .. } => &self.claims,
             Task::Tell { .. } => &self.telling,
+            Task::Dial { .. } | Task::Switch { .. } => &self.dialling,
             Task::Look { .. } | Task::Probe { .. } | Task::Measure => &self.quick,
         };
         pool.try_send(task).map_err(|refused| match refused {
@@ -178,6 +203,20 @@ impl Hand {
                 let tried = mailboxes.iter().map(|(ordinal, _)| *ordinal).collect();
                 let looks = self.store.look(Under { job, generation }, &mailboxes);
                 Done::Looked { job, generation, tried, looks }
+            }
+            Task::Dial { job, generation, mailboxes } => {
+                let tried = mailboxes.iter().map(|(ordinal, _)| *ordinal).collect();
+                match self.store.dial(Under { job, generation }, &mailboxes) {
+                    Ok(results) => Done::Dialled { job, generation, tried, results },
+                    Err(error) => Done::Broken(error),
+                }
+            }
+            Task::Switch { job, generation, mailboxes } => {
+                let tried = mailboxes.iter().map(|(ordinal, ..)| *ordinal).collect();
+                match self.store.switch(Under { job, generation }, mailboxes) {
+                    Ok(results) => Done::Switched { job, generation, tried, results },
+                    Err(error) => Done::Broken(error),
+                }
             }
             Task::Tell { telling, mailboxes } => {
                 match self.store.tell(&telling, &mailboxes) {

@@ -10,6 +10,7 @@
 //! * A failed append or a broken store ends the process: everything acknowledged is on disk,
 //!   and the next run starts from there.
 
+mod dial;
 mod dispatch;
 mod doors;
 mod inbox;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidegate_admission::Doors;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{Holding, Lease, Record, Room};
+use tidegate_core::holding::{DialStep, Holding, Lease, Record, Room};
 use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Soaks;
 use tidegate_core::rollout::Vitals;
@@ -96,6 +97,7 @@ pub(crate) struct Node {
     measured_at: Timestamp,
     preparing: usize,
     rising: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
+    hanging_up: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
     /// Raised on disk, not shown to anybody yet.
     unseen: BTreeSet<(JobNumber, Ordinal)>,
     /// Whether the journal knows that everything raised is shown.
@@ -127,6 +129,7 @@ impl Node {
             measured_at: Timestamp::default(),
             preparing: 0,
             rising: Vec::new(),
+            hanging_up: Vec::new(),
             unseen: BTreeSet::new(),
             shown: true,
             shut_out: true,
@@ -180,7 +183,11 @@ impl Node {
         }
         for input in std::iter::once(Input::Rise).chain(batch) {
             let decided = match input {
-                Input::Rise => self.on_rise(now),
+                Input::Rise => {
+                    let mut records = self.on_rise(now);
+                    records.extend(self.on_dial(now));
+                    records
+                }
                 Input::Stop => return Ok(false),
                 Input::Beat(reply) => {
                     beats.push(reply);
@@ -200,10 +207,7 @@ impl Node {
             };
             for record in decided {
                 self.close_doors(&record);
-                if let Record::Closed { job, ordinals, .. } = &record {
-                    self.herald.owe(*job, ordinals);
-                    self.shut_out = !self.herald.owes_any();
-                }
+                self.owe_closed(&record, now);
                 self.holding.apply(&record);
                 let entry = Entry::Record(record);
                 entries.push(encode_entry(&entry));
@@ -308,6 +312,19 @@ impl Node {
             }
             Record::Unsettled { job, ordinals, .. } => {
                 tracing::warn!(%job, mailboxes = ordinals.len(), "mailboxes had changed");
+            }
+            Record::DialTone { job, step, ordinals, .. } => {
+                if *step == DialStep::Begun {
+                    self.unseen.extend(ordinals.iter().map(|ordinal| (*job, *ordinal)));
+                    self.shown = false;
+                }
+                let mailboxes = ordinals.len();
+                tracing::info!(%job, ?step, mailboxes, "dial tone");
+            }
+            Record::DialToneSwitched { job, mailboxes, .. } => {
+                let imported: u64 = mailboxes.iter().map(|it| it.imported).sum();
+                let mailboxes = mailboxes.len();
+                tracing::info!(%job, mailboxes, imported, "histories are back");
             }
             Record::HealthNoted { job, healths, .. } => {
                 tracing::debug!(%job, mailboxes = healths.len(), "health noted");

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use tidegate_core::fleet::{JobNumber, Ordinal};
-use tidegate_core::holding::{Holding, Record};
+use tidegate_core::holding::{DialStep, Holding, Record};
 
 /// What was raised from held since all doors were last known to be shown.
 ///
@@ -19,6 +19,9 @@ pub(crate) struct NotShown(pub(crate) BTreeSet<(JobNumber, Ordinal)>);
 impl NotShown {
     /// Notes a record about to be applied to `holding`.
     pub(crate) fn note(&mut self, record: &Record, holding: &Holding) {
+        if let Record::DialTone { job, step: DialStep::Begun, ordinals, .. } = record {
+            self.0.extend(ordinals.iter().map(|it| (*job, *it)));
+        }
         let Record::Raised { job, ordinals, .. } = record else { return };
         let held = |ordinal: &&Ordinal| {
             let state = holding.job(*job).and_then(|held| held.state(**ordinal));

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
+use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled, Stamp, Switched};
 use tidegate_core::mailbox::Level;
 use tidegate_core::rollout::{Finding, FindingKind, Origin};
 use tidegate_core::share::Ppm;
@@ -32,6 +32,35 @@ pub(crate) trait MailStore: Debug + Send + Sync {
         under: Under,
         mailboxes: Vec<(Ordinal, Mailbox)>,
     ) -> anyhow::Result<Vec<Settled>>;
+
+    /// Replaces held mailboxes by empty ones; their histories are worked on beside from then on.
+    fn dial(
+        &self,
+        _under: Under,
+        mailboxes: &[(Ordinal, Mailbox)],
+    ) -> anyhow::Result<Vec<(Ordinal, Dialling)>> {
+        let refused = mailboxes.iter().map(|(ordinal, _)| {
+            let reason = "this mail store has no dial tone".to_owned();
+            let why = quarantined(*ordinal, "no-dial-tone".to_owned(), reason);
+            (*ordinal, Dialling::Refused(why))
+        });
+        Ok(refused.collect())
+    }
+
+    /// Puts histories back that are as they were verified, with all that has come in since, once
+    /// nobody is in the mailboxes.
+    fn switch(
+        &self,
+        _under: Under,
+        mailboxes: Vec<(Ordinal, Mailbox, Stamp)>,
+    ) -> anyhow::Result<Vec<(Ordinal, Switching)>> {
+        // Nothing was ever put in their place.
+        let done = mailboxes.into_iter().map(|(ordinal, _, stamp)| {
+            let (imported, findings) = (0, Vec::new());
+            (ordinal, Switching::Done(Switched { ordinal, stamp, imported, findings }))
+        });
+        Ok(done.collect())
+    }
 
     /// Looks cheaply whether mailboxes are as they were when they were verified.
     fn look(
@@ -111,6 +140,26 @@ pub(crate) struct Telling {
     pub(crate) from_held: bool,
     /// When a letting in must have ended.
     pub(crate) until: Timestamp,
+}
+
+/// What came of emptying one mailbox.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Dialling {
+    /// The empty one stands, durably.
+    Done,
+    /// There will be none.
+    Refused(Finding),
+}
+
+/// What came of putting one history back.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Switching {
+    /// It is in its place, durably.
+    Done(Switched),
+    /// It is not as it was verified; nothing was done.
+    Changed,
+    /// It will not be done until a person has looked.
+    Refused(Finding),
 }
 
 /// What the mail system made of it, for one mailbox.

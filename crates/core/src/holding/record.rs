@@ -1,6 +1,6 @@
 //! What a worker remembers, and what its hands found.
 
-use super::Stamp;
+use super::{DialStep, Stamp};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
 use crate::rollout::{Finding, MessageTotals};
@@ -68,6 +68,30 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// Dial tones of held mailboxes are intended, begun or ended.
+    DialTone {
+        /// The job.
+        job: JobNumber,
+        /// The generation.
+        generation: Generation,
+        /// Which of it.
+        step: DialStep,
+        /// Their places.
+        ordinals: Vec<Ordinal>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Histories are back in their places, with the mail of the dial tones in them.
+    DialToneSwitched {
+        /// The job.
+        job: JobNumber,
+        /// The generation.
+        generation: Generation,
+        /// One per mailbox.
+        mailboxes: Vec<Switched>,
+        /// When.
+        at: Timestamp,
+    },
     /// Open mailboxes matured or failed.
     HealthNoted {
         /// The job.
@@ -109,11 +133,26 @@ pub struct Settled {
     pub findings: Vec<Finding>,
 }
 
+/// A mailbox whose history is back in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Switched {
+    /// The mailbox.
+    pub ordinal: Ordinal,
+    /// Its stamp right afterwards.
+    pub stamp: Stamp,
+    /// Messages of the dial tone that are in the history now.
+    pub imported: u64,
+    /// What is not, for a person.
+    pub findings: Vec<Finding>,
+}
+
 /// The result of a look at a held mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Its stamp is this one.
     Stamp(Stamp),
+    /// Its history lies beside an empty mailbox, with this stamp.
+    Beside(Stamp),
     /// It cannot be looked at any more.
     Impossible,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{HeldJob, HeldMailbox, Holding, Lease, ordinals};
+use super::{Dial, HeldJob, HeldMailbox, Holding, Lease, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
 use crate::policy::Soaks;
@@ -24,6 +24,12 @@ pub struct Work {
     pub raise: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
     /// Open mailboxes to read.
     pub probe: Vec<ProbeTask>,
+    /// Held mailboxes to be replaced by empty ones, for a dial tone.
+    pub dial: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
+    /// Mailboxes whose dial tone must end before they are raised.
+    pub hang_up: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
+    /// Mailboxes whose history must be put back before they are raised.
+    pub switch: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
 }
 
 /// An open mailbox to read.
@@ -60,16 +66,83 @@ impl Holding {
                 .collect(),
             ..Work::default()
         };
+        room.switch = room.switch.saturating_sub(self.switching(lease));
         for (number, held) in &self.jobs {
             let free = |ordinal: Ordinal| !busy(*number, ordinal);
             let job = Asked { number: *number, held, lease, soaks, free: &free };
             if !self.pending.contains_key(number) {
-                preparing(&job, &mut room, &mut work);
+                self.preparing(&job, &mut room, &mut work);
                 self.opening(&job, &mut room, &mut work);
+                self.dialling(&job, &mut room, &mut work);
             }
             probing(&job, &mut room, &mut work);
         }
         work
+    }
+
+    /// How many mailboxes are between their dial tone and being raised.
+    fn switching(&self, lease: Lease) -> usize {
+        let jobs = self.jobs.values().map(|held| {
+            let off = ordinals(&held.mailboxes).filter(|(ordinal, mailbox)| {
+                mailbox.dial == Dial::Off && self.allows(held, *ordinal, lease)
+            });
+            off.count()
+        });
+        jobs.sum()
+    }
+
+    fn dialling(&self, job: &Asked<'_>, room: &mut Room, work: &mut Work) {
+        let (mut dial, mut hang_up, mut switch) = (Vec::new(), Vec::new(), Vec::new());
+        for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
+            if mailbox.dial == Dial::None || !(job.free)(ordinal) {
+                continue;
+            }
+            let allowed = self.allows(job.held, ordinal, job.lease);
+            match mailbox.dial {
+                Dial::Off if allowed => switch.push(ordinal),
+                Dial::On if allowed && room.switch > 0 => {
+                    room.switch -= 1;
+                    hang_up.push(ordinal);
+                }
+                Dial::Off
+                    if room.dial > 0 && self.may_dial(job.held, ordinal, job.lease) =>
+                {
+                    room.dial -= 1;
+                    dial.push(ordinal);
+                }
+                Dial::Off | Dial::On | Dial::None => {}
+            }
+        }
+        push(&mut work.dial, job, dial);
+        push(&mut work.hang_up, job, hang_up);
+        push(&mut work.switch, job, switch);
+    }
+
+    fn preparing(&self, job: &Asked<'_>, room: &mut Room, work: &mut Work) {
+        let Some(order) = job.held.order.as_ref().filter(|order| order.prepare) else {
+            return;
+        };
+        // First the empty mailbox: what is verified must not move.
+        let is_dialled_first = |ordinal: Ordinal, mailbox: &HeldMailbox| {
+            let comes = mailbox.dial == Dial::Off
+                || mailbox.dial == Dial::None && !mailbox.served;
+            comes && self.may_dial(job.held, ordinal, job.lease)
+        };
+        let chosen = |known: bool, room: &mut usize| {
+            let chosen: Vec<Ordinal> = ordinals(&job.held.mailboxes)
+                .filter(|(_, m)| !m.state.is_settled() && m.stamp.is_some() == known)
+                .filter(|(ordinal, m)| !is_dialled_first(*ordinal, m))
+                .map(|(ordinal, _)| ordinal)
+                .filter(|ordinal| {
+                    (job.free)(*ordinal) && !order.held_back.contains(ordinal)
+                })
+                .take(*room)
+                .collect();
+            *room -= chosen.len();
+            chosen
+        };
+        push(&mut work.recheck, job, chosen(true, &mut room.recheck));
+        push(&mut work.prepare, job, chosen(false, &mut room.prepare));
     }
 
     fn opening(&self, job: &Asked<'_>, room: &mut Room, work: &mut Work) {
@@ -100,24 +173,6 @@ struct Asked<'a> {
     free: &'a dyn Fn(Ordinal) -> bool,
 }
 
-fn preparing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
-    let Some(order) = job.held.order.as_ref().filter(|order| order.prepare) else {
-        return;
-    };
-    let chosen = |known: bool, room: &mut usize| {
-        let chosen: Vec<Ordinal> = ordinals(&job.held.mailboxes)
-            .filter(|(_, m)| !m.state.is_settled() && m.stamp.is_some() == known)
-            .map(|(ordinal, _)| ordinal)
-            .filter(|ordinal| (job.free)(*ordinal) && !order.held_back.contains(ordinal))
-            .take(*room)
-            .collect();
-        *room -= chosen.len();
-        chosen
-    };
-    push(&mut work.recheck, job, chosen(true, &mut room.recheck));
-    push(&mut work.prepare, job, chosen(false, &mut room.prepare));
-}
-
 /// How many mailboxes of each kind of work may be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
@@ -129,6 +184,10 @@ pub struct Room {
     pub open: usize,
     /// To read.
     pub probe: usize,
+    /// To be replaced by empty ones.
+    pub dial: usize,
+    /// To be on the way from their dial tone to being raised, all together.
+    pub switch: usize,
 }
 
 /// A mature mailbox is read again after this many soak times: often enough to notice a node

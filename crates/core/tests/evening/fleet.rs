@@ -221,7 +221,8 @@ impl Worker {
 
     pub(crate) fn turn(&mut self, now: Timestamp, sick: &BTreeSet<(NodeNumber, u32)>) {
         let lease = Lease { now, until: self.lease_until };
-        let room = Room { prepare: 10, recheck: 10, open: 10, probe: 100 };
+        let room =
+            Room { prepare: 10, recheck: 10, open: 10, probe: 100, ..Room::default() };
         let soaks = self.plan.policy().soaks();
         let work = self.holding.work(lease, &soaks, room, &|_, _| false);
         for (job, generation) in work.claim {

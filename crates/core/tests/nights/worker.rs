@@ -195,7 +195,7 @@ impl Worker {
         lease: Lease,
         raised: &mut Vec<(JobNumber, Generation, Level)>,
     ) {
-        let room = Room { prepare: 6, recheck: 6, open: 1, probe: 50 };
+        let room = Room { prepare: 6, recheck: 6, open: 1, probe: 50, ..Room::default() };
         let (busy, soaks) = (&self.busy, self.plan.policy().soaks());
         let work = self
             .holding
@@ -322,6 +322,9 @@ impl Worker {
                         None => self.store.verified.remove(&key),
                     };
                 }
+            }
+            Note::DialTone { .. } | Note::DialToneSwitched { .. } => {
+                unreachable!("nobody asks for a dial tone here")
             }
             Note::Raised { job, generation, level, ordinals, .. } => {
                 self.check_current(*job, *generation);

@@ -13,6 +13,7 @@ use tidegate_core::time::{Span, Timestamp};
 use tidegate_mail::Mailbox;
 
 use super::Node;
+use super::dial::{DIAL_MAX, SWITCHING_MAX};
 use crate::hands::Task;
 use crate::herald::Errand;
 use crate::store::Telling;
@@ -46,6 +47,8 @@ impl Node {
             recheck: LOOK_TOGETHER,
             open: self.pace.whole().min(LOOK_TOGETHER),
             probe: PROBE_TOGETHER * 2,
+            dial: DIAL_MAX,
+            switch: SWITCHING_MAX,
         };
         let (busy, deferred, herald) = (&self.busy, &self.deferred, &self.herald);
         let waits = |job, ordinal| {
@@ -90,6 +93,8 @@ impl Node {
                 let _full = hands.give(Task::Measure);
             }
         }
+        self.dispatch_dial(work.dial, work.switch);
+        self.hanging_up = work.hang_up;
         self.rising = work.raise;
     }
 

@@ -7,7 +7,7 @@
 
 use tidegate_admission::{Notices, Standing, Zone};
 use tidegate_core::fleet::{JobNumber, Ordinal};
-use tidegate_core::holding::Record;
+use tidegate_core::holding::{Dial, DialStep, Record};
 use tidegate_core::policy::{Language, Notice};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::NodeNotice;
@@ -17,9 +17,12 @@ use super::Node;
 impl Node {
     /// Closing does not wait for the disk: a closed door is always safe.
     pub(super) fn close_doors(&self, record: &Record) {
-        if let Record::Closed { job, ordinals, .. } = record {
-            self.set_doors(*job, ordinals, 0);
-        }
+        let (Record::Closed { job, ordinals, .. }
+        | Record::DialTone { job, step: DialStep::Ended, ordinals, .. }) = record
+        else {
+            return;
+        };
+        self.set_doors(*job, ordinals, Standing::Level(0));
     }
 
     /// Opens what was raised, if that is still permitted now that it is on disk; the rest
@@ -28,10 +31,14 @@ impl Node {
         let lease = self.lease(self.given.clock.now());
         let mut opened = Vec::new();
         for (job, ordinal) in std::mem::take(&mut self.unseen) {
-            let state = self.holding.job(job).and_then(|held| held.state(ordinal));
-            let Some(state) = state.filter(|state| state.is_open()) else { continue };
-            if self.holding.may_stand(job, ordinal, lease) {
-                self.set_doors(job, &[ordinal], state.level.get());
+            let Some(standing) = self.standing(job, ordinal) else { continue };
+            let permitted = match standing {
+                Standing::Level(0) => continue,
+                Standing::Level(_) => self.holding.may_stand(job, ordinal, lease),
+                Standing::DialTone => self.holding.may_ring(job, ordinal, lease),
+            };
+            if permitted {
+                self.set_doors(job, &[ordinal], standing);
                 opened.extend(self.address(job, ordinal));
             } else {
                 self.unseen.insert((job, ordinal));
@@ -42,11 +49,19 @@ impl Node {
         }
     }
 
-    pub(super) fn set_doors(&self, job: JobNumber, ordinals: &[Ordinal], level: u8) {
+    /// Where a mailbox stands on record.
+    fn standing(&self, job: JobNumber, ordinal: Ordinal) -> Option<Standing> {
+        let held = self.holding.job(job)?;
+        Some(match held.dial(ordinal) {
+            Dial::On => Standing::DialTone,
+            Dial::Off | Dial::None => Standing::Level(held.state(ordinal)?.level.get()),
+        })
+    }
+
+    fn set_doors(&self, job: JobNumber, ordinals: &[Ordinal], standing: Standing) {
         let Some(description) = self.descriptions.get(&job) else { return };
         let addresses =
             ordinals.iter().filter_map(|ordinal| description.address(*ordinal));
-        let standing = Standing::Level(level);
         self.given.doors.set(addresses.map(|address| (address.into(), standing)));
     }
 
@@ -68,15 +83,12 @@ impl Node {
         else {
             return;
         };
-        let levels =
-            (0..).map(Ordinal::new).zip(held.states()).filter_map(|(ordinal, s)| {
-                if self.unseen.contains(&(job, ordinal)) {
-                    return None;
-                }
-                description
-                    .address(ordinal)
-                    .map(|address| (address.into(), Standing::Level(s.level.get())))
-            });
+        let levels = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {
+            if self.unseen.contains(&(job, it)) {
+                return None;
+            }
+            Some((description.address(it)?.into(), self.standing(job, it)?))
+        });
         self.given.doors.set(levels);
         // After its level: describing an unknown mailbox holds it.
         let back = description.expected().map(|window| tidegate_admission::Window {

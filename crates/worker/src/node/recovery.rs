@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tidegate_core::fleet::{JobNumber, Ordinal};
-use tidegate_core::holding::Record;
+use tidegate_core::holding::{DialStep, Record};
 use tidegate_wire::worker_record::{Entry, decode_entry};
 
 use super::Node;
@@ -44,7 +44,11 @@ impl Node {
                     if let Record::JobClaimed { job, description, .. } = &record {
                         self.describe(*job, *description)?;
                     }
-                    if let Record::Closed { job, ordinals, .. } = &record {
+                    if let Record::Closed { job, ordinals, .. }
+                    | Record::DialTone {
+                        job, step: DialStep::Ended, ordinals, ..
+                    } = &record
+                    {
                         not_shut_out.extend(ordinals.iter().map(|it| (*job, *it)));
                     }
                     not_shown.note(&record, &self.holding);

@@ -20,7 +20,7 @@ use crate::signals::Heard;
 use crate::store::{Telling, Told};
 
 /// A mailbox that could not be prepared for now is left alone for this long.
-const DEFER: Span = Span::from_secs(2);
+pub(super) const DEFER: Span = Span::from_secs(2);
 
 /// A closing under way is asked about this often: it costs nothing.
 const TELL_AGAIN: Span = Span::from_millis(500);
@@ -72,6 +72,12 @@ impl Node {
                 }
                 let records = self.holding.looked(job, generation, &looks, lease);
                 self.tell_first(records)
+            }
+            Done::Dialled { job, generation, tried, results } => {
+                self.on_dialled((job, generation), &tried, results, lease)
+            }
+            Done::Switched { job, generation, tried, results } => {
+                self.on_switched((job, generation), &tried, results, now)
             }
             Done::Told { telling, told } => self.on_told(&telling, &told, lease),
             Done::Probed { tried, results } => {
