@@ -71,6 +71,13 @@ local function member(body, name)
   return body:match('"' .. name .. '"%s*:%s*"([^"]*)"')
 end
 
+-- The address of the mailbox in Tidegate's inventory, by the name that somebody logs in
+-- with. Where these are not the same (old domains, aliases that your passdb resolves), say
+-- here how to get from one to the other: unknown names are held for ever.
+local function mailbox_of(name)
+  return name
+end
+
 -- Returns the status and the body.
 local function get(path)
   local response = client:request({ url = GATE .. path, method = "GET" }):submit()
@@ -82,7 +89,8 @@ local NO_ANSWER = 9000
 
 -- Returns "online"; or "held" and what to tell the user; or nothing and what went wrong.
 local function ask(question, request)
-  local path = question .. "/" .. escaped(service_of(request)) .. "/" .. escaped(request.user)
+  local mailbox = mailbox_of(request.user)
+  local path = question .. "/" .. escaped(service_of(request)) .. "/" .. escaped(mailbox)
   -- The port tells webmail from other IMAP programs.
   local port = of(request, "lport", "local_port")
   if port then
@@ -110,10 +118,11 @@ local function ask(question, request)
   return nil, "tidegate: no answer that makes sense"
 end
 
--- A text goes to the user only in IMAP and POP3, which take the code from its beginning.
--- All others have a temporary failure only without a text of ours: with one, they would
--- say "wrong password".
+-- Our own text goes out only where it does not turn into "wrong password": in
+-- IMAP and POP3, which take the code from its beginning, and with mechanisms that send the
+-- password itself. Everybody else gets a temporary failure with Dovecot's own text.
 local CODES = { imap = "[UNAVAILABLE] ", pop3 = "[SYS/TEMP] " }
+local MECHANISMS = { PLAIN = true, LOGIN = true }
 
 function auth_passdb_lookup(request)
   local state, text = ask("passdb", request)
@@ -121,7 +130,7 @@ function auth_passdb_lookup(request)
     return dovecot.auth.PASSDB_RESULT_USER_UNKNOWN, "tidegate: open"
   elseif state == "held" then
     local code = CODES[service_of(request)]
-    if code then
+    if code and MECHANISMS[of(request, "mech", "mechanism") or "-"] then
       -- "nodelay": no waiting, and no penalty for other users behind the same address.
       return dovecot.auth.PASSDB_RESULT_OK,
         { nopassword = "y", nodelay = "y", reason = code .. text }

@@ -61,8 +61,8 @@ impl Debian13 {
         for name in ["run", "mail"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let users: String =
-            users.iter().map(|user| format!("{user}:{{PLAIN}}{PASSWORD}\n")).collect();
+        let users = users.join(&format!(":{{PLAIN}}{PASSWORD}\n"));
+        let users = format!("{users}:{{PLAIN}}{PASSWORD}\n");
         fs::write(dir.path().join("users"), users).unwrap();
         let master = format!("{MASTER}:{{PLAIN}}{MASTER_PASSWORD}\n");
         fs::write(dir.path().join("masters"), master).unwrap();

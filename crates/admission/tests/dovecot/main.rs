@@ -38,6 +38,7 @@ macro_rules! on_both_editions {
 on_both_editions! {
     a_held_user_is_told_to_wait_and_never_that_his_password_is_wrong
     a_user_whom_nobody_knows_looks_like_one_who_is_held
+    whoever_does_not_send_his_password_is_not_told_that_it_is_wrong
     a_user_is_told_his_hours_in_his_language
     an_open_user_comes_in_everywhere_and_a_wrong_password_is_called_so
     services_come_back_rung_by_rung_and_go_again_at_the_next_question
@@ -88,6 +89,26 @@ fn a_user_whom_nobody_knows_looks_like_one_who_is_held(edition: &Edition) {
     assert_eq!(site.replies(NOBODY).replace("nobody", "anna"), site.replies(ANNA));
 }
 
+fn whoever_does_not_send_his_password_is_not_told_that_it_is_wrong(edition: &Edition) {
+    let mechanisms = "auth_mechanisms = plain login cram-md5\n";
+    let site = Site::with(edition, &format!("{mechanisms}{}", edition.no_delay()));
+    site.gate.set(ANNA, HELD);
+    site.gate.set(BERT, TOP);
+    // A digest of no password at all: for held users it does not matter.
+    let login = |user: &str| {
+        let mut talk = Talk::connect(site.ports().imap);
+        talk.expect("* OK");
+        talk.say("a AUTHENTICATE CRAM-MD5", "+ ");
+        talk.ask(&STANDARD.encode(format!("{user} {}", "0".repeat(32))))
+    };
+
+    for user in [ANNA, NOBODY] {
+        let answer = login(user);
+        assert!(answer.starts_with("a NO [UNAVAILABLE] Temporary"), "{answer}");
+    }
+    assert_eq!(login(BERT), "a NO [AUTHENTICATIONFAILED] Authentication failed.");
+}
+
 fn a_user_is_told_his_hours_in_his_language(edition: &Edition) {
     let site = Site::start(edition);
     site.gate.doors.set_notices(Notices {
@@ -126,6 +147,7 @@ fn an_open_user_comes_in_everywhere_and_a_wrong_password_is_called_so(edition: &
         Lmtp: 250 2.1.5 OK"#]]
     .assert_eq(&site.replies(ANNA));
 
+    assert_eq!(site.rcpt("Anna+news@Example.org"), "250 2.1.5 OK");
     let wrong = Service::ALL.map(|service| site.login(service, ANNA, "wrong"));
     expect![[r#"
         a NO [AUTHENTICATIONFAILED] Authentication failed.
