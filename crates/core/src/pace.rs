@@ -104,7 +104,8 @@ struct Rate(u64);
 pub struct Pace {
     // What it was given.
     policy: PacePolicy,
-    open_per_second: u32,
+    /// The hard limit.
+    limit: Rate,
     salt: u64,
 
     // What it remembers.
@@ -143,7 +144,7 @@ impl Pace {
     pub fn new(policy: PacePolicy, open_per_second: u32, salt: u64) -> Self {
         let mut pace = Self {
             policy,
-            open_per_second,
+            limit: Rate(u64::from(open_per_second) * 1_000),
             salt,
             rate: Rate::default(),
             why: PaceWhy::Unfelt,
@@ -158,16 +159,17 @@ impl Pace {
             batches: 0,
             granted: 0,
         };
-        pace.rate = pace.formula().unwrap_or(pace.limit()).min(pace.limit());
+        pace.rate = pace.formula().unwrap_or(pace.limit).min(pace.limit);
         pace
     }
 
-    /// Sets the hard limit; what is above it comes down at once.
-    pub fn limit_to(&mut self, open_per_second: u32) {
-        if self.open_per_second == open_per_second {
+    /// Sets the hard limit, in thousandths of a mailbox in a second; what is above it comes
+    /// down at once.
+    pub fn limit_to(&mut self, millis_per_second: u64) {
+        if self.limit == Rate(millis_per_second) {
             return;
         }
-        self.open_per_second = open_per_second;
+        self.limit = Rate(millis_per_second);
         self.rate = self.rate.min(self.ceiling());
         if self.mood(None) == Mood::Unfelt {
             self.rate = self.unfelt_rate();
@@ -186,7 +188,7 @@ impl Pace {
         self.felt = *felt;
         self.felt_at = Some(now);
         if first && self.formula().is_none() {
-            self.rate = Rate(self.limit().0 / UNKNOWN_START_PART).max(FLOOR);
+            self.rate = Rate(self.limit.0 / UNKNOWN_START_PART).max(FLOOR);
         }
         // Too late is not waited for until the next step.
         if self.mood(Some(now)) == Mood::Late {
@@ -346,17 +348,13 @@ impl Pace {
         self.load = (self.load * 5 + others) / 6;
     }
 
-    fn limit(&self) -> Rate {
-        Rate(u64::from(self.open_per_second) * 1_000)
-    }
-
     fn ceiling(&self) -> Rate {
         let by_formula = self.formula().map(|rate| Rate(rate.0 * CEILING_PERCENT / 100));
-        by_formula.unwrap_or(self.limit()).min(self.limit())
+        by_formula.unwrap_or(self.limit).min(self.limit)
     }
 
     fn unfelt_rate(&self) -> Rate {
-        self.formula().unwrap_or(self.limit()).min(self.limit())
+        self.formula().unwrap_or(self.limit).min(self.limit)
     }
 
     /// The rate that the node's capacity allows, if that is known.

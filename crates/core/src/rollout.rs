@@ -27,6 +27,7 @@ mod grades;
 mod order;
 mod receiving;
 mod record;
+mod shared;
 mod status;
 mod tally;
 mod turn;

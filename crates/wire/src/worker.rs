@@ -456,6 +456,7 @@ impl From<Orders> for v1::SyncResponse {
             version: orders.version,
             may_open: orders.may_open,
             jobs: orders.jobs.into_iter().map(v1::Order::from).collect(),
+            open_millis_per_second: orders.open_millis_per_second,
         }
     }
 }
@@ -470,6 +471,7 @@ impl TryFrom<v1::SyncResponse> for Orders {
             version: message.version,
             may_open: message.may_open,
             jobs: jobs.collect::<Result<_, _>>()?,
+            open_millis_per_second: message.open_millis_per_second,
         })
     }
 }
@@ -587,6 +589,7 @@ mod tests {
                 held_back: vec![Ordinal::new(5)],
                 dial_tone: true,
             }],
+            open_millis_per_second: Some(2_500),
         };
 
         let arrived = Orders::try_from(v1::SyncResponse::from(orders.clone()));

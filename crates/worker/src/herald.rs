@@ -285,7 +285,8 @@ mod tests {
                 dial_tone: false,
             };
             let (version, jobs) = (self.version, vec![order]);
-            self.holding.hear(Orders { version, may_open, jobs });
+            let open_millis_per_second = None;
+            self.holding.hear(Orders { version, may_open, jobs, open_millis_per_second });
         }
 
         fn claim(&mut self, generation: u64) {

@@ -286,6 +286,7 @@ impl Node {
     fn on_heard(&mut self, heard: Heard, now: Timestamp) -> Vec<Record> {
         self.lease_until = self.lease_until.max(heard.until);
         self.holding.confirmed(&heard.confirmed);
+        self.pace.take_part(heard.orders.open_millis_per_second);
         self.holding.hear(heard.orders);
         self.holding.closings(now)
     }

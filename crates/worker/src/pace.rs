@@ -14,8 +14,8 @@ use tidegate_wire::worker::NodeSettings;
 pub(crate) struct Pace {
     salt: u64,
     controller: Option<pace::Pace>,
-    /// The node's part of what all nodes together may open, if they share something.
-    share: Option<u32>,
+    /// The node's part of what all nodes together may open, thousandths in a second.
+    part: Option<u32>,
     felt: Option<(Felt, Timestamp)>,
 }
 
@@ -26,19 +26,20 @@ impl Pace {
         let digest = blake3::hash(node.as_bytes());
         let first = digest.as_bytes().iter().take(8);
         let salt = first.fold(0, |salt, byte| salt << 8 | u64::from(*byte));
-        Self { salt, controller: None, share: None, felt: None }
+        Self { salt, controller: None, part: None, felt: None }
     }
 
     /// Grants what has become due by `now`.
     pub(crate) fn fill(&mut self, settings: &NodeSettings, now: Timestamp) {
-        let limit = self.share.unwrap_or(u32::MAX).min(settings.open_per_second);
+        let own = settings.open_per_second;
         let controller = self
             .controller
-            .get_or_insert_with(|| pace::Pace::new(settings.pace, limit, self.salt));
+            .get_or_insert_with(|| pace::Pace::new(settings.pace, own, self.salt));
         if let Some((felt, at)) = self.felt.take() {
             controller.feel(&felt, at);
         }
-        controller.limit_to(limit);
+        let limit = u64::from(own) * 1_000;
+        controller.limit_to(self.part.map_or(limit, |part| limit.min(u64::from(part))));
         controller.fill(now);
     }
 
@@ -62,9 +63,9 @@ impl Pace {
         }
     }
 
-    /// Remembers how much of what is shared between nodes this one may take.
-    pub(crate) fn share(&mut self, open_per_second: Option<u32>) {
-        self.share = open_per_second;
+    /// Remembers how much of what all nodes may open this one may, thousandths in a second.
+    pub(crate) fn take_part(&mut self, open_millis_per_second: Option<u32>) {
+        self.part = open_millis_per_second;
     }
 
     /// How fast it is, and why.

@@ -253,7 +253,12 @@ impl Worker {
             client,
             joined: joined.try_into().unwrap(),
             incarnation,
-            orders: Orders { version: 0, may_open: false, jobs: Vec::new() },
+            orders: Orders {
+                version: 0,
+                may_open: false,
+                jobs: Vec::new(),
+                open_millis_per_second: None,
+            },
             jobs: BTreeMap::new(),
             quarantine_first: false,
         })

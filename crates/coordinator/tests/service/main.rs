@@ -7,6 +7,7 @@ mod fleet;
 mod full_disk;
 mod prometheus;
 mod schedule;
+mod shared;
 
 use std::time::Duration;
 

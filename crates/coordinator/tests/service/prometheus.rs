@@ -89,8 +89,13 @@ fn holds_for(code: &str, text: &str) -> impl Fn(&v1::Rollout) -> bool + use<> {
 
 /// Applies eight mailboxes under a policy that asks.
 async fn apply_asking(coordinator: &Coordinator) {
-    let rows = rows(8);
     let policy = POLICY.replace("[limits]", &format!("{ASKS}\n[limits]"));
+    apply_under(coordinator, policy).await;
+}
+
+/// Applies eight mailboxes under `policy`.
+pub(crate) async fn apply_under(coordinator: &Coordinator, policy: String) {
+    let rows = rows(8);
     let mut builder = InventoryBuilder::new();
     for row in &rows {
         let labels: Vec<(&str, &str)> = row

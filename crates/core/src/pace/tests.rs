@@ -30,7 +30,7 @@ fn the_hard_limit_is_never_passed() {
     let opened = run(&mut pace, 0, 120, Some(&quick()));
 
     assert!((7 * 115..=7 * 125).contains(&opened), "{opened}");
-    pace.limit_to(3);
+    pace.limit_to(3_000);
     assert_eq!(pace.report().millis_per_second, 3_000);
 }
 

@@ -23,6 +23,9 @@ pub struct Orders {
     pub may_open: bool,
     /// One per job the node holds.
     pub jobs: Vec<Order>,
+    /// Its part of what all nodes together may open, thousandths of a mailbox in a second;
+    /// nothing if there is no such limit.
+    pub open_millis_per_second: Option<u32>,
 }
 
 /// What shall become of one job.
@@ -62,7 +65,12 @@ impl Rollout {
                 leased.is_some() && leased == state.and_then(|node| node.incarnation)
             })
             .map(|job| self.order(job.number, may_open));
-        Orders { version: self.orders_version, may_open, jobs: jobs.collect() }
+        Orders {
+            version: self.orders_version,
+            may_open,
+            jobs: jobs.collect(),
+            open_millis_per_second: self.part_of(node),
+        }
     }
 
     fn order(&self, job: JobNumber, may_open: bool) -> Order {

@@ -55,6 +55,28 @@ fn without_a_ladder_services_come_back_in_four_steps() {
     assert_eq!(levels, [1, 2, 3, 3, 3, 4].map(Some));
 }
 
+/// Journals hold policies of older programs; their plans must come out the same.
+#[test]
+fn a_policy_without_a_schedule_keeps_its_name() {
+    let (before, rest) = LAB_SMALL.split_once("[[ladder]]").unwrap();
+    let (_, cohorts) = rest.split_once("[[cohort]]").unwrap();
+    let ladder = r#"
+        [[ladder]]
+        name = "webmail"
+        services = ["lmtp", "webmail"]
+        [[ladder]]
+        name = "apps"
+        services = ["imap", "pop3", "submission", "sieve"]
+    "#;
+    let older = format!("{before}{ladder}[[cohort]]{cohorts}");
+
+    let policy =
+        parse("older.toml", &older.replace("delay = { mail", "# delay = { mail"));
+
+    let digest = policy.unwrap().digest().to_string();
+    assert!(digest.starts_with("97896ba0dd2d"), "{digest}");
+}
+
 const SCHEDULED: &str = r#"
 name = "scheduled"
 [notice]
