@@ -42,7 +42,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
               level 3 mail: imap, pop3, submission; soak 2 s
               level 4 accessories: sieve; soak 1 s
 
-              By schedule:
+              By schedule; waves behind climb as far as these have come:
               business: mail 5 s after webmail
 
               Held users are told in `en`, or as their label `language` says; hours are those of UTC

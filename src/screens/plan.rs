@@ -122,7 +122,10 @@ fn schedule(plan: &Plan) -> String {
     let Notice { language, language_label, zone } = &policy.notice;
     let (label, zone) = (safe(language_label), safe(zone));
     if !out.is_empty() {
-        out.insert_str(0, "\n  By schedule:\n");
+        out.insert_str(
+            0,
+            "\n  By schedule; waves behind climb as far as these have come:\n",
+        );
     }
     let _ = writeln!(
         out,
