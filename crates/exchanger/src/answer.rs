@@ -44,27 +44,28 @@ impl Hops {
 /// Answers mail servers from the newest view.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    newest: Newest,
-    hops: Hops,
-    silence_max: Duration,
-    routes: RwLock<Option<Arc<Routes>>>,
+    /// The newest view.
+    pub(crate) newest: Newest,
+    /// How mail servers reach nodes.
+    pub(crate) hops: Hops,
+    /// What divides an address from its extension.
+    pub(crate) delimiters: String,
+    /// What is not known open becomes unknown when the coordinator has been silent for so
+    /// long.
+    pub(crate) silence_max: Duration,
+    /// Made when first needed.
+    pub(crate) routes: RwLock<Option<Arc<Routes>>>,
 }
 
 /// Where the mail of each node of a directory goes.
 #[derive(Debug)]
-struct Routes {
+pub(crate) struct Routes {
     directory: Arc<Directory>,
     /// By node: delivering and keeping; nothing without a next hop.
     nodes: Vec<Option<(String, String)>>,
 }
 
 impl Answers {
-    /// Answers from `newest`. What is not known open becomes unknown when the coordinator
-    /// has been silent for `silence_max`.
-    pub(crate) fn new(newest: Newest, hops: Hops, silence_max: Duration) -> Self {
-        Self { newest, hops, silence_max, routes: RwLock::default() }
-    }
-
     fn routes(&self, directory: &Arc<Directory>) -> Arc<Routes> {
         let known = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(known) = known
@@ -101,7 +102,8 @@ impl Transport for Answers {
     fn transport(&self, recipient: &str) -> Next {
         let Some(view) = self.newest.view() else { return Next::Unknown };
         let directory = view.directory();
-        let Some(mailbox) = directory.find(recipient) else { return Next::NotOurs };
+        let mailbox = directory.find_recipient(recipient, &self.delimiters);
+        let Some(mailbox) = mailbox else { return Next::NotOurs };
         let routes = self.routes(directory);
         let route = routes.nodes.get(directory.node(mailbox).index());
         let Some(Some((deliver, hold))) = route else { return Next::Unknown };
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn without_a_view_everything_is_temporary() {
-        let answers = Answers::new(Newest::nothing(), hops(), HOUR);
+        let answers = answers(Newest::nothing(), hops());
 
         assert_eq!(answers.transport("user1@example.org"), Next::Unknown);
         assert_eq!(answers.transport("somebody@example.net"), Next::Unknown);
@@ -139,6 +141,7 @@ mod tests {
 
         assert_eq!(answers.transport("user1@example.org"), Next::Deliver(deliver.into()));
         assert_eq!(answers.transport("user7@example.org"), Next::Hold(keep.into()));
+        assert_eq!(answers.transport("user7+x@example.org"), Next::Hold(keep.into()));
         assert_eq!(answers.transport("nobody@example.org"), Next::NotOurs);
         assert_eq!(answers.transport("sender@example.net"), Next::NotOurs);
     }
@@ -163,7 +166,7 @@ mod tests {
         newest.replace(view(10));
         newest.heard(Duration::ZERO);
         let hops = Hops { template: None, ..hops() };
-        let answers = Answers::new(newest, hops, HOUR);
+        let answers = answers(newest, hops);
 
         assert_eq!(answers.transport("user1@example.org"), Next::Unknown);
         assert!(matches!(answers.transport("user7@example.org"), Next::Hold(_)));
@@ -174,7 +177,12 @@ mod tests {
         let view = view(10);
         view.set(MailboxNumber::new(1), true);
         newest.replace(view);
-        (newest.clone(), Answers::new(newest, hops(), HOUR))
+        (newest.clone(), answers(newest, hops()))
+    }
+
+    fn answers(newest: Newest, hops: Hops) -> Answers {
+        let (delimiters, routes) = ("+".to_owned(), RwLock::default());
+        Answers { newest, hops, delimiters, silence_max: HOUR, routes }
     }
 
     fn hops() -> Hops {

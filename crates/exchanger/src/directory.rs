@@ -180,6 +180,20 @@ impl Directory {
         self.index.find(hash, is_it).copied().map(MailboxNumber::new)
     }
 
+    /// The mailbox that mail for an address in lower case goes to: its own, or that of the
+    /// address without its extension, `anna@example.org` of `anna+shops@example.org`.
+    pub(crate) fn find_recipient(
+        &self,
+        address: &str,
+        delimiters: &str,
+    ) -> Option<MailboxNumber> {
+        self.find(address).or_else(|| {
+            let (local, domain) = address.rsplit_once('@')?;
+            let (local, _) = local.split_once(|letter| delimiters.contains(letter))?;
+            self.find(&format!("{local}@{domain}"))
+        })
+    }
+
     /// The address of a mailbox.
     pub(crate) fn address(&self, mailbox: MailboxNumber) -> &str {
         let bytes = slice(&self.addresses, &self.ends, mailbox.get());

@@ -48,7 +48,7 @@ const UNDER_WAY: Millis = 5_000;
 const PAUSE_MIN: Millis = 2_000;
 
 /// Without openings the queue is listed this often, to say how much waits.
-const CENSUS_PAUSE_MIN: Millis = 60_000;
+const CENSUS_PAUSE_MIN: Millis = 15_000;
 
 /// After a listing that failed, and a message that the mail server did not take.
 const FAILED_PAUSE: Millis = 5_000;
@@ -63,20 +63,11 @@ const TRIES_MAX: u8 = 3;
 /// Messages planned, parked or remembered at once: some hundred megabytes at most.
 const REMEMBERED_MAX: usize = 500_000;
 
-/// What the drain may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Messages a second to one node, whatever the coordinator permits.
-    pub(crate) per_second_max: u32,
-    /// What divides an address from its extension, if anything does.
-    pub(crate) delimiters: String,
-}
-
 /// Drains one queue into the mailboxes of one view.
 #[derive(Debug)]
 pub(crate) struct Drain {
     view: Arc<View>,
-    limits: Limits,
+    per_second_max: u32,
     waves: Vec<Wave>,
     nodes: Vec<Node>,
     /// Messages for mailboxes that are held, of waves that are opening.
@@ -160,11 +151,7 @@ impl Found {
     /// What `queued` is to `view`.
     pub(crate) fn of(queued: &Queued<'_>, view: &View, delimiters: &str) -> Self {
         let find = |address: &str| {
-            let address = lower_case(address);
-            let found = view.directory().find(&address);
-            found.or_else(|| {
-                view.directory().find(&without_extension(&address, delimiters)?)
-            })
+            view.directory().find_recipient(&lower_case(address), delimiters)
         };
         let recipients = queued.recipients.iter().filter_map(|it| find(&it.address));
         Self {
@@ -184,17 +171,10 @@ fn lower_case(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `anna@example.org` of `anna+shops@example.org`.
-fn without_extension(address: &str, delimiters: &str) -> Option<String> {
-    let (local, domain) = address.rsplit_once('@')?;
-    let (local, _) = local.split_once(|letter| delimiters.contains(letter))?;
-    (!local.is_empty()).then(|| format!("{local}@{domain}"))
-}
-
 impl Drain {
-    /// A drain into the mailboxes of `view`. Whatever is open already may have messages that
-    /// wait for it.
-    pub(crate) fn new(view: Arc<View>, limits: Limits, now: Millis) -> Self {
+    /// A drain into the mailboxes of `view`, of at most so many messages a second to one
+    /// node. Whatever is open already may have messages that wait for it.
+    pub(crate) fn new(view: Arc<View>, per_second_max: u32, now: Millis) -> Self {
         let directory = Arc::clone(view.directory());
         let mut waves = Vec::new();
         waves.resize_with(directory.waves().len(), Wave::default);
@@ -202,7 +182,7 @@ impl Drain {
         let nodes = directory.nodes().iter().map(node).collect();
         let mut drain = Self {
             view,
-            limits,
+            per_second_max,
             waves,
             nodes,
             parked: BTreeSet::new(),
@@ -407,7 +387,7 @@ impl Drain {
             let at = (self.turn + step) % nodes;
             let number = NodeNumber::new(u16::try_from(at).unwrap_or(u16::MAX));
             let permitted = self.view.storage(number).deliveries_per_second;
-            let permitted = permitted.min(self.limits.per_second_max);
+            let permitted = permitted.min(self.per_second_max);
             let Some(node) = self.nodes.get_mut(at) else { continue };
             if node.planned.is_empty() || !node.pace.spend(permitted, now) {
                 continue;

@@ -16,7 +16,7 @@ use tidegate_core::time::Timestamp;
 use tidegate_mailserver::queue::Postqueue;
 use tidegate_wire::exchanger::QueueReport;
 
-use crate::drain::{Drain, Found, LISTING_TIME_MAX, Limits, Millis};
+use crate::drain::{Drain, Found, LISTING_TIME_MAX, Millis};
 use crate::view::View;
 
 /// Messages handed back at once: each call takes some ten milliseconds.
@@ -38,8 +38,6 @@ pub struct DrainConfig {
     pub queue: Postqueue,
     /// Messages a second to one node, whatever the coordinator permits.
     pub per_second_max: u32,
-    /// What divides an address from its extension, as `recipient_delimiter` of Postfix.
-    pub delimiters: String,
 }
 
 /// Drains the queue beside it. Stops when it is dropped.
@@ -50,6 +48,7 @@ pub(crate) struct Drainer {
 
 struct Shared {
     config: DrainConfig,
+    delimiters: String,
     base: Instant,
     state: Mutex<State>,
     changed: Condvar,
@@ -66,10 +65,12 @@ struct State {
 pub(crate) struct Told(Arc<Shared>);
 
 impl Drainer {
-    /// Starts the threads; they wait for a view.
-    pub(crate) fn start(config: DrainConfig) -> anyhow::Result<Self> {
+    /// Starts the threads; they wait for a view. `delimiters` divide addresses from their
+    /// extensions.
+    pub(crate) fn start(config: DrainConfig, delimiters: String) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             config,
+            delimiters,
             base: Instant::now(),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -110,9 +111,7 @@ impl Drop for Drainer {
 impl Told {
     /// There is a view, or another one.
     pub(crate) fn begin(&self, view: Arc<View>) {
-        let DrainConfig { per_second_max, delimiters, .. } = self.0.config.clone();
-        let limits = Limits { per_second_max, delimiters };
-        let drain = Drain::new(view, limits, self.0.now());
+        let drain = Drain::new(view, self.0.config.per_second_max, self.0.now());
         self.0.lock().drain = Some(drain);
         self.0.changed.notify_all();
     }
@@ -186,9 +185,8 @@ impl Shared {
     }
 
     fn list_once(&self, view: &Arc<View>) -> bool {
-        let DrainConfig { queue, delimiters, .. } = &self.config;
-        let listed = queue.list(LISTING_TIME_MAX, &mut |queued| {
-            let found = Found::of(queued, view, delimiters);
+        let listed = self.config.queue.list(LISTING_TIME_MAX, &mut |queued| {
+            let found = Found::of(queued, view, &self.delimiters);
             let mut state = self.lock();
             if let Some(drain) = state.drain_of(view) {
                 drain.list(&found);

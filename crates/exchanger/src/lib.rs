@@ -26,7 +26,7 @@ mod view;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -60,6 +60,8 @@ pub struct Config {
     pub policy_listen: Option<SocketAddr>,
     /// How Postfix reaches the nodes.
     pub hops: Hops,
+    /// What divides an address from its extension, as `recipient_delimiter` of Postfix.
+    pub delimiters: String,
     /// What is not known open becomes unknown when the coordinator has been silent for so
     /// long.
     pub silence_max: Duration,
@@ -83,13 +85,20 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let newest = Newest::nothing();
-    let drainer = config.drain.clone().map(Drainer::start).transpose()?;
+    let drain = |drain| Drainer::start(drain, config.delimiters.clone());
+    let drainer = config.drain.clone().map(drain).transpose()?;
     let kept = match config.state_dir.clone() {
         Some(dir) => Some(remember(dir, &newest, drainer.as_ref()).await?),
         None => None,
     };
     let client = follow::client(&config.coordinator)?;
-    let answers = Answers::new(newest.clone(), config.hops.clone(), config.silence_max);
+    let answers = Answers {
+        newest: newest.clone(),
+        hops: config.hops.clone(),
+        delimiters: config.delimiters.clone(),
+        silence_max: config.silence_max,
+        routes: RwLock::default(),
+    };
     let (serving, say_stop) = serve(&config, Arc::new(answers)).await?;
     let follower = Follower {
         client: client.clone(),

@@ -242,12 +242,12 @@ struct Site {
 impl Site {
     fn new(mailboxes: u32) -> Self {
         let view = view(mailboxes);
-        let drain = Drain::new(Arc::clone(&view), limits(), 0);
+        let drain = Drain::new(Arc::clone(&view), 100, 0);
         Self { view, drain, queue: Vec::new() }
     }
 
     fn restart(&mut self, now: Millis) {
-        self.drain = Drain::new(Arc::clone(&self.view), limits(), now);
+        self.drain = Drain::new(Arc::clone(&self.view), 100, now);
     }
 
     fn message(&mut self, id: &str, to: &[u32]) {
@@ -312,8 +312,4 @@ impl Site {
     fn left(&self) -> u64 {
         self.drain.report("mx1", 0).unwrap().waves.iter().map(|queue| queue.left).sum()
     }
-}
-
-fn limits() -> Limits {
-    Limits { per_second_max: 100, delimiters: "+".to_owned() }
 }
