@@ -12,9 +12,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use expect_test::expect;
 use gate::{Broken, HELD, TOP};
-use site::{ANNA, API_KEY, BERT, Edition, NOBODY, PROBE, PROBE_PASSWORD, Site};
+use site::{
+    ANNA, API_KEY, BERT, Edition, NOBODY, PREFETCHED_PASSWORD, PROBE, PROBE_PASSWORD,
+    Site,
+};
 use tidegate_admission::{Language, Notice, Notices, Standing, Window, Zone};
-use tidegate_rig::{PASSWORD, Service, Talk};
+use tidegate_rig::{PASSWORD, PATIENCE, Service, Talk, wait_until};
 
 /// Less than the shortest of Dovecot's punishments for failed logins.
 const AT_ONCE: Duration = Duration::from_millis(1_900);
@@ -49,6 +52,7 @@ on_both_editions! {
     postfix_may_check_passwords_of_held_users_and_doveadm_reaches_them
     nobody_is_punished_for_held_users_behind_the_same_address
     the_auth_cache_neither_keeps_anybody_out_nor_lets_anybody_in
+    a_provider_whose_passwords_come_with_the_mailbox_keeps_his_way
     the_probes_read_open_mailboxes_and_nothing_else
     the_probes_come_from_this_machine_or_not_at_all
     other_master_users_do_not_get_past_the_gate
@@ -331,6 +335,26 @@ fn the_auth_cache_neither_keeps_anybody_out_nor_lets_anybody_in(edition: &Editio
     assert!(imap().starts_with("a NO [UNAVAILABLE]"));
 }
 
+fn a_provider_whose_passwords_come_with_the_mailbox_keeps_his_way(edition: &Edition) {
+    let config = edition.prefetch();
+    let site = Site::with(edition, &format!("{config}{}", edition.no_delay()));
+    let login = |service| site.login(service, ANNA, PREFETCHED_PASSWORD);
+
+    site.gate.set(ANNA, HELD);
+    assert!(login(Service::Imap).starts_with("a NO [UNAVAILABLE]"));
+    assert!(!site.dir().join("prefetched").exists());
+
+    site.gate.set(ANNA, TOP);
+    assert_eq!(login(Service::Imap), "a OK Logged in");
+    assert_eq!(login(Service::Pop3), "+OK Logged in.");
+    let mailbox = site.dir().join("prefetched/Maildir");
+    assert!(wait_until(PATIENCE, || mailbox.exists()));
+    assert_eq!(site.rcpt(ANNA), "250 2.1.5 OK");
+
+    site.gate.set(ANNA, Standing::Level(1));
+    assert!(login(Service::Imap).starts_with("a NO [UNAVAILABLE]"));
+}
+
 fn the_probes_read_open_mailboxes_and_nothing_else(edition: &Edition) {
     let site = Site::start(edition);
     let probe = |service, user: &str, password: &str| {
@@ -374,9 +398,7 @@ fn the_probes_come_from_this_machine_or_not_at_all(edition: &Edition) {
     site.doveadm(&["reload"]).unwrap();
 
     let login = || site.login(Service::Imap, &format!("{ANNA}*{PROBE}"), PROBE_PASSWORD);
-    assert!(
-        tidegate_rig::wait_until(tidegate_rig::PATIENCE, || login().starts_with("a NO"))
-    );
+    assert!(wait_until(PATIENCE, || login().starts_with("a NO")));
 }
 
 fn other_master_users_do_not_get_past_the_gate(edition: &Edition) {

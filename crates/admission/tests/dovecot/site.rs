@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate_rig::{
     Dovecot, DovecotPorts, DovecotSpec, Format, PASSWORD, Service, User, hand_over,
+    mail_user,
 };
 
 use crate::debian13::{self, Debian13};
@@ -18,6 +19,9 @@ use crate::gate::Gate;
 /// The probes' master user and his password.
 pub(crate) const PROBE: &str = "tidegate-probe";
 pub(crate) const PROBE_PASSWORD: &str = "probe-secret";
+
+/// Anna's password where the provider's passdb tells the mailbox as well.
+pub(crate) const PREFETCHED_PASSWORD: &str = "other-pw";
 
 /// The key of doveadm's HTTP interface.
 pub(crate) const API_KEY: &str = "5e55a11";
@@ -74,7 +78,7 @@ impl Site {
         };
         gate.doors.set_webmail_ports(vec![server.ports().imap_webmail]);
         server.install(&gate);
-        let config = format!("{}\n{config}", server.shipped_config());
+        let config = server.fitted(&format!("{}\n{config}", server.shipped_config()));
         match &mut server {
             Server::Debian12(dovecot) => {
                 dovecot.add_config(&config);
@@ -131,6 +135,21 @@ impl Edition {
         debian13::root().map(Self::Debian13)
     }
 
+    /// A passdb of the provider's that tells where the mailbox is, and the userdb that goes
+    /// with it.
+    pub(crate) fn prefetch(&self) -> &'static str {
+        match self {
+            Self::Debian12 => {
+                "passdb {\n driver = passwd-file\n args = username_format=%u /etc/dovecot/prefetch\n}\n\
+                 userdb {\n driver = prefetch\n}\n"
+            }
+            Self::Debian13(_) => {
+                "passdb prefetched {\n driver = passwd-file\n passwd_file_path = /etc/dovecot/prefetch\n}\n\
+                 userdb prefetch {\n}\n"
+            }
+        }
+    }
+
     /// How this one is told not to let guessers wait, which would hold up tests.
     pub(crate) fn no_delay(&self) -> &'static str {
         match self {
@@ -158,15 +177,25 @@ impl Server {
     }
 
     fn shipped_config(&self) -> String {
+        match self {
+            Self::Debian12(_) => shipped("tidegate-2.3.conf"),
+            Self::Debian13(_) => shipped("tidegate-2.4.conf"),
+        }
+    }
+
+    /// Its own directory, as it sees it.
+    fn dir_inside(&self) -> String {
+        match self {
+            Self::Debian12(dovecot) => dovecot.dir().display().to_string(),
+            Self::Debian13(dovecot) => dovecot.dir_inside(),
+        }
+    }
+
+    /// A configuration with this one's ports and directory.
+    fn fitted(&self, config: &str) -> String {
         let ports = self.ports();
-        let (name, dir) = match self {
-            Self::Debian12(dovecot) => {
-                ("tidegate-2.3.conf", dovecot.dir().display().to_string())
-            }
-            Self::Debian13(dovecot) => ("tidegate-2.4.conf", dovecot.dir_inside()),
-        };
-        shipped(name)
-            .replace("/etc/dovecot/", &format!("{dir}/"))
+        config
+            .replace("/etc/dovecot/", &format!("{}/", self.dir_inside()))
             .replace("10144", &ports.imap_webmail.to_string())
             .replace("10380", &ports.doveadm_http.to_string())
             .replace("10490", &ports.metrics.to_string())
@@ -178,7 +207,19 @@ impl Server {
         let probe = format!(
             "{PROBE}:{{PLAIN}}{PROBE_PASSWORD}::::::allow_nets=127.0.0.1/32,::1/128\n"
         );
+        let home = format!("{}/prefetched", self.dir_inside());
+        let mail = match self {
+            Self::Debian12(_) => "userdb_mail=maildir:~/Maildir",
+            Self::Debian13(_) => "",
+        };
+        let prefetch = format!(
+            "{ANNA}:{{PLAIN}}{PREFETCHED_PASSWORD}::::::userdb_uid={user} \
+             userdb_gid={group} userdb_home={home} {mail}\n",
+            user = mail_user().name,
+            group = mail_user().group
+        );
         for (name, text) in [
+            ("prefetch", prefetch.as_str()),
             ("tidegate.lua", script.as_str()),
             ("tidegate-secret.conf", &format!("doveadm_api_key = {API_KEY}\n")),
             ("tidegate-probe", &probe),
