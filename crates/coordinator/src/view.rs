@@ -281,6 +281,7 @@ fn gate(judgement: &Judgement, plan: &Plan) -> v1::Gate {
         verdict: judgement.verdict.code().to_owned(),
         reasons,
         signals: judgement.numbers.iter().map(signal).collect(),
+        unmeasured: judgement.unmeasured.iter().map(|it| it.code().to_owned()).collect(),
     }
 }
 

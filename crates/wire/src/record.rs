@@ -466,6 +466,7 @@ fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, ProtocolError> {
 mod tests {
     use super::*;
     use tidegate_core::fleet::{Incarnation, Ordinal};
+    use tidegate_core::gate::PulseSignal;
     use tidegate_core::mailbox::{Level, MailboxState};
     use tidegate_core::rollout::MessageTotals;
 
@@ -559,6 +560,7 @@ mod tests {
                 at: AT,
             },
             Record::Expanded { evidence: healthy(), at: AT },
+            Record::Expanded { evidence: measured(), at: AT },
             Record::Halted { reason, evidence: bad, at: AT },
             Record::Paused(action()),
             Record::Resumed {
@@ -589,6 +591,42 @@ mod tests {
             select.rest = true
         "#;
         crate::policy_file::parse("small.toml", text).unwrap()
+    }
+
+    /// As healthy, with a mail system that is measured and a question that was answered.
+    fn measured() -> Evidence {
+        let mut evidence = healthy();
+        for node in &mut evidence.nodes {
+            node.pulses.note(PulseSignal::Canary, 0, 0);
+            node.pulses.note(PulseSignal::QueueAge, 60, 30);
+        }
+        evidence.externals = vec![ExternalEvidence {
+            name: ShortName::new("auth-db").unwrap(),
+            answers: 9,
+            answers_bad: 1,
+            latest: -350_000,
+            answered_at: Some(AT),
+        }];
+        evidence
+    }
+
+    #[test]
+    fn a_journal_from_before_mail_systems_were_measured_is_read_as_it_was_meant() {
+        let before = past::Evidence {
+            level: 1,
+            allowed_at_millis: 5,
+            nodes: vec![past::NodeEvidence {
+                planned: 4,
+                ..past::NodeEvidence::default()
+            }],
+            ..past::Evidence::default()
+        };
+
+        let evidence = evidence(before).unwrap();
+
+        assert!(evidence.nodes[0].pulses.is_empty());
+        assert!(evidence.externals.is_empty());
+        assert_eq!(evidence.to_bytes().first(), Some(&1));
     }
 
     /// One node whose four mailboxes have all matured.
