@@ -51,6 +51,7 @@ Stop and go on:
 Run:
   coordinator  Run the coordinator
   worker       Run the worker of a storage node
+  mx           Run beside a mail exchanger
   solo         Run both in one process, for one machine
   journal      Check or export a journal
   manifest     Record what mailboxes hold while all is well
@@ -114,6 +115,8 @@ pub(crate) enum Verb {
     Coordinator(Daemon),
     /// Run the worker of a storage node.
     Worker(Daemon),
+    /// Run beside a mail exchanger: say where mail goes now, and drain its queue.
+    Mx(Daemon),
     /// Run coordinator and one worker in one process, for one machine.
     Solo(Daemon),
     /// Check or export a journal.

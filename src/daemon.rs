@@ -163,12 +163,12 @@ fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker
     }
 }
 
-fn start_log(log: &config::Log) -> Result<(), Failure> {
+pub(crate) fn start_log(log: &config::Log) -> Result<(), Failure> {
     telemetry::start(&log.filter, log.format)
         .map_err(|error| Failure::new(Exit::Config, error))
 }
 
-fn ended(result: anyhow::Result<()>) -> Outcome {
+pub(crate) fn ended(result: anyhow::Result<()>) -> Outcome {
     match result {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {

@@ -19,6 +19,7 @@ mod journal;
 mod lab;
 mod look;
 mod manifest;
+mod mx;
 mod operate;
 mod planning;
 mod screens;
@@ -78,6 +79,7 @@ fn run(verb: Verb) -> Outcome {
             with_runtime(Threads::Many, daemon::coordinator(&args))
         }
         Verb::Worker(args) => with_runtime(Threads::Many, daemon::worker(&args)),
+        Verb::Mx(args) => with_runtime(Threads::Many, mx::run(&args)),
         Verb::Solo(args) => with_runtime(Threads::Many, daemon::solo(&args)),
     }
 }
