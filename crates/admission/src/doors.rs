@@ -54,7 +54,9 @@ pub struct Ladder {
 pub struct Rung {
     /// What operators call it, for example `receive`.
     pub name: String,
-    /// The mail server's names of what comes back on it, for example `lmtp`.
+    /// The mail server's names of what comes back on it: `lmtp`, [`WEBMAIL`], `imap`, `pop3`,
+    /// `submission`, `sieve`. `smtp`, for which Postfix has passwords checked, passes by the
+    /// shipped gate; where somebody sends it here, it is a service like any other.
     pub services: Vec<String>,
 }
 
