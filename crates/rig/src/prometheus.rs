@@ -19,7 +19,7 @@ use crate::keeper::{Keeper, hand_over, need, open_directory, wait_until};
 use crate::ports::{FreePorts, LOOPBACK};
 
 /// How long a server may take to be ready on a busy machine.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// How often it scrapes: much more often than in life, so that tests need not wait.
 const SCRAPE: &str = "100ms";

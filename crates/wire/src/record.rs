@@ -359,7 +359,7 @@ fn keep_external(evidence: &ExternalEvidence) -> past::ExternalEvidence {
     }
 }
 
-fn external(kept: past::ExternalEvidence) -> Result<ExternalEvidence, ProtocolError> {
+fn external(kept: &past::ExternalEvidence) -> Result<ExternalEvidence, ProtocolError> {
     let name = ShortName::new(&kept.name)
         .ok_or_else(|| ProtocolError::invalid("externals.name", &kept.name))?;
     Ok(ExternalEvidence {
@@ -387,7 +387,7 @@ fn evidence(kept: past::Evidence) -> Result<Evidence, ProtocolError> {
             .into_iter()
             .map(node)
             .collect::<Result<_, _>>()?,
-        externals: kept.externals.into_iter().map(external).collect::<Result<_, _>>()?,
+        externals: kept.externals.iter().map(external).collect::<Result<_, _>>()?,
     })
 }
 

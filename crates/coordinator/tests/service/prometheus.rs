@@ -109,8 +109,10 @@ pub(crate) async fn apply_under(coordinator: &Coordinator, policy: String) {
     let parsed = policy_file::parse("asks.toml", &policy).unwrap();
     let planned = plan(&builder.finish().into(), &parsed.into()).unwrap();
     let mut parts = upload(&planned.digest().to_string(), rows);
-    if let Some(v1::apply_request::Part::Header(header)) = &mut parts[0].part {
-        header.policy_toml = policy;
-    }
+    let header = parts.iter_mut().find_map(|request| match &mut request.part {
+        Some(v1::apply_request::Part::Header(header)) => Some(header),
+        Some(v1::apply_request::Part::Rows(_)) | None => None,
+    });
+    header.unwrap().policy_toml = policy;
     coordinator.operator().apply(tokio_stream::iter(parts)).await.unwrap();
 }

@@ -86,10 +86,16 @@ impl SignalsKeys {
                 (PulseSignal::Canary, self.canary),
             ],
         );
-        times.into_iter().for_each(|(it, keys)| apply(keys, it, signals, millis));
+        for (signal, keys) in times {
+            apply(keys, signal, signals, millis);
+        }
         apply(self.queue_age, PulseSignal::QueueAge, signals, seconds);
-        shares.into_iter().for_each(|(it, keys)| apply(keys, it, signals, parts));
-        counts.into_iter().for_each(|(it, keys)| apply(keys, it, signals, count));
+        for (signal, keys) in shares {
+            apply(keys, signal, signals, parts);
+        }
+        for (signal, keys) in counts {
+            apply(keys, signal, signals, count);
+        }
     }
 }
 
