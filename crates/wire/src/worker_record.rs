@@ -136,23 +136,8 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
             at: Timestamp::from_millis(kept.at_millis),
         },
         Kept::HealthNoted(kept) => health_noted(kept)?,
-        Kept::DialToneStep(kept) => Record::DialTone {
-            job: JobNumber::new(kept.job),
-            generation: Generation::new(kept.generation),
-            step: dial_step(kept.step)?,
-            ordinals: ordinals(&kept.ordinals)?,
-            at: Timestamp::from_millis(kept.at_millis),
-        },
-        Kept::DialTonesSwitched(kept) => Record::DialToneSwitched {
-            job: JobNumber::new(kept.job),
-            generation: Generation::new(kept.generation),
-            mailboxes: kept
-                .mailboxes
-                .into_iter()
-                .map(switched)
-                .collect::<Result<_, ProtocolError>>()?,
-            at: Timestamp::from_millis(kept.at_millis),
-        },
+        Kept::DialToneStep(kept) => dial_tone(&kept)?,
+        Kept::DialTonesSwitched(kept) => dial_tones_switched(kept)?,
         Kept::ClosingsCarriedOut(kept) => {
             return Ok(Entry::ShutOut(Timestamp::from_millis(kept.at_millis)));
         }
@@ -227,11 +212,7 @@ fn keep(record: &Record) -> Kept {
             Kept::DialToneStep(past::DialToneStep {
                 job: job.get(),
                 generation: generation.get(),
-                step: match step {
-                    DialStep::Intended => 1,
-                    DialStep::Begun => 2,
-                    DialStep::Ended => 3,
-                },
+                step: keep_dial_step(*step),
                 ordinals: keep_ordinals(ordinals),
                 at_millis: at.millis(),
             })
@@ -245,19 +226,56 @@ fn keep(record: &Record) -> Kept {
             })
         }
         Record::HealthNoted { job, generation, healths, findings, at } => {
-            let (places, healths): (Vec<u32>, Vec<u8>) = healths
-                .iter()
-                .map(|(ordinal, health)| (u32::from(ordinal.get()), keep_health(*health)))
-                .unzip();
-            Kept::HealthNoted(past::HealthNoted {
-                job: job.get(),
-                generation: generation.get(),
-                ordinals: places,
-                healths,
-                findings: findings.iter().cloned().map(v1::Finding::from).collect(),
-                at_millis: at.millis(),
-            })
+            keep_health_noted((*job, *generation), healths, findings, *at)
         }
+    }
+}
+
+fn keep_health_noted(
+    (job, generation): (JobNumber, Generation),
+    healths: &[(Ordinal, Health)],
+    findings: &[Finding],
+    at: Timestamp,
+) -> Kept {
+    let (places, healths): (Vec<u32>, Vec<u8>) = healths
+        .iter()
+        .map(|(ordinal, health)| (u32::from(ordinal.get()), keep_health(*health)))
+        .unzip();
+    Kept::HealthNoted(past::HealthNoted {
+        job: job.get(),
+        generation: generation.get(),
+        ordinals: places,
+        healths,
+        findings: findings.iter().cloned().map(v1::Finding::from).collect(),
+        at_millis: at.millis(),
+    })
+}
+
+fn dial_tone(kept: &past::DialToneStep) -> Result<Record, ProtocolError> {
+    Ok(Record::DialTone {
+        job: JobNumber::new(kept.job),
+        generation: Generation::new(kept.generation),
+        step: dial_step(kept.step)?,
+        ordinals: ordinals(&kept.ordinals)?,
+        at: Timestamp::from_millis(kept.at_millis),
+    })
+}
+
+fn dial_tones_switched(kept: past::DialTonesSwitched) -> Result<Record, ProtocolError> {
+    let mailboxes = kept.mailboxes.into_iter().map(switched);
+    Ok(Record::DialToneSwitched {
+        job: JobNumber::new(kept.job),
+        generation: Generation::new(kept.generation),
+        mailboxes: mailboxes.collect::<Result<_, ProtocolError>>()?,
+        at: Timestamp::from_millis(kept.at_millis),
+    })
+}
+
+fn keep_dial_step(step: DialStep) -> u32 {
+    match step {
+        DialStep::Intended => 1,
+        DialStep::Begun => 2,
+        DialStep::Ended => 3,
     }
 }
 
