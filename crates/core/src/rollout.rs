@@ -359,7 +359,10 @@ impl Rollout {
         self.node_mut(node).incarnation = Some(incarnation);
         if let Some(heard) = self.heard.get_mut(node.index()) {
             let at = Some(at.max(self.awake_since));
-            *heard = Heard { at, without_permit: true, ..Heard::default() };
+            // Until it says otherwise, what was measured by the run before is missed.
+            let pulses = heard.vitals.pulses.sources();
+            let vitals = Vitals { pulses, ..Vitals::default() };
+            *heard = Heard { at, without_permit: true, vitals, ..Heard::default() };
         }
         // A new run counts from nothing.
         let (at, length) =

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tidegate_core::fleet::{
     Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber,
 };
+use tidegate_core::gate::PulseSignal;
 use tidegate_core::holding::{Lease, Look};
 use tidegate_core::mailbox::MailboxState;
 use tidegate_core::rollout::{
@@ -248,6 +249,30 @@ fn a_restarted_worker_opens_nothing_twice_and_loses_nothing() {
     assert!(evening.open() >= open);
     evening.until(900, Evening::is_finished);
     assert_eq!(evening.open(), 120);
+}
+
+#[test]
+fn what_a_worker_measured_before_its_restart_is_missed_until_it_is_measured_again() {
+    let mut evening = Evening::new(3, 120);
+    evening.pass(4);
+    let mut sync = evening.workers[0].sync(Vec::new());
+    (0..3).for_each(|_| sync.vitals.pulses.note(PulseSignal::Canary, 0, 0));
+    evening.rollout.hear(&sync, evening.now);
+
+    evening.restart_worker(0);
+    let worker = &evening.workers[0];
+    let join = Join {
+        node: "n0".to_owned(),
+        incarnation: worker.incarnation,
+        claimed_max: worker.holding.generation_max(),
+    };
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    evening.coordinate(&Event::Join(join)).unwrap();
+
+    let evidence = evening.rollout.evidence(WaveNumber::new(0));
+    let pulse = evidence.nodes[0].pulses.get(PulseSignal::Canary);
+    assert_eq!(pulse.map(|it| (it.minutes, it.silent)), Some((0, 0)));
+    assert_eq!(evidence.nodes[1].pulses.get(PulseSignal::Canary), None);
 }
 
 #[test]

@@ -178,12 +178,19 @@ impl Gate<'_> {
         })
     }
 
-    /// The nodes on which `signal` has a source that does not answer.
+    /// The nodes on which `signal` has a source that does not answer, or has not answered
+    /// since the wave was allowed: what others have shown says nothing of a node whose worker
+    /// has just started. Where nobody has, the minutes that are missing say so, if they are
+    /// asked for.
     fn not_measured(&self, signal: PulseSignal, pool: &Pool) -> Option<HoldReason> {
         let silent_max = self.policy.signals.silent_max;
+        let every = matches!(self.policy.mode, Mode::EveryMailbox { .. });
+        let some = every || pool.count(Signal::Pulse(signal)).mature > 0;
         let mut silent = pool.nodes.iter().filter_map(|node| {
             let pulse = node.evidence.pulses.get(signal)?;
-            (pulse.silent > silent_max).then_some((node.evidence.node, pulse.silent))
+            let never = some && pulse.minutes == 0;
+            let is_silent = never || pulse.silent > silent_max;
+            is_silent.then_some((node.evidence.node, pulse.silent))
         });
         let (node, minutes) = silent.next()?;
         let nodes = count(silent).saturating_add(1);

@@ -200,6 +200,12 @@ impl Pulses {
         self.counts_mut(signal, |_| {});
     }
 
+    /// The same sources, of which nothing has been shown yet.
+    #[must_use]
+    pub fn sources(&self) -> Self {
+        Self { counts: self.counts.map(|counts| counts.map(|_| Counts::default())) }
+    }
+
     /// Counts a minute in which `signal` was `value`, bad if that is above `limit`.
     ///
     /// A minute without any traffic is `0`: nobody waited. That the service works at all is

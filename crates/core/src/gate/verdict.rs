@@ -154,7 +154,8 @@ pub enum HoldReason {
         node: NodeNumber,
         /// How many such nodes there are.
         nodes: u32,
-        /// The minutes for which it has not been on that node.
+        /// The minutes for which it has not been on that node; none where it has a source that
+        /// was not asked yet.
         silent: u32,
     },
     /// A signal that the policy requires has no source.
@@ -586,7 +587,15 @@ impl HoldReason {
                 signal.show(*bound)
             ),
             Self::NotMeasured { signal, node, nodes, silent } => {
-                write!(f, "{signal} not measured for {silent} minutes on {node}")?;
+                match silent {
+                    0 => write!(f, "{signal} not measured yet on {node}")?,
+                    _ => {
+                        write!(
+                            f,
+                            "{signal} not measured for {silent} minutes on {node}"
+                        )?;
+                    }
+                }
                 and_others(f, *nodes)
             }
             Self::NoSource { signal, node, nodes } => {

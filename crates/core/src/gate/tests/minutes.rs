@@ -129,6 +129,27 @@ fn a_source_that_never_answered_holds() {
 }
 
 #[test]
+fn a_node_that_has_shown_nothing_yet_is_not_vouched_for_by_others() {
+    let mut evidence = healthy();
+    shows(&mut evidence, PulseSignal::DiskLatency, 15, 0);
+    evidence.nodes[2].pulses.set(pulse(PulseSignal::DiskLatency, 0, 0));
+
+    check(evidence, &expect!["hold: disk-latency not measured yet on node 2"]);
+}
+
+#[test]
+fn where_every_mailbox_counts_what_has_a_source_must_have_been_measured() {
+    let mut evidence = super::small();
+    shows(&mut evidence, PulseSignal::Canary, 0, 0);
+
+    check_under(
+        &EVERY,
+        evidence,
+        &expect!["hold: canary not measured yet on node 0 and 2 other nodes"],
+    );
+}
+
+#[test]
 fn what_nobody_measures_is_ignored_and_named_unless_it_is_required() {
     let mut evidence = healthy();
     shows(&mut evidence, PulseSignal::Canary, 15, 0);
