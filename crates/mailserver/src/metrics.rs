@@ -17,9 +17,10 @@
 //!
 //! * A counter that went back has started anew, and counts from zero; a difference is never
 //!   negative.
-//! * What Dovecot does not tell is nothing, never zero: see [`Activity`].
+//! * What Dovecot does not tell is nothing, never zero: see [`Activity`]. A metric that is
+//!   declared and has no series yet is zero: nothing of that kind has happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Longer than any page that Dovecot writes: a hundred metrics of a thousand lines.
@@ -41,6 +42,8 @@ const UNTIMED: [&str; 3] = ["IDLE", "APPEND", "NOTIFY"];
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scrape {
     series: BTreeMap<String, Vec<Series>>,
+    /// Names of metrics that the page says there are, with or without series.
+    declared: BTreeSet<String>,
 }
 
 /// What was counted between two scrapes.
@@ -48,6 +51,7 @@ pub struct Scrape {
 pub struct Change {
     /// Of names that the later page has.
     series: BTreeMap<String, Vec<Series>>,
+    declared: BTreeSet<String>,
 }
 
 /// A number, and what it is about.
@@ -133,8 +137,13 @@ impl Scrape {
     /// Reads a page; lines that are none are left out.
     pub fn parse(page: &str) -> Self {
         let mut scrape = Self::default();
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            if let Some((name, series)) = parse_line(line) {
+        for line in page.lines() {
+            if let Some(declared) = line.strip_prefix("# TYPE ") {
+                let name = declared.split(' ').next().unwrap_or_default();
+                scrape.declared.insert(name.to_owned());
+            } else if !line.starts_with('#')
+                && let Some((name, series)) = parse_line(line)
+            {
                 scrape.series.entry(name.to_owned()).or_default().push(series);
             }
         }
@@ -154,7 +163,7 @@ impl Scrape {
                 }
             }
         }
-        Change { series }
+        Change { series, declared: self.declared.clone() }
     }
 }
 
@@ -166,14 +175,21 @@ impl Change {
         Some(all.filter(|it| it.has(labels)).map(|it| it.value).sum())
     }
 
-    /// A histogram over all series that `wanted` accepts; nothing when there is none of this
-    /// name.
+    /// The series called `name`, of a metric; none if it is only declared, nothing if it is
+    /// not even that.
+    fn of(&self, metric: &str, name: &str) -> Option<&[Series]> {
+        let none = || self.declared.contains(metric).then_some(&[][..]);
+        self.series.get(name).map(Vec::as_slice).or_else(none)
+    }
+
+    /// A histogram over all series that `wanted` accepts; nothing when there is no metric of
+    /// this name.
     pub fn histogram(
         &self,
         name: &str,
         wanted: impl Fn(&BTreeMap<String, String>) -> bool,
     ) -> Option<Histogram> {
-        let series = self.series.get(&format!("{name}_bucket"))?;
+        let series = self.of(name, &format!("{name}_bucket"))?;
         let mut buckets: Vec<(f64, f64)> = Vec::new();
         for one in series.iter().filter(|it| wanted(&it.labels)) {
             let Some(bound) = one.labels.get("le").and_then(|it| it.parse().ok()) else {
@@ -224,7 +240,7 @@ impl Change {
     /// IMAP commands, all of them and those that ended well. Dovecot writes a series for each
     /// command, and others for how it ended; a command that broke off is in the first only.
     fn commands(&self) -> Option<(u64, u64)> {
-        let series = self.series.get(&format!("{COMMAND}_total"))?;
+        let series = self.of(COMMAND, &format!("{COMMAND}_total"))?;
         let (mut all, mut good) = (0.0, 0.0);
         for one in series.iter().filter(|it| is_timed(&it.labels)) {
             match one.labels.get("tagged_reply_state").map(String::as_str) {
@@ -238,7 +254,7 @@ impl Change {
 
     /// How often LMTP answered with such a code to a recipient or a message.
     fn lmtp(&self, class: char) -> Option<u64> {
-        let series = self.series.get(&format!("{LMTP}_count"))?;
+        let series = self.of(LMTP, &format!("{LMTP}_count"))?;
         let label =
             |one: &Series, name| one.labels.get(name).cloned().unwrap_or_default();
         let wanted = series.iter().filter(|one| {
