@@ -35,7 +35,7 @@ use tidegate_mailserver::doveadm::{
 use crate::store::{Dialling, LetIn, MailStore, Switching, Telling, Told, Under};
 use counters::difference;
 use doorkeeper::Doorkeeper;
-use reading::Reading;
+use reading::{Reading, Unread};
 
 /// Where Dovecot is, and what the worker may do there.
 #[derive(Clone, Debug)]
@@ -303,7 +303,11 @@ impl MailStore for AtDovecot {
             match manifest {
                 // What the store has found wrong needs no second witness.
                 Some(manifest) if outcome == Outcome::Read => {
-                    let outcome = reading.read(task, mailbox, &manifest)?;
+                    let outcome = match reading.read(task, mailbox, &manifest) {
+                        Ok(outcome) => outcome,
+                        Err(Unread::NoWayIn) => outcome,
+                        Err(Unread::Later) => return None,
+                    };
                     let took = took.filter(|_| outcome == Outcome::Read);
                     Some((task, outcome, took))
                 }

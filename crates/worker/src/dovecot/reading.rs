@@ -9,8 +9,9 @@
 //! * A mailbox whose owner is not admitted to IMAP is not read.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -45,6 +46,18 @@ pub(crate) struct Reading {
     imap: SocketAddr,
     doors: Doors,
     sample_percent: u8,
+    /// Whether the master user was ever let in, and whether it was told that he was not.
+    has_been_in: AtomicBool,
+    has_warned: AtomicBool,
+}
+
+/// Why one mailbox was not judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// IMAP cannot be reached, or the doors have closed: it is read again.
+    Later,
+    /// The master user has never been let in anywhere: that says nothing of this mailbox.
+    NoWayIn,
 }
 
 impl std::fmt::Debug for Reading {
@@ -60,7 +73,8 @@ impl Reading {
         let Master { user, password, separator, sample_percent } = master;
         let patience = PATIENCE;
         let reader = Reader { imap, master: user, password, separator, patience };
-        Some(Self { reader, imap, doors, sample_percent })
+        let (has_been_in, has_warned) = <(AtomicBool, AtomicBool)>::default();
+        Some(Self { reader, imap, doors, sample_percent, has_been_in, has_warned })
     }
 
     /// Whether this mailbox is one of those that are read, now.
@@ -70,26 +84,25 @@ impl Reading {
             && self.doors.answer(service, &mailbox.address) == Answer::Online
     }
 
-    /// What reading came to; nothing if IMAP cannot be reached at all: that is no fault of this
-    /// mailbox.
+    /// What reading came to.
     pub(crate) fn read(
         &self,
         task: ProbeTask,
         mailbox: &Mailbox,
         manifest: &Manifest,
-    ) -> Option<Outcome> {
+    ) -> Result<Outcome, Unread> {
         let known = Known::of(manifest);
-        let mut outcome = None;
+        let mut read = Err(Unread::Later);
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 thread::sleep(PAUSE);
             }
-            outcome = self.read_once(task, mailbox, &known);
-            if !matches!(outcome, Some(Outcome::Unreadable(_))) {
+            read = self.read_once(task, mailbox, &known);
+            if !matches!(read, Ok(Outcome::Unreadable(_))) {
                 break;
             }
         }
-        outcome
+        read
     }
 
     fn read_once(
@@ -97,7 +110,7 @@ impl Reading {
         task: ProbeTask,
         mailbox: &Mailbox,
         known: &Known<'_>,
-    ) -> Option<Outcome> {
+    ) -> Result<Outcome, Unread> {
         let mut altered = None;
         let seed = u64::from(task.ordinal.get());
         let sample = Sample { newest: true, random: RANDOM, seed };
@@ -114,17 +127,37 @@ impl Reading {
             Ok(())
         });
         if let Some(what) = altered {
-            return Some(Outcome::Altered(alarm(task, "altered-over-imap", what)));
+            return Ok(Outcome::Altered(alarm(task, "altered-over-imap", what)));
         }
         match look {
-            Ok(look) => Some(judge(task, &look, known)),
-            Err(error) if matches!(error.cause, ConversationFault::Broken(_)) => None,
-            // The doors have closed meanwhile.
-            Err(_) if !self.wants(mailbox) => None,
+            Ok(look) => {
+                self.has_been_in.store(true, Ordering::Relaxed);
+                Ok(judge(task, &look, known))
+            }
+            Err(error) if matches!(error.cause, ConversationFault::Broken(_)) => {
+                Err(Unread::Later)
+            }
+            Err(_) if !self.wants(mailbox) => Err(Unread::Later),
+            Err(error) if self.has_no_way_in(&error) => Err(Unread::NoWayIn),
             Err(error) => {
-                Some(Outcome::Unreadable(alarm(task, UNREADABLE, chain(&error))))
+                let outcome = Outcome::Unreadable(alarm(task, UNREADABLE, chain(&error)));
+                Ok(outcome)
             }
         }
+    }
+
+    /// Whether it is the master user who is refused, rather than one mailbox.
+    fn has_no_way_in(&self, error: &ConversationError) -> bool {
+        let refused = matches!(error.cause, ConversationFault::Refused { .. });
+        let master = refused && !self.has_been_in.load(Ordering::Relaxed);
+        if master && !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                error = chain(error),
+                action = "see `master` in [dovecot] and the probes' login in Dovecot",
+                "opened mailboxes are not read over IMAP, only on the disk"
+            );
+        }
+        master
     }
 }
 
@@ -199,7 +232,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(from: &mut dyn Read) -> io::Result<Self> {
+    fn of(from: &mut dyn io::Read) -> io::Result<Self> {
         let (mut with_lf, mut with_crlf) = <(Fingerprinter, Fingerprinter)>::default();
         let (mut lf_bytes, mut lines) = (0, 0);
         let mut buffer = vec![0; BUFFER_BYTES];

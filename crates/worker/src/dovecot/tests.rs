@@ -21,6 +21,11 @@ use tidegate_rig::{
 
 use super::doorkeeper::Doorkeeper;
 
+mod opening;
+
+/// The probes' master user, in Dovecot's file.
+const PROBE: &str = "tidegate-probe:{PLAIN}probe-secret::::::allow_nets=127.0.0.1/32\n";
+
 /// A node must be closed again within this.
 const RECLOSE_MAX: Duration = Duration::from_mins(1);
 
@@ -211,8 +216,13 @@ impl Site {
     /// All mailboxes are open.
     fn open(mailboxes: usize) -> Self {
         let users = (0..mailboxes).map(|n| User::new(&address(n), Format::Maildir));
-        let spec = DovecotSpec { users: users.collect(), ..DovecotSpec::default() };
-        let mut dovecot = Dovecot::prepare(&spec);
+        Self::serving(&DovecotSpec { users: users.collect(), ..DovecotSpec::default() })
+    }
+
+    /// All mailboxes are open.
+    fn serving(spec: &DovecotSpec) -> Self {
+        let mailboxes = spec.users.len();
+        let mut dovecot = Dovecot::prepare(spec);
         let rungs = [("receive", "lmtp"), ("read", "imap"), ("old", "pop3")];
         let rungs = rungs.map(|(name, service)| Rung {
             name: name.to_owned(),
@@ -268,7 +278,7 @@ fn install(dovecot: &mut Dovecot, gate: u16) {
     for (name, text) in [
         ("tidegate.lua", &*script),
         ("tidegate-api-key", API_KEY),
-        ("tidegate-probe", ""),
+        ("tidegate-probe", PROBE),
     ] {
         fs::write(dir.join(name), text).unwrap();
     }
