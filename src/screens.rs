@@ -10,6 +10,7 @@ pub(crate) mod held;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod plan;
+pub(crate) mod queue;
 pub(crate) mod schedule;
 pub(crate) mod single;
 pub(crate) mod status;

@@ -16,7 +16,7 @@ use tidegate_wire::v1::{
 use super::diagnosis::{Diagnosis, level_name};
 use super::single::received;
 use super::status::{node_word, state_word, wave_word, worst};
-use super::{date, instant, schedule};
+use super::{date, instant, queue, schedule};
 
 /// The rollout, `tidegate.status/v1`.
 pub(crate) fn status(rollout: &Rollout) -> Value {
@@ -48,6 +48,7 @@ pub(crate) fn status(rollout: &Rollout) -> Value {
         "excluded": rollout.excluded,
         "waves": rollout.waves.iter().map(|wave| wave_value(rollout, wave)).collect::<Vec<_>>(),
         "nodes": rollout.nodes.iter().map(node_value).collect::<Vec<_>>(),
+        "exchangers": queue::exchangers(&rollout.exchangers),
         "messages": totals(rollout.totals.as_ref()),
         "grades": grades(rollout.totals.as_ref().and_then(|totals| totals.grades.as_ref())),
     })
@@ -78,6 +79,7 @@ fn wave_value(rollout: &Rollout, wave: &Wave) -> Value {
         })).collect::<Vec<_>>(),
         "expected": schedule::window_value(wave.expected.as_ref()),
         "dial_tone": wave.dial_tone,
+        "queue": queue::value(wave.queue.as_ref()),
     })
 }
 

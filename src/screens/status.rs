@@ -12,7 +12,7 @@ use tidegate_wire::v1::{
 };
 
 use super::diagnosis::{Diagnosis, level_name};
-use super::{Table, ago, at, clock, date, percent, say, schedule};
+use super::{Table, ago, at, clock, date, percent, queue, say, schedule};
 use crate::console::{Paint, Tone, safe, thousands};
 
 /// Digits of a digest that tell plans apart for people.
@@ -31,6 +31,7 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     out.push_str(&waves(rollout, paint));
     out.push_str(&gate(rollout));
     out.push('\n');
+    out.push_str(&queue::queues(rollout));
     out.push_str(&nodes(rollout, paint));
     out.push('\n');
     out.push_str(&messages(rollout.totals.as_ref()));
