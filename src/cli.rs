@@ -53,6 +53,7 @@ Run:
   worker       Run the worker of a storage node
   mx           Run beside a mail exchanger
   solo         Run both in one process, for one machine
+  doctor       Check an installation; changes nothing
   journal      Check or export a journal
   manifest     Record what mailboxes hold while all is well
 
@@ -119,6 +120,8 @@ pub(crate) enum Verb {
     Mx(Daemon),
     /// Run coordinator and one worker in one process, for one machine.
     Solo(Daemon),
+    /// Check a whole installation, and say what to do; changes nothing.
+    Doctor(Doctor),
     /// Check or export a journal.
     #[command(subcommand)]
     Journal(Journal),
@@ -560,6 +563,26 @@ pub(crate) struct Daemon {
     /// Stops when stdin ends, so that it cannot outlive who started it.
     #[arg(long, hide = true)]
     pub(crate) stop_with_stdin: bool,
+}
+
+/// Check a whole installation, and say what to do; changes nothing.
+///
+/// Ends with 0 when nothing is wrong, though something may be doubtful, and with 1 when a check
+/// has failed.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// `worker.toml`, `mx.toml`, `coordinator.toml` or `solo.toml`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    /// On a mail exchanger: a mailbox that is held, to try with. It gets no mail.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) held: Option<String>,
+    /// On a mail exchanger: where Postfix takes mail.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:25")]
+    pub(crate) smtp: SocketAddr,
 }
 
 /// Check or export a journal that no program has open.

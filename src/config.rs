@@ -6,6 +6,7 @@
 //! * A relative path is meant from the file's own directory.
 //! * What leaves this module is complete: nothing is optional that is required.
 
+mod doctor;
 mod dovecot;
 mod mx;
 mod store;
@@ -25,6 +26,8 @@ use crate::complaint::Complaint;
 use crate::exit::{Exit, Failure};
 use crate::telemetry::LogFormat;
 pub(crate) use mx::MxFile;
+use doctor::RawDoctor;
+pub(crate) use doctor::{Doctor, Patient};
 use dovecot::{RawCanary, RawDovecot, RawNotice};
 use store::{RawLimits, RawStore};
 
@@ -71,6 +74,8 @@ pub(crate) struct Worker {
     pub(crate) canary: Option<Canary>,
     /// What held users are told.
     pub(crate) notices: Notices,
+    /// What the doctor tries things with.
+    pub(crate) doctor: Doctor,
 }
 
 /// `coordinator.toml`.
@@ -151,6 +156,7 @@ impl WorkerFile {
             dovecot: raw.dovecot,
             notice: raw.notice,
             canary: raw.canary,
+            doctor: raw.doctor,
         };
         let worker = table.check(text)?;
         let log = raw_log(raw.log, raw.log_format);
@@ -213,6 +219,7 @@ struct RawWorkerFile {
     dovecot: Option<Spanned<RawDovecot>>,
     notice: Option<RawNotice>,
     canary: Option<Spanned<RawCanary>>,
+    doctor: Option<Spanned<RawDoctor>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -232,6 +239,7 @@ struct RawWorker {
     dovecot: Option<Spanned<RawDovecot>>,
     notice: Option<RawNotice>,
     canary: Option<Spanned<RawCanary>>,
+    doctor: Option<Spanned<RawDoctor>>,
 }
 
 #[derive(Deserialize)]
@@ -286,6 +294,7 @@ impl RawWorker {
         let dovecot = dovecot::dovecot(self.dovecot.as_ref(), &mail, text)?;
         let canary = dovecot::canary(self.canary.as_ref(), dovecot.as_ref(), text)?;
         let notices = dovecot::notices(self.notice.as_ref(), text)?;
+        let doctor = doctor::doctor(self.doctor.as_ref(), text)?;
         Ok(Worker {
             node: self.node.into_inner(),
             state_dir: text.beside(&self.state_dir),
@@ -297,6 +306,7 @@ impl RawWorker {
             dovecot,
             canary,
             notices,
+            doctor,
         })
     }
 }
@@ -390,7 +400,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `store`, `dovecot`, `notice`, `canary`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `log`, `log_format`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

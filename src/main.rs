@@ -12,6 +12,7 @@ mod complaint;
 mod config;
 mod console;
 mod daemon;
+mod doctor;
 mod exit;
 mod findings;
 mod inventory_file;
@@ -57,6 +58,7 @@ fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Plan(args) => planning::plan(&args),
         Verb::Journal(verb) => journal::run(&verb),
+        Verb::Doctor(args) => with_runtime(Threads::One, doctor::run(&args)),
         Verb::Findings(verb) => findings::run(&verb),
         Verb::Manifest(verb) => manifest::run(&verb),
         Verb::Lab(args) => with_runtime(Threads::One, lab::run(&args)),

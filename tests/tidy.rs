@@ -51,6 +51,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "worker",
             "exchanger",
             "lab",
+            "mailserver",
         ],
     ),
 ];

@@ -248,7 +248,7 @@ fn bounded(
 }
 
 /// What a file of one secret holds, without the end of its line.
-fn secret(file: &Spanned<PathBuf>, text: &Text) -> Result<String, Failure> {
+pub(super) fn secret(file: &Spanned<PathBuf>, text: &Text) -> Result<String, Failure> {
     let path: &Path = &text.beside(file.get_ref());
     let complain = |title: String, help: &str| text.complain(file.span(), title, help);
     let content = std::fs::read_to_string(path).map_err(|error| {

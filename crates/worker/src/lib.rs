@@ -46,7 +46,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub use tidegate_admission::{
-    Language, Notice, Notices, UnknownLanguage, UnknownZone, Window, Zone,
+    ALWAYS_DOWN, ALWAYS_SLOW, Language, Notice, Notices, UnknownLanguage, UnknownZone,
+    Window, Zone,
 };
 
 pub use command::{Command, Limits};
