@@ -78,11 +78,39 @@ fn ours() -> Vec<(&'static str, Herd, Opening)> {
         blind: Some((120 * SECOND, 420 * SECOND)),
         learns_after: 0,
     };
+    let minute = Herd { retry: 60 * SECOND, ..REFERENCE };
+    let five = Herd { retry: 300 * SECOND, ..REFERENCE };
+    let fifteen = Herd { retry: 900 * SECOND, ..REFERENCE };
     vec![
         ("paced, all known", REFERENCE, paced(Some(60), known, 1_000)),
         (
             "paced, capacity believed 30 % too high",
             REFERENCE,
+            paced(Some(78), known, 1_000),
+        ),
+        (
+            "paced, 30 % too high, clients look each minute",
+            minute,
+            paced(Some(78), known, 1_000),
+        ),
+        (
+            "paced, 30 % too high, clients look each 5 minutes",
+            five,
+            paced(Some(78), known, 1_000),
+        ),
+        (
+            "paced, all known, clients look each 5 minutes",
+            five,
+            paced(Some(60), known, 1_000),
+        ),
+        (
+            "paced, nothing known, limit 200, clients look each 5 minutes",
+            five,
+            paced(None, known, 200),
+        ),
+        (
+            "paced, 30 % too high, clients look each 15 minutes",
+            fifteen,
             paced(Some(78), known, 1_000),
         ),
         (

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! and every ten seconds the rate follows what the node's users feel: up by a twentieth while
-//! logins are quick, down by half when they are slow, and to nothing when they are too late.
+//! logins are quick (not as often where programs look seldom whether they may come in), down by half when they are slow, and to nothing when they are too late.
 //!
 //! # Invariants
 //!
@@ -38,8 +38,13 @@ const STEP: Span = Span::from_secs(10);
 /// How long it stays after it was halved: until the clients that were kept waiting are served.
 const COOLING: Span = Span::from_secs(60);
 
-/// What the rate is raised by at a step: a twentieth, so that it doubles in two minutes.
+/// What the rate is raised by: a twentieth.
 const RISE_PART: u64 = 20;
+
+/// How often it is raised while programs look once whether they may come in, as far as the
+/// formula goes. Above it, where only feeling leads, once: those whom a rise let in have
+/// come before the next, or the rate would run away from what is felt of it.
+const RISES_PER_RETRY: u64 = 6;
 
 /// What the rate is lowered by at a step on which nothing is known: a fiftieth, so that a
 /// lost source costs a tenth in a minute, and half in six.
@@ -114,6 +119,7 @@ pub struct Pace {
     /// The rate at which it was stopped, while it is.
     stopped_at: Option<Rate>,
     cooling_until: Timestamp,
+    risen_at: Option<Timestamp>,
     felt: Felt,
     felt_at: Option<Timestamp>,
     /// Logins of users who are in already, thousandths in a second.
@@ -150,6 +156,7 @@ impl Pace {
             why: PaceWhy::Unfelt,
             stopped_at: None,
             cooling_until: Timestamp::default(),
+            risen_at: None,
             felt: Felt::default(),
             felt_at: None,
             load: 0,
@@ -280,8 +287,12 @@ impl Pace {
                 let lower = rate - rate.div_ceil(DECAY_PART);
                 self.rate = Rate(lower.max(least.min(rate)));
             }
-            PaceWhy::Rising => self.rate = Rate(rate + rate.div_ceil(RISE_PART)),
-            PaceWhy::Steady
+            PaceWhy::Rising if self.may_rise(now) => {
+                self.rate = Rate(rate + rate.div_ceil(RISE_PART));
+                self.risen_at = Some(now);
+            }
+            PaceWhy::Rising
+            | PaceWhy::Steady
             | PaceWhy::Cooling
             | PaceWhy::AtCeiling
             | PaceWhy::Stopped => {}
@@ -330,6 +341,14 @@ impl Pace {
         }
         let busy = matches!(io_pressure, Sense::Known(share) if share > IO_PRESSURE_MAX);
         if above(4) || turned_away(Ppm::ZERO) || busy { Mood::Even } else { Mood::Quick }
+    }
+
+    /// Whether those have come whom the last rise let in.
+    fn may_rise(&self, now: Timestamp) -> bool {
+        let beyond = self.formula().is_some_and(|formula| self.rate >= formula);
+        let rises = if beyond { 1 } else { RISES_PER_RETRY };
+        let apart = (self.policy.retry.millis() / rises).max(STEP.millis());
+        self.risen_at.is_none_or(|at| now.since(at).millis() >= apart)
     }
 
     /// Whether enough was opened in this step to say that the node bears the rate.

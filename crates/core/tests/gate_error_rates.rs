@@ -98,8 +98,7 @@ fn a_healthy_fleet_rarely_halts() {
 fn a_healthy_fleet_is_stopped_for_harm_less_than_once_in_a_hundred_days() {
     for nodes in [1, 4, 40] {
         let rates = GatePolicy::DEFAULT.signals.of(PulseSignal::Canary).rates;
-        let day =
-            |seed| sliding(&Minutes { nodes, rate: rates.p_ok, minutes: DAY }, seed);
+        let day = |seed| sliding(&Minutes { nodes, rate: rates.p_ok, shown: DAY }, seed);
 
         let stopped = share(1_000, |seed| day(seed).is_some());
 
@@ -114,7 +113,7 @@ fn harm_stops_a_fleet_within_its_soak() {
         let rate = Ppm::new(333_333);
 
         let stopped = share(1_000, |seed| {
-            sliding(&Minutes { nodes, rate, minutes }, seed).is_some()
+            sliding(&Minutes { nodes, rate, shown: minutes }, seed).is_some()
         });
 
         assert!(stopped >= 950_000, "{nodes} nodes stopped in {stopped} ppm");
@@ -125,7 +124,7 @@ fn harm_stops_a_fleet_within_its_soak() {
 fn a_busy_fleet_does_not_pass_and_a_quick_one_is_not_kept_waiting() {
     let rates = GatePolicy::DEFAULT.signals.of(PulseSignal::LoginLatency).rates;
     for nodes in [1, 4, 40] {
-        let of = |rate, minutes| Minutes { nodes, rate, minutes };
+        let of = |rate, shown| Minutes { nodes, rate, shown };
         let busy = of(rates.p_bad, 120);
         let quick = of(rates.p_ok, 60);
 
@@ -147,7 +146,7 @@ const WINDOW: usize = 30;
 struct Minutes {
     nodes: u32,
     rate: Ppm,
-    minutes: u32,
+    shown: u32,
 }
 
 /// Looks at the canaries every minute, over the minutes that count, until the fleet stops.
@@ -191,7 +190,7 @@ fn waits(fleet: &Minutes, seed: u32) -> Option<u32> {
 fn windows(fleet: &Minutes, seed: u32) -> impl Iterator<Item = (u32, Vec<u32>)> {
     let mut chance = Chance::new(seed);
     let mut shown: Vec<u32> = Vec::new();
-    let Minutes { nodes, rate, minutes } = *fleet;
+    let Minutes { nodes, rate, shown: minutes } = *fleet;
     (1..=minutes).map(move |minute| {
         let bad = (0..nodes).filter(|_| chance.happens(rate)).count();
         shown.push(u32::try_from(bad).expect("it fits"));

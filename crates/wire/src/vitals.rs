@@ -123,9 +123,10 @@ pub(crate) fn pulse_limits(
 }
 
 pub(crate) fn tell_pace(policy: &PacePolicy) -> v1::PaceSettings {
-    let PacePolicy { patience, load, capacity, population } = *policy;
+    let PacePolicy { patience, retry, load, capacity, population } = *policy;
     v1::PaceSettings {
         patience_millis: patience.millis(),
+        retry_millis: retry.millis(),
         load_ppm: load.parts(),
         capacity,
         active_ppm: population.active.parts(),
@@ -141,6 +142,7 @@ pub(crate) fn pace_policy(
     let Some(told) = told else { return Ok(PacePolicy::DEFAULT) };
     let policy = PacePolicy {
         patience: Span::from_millis(told.patience_millis),
+        retry: Span::from_millis(told.retry_millis),
         load: Ppm::new(told.load_ppm),
         capacity: told.capacity,
         population: Population {

@@ -9,6 +9,9 @@ use crate::time::Span;
 pub struct PacePolicy {
     /// How long a mail program waits for its login before it gives up and comes again.
     pub patience: Span,
+    /// How soon a program that was told to wait looks again: so long it takes until an
+    /// opening is felt.
+    pub retry: Span,
     /// The share of a node's capacity that opening may use.
     pub load: Ppm,
     /// Warm logins that a node serves in a second with half of the patience to spare, if
@@ -79,6 +82,8 @@ impl PacePolicy {
     pub const DEFAULT: Self = Self {
         // What mail programs wait for; phones give up earlier, desktops later.
         patience: Span::from_secs(10),
+        // Phones look every five to fifteen minutes, desktops sooner.
+        retry: Span::from_secs(5 * 60),
         // With more than seven tenths in use a queue doubles its waiting times.
         load: Ppm::new(700_000),
         capacity: None,
@@ -91,7 +96,7 @@ impl PacePolicy {
     ///
     /// The first such value.
     pub fn check(&self) -> Result<(), PacePolicyError> {
-        let Self { patience, load, capacity, population } = *self;
+        let Self { patience, load, capacity, population, .. } = *self;
         let Population { active, connections, cold_cost } = population;
         if patience < PATIENCE_MIN {
             return Err(PacePolicyError::Patience { patience, min: PATIENCE_MIN });
@@ -120,9 +125,10 @@ impl PacePolicy {
         if *self == Self::DEFAULT {
             return;
         }
-        let Self { patience, load, capacity, population } = *self;
+        let Self { patience, retry, load, capacity, population } = *self;
         canon.text("pace");
         canon.number(patience.millis());
+        canon.number(retry.millis());
         canon.number(load.parts());
         canon.number(capacity.unwrap_or(0));
         canon.number(population.active.parts());

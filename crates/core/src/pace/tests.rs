@@ -12,6 +12,7 @@ const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const KNOWN: PacePolicy = PacePolicy {
     capacity: Some(60),
     population: Population { active: Ppm::new(350_000), connections: 3, cold_cost: 4 },
+    retry: Span::from_secs(10),
     ..PacePolicy::DEFAULT
 };
 

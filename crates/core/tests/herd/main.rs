@@ -3,7 +3,7 @@
 
 mod rig;
 
-use rig::{Door, Opening, Outcome, REFERENCE, SECOND};
+use rig::{Door, Herd, Opening, Outcome, REFERENCE, SECOND};
 use tidegate_core::pace::Population;
 
 const PLAIN: Door =
@@ -79,6 +79,22 @@ fn a_capacity_believed_thirty_percent_too_high_collapses_nothing() {
             quick(&outcome);
             assert_eq!(outcome.wasted_percent, 0, "{outcome:?}");
         }
+    }
+}
+
+#[test]
+fn nor_does_it_where_users_look_only_every_five_or_fifteen_minutes() {
+    for minutes in [1, 5, 15] {
+        let herd = Herd { retry: minutes * 60 * SECOND, ..REFERENCE };
+
+        let outcome = herd.comes(PLAIN, paced(78), 1);
+
+        assert_eq!(outcome.served_permille, 1_000, "{outcome:?}");
+        assert_eq!(outcome.wasted_percent, 0, "{outcome:?}");
+        assert!(
+            outcome.t99 < Some(REFERENCE.ideal() * 5 / 4 + herd.retry),
+            "{outcome:?}"
+        );
     }
 }
 

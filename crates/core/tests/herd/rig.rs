@@ -23,8 +23,10 @@ pub(crate) struct Herd {
     pub(crate) connections: u32,
     /// Warm logins that the node serves in a second.
     pub(crate) capacity: u32,
-    /// How long a client waits, and how soon one that was turned away comes again.
+    /// How long a client waits, and how soon one that was shed comes again.
     pub(crate) patience: u64,
+    /// How soon one that was told "not yet" comes again.
+    pub(crate) retry: u64,
     /// What the first login of a mailbox costs, in warm ones.
     pub(crate) cold_cost: u64,
 }
@@ -36,6 +38,7 @@ pub(crate) const REFERENCE: Herd = Herd {
     connections: 3,
     capacity: 60,
     patience: 10_000_000,
+    retry: 10_000_000,
     cold_cost: 4,
 };
 
@@ -96,7 +99,7 @@ pub(crate) struct Outcome {
 }
 
 /// When nobody was served for so long nobody ever will be.
-const COLLAPSED: u64 = 600 * SECOND;
+const COLLAPSED: u64 = 400 * SECOND;
 
 /// How often the controller is asked for a batch.
 const TURN: u64 = SECOND / 10;
@@ -214,6 +217,7 @@ impl Run {
                     capacity,
                     population,
                     patience: Span::from_millis(herd.patience / 1_000),
+                    retry: Span::from_millis(herd.retry / 1_000),
                     ..PacePolicy::DEFAULT
                 };
                 Some(Pace::new(policy, open_per_second, seed))
@@ -256,7 +260,7 @@ impl Run {
             learnt: false,
         };
         for client in 0..clients {
-            let at = run.chance.below(herd.patience);
+            let at = run.chance.below(herd.retry);
             run.plan(at, Happening::Comes(client));
         }
         if !matches!(opening, Opening::AtOnce) {
@@ -306,10 +310,10 @@ impl Run {
         let mailbox = self.mailbox(client);
         let limit = u64::from(self.herd.capacity) * self.herd.patience / 1_000 / 2;
         if !self.open[mailbox] {
-            self.refuse(client);
+            self.refuse(client, self.herd.retry);
         } else if self.door.sheds && self.queued_work > limit {
             self.shed.push_back(self.now);
-            self.refuse(client);
+            self.refuse(client, self.herd.patience);
         } else {
             let one = self.client(client);
             one.visit += 1;
@@ -320,11 +324,11 @@ impl Run {
         }
     }
 
-    fn refuse(&mut self, client: u32) {
+    fn refuse(&mut self, client: u32, wait: u64) {
         if self.door.refuses_itself {
             self.enqueue(None, REFUSAL);
         }
-        let wait = self.wait(client).unwrap_or(self.herd.patience);
+        let wait = self.wait(client).unwrap_or(wait);
         self.plan(self.now + wait, Happening::Comes(client));
     }
 

@@ -210,6 +210,7 @@ impl<'de> Deserialize<'de> for NumberText {
 #[serde(deny_unknown_fields)]
 pub(super) struct PaceKeys {
     patience: Option<SpanText>,
+    retry: Option<SpanText>,
     load: Option<PpmText>,
     capacity: Option<u32>,
     active: Option<PpmText>,
@@ -220,6 +221,7 @@ pub(super) struct PaceKeys {
 impl PaceKeys {
     pub(super) fn apply(self, pace: &mut PacePolicy) {
         set_span(&mut pace.patience, self.patience);
+        set_span(&mut pace.retry, self.retry);
         set_ppm(&mut pace.load, self.load);
         set(&mut pace.capacity, self.capacity.map(Some));
         set_ppm(&mut pace.population.active, self.active);
