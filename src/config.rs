@@ -25,10 +25,10 @@ use crate::cli;
 use crate::complaint::Complaint;
 use crate::exit::{Exit, Failure};
 use crate::telemetry::LogFormat;
-pub(crate) use mx::MxFile;
 use doctor::RawDoctor;
 pub(crate) use doctor::{Doctor, Patient};
 use dovecot::{RawCanary, RawDovecot, RawNotice};
+pub(crate) use mx::MxFile;
 use store::{RawLimits, RawStore};
 
 /// Where a worker answers the mail system if nobody says otherwise.
@@ -265,7 +265,8 @@ impl RawCoordinator {
             && !url.get_ref().starts_with("http://")
         {
             let title = "the Prometheus server's URL does not begin with `http://`";
-            let help = "write it as `http://127.0.0.1:9090`; use a tunnel to reach others";
+            let help =
+                "write it as `http://127.0.0.1:9090`; use a tunnel to reach others";
             return Err(text.complain(url.span(), title, help));
         }
         Ok(Coordinator {
@@ -393,6 +394,134 @@ mod tests {
         );
         assert!(text("worker.toml").parse::<RawWorkerFile>().is_ok());
         assert!(text("solo.toml").parse::<RawSoloFile>().is_ok());
+    }
+
+    #[test]
+    fn what_the_example_leaves_out_is_right_too() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/config/worker.toml");
+        let text = fs::read_to_string(path).unwrap();
+        let (_, optional) = text.split_once("#[dovecot]").unwrap();
+        let optional: String = format!("#[dovecot]{optional}")
+            .replace("/etc/tidegate/", "")
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|it| !it.starts_with(' ')).unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+
+        let file = read(&format!("{WORKER}{optional}"));
+
+        let worker = file.map_err(|error| error.to_string()).unwrap().worker;
+        let dovecot = worker.dovecot.unwrap();
+        assert_eq!(dovecot.lmtp_grace.as_secs(), 30);
+        assert_eq!(dovecot.key, tidegate_worker::DoveadmKey::ApiKey("secret".to_owned()));
+        assert_eq!(dovecot.master.unwrap().user, "tidegate-probe");
+        assert_eq!(worker.canary.unwrap().mailbox, "canary-stor-01@example.org");
+        let language = worker.notices.default_language;
+        assert_eq!(language, tidegate_worker::Language::Italian);
+    }
+
+    #[test]
+    fn doveadm_is_opened_by_one_secret_in_a_file() {
+        let doveadm = "[dovecot]\ndoveadm = [\"http://127.0.0.1:10380\"]\n";
+        check(
+            &format!("{WORKER}{doveadm}"),
+            &expect![[r#"
+            error: doveadm is opened by one secret
+             --> worker.toml:6:1
+              |
+            6 | [dovecot]
+              | ^^^^^^^^^
+              |
+              = help: add `key_file` with Dovecot's doveadm_api_key, or `password_file` with its doveadm_password
+        "#]],
+        );
+        check(
+            &format!("{WORKER}{doveadm}key_file = \"nowhere\"\n"),
+            &expect![[r#"
+            error: `/nowhere` cannot be read: No such file or directory (os error 2)
+             --> worker.toml:8:12
+              |
+            8 | key_file = "nowhere"
+              |            ^^^^^^^^^
+              |
+              = help: make it readable for the worker's user, and for nobody else
+        "#]],
+        );
+        check(
+            &format!(
+                "{WORKER}[dovecot]\ndoveadm = [\"127.0.0.1\"]\nkey_file = \"doveadm-key\"\n"
+            ),
+            &expect![[r#"
+                error: doveadm is reached by a URL that begins with `http://`
+                 --> worker.toml:7:11
+                  |
+                7 | doveadm = ["127.0.0.1"]
+                  |           ^^^^^^^^^^^^^
+                  |
+                  = help: write `doveadm = ["http://127.0.0.1:10380"]`, one for each Dovecot of this node
+            "#]],
+        );
+    }
+
+    #[test]
+    fn numbers_for_dovecot_and_the_canary_have_bounds() {
+        let dovecot = "[dovecot]\ndoveadm = [\"http://127.0.0.1:10380\"]\n\
+            key_file = \"doveadm-key\"\n";
+        check(
+            &format!("{WORKER}{dovecot}open_check_percent = 101\n"),
+            &expect![[r#"
+            error: `open_check_percent` is 101, must be 0 to 100
+             --> worker.toml:9:22
+              |
+            9 | open_check_percent = 101
+              |                      ^^^
+              |
+              = help: leave it out for 100
+        "#]],
+        );
+        let canary = "[canary]\nmailbox = \"c@example.org\"\npassword_file = \"canary-password\"\n";
+        check(
+            &format!("{WORKER}{dovecot}{canary}"),
+            &expect![[r#"
+            error: it is not said where mail is delivered and read
+             --> worker.toml:9:1
+              |
+            9 | [canary]
+              | ^^^^^^^^
+              |
+              = help: add `imap` and `lmtp` to [dovecot], such as `imap = "127.0.0.1:143"`
+        "#]],
+        );
+        check(
+            &format!("{WORKER}[notice]\nlanguage = \"la\"\n"),
+            &expect![[r#"
+            error: `la` is no language in which texts exist
+             --> worker.toml:7:12
+              |
+            7 | language = "la"
+              |            ^^^^
+              |
+              = help: write `en` or `it`
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_store_behind_a_program_closes_by_itself() {
+        check(
+            &format!("{COMMAND}[dovecot]\ndoveadm = []\n"),
+            &expect![[r#"
+            error: a store behind a program has doors of its own
+             --> worker.toml:8:1
+              |
+            8 | [dovecot]
+              | ^^^^^^^^^
+              |
+              = help: take the table out; the program's `open` and `close` tell the mail system
+        "#]],
+        );
     }
 
     #[test]
@@ -537,12 +666,24 @@ mod tests {
         state_dir = \"state\"\nlive = \"live\"\nwork = \"work\"\n";
 
     fn check(text: &str, expected: &Expect) {
-        expected.assert_eq(&format!("{}\n", read(text).unwrap_err()));
+        let said = read(text).unwrap_err().to_string();
+        expected.assert_eq(&format!("{}\n", without_temporary(&said)));
+    }
+
+    /// Paths of the test's own directory are never the same.
+    fn without_temporary(said: &str) -> String {
+        match (said.find("`/"), said.rfind("/nowhere`")) {
+            (Some(start), Some(end)) => format!("{}`{}", &said[..start], &said[end..]),
+            _ => said.to_owned(),
+        }
     }
 
     fn read(text: &str) -> Result<WorkerFile, Failure> {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("live")).unwrap();
+        for name in ["doveadm-key", "probe-password", "canary-password"] {
+            fs::write(dir.path().join(name), "secret\n").unwrap();
+        }
         let text = Text {
             name: "worker.toml".to_owned(),
             dir: dir.path().to_owned(),

@@ -146,7 +146,8 @@ fn address(data_dir: &Path) -> Option<String> {
 }
 
 fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Config {
-    tidegate_coordinator::Config { data_dir: config.data_dir, listen: config.listen }
+    let config::Coordinator { data_dir, listen, prometheus } = config;
+    tidegate_coordinator::Config { data_dir, listen, prometheus }
 }
 
 fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker::Config {
