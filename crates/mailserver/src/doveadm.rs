@@ -354,7 +354,11 @@ impl Doveadm {
             let call = ("serviceStatus", json!({ "service": [service] }));
             let answers = self.ask(instance, &[call])?;
             let [answer] = &answers[..] else { return Err(instance.odd()) };
-            for entry in instance.done("serviceStatus", answer)? {
+            let entries = instance.done("serviceStatus", answer)?;
+            if entries.is_empty() {
+                return Ok(None);
+            }
+            for entry in entries {
                 let field = |name| number(entry, name);
                 let (Some(1), Some(all), Some(free)) = (
                     field("client_limit"),

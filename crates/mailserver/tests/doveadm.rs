@@ -94,6 +94,40 @@ fn a_thousand_names_are_flushed_from_the_auth_cache() {
 }
 
 #[test]
+fn several_dovecots_of_a_node_are_asked_together() {
+    let (one, mut other) =
+        (Dovecot::start(&spec(&["ann"])), Dovecot::start(&spec(&["ann"])));
+    let mut both = spec_of(&one);
+    both.urls.extend(spec_of(&other).urls);
+    let doveadm = Doveadm::new(&both);
+    let sessions = (one.imap("ann@example.org"), other.imap("ann@example.org"));
+
+    assert!(wait_until(PATIENCE, || doveadm.who().unwrap().len() == 2));
+    doveadm.kick(&["ann@example.org"], false).unwrap();
+    assert!(wait_until(PATIENCE, || doveadm.who().unwrap().is_empty()));
+    assert_eq!(doveadm.busy("lmtp").unwrap(), Some(0));
+    drop(sessions);
+
+    other.stop();
+    assert!(doveadm.who().is_err(), "one that is silent may have anybody");
+}
+
+#[test]
+fn a_delivery_under_way_keeps_lmtp_busy() {
+    let dovecot = Dovecot::start(&spec(&["ann"]));
+    let doveadm = doveadm(&dovecot);
+
+    let mut delivery = dovecot.lmtp();
+    delivery.say("RCPT TO:<ann@example.org>", "250 ");
+    assert!(wait_until(PATIENCE, || doveadm.busy("lmtp").unwrap() == Some(1)));
+    delivery.say("RSET", "250 ");
+    delivery.say("QUIT", "221 ");
+
+    assert!(wait_until(PATIENCE, || doveadm.busy("lmtp").unwrap() == Some(0)));
+    assert_eq!(doveadm.busy("no-such-service").unwrap(), None);
+}
+
+#[test]
 fn who_cannot_be_asked_is_an_error_and_not_an_empty_list() {
     let mut dovecot = Dovecot::start(&spec(&[]));
     let mut wrong = spec_of(&dovecot);
