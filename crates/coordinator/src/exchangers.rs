@@ -80,7 +80,8 @@ impl ExchangerService for Exchangers {
         let Watching { exchanger, holds } = Watching::try_from(request.into_inner())?;
         let receiving = Arc::clone(self.view()?.receiving());
         let place = Arc::clone(&self.watchers).try_acquire_owned();
-        let place = place.map_err(|_| Refused::TooManyWatchers { max: EXCHANGERS_MAX })?;
+        let place =
+            place.map_err(|_| Refused::TooManyWatchers { max: EXCHANGERS_MAX })?;
         let follows = holds != Some(receiving.plan().digest());
         tracing::info!(exchanger, directory_follows = follows, "an exchanger watches");
         let (to, messages) = mpsc::channel(PARTS_MAX);
@@ -205,15 +206,15 @@ impl Watcher {
     async fn tell_changes(&mut self) -> Result<(), Left> {
         let now = self.receiving.words();
         let mut changes = DoorChanges::default();
-        for (first, (told, now)) in
-            (0_u32..).step_by(64).zip(self.told.iter().zip(&now))
+        for (first, (told, now)) in (0_u32..).step_by(64).zip(self.told.iter().zip(&now))
         {
             let mut differ = told ^ now;
             while differ != 0 {
                 let bit = differ.trailing_zeros();
                 let mailbox = MailboxNumber::new(first.saturating_add(bit));
                 let opened = now >> bit & 1 != 0;
-                if opened { &mut changes.opened } else { &mut changes.held }.push(mailbox);
+                if opened { &mut changes.opened } else { &mut changes.held }
+                    .push(mailbox);
                 differ &= differ - 1;
             }
             if changes.opened.len() + changes.held.len() + 64 > DOOR_CHANGES_PER_MESSAGE {

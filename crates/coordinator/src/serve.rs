@@ -110,9 +110,10 @@ async fn router(services: Services) -> anyhow::Result<Router> {
     let exchangers = ExchangerServiceServer::new(exchangers)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let readers = ProgressServiceServer::new(Readers::new(inbox, views, stopping, queues))
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let readers =
+        ProgressServiceServer::new(Readers::new(inbox, views, stopping, queues))
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(ANSWER_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<WorkerServiceServer<Workers>>().await;
     reporter.set_serving::<OperatorServiceServer<Operators>>().await;

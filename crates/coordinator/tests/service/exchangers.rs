@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_core::fleet::{MailboxNumber, WaveNumber};
 use tidegate_core::inventory::Digest;
 use tidegate_core::time::Timestamp;
-use tidegate_wire::exchanger::{DirectoryHead, QueueReport, Told, WaveQueue, Watching};
+use tidegate_wire::exchanger::{DirectoryHead, QueueReport, Told, Watching, WaveQueue};
 use tidegate_wire::v1;
 use tidegate_wire::v1::exchanger_service_client::ExchangerServiceClient;
 use tonic::transport::Channel;
