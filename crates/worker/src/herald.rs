@@ -409,6 +409,38 @@ mod tests {
     }
 
     #[test]
+    fn a_letting_in_that_must_wait_leaves_nothing_behind_and_is_asked_for_again() {
+        let mut worker = Worker::new();
+
+        let telling = worker.look(1);
+        worker.told(&telling, [Told::NotYet, Told::NotYet]);
+
+        assert_eq!((worker.levels(), worker.behind()), (vec![0, 0], 0));
+        assert_eq!((worker.owed(), worker.reported()), (vec![], 2));
+        let again = worker.look(1);
+        worker.told(&again, [Told::Done, Told::Done]);
+        assert_eq!(worker.levels(), [1, 1]);
+    }
+
+    #[test]
+    fn a_closing_that_takes_time_is_owed_until_it_is_done() {
+        let mut worker = Worker::new();
+        let telling_open = worker.look(1);
+        worker.told(&telling_open, [Told::Done, Told::Done]);
+        worker.orders(2, true, Level::HELD);
+        worker.claim(2);
+
+        let shut = telling(&worker.owed()[0]);
+        worker.told(&shut, [Told::Done, Told::NotYet]);
+
+        assert!(worker.herald.owes_any());
+        let one = &[Ordinal::new(1)][..];
+        assert_eq!((&worker.owed()[0].ordinals[..], worker.reported()), (one, 1));
+        worker.told(&shut, [Told::Done, Told::Done]);
+        assert!(!worker.herald.owes_any());
+    }
+
+    #[test]
     fn a_reclosed_mailbox_is_not_told_until_the_mail_system_has_shut_it() {
         let mut worker = Worker::new();
         let telling_open = worker.look(1);
