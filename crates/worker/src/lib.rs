@@ -40,6 +40,7 @@ use std::{fs, io, thread};
 use anyhow::Context as _;
 use tidegate_admission::{Doors, Ladder, Standing};
 use tidegate_core::fleet::Incarnation;
+use tidegate_core::gate::Pulses;
 use tidegate_journal::{Journal, Kind};
 use tidegate_wire::worker::NodeSettings;
 use tokio::net::TcpListener;
@@ -282,8 +283,8 @@ fn behind_doors(
 fn listen_to(
     config: &Config,
     inputs: SyncSender<Input>,
-) -> Box<dyn FnMut(&NodeSettings) + Send> {
-    let Some(dovecot) = &config.dovecot else { return Box::new(|_| {}) };
+) -> Box<dyn FnMut(&NodeSettings) -> Pulses + Send> {
+    let Some(dovecot) = &config.dovecot else { return Box::new(|_| Pulses::default()) };
     let canary = config.canary.as_ref().zip(dovecot.imap.zip(dovecot.lmtp));
     let mut sources = Some(Sources {
         doveadm: Some(Arc::new(dovecot.client())),
@@ -296,13 +297,15 @@ fn listen_to(
         canary: canary.map(|(canary, at)| Rounds::new(canary, at, &config.node)),
     });
     Box::new(move |settings| {
-        let Some(sources) = sources.take() else { return };
+        let Some(sources) = sources.take() else { return Pulses::default() };
+        let expected = sources.expected();
         let inputs = inputs.clone();
         let tell = move |heard| inputs.send(Input::Felt(Box::new(heard))).is_ok();
         if let Err(error) = signals::listen(sources, settings.pulse_limits, tell) {
             let error = format!("{error:#}");
             tracing::error!(error, action = "restart", "cannot hear the mail system");
         }
+        expected
     })
 }
 

@@ -26,6 +26,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidegate_admission::Doors;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
+use tidegate_core::gate::Pulses;
 use tidegate_core::holding::{DialStep, Holding, Lease, Record, Room};
 use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Soaks;
@@ -64,8 +65,8 @@ pub(crate) struct Given {
     pub(crate) descriptions_dir: PathBuf,
     pub(crate) store: Arc<dyn MailStore>,
     pub(crate) hands: Box<dyn Fn(&NodeSettings) -> Hands + Send>,
-    /// Starts listening to the mail system.
-    pub(crate) listen: Box<dyn FnMut(&NodeSettings) + Send>,
+    /// Starts listening to the mail system; tells which signals have a source.
+    pub(crate) listen: Box<dyn FnMut(&NodeSettings) -> Pulses + Send>,
 }
 
 /// The owner.
@@ -94,6 +95,8 @@ pub(crate) struct Node {
     lease_until: Timestamp,
     pace: Pace,
     vitals: Vitals,
+    /// When the mail system was last heard.
+    pulses_at: Timestamp,
     measured_at: Timestamp,
     preparing: usize,
     rising: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
@@ -126,6 +129,7 @@ impl Node {
             deferred: BTreeMap::new(),
             lease_until: Timestamp::default(),
             vitals: Vitals::default(),
+            pulses_at: Timestamp::default(),
             measured_at: Timestamp::default(),
             preparing: 0,
             rising: Vec::new(),
@@ -255,7 +259,8 @@ impl Node {
         self.give_notice(&joined.settings.notice, &joined.settings.dial_services);
         if self.hands.is_none() {
             self.hands = Some((self.given.hands)(&joined.settings));
-            (self.given.listen)(&joined.settings);
+            self.vitals.pulses = (self.given.listen)(&joined.settings);
+            self.pulses_at = self.given.clock.now();
         }
         self.rollout = Some(joined.rollout);
         self.settings = Some(joined.settings);
@@ -343,10 +348,23 @@ impl Node {
         Beat {
             orders_obeyed: self.herald.obeyed(&self.holding, lease),
             reports: self.herald.withhold(self.holding.report(FACTS_MAX)),
-            vitals: Vitals { pace: self.pace.report(), ..self.vitals },
+            vitals: Vitals {
+                pace: self.pace.report(),
+                pulses: self.pulses(lease.now),
+                ..self.vitals
+            },
             claimed_max: self.holding.generation_max(),
             fetch: unknown.collect(),
         }
+    }
+
+    /// What the mail system has shown. Of minutes in which whoever listens says nothing at all
+    /// nothing is known.
+    fn pulses(&self, now: Timestamp) -> Pulses {
+        let every = self.settings.as_ref().map_or(0, |it| it.pulse_limits.every.millis());
+        let minutes = now.since(self.pulses_at).millis() / every.max(1);
+        let missed = u32::try_from(minutes.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.vitals.pulses.unheard_for(missed)
     }
 
     fn lease(&self, now: Timestamp) -> Lease {

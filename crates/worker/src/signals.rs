@@ -61,6 +61,34 @@ pub(crate) struct Sources {
     pub(crate) canary: Option<Rounds>,
 }
 
+impl Sources {
+    /// The signals that have a source, nothing shown yet: one that never answers is missed.
+    pub(crate) fn expected(&self) -> Pulses {
+        use PulseSignal as S;
+        let metrics = [
+            S::LoginLatency,
+            S::CommandLatency,
+            S::CommandErrors,
+            S::DeliveryLatency,
+            S::DeliveryRefusals,
+            S::StorageErrors,
+        ];
+        let kernel = Kernel::default();
+        let disk = self.live.as_ref().and_then(|live| kernel.disk_of(live));
+        let sources = [
+            (self.metrics.is_some(), &metrics[..]),
+            (self.canary.is_some(), &[S::Canary, S::CanaryLatency]),
+            (self.doveadm.is_some(), &[S::Connections]),
+            (disk.is_some(), &[S::DiskLatency]),
+            (waited(&kernel).is_some(), &[S::IoPressure]),
+        ];
+        let mut expected = Pulses::default();
+        let with_source = sources.iter().filter(|(has, _)| *has);
+        with_source.flat_map(|(_, signals)| *signals).for_each(|it| expected.expect(*it));
+        expected
+    }
+}
+
 /// Rounds of the canary.
 #[derive(Clone)]
 pub(crate) struct Rounds {
@@ -135,6 +163,7 @@ pub(crate) fn listen(
     }
     let mut listener = Listener::new(sources, limits, tally);
     let listening = move || {
+        listener.begin();
         while tell(listener.listen()) {
             thread::sleep(TICK);
         }
@@ -201,12 +230,12 @@ impl Listener {
         let kernel = Kernel::default();
         let disk = sources.live.as_ref().and_then(|live| kernel.disk_of(live));
         let now = Instant::now();
-        let mut listener = Self {
+        Self {
             logs: followers(&sources.logs),
             limits,
             disk,
             tally,
-            pulses: Pulses::default(),
+            pulses: sources.expected(),
             felt_at: now,
             felt_page: None,
             minute_at: now,
@@ -216,33 +245,13 @@ impl Listener {
             is_silent: false,
             kernel,
             sources,
-        };
-        listener.felt_page = listener.scrape();
-        listener.minute_page.clone_from(&listener.felt_page);
-        listener.expect();
-        listener
+        }
     }
 
-    /// Says which signals have a source, so that one that never answers is missed.
-    fn expect(&mut self) {
-        use PulseSignal as S;
-        let metrics = [
-            S::LoginLatency,
-            S::CommandLatency,
-            S::CommandErrors,
-            S::DeliveryLatency,
-            S::DeliveryRefusals,
-            S::StorageErrors,
-        ];
-        let sources = [
-            (self.sources.metrics.is_some(), &metrics[..]),
-            (self.sources.canary.is_some(), &[S::Canary, S::CanaryLatency]),
-            (self.sources.doveadm.is_some(), &[S::Connections]),
-            (self.disk.is_some(), &[S::DiskLatency]),
-            (self.minute_waited.is_some(), &[S::IoPressure]),
-        ];
-        let expected = sources.iter().filter(|(has, _)| *has);
-        expected.flat_map(|(_, signals)| *signals).for_each(|it| self.pulses.expect(*it));
+    /// Takes the first pages, from which is counted. Whoever starts this does not wait for it.
+    fn begin(&mut self) {
+        self.felt_page = self.scrape();
+        self.minute_page.clone_from(&self.felt_page);
     }
 
     fn listen(&mut self) -> Heard {
@@ -479,4 +488,26 @@ fn percent(percent: f64) -> Ppm {
 /// The whole part of a number that is not negative.
 fn whole(number: f64) -> u64 {
     Duration::try_from_secs_f64(number).map_or(0, |it| it.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_source_is_expected_before_it_has_answered() {
+        let sources = Sources {
+            doveadm: None,
+            metrics: Some("http://127.0.0.1:1/metrics".to_owned()),
+            logs: Vec::new(),
+            live: None,
+            canary: None,
+        };
+
+        let expected = sources.expected();
+
+        let counts = |signal| expected.get(signal).map(|it| (it.minutes, it.silent));
+        assert_eq!(counts(PulseSignal::CommandErrors), Some((0, 0)));
+        assert_eq!(counts(PulseSignal::Canary), None);
+    }
 }

@@ -206,6 +206,16 @@ impl Pulses {
         Self { counts: self.counts.map(|counts| counts.map(|_| Counts::default())) }
     }
 
+    /// The same, of which nothing has been heard for so many minutes more.
+    #[must_use]
+    pub fn unheard_for(&self, minutes: u32) -> Self {
+        let unheard = |counts: Counts| Counts {
+            silent: counts.silent.saturating_add(minutes),
+            ..counts
+        };
+        Self { counts: self.counts.map(|counts| counts.map(unheard)) }
+    }
+
     /// Counts a minute in which `signal` was `value`, bad if that is above `limit`.
     ///
     /// A minute without any traffic is `0`: nobody waited. That the service works at all is
@@ -321,6 +331,20 @@ mod tests {
         let shown = format!("{pulses:?}");
 
         assert_eq!(shown, r#"{"login-latency": [2, 1, 501, 2], "canary": [0, 0, 0, 0]}"#);
+    }
+
+    #[test]
+    fn whoever_is_not_heard_any_more_vouches_for_nothing() {
+        let mut pulses = Pulses::default();
+        pulses.note(PulseSignal::Canary, 0, 0);
+        pulses.miss(PulseSignal::Canary);
+
+        let shown = [pulses.unheard_for(0), pulses.unheard_for(5), pulses.sources()]
+            .map(|pulses| format!("{pulses:?}"));
+
+        let expected = ["[1, 0, 0, 1]", "[1, 0, 0, 6]", "[0, 0, 0, 0]"]
+            .map(|counts| format!(r#"{{"canary": {counts}}}"#));
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -162,6 +162,7 @@ impl Node {
         }
         if let Some(pulses) = pulses {
             self.vitals.pulses = pulses;
+            self.pulses_at = now;
         }
         let mut failed: BTreeMap<(JobNumber, Generation), BTreeMap<Ordinal, Probed>> =
             BTreeMap::new();
