@@ -8,6 +8,7 @@
 //! # Invariants
 //!
 //! * A state with a level above [`Level::HELD`] is prepared.
+//! * Only a held mailbox has a dial tone.
 //! * Health is about the current level and generation; it is [`Health::Unproven`] while held.
 //! * Within a generation bad health is sticky: see [`MailboxState::merge`].
 
@@ -85,7 +86,7 @@ pub enum Health {
     IntegrityFailed,
 }
 
-/// Preparation, level and health of one mailbox.
+/// Preparation, level, health and dial tone of one mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct MailboxState {
     /// How far its bytes are.
@@ -94,6 +95,8 @@ pub struct MailboxState {
     pub level: Level,
     /// What it has shown on this level.
     pub health: Health,
+    /// Whether its owner is let into an empty store while it is held.
+    pub dial_tone: bool,
 }
 
 /// A byte that is no [`MailboxState`].
@@ -117,6 +120,7 @@ impl MailboxState {
         preparation: Preparation::Waiting,
         level: Level::HELD,
         health: Health::Unproven,
+        dial_tone: false,
     };
 
     /// Whether nothing more happens to its bytes by itself.
@@ -140,7 +144,7 @@ impl MailboxState {
         Self { health, ..news }
     }
 
-    /// As a byte: bits 0–1 preparation, 2–4 level, 5–7 health.
+    /// As a byte: bits 0–1 preparation, 2–4 level, 5–6 health, 7 dial tone.
     pub fn pack(self) -> u8 {
         let preparation = match self.preparation {
             Preparation::Waiting => 0,
@@ -153,7 +157,8 @@ impl MailboxState {
             Health::Failed => 2,
             Health::IntegrityFailed => 3,
         };
-        preparation | self.level.get() << 2 | health << 5
+        let dial_tone = u8::from(self.dial_tone);
+        preparation | self.level.get() << 2 | health << 5 | dial_tone << 7
     }
 
     /// From a byte.
@@ -161,7 +166,7 @@ impl MailboxState {
     /// # Errors
     ///
     /// [`NotAState`] when a field has no such value, or an unprepared mailbox would be open,
-    /// or a held one would have health.
+    /// or a held one would have health, or an open one a dial tone.
     pub fn unpack(byte: u8) -> Result<Self, NotAState> {
         let preparation = match byte & 0b11 {
             0 => Preparation::Waiting,
@@ -169,21 +174,21 @@ impl MailboxState {
             2 => Preparation::Quarantined,
             _ => return Err(NotAState(byte)),
         };
-        let health = match byte >> 5 {
+        let health = match byte >> 5 & 0b11 {
             0 => Health::Unproven,
             1 => Health::Healthy,
             2 => Health::Failed,
-            3 => Health::IntegrityFailed,
-            _ => return Err(NotAState(byte)),
+            _ => Health::IntegrityFailed,
         };
+        let dial_tone = byte >> 7 == 1;
         let level = Level(byte >> 2 & 0b111);
         let held = level == Level::HELD;
         if held && health != Health::Unproven
-            || !held && preparation != Preparation::Prepared
+            || !held && (preparation != Preparation::Prepared || dial_tone)
         {
             return Err(NotAState(byte));
         }
-        Ok(Self { preparation, level, health })
+        Ok(Self { preparation, level, health, dial_tone })
     }
 }
 
@@ -197,7 +202,7 @@ mod tests {
 
         let kept = states.map(|state| MailboxState::unpack(state.pack()) == Ok(state));
 
-        assert_eq!(kept.filter(|same| *same).count(), 2 + 1 + 7 * 4);
+        assert_eq!(kept.filter(|same| *same).count(), 2 * (2 + 1) + 7 * 4);
     }
 
     #[test]
@@ -206,6 +211,7 @@ mod tests {
             preparation: Preparation::Prepared,
             level: Level::FIRST,
             health,
+            dial_tone: false,
         };
 
         let later = open(Health::Failed).merge(open(Health::Healthy));

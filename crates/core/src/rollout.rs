@@ -470,18 +470,23 @@ impl Rollout {
         let level = self.wave(planned.wave).allowed;
         let below = self.open_below(job, level);
         let named = self.named_in(scope);
-        ordinals(&self.job(job).states)
-            .filter(|(ordinal, state)| {
-                ordinal.get() < below
-                    && named.is_none_or(|named| named == *ordinal)
-                    && !state.is_open()
-                    && state.preparation != Preparation::Quarantined
-            })
-            .map(|(ordinal, _)| {
+        let leased = self.job(job).leased_to.is_some();
+        let dial_tone = leased && self.has_dial_tone(planned.wave, planned.node);
+        let held = ordinals(&self.job(job).states).filter(|(ordinal, state)| {
+            named.is_none_or(|named| named == *ordinal) && !state.is_open()
+        });
+        held.filter_map(|(ordinal, state)| {
+            let quarantined = state.preparation == Preparation::Quarantined;
+            if ordinal.get() < below && !quarantined {
                 let (preparation, health) = (Preparation::Prepared, Health::Unproven);
-                (ordinal, MailboxState { preparation, level, health })
-            })
-            .collect()
+                let dial_tone = false;
+                let open = MailboxState { preparation, level, health, dial_tone };
+                return Some((ordinal, open));
+            }
+            dial_tone
+                .then_some((ordinal, MailboxState { dial_tone, ..MailboxState::HELD }))
+        })
+        .collect()
     }
 
     /// Gives `job` a new generation: what was known of its health counts no more, and what
@@ -495,7 +500,7 @@ impl Rollout {
                 let kept = if state.is_open() {
                     MailboxState { health: Health::Unproven, ..state }
                 } else {
-                    MailboxState::HELD
+                    MailboxState { dial_tone: state.dial_tone, ..MailboxState::HELD }
                 };
                 (ordinal, kept)
             })

@@ -128,8 +128,7 @@ impl Worker {
 
     /// What is to be done, and how the mailboxes stand.
     fn shows(&self) -> String {
-        let room =
-            Room { prepare: 9, recheck: 9, open: 9, probe: 0, dial: 9, switch: 9 };
+        let room = Room { prepare: 9, recheck: 9, open: 9, probe: 0, dial: 9, switch: 9 };
         let soaks = Soaks::everywhere(Span::ZERO);
         let Work { recheck, prepare, open, dial, hang_up, switch, .. } =
             self.holding.work(lease(), &soaks, room, &|_, _| false);

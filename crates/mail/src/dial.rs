@@ -103,7 +103,7 @@ pub enum DialState {
 /// A mailbox whose history is back, with the mail of its dial tone in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switched {
-    /// Its stamp right afterwards.
+    /// Its stamp right afterwards; as it is now, if it never had a dial tone.
     pub stamp: Stamp,
     /// Messages of the dial tone that are in the history now.
     pub imported: u64,
@@ -675,6 +675,8 @@ impl<'a> Dial<'a> {
             whole.left_out.append(&mut intent.left_out);
         }
         self.add_to_manifest(&whole)?;
+        let stamp = stamp(self.live(), self.path())?;
+        whole.stamp = Some(u128::from_be_bytes(stamp.0));
         let to = home.join("switched");
         self.own(write_own(&self.store.roots, &whole.to_bytes(), &to))
     }
@@ -732,9 +734,13 @@ impl<'a> Dial<'a> {
             intent = self.parse(&bytes)?;
             kept_at = home.join("store");
         }
+        let stamp = match intent.stamp {
+            Some(stamp) => Stamp(stamp.to_be_bytes()),
+            None => stamp(self.live(), self.path())?,
+        };
         let folder = |it: redo::Expected| (escape(&it.folder), it.before, it.after);
         Ok(Switched {
-            stamp: stamp(self.live(), self.path())?,
+            stamp,
             imported: intent.imported.len() as u64,
             folders_made: intent.made,
             left_out: intent.left_out,

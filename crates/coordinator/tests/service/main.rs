@@ -127,6 +127,7 @@ async fn facts_of_an_older_generation_change_nothing() {
             preparation: Preparation::Prepared,
             level: Level::FIRST,
             health: Health::IntegrityFailed,
+            dial_tone: false,
         };
         job.states.fill(failed);
     }

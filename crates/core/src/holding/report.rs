@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Holding;
+use super::{Dial, HeldMailbox, Holding};
 use crate::fleet::{JobNumber, Ordinal};
+use crate::mailbox::MailboxState;
 use crate::rollout::JobReport;
 
 /// The most findings in one report: with texts of some hundred bytes they stay well below
@@ -17,6 +18,13 @@ const FINDINGS_PER_REPORT_MAX: usize = 500;
 
 /// The most jobs in one report: a message has a place for so many.
 const JOBS_PER_REPORT_MAX: usize = 1_024;
+
+impl HeldMailbox {
+    /// What is told of it.
+    fn fact(&self) -> MailboxState {
+        MailboxState { dial_tone: self.dial == Dial::On, ..self.state }
+    }
+}
 
 impl Holding {
     /// Facts not confirmed yet, at most `most` mailboxes.
@@ -43,7 +51,7 @@ impl Holding {
             Some(JobReport {
                 job: number,
                 generation: job.generation,
-                facts: told.iter().map(|(ordinal, m)| (*ordinal, m.state)).collect(),
+                facts: told.iter().map(|(ordinal, m)| (*ordinal, m.fact())).collect(),
                 totals: job.totals(),
                 findings: told
                     .iter()
@@ -64,7 +72,7 @@ impl Holding {
                 continue;
             }
             for (ordinal, state) in &report.facts {
-                let now = job.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.state);
+                let now = job.mailboxes.get(ordinal.index()).map(HeldMailbox::fact);
                 if now == Some(*state) {
                     self.unreported.remove(&(report.job, *ordinal));
                 }

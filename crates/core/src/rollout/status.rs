@@ -341,20 +341,17 @@ impl Rollout {
             wave: job.map(|job| job.wave),
             state,
             rungs: self.rungs(state, job, now),
-            dial_tone: job.is_some_and(|job| {
-                let held_back = self.held_back.contains(&mailbox) || state.is_open();
-                !held_back && self.has_dial_tone(job.wave, job.node)
-            }),
+            dial_tone: state.dial_tone,
             why,
             findings,
         }
     }
 
-    /// Mailboxes of `scope` that are still open as far as is known: zero once a reclose has
-    /// reached every mailbox.
+    /// Mailboxes of `scope` that are still open as far as is known, or have a dial tone: zero
+    /// once a reclose has reached every mailbox.
     pub fn still_open(&self, scope: Scope) -> u32 {
-        let open =
-            |states: &[MailboxState]| states.iter().filter(|s| s.is_open()).count();
+        let is_open = |state: &MailboxState| state.is_open() || state.dial_tone;
+        let open = |states: &[MailboxState]| states.iter().filter(|s| is_open(s)).count();
         let jobs = self.plan.jobs().iter();
         let count: usize = match scope {
             Scope::Wave(wave) => jobs
@@ -370,7 +367,7 @@ impl Rollout {
                     self.job(job)
                         .states
                         .get(ordinal.index())
-                        .map_or(0, |s| usize::from(s.is_open()))
+                        .map_or(0, |s| usize::from(is_open(s)))
                 })
             }
         };

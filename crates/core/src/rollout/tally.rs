@@ -161,7 +161,8 @@ mod tests {
 
     fn open(level: u8, health: Health) -> MailboxState {
         let level = Level::new(level).expect("a small level");
-        MailboxState { preparation: Preparation::Prepared, level, health }
+        let preparation = Preparation::Prepared;
+        MailboxState { preparation, level, health, dial_tone: false }
     }
 
     #[test]

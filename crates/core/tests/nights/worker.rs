@@ -12,10 +12,10 @@ use tidegate_core::fleet::{
     Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal,
 };
 use tidegate_core::holding::{
-    Claim, HeldJob, Holding, Lease, Look, Outcome, ProbeTask, Probed, Record as Note,
-    Room, Settled,
+    Claim, Dial, DialStep, HeldJob, Holding, Lease, Look, Outcome, ProbeTask, Probed,
+    Record as Note, Room, Settled, Switched,
 };
-use tidegate_core::mailbox::{Level, MailboxState};
+use tidegate_core::mailbox::{Level, MailboxState, Preparation};
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
     Finding, FindingKind, MessageTotals, Orders, Origin, Scope, Sync, Vitals,
@@ -50,12 +50,18 @@ pub(crate) struct Store {
     pub(crate) dead: BTreeSet<(JobNumber, Ordinal)>,
     /// Under which generation and at which stamp a mailbox was last verified.
     pub(crate) verified: BTreeMap<(JobNumber, Ordinal), (Generation, u8)>,
+    /// Whose history lies beside an empty store.
+    pub(crate) beside: BTreeSet<(JobNumber, Ordinal)>,
+    /// The stamp right after a history was put back last.
+    pub(crate) switched: BTreeMap<(JobNumber, Ordinal), u8>,
 }
 
 enum Task {
     Claim(JobNumber, Generation),
     Prepare(JobNumber, Generation, Vec<Ordinal>),
     Look(JobNumber, Generation, Vec<Ordinal>),
+    Dial(JobNumber, Generation, Vec<Ordinal>),
+    Switch(JobNumber, Generation, Vec<(Ordinal, u8)>),
     Probe(ProbeTask),
 }
 
@@ -195,7 +201,12 @@ impl Worker {
         lease: Lease,
         raised: &mut Vec<(JobNumber, Generation, Level)>,
     ) {
-        let room = Room { prepare: 6, recheck: 6, open: 1, probe: 50, ..Room::default() };
+        let room =
+            Room { prepare: 6, recheck: 6, open: 1, probe: 50, dial: 4, switch: 3 };
+        let intents = self
+            .holding
+            .dial_intents(lease, 4, &|job, ordinal| self.busy.contains(&(job, ordinal)));
+        self.remember(intents, raised);
         let (busy, soaks) = (&self.busy, self.plan.policy().soaks());
         let work = self
             .holding
@@ -214,6 +225,22 @@ impl Worker {
         for (job, generation, ordinals) in work.raise {
             let note = self.holding.raised(job, generation, &ordinals, lease);
             self.remember(note, raised);
+        }
+        for (job, generation, ordinals) in work.hang_up {
+            let note = self.holding.hung_up(job, generation, &ordinals, lease);
+            self.remember(note, raised);
+        }
+        for (job, generation, ordinals) in work.dial {
+            self.busy.extend(ordinals.iter().map(|ordinal| (job, *ordinal)));
+            self.tasks.push(Task::Dial(job, generation, ordinals));
+        }
+        for (job, generation, ordinals) in work.switch {
+            let held = self.holding.job(job).unwrap();
+            let verified =
+                |it: &Ordinal| held.verified_at(*it).map(|stamp| (*it, stamp[0]));
+            let verified: Vec<_> = ordinals.iter().filter_map(verified).collect();
+            self.busy.extend(ordinals.iter().map(|ordinal| (job, *ordinal)));
+            self.tasks.push(Task::Switch(job, generation, verified));
         }
         for task in work.probe {
             self.busy.insert((task.job, task.ordinal));
@@ -250,15 +277,91 @@ impl Worker {
             }
             Task::Look(job, generation, ordinals) => {
                 self.free(job, &ordinals);
-                let looks: Vec<(Ordinal, Look)> = ordinals
-                    .iter()
-                    .map(|o| (*o, Look::Stamp([self.stamp(job, *o); 16])))
-                    .collect();
+                let looks: Vec<(Ordinal, Look)> =
+                    ordinals.iter().map(|o| (*o, self.look(job, *o))).collect();
                 self.holding.looked(job, generation, &looks, lease)
             }
             Task::Probe(task) => self.probe(task, now),
+            Task::Dial(job, generation, ordinals) => {
+                self.free(job, &ordinals);
+                if self.store.claims.get(&job) != Some(&generation) {
+                    return;
+                }
+                for ordinal in &ordinals {
+                    if self.store.beside.insert((job, *ordinal)) {
+                        self.touch(job, *ordinal);
+                    }
+                }
+                let note = self.holding.dialled(job, generation, &ordinals, lease);
+                note.into_iter().collect()
+            }
+            Task::Switch(job, generation, verified) => {
+                let ordinals: Vec<Ordinal> = verified.iter().map(|(it, _)| *it).collect();
+                self.free(job, &ordinals);
+                if self.store.claims.get(&job) != Some(&generation) {
+                    return;
+                }
+                self.switch(job, generation, verified, now)
+            }
         };
         self.remember(notes, raised);
+    }
+
+    /// Puts back the histories that are as they were verified.
+    fn switch(
+        &mut self,
+        job: JobNumber,
+        generation: Generation,
+        verified: Vec<(Ordinal, u8)>,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        let (mut done, mut changed) = (Vec::new(), Vec::new());
+        for (ordinal, stamp) in verified {
+            let key = (job, ordinal);
+            if self.store.beside.contains(&key) {
+                let dial = self.holding.job(job).map(|held| held.dial(ordinal));
+                assert_eq!(dial, Some(Dial::Off), "{job} {ordinal}: somebody is inside");
+                if self.stamp(job, ordinal) != stamp {
+                    changed.push(ordinal);
+                    continue;
+                }
+                self.store.beside.remove(&key);
+                self.touch(job, ordinal);
+                self.store.switched.insert(key, self.stamp(job, ordinal));
+            }
+            let stamp = self.store.switched.get(&key).copied().unwrap_or(stamp);
+            let (stamp, imported, findings) = ([stamp; 16], 0, Vec::new());
+            done.push(Switched { ordinal, stamp, imported, findings });
+        }
+        let prepared = |it: &Ordinal| {
+            let state = self.state(job, *it);
+            state.preparation == Preparation::Prepared && !state.is_open()
+        };
+        changed.retain(prepared);
+        let at = now;
+        let ordinals = changed;
+        let unsettled = (!ordinals.is_empty()).then_some(Note::Unsettled {
+            job,
+            generation,
+            ordinals,
+            at,
+        });
+        self.holding
+            .switched(job, generation, done, now)
+            .into_iter()
+            .chain(unsettled)
+            .collect()
+    }
+
+    fn look(&self, job: JobNumber, ordinal: Ordinal) -> Look {
+        let stamp = [self.stamp(job, ordinal); 16];
+        let beside = self.store.beside.contains(&(job, ordinal));
+        if beside { Look::Beside(stamp) } else { Look::Stamp(stamp) }
+    }
+
+    fn touch(&mut self, job: JobNumber, ordinal: Ordinal) {
+        let stamp = self.store.stamps.entry((job, ordinal)).or_default();
+        *stamp = stamp.wrapping_add(1);
     }
 
     fn verify(&self, job: JobNumber, ordinal: Ordinal) -> Settled {
@@ -323,12 +426,33 @@ impl Worker {
                     };
                 }
             }
-            Note::DialTone { .. } | Note::DialToneSwitched { .. } => {
-                unreachable!("nobody asks for a dial tone here")
+            Note::DialTone { job, generation, step, ordinals, .. } => {
+                if *step != DialStep::Ended {
+                    self.check_current(*job, *generation);
+                }
+                let open = |it: &&Ordinal| self.state(*job, **it).is_open();
+                assert_eq!(ordinals.iter().find(open), None, "{job}: an open dial tone");
+                if *step == DialStep::Begun {
+                    raised.push((*job, *generation, Level::HELD));
+                }
+            }
+            Note::DialToneSwitched { job, generation, mailboxes, .. } => {
+                self.check_current(*job, *generation);
+                for it in mailboxes {
+                    let key = (*job, it.ordinal);
+                    assert!(!self.store.beside.contains(&key), "{job} {}", it.ordinal);
+                    let prepared =
+                        self.state(*job, it.ordinal).preparation == Preparation::Prepared;
+                    if prepared {
+                        self.store.verified.insert(key, (*generation, it.stamp[0]));
+                    }
+                }
             }
             Note::Raised { job, generation, level, ordinals, .. } => {
                 self.check_current(*job, *generation);
                 for ordinal in ordinals {
+                    let beside = self.store.beside.contains(&(*job, *ordinal));
+                    assert!(!beside, "{job} {ordinal} opens without its history");
                     let state = self.state(*job, *ordinal);
                     let now = (*generation, self.stamp(*job, *ordinal));
                     let verified = self.store.verified.get(&(*job, *ordinal));
@@ -356,10 +480,13 @@ impl Worker {
         for scope in closed {
             for (job, held) in self.holding.jobs() {
                 let members = self.plan.members(job);
-                for (mailbox, state) in members.iter().zip(held.states()) {
+                let places = (0..).map(Ordinal::new);
+                for ((mailbox, state), it) in
+                    members.iter().zip(held.states()).zip(places)
+                {
                     let named = covers(&self.plan, *scope, job, *mailbox);
                     assert!(
-                        !named || !state.is_open(),
+                        !named || !state.is_open() && held.dial(it) != Dial::On,
                         "I6: {scope:?}: {mailbox} is open"
                     );
                 }

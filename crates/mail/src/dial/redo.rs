@@ -74,6 +74,8 @@ pub(super) struct Intent {
     pub(super) expected: Vec<Expected>,
     /// Folders that the history did not have.
     pub(super) made: u64,
+    /// The mailbox's stamp when all was done.
+    pub(super) stamp: Option<u128>,
 }
 
 impl Intent {
@@ -90,6 +92,7 @@ impl Intent {
             lines.push(format!("e\t{folder}\t{}\t{}\t{digest}", it.before, it.after));
         }
         lines.push(format!("m\t{}", self.made));
+        lines.extend(self.stamp.map(|stamp| format!("s\t{stamp}")));
         let text = lines.join("\n") + "\n";
         let check = blake3::hash(text.as_bytes()).to_hex();
         format!("{text}{check}\n").into_bytes()
@@ -121,6 +124,7 @@ impl Intent {
                     digest: digest.to_owned(),
                 }),
                 ["m", made] => intent.made = number(made.as_bytes())?,
+                ["s", stamp] => intent.stamp = Some(number(stamp.as_bytes())?),
                 _ => intent.steps.push(Step::parse(&fields)?),
             }
         }
@@ -363,6 +367,7 @@ mod tests {
                 digest: "d".to_owned(),
             }],
             made: 3,
+            stamp: Some(4),
         };
 
         let bytes = intent.to_bytes();

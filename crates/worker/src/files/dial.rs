@@ -44,20 +44,25 @@ impl FileStore {
         mailboxes: Vec<(Ordinal, Mailbox, Stamp)>,
     ) -> anyhow::Result<Vec<(Ordinal, Switching)>> {
         let mut told = Vec::new();
-        let (mut ordinals, mut ready) = (Vec::new(), Vec::new());
+        let (mut places, mut ready) = (Vec::new(), Vec::new());
         for (ordinal, mailbox, verified) in mailboxes {
             if self.is_as_verified(&mailbox, verified) {
-                ordinals.push(ordinal);
+                places.push((ordinal, verified));
                 ready.push(mailbox);
             } else {
                 told.push((ordinal, Switching::Changed));
             }
         }
         let results = self.store.dial_switch(&self.task(under, &ready))?;
-        for (ordinal, result) in ordinals.into_iter().zip(results) {
+        for ((ordinal, verified), result) in places.into_iter().zip(results) {
             match result {
                 Ok(switched) => {
-                    let switched = in_words(ordinal, switched);
+                    let never_dialled = switched.kept_at.as_os_str().is_empty();
+                    let mut switched = in_words(ordinal, switched);
+                    if never_dialled {
+                        // The look before it opens tells whether it is still so.
+                        switched.stamp = verified;
+                    }
                     told.push((ordinal, Switching::Done(switched)));
                 }
                 Err(refusal) => told.extend(
