@@ -681,7 +681,9 @@ mod tests {
     fn read(text: &str) -> Result<WorkerFile, Failure> {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("live")).unwrap();
-        for name in ["doveadm-key", "probe-password", "canary-password"] {
+        for name in
+            ["doveadm-key", "probe-password", "canary-password", "doctor-password"]
+        {
             fs::write(dir.path().join(name), "secret\n").unwrap();
         }
         let text = Text {

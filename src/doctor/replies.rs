@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tidegate_mailserver::ConversationError;
 use tidegate_mailserver::reception::{self, Delivery, Service, Visitor};
+use tidegate_mailserver::{ConversationError, ConversationFault};
 use tidegate_worker::{ALWAYS_DOWN, ALWAYS_SLOW};
 
 use super::chart::{Chart, Trouble};
@@ -321,11 +321,17 @@ impl Way {
     }
 
     fn silent(self, error: &ConversationError) -> Trouble {
-        Trouble::new(
-            Chain(error).to_string(),
-            "people get no answer at all",
-            format!("does Dovecot run, and is {} its {}?", self.address, self.name),
-        )
+        let seen = Chain(error).to_string();
+        if matches!(error.cause, ConversationFault::HungUp) {
+            return Trouble::new(
+                seen,
+                "people are cut off without a word: they are let in, and stopped behind it",
+                "the gate must be the first passdb: see the checks `gate.*`, and Dovecot's log",
+            );
+        }
+        let remedy =
+            format!("does Dovecot run, and is {} its {}?", self.address, self.name);
+        Trouble::new(seen, "people get no answer at all", remedy)
     }
 }
 
