@@ -140,6 +140,7 @@ impl Node {
         };
         node.replay()?;
         node.owe_what_may_be_open()?;
+        node.wait_for_deliveries(now);
         node.holding.wake(now);
         node.holding.forget_orders();
         node.publish_all();

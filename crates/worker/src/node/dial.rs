@@ -7,7 +7,7 @@
 //!   mail system has said so, where one is told.
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
-use tidegate_core::holding::{DialStep, Lease, Record, Settled, Stamp, Switched};
+use tidegate_core::holding::{Dial, DialStep, Lease, Record, Settled, Stamp, Switched};
 use tidegate_core::mailbox::Preparation;
 use tidegate_core::rollout::{Finding, Grade, Grades, MessageTotals};
 use tidegate_core::time::{Span, Timestamp};
@@ -63,6 +63,20 @@ impl Node {
         };
         self.herald.owe(*job, ordinals);
         self.shut_out = !self.herald.owes_any();
+    }
+
+    /// A delivery may still be under way that was admitted before this program started, where
+    /// nobody can be asked.
+    pub(super) fn wait_for_deliveries(&mut self, now: Timestamp) {
+        if self.given.store.hears() {
+            return;
+        }
+        for (job, held) in self.holding.jobs() {
+            let all = (0..).map(Ordinal::new).zip(held.states());
+            let off = all.filter(|(ordinal, _)| held.dial(*ordinal) == Dial::Off);
+            let places = off.map(|(ordinal, _)| ((job, ordinal), now + UNTOLD_GRACE));
+            self.deferred.extend(places);
+        }
     }
 
     /// Gives the hands what is to be dialled and switched.
