@@ -248,8 +248,9 @@ impl Shared {
             sessions.iter().map(|session| lower_case(&session.user)).collect();
         self.disconnect(&present)?;
         let in_flight = self.deliveries_may_be_in_flight(looked_at)?;
-        let needed = if in_flight { self.lmtp_grace } else { SHOWS_WITHIN };
-        let needed = needed.min(self.lmtp_grace);
+        // However soon deliveries are over: who has logged in shows later.
+        let grace = if in_flight { self.lmtp_grace } else { SHOWS_WITHIN };
+        let needed = grace.max(SHOWS_WITHIN);
         for (address, closing) in &mut self.state().closing {
             let had_time = closing.age(looked_at).is_some_and(|age| age >= needed);
             closing.out |= had_time && !present.contains(address);

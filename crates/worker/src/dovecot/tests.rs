@@ -146,6 +146,20 @@ fn nobody_is_called_out_while_dovecot_does_not_answer() {
 }
 
 #[test]
+fn nobody_is_called_out_sooner_than_a_login_shows_itself() {
+    let site = Site::open(1);
+    let keeper =
+        Doorkeeper::start(site.doveadm(), site.doors.clone(), Duration::ZERO).unwrap();
+    site.stand(Standing::Level(0));
+
+    let closed_at = Instant::now();
+    assert!(wait_until(PATIENCE, || keeper.close([address(0).as_str()]) == [true]));
+
+    // An admitted login that `who` does not list yet is still somebody inside.
+    assert!(closed_at.elapsed() >= Duration::from_secs(2));
+}
+
+#[test]
 fn held_people_who_are_logged_in_all_the_same_are_disconnected() {
     let site = Site::open(2);
     let doveadm = site.doveadm();
