@@ -242,14 +242,16 @@ impl Gate<'_> {
     }
 }
 
-/// Why the newest answer to `external` does not count, if it does not.
+/// Why the newest answer to `external` does not count, if it does not: one from before the
+/// wave was allowed says nothing of the wave.
 fn no_answer(
     external: &ExternalPolicy,
     pool: &Pool,
     now: Timestamp,
 ) -> Option<HoldReason> {
     let (name, limit) = (external.name, external.age_max);
-    let answered_at = pool.external(name).and_then(|it| it.answered_at);
+    let answered = pool.external(name).filter(|it| it.answers > 0);
+    let answered_at = answered.and_then(|it| it.answered_at);
     let age = answered_at.map(|at| now.since(at));
     let is_fresh = age.is_some_and(|age| age <= limit);
     (!is_fresh).then_some(HoldReason::NoAnswer { name, age, limit })

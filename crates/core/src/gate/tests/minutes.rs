@@ -274,6 +274,15 @@ fn even_where_every_mailbox_counts_an_external_answer_must_be_good() {
 }
 
 #[test]
+fn an_answer_from_before_the_wave_says_nothing_of_it() {
+    let policy = GatePolicy { external: asks().external, ..every() };
+    let mut evidence = super::small();
+    evidence.externals = answered(0, 0, 100_000).externals;
+
+    check_under(&policy, evidence, &expect!["hold: `auth-db` has not been answered yet"]);
+}
+
+#[test]
 fn minutes_and_answers_are_in_the_root_and_evidence_without_them_is_named_as_ever() {
     let before = healthy();
     let mut felt = healthy();
