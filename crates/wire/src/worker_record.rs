@@ -443,24 +443,6 @@ mod tests {
                 at,
             },
             Record::Closed { job, generation, ordinals: places(), at },
-            Record::DialTone {
-                job,
-                generation,
-                step: DialStep::Begun,
-                ordinals: places(),
-                at,
-            },
-            Record::DialToneSwitched {
-                job,
-                generation,
-                mailboxes: vec![Switched {
-                    ordinal: Ordinal::new(1),
-                    stamp: [4; 16],
-                    imported: 6,
-                    findings: vec![finding.clone()],
-                }],
-                at,
-            },
             Record::HealthNoted {
                 job,
                 generation,
@@ -479,6 +461,28 @@ mod tests {
             let decoded = decode_entry(&encode_entry(&entry)).expect("its own bytes");
 
             assert_eq!(decoded, entry);
+        }
+    }
+
+    #[test]
+    fn dial_tones_survive_their_bytes() {
+        let (job, generation) = (JobNumber::new(3), Generation::new(7));
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let (ordinal, stamp) = (Ordinal::new(1), [4; 16]);
+        let (imported, findings) = (6, Vec::new());
+        let mailboxes = vec![Switched { ordinal, stamp, imported, findings }];
+        let switched = Record::DialToneSwitched { job, generation, mailboxes, at };
+        let steps = [DialStep::Intended, DialStep::Begun, DialStep::Ended].map(|step| {
+            let ordinals = vec![Ordinal::new(0), ordinal];
+            Record::DialTone { job, generation, step, ordinals, at }
+        });
+
+        for record in steps.into_iter().chain([switched]) {
+            let entry = Entry::Record(record);
+            assert_eq!(
+                decode_entry(&encode_entry(&entry)).expect("its own bytes"),
+                entry
+            );
         }
     }
 

@@ -58,7 +58,7 @@ impl FileStore {
             match result {
                 Ok(switched) => {
                     let never_dialled = switched.kept_at.as_os_str().is_empty();
-                    let mut switched = in_words(ordinal, switched);
+                    let mut switched = in_words(ordinal, &switched);
                     if never_dialled {
                         // The look before it opens tells whether it is still so.
                         switched.stamp = verified;
@@ -135,7 +135,7 @@ fn permanent(ordinal: Ordinal, refusal: &Refusal) -> Option<Finding> {
     (!is_temporary(refusal)).then(told)
 }
 
-fn in_words(ordinal: Ordinal, switched: tidegate_mail::Switched) -> Switched {
+fn in_words(ordinal: Ordinal, switched: &tidegate_mail::Switched) -> Switched {
     let kept_at = |folder: &str, name: &str| {
         let store = switched.kept_at.display();
         let path = Path::new(folder).join(name);

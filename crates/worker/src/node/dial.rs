@@ -49,18 +49,17 @@ impl Node {
 
     /// Somebody may still be in these mailboxes.
     pub(super) fn owe_closed(&mut self, record: &Record, now: Timestamp) {
-        let (job, ordinals) = match record {
-            Record::Closed { job, ordinals, .. } => (job, ordinals),
-            Record::DialTone { job, step: DialStep::Ended, ordinals, .. } => {
-                if !self.given.store.hears() {
-                    let until = now + UNTOLD_GRACE;
-                    let places = ordinals.iter().map(|ordinal| ((*job, *ordinal), until));
-                    self.deferred.extend(places);
-                }
-                (job, ordinals)
-            }
-            _ => return,
+        let (Record::Closed { job, ordinals, .. }
+        | Record::DialTone { job, step: DialStep::Ended, ordinals, .. }) = record
+        else {
+            return;
         };
+        let was_dial_tone = matches!(record, Record::DialTone { .. });
+        if was_dial_tone && !self.given.store.hears() {
+            let until = now + UNTOLD_GRACE;
+            let places = ordinals.iter().map(|ordinal| ((*job, *ordinal), until));
+            self.deferred.extend(places);
+        }
         self.herald.owe(*job, ordinals);
         self.shut_out = !self.herald.owes_any();
     }
