@@ -6,6 +6,7 @@
 //!   never a backlog, and however slowly it reads, it holds up nobody but itself.
 //! * Everything told is durable.
 
+mod age;
 mod queues;
 mod receiving;
 
@@ -30,6 +31,7 @@ use tonic::{Request, Response, Status};
 use crate::owner::Views;
 use crate::refused::Refused;
 use crate::view::View;
+pub(crate) use age::QueueAge;
 pub(crate) use queues::Queues;
 pub(crate) use receiving::Receiving;
 
@@ -91,6 +93,7 @@ impl ExchangerService for Exchangers {
             told: vec![0; receiving.words().len()],
             receiving,
             to,
+            watchers: Arc::clone(&self.watchers),
             _place: place,
         };
         tokio::spawn(watcher.run(follows));
@@ -121,6 +124,7 @@ struct Watcher {
     /// The doors as they were told.
     told: Vec<u64>,
     to: mpsc::Sender<Result<v1::WatchResponse, Status>>,
+    watchers: Arc<Semaphore>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -228,8 +232,17 @@ impl Watcher {
         Ok(())
     }
 
+    /// How the nodes are; what they take is divided among all who watch.
     fn storages(&self) -> Vec<Storage> {
-        self.views.borrow().as_ref().map_or_else(Vec::new, |view| view.storages())
+        let watching = EXCHANGERS_MAX.saturating_sub(self.watchers.available_permits());
+        let watching = u32::try_from(watching).unwrap_or(u32::MAX).max(1);
+        let view = self.views.borrow().clone();
+        let all = view.map_or_else(Vec::new, |view| view.storages());
+        let share = |storage: Storage| {
+            let deliveries_per_second = storage.deliveries_per_second.div_ceil(watching);
+            Storage { deliveries_per_second, ..storage }
+        };
+        all.into_iter().map(share).collect()
     }
 }
 

@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use clock::Clock;
+use exchangers::Queues;
 use owner::{Inbox, Owner, Views};
 use serve::Services;
 
@@ -85,8 +86,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     })?;
     let address = listener.local_addr().context("learn the address")?;
 
-    let (owner, inbox, views) = Owner::new(past);
+    let queues = Queues::default();
+    let (owner, inbox, views) = Owner::new(past, queues.clone());
     let mut owned = Owned::start(owner, inbox, views)?;
+    owned.queues = queues;
     owned.prometheus = prometheus.as_deref().map(prometheus::Server::new);
     publish_address(&data_dir, address)
         .with_context(|| format!("write `{}`", address_file(&data_dir).display()))?;
@@ -103,6 +106,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
 struct Owned {
     inbox: Inbox,
     views: Views,
+    /// What exchangers report.
+    queues: Queues,
     /// Who is asked what others measure.
     prometheus: Option<prometheus::Server>,
     /// Closes when the thread has ended and let go of the journal.
@@ -120,7 +125,7 @@ impl Owned {
                 owner.run();
             })
             .context("start the owner's thread")?;
-        Ok(Self { inbox, views, prometheus: None, ended })
+        Ok(Self { inbox, views, queues: Queues::default(), prometheus: None, ended })
     }
 
     /// Serves until `stop`, or until the owner has failed.
@@ -136,7 +141,8 @@ impl Owned {
         if let Some(server) = self.prometheus.clone() {
             ticking.spawn(server.keep_asking(inbox.clone(), views.clone()));
         }
-        let services = Services { inbox, views, stopping };
+        let queues = self.queues.clone();
+        let services = Services { inbox, views, stopping, queues };
         let mut serving = pin!(serve::serve(listener, services));
         // None is polled again after it was ready.
         tokio::select! {

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::events;
-use crate::exchangers::Receiving;
+use crate::exchangers::{QueueAge, Queues, Receiving};
 use crate::past::Past;
 use crate::refused::chain;
 use crate::view::View;
@@ -79,6 +79,7 @@ pub(crate) struct Owner {
     // What it remembers.
     rollout: Option<Rollout>,
     receiving: Option<Arc<Receiving>>,
+    queue_age: QueueAge,
     published: Published,
 
     // The batch: what must be durable before anybody hears of it.
@@ -96,7 +97,7 @@ struct Published {
 
 impl Owner {
     /// The owner of what `past` left, the inbox to reach it, and its views.
-    pub(crate) fn new(past: Past) -> (Self, Inbox, Views) {
+    pub(crate) fn new(past: Past, queues: Queues) -> (Self, Inbox, Views) {
         let (queue, messages) = mpsc::channel(INBOX_MAX);
         let (views, newest) = watch::channel(None);
         let mut owner = Self {
@@ -107,6 +108,7 @@ impl Owner {
             views,
             rollout: past.rollout,
             receiving: None,
+            queue_age: QueueAge::of(queues),
             published: Published::default(),
             payloads: Vec::new(),
             records: Vec::new(),
@@ -171,6 +173,9 @@ impl Owner {
     }
 
     fn tick(&mut self, now: Timestamp) {
+        if let Some(rollout) = &self.rollout {
+            self.queue_age.count(rollout.plan(), now);
+        }
         for _ in 0..STEPS_PER_TICK_MAX {
             let Some(rollout) = &self.rollout else { return };
             let step = rollout.decide(&Event::Tick, now);

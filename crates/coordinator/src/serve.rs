@@ -60,6 +60,8 @@ pub(crate) struct Services {
     pub(crate) views: Views,
     /// Turns true when everybody shall go.
     pub(crate) stopping: watch::Receiver<bool>,
+    /// What waits in the queues of mail exchangers.
+    pub(crate) queues: Queues,
 }
 
 /// Serves until `stopping`, and a little longer for calls to finish.
@@ -97,7 +99,7 @@ pub(crate) async fn serve(
 }
 
 async fn router(services: Services) -> anyhow::Result<Router> {
-    let Services { inbox, views, stopping } = services;
+    let Services { inbox, views, stopping, queues } = services;
     let workers = WorkerServiceServer::new(Workers::new(inbox.clone()))
         .max_decoding_message_size(SYNC_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
@@ -105,7 +107,6 @@ async fn router(services: Services) -> anyhow::Result<Router> {
         OperatorServiceServer::new(Operators::new(inbox.clone(), views.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let queues = Queues::default();
     let exchangers = Exchangers::new(views.clone(), stopping.clone(), queues.clone());
     let exchangers = ExchangerServiceServer::new(exchangers)
         .max_decoding_message_size(REQUEST_BYTES_MAX)

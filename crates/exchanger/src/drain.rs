@@ -86,6 +86,7 @@ pub(crate) struct Drain {
 #[derive(Debug, Default)]
 struct Listed {
     began: Millis,
+    began_at: Timestamp,
     ended: Millis,
     failed: bool,
     /// Of the last one that came to its end.
@@ -277,9 +278,10 @@ impl Drain {
     }
 
     /// A listing begins.
-    pub(crate) fn begin_listing(&mut self, now: Millis) {
+    pub(crate) fn begin_listing(&mut self, now: Millis, at: Timestamp) {
         self.listing = Some(Tally::new(self.waves.len()));
         self.listed.began = now;
+        self.listed.began_at = at;
         self.parked.clear();
         self.waves.iter_mut().for_each(|wave| wave.is_new = false);
         self.tried.values_mut().for_each(|tried| tried.is_seen = false);
@@ -316,17 +318,37 @@ impl Drain {
         let first = open.iter().copied().find(|mailbox| self.is_awake(*mailbox));
         match (self.chance(found, open), first) {
             (Chance::Try, Some(mailbox)) => {
-                tally.wait(&waves);
+                self.wait(found, mailbox, &waves, tally);
                 let whom = fingerprint(open);
                 self.plan(found.id, Planned { mailbox, whom });
             }
-            (Chance::UnderWay, Some(_)) => tally.wait(&waves),
+            (Chance::UnderWay, Some(mailbox)) => {
+                self.wait(found, mailbox, &waves, tally);
+            }
             // The mail server tries what came to a mailbox that had long been open.
             (Chance::Left, Some(_)) | (Chance::Try | Chance::Left, None) => {
                 tally.leave(&waves);
             }
             (Chance::Nothing, _) | (Chance::UnderWay, None) => {}
         }
+    }
+
+    /// Counts a message that could be delivered to `mailbox`, and for how long it has waited
+    /// since it came or since its wave last opened a mailbox.
+    fn wait(
+        &self,
+        found: &Found,
+        mailbox: MailboxNumber,
+        waves: &BTreeSet<WaveNumber>,
+        tally: &mut Tally,
+    ) {
+        let directory = self.view.directory();
+        let wave = directory.wave(mailbox).and_then(|wave| self.waves.get(wave.index()));
+        let opened = wave.and_then(|wave| wave.awake_since).unwrap_or_default();
+        let open = self.listed.began.saturating_sub(opened);
+        let arrived = u64::try_from(found.arrived_unix).unwrap_or_default();
+        let here = self.listed.began_at.millis().saturating_sub(arrived * 1_000);
+        tally.wait(waves, directory.node(mailbox), open.min(here));
     }
 
     /// What can be done for the open recipients of a message.
@@ -452,6 +474,7 @@ impl Drain {
             listed_at: self.listed.at,
             waves: waves.filter(is_worth_telling).collect(),
             elsewhere_messages: tally.elsewhere(),
+            nodes: tally.waits(now.saturating_sub(self.listed.ended)),
         })
     }
 }

@@ -153,11 +153,9 @@ impl Shared {
     fn list(&self) {
         while let Some(view) = self.listing_due() {
             let complete = self.list_once(&view);
-            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
             let now = self.now();
             if let Some(drain) = self.lock().drain_of(&view) {
-                drain.end_listing(complete, now, Timestamp::from_millis(at));
+                drain.end_listing(complete, now, wall_clock());
             }
             self.changed.notify_all();
         }
@@ -175,7 +173,7 @@ impl Shared {
             if let Some(drain) = &mut state.drain {
                 let due = drain.listing_due().unwrap_or(now);
                 if due <= now {
-                    drain.begin_listing(now);
+                    drain.begin_listing(now, wall_clock());
                     return Some(Arc::clone(drain.view()));
                 }
                 pause = pause.min(Duration::from_millis(due - now));
@@ -236,6 +234,11 @@ impl Shared {
             }
         }
     }
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl State {

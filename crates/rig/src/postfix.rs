@@ -230,7 +230,9 @@ impl Postfix {
             let made = install.arg(dir.join("spool").join(name)).status().unwrap();
             assert!(made.success(), "make the queue's directory {name}");
         };
-        PRIVATE_DIRS.iter().for_each(|name| make(name, USER, "0700"));
+        for name in PRIVATE_DIRS {
+            make(name, USER, "0700");
+        }
         make("maildrop", "postdrop", "0730");
         make("public", "postdrop", "0710");
         fs::set_permissions(dir.join("log"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_core::fleet::{MailboxNumber, WaveNumber};
+use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
 use tidegate_core::inventory::Digest;
 use tidegate_core::time::Timestamp;
 
@@ -86,7 +86,7 @@ pub struct DoorChanges {
 pub struct Storage {
     /// Whether it is to be delivered to at all.
     pub healthy: bool,
-    /// Messages a second out of all queues together.
+    /// Messages a second that this exchanger may have delivered to it.
     pub deliveries_per_second: u32,
 }
 
@@ -103,6 +103,9 @@ pub struct QueueReport {
     pub waves: Vec<WaveQueue>,
     /// Messages to nobody in a wave.
     pub elsewhere_messages: u64,
+    /// Nodes for which mail waits that could be delivered, and for how many seconds the
+    /// longest of it does.
+    pub nodes: Vec<(NodeNumber, u32)>,
 }
 
 /// What waits for one wave.
@@ -287,12 +290,17 @@ impl From<QueueReport> for v1::ReportQueueRequest {
             flushed_per_second: queue.flushed_per_second,
             left: queue.left,
         };
+        let node = |(node, waits_seconds): (NodeNumber, u32)| v1::NodeQueue {
+            node: node.get().into(),
+            waits_seconds,
+        };
         Self {
             exchanger: report.exchanger,
             plan_digest: report.plan.to_string(),
             listed_time: Some(timestamp(report.listed_at)),
             waves: report.waves.into_iter().map(wave).collect(),
             elsewhere_messages: report.elsewhere_messages,
+            nodes: report.nodes.into_iter().map(node).collect(),
         }
     }
 }
@@ -311,6 +319,13 @@ impl TryFrom<v1::ReportQueueRequest> for QueueReport {
         if let Some(twice) = waves.iter().find(|queue| !named.insert(queue.wave)) {
             return Err(ProtocolError::invalid("waves.wave", &twice.wave));
         }
+        bounded("nodes", message.nodes.len(), NAMES_MAX)?;
+        let node = |queue: v1::NodeQueue| {
+            let node = NodeNumber::new(narrow("nodes.node", queue.node)?);
+            Ok((node, queue.waits_seconds))
+        };
+        let nodes = message.nodes.into_iter().map(node);
+        let nodes = nodes.collect::<Result<_, ProtocolError>>()?;
         let listed = present("listed_time", message.listed_time)?;
         Ok(Self {
             exchanger: exchanger(message.exchanger)?,
@@ -318,6 +333,7 @@ impl TryFrom<v1::ReportQueueRequest> for QueueReport {
             listed_at: present("listed_time", instant(&listed))?,
             waves,
             elsewhere_messages: message.elsewhere_messages,
+            nodes,
         })
     }
 }
@@ -433,6 +449,7 @@ mod tests {
                 left: 1,
             }],
             elsewhere_messages: 5,
+            nodes: vec![(NodeNumber::new(3), 70)],
         }
     }
 

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_core::fleet::WaveNumber;
+use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::inventory::Digest;
 use tidegate_core::time::Timestamp;
 use tidegate_wire::exchanger::{QueueReport, WaveQueue};
 use tidegate_wire::protocol::timestamp;
@@ -48,6 +49,28 @@ impl Queues {
         true
     }
 
+    /// For how many seconds mail has waited that could be delivered, by node where there is
+    /// any; nothing without exchangers, and an error when all of them are silent.
+    pub(crate) fn waits(
+        &self,
+        plan: Digest,
+        now: Instant,
+    ) -> Option<Result<BTreeMap<NodeNumber, u32>, AllSilent>> {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = || reports.values().filter(|reported| reported.report.plan == plan);
+        ours().next()?;
+        let mut fresh = ours().filter(|reported| !reported.is_silent(now)).peekable();
+        if fresh.peek().is_none() {
+            return Some(Err(AllSilent));
+        }
+        let mut waits = BTreeMap::new();
+        for (node, seconds) in fresh.flat_map(|reported| &reported.report.nodes) {
+            let longest: &mut u32 = waits.entry(*node).or_default();
+            *longest = (*longest).max(*seconds);
+        }
+        Some(Ok(waits))
+    }
+
     /// Says in `rollout` what waits for each wave, and in whose queue.
     pub(crate) fn show_in(&self, rollout: &mut v1::Rollout, now: Instant) {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,6 +93,10 @@ impl Queues {
         rollout.exchangers = exchangers;
     }
 }
+
+/// No exchanger has reported lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AllSilent;
 
 impl Reported {
     fn is_silent(&self, now: Instant) -> bool {
@@ -118,7 +145,6 @@ fn plus(a: WaveQueue, b: WaveQueue) -> WaveQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_core::inventory::Digest;
 
     #[test]
     fn queues_of_several_exchangers_add_up_by_wave() {
@@ -151,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_wait_of_a_node_counts_until_all_exchangers_are_silent() {
+        let (queues, now) = (Queues::default(), Instant::now());
+        assert_eq!(queues.waits(plan(), now), None);
+        queues.take(report("mx1", 30, 0), now);
+        queues.take(report("mx2", 70, 0), now);
+
+        let waits = BTreeMap::from([(NodeNumber::new(1), 70)]);
+        assert_eq!(queues.waits(plan(), now), Some(Ok(waits)));
+        assert_eq!(queues.waits(plan(), now + SILENT_AFTER), Some(Err(AllSilent)));
+        assert_eq!(queues.waits(Digest::new([0; 32]), now), None);
+    }
+
+    #[test]
     fn a_silent_exchanger_is_named_and_counted_no_more() {
         let (queues, now) = (Queues::default(), Instant::now());
         queues.take(report("mx1", 3, 2_000), now);
@@ -175,6 +214,7 @@ mod tests {
                 ..WaveQueue::default()
             }],
             elsewhere_messages: 0,
+            nodes: vec![(NodeNumber::new(1), u32::try_from(messages).unwrap())],
         }
     }
 

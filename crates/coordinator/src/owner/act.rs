@@ -105,7 +105,12 @@ impl Owner {
         Ok(joined)
     }
 
-    pub(super) fn sync(&mut self, sync: Sync, now: Timestamp) -> Result<Orders, Refused> {
+    pub(super) fn sync(
+        &mut self,
+        mut sync: Sync,
+        now: Timestamp,
+    ) -> Result<Orders, Refused> {
+        self.queue_age.add_to(sync.node, &mut sync.vitals.pulses);
         let rollout = self.rollout.as_mut().ok_or(Refused::NoPlan)?;
         let event = Event::Sync(sync);
         let step = rollout.decide(&event, now);

@@ -74,6 +74,7 @@ async fn what_waits_in_queues_is_shown_with_its_wave_and_not_for_another_plan() 
             ..WaveQueue::default()
         }],
         elsewhere_messages: 3,
+        nodes: Vec::new(),
     };
     let other = QueueReport { plan: Digest::new([7; 32]), ..report.clone() };
 

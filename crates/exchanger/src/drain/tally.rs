@@ -4,9 +4,9 @@
 //!
 //! * A message counts once for each wave it has recipients in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_core::fleet::{MailboxNumber, WaveNumber};
+use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::exchanger::WaveQueue;
 
@@ -18,6 +18,8 @@ use crate::view::View;
 pub(super) struct Tally {
     waves: Vec<Counts>,
     elsewhere: u64,
+    /// For how long mail that could be delivered has waited, at most.
+    waits: BTreeMap<NodeNumber, Millis>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +36,8 @@ struct Counts {
 impl Tally {
     /// Nothing is counted.
     pub(super) fn new(waves: usize) -> Self {
-        Self { waves: vec![Counts::default(); waves], elsewhere: 0 }
+        let waves = vec![Counts::default(); waves];
+        Self { waves, elsewhere: 0, waits: BTreeMap::new() }
     }
 
     /// Counts a message for the waves of its recipients.
@@ -59,9 +62,24 @@ impl Tally {
         self.elsewhere += u64::from(waves.is_empty());
     }
 
-    /// A message for `waves` can or will be delivered now.
-    pub(super) fn wait(&mut self, waves: &BTreeSet<WaveNumber>) {
+    /// A message for `waves` can or will be delivered to `node` now, and has waited `since`.
+    pub(super) fn wait(
+        &mut self,
+        waves: &BTreeSet<WaveNumber>,
+        node: NodeNumber,
+        since: Millis,
+    ) {
         self.each(waves, |counts| counts.waiting += 1);
+        let longest = self.waits.entry(node).or_default();
+        *longest = (*longest).max(since);
+    }
+
+    /// For how many seconds mail that could be delivered has waited, `later` than it was
+    /// counted.
+    pub(super) fn waits(&self, later: Millis) -> Vec<(NodeNumber, u32)> {
+        let seconds = |wait: Millis| wait.saturating_add(later) / 1_000;
+        let seconds = |wait: Millis| u32::try_from(seconds(wait)).unwrap_or(u32::MAX);
+        self.waits.iter().map(|(node, wait)| (*node, seconds(*wait))).collect()
     }
 
     /// A message for `waves` is left to the mail server.

@@ -157,7 +157,7 @@ fn listing_takes_at_most_a_small_share_of_the_time() {
     let mut site = Site::new(10);
     site.open(&[1], 0);
     site.message("A1", &[1]);
-    site.drain.begin_listing(0);
+    site.drain.begin_listing(0, at(0));
     assert_eq!(site.drain.listing_due(), None, "one at a time");
     site.drain.end_listing(true, 120_000, Timestamp::default());
 
@@ -171,7 +171,7 @@ fn a_listing_that_broke_off_is_begun_again() {
     let mut site = Site::new(10);
     site.open(&[1], 0);
     site.message("A1", &[1]);
-    site.drain.begin_listing(0);
+    site.drain.begin_listing(0, at(0));
     site.tell();
     site.drain.end_listing(false, 1_000, Timestamp::default());
 
@@ -232,6 +232,33 @@ fn an_address_with_an_extension_or_in_capitals_is_that_of_its_mailbox() {
     assert_eq!(found("MAILER-DAEMON"), None);
 }
 
+#[test]
+fn what_could_be_delivered_and_waits_is_told_by_node() {
+    let mut site = Site::new(10);
+    site.message("A1", &[1]);
+    site.message("A3", &[3]);
+    site.message("A7", &[7]);
+    site.open(&[1, 7], 10_000);
+    site.view.set_storages(vec![Storage::default(); 2]);
+
+    site.listing(70_000);
+
+    let waits = |site: &Site, now| {
+        let nodes = site.drain.report("mx1", now).unwrap().nodes;
+        nodes.into_iter().map(|(node, seconds)| (node.get(), seconds)).collect::<Vec<_>>()
+    };
+    assert_eq!(waits(&site, 70_000), [(0, 60), (1, 60)], "since the opening");
+    assert_eq!(waits(&site, 75_000), [(0, 65), (1, 65)]);
+    site.queue.retain(|found| found.id.as_str() == "A3");
+    site.listing(80_000);
+    assert_eq!(waits(&site, 80_000), [], "what is held is not late");
+}
+
+/// The clock on the wall; when it stood at 0, the messages of these tests arrived.
+fn at(now: Millis) -> Timestamp {
+    Timestamp::from_millis(100_000 + now)
+}
+
 /// A queue, and a drain that looks at it.
 struct Site {
     view: Arc<View>,
@@ -273,7 +300,7 @@ impl Site {
     }
 
     fn listing(&mut self, now: Millis) {
-        self.drain.begin_listing(now);
+        self.drain.begin_listing(now, at(now));
         self.tell();
         self.drain.end_listing(true, now, Timestamp::default());
     }

@@ -130,7 +130,9 @@ fn a_full_flush_of_what_is_held_loses_nothing() {
         queue.len() == 2 && queue.iter().all(|it| it.contains("\"deferred\""))
     });
     site.nothing_bounced();
-    [ANNA, BERT, CARLA].iter().for_each(|address| site.open(address));
+    for address in [ANNA, BERT, CARLA] {
+        site.open(address);
+    }
     site.wait_delivered(ANNA, &["one"]);
     site.wait_delivered(BERT, &["one"]);
     site.wait_delivered(CARLA, &["two"]);

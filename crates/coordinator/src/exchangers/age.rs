@@ -1,0 +1,62 @@
+//! Age: for how long mail that could be delivered has waited, as a signal of each node.
+//!
+//! # Invariants
+//!
+//! * A minute counts once. Without any exchanger the signal has no source; when all are
+//!   silent it is not measured, which is never taken for good.
+
+use std::time::Instant;
+
+use tidegate_core::fleet::NodeNumber;
+use tidegate_core::gate::{PulseSignal, Pulses};
+use tidegate_core::plan::Plan;
+use tidegate_core::time::Timestamp;
+
+use super::Queues;
+
+const SIGNAL: PulseSignal = PulseSignal::QueueAge;
+
+/// Counts the minutes of every node.
+#[derive(Debug)]
+pub(crate) struct QueueAge {
+    queues: Queues,
+    counted_at: Timestamp,
+    nodes: Vec<Pulses>,
+}
+
+impl QueueAge {
+    /// Counts what `queues` say.
+    pub(crate) fn of(queues: Queues) -> Self {
+        Self { queues, counted_at: Timestamp::default(), nodes: Vec::new() }
+    }
+
+    /// Counts a minute of all nodes of `plan`, if one has passed.
+    pub(crate) fn count(&mut self, plan: &Plan, now: Timestamp) {
+        let limits = plan.policy().gate.signals.limits();
+        if now.since(self.counted_at) < limits.every {
+            return;
+        }
+        self.counted_at = now;
+        self.nodes.resize(plan.inventory().node_names().len(), Pulses::default());
+        let Some(waits) = self.queues.waits(plan.digest(), Instant::now()) else {
+            return;
+        };
+        for (node, pulses) in (0..).map(NodeNumber::new).zip(&mut self.nodes) {
+            match &waits {
+                Ok(waits) => {
+                    let seconds = waits.get(&node).copied().unwrap_or_default();
+                    pulses.note(SIGNAL, seconds, limits.limit(SIGNAL));
+                }
+                Err(_silent) => pulses.miss(SIGNAL),
+            }
+        }
+    }
+
+    /// Adds what `node` has shown to what its worker measures.
+    pub(crate) fn add_to(&self, node: NodeNumber, pulses: &mut Pulses) {
+        let shown = self.nodes.get(node.index());
+        if let Some(shown) = shown.and_then(|shown| shown.get(SIGNAL)) {
+            pulses.set(shown);
+        }
+    }
+}
