@@ -347,7 +347,8 @@ impl Drain {
         let opened = wave.and_then(|wave| wave.awake_since).unwrap_or_default();
         let open = self.listed.began.saturating_sub(opened);
         let arrived = u64::try_from(found.arrived_unix).unwrap_or_default();
-        let here = self.listed.began_at.millis().saturating_sub(arrived * 1_000);
+        let here =
+            self.listed.began_at.millis().saturating_sub(arrived.saturating_mul(1_000));
         tally.wait(waves, directory.node(mailbox), open.min(here));
     }
 
