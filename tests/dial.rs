@@ -32,7 +32,7 @@ const KILLED_AT: [&str; 3] =
     ["job=job 1 step=Ended", "histories are back job=job 1", "raised job=job 1"];
 
 /// Nothing of this size takes longer, even on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 const POLICY: &str = r#"
 name = "dial"
