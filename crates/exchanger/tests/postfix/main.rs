@@ -6,7 +6,6 @@
 //! * Postfix judges: its log, its queue and what arrives at the node, not our own words.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![expect(clippy::indexing_slicing, reason = "answers of known number")]
 
 mod coordinator;
 mod sink;
