@@ -232,7 +232,7 @@ fn directories(chart: &mut Chart, worker: &Worker) {
     match &files.snapshot {
         Some(snapshot) => place::read_only(chart, snapshot),
         None => {
-            chart.ok("worker.snapshot", "there is none: what is damaged is set aside")
+            chart.ok("worker.snapshot", "there is none: what is damaged is set aside");
         }
     }
 }

@@ -22,7 +22,6 @@ fn the_shipped_files_are_well() {
 
 #[test]
 fn every_way_past_the_gate_is_found() {
-    let own = "passdb users {\n  driver = passwd-file\n}\n";
     let gate_of = |edition: &str, service: &str| {
         let start = edition.find(&format!("protocol {service} {{")).unwrap();
         let end = start + edition[start..].find("\n}\n").unwrap() + 3;
@@ -39,7 +38,6 @@ fn every_way_past_the_gate_is_found() {
         for (broken, found) in [
             (without(&pop3, ""), "FAIL gate.pop3"),
             (without(&pop3, &pop3.replace("deny = yes", "")), "FAIL gate.pop3"),
-            (without("\npassdb users", "\nuserdb last"), ""),
             (without(userdb, ""), "FAIL gate.mailbox"),
             (
                 without(
@@ -87,7 +85,13 @@ fn every_way_past_the_gate_is_found() {
         ] {
             assert_eq!(troubles(&broken).join(" "), found);
         }
-        // A provider's own databases, asked before the gate.
+    }
+}
+
+#[test]
+fn a_database_before_the_gate_is_found_and_a_master_user_is_none() {
+    let own = "passdb users {\n  driver = passwd-file\n}\n";
+    for edition in [old(), new()] {
         let first = format!("{HEAD}{own}{edition}");
         assert_eq!(
             troubles(&first),
@@ -100,7 +104,7 @@ fn every_way_past_the_gate_is_found() {
         );
         let first = format!("{HEAD}{}{edition}", own.replace("passdb", "userdb"));
         assert_eq!(troubles(&first), ["FAIL gate.mailbox"]);
-        let master = format!("{HEAD}{}{edition}", own.replace("}", "  master = yes\n}"));
+        let master = format!("{HEAD}{}{edition}", own.replace('}', "  master = yes\n}"));
         assert_eq!(troubles(&master), [] as [&str; 0]);
     }
 }
