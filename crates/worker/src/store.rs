@@ -42,7 +42,7 @@ pub(crate) trait MailStore: Debug + Send + Sync {
         let refused = mailboxes.iter().map(|(ordinal, _)| {
             let reason = "this mail store has no dial tone".to_owned();
             let why = quarantined(*ordinal, "no-dial-tone".to_owned(), reason);
-            (*ordinal, Dialling::Refused(why))
+            (*ordinal, Dialling::Refused(Box::new(why)))
         });
         Ok(refused.collect())
     }
@@ -148,7 +148,7 @@ pub(crate) enum Dialling {
     /// The empty one stands, durably.
     Done,
     /// There will be none.
-    Refused(Finding),
+    Refused(Box<Finding>),
 }
 
 /// What came of putting one history back.

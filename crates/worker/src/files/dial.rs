@@ -31,7 +31,9 @@ impl FileStore {
         let told = mailboxes.iter().zip(results).filter_map(|((ordinal, _), result)| {
             let dialling = match result {
                 Ok(()) => Dialling::Done,
-                Err(refusal) => Dialling::Refused(permanent(*ordinal, &refusal)?),
+                Err(refusal) => {
+                    Dialling::Refused(Box::new(permanent(*ordinal, &refusal)?))
+                }
             };
             Some((*ordinal, dialling))
         });
