@@ -565,11 +565,14 @@ mod tests {
             &to(B, b"x", &[NUL, foreign]),
             Rungs::NONE,
         );
-        check(
-            to(A, b"x", &[foreign]),
-            to(B, b"y", &[foreign]),
-            Decision::SetAside(Reason::BothSidesBad),
-        );
+        let aside = Decision::SetAside(Reason::BothSidesBad);
+        check(to(A, b"x", &[foreign]), to(B, b"y", &[foreign]), aside);
+        // Bytes of one stranger on both sides, here of the right size and there not.
+        let long = Reason::TooLong { expected: 3_000, found: 4_000 };
+        check(to(A, b"x", &[foreign]), to(B, b"x", &[long, foreign]), aside);
+        let another =
+            Findings { message_id: Some([8; 16]), ..to(B, b"x", &[NUL, foreign]) };
+        check(to(A, b"x", &[foreign]), another, aside);
     }
 
     #[test]

@@ -99,13 +99,17 @@ pub struct Activity {
     pub deliveries: Option<u64>,
     /// What 95 % of these took at most.
     pub delivery_p95: Option<Duration>,
-    /// Recipients and messages that LMTP refused for good: their senders get bounces.
+    /// Recipients and messages that LMTP refused for good: their senders get bounces. Without
+    /// those whose mailbox is full: that is their owner's doing, and likely after days.
     pub refusals: Option<u64>,
     /// Recipients and messages that LMTP put off.
     pub deferrals: Option<u64>,
     /// Errors in mailboxes.
     pub storage_errors: Option<u64>,
 }
+
+/// How LMTP refuses mail for a full mailbox (RFC 5321, 4.2.3), as Dovecot's quota does.
+const OVER_QUOTA: &str = "552";
 
 /// A page could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -258,8 +262,10 @@ impl Change {
         let label =
             |one: &Series, name| one.labels.get(name).cloned().unwrap_or_default();
         let wanted = series.iter().filter(|one| {
+            let code = label(one, "status_code");
             ["RCPT", "DATA", "BDAT"].contains(&label(one, "cmd_name").as_str())
-                && label(one, "status_code").starts_with(class)
+                && code.starts_with(class)
+                && code != OVER_QUOTA
         });
         Some(whole(wanted.map(|one| one.value).sum()))
     }

@@ -114,9 +114,10 @@ impl PulseSignal {
     }
 
     /// Whether its bad minutes are harm that users see, so that they halt; the others only
-    /// hold: a busy node is a reason to wait, not to stop.
+    /// hold: a busy node is a reason to wait, not to stop. Commands that fail only hold as
+    /// well: one program that repeats a wrong command could stop everybody's return.
     pub const fn halts(self) -> bool {
-        matches!(self, Self::CommandErrors | Self::DeliveryRefusals | Self::Canary)
+        matches!(self, Self::DeliveryRefusals | Self::Canary)
     }
 
     /// `value` with its unit, as people say it.

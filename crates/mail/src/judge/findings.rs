@@ -86,9 +86,24 @@ impl Findings {
         let alike = |reason| {
             self.may_be_old(reason)
                 && other.faults.contains(&reason)
-                && (reason != Reason::ForeignBytes || self.stranger == other.stranger)
+                && (reason != Reason::ForeignBytes || self.has_the_stranger_of(other))
         };
         self.faults.iter().copied().find(|reason| !alike(*reason))
+    }
+
+    /// Both name one stranger as the recipient of one message, of which `other` has as many bytes
+    /// as it should: then the stranger was there before the fault. Two sides may well have got
+    /// bytes of the same stranger, but not both in the message's own size.
+    fn has_the_stranger_of(&self, other: &Self) -> bool {
+        let of_size = |reason: &Reason| {
+            matches!(
+                reason,
+                Reason::Truncated { .. } | Reason::TooLong { .. } | Reason::Empty
+            )
+        };
+        self.stranger == other.stranger
+            && self.is_named_like(other)
+            && !other.faults.iter().any(of_size)
     }
 
     /// `other` is shown to have the body that this one's own signature is of, and this one has not.

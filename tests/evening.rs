@@ -1,0 +1,134 @@
+//! An evening with real servers: three storage nodes come back, wave by wave.
+//!
+//! `cargo test --test evening -- --nocapture` shows the transcript.
+//!
+//! # Invariants
+//!
+//! * What users get is seen through the mail servers' own protocols, and counted by an
+//!   independent client that shares nothing with the programs it judges.
+//! * Mail is sent all the while, and every message must be there once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may say no more than that it failed"
+)]
+
+#[path = "evening/post.rs"]
+mod post;
+#[path = "evening/site.rs"]
+mod site;
+
+use post::Post;
+use site::Site;
+use tidegate_rig::{Imap, PASSWORD};
+
+/// Where all services work.
+const TOP: u32 = 4;
+
+#[test]
+fn after_an_evening_everybody_has_his_mail_and_nobody_lost_any() {
+    let mut site = Site::start(20_261_122);
+    let post = Post::open(&site);
+    site.run("mx");
+
+    site.say("nothing has begun: whoever has the right password is told to wait");
+    for node in &site.nodes {
+        let user = site.somebody_on(&node.name);
+        for reply in node.replies(&user) {
+            site.say(&format!("  {} {reply}", node.name));
+            assert_held(&reply);
+        }
+    }
+
+    site.apply();
+    site.operate(&["pause", "--reason", "prepare first"]);
+    site.say("the world goes on sending");
+    let anybody = site.somebody_on("stor-01");
+    site.wait("the mail exchanger knows the plan", |_| post.takes(&anybody));
+    let users: Vec<String> = site.users().step_by(2).collect();
+    users.iter().for_each(|user| post.send(user));
+    site.say(&format!("  {} messages accepted, none delivered", post.sent()));
+    site.wait("all of it waits in the queue", |_| post.queued() == post.sent());
+
+    site.operate(&["resume", "--reason", "go"]);
+    let first: Vec<String> = wait_for_first_wave(&site);
+    site.say(&format!("wave 1 is open: {} mailboxes", first.len()));
+    let visitor = first[0].clone();
+    let mut imap = site.node(&visitor).dovecot.imap(&visitor);
+    imap.command("SELECT INBOX");
+    site.say("  a phone stays logged in");
+
+    reclose_under_delivery(&site, &post, &first, &mut imap);
+
+    site.wait("the rollout finishes", |site| site.status()["state"] == "finished");
+    let aside = site.set_aside();
+    let open = site.open(TOP);
+    site.say(&format!("{} mailboxes are open, {} set aside", open.len(), aside.len()));
+    assert_eq!(open.len() + aside.len(), usize::try_from(site::MAILBOXES).unwrap());
+    let waits = post.sent_to(&aside);
+    site.wait("the queue is drained", |_| post.queued() == waits);
+    site.say(&format!("the queue is drained; {waits} wait for those set aside"));
+
+    let counted = site.count(&open, &post.by_user());
+    site.say(&format!("counted over IMAP: {}", counted["counts"]));
+    assert_eq!(counted["complaints"], serde_json::json!([]), "{counted:#}");
+    assert_eq!(
+        counted["counts"]["sent, there once"].as_u64().unwrap_or(0),
+        u64::try_from(post.sent() - waits).unwrap(),
+    );
+    for user in &aside {
+        let node = site.node(user);
+        node.replies(user).iter().for_each(|reply| assert_held(reply));
+    }
+}
+
+/// Waits until every mailbox of the first wave that was not set aside has all services.
+fn wait_for_first_wave(site: &Site) -> Vec<String> {
+    let of_first = || {
+        let mailboxes = site.mailboxes();
+        let first = site.status()["waves"][0]["name"].clone();
+        mailboxes.into_iter().filter(move |it| first == it.wave.as_str())
+    };
+    let is_open = |it: &tidegate_wire::v1::Mailbox| {
+        it.level >= TOP || it.preparation() == tidegate_wire::v1::Preparation::Quarantined
+    };
+    site.wait("wave 1 is open", |_| {
+        let mut wave = of_first().peekable();
+        wave.peek().is_some() && wave.all(|it| is_open(&it))
+    });
+    of_first().filter(|it| it.level >= TOP).map(|it| it.address).collect()
+}
+
+/// Closes the first wave again while mail for it comes in, and opens it again.
+fn reclose_under_delivery(site: &Site, post: &Post, wave: &[String], inside: &mut Imap) {
+    site.say("something looks odd: wave 1 is closed again, under delivery");
+    let sending = post.keep_sending(wave);
+    site.operate(&["reclose", "wave", "0", "--reason", "looks odd", "--wait"]);
+    site.say("  acknowledged: held on every node, nobody inside");
+    let end = inside.talk().try_read();
+    site.say(&format!("  the phone that was inside was told: {end:?}"));
+    assert!(end.is_none_or(|end| end.starts_with("* BYE")));
+    for user in wave.iter().take(5) {
+        site.node(user).replies(user).iter().for_each(|reply| assert_held(reply));
+    }
+    site.say("  it was nothing: resume");
+    site.operate(&["resume", "wave", "0", "--reason", "was nothing"]);
+    site.operate(&["resume", "--reason", "was nothing"]);
+    site.wait("wave 1 is open again", |site| {
+        let open = site.open(TOP);
+        wave.iter().all(|user| open.contains(user))
+    });
+    post.stop_sending(sending);
+    site.say(&format!("  wave 1 is open again; {} messages sent so far", post.sent()));
+    let user = &wave[0];
+    Imap::login(site.node(user).dovecot.ports().imap, user, PASSWORD);
+}
+
+/// A reply that tells to come back later, and never asks for another password or says that
+/// nobody is there.
+fn assert_held(reply: &str) {
+    let temporary = ["[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0", "TRYLATER", "451 4.3.0"];
+    assert!(temporary.iter().any(|it| reply.contains(it)), "{reply}");
+    let permanent = ["AUTHENTICATIONFAILED", "[AUTH]", "535", "550", "525"];
+    assert!(permanent.iter().all(|it| !reply.contains(it)), "{reply}");
+}
