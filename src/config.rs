@@ -401,14 +401,14 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/config/worker.toml");
         let text = fs::read_to_string(path).unwrap();
         let (_, optional) = text.split_once("#[dovecot]").unwrap();
-        let optional: String = format!("#[dovecot]{optional}")
-            .replace("/etc/tidegate/", "")
+        let optional = format!("#[dovecot]{optional}").replace("/etc/tidegate/", "");
+        let lines: Vec<&str> = optional
             .lines()
             .map(|line| {
                 line.strip_prefix('#').filter(|it| !it.starts_with(' ')).unwrap_or(line)
             })
-            .map(|line| format!("{line}\n"))
             .collect();
+        let optional = lines.join("\n") + "\n";
 
         let file = read(&format!("{WORKER}{optional}"));
 
@@ -427,7 +427,7 @@ mod tests {
         let doveadm = "[dovecot]\ndoveadm = [\"http://127.0.0.1:10380\"]\n";
         check(
             &format!("{WORKER}{doveadm}"),
-            &expect![[r#"
+            &expect![[r"
             error: doveadm is opened by one secret
              --> worker.toml:6:1
               |
@@ -435,7 +435,7 @@ mod tests {
               | ^^^^^^^^^
               |
               = help: add `key_file` with Dovecot's doveadm_api_key, or `password_file` with its doveadm_password
-        "#]],
+        "]],
         );
         check(
             &format!("{WORKER}{doveadm}key_file = \"nowhere\"\n"),
@@ -471,7 +471,7 @@ mod tests {
             key_file = \"doveadm-key\"\n";
         check(
             &format!("{WORKER}{dovecot}open_check_percent = 101\n"),
-            &expect![[r#"
+            &expect![[r"
             error: `open_check_percent` is 101, must be 0 to 100
              --> worker.toml:9:22
               |
@@ -479,7 +479,7 @@ mod tests {
               |                      ^^^
               |
               = help: leave it out for 100
-        "#]],
+        "]],
         );
         let canary = "[canary]\nmailbox = \"c@example.org\"\npassword_file = \"canary-password\"\n";
         check(
@@ -512,7 +512,7 @@ mod tests {
     fn a_store_behind_a_program_closes_by_itself() {
         check(
             &format!("{COMMAND}[dovecot]\ndoveadm = []\n"),
-            &expect![[r#"
+            &expect![[r"
             error: a store behind a program has doors of its own
              --> worker.toml:8:1
               |
@@ -520,7 +520,7 @@ mod tests {
               | ^^^^^^^^^
               |
               = help: take the table out; the program's `open` and `close` tell the mail system
-        "#]],
+        "]],
         );
     }
 

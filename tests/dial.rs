@@ -32,7 +32,7 @@ const KILLED_AT: [&str; 3] =
     ["job=job 1 step=Ended", "histories are back job=job 1", "raised job=job 1"];
 
 /// Nothing of this size takes longer, even on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 const POLICY: &str = r#"
 name = "dial"
@@ -337,7 +337,7 @@ impl Site {
             let log = fs::read_to_string(self.path(&format!("{name}.log"))).unwrap();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(40);
-            logs.push_str(&format!("--- {name}\n{}\n", lines[tail..].join("\n")));
+            logs += &["--- ", name, "\n", &lines[tail..].join("\n"), "\n"].concat();
         }
         logs
     }
@@ -380,10 +380,10 @@ impl Site {
                 return;
             }
             assert!(Instant::now() < deadline, "it does not end\n{}", self.logs());
-            for at in 0..self.users.len() {
+            for (user, sent) in self.users.iter().zip(sent.iter_mut()) {
                 number += 1;
-                if self.deliver(&self.users[at], number) {
-                    sent[at].push(number);
+                if self.deliver(user, number) {
+                    sent.push(number);
                 }
             }
             let log = fs::read_to_string(self.path("worker.log")).unwrap();

@@ -46,7 +46,9 @@ fn after_an_evening_everybody_has_his_mail_and_nobody_lost_any() {
     let anybody = site.somebody_on("stor-01");
     site.wait("the mail exchanger knows the plan", |_| post.takes(&anybody));
     let users: Vec<String> = site.users().step_by(2).collect();
-    users.iter().for_each(|user| post.send(user));
+    for user in &users {
+        post.send(user);
+    }
     site.say(&format!("  {} messages accepted, none delivered", post.sent()));
     site.wait("all of it waits in the queue", |_| post.queued() == post.sent());
 
@@ -78,7 +80,9 @@ fn after_an_evening_everybody_has_his_mail_and_nobody_lost_any() {
     );
     for user in &aside {
         let node = site.node(user);
-        node.replies(user).iter().for_each(|reply| assert_held(reply));
+        for reply in node.replies(user) {
+            assert_held(&reply);
+        }
     }
 }
 
@@ -109,7 +113,9 @@ fn reclose_under_delivery(site: &Site, post: &Post, wave: &[String], inside: &mu
     site.say(&format!("  the phone that was inside was told: {end:?}"));
     assert!(end.is_none_or(|end| end.starts_with("* BYE")));
     for user in wave.iter().take(5) {
-        site.node(user).replies(user).iter().for_each(|reply| assert_held(reply));
+        for reply in site.node(user).replies(user) {
+            assert_held(&reply);
+        }
     }
     site.say("  it was nothing: resume");
     site.operate(&["resume", "wave", "0", "--reason", "was nothing"]);
@@ -118,7 +124,7 @@ fn reclose_under_delivery(site: &Site, post: &Post, wave: &[String], inside: &mu
         let open = site.open(TOP);
         wave.iter().all(|user| open.contains(user))
     });
-    post.stop_sending(sending);
+    sending.stop();
     site.say(&format!("  wave 1 is open again; {} messages sent so far", post.sent()));
     let user = &wave[0];
     Imap::login(site.node(user).dovecot.ports().imap, user, PASSWORD);

@@ -19,7 +19,7 @@ pub(crate) struct Post {
     exchanger: Arc<Exchanger>,
 }
 
-/// Ends when told.
+/// Goes on until it is stopped.
 pub(crate) struct Sending {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -86,12 +86,6 @@ impl Post {
         Sending { stop, thread }
     }
 
-    /// Ends that.
-    pub(crate) fn stop_sending(&self, sending: Sending) {
-        sending.stop.store(true, Ordering::Relaxed);
-        sending.thread.join().unwrap();
-    }
-
     /// Messages accepted so far.
     pub(crate) fn sent(&self) -> usize {
         self.by_user().values().map(Vec::len).sum()
@@ -111,6 +105,14 @@ impl Post {
     /// Messages that wait in Postfix's queue.
     pub(crate) fn queued(&self) -> usize {
         self.exchanger.postfix.queue().len()
+    }
+}
+
+impl Sending {
+    /// Ends it, and returns when nothing more is sent.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
     }
 }
 

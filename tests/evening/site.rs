@@ -24,7 +24,7 @@ pub(crate) const MAILBOXES: u32 = 300;
 const NODES: u32 = 3;
 
 /// Nothing of this size takes longer, even on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// After so long the transcript shows what is waited for.
 const IMPATIENCE: Duration = Duration::from_secs(20);
