@@ -110,7 +110,8 @@ impl Doveconf {
     pub(super) fn serves(&self, protocol: &str) -> bool {
         let all = self.setting("protocols").unwrap_or("imap pop3 lmtp");
         let called = if protocol == "imap_webmail" { "imap" } else { protocol };
-        all.split_ascii_whitespace().any(|it| it.trim_end_matches(',') == called)
+        // Dovecot quotes the list where it begins with a blank, as Debian's files make it.
+        all.split_ascii_whitespace().any(|it| it.trim_matches(['"', ',']) == called)
     }
 
     /// The block `service NAME`.
@@ -227,6 +228,8 @@ mod tests {
         assert_eq!(pop3, ["users"]);
         assert!(conf.databases("userdb", "lmtp").iter().all(|it| it.gives("uid")));
         assert!(conf.serves("pop3") && !conf.serves("sieve"));
+        let debian = Doveconf::of("protocols = \" imap lmtp sieve pop3 submission\"\n");
+        assert!(debian.serves("submission") && debian.serves("imap"));
     }
 
     #[test]
