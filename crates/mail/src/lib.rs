@@ -229,6 +229,7 @@ mod spool;
 mod stage;
 mod stamp;
 mod store;
+mod validity;
 mod walk;
 
 pub use claim::{ClaimError, Claims};

@@ -7,8 +7,8 @@
 //!
 //! # Invariants
 //!
-//! * A mailbox is let in only if Dovecot shows what was verified; while Dovecot does not answer,
-//!   letting in waits.
+//! * A mailbox is let in only if Dovecot shows what was verified, under the UIDVALIDITY that the
+//!   store's own lists have; while Dovecot does not answer, letting in waits.
 //! * A mailbox is called held only when Dovecot says that nobody is in it any more.
 //! * What the mail is kept in is another's business: everything but doors goes on to the store.
 
@@ -16,6 +16,7 @@ pub(crate) mod counters;
 pub(crate) mod doorkeeper;
 mod reading;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ use tidegate_mailserver::doveadm::{
 };
 
 use crate::store::{Dialling, LetIn, MailStore, Switching, Telling, Told, Under};
-use counters::difference;
+use counters::{difference, shown_name};
 use doorkeeper::Doorkeeper;
 use reading::{Reading, Unread};
 
@@ -189,6 +190,9 @@ impl AtDovecot {
     fn let_in(&self, mailboxes: &[(Ordinal, Mailbox)]) -> Vec<(Ordinal, Told)> {
         let (compared, free): (Vec<_>, Vec<_>) =
             mailboxes.iter().partition(|(_, mailbox)| self.is_compared(mailbox));
+        for (_, mailbox) in &free {
+            self.note_inbox(mailbox, &[]);
+        }
         let mut told: Vec<(Ordinal, Told)> =
             free.into_iter().map(|(ordinal, _)| (*ordinal, Told::Done)).collect();
         if compared.is_empty() {
@@ -196,6 +200,9 @@ impl AtDovecot {
         }
         let addresses: Vec<&str> =
             compared.iter().map(|(_, mailbox)| mailbox.address.as_str()).collect();
+        // Before Dovecot looks: it may begin a list anew that it does not like.
+        let validities: Vec<_> =
+            compared.iter().map(|(_, it)| self.store.uid_validities(it)).collect();
         let shown = match self.doveadm.mailbox_status(&addresses) {
             Ok(shown) => shown,
             Err(error) => {
@@ -205,11 +212,11 @@ impl AtDovecot {
                 return told;
             }
         };
-        told.extend(
-            compared.into_iter().zip(shown).map(|((ordinal, mailbox), shown)| {
-                (*ordinal, self.compare(mailbox, shown))
-            }),
-        );
+        told.extend(compared.into_iter().zip(validities).zip(shown).map(
+            |(((ordinal, mailbox), validities), shown)| {
+                (*ordinal, self.compare(mailbox, &validities, shown))
+            },
+        ));
         let waiting = told.iter().filter(|(_, told)| *told == Told::NotYet).count();
         if waiting > 0 {
             tracing::warn!(
@@ -221,9 +228,17 @@ impl AtDovecot {
         told
     }
 
+    /// Remembers for later reading which UIDVALIDITY the inbox has.
+    fn note_inbox(&self, mailbox: &Mailbox, shown: &[FolderStatus]) {
+        let Some(reading) = &self.reading else { return };
+        let inbox = shown.iter().find(|folder| shown_name(&folder.name).is_empty());
+        reading.lets_in(mailbox, inbox.map(|inbox| inbox.uid_validity));
+    }
+
     fn compare(
         &self,
         mailbox: &Mailbox,
+        validities: &BTreeMap<Vec<u8>, u32>,
         shown: Result<Vec<FolderStatus>, CommandError>,
     ) -> Told {
         let refuse =
@@ -241,8 +256,9 @@ impl AtDovecot {
                 | CommandError::Exit(_),
             ) => return Told::NotYet,
         };
+        self.note_inbox(mailbox, &shown);
         let Some(manifest) = self.store.verified(mailbox) else { return Told::Done };
-        match difference(&manifest, &shown) {
+        match difference(&manifest, validities, &shown) {
             None => Told::Done,
             // Something has come in since: the next look finds the mailbox changed.
             Some(difference) if difference.may_be_news() => Told::NotYet,
@@ -349,6 +365,10 @@ impl MailStore for AtDovecot {
 
     fn verified(&self, mailbox: &Mailbox) -> Option<Manifest> {
         self.store.verified(mailbox)
+    }
+
+    fn uid_validities(&self, mailbox: &Mailbox) -> BTreeMap<Vec<u8>, u32> {
+        self.store.uid_validities(mailbox)
     }
 
     fn maybe_open(&self) -> Vec<LetIn> {

@@ -137,6 +137,13 @@ impl MailStore for FileStore {
     fn verified(&self, mailbox: &Mailbox) -> Option<Manifest> {
         self.store.manifest(mailbox.key).ok().flatten()
     }
+
+    fn uid_validities(&self, mailbox: &Mailbox) -> BTreeMap<Vec<u8>, u32> {
+        self.store.uid_validities(mailbox).unwrap_or_else(|refusal| {
+            tracing::debug!(%refusal, "no UIDVALIDITY is known");
+            BTreeMap::new()
+        })
+    }
 }
 
 impl FileStore {

@@ -5,6 +5,7 @@
 //! * A mailbox that is not in an answer has been decided nothing about: it is tried again.
 //! * An error means that nothing more may be done by this process.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -105,6 +106,12 @@ pub(crate) trait MailStore: Debug + Send + Sync {
     /// What a mailbox held when it was last verified, where that is known message by message.
     fn verified(&self, _mailbox: &Mailbox) -> Option<Manifest> {
         None
+    }
+
+    /// The UIDVALIDITY of each folder as the mail store itself has it, where that is known; by
+    /// the folder's name in manifests.
+    fn uid_validities(&self, _mailbox: &Mailbox) -> BTreeMap<Vec<u8>, u32> {
+        BTreeMap::new()
     }
 
     /// Mailboxes that an earlier run may have told the mail system to let in.

@@ -129,6 +129,28 @@ fn what(entry: &ManifestEntry) -> String {
 
 /// An index that the mail server would read; nothing if there is none.
 fn read_index(home: &Tree, dir: &[u8], prefix: &[u8]) -> Result<Option<Index>, Probe> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let Some(reading) = read_once(home, dir, prefix)? else { return Ok(None) };
+        let last = attempts >= ATTEMPTS_MAX;
+        match reading {
+            Reading::Stale(_) | Reading::Silent | Reading::Broken(_) if !last => {}
+            Reading::Whole(index) | Reading::Stale(index) => return Ok(Some(index)),
+            Reading::Silent | Reading::Broken(_) => {
+                let what = format!("{}: broken index", escape(dir));
+                return Err(Probe::Unreadable { what });
+            }
+        }
+    }
+}
+
+/// An index as it is this moment; nothing if there is none.
+pub(crate) fn read_once(
+    home: &Tree,
+    dir: &[u8],
+    prefix: &[u8],
+) -> Result<Option<Reading>, Probe> {
     let file = |end: &[u8]| {
         let rel = join(dir, &[prefix, end].concat());
         match home.file(&rel) {
@@ -139,22 +161,11 @@ fn read_index(home: &Tree, dir: &[u8], prefix: &[u8]) -> Result<Option<Index>, P
             Err(errno) => Err(unreadable(&rel, errno)),
         }
     };
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let (index, older) = (file(b"")?, file(b".log.2")?);
-        let log = file(b".log")?;
-        let last = attempts >= ATTEMPTS_MAX;
-        match index::read(index.as_deref(), log.as_deref(), older.as_deref()) {
-            Reading::Silent if log.is_none() && index.is_none() => return Ok(None),
-            Reading::Stale(_) | Reading::Silent | Reading::Broken(_) if !last => {}
-            Reading::Whole(index) | Reading::Stale(index) => return Ok(Some(index)),
-            Reading::Silent | Reading::Broken(_) => {
-                let what = format!("{}: broken index", escape(dir));
-                return Err(Probe::Unreadable { what });
-            }
-        }
-    }
+    let (index, older) = (file(b"")?, file(b".log.2")?);
+    let log = file(b".log")?;
+    let is_there = index.is_some() || log.is_some();
+    let read = || index::read(index.as_deref(), log.as_deref(), older.as_deref());
+    Ok(is_there.then(read))
 }
 
 fn read(file: File) -> Result<Vec<u8>, Errno> {

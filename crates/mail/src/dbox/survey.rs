@@ -24,10 +24,10 @@ use crate::walk::{Kind, Meta, Seen, Tree, escape, join};
 const DEPTH_MAX: usize = 32;
 
 /// Where the folders are.
-const MAILBOXES: &[u8] = b"mailboxes";
+pub(crate) const MAILBOXES: &[u8] = b"mailboxes";
 
 /// What a folder has its files in; a directory without it is only on the way to others.
-const MAILS: &[u8] = b"dbox-Mails";
+pub(crate) const MAILS: &[u8] = b"dbox-Mails";
 
 /// Where multi-dbox has its messages.
 pub(crate) const STORAGE: &[u8] = b"storage";

@@ -94,6 +94,11 @@ impl<R: BufRead> Reader<R> {
         fields.iter().find_map(|field| field.strip_prefix(b"G"))
     }
 
+    /// The folder's UIDVALIDITY.
+    pub(crate) fn uid_validity(&self) -> Option<u32> {
+        self.summary.uid_validity()
+    }
+
     /// The next sound line.
     pub(crate) fn next(&mut self) -> Option<Entry<'_>> {
         loop {

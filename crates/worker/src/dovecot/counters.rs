@@ -5,12 +5,16 @@
 //!
 //! # Invariants
 //!
+//! * A UIDVALIDITY is compared only where the mail store's own list of the folder tells it.
 //! * Names are compared without regard to the separator: Dovecot shows the one of its namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_mail::Manifest;
 use tidegate_mailserver::doveadm::FolderStatus;
+
+/// What another UIDVALIDITY is called.
+pub(crate) const UID_VALIDITY_DIFFERS: &str = "uid-validity-differs";
 
 /// What differs between a mailbox as verified and as shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +23,19 @@ pub(crate) enum Difference {
     FolderMissing { folder: String, messages: u64 },
     /// A folder shows another number of messages.
     Messages { folder: String, verified: u64, shown: u64 },
+    /// A folder has another UIDVALIDITY: mail programs would fetch all of it again.
+    UidValidity { folder: String, stored: u32, shown: u32 },
     /// A folder would give out UIDs again.
     NextUid { folder: String, used: u32, next: u32 },
 }
 
 /// The first difference, in order of the folders' names.
+///
+/// `validities`: what the mail store's own lists said before Dovecot was asked, by the folders'
+/// names in manifests. Dovecot, asked first, might have begun such lists anew.
 pub(crate) fn difference(
     manifest: &Manifest,
+    validities: &BTreeMap<Vec<u8>, u32>,
     shown: &[FolderStatus],
 ) -> Option<Difference> {
     let mut verified: BTreeMap<String, (u64, u32)> = BTreeMap::new();
@@ -34,6 +44,10 @@ pub(crate) fn difference(
         *messages += 1;
         *used = (*used).max(entry.uid.unwrap_or(0));
     }
+    let mut stored: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+    for (folder, validity) in validities {
+        stored.entry(stored_name(folder)).or_default().insert(*validity);
+    }
     let shown: BTreeMap<String, &FolderStatus> =
         shown.iter().map(|folder| (shown_name(&folder.name), folder)).collect();
     verified.into_iter().find_map(|(name, (messages, used))| {
@@ -41,6 +55,12 @@ pub(crate) fn difference(
             return Some(Difference::FolderMissing { folder: name, messages });
         };
         let folder = shown.name.clone();
+        // Two directories can have one name: then either may be the one that is shown.
+        let stored = stored.get(&name).filter(|it| !it.contains(&shown.uid_validity));
+        if let Some(stored) = stored.and_then(BTreeSet::first).copied() {
+            let shown = shown.uid_validity;
+            return Some(Difference::UidValidity { folder, stored, shown });
+        }
         if shown.messages != messages {
             let (verified, shown) = (messages, shown.messages);
             return Some(Difference::Messages { folder, verified, shown });
@@ -56,6 +76,7 @@ impl Difference {
         match self {
             Self::FolderMissing { .. } => "folder-not-shown",
             Self::Messages { .. } => "messages-not-shown",
+            Self::UidValidity { .. } => UID_VALIDITY_DIFFERS,
             Self::NextUid { .. } => "next-uid-too-low",
         }
     }
@@ -78,6 +99,12 @@ impl std::fmt::Display for Difference {
                 f,
                 "the mail server shows {shown} messages in `{folder}`, {verified} were \
                  verified"
+            ),
+            Self::UidValidity { folder, stored, shown } => write!(
+                f,
+                "the mail server shows UIDVALIDITY {shown} for `{folder}`, its stored list \
+                 has {stored}: mail programs would fetch all of it again; does it look \
+                 where the mail lies?"
             ),
             Self::NextUid { folder, used, next } => write!(
                 f,
@@ -162,14 +189,22 @@ mod tests {
             status("INBOX/Trash", 0, 1),
         ];
 
-        assert_eq!(difference(&manifest, &shown), None);
+        let known =
+            BTreeMap::from([(b"Archive.2024".to_vec(), 1), (b"Trash".to_vec(), 8)]);
+        assert_eq!(difference(&manifest, &BTreeMap::new(), &shown), None);
+        assert_eq!(
+            difference(&manifest, &known, &shown),
+            None,
+            "nothing is lost in Trash"
+        );
     }
 
     #[test]
     fn what_would_be_missed_is_named() {
         let manifest = manifest(&[("", 1), ("", 9), ("Sent", 4)]);
         let said = |shown: &[FolderStatus]| {
-            difference(&manifest, shown).map(|it| (it.code(), it.may_be_news()))
+            difference(&manifest, &BTreeMap::new(), shown)
+                .map(|it| (it.code(), it.may_be_news()))
         };
 
         let (sent, inbox) = (status("Sent", 1, 5), status("INBOX", 2, 10));
@@ -181,6 +216,22 @@ mod tests {
         assert_eq!(said(&[more, sent.clone()]), Some(("messages-not-shown", true)));
         let low = status("INBOX", 2, 9);
         assert_eq!(said(&[low, sent]), Some(("next-uid-too-low", false)));
+    }
+
+    #[test]
+    fn a_folder_that_mail_programs_would_fetch_again_is_named() {
+        let manifest = manifest(&[("", 1), ("Sent", 4)]);
+        let shown = [status("INBOX", 2, 3), status("INBOX/Sent", 1, 5)];
+        let said = |known: &[(&str, u32)]| {
+            let known =
+                known.iter().map(|(folder, it)| (folder.as_bytes().to_vec(), *it));
+            difference(&manifest, &known.collect(), &shown).map(|it| it.code())
+        };
+
+        assert_eq!(said(&[("", 2)]), Some("uid-validity-differs"), "more than new mail");
+        assert_eq!(said(&[("Sent", 1), ("", 1)]), Some("messages-not-shown"));
+        let two = [("", 2), ("INBOX", 1), ("Sent", 2), ("INBOX.Sent", 1)];
+        assert_eq!(said(&two), Some("messages-not-shown"), "one of two may be shown");
     }
 
     #[test]

@@ -6,12 +6,16 @@
 //! * A message under a UID that was verified has the bytes that were verified, or it has been
 //!   altered. Lines may end otherwise on the wire than on the disk; where a message mixes both
 //!   ways, only its length is judged.
+//! * The inbox keeps the UIDVALIDITY that it had when it was let in; where that was not seen, as
+//!   after a start of the worker, the one that is read first. No other folder is held to its own:
+//!   its user may have made it anew.
 //! * A mailbox whose owner is not admitted to IMAP is not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +25,7 @@ use tidegate_mail::{Fingerprint, Fingerprinter, Mailbox, Manifest, ManifestEntry
 use tidegate_mailserver::reader::{Look, MessageEnd, Reader, Sample};
 use tidegate_mailserver::{ConversationError, ConversationFault};
 
-use super::counters::{shown_name, stored_name};
+use super::counters::{UID_VALIDITY_DIFFERS, shown_name, stored_name};
 use super::{Dovecot, Master};
 use crate::findings::alarm;
 
@@ -49,6 +53,29 @@ pub(crate) struct Reading {
     /// Whether the master user was ever let in, and whether it was told that he was not.
     has_been_in: AtomicBool,
     has_warned: AtomicBool,
+    validities: Validities,
+}
+
+/// The UIDVALIDITY of inboxes that are open, by the key of the mailbox.
+#[derive(Debug, Default)]
+struct Validities(Mutex<HashMap<u64, u32>>);
+
+impl Validities {
+    /// From here on it is this one, or whichever is read first.
+    fn set(&self, key: u64, seen: Option<u32>) {
+        let mut inboxes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen {
+            Some(seen) => inboxes.insert(key, seen),
+            None => inboxes.remove(&key),
+        };
+    }
+
+    /// The one that was, if it was another.
+    fn another(&self, key: u64, seen: u32) -> Option<u32> {
+        let mut inboxes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *inboxes.entry(key).or_insert(seen);
+        (before != seen).then_some(before)
+    }
 }
 
 /// Why one mailbox was not judged.
@@ -73,15 +100,35 @@ impl Reading {
         let Master { user, password, separator, sample_percent } = master;
         let patience = PATIENCE;
         let reader = Reader { imap, master: user, password, separator, patience };
+        let validities = Validities::default();
         let (has_been_in, has_warned) = <(AtomicBool, AtomicBool)>::default();
-        Some(Self { reader, imap, doors, sample_percent, has_been_in, has_warned })
+        Some(Self {
+            reader,
+            imap,
+            doors,
+            sample_percent,
+            has_been_in,
+            has_warned,
+            validities,
+        })
+    }
+
+    /// A mailbox is about to be let in; its inbox has this UIDVALIDITY, as far as it was seen.
+    pub(crate) fn lets_in(&self, mailbox: &Mailbox, inbox: Option<u32>) {
+        if self.samples(mailbox) {
+            self.validities.set(mailbox.key, inbox);
+        }
     }
 
     /// Whether this mailbox is one of those that are read, now.
     pub(crate) fn wants(&self, mailbox: &Mailbox) -> bool {
         let service = self.doors.service_at("imap", Some(self.imap.port()));
-        mailbox.key % 100 < u64::from(self.sample_percent)
+        self.samples(mailbox)
             && self.doors.answer(service, &mailbox.address) == Answer::Online
+    }
+
+    fn samples(&self, mailbox: &Mailbox) -> bool {
+        mailbox.key % 100 < u64::from(self.sample_percent)
     }
 
     /// What reading came to.
@@ -132,7 +179,8 @@ impl Reading {
         match look {
             Ok(look) => {
                 self.has_been_in.store(true, Ordering::Relaxed);
-                Ok(judge(task, &look, known))
+                let another = |seen| self.validities.another(mailbox.key, seen);
+                Ok(judge(task, &look, known, &another))
             }
             Err(error) if matches!(error.cause, ConversationFault::Broken(_)) => {
                 Err(Unread::Later)
@@ -164,7 +212,13 @@ impl Reading {
 /// What a failure is called when IMAP does not show a mailbox.
 const UNREADABLE: &str = "unreadable-over-imap";
 
-fn judge(task: ProbeTask, look: &Look, known: &Known<'_>) -> Outcome {
+/// `another`: the UIDVALIDITY that the inbox had before this one, if it was another.
+fn judge(
+    task: ProbeTask,
+    look: &Look,
+    known: &Known<'_>,
+    another: &dyn Fn(u32) -> Option<u32>,
+) -> Outcome {
     let cut = look.messages.iter().find_map(|message| match &message.end {
         MessageEnd::Whole | MessageEnd::Gone => None,
         MessageEnd::CutOff { came_bytes } => {
@@ -191,7 +245,12 @@ fn judge(task: ProbeTask, look: &Look, known: &Known<'_>) -> Outcome {
                 format!("the inbox would give out UID {next}, UID {used} was taken");
             Outcome::Altered(alarm(task, "next-uid-too-low", what))
         }
-        Some(_) => Outcome::Read,
+        Some(inbox) => {
+            let seen = inbox.counts.uid_validity;
+            let Some(before) = another(seen) else { return Outcome::Read };
+            let what = format!("the inbox has UIDVALIDITY {seen}, it had {before}");
+            Outcome::Altered(alarm(task, UID_VALIDITY_DIFFERS, what))
+        }
     }
 }
 
@@ -311,6 +370,19 @@ mod tests {
         for stored in [&other[..], short, long] {
             assert!(!seen(b"Subject: x\n\none\ntwo\n").is(&entry(stored)));
         }
+    }
+
+    #[test]
+    fn an_inbox_keeps_its_uidvalidity_until_it_is_let_in_again() {
+        let inboxes = Validities::default();
+
+        inboxes.set(1, Some(70));
+        assert_eq!([inboxes.another(1, 70), inboxes.another(1, 71)], [None, Some(70)]);
+        assert_eq!(inboxes.another(1, 71), Some(70), "it stays wrong");
+        assert_eq!([inboxes.another(2, 5), inboxes.another(2, 6)], [None, Some(5)]);
+
+        inboxes.set(1, None);
+        assert_eq!([inboxes.another(1, 71), inboxes.another(1, 70)], [None, Some(71)]);
     }
 
     fn seen(text: &[u8]) -> Seen {

@@ -48,6 +48,29 @@ fn whoever_would_miss_mail_is_not_let_in_and_a_person_is_told_why() {
 }
 
 #[test]
+fn an_inbox_that_mail_programs_would_fetch_again_is_refused_and_an_alarm_when_open() {
+    let node = Node::beside(&formats());
+    node.verify();
+    assert_eq!(node.let_in(), [Told::Done, Told::Done, Told::Done]);
+    node.site.stand(Standing::Level(3));
+    let update = ["mailbox", "update", "--uid-validity", "4711", "-u"];
+    for n in 0..3 {
+        let user = address(n);
+        let update = [&update[..], &[&user, "INBOX"]].concat();
+        node.site.dovecot.doveadm(&update).unwrap();
+    }
+
+    for outcome in node.read() {
+        let Outcome::Altered(finding) = &outcome else { panic!("{outcome:?}") };
+        assert_eq!(finding.code, "uid-validity-differs");
+    }
+    for told in node.let_in() {
+        let Told::Refused { code, .. } = &told else { panic!("{told:?}") };
+        assert_eq!(code, "uid-validity-differs");
+    }
+}
+
+#[test]
 fn mail_that_a_user_does_not_have_at_dovecot_would_bounce() {
     let mut node = Node::new(&formats());
     node.verify();
