@@ -10,17 +10,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_lab::{LabSpec, Provider};
-use tidegate_rig::{FreePorts, Letter, Postfix, PostfixSpec, wait_until};
+use tidegate_rig::{FreePorts, Letter, Postfix, PostfixSpec, Sink, wait_until};
 
 /// No run of this size takes longer, even on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -91,9 +89,9 @@ fn mail_that_waited_arrives_once_as_waves_open_however_often_the_exchanger_is_ki
     }
 
     site.wait("the queue is empty", |site| site.postfix.queue().is_empty());
-    let arrived = site.arrived.lock().unwrap().clone();
     for address in &addresses {
-        let mut subjects = arrived.get(address).cloned().unwrap_or_default();
+        let arrived = site.sinks.iter().flat_map(|node| node.delivered(address));
+        let mut subjects: Vec<String> = arrived.collect();
         subjects.sort();
         assert_eq!(subjects, ["to all".to_owned(), format!("to {address}")], "{address}");
     }
@@ -110,11 +108,9 @@ struct Site {
     postfix: Postfix,
     url: String,
     running: BTreeMap<&'static str, Child>,
-    arrived: Arrived,
+    /// The nodes' LMTP servers, which let in whom their worker lets in.
+    sinks: Vec<Sink>,
 }
-
-/// Subjects by address.
-type Arrived = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
 
 impl Site {
     fn start() -> Self {
@@ -133,8 +129,11 @@ impl Site {
             master: include_str!("../deploy/postfix/master.cf").to_owned(),
         });
         let (url, running) = (format!("http://127.0.0.1:{port}"), BTreeMap::new());
-        let arrived = Arrived::default();
-        let mut site = Self { dir, provider, postfix, url, running, arrived };
+        let mut site = Self { dir, provider, postfix, url, running, sinks: Vec::new() };
+        for index in 0..site.provider.nodes.len() {
+            let admission = site.path(&format!("state-{index}/admission-address"));
+            site.sinks.push(Sink::start(move |address| is_open(&admission, address)));
+        }
         site.write_configs(port, map);
         site.begin("coordinator");
         site.begin("mx");
@@ -160,7 +159,9 @@ impl Site {
             format!("data_dir = \"{}\"\nlisten = \"127.0.0.1:{port}\"\n", data.display());
         fs::write(self.path("coordinator.toml"), coordinator).unwrap();
         let mut hops = String::new();
-        for (index, node) in self.provider.nodes.iter().enumerate() {
+        for (index, (node, sink)) in
+            self.provider.nodes.iter().zip(&self.sinks).enumerate()
+        {
             let state = self.path(&format!("state-{index}"));
             let worker = format!(
                 "node = \"{}\"\ncoordinator = \"{}\"\nstate_dir = \"{}\"\nlive = \"{}\"\n\
@@ -173,7 +174,7 @@ impl Site {
                 node.work.display(),
             );
             fs::write(self.path(&format!("worker-{index}.toml")), worker).unwrap();
-            let lmtp = storage_node(state.join("admission-address"), &self.arrived);
+            let lmtp = sink.port();
             writeln!(hops, "\"{}\" = \"inet:127.0.0.1:{lmtp}\"", node.name).unwrap();
         }
         let mx = format!(
@@ -222,7 +223,7 @@ impl Site {
     }
 
     fn deliveries(&self) -> usize {
-        self.arrived.lock().unwrap().values().map(Vec::len).sum()
+        self.sinks.iter().map(Sink::arrived).sum()
     }
 
     fn wait(&self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -249,73 +250,6 @@ impl Drop for Site {
             let _gone = child.kill();
             let _status = child.wait();
         }
-    }
-}
-
-/// A storage node's LMTP server: it asks the worker whose address is in `admission`, and
-/// writes down what arrives. Gives its port.
-fn storage_node(admission: PathBuf, arrived: &Arrived) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let arrived = Arc::clone(arrived);
-    thread::spawn(move || {
-        for caller in listener.incoming() {
-            let (admission, arrived) = (admission.clone(), Arc::clone(&arrived));
-            thread::spawn(move || talk(caller.unwrap(), &admission, &arrived));
-        }
-    });
-    port
-}
-
-fn talk(stream: TcpStream, admission: &Path, arrived: &Arrived) {
-    let mut to = stream.try_clone().unwrap();
-    // A caller that has hung up needs no answer.
-    let mut say =
-        move |line: &str| to.write_all(format!("{line}\r\n").as_bytes()).is_ok();
-    say("220 node");
-    let mut recipients: Vec<String> = Vec::new();
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(Ok(line)) = lines.next() {
-        let verb: String = line.chars().take(4).collect::<String>().to_ascii_uppercase();
-        match verb.as_str() {
-            "LHLO" => say("250-node\r\n250 PIPELINING"),
-            "RCPT" => {
-                let address = line.split(['<', '>']).nth(1).unwrap_or_default();
-                let open = is_open(admission, address);
-                if open {
-                    recipients.push(address.to_owned());
-                }
-                say(if open {
-                    "250 2.1.5 OK"
-                } else {
-                    "451 4.3.0 Temporary internal error"
-                })
-            }
-            "DATA" if recipients.is_empty() => say("503 5.5.1 nobody"),
-            "DATA" => {
-                say("354 go on");
-                let mut subject = String::new();
-                for line in lines.by_ref().map_while(Result::ok) {
-                    if line == "." {
-                        break;
-                    }
-                    if let Some(is) = line.strip_prefix("Subject: ") {
-                        is.clone_into(&mut subject);
-                    }
-                }
-                let mut arrived = arrived.lock().unwrap();
-                for address in recipients.drain(..) {
-                    arrived.entry(address).or_default().push(subject.clone());
-                    say("250 2.0.0 saved");
-                }
-                true
-            }
-            "QUIT" => {
-                say("221 bye");
-                return;
-            }
-            _ => say("250 OK"),
-        };
     }
 }
 

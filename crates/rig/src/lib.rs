@@ -20,6 +20,7 @@ mod keeper;
 mod ports;
 mod postfix;
 mod prometheus;
+mod sink;
 mod talk;
 
 pub use dovecot::{
@@ -32,4 +33,5 @@ pub use keeper::{
 pub use ports::{FreePorts, LOOPBACK};
 pub use postfix::{Letter, Postfix, PostfixSpec, Said};
 pub use prometheus::{Exporter, Prometheus};
+pub use sink::Sink;
 pub use talk::{Answer, Imap, PATIENCE, Talk};
