@@ -72,7 +72,8 @@ fn walk(dir: &Path, look: &mut dyn FnMut(Head, &[u8])) -> Result<Verified, OpenE
         look(head, payload);
     })?;
     let read = read.ok_or_else(absent)?;
-    Ok(Verified { kind: read.kind, head: read.head, payload_bytes })
+    let (kind, head) = (read.kind, read.contents.head);
+    Ok(Verified { kind, head, payload_bytes })
 }
 
 fn line(sequence: u64, digest: Digest, payload: &[u8]) -> String {

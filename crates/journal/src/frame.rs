@@ -20,8 +20,28 @@ pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 /// of their own, which it never reclaims.
 pub(crate) const VALUE_BYTES_MAX: usize = 4096;
 
-/// The one layout there has been.
-const VERSION: u8 = 1;
+/// What a frame's first byte says: its layout, and what kind of record this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// An ordinary record, or the header of a journal that was never compacted.
+    Plain = 1,
+    /// The header of a compacted journal: a base belongs to it.
+    Based = 2,
+    /// A record that stays when those around it are compacted.
+    Story = 3,
+}
+
+impl Mark {
+    /// The mark of record `sequence`.
+    fn read(sequence: u64, byte: u8) -> Result<Self, Damage> {
+        match (byte, sequence) {
+            (1, _) => Ok(Self::Plain),
+            (2, 0) => Ok(Self::Based),
+            (3, 1..) => Ok(Self::Story),
+            (version, _) => Err(Damage::Version { version }),
+        }
+    }
+}
 
 /// Version, sequence, length, checksum, digest.
 const FRAME_BYTES: usize = 1 + 8 + 4 + 8 + 32;
@@ -90,7 +110,7 @@ pub enum Damage {
     #[error("its frame is cut short")]
     FrameCut,
     /// The frame's layout is unknown.
-    #[error("its frame has version {version}, known is {VERSION}")]
+    #[error("its frame has version {version}, which is not known here")]
     Version {
         /// The version found.
         version: u8,
@@ -115,6 +135,20 @@ pub enum Damage {
     /// The record does not continue the one before it.
     #[error("it does not continue the digest chain")]
     Chain,
+    /// The note of what was compacted is damaged.
+    #[error("the note of what was compacted is missing or damaged")]
+    Base,
+    /// A record of the story is missing or has changed.
+    #[error("of the records kept up to it {found} are there and {expected} belong there")]
+    Story {
+        /// How many there are.
+        found: u64,
+        /// How many there were; if as many are there, one has been exchanged.
+        expected: u64,
+    },
+    /// The snapshot is damaged.
+    #[error("the snapshot of all records up to it is damaged")]
+    Snapshot,
     /// The journal ends before a record that had been acknowledged.
     #[error(
         "it is missing with all up to record {witnessed}, though they were acknowledged"
@@ -143,6 +177,7 @@ pub(crate) fn parse_key(key: &[u8]) -> Option<(u64, u32)> {
 /// Hands every part of the record at `head` to `put`, in order.
 pub(crate) fn encode(
     head: Head,
+    mark: Mark,
     payload: &[u8],
     put: &mut dyn FnMut([u8; KEY_BYTES], Vec<u8>),
 ) {
@@ -152,7 +187,7 @@ pub(crate) fn encode(
         payload.split_at(payload.len().min(VALUE_BYTES_MAX - FRAME_BYTES));
 
     let mut value = Vec::with_capacity(FRAME_BYTES + first.len());
-    value.push(VERSION);
+    value.push(mark as u8);
     value.extend_from_slice(&head.sequence.to_be_bytes());
     value.extend_from_slice(&length.to_be_bytes());
     value.extend_from_slice(&checksum(payload));
@@ -166,6 +201,7 @@ pub(crate) fn encode(
 
 /// A record's first part, taken apart; nothing in it is believed yet.
 pub(crate) struct Frame {
+    mark: Mark,
     length: u32,
     checksum: [u8; 8],
     digest: Digest,
@@ -175,9 +211,7 @@ impl Frame {
     /// Takes the first part of record `sequence` apart into its frame and its payload bytes.
     pub(crate) fn split(sequence: u64, value: &[u8]) -> Result<(Self, &[u8]), Damage> {
         let (&version, rest) = value.split_first().ok_or(Damage::FrameCut)?;
-        if version != VERSION {
-            return Err(Damage::Version { version });
-        }
+        let mark = Mark::read(sequence, version)?;
         let (found, rest) = rest.split_first_chunk::<8>().ok_or(Damage::FrameCut)?;
         let found = u64::from_be_bytes(*found);
         if found != sequence {
@@ -187,11 +221,17 @@ impl Frame {
         let (checksum, rest) = rest.split_first_chunk::<8>().ok_or(Damage::FrameCut)?;
         let (digest, rest) = rest.split_first_chunk::<32>().ok_or(Damage::FrameCut)?;
         let frame = Self {
+            mark,
             length: u32::from_be_bytes(*length),
             checksum: *checksum,
             digest: Digest(*digest),
         };
         Ok((frame, rest))
+    }
+
+    /// What kind of record it is.
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// How many parts the record has, the first included.
@@ -207,6 +247,22 @@ impl Frame {
         payload: &[u8],
         before: Option<Head>,
     ) -> Result<Head, Damage> {
+        self.check_alone(0, payload)?;
+        let head =
+            before.map_or_else(|| Head::of_header(payload), |head| head.after(payload));
+        if head.digest != self.digest {
+            return Err(Damage::Chain);
+        }
+        Ok(head)
+    }
+
+    /// Checks a whole payload of which the record before is gone. That its digest is right
+    /// only the story's can tell.
+    pub(crate) fn check_alone(
+        &self,
+        sequence: u64,
+        payload: &[u8],
+    ) -> Result<Head, Damage> {
         if payload.len() as u64 != u64::from(self.length) {
             let (found, expected) = (payload.len() as u64, u64::from(self.length));
             return Err(Damage::Length { found, expected });
@@ -214,12 +270,7 @@ impl Frame {
         if checksum(payload) != self.checksum {
             return Err(Damage::Checksum);
         }
-        let head =
-            before.map_or_else(|| Head::of_header(payload), |head| head.after(payload));
-        if head.digest != self.digest {
-            return Err(Damage::Chain);
-        }
-        Ok(head)
+        Ok(Head { sequence, digest: self.digest })
     }
 }
 
@@ -286,7 +337,9 @@ mod tests {
 
     fn parts_of(payload: &[u8]) -> Vec<Vec<u8>> {
         let mut parts = Vec::new();
-        encode(Head::of_header(payload), payload, &mut |_, value| parts.push(value));
+        encode(Head::of_header(payload), Mark::Plain, payload, &mut |_, value| {
+            parts.push(value);
+        });
         parts
     }
 }

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::compaction::{Rhythm, Snapshot};
 use crate::frame::{Damage, Head};
 use crate::kept::Kept;
 use crate::lock::{Lock, LockError};
-use crate::replay::{ReadError, Records, Replay};
+use crate::replay::{self, ReadError, Records, Replay};
 use crate::store::{Store, StoreError};
 use crate::witness::Witness;
-use crate::writer::{AppendError, Appender};
+use crate::writer::{AppendError, Appender, Contents};
 
 /// An open journal; this program is the only one that has it.
 pub struct Journal {
@@ -29,6 +30,15 @@ pub struct Journal {
     writer: Option<JoinHandle<()>>,
     /// Dropped last: whoever takes it next finds the store closed.
     _lock: Arc<Lock>,
+}
+
+/// What a number of records have led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compacted {
+    /// How many: the snapshot covers the records from 1 to this one.
+    pub records: u64,
+    /// The bytes that their owner has made of them.
+    pub snapshot: Vec<u8>,
 }
 
 /// Whose journal it is, written into its header.
@@ -168,19 +178,26 @@ impl Journal {
         create(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
         let opened = Opened::take(dir)?;
         let store_error = |source| OpenError::Store { dir: dir.to_owned(), source };
-        let (kind, head) = match opened.read(dir, &mut |_, _| ())? {
-            Some(read) => (admit(dir, kind, read.kind)?, read.head),
-            None => (kind.clone(), begin(&opened.store, kind).map_err(store_error)?),
+        let (kind, contents) = match opened.read(dir, &mut |_, _| ())? {
+            Some(read) => (admit(dir, kind, read.kind)?, read.contents),
+            None => {
+                let head = begin(&opened.store, kind).map_err(store_error)?;
+                let (base, tail_bytes, leftovers) = (None, 0, false);
+                (kind.clone(), Contents { head, base, tail_bytes, leftovers })
+            }
         };
+        let (head, base) = (contents.head, contents.base);
         let witnessed = opened.witness.record(head).map_err(StoreError::Sync);
         witnessed.and_then(|()| opened.store.settle(dir)).map_err(store_error)?;
 
         let db = opened.store.reader();
         let lock = Arc::new(opened.lock);
         let (appender, writer) =
-            Appender::start(opened.store, opened.witness, head, Arc::clone(&lock))
+            Appender::start(opened.store, opened.witness, contents, Arc::clone(&lock))
                 .map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
-        tracing::info!(dir = %dir.display(), records = head.sequence, "journal opened");
+        let compacted = base.map_or(0, |base| base.head.sequence);
+        let records = head.sequence;
+        tracing::info!(dir = %dir.display(), records, compacted, "journal opened");
         Ok(Self { kind, db, appender, writer: Some(writer), _lock: lock })
     }
 
@@ -189,9 +206,30 @@ impl Journal {
         &self.kind
     }
 
-    /// Reads all records that are durable now, in order, checking each again.
+    /// Reads the newest snapshot, checking it again: what all records up to some have led
+    /// to. Nothing if the journal was never compacted.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]; then use nothing of the journal.
+    pub fn snapshot(&self) -> Result<Option<Compacted>, ReadError> {
+        let Some(base) = replay::header(&self.db)?.and_then(|header| header.base) else {
+            return Ok(None);
+        };
+        let snapshot = replay::snapshot(&self.db, &base)?;
+        Ok(Some(Compacted { records: base.head.sequence, snapshot }))
+    }
+
+    /// Reads what was kept of the records that the snapshot covers, in order, checking each
+    /// again. Meant for the start, before anything is appended.
+    pub fn story(&self) -> Replay<'_> {
+        Replay::story(&self.db)
+    }
+
+    /// Reads all records behind the snapshot, or all if there is none, in order, checking
+    /// each again. Meant for the start, before anything is appended.
     pub fn replay(&self) -> Replay<'_> {
-        Replay::new(&self.db, self.head().sequence)
+        Replay::tail(&self.db, self.head().sequence)
     }
 
     /// Appends `payloads` in order as one whole and waits until they are on disk. Returns
@@ -202,6 +240,20 @@ impl Journal {
     /// [`AppendError`]; all but `TooLarge` mean that the program must stop.
     pub fn append(&self, payloads: &[Vec<u8>]) -> Result<u64, AppendError> {
         self.appender.append(payloads)
+    }
+
+    /// Whether it is time for a snapshot, and none is being written.
+    pub fn wants_snapshot(&self, rhythm: Rhythm) -> bool {
+        self.appender.wants_snapshot(rhythm)
+    }
+
+    /// Hands over a snapshot, to be written in the background: see [`Appender::compact`].
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`], of which `TooLarge` only means that the journal goes on growing.
+    pub fn compact(&self, snapshot: Snapshot) -> Result<bool, AppendError> {
+        self.appender.compact(snapshot)
     }
 
     /// A handle for appending from other threads. It outlives the journal, but only to
@@ -238,7 +290,7 @@ impl fmt::Display for Kind {
 
 /// A journal's files, held but not yet served.
 pub(crate) struct Opened {
-    store: Store,
+    pub(crate) store: Store,
     witness: Witness,
     seen: Option<Head>,
     kept: Kept,
@@ -249,7 +301,7 @@ pub(crate) struct Opened {
 /// What a journal was found to hold.
 pub(crate) struct Read {
     pub(crate) kind: Kind,
-    pub(crate) head: Head,
+    pub(crate) contents: Contents,
 }
 
 impl Opened {
@@ -291,44 +343,64 @@ impl Opened {
         dir: &Path,
         look: &mut dyn FnMut(Head, &[u8]),
     ) -> Result<Option<Read>, OpenError> {
-        let corrupt =
-            |sequence, what| OpenError::Corrupt { dir: dir.to_owned(), sequence, what };
+        let failed = |error| match error {
+            ReadError::Corrupt { sequence, what } => {
+                OpenError::Corrupt { dir: dir.to_owned(), sequence, what }
+            }
+            ReadError::Store { source, .. } => {
+                OpenError::Store { dir: dir.to_owned(), source }
+            }
+        };
+        let corrupt = |sequence, what| failed(ReadError::Corrupt { sequence, what });
         if self.store.is_empty() && self.seen.is_none() {
             return Ok(None);
         }
-        let mut read: Option<Read> = None;
-        for record in Records::new(&self.store.reader(), u64::MAX) {
-            let (head, payload) = record.map_err(|error| match error {
-                ReadError::Corrupt { sequence, what } => corrupt(sequence, what),
-                ReadError::Store { source, .. } => {
-                    OpenError::Store { dir: dir.to_owned(), source }
-                }
-            })?;
-            if self
-                .seen
-                .is_some_and(|seen| seen.sequence == head.sequence && seen != head)
-            {
-                return Err(corrupt(head.sequence, Damage::Chain));
+        let db = self.store.reader();
+        let cut_off = |sequence| match self.seen {
+            Some(seen) if seen.sequence >= sequence => {
+                Err(corrupt(sequence, Damage::CutOff { witnessed: seen.sequence }))
             }
-            match &mut read {
-                None => {
-                    let kind =
-                        Kind::decode(&payload).ok_or(corrupt(0, Damage::FrameCut))?;
-                    read = Some(Read { kind, head });
-                }
-                Some(read) => {
-                    look(head, &payload);
-                    read.head = head;
-                }
+            _ => Ok(()),
+        };
+        let Some(header) = replay::header(&db).map_err(failed)? else {
+            cut_off(0)?;
+            return Ok(None);
+        };
+        let kind = Kind::decode(&header.payload).ok_or(corrupt(0, Damage::FrameCut))?;
+        let base = header.base;
+        let head = base.map_or(header.head, |base| base.head);
+        let mut contents = Contents { head, base, tail_bytes: 0, leftovers: false };
+        self.check_seen(head).map_err(failed)?;
+
+        let mut records = Records::new(&db, u64::MAX);
+        for found in records.by_ref() {
+            let found = found.map_err(failed)?;
+            let sequence = found.head.sequence;
+            if sequence == 0 {
+                continue;
+            }
+            look(found.head, &found.payload);
+            if base.is_none_or(|base| sequence > base.head.sequence) {
+                self.check_seen(found.head).map_err(failed)?;
+                contents.head = found.head;
+                contents.tail_bytes += found.payload.len() as u64;
             }
         }
-        let next = read.as_ref().map_or(0, |read| read.head.sequence + 1);
-        match self.seen {
-            Some(seen) if seen.sequence >= next => {
-                Err(corrupt(next, Damage::CutOff { witnessed: seen.sequence }))
-            }
-            _ => Ok(read),
+        cut_off(contents.head.sequence + 1)?;
+        let behind = replay::check_behind(&db, base.as_ref(), contents.head.sequence);
+        contents.leftovers = behind.map_err(failed)? | records.found_leftovers();
+        if let Some(base) = &base {
+            replay::snapshot(&db, base).map_err(failed)?;
         }
+        Ok(Some(Read { kind, contents }))
+    }
+
+    /// Checks that `head` is the one that the witness has seen, if it has seen that one.
+    fn check_seen(&self, head: Head) -> Result<(), ReadError> {
+        let (sequence, what) = (head.sequence, Damage::Chain);
+        let differs =
+            self.seen.is_some_and(|seen| seen.sequence == sequence && seen != head);
+        if differs { Err(ReadError::Corrupt { sequence, what }) } else { Ok(()) }
     }
 }
 

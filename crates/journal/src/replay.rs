@@ -2,12 +2,15 @@
 //!
 //! # Invariants
 //!
-//! * A record is handed out only if it is whole and continues the one before it.
+//! * A record is handed out only if it is whole and continues the one before it; of what
+//!   was compacted only the story is left, and is handed out if each record is whole.
 //! * The first damaged record ends the replay with an error; nothing follows it.
+//! * Everything that lies in a store is accounted for: what no journal writes is an error.
 
 use std::marker::PhantomData;
 
-use crate::frame::{self, Damage, Frame, Head, PAYLOAD_BYTES_MAX};
+use crate::base::{Base, SNAPSHOTS, Story};
+use crate::frame::{self, Damage, Digest, Frame, Head, Mark, PAYLOAD_BYTES_MAX};
 use crate::store::{StoreError, quietly};
 
 /// One record.
@@ -42,17 +45,26 @@ pub enum ReadError {
 
 /// The records of a journal in order; see [`crate::Journal::replay`].
 pub struct Replay<'a> {
-    records: Records,
-    header_read: bool,
+    records: Result<Records, Option<ReadError>>,
     /// A journal cannot be closed while it is being read.
     journal: PhantomData<&'a sled::Db>,
 }
 
 impl<'a> Replay<'a> {
-    /// Reads the records up to sequence `last` of a store.
-    pub(crate) fn new(db: &'a sled::Db, last: u64) -> Self {
-        let records = Records::new(db, last);
-        Self { records, header_read: false, journal: PhantomData }
+    /// What was kept of the records that the snapshot of a store covers.
+    pub(crate) fn story(db: &'a sled::Db) -> Self {
+        Self { records: Ok(Records::new(db, 0)), journal: PhantomData }
+    }
+
+    /// The records of a store from the snapshot, if there is one, up to sequence `last`.
+    pub(crate) fn tail(db: &'a sled::Db, last: u64) -> Self {
+        let records = header(db).map(|header| match header {
+            Some(Header { head, base, .. }) => {
+                Records::after(db, base.map_or(head, |base| base.head), last)
+            }
+            None => Records::new(db, last),
+        });
+        Self { records: records.map_err(Some), journal: PhantomData }
     }
 }
 
@@ -60,35 +72,96 @@ impl Iterator for Replay<'_> {
     type Item = Result<Entry, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.header_read {
-            self.header_read = true;
-            if let Err(error) = self.records.next()? {
-                return Some(Err(error));
-            }
-        }
-        let record = self.records.next()?;
-        Some(record.map(|(head, payload)| Entry { sequence: head.sequence, payload }))
+        let records = match &mut self.records {
+            Ok(records) => records,
+            Err(error) => return error.take().map(Err),
+        };
+        let found = records.find(|found| match found {
+            Ok(found) => found.head.sequence > 0,
+            Err(_) => true,
+        });
+        let entry = |Found { head, payload }| Entry { sequence: head.sequence, payload };
+        found.map(|found| found.map(entry))
     }
+}
+
+/// A journal's record 0, and what belongs to it.
+pub(crate) struct Header {
+    pub(crate) head: Head,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) base: Option<Base>,
+}
+
+/// The header of a store; nothing if it was never begun.
+pub(crate) fn header(db: &sled::Db) -> Result<Option<Header>, ReadError> {
+    Records::new(db, 0).header()
+}
+
+/// A record as it lies in a store.
+pub(crate) struct Found {
+    pub(crate) head: Head,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// All records of a store, the journal's header (record 0) included.
 pub(crate) struct Records {
+    db: sled::Db,
     parts: sled::Iter,
+    waiting: Option<Part>,
     last: u64,
+    /// The newest record read, or the one that the next must continue.
     head: Option<Head>,
+    /// While the story is read: where it ends, and what of it was found.
+    base: Option<Base>,
+    story: Story,
+    leftovers: bool,
     ended: bool,
 }
 
 type Part = (sled::IVec, sled::IVec);
 
 impl Records {
-    /// Reads the records up to sequence `last`.
+    /// Reads the records up to sequence `last`, and what is left of those compacted.
     pub(crate) fn new(db: &sled::Db, last: u64) -> Self {
-        // No upper bound in the range: a foreign key behind our last must not hide.
-        Self { parts: db.iter(), last, head: None, ended: false }
+        // No lower bound: a foreign key before our first must not hide.
+        let parts = db.range(..frame::key(SNAPSHOTS, 0));
+        Self::over(db, parts, None, last)
     }
 
-    fn read(&mut self, sequence: u64) -> Result<Option<(Head, Vec<u8>)>, ReadError> {
+    /// Reads the records that follow `head`, up to sequence `last`.
+    pub(crate) fn after(db: &sled::Db, head: Head, last: u64) -> Self {
+        let parts = db.range(frame::key(head.sequence + 1, 0)..frame::key(SNAPSHOTS, 0));
+        Self::over(db, parts, Some(head), last)
+    }
+
+    fn over(db: &sled::Db, parts: sled::Iter, head: Option<Head>, last: u64) -> Self {
+        Self {
+            db: db.clone(),
+            parts,
+            waiting: None,
+            last,
+            head,
+            base: None,
+            story: Story::EMPTY,
+            leftovers: false,
+            ended: false,
+        }
+    }
+
+    /// Whether records lie in the store that were compacted and should have been dropped.
+    pub(crate) fn found_leftovers(&self) -> bool {
+        self.leftovers
+    }
+
+    /// Reads the header.
+    fn header(mut self) -> Result<Option<Header>, ReadError> {
+        let Some(found) = self.read(0)? else { return Ok(None) };
+        let Found { head, payload } = found;
+        Ok(Some(Header { head, payload, base: self.base }))
+    }
+
+    /// Reads the record behind the newest.
+    fn read(&mut self, sequence: u64) -> Result<Option<Found>, ReadError> {
         let corrupt = |what| ReadError::Corrupt { sequence, what };
         let Some((key, value)) = self.part(sequence)? else {
             return Ok(None);
@@ -101,7 +174,60 @@ impl Records {
             Some((found, _)) => return Err(corrupt(Damage::Missing { found })),
             None => return Err(corrupt(Damage::ForeignKey)),
         }
-        let (frame, first) = Frame::split(sequence, &value).map_err(corrupt)?;
+        let (frame, payload) = self.whole(sequence, &value)?;
+        let head = frame.check(&payload, self.head).map_err(corrupt)?;
+        if frame.mark() == Mark::Based {
+            let base = self.base(head.digest)?;
+            self.base = Some(base.ok_or(corrupt(Damage::Base))?);
+        }
+        Ok(Some(Found { head, payload }))
+    }
+
+    /// Reads the next record of the story; nothing when it has ended as it should.
+    fn read_story(&mut self, base: Base) -> Result<Option<Found>, ReadError> {
+        while let Some((key, value)) = self.part(base.head.sequence)? {
+            let found = frame::parse_key(&key);
+            let Some((sequence, part)) = found else {
+                let (sequence, what) = (base.head.sequence, Damage::ForeignKey);
+                return Err(ReadError::Corrupt { sequence, what });
+            };
+            if sequence > base.head.sequence {
+                self.waiting = Some((key, value));
+                break;
+            }
+            let corrupt = |what| ReadError::Corrupt { sequence, what };
+            // What is behind a first part that was dropped will be dropped as well.
+            let (frame, _) = match part {
+                0 => Frame::split(sequence, &value).map_err(corrupt)?,
+                1.. => {
+                    self.leftovers = true;
+                    continue;
+                }
+            };
+            if frame.mark() == Mark::Story {
+                let (frame, payload) = self.whole(sequence, &value)?;
+                let head = frame.check_alone(sequence, &payload).map_err(corrupt)?;
+                self.story = self.story.after(head, &payload);
+                return Ok(Some(Found { head, payload }));
+            }
+            self.leftovers = true;
+        }
+        if self.story == base.story {
+            return Ok(None);
+        }
+        let (found, expected) = (self.story.records, base.story.records);
+        let (sequence, what) = (base.head.sequence, Damage::Story { found, expected });
+        Err(ReadError::Corrupt { sequence, what })
+    }
+
+    /// All parts of record `sequence` together, the first of which is `value`.
+    fn whole(
+        &mut self,
+        sequence: u64,
+        value: &[u8],
+    ) -> Result<(Frame, Vec<u8>), ReadError> {
+        let corrupt = |what| ReadError::Corrupt { sequence, what };
+        let (frame, first) = Frame::split(sequence, value).map_err(corrupt)?;
         let mut payload = first.to_vec();
         for part in 1..frame.parts() {
             let found = self
@@ -115,29 +241,97 @@ impl Records {
                 return Err(corrupt(Damage::Length { found, expected }));
             }
         }
-        let head = frame.check(&payload, self.head).map_err(corrupt)?;
-        Ok(Some((head, payload)))
+        Ok((frame, payload))
+    }
+
+    fn base(&self, header: Digest) -> Result<Option<Base>, ReadError> {
+        let value = quietly(|| Ok(self.db.get(Base::key())?))
+            .map_err(|source| ReadError::Store { sequence: 0, source })?;
+        Ok(value.and_then(|value| Base::decode(&value, header)))
     }
 
     fn part(&mut self, sequence: u64) -> Result<Option<Part>, ReadError> {
+        if let Some(part) = self.waiting.take() {
+            return Ok(Some(part));
+        }
         quietly(|| Ok(self.parts.next().transpose()?))
             .map_err(|source| ReadError::Store { sequence, source })
+    }
+
+    fn advance(&mut self) -> Result<Option<Found>, ReadError> {
+        if let Some(base) = self.base {
+            if let Some(found) = self.read_story(base)? {
+                return Ok(Some(found));
+            }
+            self.base = None;
+            self.head = Some(base.head);
+        }
+        let sequence = self.head.map_or(0, |head| head.sequence + 1);
+        if sequence > self.last {
+            return Ok(None);
+        }
+        let found = self.read(sequence)?;
+        if let Some(found) = &found {
+            self.head = Some(found.head);
+        }
+        Ok(found)
     }
 }
 
 impl Iterator for Records {
-    type Item = Result<(Head, Vec<u8>), ReadError>;
+    type Item = Result<Found, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let sequence = self.head.map_or(0, |head| head.sequence + 1);
-        if self.ended || sequence > self.last {
+        if self.ended {
             return None;
         }
-        let record = self.read(sequence).transpose();
-        match &record {
-            Some(Ok((head, _))) => self.head = Some(*head),
-            Some(Err(_)) | None => self.ended = true,
-        }
-        record
+        let found = self.advance().transpose();
+        self.ended = !matches!(found, Some(Ok(_)));
+        found
     }
+}
+
+/// The bytes of the snapshot of `base`, checked.
+pub(crate) fn snapshot(db: &sled::Db, base: &Base) -> Result<Vec<u8>, ReadError> {
+    let sequence = base.head.sequence;
+    let store_error = |source| ReadError::Store { sequence, source };
+    let of_it = SNAPSHOTS | sequence;
+    let parts = db.range(frame::key(of_it, 0)..=frame::key(of_it, u32::MAX));
+    let mut body = Vec::new();
+    for (part, number) in parts.zip(0..) {
+        let (key, value) = quietly(|| Ok(part?)).map_err(store_error)?;
+        let whole = body.len() as u64 + value.len() as u64 <= base.snapshot_bytes;
+        if !whole || frame::parse_key(&key) != Some((of_it, number)) {
+            return Err(ReadError::Corrupt { sequence, what: Damage::Snapshot });
+        }
+        body.extend_from_slice(&value);
+    }
+    if blake3::hash(&body).as_bytes() != &base.snapshot.0 {
+        return Err(ReadError::Corrupt { sequence, what: Damage::Snapshot });
+    }
+    Ok(body)
+}
+
+/// Checks that behind the records up to `last` there is nothing but what belongs to `base`;
+/// says whether something waits there to be dropped.
+pub(crate) fn check_behind(
+    db: &sled::Db,
+    base: Option<&Base>,
+    last: u64,
+) -> Result<bool, ReadError> {
+    let sequence = last + 1;
+    let mut leftovers = false;
+    let current = base.map(|base| SNAPSHOTS | base.head.sequence);
+    for part in db.range(frame::key(SNAPSHOTS, 0)..).keys() {
+        let key = quietly(|| Ok(part?))
+            .map_err(|source| ReadError::Store { sequence, source })?;
+        match frame::parse_key(&key) {
+            Some((u64::MAX, 0)) if base.is_some() => {}
+            Some((u64::MAX, _)) | None => {
+                return Err(ReadError::Corrupt { sequence, what: Damage::ForeignKey });
+            }
+            Some((of_it, _)) => leftovers |= Some(of_it) != current,
+        }
+    }
+    Ok(leftovers)
 }

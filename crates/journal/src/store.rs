@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use crate::frame::{self, Head};
+use crate::frame::{self, Head, KEY_BYTES, Mark};
 
 /// sled's page cache, in bytes: a journal is read once and then only grows.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The storage engine panicked, as it does on files it cannot understand.
     #[error("use the storage engine, which gave up with `{0}`")]
     Panicked(String),
+    /// The store does not hold any more what was written to it.
+    #[error("find in the storage engine what was written to it")]
+    Changed,
     /// A file could not be made durable.
     #[error("make the store durable")]
     Sync(#[source] io::Error),
@@ -96,12 +99,17 @@ impl Store {
         &self,
         records: impl Iterator<Item = (Head, &'a [u8])>,
     ) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         for (head, payload) in records {
-            frame::encode(head, payload, &mut |key, value| batch.insert(&key[..], value));
+            batch.record(head, Mark::Plain, payload);
         }
+        self.write(batch)
+    }
+
+    /// Carries out a batch, whole or not at all, and waits until it is on disk.
+    pub(crate) fn write(&self, batch: Batch) -> Result<(), StoreError> {
         quietly(|| {
-            self.db.apply_batch(batch)?;
+            self.db.apply_batch(batch.0)?;
             self.db.flush()?;
             Ok(())
         })?;
@@ -113,6 +121,27 @@ impl Store {
     pub(crate) fn settle(&self, dir: &Path) -> Result<(), StoreError> {
         quietly(|| Ok(self.db.flush().map(drop)?))?;
         sync_tree(dir).and_then(|()| sync_parent(dir)).map_err(StoreError::Sync)
+    }
+}
+
+/// Changes of a store that happen together.
+#[derive(Default)]
+pub(crate) struct Batch(sled::Batch);
+
+impl Batch {
+    /// Puts a record, with all its parts.
+    pub(crate) fn record(&mut self, head: Head, mark: Mark, payload: &[u8]) {
+        frame::encode(head, mark, payload, &mut |key, value| self.put(key, value));
+    }
+
+    /// Puts one value.
+    pub(crate) fn put(&mut self, key: [u8; KEY_BYTES], value: Vec<u8>) {
+        self.0.insert(&key[..], value);
+    }
+
+    /// Removes one value.
+    pub(crate) fn remove(&mut self, key: &[u8]) {
+        self.0.remove(key);
     }
 }
 

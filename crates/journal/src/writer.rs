@@ -4,16 +4,22 @@
 //!
 //! * Whatever has queued while the disk was busy is written as one batch with one flush.
 //! * Appends of one caller keep their order; an append is acknowledged after it is on disk.
+//! * Compaction goes on between batches, one step after each while somebody waits.
 //! * The first failure poisons the journal: everything waiting and everything later is
 //!   refused, and nothing is tried again on files whose state is unknown.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::base::Base;
+use crate::compaction::{Compaction, Rhythm, SNAPSHOT_BYTES_MAX, Snapshot, Stepped};
 use crate::frame::{Head, PAYLOAD_BYTES_MAX};
 use crate::lock::Lock;
+use crate::log::Encode;
 use crate::store::{Store, StoreError};
 use crate::witness::Witness;
 
@@ -85,11 +91,32 @@ struct Shared {
     head: Mutex<Head>,
     poisoned: AtomicBool,
     stalled: AtomicBool,
+    compacting: AtomicBool,
+    /// Bytes of payloads that this program has read behind the base or appended.
+    bytes: AtomicU64,
+    /// How many of them the base covers.
+    bytes_covered: AtomicU64,
+    covered: AtomicU64,
+    snapshot_bytes: AtomicU64,
 }
 
 enum Request {
     Append(Append),
+    Compact { snapshot: Snapshot, bytes: u64 },
     Close,
+}
+
+/// What a journal was found to hold, as far as its writer needs to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Contents {
+    /// The newest record.
+    pub(crate) head: Head,
+    /// What it goes on from, if it was compacted.
+    pub(crate) base: Option<Base>,
+    /// The bytes of all payloads behind the base.
+    pub(crate) tail_bytes: u64,
+    /// Whether something is left that should have been dropped.
+    pub(crate) leftovers: bool,
 }
 
 struct Append {
@@ -98,18 +125,31 @@ struct Append {
 }
 
 impl Appender {
-    /// Starts the writer of a store whose newest record is `head`. It keeps the lock until
-    /// it has let go of the store.
+    /// Starts the writer of a store with these contents. It keeps the lock until it has let
+    /// go of the store.
     pub(crate) fn start(
         store: Store,
         witness: Witness,
-        head: Head,
+        contents: Contents,
         lock: Arc<Lock>,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, requests) = sync_channel(QUEUE_MAX);
-        let (poisoned, stalled) = Default::default();
-        let shared = Arc::new(Shared { head: Mutex::new(head), poisoned, stalled });
-        let writer = Writer { store, witness, head, shared: Arc::clone(&shared) };
+        let Contents { head, base, tail_bytes, leftovers } = contents;
+        let shared = Arc::new(Shared {
+            head: Mutex::new(head),
+            poisoned: AtomicBool::default(),
+            stalled: AtomicBool::default(),
+            compacting: AtomicBool::new(leftovers),
+            bytes: AtomicU64::new(tail_bytes),
+            bytes_covered: AtomicU64::new(0),
+            covered: AtomicU64::new(base.map_or(0, |base| base.head.sequence)),
+            snapshot_bytes: AtomicU64::new(base.map_or(0, |base| base.snapshot_bytes)),
+        });
+        let compaction = leftovers.then(|| Compaction::of_leftovers(base));
+        let compaction = compaction.map(|it| (it, tail_bytes));
+        let shared_too = Arc::clone(&shared);
+        let writer =
+            Writer { store, witness, head, base, compaction, shared: shared_too };
         let thread =
             std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
                 writer.run(&requests);
@@ -146,6 +186,85 @@ impl Appender {
             }
             Err(RecvTimeoutError::Disconnected) => Err(self.refusal()),
         }
+    }
+
+    /// Whether the records behind the newest snapshot have become so many that it is time
+    /// for another one, and none is being written.
+    pub fn wants_snapshot(&self, rhythm: Rhythm) -> bool {
+        let Shared { compacting, bytes, bytes_covered, covered, snapshot_bytes, .. } =
+            &*self.shared;
+        let [bytes, bytes_covered, covered, snapshot_bytes] =
+            [bytes, bytes_covered, covered, snapshot_bytes]
+                .map(|count| count.load(Ordering::Acquire));
+        let records = self.head().sequence.saturating_sub(covered);
+        let bytes = bytes.saturating_sub(bytes_covered);
+        !compacting.load(Ordering::Acquire)
+            && rhythm.is_due(records, bytes, snapshot_bytes)
+    }
+
+    /// Hands over a snapshot of everything up to a record that this journal has named as its
+    /// head. It is written in the background, then the records that it covers are dropped,
+    /// all but the story. Nothing is lost if this does not come to its end. `false` if it is
+    /// not begun, because another one is under way or newer.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`], of which `TooLarge` only means that the journal goes on growing.
+    pub fn compact(&self, snapshot: Snapshot) -> Result<bool, AppendError> {
+        let (bytes, bytes_max) = (snapshot.body.len(), SNAPSHOT_BYTES_MAX);
+        if bytes > bytes_max {
+            return Err(AppendError::TooLarge { bytes, bytes_max });
+        }
+        if !self.may_begin(snapshot.covers) {
+            return Ok(false);
+        }
+        self.hand_over(snapshot).map(|()| true)
+    }
+
+    /// The same with a snapshot that is yet to be made, on a thread of its own; nobody has
+    /// to know what becomes of it.
+    pub(crate) fn compact_later(
+        &self,
+        covers: Head,
+        is_story: fn(&[u8]) -> bool,
+        encode: Encode,
+    ) {
+        if !self.may_begin(covers) {
+            return;
+        }
+        let appender = self.clone();
+        let named = std::thread::Builder::new().name("snapshot".to_owned());
+        let begun = named.spawn(move || {
+            let snapshot = Snapshot { covers, body: encode(), is_story };
+            let bytes = snapshot.body.len();
+            // One that is too large stays the last attempt.
+            if bytes > SNAPSHOT_BYTES_MAX {
+                tracing::warn!(bytes, "snapshot too large, the journal goes on growing");
+            } else if let Err(error) = appender.hand_over(snapshot) {
+                tracing::debug!(%error, "a snapshot comes too late");
+            }
+        });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "cannot begin a snapshot");
+            self.shared.compacting.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether a compaction may begin now; if so, no other one may.
+    fn may_begin(&self, covers: Head) -> bool {
+        covers.sequence > self.shared.covered.load(Ordering::Acquire)
+            && !self.shared.compacting.swap(true, Ordering::AcqRel)
+    }
+
+    fn hand_over(&self, snapshot: Snapshot) -> Result<(), AppendError> {
+        let bytes = self.shared.bytes.load(Ordering::Acquire);
+        let request = Request::Compact { snapshot, bytes };
+        self.queue.send(request).map_err(|_| self.refusal())
+    }
+
+    /// Whether a compaction is under way.
+    pub fn is_compacting(&self) -> bool {
+        self.shared.compacting.load(Ordering::Acquire)
     }
 
     /// The newest durable record.
@@ -189,28 +308,85 @@ struct Writer {
     store: Store,
     witness: Witness,
     head: Head,
+    base: Option<Base>,
+    /// What is under way, and how many bytes were there when it began.
+    compaction: Option<(Compaction, u64)>,
     shared: Arc<Shared>,
 }
 
 impl Writer {
     fn run(mut self, requests: &Receiver<Request>) {
-        let mut open = true;
-        while open && let Ok(Request::Append(first)) = requests.recv() {
-            let group;
-            (group, open) = gather(first, requests);
-            match self.commit(&group) {
-                Ok(head) => {
-                    self.head = head;
-                    *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) =
-                        head;
+        let mut ahead = None;
+        loop {
+            let request = match ahead.take() {
+                Some(request) => Some(request),
+                None if self.compaction.is_some() => match requests.try_recv() {
+                    Ok(request) => Some(request),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => break,
+                },
+                None => match requests.recv() {
+                    Ok(request) => Some(request),
+                    Err(_) => break,
+                },
+            };
+            match request {
+                Some(Request::Close) => break,
+                Some(Request::Compact { snapshot, bytes }) => {
+                    let compaction = Compaction::new(snapshot, self.base.as_ref());
+                    self.compaction = Some((compaction, bytes));
                 }
-                Err(source) => return self.fail(group, source),
+                Some(Request::Append(first)) => {
+                    let group;
+                    (group, ahead) = gather(first, requests);
+                    match self.commit(&group) {
+                        Ok(head) => self.advance(head, &group),
+                        Err(source) => return self.fail(group, source),
+                    }
+                    self.acknowledge(group);
+                }
+                None => {}
             }
-            self.acknowledge(group);
+            if let Err(source) = self.compact_some() {
+                return self.fail(Vec::new(), source);
+            }
         }
         if let Err(error) = self.witness.sync() {
             tracing::warn!(%error, "cannot make the journal's witness durable");
         }
+    }
+
+    fn advance(&mut self, head: Head, group: &[Append]) {
+        self.head = head;
+        *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+        let bytes: usize = group.iter().map(size).sum();
+        self.shared.bytes.fetch_add(bytes as u64, Ordering::AcqRel);
+    }
+
+    /// One step of what is under way.
+    fn compact_some(&mut self) -> Result<(), StoreError> {
+        let Some((compaction, bytes)) = &mut self.compaction else { return Ok(()) };
+        match compaction.step(&self.store)? {
+            Stepped::On => {}
+            Stepped::Switched(base) => {
+                self.base = Some(base);
+                let (records, bytes_kept) = (base.head.sequence, base.snapshot_bytes);
+                self.shared.covered.store(records, Ordering::Release);
+                self.shared.snapshot_bytes.store(bytes_kept, Ordering::Release);
+                self.shared.bytes_covered.store(*bytes, Ordering::Release);
+                tracing::info!(
+                    records,
+                    story = base.story.records,
+                    snapshot_bytes = bytes_kept,
+                    "journal compacted"
+                );
+            }
+            Stepped::Done => {
+                self.compaction = None;
+                self.shared.compacting.store(false, Ordering::Release);
+            }
+        }
+        Ok(())
     }
 
     /// Makes one group durable and returns the head after it.
@@ -240,6 +416,12 @@ impl Writer {
     /// Refuses the group; whoever still waits in the queue learns it when the queue ends.
     fn fail(self, group: Vec<Append>, source: StoreError) {
         self.shared.poisoned.store(true, Ordering::Release);
+        if group.is_empty() {
+            tracing::error!(
+                error = &source as &dyn std::error::Error,
+                "cannot compact the journal; nothing is written any more"
+            );
+        }
         let count = group.iter().map(|append| append.payloads.len()).sum();
         let after = self.head.sequence;
         let error = AppendError::Failed { count, after, source: Arc::new(source) };
@@ -250,9 +432,8 @@ impl Writer {
 }
 
 /// Everything that queued while the last group was being written, up to the group's limits,
-/// and whether more may follow.
-fn gather(first: Append, requests: &Receiver<Request>) -> (Vec<Append>, bool) {
-    let size = |append: &Append| append.payloads.iter().map(Vec::len).sum::<usize>();
+/// and what came behind it if that is no append.
+fn gather(first: Append, requests: &Receiver<Request>) -> (Vec<Append>, Option<Request>) {
     let (mut bytes, mut records) = (size(&first), first.payloads.len());
     let mut group = vec![first];
     while bytes < GROUP_BYTES && records < GROUP_RECORDS {
@@ -262,9 +443,14 @@ fn gather(first: Append, requests: &Receiver<Request>) -> (Vec<Append>, bool) {
                 records += append.payloads.len();
                 group.push(append);
             }
-            Ok(Request::Close) => return (group, false),
+            Ok(other) => return (group, Some(other)),
             Err(_) => break,
         }
     }
-    (group, true)
+    (group, None)
+}
+
+/// The bytes of an append.
+fn size(append: &Append) -> usize {
+    append.payloads.iter().map(Vec::len).sum()
 }
