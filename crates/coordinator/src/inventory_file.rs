@@ -30,23 +30,43 @@ const LABELS_MAX: u32 = 4_096;
 
 /// The inventory cannot be kept, or cannot be read back.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InventoryFileError {
+pub enum InventoryFileError {
     /// The file could not be made durable.
     #[error("write inventory `{}`", .path.display())]
-    Write { path: PathBuf, source: io::Error },
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The file cannot be read.
     #[error("read inventory `{}`; put it back from a copy of the data directory", .path.display())]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A row in it is none.
     #[error("read inventory `{}`; put it back from a copy of the data directory", .path.display())]
-    Row { path: PathBuf, source: RowError },
+    Row {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RowError,
+    },
     /// It is another inventory.
     #[error(
         "read inventory `{}`: its content is {found}; \
          put it back from a copy of the data directory",
         .path.display()
     )]
-    OtherDigest { path: PathBuf, found: Digest },
+    OtherDigest {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        found: Digest,
+    },
 }
 
 /// Keeps `inventory` in `dir`, under its digest.

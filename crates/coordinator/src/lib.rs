@@ -7,6 +7,7 @@
 //! * Without transport security it listens to this machine only.
 
 mod clock;
+pub mod driven;
 mod events;
 mod exchangers;
 mod inventory_file;

@@ -17,24 +17,23 @@
 mod act;
 mod inbox;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidegate_core::rollout::{Event, Record, Rollout};
 use tidegate_core::time::{Span, Timestamp};
-use tidegate_journal::Journal;
+use tidegate_journal::{AppendError, Log};
 use tidegate_wire::record::encode_record;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::events;
 use crate::exchangers::{QueueAge, Queues, Receiving};
-use crate::past::Past;
+use crate::past::{Past, Plans};
 use crate::refused::chain;
 use crate::view::View;
-pub(crate) use act::{Applied, Intent, NamedVerb, Proposal, find_wave, unknown};
-pub(crate) use inbox::Inbox;
-use inbox::Message;
+pub use act::Proposal;
+pub(crate) use act::{Applied, Intent, NamedVerb, find_wave, unknown};
+pub(crate) use inbox::{Inbox, Message};
 
 /// What ends the program when its store fails: an input/output error, as `sysexits` says.
 const EXIT_STORE_FAILED: i32 = 74;
@@ -66,8 +65,8 @@ pub(crate) type Views = watch::Receiver<Option<Arc<View>>>;
 /// Holds the rollout.
 pub(crate) struct Owner {
     // What it was given.
-    dir: PathBuf,
-    journal: Journal,
+    plans: Box<dyn Plans>,
+    journal: Box<dyn Log>,
     clock: Clock,
 
     // What comes in.
@@ -101,7 +100,7 @@ impl Owner {
         let (queue, messages) = mpsc::channel(INBOX_MAX);
         let (views, newest) = watch::channel(None);
         let mut owner = Self {
-            dir: past.dir,
+            plans: past.plans,
             journal: past.journal,
             clock: past.clock,
             messages,
@@ -121,21 +120,49 @@ impl Owner {
     /// Serves until it is told to stop or nobody can reach it any more. Blocks.
     pub(crate) fn run(mut self) {
         while let Some(first) = self.messages.blocking_recv() {
-            let mut stopping = self.take(first);
-            let mut taken = 1;
-            while !stopping
-                && taken < BATCH_MAX
-                && self.payloads.iter().map(Vec::len).sum::<usize>() < BATCH_BYTES
-                && let Ok(next) = self.messages.try_recv()
-            {
-                stopping = self.take(next);
-                taken += 1;
-            }
-            self.settle();
-            if stopping {
-                break;
+            match self.turn(first) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::error!(
+                        error = chain(&error),
+                        "cannot record what was decided; nothing of it was told to \
+                         anybody; free the disk or mend it, then start again"
+                    );
+                    std::process::exit(EXIT_STORE_FAILED);
+                }
             }
         }
+    }
+
+    /// What waits, without waiting for it.
+    pub(crate) fn waiting(&mut self) -> Option<Message> {
+        self.messages.try_recv().ok()
+    }
+
+    /// One turn of the loop: a batch that begins with `first`. Whether there will be another.
+    ///
+    /// # Errors
+    ///
+    /// The batch could not be recorded, nobody has heard of it, and the program must end.
+    pub(crate) fn turn(&mut self, first: Message) -> Result<bool, AppendError> {
+        let mut stopping = self.take(first);
+        let mut taken = 1;
+        while !stopping
+            && taken < BATCH_MAX
+            && self.payloads.iter().map(Vec::len).sum::<usize>() < BATCH_BYTES
+            && let Some(next) = self.waiting()
+        {
+            stopping = self.take(next);
+            taken += 1;
+        }
+        self.settle()?;
+        Ok(!stopping)
+    }
+
+    /// The rollout, for whoever turns the owner.
+    pub(crate) fn rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_ref()
     }
 
     /// Takes one message into the batch. `true` when it is the last.
@@ -206,16 +233,9 @@ impl Owner {
     }
 
     /// Makes the batch durable; only then does anybody hear of it.
-    fn settle(&mut self) {
-        if !self.payloads.is_empty()
-            && let Err(error) = self.journal.append(&self.payloads)
-        {
-            tracing::error!(
-                error = chain(&error),
-                "cannot record what was decided; nothing of it was told to anybody; \
-                 free the disk or mend it, then start again"
-            );
-            std::process::exit(EXIT_STORE_FAILED);
+    fn settle(&mut self) -> Result<(), AppendError> {
+        if !self.payloads.is_empty() {
+            self.journal.append(&self.payloads)?;
         }
         self.payloads.clear();
         if let Some(rollout) = &self.rollout
@@ -232,6 +252,7 @@ impl Owner {
         self.records.clear();
         self.publish();
         self.replies.drain(..).for_each(|reply| reply());
+        Ok(())
     }
 
     /// Shows what is now durable, if it is news or the last view is old.

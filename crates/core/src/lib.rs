@@ -14,6 +14,7 @@ pub mod inventory;
 pub mod mailbox;
 pub mod pace;
 pub mod plan;
+pub mod planted;
 pub mod policy;
 pub mod rollout;
 pub mod share;

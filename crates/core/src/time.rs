@@ -3,6 +3,15 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 
+/// What shells make their clocks from: a machine, or a simulated one.
+pub trait TimeSource: fmt::Debug + Send + Sync {
+    /// Steady time: it never goes back, whatever is done to the wall clock.
+    fn since_boot(&self) -> Span;
+
+    /// What the wall clock shows. Wrong at times, and set at any time.
+    fn wall(&self) -> Timestamp;
+}
+
 /// Milliseconds since the Unix epoch, as the shell's steady clock counts them.
 ///
 /// The shell takes the wall clock once at start and adds monotonic time, so within one

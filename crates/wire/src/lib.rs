@@ -8,6 +8,7 @@
 //! * Whatever a message leaves unspecified is refused, never guessed.
 
 pub mod exchanger;
+pub mod hop;
 pub mod limits;
 pub mod policy_file;
 pub mod protocol;

@@ -5,38 +5,59 @@
 //! * It never goes back while the program runs, whatever is done to the wall clock.
 //! * It goes on while the machine sleeps: a lease ends on time on a suspended machine too.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
-use tidegate_core::time::Timestamp;
+use tidegate_core::planted::{self, Bug};
+use tidegate_core::time::{Span, TimeSource, Timestamp};
 
 /// A clock that leases and soaks are measured by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
-    wall: Duration,
-    since: Duration,
+    source: Arc<dyn TimeSource>,
+    wall: Timestamp,
+    since: Span,
 }
 
 impl Clock {
     /// Starts from the wall clock.
     pub(crate) fn start() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall, since: since_boot() }
+        Self::of(Arc::new(Machine))
+    }
+
+    /// The same on another source than this machine.
+    pub(crate) fn of(source: Arc<dyn TimeSource>) -> Self {
+        Self { wall: source.wall(), since: source.since_boot(), source }
     }
 
     /// The present.
     pub(crate) fn now(&self) -> Timestamp {
-        let now = self.wall + since_boot().saturating_sub(self.since);
-        Timestamp::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+        if planted::is(Bug::WallClock) {
+            return self.source.wall();
+        }
+        let (now, since) = (self.source.since_boot(), self.since);
+        self.wall + Span::from_millis(now.millis().saturating_sub(since.millis()))
     }
 }
 
-/// Time since the machine was started, sleep included.
-fn since_boot() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(seconds, nanos)
+/// The machine this runs on.
+#[derive(Debug)]
+struct Machine;
+
+impl TimeSource for Machine {
+    /// Time since the machine was started, sleep included.
+    fn since_boot(&self) -> Span {
+        let time = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+        Span::from_millis(seconds * 1_000 + nanos / 1_000_000)
+    }
+
+    fn wall(&self) -> Timestamp {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 #[cfg(test)]

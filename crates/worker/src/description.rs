@@ -6,6 +6,7 @@
 //! * A description is named by its job and its digest, and never changes.
 //! * It is on disk before the journal speaks of its job.
 
+use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,48 @@ use tidegate_core::policy::{Language, Window};
 use tidegate_mail::Mailbox;
 use tidegate_wire::worker::{JobMailbox, JobPart};
 use tidegate_wire::worker_record::{decode_description, encode_description};
+
+/// Keeps descriptions.
+pub trait Shelf: Debug + Send + Sync {
+    /// Makes the description of `job` with this digest durable.
+    ///
+    /// # Errors
+    ///
+    /// The file system's; then nothing may be claimed.
+    fn keep(&self, job: JobNumber, digest: [u8; 32], bytes: &[u8]) -> io::Result<()>;
+
+    /// The bytes of the description of `job` with this digest, as far as they are there.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    fn read(&self, job: JobNumber, digest: [u8; 32]) -> io::Result<Vec<u8>>;
+}
+
+/// Descriptions in files of one directory.
+#[derive(Debug)]
+pub(crate) struct Files(pub(crate) PathBuf);
+
+impl Shelf for Files {
+    fn keep(&self, job: JobNumber, digest: [u8; 32], bytes: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(&self.0)?;
+        let path = file(&self.0, job, digest);
+        let temporary = path.with_extension("new");
+        let mut out = File::create(&temporary)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(&self.0)?.sync_all()
+    }
+
+    fn read(&self, job: JobNumber, digest: [u8; 32]) -> io::Result<Vec<u8>> {
+        let path = file(&self.0, job, digest);
+        fs::read(&path).map_err(|error| {
+            let text = format!("`{}`: {error}", path.display());
+            io::Error::new(error.kind(), text)
+        })
+    }
+}
 
 /// The mailboxes of a job, by ordinal.
 #[derive(Debug)]
@@ -37,19 +80,23 @@ impl Description {
     ///
     /// # Errors
     ///
-    /// The file's own, or `InvalidData` when it is not the one that was written.
-    pub(crate) fn read(dir: &Path, job: JobNumber, digest: [u8; 32]) -> io::Result<Self> {
-        let path = file(dir, job, digest);
-        let bytes = fs::read(&path)?;
+    /// The shelf's own, or `InvalidData` when it is not the one that was written.
+    pub(crate) fn read(
+        shelf: &dyn Shelf,
+        job: JobNumber,
+        digest: [u8; 32],
+    ) -> io::Result<Self> {
+        let bytes = shelf.read(job, digest)?;
         let wrong = |what: &str| {
-            let text = format!("`{}` {what}; restore it from a backup", path.display());
+            let text =
+                format!("the description of {job} {what}; restore it from a backup");
             io::Error::new(io::ErrorKind::InvalidData, text)
         };
         if *blake3::hash(&bytes).as_bytes() != digest {
             return Err(wrong("is damaged"));
         }
         let JobPart { mailboxes, expected } =
-            decode_description(&bytes).map_err(|_| wrong("is no job description"))?;
+            decode_description(&bytes).map_err(|_| wrong("is none"))?;
         Ok(Self { digest, mailboxes, expected })
     }
 
@@ -57,17 +104,11 @@ impl Description {
     ///
     /// # Errors
     ///
-    /// The file system's; then nothing may be claimed.
-    pub(crate) fn write(&self, dir: &Path, job: JobNumber) -> io::Result<()> {
-        fs::create_dir_all(dir)?;
-        let path = file(dir, job, self.digest);
-        let temporary = path.with_extension("new");
-        let mut out = File::create(&temporary)?;
+    /// The shelf's; then nothing may be claimed.
+    pub(crate) fn write(&self, shelf: &dyn Shelf, job: JobNumber) -> io::Result<()> {
         let (mailboxes, expected) = (self.mailboxes.clone(), self.expected);
-        out.write_all(&encode_description(&JobPart { mailboxes, expected }))?;
-        out.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(dir)?.sync_all()
+        let bytes = encode_description(&JobPart { mailboxes, expected });
+        shelf.keep(job, self.digest, &bytes)
     }
 
     /// How many mailboxes.

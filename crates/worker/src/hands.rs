@@ -6,7 +6,6 @@
 //! * Every task comes back as exactly one [`Done`], whatever happened to it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -18,7 +17,7 @@ use tidegate_core::holding::{Look, ProbeTask, Probed, Settled, Stamp};
 use tidegate_core::share::Ppm;
 use tidegate_mail::Mailbox;
 
-use crate::description::Description;
+use crate::description::{Description, Shelf};
 use crate::store::{Dialling, MailStore, Switching, Telling, Told, Under};
 
 /// A piece of work at the store.
@@ -144,6 +143,18 @@ impl Hands {
         }
     }
 
+    /// Hands of somebody else, who takes all tasks from one queue.
+    pub(crate) fn driven(tasks: &SyncSender<Task>) -> Self {
+        let queue = || tasks.clone();
+        Self {
+            heavy: queue(),
+            quick: queue(),
+            telling: queue(),
+            dialling: queue(),
+            claims: queue(),
+        }
+    }
+
     /// Hands over a task; back if the pool is full or gone.
     pub(crate) fn give(&self, task: Task) -> Result<(), Task> {
         let pool = match &task {
@@ -166,7 +177,7 @@ pub(crate) struct Hand {
     /// The mail.
     pub(crate) store: Arc<dyn MailStore>,
     /// Where descriptions are kept.
-    pub(crate) descriptions: PathBuf,
+    pub(crate) shelf: Arc<dyn Shelf>,
 }
 
 impl Hand {
@@ -183,7 +194,8 @@ impl Hand {
         }
     }
 
-    fn carry_out(&self, task: Task) -> Done {
+    /// Does one task.
+    pub(crate) fn carry_out(&self, task: Task) -> Done {
         match task {
             Task::Claim { job, generation, description } => {
                 match self.claim(job, generation, &description) {
@@ -244,7 +256,7 @@ impl Hand {
         generation: Generation,
         description: &Description,
     ) -> anyhow::Result<bool> {
-        description.write(&self.descriptions, job).context("keep a job's mailboxes")?;
+        description.write(&*self.shelf, job).context("keep a job's mailboxes")?;
         self.store.claim(Under { job, generation })
     }
 }

@@ -20,6 +20,7 @@ mod clock;
 mod command;
 mod description;
 mod dovecot;
+pub mod driven;
 mod files;
 mod findings;
 mod hands;
@@ -146,16 +147,14 @@ pub async fn run(
     let node = {
         let heard = inputs.clone();
         let inputs = inputs.clone();
-        let hand = Hand {
-            store: Arc::clone(&store),
-            descriptions: config.state_dir.join(DESCRIPTIONS_DIR),
-        };
+        let shelf = Arc::new(description::Files(config.state_dir.join(DESCRIPTIONS_DIR)));
+        let hand = Hand { store: Arc::clone(&store), shelf: shelf.clone() };
         let given = Given {
             node: config.node.clone(),
-            clock,
-            journal,
+            clock: clock.clone(),
+            journal: Box::new(journal),
             doors: doors.clone(),
-            descriptions_dir: config.state_dir.join(DESCRIPTIONS_DIR),
+            shelf,
             store: Arc::clone(&store),
             hands: Box::new(move |settings| {
                 let threads = usize::from(settings.prepare_threads);

@@ -18,7 +18,6 @@ mod recovery;
 mod results;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -32,7 +31,7 @@ use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Soaks;
 use tidegate_core::rollout::Vitals;
 use tidegate_core::time::{Span, Timestamp};
-use tidegate_journal::Journal;
+use tidegate_journal::Log;
 use tidegate_wire::worker::NodeSettings;
 use tidegate_wire::worker_record::{Entry, RolloutJoined, encode_entry};
 
@@ -40,7 +39,7 @@ pub(crate) use inbox::{Beat, Heard, Input, Joined};
 pub(crate) use results::UNREADABLE;
 
 use crate::clock::Clock;
-use crate::description::Description;
+use crate::description::{Description, Shelf};
 use crate::hands::Hands;
 use crate::herald::Herald;
 use crate::pace::Pace;
@@ -60,9 +59,9 @@ const FACTS_MAX: usize = 4_096;
 pub(crate) struct Given {
     pub(crate) node: String,
     pub(crate) clock: Clock,
-    pub(crate) journal: Journal,
+    pub(crate) journal: Box<dyn Log>,
     pub(crate) doors: Doors,
-    pub(crate) descriptions_dir: PathBuf,
+    pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) store: Arc<dyn MailStore>,
     pub(crate) hands: Box<dyn Fn(&NodeSettings) -> Hands + Send>,
     /// Starts listening to the mail system; tells which signals have a source.
@@ -152,6 +151,11 @@ impl Node {
         (self.rollout, self.holding.generation_max())
     }
 
+    /// What it holds, for whoever turns it.
+    pub(crate) fn holding(&self) -> &Holding {
+        &self.holding
+    }
+
     /// Runs until told to stop, or until going on would be unsafe.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         loop {
@@ -173,7 +177,7 @@ impl Node {
     }
 
     /// One turn of the loop: decide and apply everything, record it, then act.
-    fn turn(&mut self, batch: Vec<Input>) -> anyhow::Result<bool> {
+    pub(crate) fn turn(&mut self, batch: Vec<Input>) -> anyhow::Result<bool> {
         let now = self.given.clock.now();
         let mut entries = Vec::new();
         let mut beats = Vec::new();

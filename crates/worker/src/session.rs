@@ -2,29 +2,28 @@
 //!
 //! # Invariants
 //!
-//! * The lease is counted from before a report was sent, so it ends here before it ends at
-//!   the coordinator.
 //! * What could not be delivered is simply told again at the next beat.
 //! * Whoever is refused for good and holds nothing stops; everybody else asks again, ever
 //!   slower, and goes on answering for what is open.
+
+mod dialogue;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use backoff::ExponentialBackoffBuilder;
-use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
-use tidegate_core::inventory::Digest;
-use tidegate_core::rollout::{Join, Orders, Sync};
+use tidegate_core::fleet::JobNumber;
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, SYNC_BYTES_MAX};
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
-use tidegate_wire::v1::{FetchJobRequest, JoinRequest, SyncRequest};
-use tidegate_wire::worker::{Fetch, JobPart, Joined as Terms, Joining};
+use tidegate_wire::worker::{JobPart, Joined as Terms};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 
 use crate::clock::Clock;
-use crate::node::{Beat, Heard, Input, Joined};
+use crate::node::{Beat, Input};
+use dialogue::tidegate_code;
+pub(crate) use dialogue::{Dialogue, Identity, Meaning, Sent, append, meaning};
 
 /// No answer within this means the network or the coordinator is gone; the next beat tries
 /// again. Shorter than any sensible lease.
@@ -38,25 +37,13 @@ const FETCH_SHARE_OF_LEASE: u32 = 3;
 /// should not wait.
 const JOIN_INTERVAL_MAX: Duration = Duration::from_secs(2);
 
-/// Who asks.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) node: String,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) rollout: Option<Digest>,
-    pub(crate) claimed_max: Generation,
-}
-
 /// The way to the owner.
 pub(crate) type Owner = std::sync::mpsc::SyncSender<Input>;
 
 /// The session of one worker.
 pub(crate) struct Session {
-    pub(crate) identity: Identity,
-    pub(crate) clock: Clock,
-    pub(crate) owner: Owner,
-    /// Reports sent so far.
-    sent: u64,
+    dialogue: Dialogue,
+    owner: Owner,
     client: WorkerServiceClient<Channel>,
 }
 
@@ -80,46 +67,32 @@ impl Session {
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(ANSWER_BYTES_MAX)
             .max_encoding_message_size(SYNC_BYTES_MAX);
-        Ok(Self { identity, clock, owner, sent: 0, client })
+        Ok(Self { dialogue: Dialogue::new(identity, clock), owner, client })
     }
 
     /// Joins and beats until refused for good.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         loop {
-            let terms = self.join().await?;
-            self.identity.rollout = Some(terms.rollout);
-            self.tell(Input::Joined(Box::new(Joined {
-                rollout: terms.rollout,
-                settings: terms.settings.clone(),
-            })))?;
-            tracing::info!(node = self.identity.node, "joined");
+            let (terms, input) = self.join().await?;
+            self.tell(input)?;
+            tracing::info!(node = self.dialogue.identity.node, "joined");
             let end = self.beat_until_refused(&terms).await?;
             tracing::warn!(reason = end.message(), "must join again");
         }
     }
 
-    async fn join(&self) -> anyhow::Result<Terms> {
+    async fn join(&mut self) -> anyhow::Result<(Terms, Input)> {
         let patience = ExponentialBackoffBuilder::new()
             .with_initial_interval(Duration::from_millis(100))
             .with_max_interval(JOIN_INTERVAL_MAX)
             .with_max_elapsed_time(None)
             .build();
-        // Whoever holds mailboxes goes on answering for them, and asks again.
-        let holds_mail = self.identity.claimed_max > Generation::default();
         let attempt = || async {
             let mut client = self.client.clone();
-            let mut request = Request::new(JoinRequest::from(Joining {
-                join: Join {
-                    node: self.identity.node.clone(),
-                    incarnation: self.identity.incarnation,
-                    claimed_max: self.identity.claimed_max,
-                },
-                rollout: self.identity.rollout,
-                clock: self.clock.now(),
-            }));
+            let mut request = Request::new(self.dialogue.join());
             request.set_timeout(CALL_TIMEOUT);
             let joined = client.join(request).await.map_err(|status| {
-                if is_final(&status) && !holds_mail {
+                if self.dialogue.is_refused_for_good(&status) {
                     backoff::Error::permanent(status)
                 } else {
                     backoff::Error::transient(status)
@@ -140,7 +113,7 @@ impl Session {
             .await
             .map_err(|status| anyhow::anyhow!("{}", status.message()))
             .context("join the coordinator")?;
-        Terms::try_from(joined).context("understand the coordinator's welcome")
+        self.dialogue.joined(joined)
     }
 
     async fn beat_until_refused(&mut self, terms: &Terms) -> anyhow::Result<Status> {
@@ -153,16 +126,17 @@ impl Session {
             self.tell(Input::Beat(reply))?;
             let beat = told.await.context("the owner has gone")?;
             let unknown = beat.fetch.clone();
-            self.identity.claimed_max = self.identity.claimed_max.max(beat.claimed_max);
             match self.sync(terms, beat).await? {
                 Ok(()) => {}
-                Err(status) if must_join_again(&status) => return Ok(status),
-                Err(status) if is_passing(&status) => {
-                    tracing::debug!(code = ?status.code(), reason = status.message(), "no answer");
-                }
-                Err(status) => {
-                    tracing::warn!(code = ?status.code(), reason = status.message(), "a report was refused");
-                }
+                Err(status) => match meaning(&status) {
+                    Meaning::JoinAgain => return Ok(status),
+                    Meaning::Passing => {
+                        tracing::debug!(code = ?status.code(), reason = status.message(), "no answer");
+                    }
+                    Meaning::Wrong => {
+                        tracing::warn!(code = ?status.code(), reason = status.message(), "a report was refused");
+                    }
+                },
             }
             self.fetch_some(terms, &unknown).await?;
         }
@@ -190,26 +164,14 @@ impl Session {
         terms: &Terms,
         beat: Beat,
     ) -> anyhow::Result<Result<(), Status>> {
-        let sent = self.clock.now();
-        self.sent += 1;
-        let sync = Sync {
-            node: terms.node,
-            incarnation: self.identity.incarnation,
-            sequence: self.sent,
-            orders_obeyed: beat.orders_obeyed,
-            claimed_max: beat.claimed_max,
-            reports: beat.reports,
-            vitals: beat.vitals,
-        };
-        let mut request = Request::new(SyncRequest::from(sync.clone()));
+        let (sent, request) = self.dialogue.report(terms, beat);
+        let mut request = Request::new(request);
         request.set_timeout(CALL_TIMEOUT);
         let answer = match self.client.sync(request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) => return Ok(Err(status)),
         };
-        let orders = Orders::try_from(answer).context("understand the orders")?;
-        let heard = Heard { confirmed: sync.reports, orders, until: sent + terms.lease };
-        self.tell(Input::Heard(Box::new(heard)))?;
+        self.tell(self.dialogue.answered(terms, sent, answer)?)?;
         Ok(Ok(()))
     }
 
@@ -219,17 +181,13 @@ impl Session {
         job: JobNumber,
         within: Duration,
     ) -> anyhow::Result<()> {
-        let mut request = Request::new(FetchJobRequest::from(Fetch {
-            node: terms.node,
-            incarnation: self.identity.incarnation,
-            job,
-        }));
+        let mut request = Request::new(self.dialogue.fetch(terms, job));
         request.set_timeout(within);
         let mut told = JobPart::default();
         let fetched = async {
             let mut parts = self.client.fetch_job(request).await?.into_inner();
             while let Some(part) = parts.message().await? {
-                told.append(JobPart::received(part)?);
+                append(&mut told, part)?;
             }
             Ok::<_, Status>(())
         };
@@ -251,31 +209,3 @@ impl Session {
 
 /// A beat shorter than this would only cost.
 const BEAT_MILLIS_MIN: u64 = 20;
-
-/// Whether this worker is not, or no longer, known.
-fn must_join_again(status: &Status) -> bool {
-    matches!(status.code(), Code::Aborted | Code::FailedPrecondition)
-}
-
-/// Whether the next beat may be answered as it is.
-fn is_passing(status: &Status) -> bool {
-    let codes =
-        [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown];
-    codes.contains(&status.code())
-}
-
-/// The stable name of a refusal.
-fn tidegate_code(status: &Status) -> Option<&str> {
-    status.metadata().get("tidegate-code").and_then(|code| code.to_str().ok())
-}
-
-/// Whether asking again cannot help.
-fn is_final(status: &Status) -> bool {
-    let code = tidegate_code(status);
-    let never = [Code::InvalidArgument, Code::Unimplemented, Code::PermissionDenied];
-    // No plan yet is worth waiting for; a wrong name or an old journal is not.
-    let refused = ["unknown-node", "journal-too-old", "other-rollout"];
-    never.contains(&status.code())
-        || status.code() == Code::FailedPrecondition
-            && code.is_some_and(|code| refused.contains(&code))
-}

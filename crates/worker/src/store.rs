@@ -22,7 +22,7 @@ use tidegate_mail::{Mailbox, Manifest};
 const TELL_TOGETHER: usize = 64;
 
 /// One node's mail.
-pub(crate) trait MailStore: Debug + Send + Sync {
+pub trait MailStore: Debug + Send + Sync {
     /// Fences the store: whoever claimed the job under a lower generation changes nothing
     /// from here on. Whether the claim stands; not if this worker has made a newer one.
     fn claim(&self, under: Under) -> anyhow::Result<bool>;
@@ -125,33 +125,33 @@ pub(crate) trait MailStore: Debug + Send + Sync {
 
 /// Permission to work a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Under {
+pub struct Under {
     /// The job.
-    pub(crate) job: JobNumber,
+    pub job: JobNumber,
     /// The generation it was claimed at.
-    pub(crate) generation: Generation,
+    pub generation: Generation,
 }
 
 /// What the mail system is told of some mailboxes of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Telling {
+pub struct Telling {
     /// Under which permission.
-    pub(crate) under: Under,
+    pub under: Under,
     /// Where they stand; held means that nobody may be let in.
-    pub(crate) level: Level,
+    pub level: Level,
     /// The services that come with the level.
-    pub(crate) services: Vec<String>,
+    pub services: Vec<String>,
     /// Whether the level is on record already; otherwise it is recorded when it was told.
-    pub(crate) recorded: bool,
+    pub recorded: bool,
     /// Whether they are held on record.
-    pub(crate) from_held: bool,
+    pub from_held: bool,
     /// When a letting in must have ended.
-    pub(crate) until: Timestamp,
+    pub until: Timestamp,
 }
 
 /// What came of emptying one mailbox.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Dialling {
+pub enum Dialling {
     /// The empty one stands, durably.
     Done,
     /// There will be none.
@@ -160,7 +160,7 @@ pub(crate) enum Dialling {
 
 /// What came of putting one history back.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Switching {
+pub enum Switching {
     /// It is in its place, durably.
     Done(Switched),
     /// It is not as it was verified; nothing was done.
@@ -171,7 +171,7 @@ pub(crate) enum Switching {
 
 /// What the mail system made of it, for one mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub enum Told {
     /// It has been done.
     Done,
     /// It will not be done until a person has looked.
@@ -189,13 +189,13 @@ pub(crate) enum Told {
 
 /// A mailbox that the mail system may let its owner into.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LetIn {
+pub struct LetIn {
     /// Under which permission it was told.
-    pub(crate) under: Under,
+    pub under: Under,
     /// How far at most.
-    pub(crate) level: Level,
+    pub level: Level,
     /// The mailbox.
-    pub(crate) mailbox: Mailbox,
+    pub mailbox: Mailbox,
 }
 
 /// What is told of a mailbox that waits for a person.

@@ -19,20 +19,19 @@ use tidegate_wire::scope::ScopeName;
 use tidegate_wire::worker::{Joined, Joining};
 
 use super::Owner;
-use crate::inventory_file;
 use crate::refused::Refused;
 
 /// How many names an error lists; more would not be read.
 const NAMES_SHOWN_MAX: usize = 12;
 
 /// A plan that an operator wants carried out.
-pub(crate) struct Proposal {
+pub struct Proposal {
     /// Who.
-    pub(crate) by: String,
+    pub by: String,
     /// The plan.
-    pub(crate) plan: Arc<Plan>,
+    pub plan: Arc<Plan>,
     /// The policy file that it came from.
-    pub(crate) policy_toml: String,
+    pub policy_toml: String,
 }
 
 /// A plan that is being carried out.
@@ -155,7 +154,7 @@ impl Owner {
         if let Some(rollout) = &self.rollout {
             return Err(refuse_second(rollout, plan.digest()));
         }
-        inventory_file::write(&self.dir, plan.inventory())?;
+        self.plans.keep(plan.inventory())?;
         let applied = PlanApplied {
             plan: plan.digest(),
             inventory: plan.inventory().digest(),

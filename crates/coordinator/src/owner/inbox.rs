@@ -26,7 +26,7 @@ const APPLY_WAIT_MAX: Duration = Duration::from_mins(5);
 type To<T> = oneshot::Sender<Result<T, Refused>>;
 
 /// What the owner is asked or told.
-pub(super) enum Message {
+pub(crate) enum Message {
     /// Time has passed.
     Tick,
     /// A worker asks to take up its node.

@@ -74,7 +74,7 @@ impl Node {
         digest: [u8; 32],
     ) -> anyhow::Result<()> {
         if !self.descriptions.contains_key(&job) {
-            let read = Description::read(&self.given.descriptions_dir, job, digest);
+            let read = Description::read(&*self.given.shelf, job, digest);
             let description =
                 read.with_context(|| format!("read the mailboxes of {job}"))?;
             self.descriptions.insert(job, Arc::new(description));

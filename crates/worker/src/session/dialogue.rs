@@ -1,0 +1,179 @@
+//! Dialogue: what a worker says to its coordinator, and what it makes of the answers.
+//!
+//! # Invariants
+//!
+//! * The lease is counted from before a report was sent, so it ends here before it ends at
+//!   the coordinator.
+//! * Whoever is refused for good and holds nothing stops; everybody else asks again.
+
+use anyhow::Context as _;
+use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
+use tidegate_core::inventory::Digest;
+use tidegate_core::rollout::{Join, Orders, Sync};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::v1;
+use tidegate_wire::worker::{Fetch, JobPart, Joined as Terms, Joining};
+use tonic::{Code, Status};
+
+use crate::clock::Clock;
+use crate::node::{Beat, Heard, Input, Joined};
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) node: String,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) rollout: Option<Digest>,
+    pub(crate) claimed_max: Generation,
+}
+
+/// One side of the talk between a worker and its coordinator.
+#[derive(Debug)]
+pub(crate) struct Dialogue {
+    pub(crate) identity: Identity,
+    clock: Clock,
+    /// Reports sent so far.
+    sent: u64,
+}
+
+/// A report that was sent.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    sync: Sync,
+    at: Timestamp,
+}
+
+/// What a refused report means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// This worker is not, or no longer, known.
+    JoinAgain,
+    /// The next beat may be answered as it is.
+    Passing,
+    /// Something is wrong that the next beat will not mend.
+    Wrong,
+}
+
+impl Dialogue {
+    /// Nothing was said yet.
+    pub(crate) fn new(identity: Identity, clock: Clock) -> Self {
+        Self { identity, clock, sent: 0 }
+    }
+
+    /// Asks to take up the node.
+    pub(crate) fn join(&self) -> v1::JoinRequest {
+        v1::JoinRequest::from(Joining {
+            join: Join {
+                node: self.identity.node.clone(),
+                incarnation: self.identity.incarnation,
+                claimed_max: self.identity.claimed_max,
+            },
+            rollout: self.identity.rollout,
+            clock: self.clock.now(),
+        })
+    }
+
+    /// The node was given to this worker, under these terms.
+    pub(crate) fn joined(
+        &mut self,
+        answer: v1::JoinResponse,
+    ) -> anyhow::Result<(Terms, Input)> {
+        let terms =
+            Terms::try_from(answer).context("understand the coordinator's welcome")?;
+        self.identity.rollout = Some(terms.rollout);
+        let (rollout, settings) = (terms.rollout, terms.settings.clone());
+        Ok((terms, Input::Joined(Box::new(Joined { rollout, settings }))))
+    }
+
+    /// Whether asking to join again cannot help. Whoever holds mailboxes goes on answering
+    /// for them, and asks again.
+    pub(crate) fn is_refused_for_good(&self, status: &Status) -> bool {
+        is_final(status) && self.identity.claimed_max == Generation::default()
+    }
+
+    /// Reports.
+    pub(crate) fn report(
+        &mut self,
+        terms: &Terms,
+        beat: Beat,
+    ) -> (Sent, v1::SyncRequest) {
+        self.identity.claimed_max = self.identity.claimed_max.max(beat.claimed_max);
+        self.sent += 1;
+        let sync = Sync {
+            node: terms.node,
+            incarnation: self.identity.incarnation,
+            sequence: self.sent,
+            orders_obeyed: beat.orders_obeyed,
+            claimed_max: beat.claimed_max,
+            reports: beat.reports,
+            vitals: beat.vitals,
+        };
+        let request = v1::SyncRequest::from(sync.clone());
+        (Sent { sync, at: self.clock.now() }, request)
+    }
+
+    /// What was reported is recorded, and these are the orders.
+    pub(crate) fn answered(
+        &self,
+        terms: &Terms,
+        sent: Sent,
+        answer: v1::SyncResponse,
+    ) -> anyhow::Result<Input> {
+        let orders = Orders::try_from(answer).context("understand the orders")?;
+        let Sent { sync, at } = sent;
+        let heard = Heard { confirmed: sync.reports, orders, until: at + terms.lease };
+        Ok(Input::Heard(Box::new(heard)))
+    }
+
+    /// Asks for the mailboxes of a job.
+    pub(crate) fn fetch(&self, terms: &Terms, job: JobNumber) -> v1::FetchJobRequest {
+        let (node, incarnation) = (terms.node, self.identity.incarnation);
+        v1::FetchJobRequest::from(Fetch { node, incarnation, job })
+    }
+}
+
+/// One more part of a job's description.
+pub(crate) fn append(
+    told: &mut JobPart,
+    part: v1::FetchJobResponse,
+) -> Result<(), Status> {
+    told.append(JobPart::received(part)?);
+    Ok(())
+}
+
+/// What it means that a report was refused.
+pub(crate) fn meaning(status: &Status) -> Meaning {
+    match status.code() {
+        Code::Aborted | Code::FailedPrecondition => Meaning::JoinAgain,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            Meaning::Passing
+        }
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => Meaning::Wrong,
+    }
+}
+
+/// The stable name of a refusal.
+pub(crate) fn tidegate_code(status: &Status) -> Option<&str> {
+    status.metadata().get("tidegate-code").and_then(|code| code.to_str().ok())
+}
+
+/// Whether asking again cannot help.
+fn is_final(status: &Status) -> bool {
+    let code = tidegate_code(status);
+    let never = [Code::InvalidArgument, Code::Unimplemented, Code::PermissionDenied];
+    // No plan yet is worth waiting for; a wrong name or an old journal is not.
+    let refused = ["unknown-node", "journal-too-old", "other-rollout"];
+    never.contains(&status.code())
+        || status.code() == Code::FailedPrecondition
+            && code.is_some_and(|code| refused.contains(&code))
+}
