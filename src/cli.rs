@@ -159,6 +159,24 @@ impl Actor {
     }
 }
 
+/// Under which id something is asked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Asked {
+    /// What to call this request; the same one under the same id is done once. A random id if
+    /// you give none.
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
+}
+
+/// What must not have changed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Seen {
+    /// Refuses with 4 if anybody has decided anything since `tidegate status` showed this etag;
+    /// without it, since this command began.
+    #[arg(long, value_name = "ETAG")]
+    pub(crate) if_match: Option<String>,
+}
+
 /// The two files a plan is made of.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Inputs {
@@ -278,6 +296,8 @@ pub(crate) struct Apply {
     pub(crate) coordinator: Coordinator,
     #[command(flatten)]
     pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
 }
 
 /// Show how far it is and what to do.
@@ -489,6 +509,8 @@ pub(crate) struct Pause {
     pub(crate) coordinator: Coordinator,
     #[command(flatten)]
     pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
 }
 
 /// The kinds of parts a rollout has.
@@ -517,6 +539,10 @@ pub(crate) struct Resume {
     pub(crate) coordinator: Coordinator,
     #[command(flatten)]
     pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) seen: Seen,
 }
 
 /// Put opened mailboxes back behind admission.
@@ -537,6 +563,10 @@ pub(crate) struct Reclose {
     pub(crate) coordinator: Coordinator,
     #[command(flatten)]
     pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) seen: Seen,
 }
 
 /// End the rollout.
@@ -552,6 +582,10 @@ pub(crate) struct Abort {
     pub(crate) coordinator: Coordinator,
     #[command(flatten)]
     pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) seen: Seen,
 }
 
 /// A program that runs until it is stopped.

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * Only a connection that cannot be made is tried again, and only for seconds: a call that
-//!   was sent is never repeated by itself.
+//! * A connection that cannot be made is tried again, and a verb under an id of its own is
+//!   sent again, both only for seconds; no other call is repeated by itself.
 //! * Every call has a deadline.
 
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::exit::{Exit, Failure};
+use crate::request::{is_unknown, until_known};
 use crate::telemetry::Chain;
 
 /// One attempt to connect: a coordinator answers within a fraction of it.
@@ -172,12 +173,14 @@ impl Client {
     /// As for [`Self::rollout`].
     pub(crate) async fn apply(
         &mut self,
-        parts: impl Iterator<Item = v1::ApplyRequest> + Send + 'static,
+        parts: impl Iterator<Item = v1::ApplyRequest> + Clone + Send + 'static,
     ) -> Result<v1::ApplyResponse, Failure> {
-        let mut request = Request::new(tokio_stream::iter(parts));
-        request.set_timeout(APPLY_TIMEOUT);
-        let answer = self.operator.apply(request).await;
-        self.open(answer)
+        let answer = until_known(async || {
+            let mut request = Request::new(tokio_stream::iter(parts.clone()));
+            request.set_timeout(APPLY_TIMEOUT);
+            self.operator.apply(request).await
+        });
+        answer.await.map_err(|status| acted(&self.url, &status))
     }
 
     /// Stops opening.
@@ -189,8 +192,8 @@ impl Client {
         &mut self,
         request: v1::PauseRequest,
     ) -> Result<v1::ActionResponse, Failure> {
-        let answer = self.operator.pause(call(request)).await;
-        self.open(answer)
+        let ask = async || self.operator.pause(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
     /// Goes on.
@@ -202,8 +205,8 @@ impl Client {
         &mut self,
         request: v1::ResumeRequest,
     ) -> Result<v1::ActionResponse, Failure> {
-        let answer = self.operator.resume(call(request)).await;
-        self.open(answer)
+        let ask = async || self.operator.resume(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
     /// Ends the rollout.
@@ -215,8 +218,8 @@ impl Client {
         &mut self,
         request: v1::AbortRequest,
     ) -> Result<v1::ActionResponse, Failure> {
-        let answer = self.operator.abort(call(request)).await;
-        self.open(answer)
+        let ask = async || self.operator.abort(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
     /// Puts a part back behind admission.
@@ -228,8 +231,8 @@ impl Client {
         &mut self,
         request: v1::RecloseRequest,
     ) -> Result<v1::ActionResponse, Failure> {
-        let answer = self.operator.reclose(call(request)).await;
-        self.open(answer)
+        let ask = async || self.operator.reclose(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
     fn open<T>(&self, answer: Result<tonic::Response<T>, Status>) -> Result<T, Failure> {
@@ -345,6 +348,18 @@ fn unreachable(url: &str, why: &str) -> Failure {
         .help("is it running? `tidegate coordinator --config …`; or name it with `--coordinator`")
 }
 
+/// What the failure of a verb means for the command.
+fn acted(url: &str, status: &Status) -> Failure {
+    let failure = refused(url, status);
+    if !is_unknown(status) {
+        return failure;
+    }
+    failure.help(
+        "it is not known whether it was done: see `tidegate status`, or give the same \
+         command again",
+    )
+}
+
 /// What a refusal means for the command.
 fn refused(url: &str, status: &Status) -> Failure {
     let exit = match status.code() {
@@ -407,6 +422,7 @@ fn help_for(code: &str) -> Option<&'static str> {
              tidegate resume node NODE --reason '…'; tidegate resume --reason '…'"
         }
         "not-held-back" => "see what is held back: tidegate status",
+        "conflict" => "look again (tidegate status), then decide anew",
         "already" | "rollout-over" => "see how it stands: tidegate status",
         _ => return None,
     })

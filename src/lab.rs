@@ -28,6 +28,7 @@ use crate::cli::{Fault, Inputs, Lab, LiveFormat};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, thousands};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::request::fresh_id;
 use crate::watch::Display;
 use crate::{look, planning};
 use fleet::Fleet;
@@ -79,7 +80,8 @@ async fn perform(args: &Lab, home: &Path) -> Outcome {
     let mut fleet = Fleet::new(home);
     let url = fleet.start(&provider.nodes).await?;
     let mut client = Client::connect(&url).await?;
-    planning::send(&mut client, &plan, policy_toml, BY).await?;
+    let who = (BY.to_owned(), fresh_id());
+    planning::send(&mut client, &plan, policy_toml, who).await?;
     console::data_line(format_args!(
         "applied; look at it from elsewhere with `tidegate status --coordinator {url}`\n"
     ))?;

@@ -23,6 +23,7 @@ mod manifest;
 mod mx;
 mod operate;
 mod planning;
+mod request;
 mod screens;
 mod telemetry;
 mod watch;

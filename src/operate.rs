@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tidegate_wire::v1::{self, NodeState, scope};
 
-use crate::cli::{Abort, PartKind, Pause, Reclose, Resume};
+use crate::cli::{self, Abort, Asked, PartKind, Pause, Reclose, Resume};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::request::fresh_id;
 use crate::screens::diagnosis::{nodes_in, steps};
 
 /// How often a re-closed mailbox is asked for.
@@ -24,7 +25,11 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Carries out `tidegate pause`.
 pub(crate) async fn pause(args: &Pause) -> Outcome {
     let mut client = Client::connect(&args.coordinator.url).await?;
-    let request = v1::PauseRequest { by: args.actor.name(), reason: args.reason.clone() };
+    let request = v1::PauseRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        request_id: id(&args.asked),
+    };
     let recorded = client.pause(request).await?;
     console::data_line("pause requested")?;
     if args.no_wait {
@@ -41,6 +46,8 @@ pub(crate) async fn resume(args: &Resume) -> Outcome {
         by: args.actor.name(),
         reason: args.reason.clone(),
         scope: part.map(|(kind, name)| scope_of(kind, name)),
+        request_id: id(&args.asked),
+        etag: seen(&mut client, &args.seen).await?,
     };
     client.resume(request).await?;
     match part {
@@ -63,7 +70,8 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
             .help("on a terminal this asks; for scripts add `--yes`; `tidegate pause` never asks"));
     }
     let mut client = Client::connect(&args.coordinator.url).await?;
-    let name = safe(&client.rollout().await?.name);
+    let rollout = client.rollout().await?;
+    let name = safe(&rollout.name);
     if !args.yes {
         let question = format!(
             "This ends the rollout for good. Type its name, `{name}`, to end it: "
@@ -75,7 +83,12 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
             ));
         }
     }
-    let request = v1::AbortRequest { by: args.actor.name(), reason: args.reason.clone() };
+    let request = v1::AbortRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        request_id: id(&args.asked),
+        etag: args.seen.if_match.clone().unwrap_or(rollout.etag),
+    };
     let recorded = client.abort(request).await?;
     console::data_line("abort recorded")?;
     wait_for_stop(client, recorded.orders_version).await
@@ -88,6 +101,8 @@ pub(crate) async fn reclose(args: &Reclose) -> Outcome {
         by: args.actor.name(),
         reason: args.reason.clone(),
         scope: Some(scope_of(args.part, &args.name)),
+        request_id: id(&args.asked),
+        etag: seen(&mut client, &args.seen).await?,
     };
     client.reclose(request).await?;
     console::data_line(format_args!("re-closing {}", safe(&args.name)))?;
@@ -102,6 +117,19 @@ pub(crate) async fn reclose(args: &Reclose) -> Outcome {
     };
     next(&steps(&rollout, &[this]))?;
     Ok(Exit::Done)
+}
+
+/// The request's id.
+pub(crate) fn id(asked: &Asked) -> String {
+    asked.request_id.clone().unwrap_or_else(fresh_id)
+}
+
+/// The etag that must still be the rollout's: as given, or as it is now.
+async fn seen(client: &mut Client, seen: &cli::Seen) -> Result<String, Failure> {
+    match &seen.if_match {
+        Some(etag) => Ok(etag.clone()),
+        None => Ok(client.rollout().await?.etag),
+    }
 }
 
 /// The name of the wave that is called or numbered so.

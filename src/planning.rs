@@ -17,6 +17,7 @@ use crate::cli::{self, Inputs, TableOrJson};
 use crate::client::Client;
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::operate::id;
 use crate::{inventory_file, screens};
 
 /// Digits that are enough to name a plan on the command line.
@@ -50,7 +51,8 @@ pub(crate) async fn apply(args: &cli::Apply) -> Outcome {
     if !args.yes {
         confirm(&plan)?;
     }
-    let applied = send(&mut client, &plan, policy_toml, &args.actor.name()).await?;
+    let who = (args.actor.name(), id(&args.asked));
+    let applied = send(&mut client, &plan, policy_toml, who).await?;
     console::data_line(format_args!(
         "Applied {}: {} mailboxes in {} waves. Plan {}",
         safe(&plan.policy().name),
@@ -98,12 +100,13 @@ pub(crate) async fn send(
     client: &mut Client,
     plan: &Plan,
     policy_toml: String,
-    by: &str,
+    (by, request_id): (String, String),
 ) -> Result<v1::ApplyResponse, Failure> {
     let header = v1::ApplyHeader {
-        by: by.to_owned(),
+        by,
         plan_digest: plan.digest().to_string(),
         policy_toml,
+        request_id,
     };
     let header = v1::ApplyRequest { part: Some(v1::apply_request::Part::Header(header)) };
     let rows = Portions { inventory: Arc::clone(plan.inventory()), next: 0 };
@@ -148,6 +151,7 @@ fn apply_command(inputs: &Inputs, plan: &Plan) -> String {
 }
 
 /// The rows of an inventory in messages of bounded size.
+#[derive(Clone)]
 struct Portions {
     inventory: Arc<Inventory>,
     next: u32,

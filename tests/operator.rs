@@ -6,7 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -177,6 +178,90 @@ fn the_screen_and_the_json_tell_the_same_plan() {
     let status: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(status["schema"], "tidegate.status/v1");
     assert!(applied.contains(status["plan_digest"].as_str().unwrap()), "{applied}");
+}
+
+#[test]
+fn a_verb_whose_answer_is_lost_is_asked_for_again_and_done_once() {
+    let site = Site::start();
+    site.apply();
+    let cut = cut_the_first_answer(&site.url);
+
+    let paused = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["pause", "--reason", "support is flooded", "--no-wait"])
+        .env("TIDEGATE_COORDINATOR", &cut)
+        .output()
+        .unwrap();
+
+    assert_eq!(paused.status.code(), Some(0), "{}", text(&paused.stderr));
+    let told = text(&paused.stderr);
+    assert!(told.contains("asking again, under the same request id"), "{told}");
+    let events = text(&site.tidegate(&["events", "-o", "jsonl"]).stdout);
+    assert_eq!(events.matches("\"paused\"").count(), 1, "{events}");
+}
+
+#[test]
+fn a_script_that_looked_too_long_ago_is_refused_and_told_what_has_changed() {
+    let site = Site::start();
+    site.apply();
+    let etag = || {
+        let shown = text(&site.tidegate(&["status", "-o", "json"]).stdout);
+        let status: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        status["etag"].as_str().unwrap().to_owned()
+    };
+    let seen = etag();
+    site.tidegate(&["pause", "--by", "giulia", "--reason", "support is flooded"]);
+
+    let resume = |etag: &str| {
+        site.tidegate(&["resume", "--reason", "all is well", "--if-match", etag])
+    };
+    let refused = resume(&seen);
+    let screen = text(&site.tidegate(&["status"]).stdout);
+    let resumed = resume(&etag());
+
+    assert_eq!(refused.status.code(), Some(4));
+    let told = text(&refused.stderr);
+    assert!(told.contains("paused by giulia: support is flooded at 20"), "{told}");
+    assert!(told.contains("help: look again"), "{told}");
+    assert!(screen.contains("etag:     1-"), "{screen}");
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+}
+
+/// A way to the coordinator at `url` on which the first answer is lost after it was given.
+fn cut_the_first_answer(url: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let to = url.trim_start_matches("http://").to_owned();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&to).unwrap());
+            let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || copy(from, into));
+            if number == 0 {
+                until_answered(server);
+                client.shutdown(Shutdown::Both).unwrap();
+            } else {
+                std::thread::spawn(move || copy(server, client));
+            }
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Reads frames of HTTP/2 until one begins an answer.
+fn until_answered(mut server: TcpStream) {
+    const HEADERS: u8 = 1;
+    let mut head = [0; 9];
+    while server.read_exact(&mut head).is_ok() && head[3] != HEADERS {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut body = server.by_ref().take(u64::from(length));
+        std::io::copy(&mut body, &mut std::io::sink()).unwrap();
+    }
+}
+
+fn copy(mut from: TcpStream, mut into: TcpStream) {
+    // Whoever has gone needs no more bytes.
+    let _gone = std::io::copy(&mut from, &mut into);
+    let _gone = into.shutdown(Shutdown::Both);
 }
 
 /// A coordinator in a directory of its own, with two files to plan from.

@@ -38,6 +38,7 @@ pub(crate) fn status(rollout: &Rollout) -> Value {
         "at_time": rollout.at_time.as_ref().and_then(instant).map(date),
         "finish_time": rollout.finish_time.as_ref().and_then(instant).map(date),
         "orders_version": rollout.orders_version,
+        "etag": rollout.etag,
         "ladder": rollout.ladder.iter().map(|rung| json!({
             "name": rung.name, "services": rung.services, "soak_millis": rung.soak_millis,
         })).collect::<Vec<_>>(),

@@ -37,6 +37,9 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     out.push_str(&messages(rollout.totals.as_ref()));
     out.push('\n');
     out.push_str(&grades(rollout.totals.as_ref()));
+    if !rollout.etag.is_empty() {
+        say!(out, "etag:     {}\n", safe(&rollout.etag));
+    }
     out
 }
 

@@ -11,17 +11,18 @@ use std::time::Duration;
 
 use tidegate_core::inventory::{Digest, InventoryBuilder, Row};
 use tidegate_core::plan;
+use tidegate_core::rollout::{Etag, RequestId};
 use tidegate_wire::limits::{
     BAD_ROWS_SHOWN_MAX, INVENTORY_ROWS_PER_MESSAGE, POLICY_BYTES_MAX,
 };
-use tidegate_wire::protocol::{ProtocolError, by_and_reason, digest};
+use tidegate_wire::protocol::{ProtocolError, by_and_reason, digest, etag, request_id};
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::v1::operator_service_server::OperatorService;
 use tidegate_wire::{policy_file, v1};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::owner::{Inbox, Intent, NamedVerb, Proposal, Views};
+use crate::owner::{Applied, Inbox, Intent, NamedVerb, Proposal, Views};
 use crate::refused::{Refused, chain};
 
 /// What errors call the policy that came in.
@@ -46,22 +47,30 @@ impl Operators {
 
     async fn act(
         &self,
-        (by, reason): (String, String),
+        who: Who,
         verb: NamedVerb,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let orders_version = self.inbox.operate(Intent { by, reason, verb }).await?;
-        Ok(Response::new(v1::ActionResponse { orders_version }))
+        let Who { by, reason, request, seen } = who;
+        let intent = Intent { by, reason, verb, request, seen };
+        let answer = self.inbox.operate(intent).await?;
+        Ok(Response::new(v1::ActionResponse {
+            orders_version: answer.orders_version,
+            etag: answer.etag.to_string(),
+        }))
     }
 
-    /// Refuses before the upload what would be refused after it.
-    fn refuse_early(&self, seen: Digest) -> Result<(), Refused> {
+    /// Answers before the upload what would be answered after it.
+    fn answer_early(&self, header: &Header) -> Result<Option<Applied>, Refused> {
         let view = self.views.borrow();
-        let Some(view) = view.as_ref() else { return Ok(()) };
+        let Some(view) = view.as_ref() else { return Ok(None) };
         let ours = view.plan().digest();
-        if ours == seen {
-            return Err(Refused::AppliedBefore { at: view.started_at() });
+        if ours != header.seen {
+            return Err(Refused::AnotherPlan { ours });
         }
-        Err(Refused::AnotherPlan { ours })
+        if header.request.is_some() && view.applied_under() == header.request.as_ref() {
+            return Ok(Some(Applied::of(view.plan())));
+        }
+        Err(Refused::AppliedBefore { at: view.started_at() })
     }
 }
 
@@ -74,56 +83,89 @@ impl OperatorService for Operators {
         let _place = self.upload.try_acquire().map_err(|_| Refused::ApplyUnderWay)?;
         let mut parts = request.into_inner();
         let header = Header::receive(&mut parts).await?;
-        self.refuse_early(header.seen)?;
+        if let Some(applied) = self.answer_early(&header)? {
+            return Ok(Response::new(told(applied)));
+        }
         let builder = receive_rows(&mut parts).await?;
         let planned = tokio::task::spawn_blocking(move || plan_again(header, builder));
         let proposal = planned.await.map_err(|_| Refused::Stopping)??;
         let applied = self.inbox.apply(proposal).await?;
-        Ok(Response::new(v1::ApplyResponse {
-            plan_digest: applied.plan.to_string(),
-            mailboxes: applied.mailboxes,
-            waves: applied.waves,
-        }))
+        Ok(Response::new(told(applied)))
     }
 
     async fn pause(
         &self,
         request: Request<v1::PauseRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let v1::PauseRequest { by, reason } = request.into_inner();
-        self.act(by_and_reason(&by, &reason)?, NamedVerb::Pause).await
+        let v1::PauseRequest { by, reason, request_id } = request.into_inner();
+        // Stopping is right however the rollout stands, so nobody says what they saw.
+        let who = Who::of(&by, &reason, (&request_id, ""))?;
+        self.act(who, NamedVerb::Pause).await
     }
 
     async fn resume(
         &self,
         request: Request<v1::ResumeRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let v1::ResumeRequest { by, reason, scope } = request.into_inner();
+        let v1::ResumeRequest { by, reason, scope, request_id, etag } =
+            request.into_inner();
         let scope = scope.map(ScopeName::try_from).transpose()?;
-        self.act(by_and_reason(&by, &reason)?, NamedVerb::Resume(scope)).await
+        let who = Who::of(&by, &reason, (&request_id, &etag))?;
+        self.act(who, NamedVerb::Resume(scope)).await
     }
 
     async fn abort(
         &self,
         request: Request<v1::AbortRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let v1::AbortRequest { by, reason } = request.into_inner();
-        self.act(by_and_reason(&by, &reason)?, NamedVerb::Abort).await
+        let v1::AbortRequest { by, reason, request_id, etag } = request.into_inner();
+        let who = Who::of(&by, &reason, (&request_id, &etag))?;
+        self.act(who, NamedVerb::Abort).await
     }
 
     async fn reclose(
         &self,
         request: Request<v1::RecloseRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let v1::RecloseRequest { by, reason, scope } = request.into_inner();
+        let v1::RecloseRequest { by, reason, scope, request_id, etag } =
+            request.into_inner();
         let scope = scope.ok_or(ProtocolError::Missing { field: "scope" })?;
         let verb = NamedVerb::Reclose(scope.try_into()?);
-        self.act(by_and_reason(&by, &reason)?, verb).await
+        self.act(Who::of(&by, &reason, (&request_id, &etag))?, verb).await
+    }
+}
+
+/// Who wants something, why, under which request, and what they knew of.
+struct Who {
+    by: String,
+    reason: String,
+    request: Option<RequestId>,
+    seen: Option<Etag>,
+}
+
+impl Who {
+    fn of(
+        by: &str,
+        reason: &str,
+        (request, seen): (&str, &str),
+    ) -> Result<Self, ProtocolError> {
+        let (by, reason) = by_and_reason(by, reason)?;
+        Ok(Self { by, reason, request: request_id(request)?, seen: etag(seen)? })
+    }
+}
+
+/// What is told of a plan that is being carried out.
+fn told(applied: Applied) -> v1::ApplyResponse {
+    v1::ApplyResponse {
+        plan_digest: applied.plan.to_string(),
+        mailboxes: applied.mailboxes,
+        waves: applied.waves,
     }
 }
 
 /// An upload's first part, checked.
 struct Header {
+    request: Option<RequestId>,
     by: String,
     seen: Digest,
     policy_toml: String,
@@ -142,7 +184,8 @@ impl Header {
             return Err(ProtocolError::TooLong { field, length, max }.into());
         }
         let seen = digest("plan_digest", &header.plan_digest)?;
-        Ok(Self { by, seen, policy_toml: header.policy_toml })
+        let request = request_id(&header.request_id)?;
+        Ok(Self { request, by, seen, policy_toml: header.policy_toml })
     }
 }
 
@@ -232,7 +275,7 @@ impl BadRows {
 
 /// Plans what came in and compares it with what the operator saw.
 fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Refused> {
-    let Header { by, seen, policy_toml } = header;
+    let Header { request, by, seen, policy_toml } = header;
     let policy = policy_file::parse(POLICY_NAME, &policy_toml)
         .map_err(|error| wrong("bad-policy", &error))?;
     let inventory = Arc::new(builder.finish());
@@ -242,7 +285,7 @@ fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Ref
     if found != seen {
         return Err(Refused::Stale { seen, found });
     }
-    Ok(Proposal { by, plan: Arc::new(plan), policy_toml })
+    Ok(Proposal { by, plan: Arc::new(plan), policy_toml, request })
 }
 
 fn wrong(code: &'static str, error: &dyn std::error::Error) -> Refused {

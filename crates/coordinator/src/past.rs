@@ -87,7 +87,8 @@ pub(crate) fn replay(
                 let applied = decode_plan_applied(&payload).with_context(read)?;
                 newest = applied.at;
                 let plan = plans.read(&applied)?;
-                rollout = Some(Rollout::new(plan, applied.at, clock.now()));
+                let new = Rollout::new(plan, applied.at, clock.now());
+                rollout = Some(new.under(applied.request));
             }
             Some(rollout) => {
                 let policy = rollout.plan().policy();

@@ -10,11 +10,12 @@ use std::time::Duration;
 use tidegate_core::fleet::JobNumber;
 use tidegate_core::inventory::Digest;
 use tidegate_core::plan::Plan;
-use tidegate_core::rollout::Refusal;
+use tidegate_core::rollout::{Record, Refusal};
 use tidegate_core::time::Timestamp;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+use crate::events;
 use crate::inventory_file::InventoryFileError;
 use crate::names::with_names;
 
@@ -87,7 +88,12 @@ pub(crate) enum Refused {
 impl Refused {
     /// What the core refused about a rollout of `plan`.
     pub(crate) fn by_rollout(refusal: Refusal, plan: &Plan) -> Self {
-        let text = with_names(&refusal.to_string(), plan);
+        let text = match &refusal {
+            Refusal::Conflict { seen, now, changes } => {
+                conflict(&seen.to_string(), &now.to_string(), changes, plan)
+            }
+            other => with_names(&other.to_string(), plan),
+        };
         Self::Rollout { refusal, text }
     }
 
@@ -141,9 +147,11 @@ impl Refused {
 
 fn code_of(refusal: &Refusal) -> Code {
     match refusal {
-        Refusal::NodeTaken { .. } | Refusal::NotTheWorker { .. } => Code::Aborted,
+        Refusal::NodeTaken { .. }
+        | Refusal::NotTheWorker { .. }
+        | Refusal::Conflict { .. } => Code::Aborted,
         Refusal::NoSuch { .. } => Code::NotFound,
-        Refusal::ReasonMissing => Code::InvalidArgument,
+        Refusal::ReasonMissing | Refusal::RequestReused { .. } => Code::InvalidArgument,
         Refusal::UnknownNode { .. }
         | Refusal::JournalTooOld { .. }
         | Refusal::Over { .. }
@@ -165,6 +173,19 @@ impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         refused.status(refused.code())
     }
+}
+
+/// Who has decided what since an operator looked.
+fn conflict(seen: &str, now: &str, changes: &[Record], plan: &Plan) -> String {
+    let told = changes.iter().map(|record| {
+        format!("{} at {}", events::Told::new(record, plan), Instant(events::at(record)))
+    });
+    let told: Vec<String> = told.collect();
+    format!(
+        "the rollout was changed since you looked (etag {seen}, now {now}): {}; nothing \
+         was done",
+        told.join("; ")
+    )
 }
 
 /// An instant as people write it: `2026-11-21T23:18:15Z`.

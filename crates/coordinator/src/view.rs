@@ -13,8 +13,8 @@ use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
 use tidegate_core::policy::Rung;
 use tidegate_core::rollout::{
-    NodeCondition, NodeStatus, Phase, Rollout, RolloutStatus, Stop, WaveCondition,
-    WaveStatus, Why,
+    Etag, NodeCondition, NodeStatus, Phase, RequestId, Rollout, RolloutStatus, Stop,
+    WaveCondition, WaveStatus, Why,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::exchanger::Storage;
@@ -30,6 +30,8 @@ use crate::names::with_names;
 pub(crate) struct View {
     plan: Arc<Plan>,
     started_at: Timestamp,
+    applied_under: Option<RequestId>,
+    etag: Etag,
     status: RolloutStatus,
     receiving: Arc<Receiving>,
 }
@@ -44,6 +46,8 @@ impl View {
         Self {
             plan: Arc::clone(rollout.plan()),
             started_at: rollout.started_at(),
+            applied_under: rollout.applied_under().cloned(),
+            etag: rollout.etag(),
             status: rollout.status(now),
             receiving,
         }
@@ -69,6 +73,11 @@ impl View {
         self.started_at
     }
 
+    /// The request under which the plan was applied, if the client gave one.
+    pub(crate) fn applied_under(&self) -> Option<&RequestId> {
+        self.applied_under.as_ref()
+    }
+
     /// Whether it is over for good. What has finished is still watched: it may halt when a
     /// node comes back late, and a person may re-close a part of it.
     pub(crate) fn is_over(&self) -> bool {
@@ -77,7 +86,7 @@ impl View {
 
     /// The view as readers get it.
     pub(crate) fn message(&self) -> v1::Rollout {
-        let Self { plan, started_at, status, .. } = self;
+        let Self { plan, started_at, etag, status, .. } = self;
         let finish_time = match status.phase {
             Phase::Finished { at } => Some(timestamp(at)),
             Phase::Running
@@ -103,6 +112,7 @@ impl View {
             excluded: u32::try_from(plan.excluded().len()).unwrap_or(u32::MAX),
             finish_time,
             exchangers: Vec::new(),
+            etag: etag.to_string(),
         }
     }
 

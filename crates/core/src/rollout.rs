@@ -27,6 +27,7 @@ mod grades;
 mod order;
 mod receiving;
 mod record;
+mod request;
 mod shared;
 mod status;
 mod tally;
@@ -42,6 +43,7 @@ pub use record::{
     Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals, Operate, Origin,
     Record, Refusal, Scope, Step, Sync, Verb, Vitals,
 };
+pub use request::{Answer, Etag, NotAnEtag, REQUESTS_KEPT_MAX, RequestId};
 pub use status::{
     MailboxStatus, NodeCondition, NodeStatus, RolloutStatus, RungStatus, Stop,
     WaveCondition, WaveStatus, Why,
@@ -54,6 +56,7 @@ use crate::gate::{ShortName, TierEvidence};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::plan::Plan;
 use crate::time::Timestamp;
+use request::Requests;
 use tally::Tally;
 use window::{Answers, Window};
 
@@ -93,6 +96,7 @@ pub struct Rollout {
     // What it was given.
     plan: Arc<Plan>,
     started_at: Timestamp,
+    applied_under: Option<RequestId>,
 
     // What it remembers.
     phase: Phase,
@@ -106,6 +110,9 @@ pub struct Rollout {
     held_back: BTreeSet<MailboxNumber>,
     findings: BTreeMap<JobNumber, Vec<Finding>>,
     history: Vec<Record>,
+    /// How many decisions the history has.
+    decisions: u64,
+    requests: Requests,
 
     // What it has merely heard since this program started.
     heard: Vec<Heard>,
@@ -194,6 +201,7 @@ impl Rollout {
         let nodes = plan.inventory().node_names().len();
         Self {
             started_at,
+            applied_under: None,
             phase: Phase::Running,
             generation: Generation::default(),
             orders_version: 1,
@@ -204,6 +212,8 @@ impl Rollout {
             held_back: BTreeSet::new(),
             findings: BTreeMap::new(),
             history: Vec::new(),
+            decisions: 0,
+            requests: Requests::default(),
             heard: vec![Heard::default(); nodes],
             pulses: vec![Window::default(); nodes],
             answers: (plan.policy().gate.external.iter())
@@ -212,6 +222,17 @@ impl Rollout {
             awake_since: now,
             plan,
         }
+    }
+
+    /// The same, applied under this request of a client.
+    #[must_use]
+    pub fn under(self, request: Option<RequestId>) -> Self {
+        Self { applied_under: request, ..self }
+    }
+
+    /// The request under which the plan was applied, if the client gave one.
+    pub fn applied_under(&self) -> Option<&RequestId> {
+        self.applied_under.as_ref()
     }
 
     /// The plan.
@@ -348,6 +369,7 @@ impl Rollout {
         if stops {
             self.stop_version = self.orders_version;
         }
+        self.note_decision(record);
     }
 
     fn apply_joined(

@@ -5,6 +5,7 @@
 //! * An error names the field and never repeats more than a short part of what it held.
 
 use tidegate_core::inventory::Digest;
+use tidegate_core::rollout::{Etag, RequestId};
 use tidegate_core::time::Timestamp;
 
 use crate::limits::{BY_BYTES_MAX, REASON_BYTES_MAX};
@@ -113,6 +114,31 @@ pub fn by_and_reason(by: &str, reason: &str) -> Result<(String, String), Protoco
     let reason = reason.trim();
     bounded("reason", reason.len(), REASON_BYTES_MAX)?;
     Ok((by.to_owned(), reason.to_owned()))
+}
+
+/// What the client calls its request; nothing if it does not.
+///
+/// # Errors
+///
+/// [`ProtocolError::Invalid`] when it is too long or not printable.
+pub fn request_id(text: &str) -> Result<Option<RequestId>, ProtocolError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let id = RequestId::new(text);
+    id.map(Some).ok_or_else(|| ProtocolError::invalid("request_id", text))
+}
+
+/// The etag of the rollout that an operator saw; nothing if they do not say.
+///
+/// # Errors
+///
+/// [`ProtocolError::Invalid`] when it is none.
+pub fn etag(text: &str) -> Result<Option<Etag>, ProtocolError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| ProtocolError::invalid("etag", text))
 }
 
 /// Refuses a list or text longer than `max`.

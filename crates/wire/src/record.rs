@@ -15,13 +15,13 @@ use tidegate_core::gate::{
 };
 use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Policy;
-use tidegate_core::rollout::{Action, JobReport, Record, Scope};
+use tidegate_core::rollout::{Action, JobReport, Record, RequestId, Scope};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Timestamp;
 
 use crate::journal::v1 as past;
 use crate::journal::v1::coordinator_record::Record as Kept;
-use crate::protocol::{ProtocolError, narrow, present};
+use crate::protocol::{ProtocolError, narrow, present, request_id};
 use crate::vitals::{pulses, tell_pulses};
 use crate::worker::{incarnation, level, ppm};
 
@@ -38,6 +38,8 @@ pub struct PlanApplied {
     pub by: String,
     /// When.
     pub at: Timestamp,
+    /// What the client calls its request, if it does.
+    pub request: Option<RequestId>,
 }
 
 /// Bytes that are no record of a coordinator, or none that may be believed.
@@ -82,6 +84,7 @@ pub fn encode_plan_applied(applied: &PlanApplied) -> Vec<u8> {
         policy_toml: applied.policy_toml.clone(),
         by: applied.by.clone(),
         at_millis: applied.at.millis(),
+        request_id: tell_request(applied.request.as_ref()),
     };
     past::CoordinatorRecord { record: Some(Kept::PlanApplied(kept)) }.encode_to_vec()
 }
@@ -101,6 +104,7 @@ pub fn decode_plan_applied(bytes: &[u8]) -> Result<PlanApplied, RecordError> {
         policy_toml: kept.policy_toml,
         by: kept.by,
         at: Timestamp::from_millis(kept.at_millis),
+        request: request_id(&kept.request_id)?,
     })
 }
 
@@ -139,12 +143,12 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
         Kept::Expanded(kept) => expanded(kept, policy),
         Kept::NodeIsolated(kept) => node_isolated(kept, policy),
         Kept::Halted(kept) => halted(kept, policy),
-        Kept::Paused(kept) => Ok(Record::Paused(kept.into())),
+        Kept::Paused(kept) => Ok(Record::Paused(kept.try_into()?)),
         Kept::Resumed(kept) => Ok(Record::Resumed {
-            action: present("action", kept.action)?.into(),
+            action: present("action", kept.action)?.try_into()?,
             scope: kept.scope.map(scope).transpose()?,
         }),
-        Kept::Aborted(kept) => Ok(Record::Aborted(kept.into())),
+        Kept::Aborted(kept) => Ok(Record::Aborted(kept.try_into()?)),
         Kept::Reclosed(kept) => reclosed(kept),
         Kept::Finished(kept) => {
             Ok(Record::Finished { at: Timestamp::from_millis(kept.at_millis) })
@@ -223,7 +227,7 @@ fn reclosed(kept: past::Reclosed) -> Result<Record, RecordError> {
         generation(number).map(|generation| (JobNumber::new(job), generation))
     });
     Ok(Record::Reclosed {
-        action: present("action", kept.action)?.into(),
+        action: present("action", kept.action)?.try_into()?,
         scope: scope(present("scope", kept.scope)?)?,
         generations: issued.collect::<Result<_, _>>()?,
     })
@@ -298,15 +302,24 @@ fn keep(record: &Record) -> Kept {
 }
 
 impl From<&Action> for past::Action {
-    fn from(Action { by, reason, at }: &Action) -> Self {
-        Self { by: by.clone(), reason: reason.clone(), at_millis: at.millis() }
+    fn from(Action { by, reason, at, request }: &Action) -> Self {
+        let (by, reason, at_millis) = (by.clone(), reason.clone(), at.millis());
+        Self { by, reason, at_millis, request_id: tell_request(request.as_ref()) }
     }
 }
 
-impl From<past::Action> for Action {
-    fn from(past::Action { by, reason, at_millis }: past::Action) -> Self {
-        Self { by, reason, at: Timestamp::from_millis(at_millis) }
+impl TryFrom<past::Action> for Action {
+    type Error = ProtocolError;
+
+    fn try_from(kept: past::Action) -> Result<Self, Self::Error> {
+        let past::Action { by, reason, at_millis, request_id: request } = kept;
+        let request = request_id(&request)?;
+        Ok(Self { by, reason, at: Timestamp::from_millis(at_millis), request })
     }
+}
+
+fn tell_request(request: Option<&RequestId>) -> String {
+    request.map_or_else(String::new, |id| id.as_str().to_owned())
 }
 
 fn keep_scope(scope: Scope) -> past::Scope {
@@ -515,6 +528,7 @@ mod tests {
             policy_toml: "name = \"x\"".to_owned(),
             by: "ann".to_owned(),
             at: AT,
+            request: RequestId::new("r-0"),
         };
         let bytes = encode_plan_applied(&applied);
 
@@ -526,7 +540,12 @@ mod tests {
     }
 
     fn records(policy: &Policy) -> Vec<Record> {
-        let action = || Action { by: "ann".to_owned(), reason: "why".to_owned(), at: AT };
+        let action = || Action {
+            by: "ann".to_owned(),
+            reason: "why".to_owned(),
+            at: AT,
+            request: RequestId::new("r-1"),
+        };
         let job = JobNumber::new(4);
         let generation = Generation::new(7);
         let mut bad = healthy();

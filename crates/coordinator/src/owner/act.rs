@@ -11,7 +11,8 @@ use tidegate_core::fleet::WaveNumber;
 use tidegate_core::inventory::Digest;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
-    Event, Operate, Orders, Refusal, Rollout, Scope, Step, Sync, Verb,
+    Answer, Etag, Event, Operate, Orders, Refusal, RequestId, Rollout, Scope, Step, Sync,
+    Verb,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::record::{PlanApplied, encode_plan_applied};
@@ -32,6 +33,8 @@ pub struct Proposal {
     pub plan: Arc<Plan>,
     /// The policy file that it came from.
     pub policy_toml: String,
+    /// What the client calls its request.
+    pub request: Option<RequestId>,
 }
 
 /// A plan that is being carried out.
@@ -45,6 +48,17 @@ pub(crate) struct Applied {
     pub(crate) waves: u32,
 }
 
+impl Applied {
+    /// What is told of `plan`.
+    pub(crate) fn of(plan: &Plan) -> Self {
+        Self {
+            plan: plan.digest(),
+            mailboxes: plan.planned(),
+            waves: u32::try_from(plan.waves().len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 /// What an operator wants, with parts as they name them.
 pub(crate) struct Intent {
     /// Who.
@@ -53,6 +67,10 @@ pub(crate) struct Intent {
     pub(crate) reason: String,
     /// What.
     pub(crate) verb: NamedVerb,
+    /// What the client calls its request.
+    pub(crate) request: Option<RequestId>,
+    /// The decisions that they knew of.
+    pub(crate) seen: Option<Etag>,
 }
 
 /// A verb, with parts as operators name them.
@@ -127,7 +145,7 @@ impl Owner {
         &mut self,
         intent: Intent,
         now: Timestamp,
-    ) -> Result<u64, Refused> {
+    ) -> Result<Answer, Refused> {
         let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
         let verb = match intent.verb {
             NamedVerb::Pause => Verb::Pause,
@@ -138,11 +156,13 @@ impl Owner {
             NamedVerb::Abort => Verb::Abort,
             NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
         };
-        let operate = Operate { by: intent.by, reason: intent.reason, verb };
+        let Intent { by, reason, request, seen, .. } = intent;
+        let operate =
+            Operate { request: request.clone(), seen, ..Operate::new(by, reason, verb) };
         let step = rollout.decide(&Event::Operate(operate), now);
         self.carry_out(step)?;
         let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
-        Ok(rollout.status(now).orders_version)
+        Ok(rollout.answer_to(request.as_ref()))
     }
 
     pub(super) fn apply_plan(
@@ -150,8 +170,11 @@ impl Owner {
         proposal: Proposal,
         now: Timestamp,
     ) -> Result<Applied, Refused> {
-        let Proposal { by, plan, policy_toml } = proposal;
+        let Proposal { by, plan, policy_toml, request } = proposal;
         if let Some(rollout) = &self.rollout {
+            if request.is_some() && rollout.applied_under() == request.as_ref() {
+                return Ok(Applied::of(rollout.plan()));
+            }
             return Err(refuse_second(rollout, plan.digest()));
         }
         self.plans.keep(plan.inventory())?;
@@ -161,17 +184,14 @@ impl Owner {
             policy_toml,
             by,
             at: now,
+            request: request.clone(),
         };
         self.payloads.push(encode_plan_applied(&applied));
-        let told = Applied {
-            plan: plan.digest(),
-            mailboxes: plan.planned(),
-            waves: u32::try_from(plan.waves().len()).unwrap_or(u32::MAX),
-        };
+        let told = Applied::of(&plan);
         let (rollout_id, by) = (applied.plan, &applied.by);
         let (mailboxes, waves) = (told.mailboxes, told.waves);
         tracing::info!(%rollout_id, by, mailboxes, waves, "plan taken");
-        self.rollout = Some(Rollout::new(plan, now, now));
+        self.rollout = Some(Rollout::new(plan, now, now).under(request));
         Ok(told)
     }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use tidegate_core::gate::ShortName;
-use tidegate_core::rollout::{Orders, Rollout, Sync};
+use tidegate_core::rollout::{Answer, Orders, Rollout, Sync};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::{Joined, Joining};
 use tokio::sync::{mpsc, oneshot};
@@ -33,8 +33,8 @@ pub(crate) enum Message {
     Join { joining: Joining, to: To<Joined> },
     /// A worker reports.
     Sync { sync: Box<Sync>, to: To<Orders> },
-    /// An operator acts; the answer is the version of the orders that carry it.
-    Operate { intent: Intent, to: To<u64> },
+    /// An operator acts.
+    Operate { intent: Intent, to: To<Answer> },
     /// An operator applies a plan.
     Apply { proposal: Box<Proposal>, to: To<Applied> },
     /// Somebody wants to know.
@@ -76,7 +76,7 @@ impl Inbox {
     }
 
     /// An operator acts.
-    pub(crate) async fn operate(&self, intent: Intent) -> Result<u64, Refused> {
+    pub(crate) async fn operate(&self, intent: Intent) -> Result<Answer, Refused> {
         self.send(ANSWER_WAIT_MAX, |to| Message::Operate { intent, to }).await?
     }
 

@@ -168,6 +168,7 @@ async fn reclose_node(coordinator: &Coordinator, node: &str) {
         by: "ann".to_owned(),
         reason: "smoke".to_owned(),
         scope: Some(scope.into()),
+        ..Default::default()
     };
     coordinator.operator().reclose(request).await.unwrap();
 }

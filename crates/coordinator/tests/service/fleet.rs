@@ -211,6 +211,7 @@ pub(crate) fn upload(digest: &str, rows: Vec<v1::InventoryRow>) -> Vec<v1::Apply
         by: "ann".to_owned(),
         plan_digest: digest.to_owned(),
         policy_toml: POLICY.to_owned(),
+        ..Default::default()
     };
     let header = v1::apply_request::Part::Header(header);
     let rows = v1::apply_request::Part::Rows(v1::InventoryRows { rows });

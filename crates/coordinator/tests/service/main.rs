@@ -5,6 +5,7 @@
 mod exchangers;
 mod fleet;
 mod full_disk;
+mod operators;
 mod prometheus;
 mod schedule;
 mod shared;
@@ -152,7 +153,7 @@ async fn a_pause_is_effective_once_every_node_obeys_it() {
         .await;
 
     let reason = String::new();
-    let request = v1::PauseRequest { by: "ann".to_owned(), reason };
+    let request = v1::PauseRequest { by: "ann".to_owned(), reason, ..Default::default() };
     let answer =
         coordinator.operator().pause(request.clone()).await.unwrap().into_inner();
     let again = coordinator.operator().pause(request).await.unwrap_err();
@@ -227,6 +228,7 @@ async fn a_reclosed_wave_closes_under_new_generations_and_waits_for_a_person() {
             by: "ann".to_owned(),
             reason: "mended".to_owned(),
             scope: scope.map(v1::Scope::from),
+            ..Default::default()
         };
         coordinator.operator().resume(request).await.unwrap();
     }
@@ -288,6 +290,7 @@ async fn an_integrity_failure_halts_and_says_why() {
         by: "ann".to_owned(),
         reason: "hope".to_owned(),
         scope: None,
+        ..Default::default()
     };
     let stands = coordinator.operator().resume(request).await.unwrap_err();
 
@@ -311,7 +314,11 @@ async fn a_killed_coordinator_comes_back_as_it_was_and_goes_on() {
     let mut two = Worker::join(&coordinator, "n2", 22).await.unwrap();
     let passed = |rollout: &v1::Rollout| rollout.waves[0].passed > 0;
     work_until(&coordinator, &mut [&mut one, &mut two], "a level passed", passed).await;
-    let request = v1::PauseRequest { by: "ann".to_owned(), reason: "tea".to_owned() };
+    let request = v1::PauseRequest {
+        by: "ann".to_owned(),
+        reason: "tea".to_owned(),
+        ..Default::default()
+    };
     coordinator.operator().pause(request).await.unwrap();
     let before = coordinator.rollout().await;
     let story = codes_of_the_story(&coordinator).await;
@@ -326,7 +333,8 @@ async fn a_killed_coordinator_comes_back_as_it_was_and_goes_on() {
     one.reconnect(&coordinator);
     two.reconnect(&coordinator);
     let reason = "tea is over".to_owned();
-    let request = v1::ResumeRequest { by: "ann".to_owned(), reason, scope: None };
+    let request =
+        v1::ResumeRequest { by: "ann".to_owned(), reason, ..Default::default() };
     coordinator.operator().resume(request).await.unwrap();
     let is_finished =
         |rollout: &v1::Rollout| rollout.state() == v1::RolloutState::Finished;
@@ -498,7 +506,11 @@ async fn a_watcher_sees_the_end_and_then_the_stream_ends() {
         reader.watch_rollout(v1::WatchRolloutRequest {}).await.unwrap().into_inner();
 
     let first = news.message().await.unwrap().unwrap();
-    let request = v1::AbortRequest { by: "ann".to_owned(), reason: "enough".to_owned() };
+    let request = v1::AbortRequest {
+        by: "ann".to_owned(),
+        reason: "enough".to_owned(),
+        ..Default::default()
+    };
     coordinator.operator().abort(request).await.unwrap();
     let mut last = first.clone();
     while let Some(newer) = news.message().await.unwrap() {
@@ -601,6 +613,7 @@ async fn reclose(
         by: "ann".to_owned(),
         reason: "complaints".to_owned(),
         scope: Some(scope.into()),
+        ..Default::default()
     };
     coordinator.operator().reclose(request).await
 }

@@ -199,8 +199,16 @@ impl Rollout {
         operate: &Operate,
         now: Timestamp,
     ) -> Result<Vec<Record>, Refusal> {
-        let action =
-            Action { by: operate.by.clone(), reason: operate.reason.clone(), at: now };
+        if self.was_asked(operate)? {
+            return Ok(Vec::new());
+        }
+        self.check_seen(operate)?;
+        let action = Action {
+            by: operate.by.clone(),
+            reason: operate.reason.clone(),
+            at: now,
+            request: operate.request.clone(),
+        };
         let needs_reason = !matches!(operate.verb, Verb::Pause);
         if needs_reason && operate.reason.trim().is_empty() {
             return Err(Refusal::ReasonMissing);

@@ -10,7 +10,7 @@ use crate::pace::PaceReport;
 use crate::share::Ppm;
 use crate::time::Timestamp;
 
-use super::Grades;
+use super::{Etag, Grades, RequestId};
 
 /// What a coordinator remembers. Replaying these, in order, is the only recovery.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +123,8 @@ pub struct Action {
     pub reason: String,
     /// When it was recorded.
     pub at: Timestamp,
+    /// What the client calls its request, if it does.
+    pub request: Option<RequestId>,
 }
 
 /// A part of a rollout that can be re-closed.
@@ -341,6 +343,17 @@ pub struct Operate {
     pub reason: String,
     /// What.
     pub verb: Verb,
+    /// What the client calls its request: asked twice under one id, it is done once.
+    pub request: Option<RequestId>,
+    /// The decisions that the operator knew of; anything is known if they do not say.
+    pub seen: Option<Etag>,
+}
+
+impl Operate {
+    /// `by` wants `verb` because of `reason`, once, however the rollout stands.
+    pub fn new(by: String, reason: String, verb: Verb) -> Self {
+        Self { by, reason, verb, request: None, seen: None }
+    }
 }
 
 /// The operator's verbs on a running rollout.
@@ -366,7 +379,7 @@ pub struct Step {
 }
 
 /// Why something was not done. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The node is not in the plan.
     #[error("no node `{node}` in this plan; its nodes are {known}")]
@@ -460,6 +473,28 @@ pub enum Refusal {
         /// Which kind of thing.
         what: String,
     },
+    /// Somebody has decided something since the operator looked. What was asked for was not
+    /// done.
+    #[error(
+        "the rollout was changed since you looked (etag {seen}, now {now}); look again and \
+         decide anew"
+    )]
+    Conflict {
+        /// What the operator knew of.
+        seen: Etag,
+        /// What there is.
+        now: Etag,
+        /// The newest decisions that they did not know of, oldest first.
+        changes: Vec<Record>,
+    },
+    /// The id belongs to something else that was asked for.
+    #[error(
+        "request `{request}` was something else; every request needs an id of its own"
+    )]
+    RequestReused {
+        /// The id.
+        request: RequestId,
+    },
     /// A reason is part of the record.
     #[error("a reason is required: the record must say why")]
     ReasonMissing,
@@ -479,6 +514,8 @@ impl Refusal {
             Self::HaltStands { .. } => "halt-stands",
             Self::IsolationStands { .. } => "isolation-stands",
             Self::NoSuch { .. } => "no-such",
+            Self::Conflict { .. } => "conflict",
+            Self::RequestReused { .. } => "request-reused",
             Self::ReasonMissing => "reason-missing",
         }
     }

@@ -131,7 +131,7 @@ impl Evening {
 
     pub(crate) fn operate(&mut self, verb: Verb, reason: &str) -> Result<(), Refusal> {
         let (by, reason) = ("op".to_owned(), reason.to_owned());
-        self.coordinate(&Event::Operate(Operate { by, reason, verb }))
+        self.coordinate(&Event::Operate(Operate::new(by, reason, verb)))
     }
 
     pub(crate) fn restart_coordinator(&mut self) {

@@ -321,7 +321,7 @@ impl Night {
 
     fn operate(&mut self, verb: Verb) {
         let (by, reason) = ("op".to_owned(), "night".to_owned());
-        if !self.coordinate(&Event::Operate(Operate { by, reason, verb })) {
+        if !self.coordinate(&Event::Operate(Operate::new(by, reason, verb))) {
             return;
         }
         match verb {

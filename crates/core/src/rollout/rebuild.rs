@@ -1,0 +1,332 @@
+//! Rebuild: a rollout whose journal is gone, made again from what the workers hold.
+//!
+//! ```text
+//! rebuild ─▶ every node tells what it holds ─▶ rebuilt, paused ─ resume ─▶ running
+//!                └─ or is left out, by name, by whoever resumes ─ accept ─▶ tells ─▶ back
+//! ```
+//!
+//! # Invariants
+//!
+//! * While nodes tell, no order leaves: what is open stays open, what is closed stays closed,
+//!   and every gate is closed.
+//! * The first generation issued afterwards is above every claim that any node has told of.
+//! * A wave is allowed the highest level that was seen in it. It has passed what a later wave
+//!   could not have opened otherwise, and the level below its own; no more.
+//! * What had been open and was found closed is held back until a person resumes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Action, JobReport, LEVELS, NodeState, Operate, Record, Refusal, Rollout, Sync,
+};
+use crate::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber};
+use crate::mailbox::{Level, MailboxState};
+use crate::time::Timestamp;
+
+/// Whether a node has told what it holds, where that must be learnt from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recount {
+    /// It is known.
+    #[default]
+    Done,
+    /// It has not told everything yet.
+    Awaited,
+    /// It has told everything; others have not.
+    Told,
+    /// It was left out: a person must accept it before its worker is heard again.
+    LeftOut,
+}
+
+impl Recount {
+    /// Whether it is not a node like any other yet.
+    pub fn is_pending(self) -> bool {
+        self != Self::Done
+    }
+}
+
+/// How far a rebuild is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RebuildStatus {
+    /// Nodes that have told everything.
+    pub told: usize,
+    /// Nodes that have not.
+    pub missing: Vec<NodeNumber>,
+}
+
+/// What was found while nodes tell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// Closed, and open at some time before.
+    reclosed: BTreeSet<(JobNumber, Ordinal)>,
+}
+
+impl Rollout {
+    /// How far the rebuild is; nothing if none is under way.
+    pub fn rebuilding(&self) -> Option<RebuildStatus> {
+        if !self.rebuilding {
+            return None;
+        }
+        let nodes = || (0..).map(NodeNumber::new).zip(&self.nodes);
+        let told = nodes().filter(|(_, node)| node.recount == Recount::Told).count();
+        let missing = nodes().filter(|(_, node)| node.recount == Recount::Awaited);
+        Some(RebuildStatus { told, missing: missing.map(|(node, _)| node).collect() })
+    }
+
+    /// Begins a rebuild: nothing is known of any node.
+    pub(super) fn apply_rebuild_begun(&mut self) {
+        self.rebuilding = true;
+        self.nodes.iter_mut().for_each(|node| node.recount = Recount::Awaited);
+    }
+
+    pub(super) fn apply_claims(
+        &mut self,
+        node: NodeNumber,
+        claimed: Generation,
+        orders_seen: u64,
+    ) {
+        self.generation = self.generation.max(claimed);
+        let state = self.node_mut(node);
+        state.issued = state.issued.max(claimed);
+        self.orders_version = self.orders_version.max(orders_seen);
+    }
+
+    /// Takes a job over as it was found.
+    pub(super) fn apply_found(
+        &mut self,
+        job: JobNumber,
+        incarnation: Incarnation,
+        generation: Generation,
+        reclosed: &[Ordinal],
+    ) {
+        self.generation = self.generation.max(generation);
+        let state = self.job_mut(job);
+        debug_assert!(state.generation <= generation, "claims only rise");
+        state.generation = generation;
+        state.leased_to = Some(incarnation);
+        let found = reclosed.iter().map(|ordinal| (job, *ordinal));
+        let found: Vec<_> = found.collect();
+        self.found.reclosed.extend(found);
+    }
+
+    pub(super) fn apply_recounted(&mut self, node: NodeNumber) {
+        self.node_mut(node).recount = Recount::Told;
+    }
+
+    pub(super) fn apply_rebuilt(&mut self, left_out: &[NodeNumber], at: Timestamp) {
+        let whole = std::mem::take(&mut self.rebuilding);
+        for (number, node) in (0..).map(NodeNumber::new).zip(&mut self.nodes) {
+            node.recount = match node.recount {
+                Recount::Awaited if left_out.contains(&number) => Recount::LeftOut,
+                Recount::Told => Recount::Done,
+                other @ (Recount::Done | Recount::Awaited | Recount::LeftOut) => other,
+            };
+        }
+        let found = std::mem::take(&mut self.found);
+        if whole {
+            self.derive_waves(at);
+        }
+        self.hold_back_found(&found);
+    }
+
+    /// From the last wave to the first: what each has shown, and what later ones prove of it.
+    fn derive_waves(&mut self, at: Timestamp) {
+        let seen: Vec<Level> = (0..)
+            .map(WaveNumber::new)
+            .take(self.waves.len())
+            .map(|wave| self.highest(wave))
+            .collect();
+        let mut proved = Level::HELD;
+        for (wave, seen) in self.waves.iter_mut().zip(seen).rev() {
+            let below = Level::new(seen.get().saturating_sub(1)).unwrap_or_default();
+            wave.passed = proved.max(below);
+            wave.allowed = seen.max(wave.passed);
+            (wave.allowed_at, wave.passed_at) = (at, at);
+            wave.since = [at; LEVELS];
+            proved = proved.max(wave.allowed);
+        }
+    }
+
+    /// The highest level of a mailbox in `wave`.
+    fn highest(&self, wave: WaveNumber) -> Level {
+        let jobs = self.plan.jobs().iter().filter(|job| job.wave == wave);
+        let states = jobs.flat_map(|job| &self.job(job.number).states);
+        states.map(|state| state.level).max().unwrap_or_default()
+    }
+
+    /// Holds back what was found closed after it had been open: as a whole wave or a whole
+    /// node where nothing else of it is open, one by one elsewhere.
+    fn hold_back_found(&mut self, found: &Found) {
+        let mut by_wave: BTreeMap<WaveNumber, Vec<(NodeNumber, JobNumber, Ordinal)>> =
+            BTreeMap::new();
+        for (number, ordinal) in &found.reclosed {
+            let Some(job) = self.plan.jobs().get(number.index()) else { continue };
+            by_wave.entry(job.wave).or_default().push((job.node, *number, *ordinal));
+        }
+        for (wave, closed) in by_wave {
+            if self.highest(wave) == Level::HELD {
+                let state = self.wave_mut(wave);
+                state.held_back = true;
+                (state.allowed, state.passed) = (Level::HELD, Level::HELD);
+                continue;
+            }
+            for (node, job, ordinal) in closed {
+                if !self.has_open(node) {
+                    self.node_mut(node).held_back = true;
+                } else if let Some(mailbox) = self.plan.members(job).get(ordinal.index())
+                {
+                    self.held_back.insert(*mailbox);
+                }
+            }
+        }
+    }
+
+    fn has_open(&self, node: NodeNumber) -> bool {
+        let tallies = self.waves.iter().flat_map(|wave| &wave.tallies);
+        tallies.filter(|tally| tally.node == node).any(|tally| tally.open() > 0)
+    }
+
+    /// What follows from a report of a node that tells what it holds.
+    pub(super) fn on_recount(&self, sync: &Sync, now: Timestamp) -> Vec<Record> {
+        let mut records = Vec::new();
+        let Some(node) = self.nodes.get(sync.node.index()) else { return records };
+        if sync.claimed_max > node.issued {
+            let (node, claimed, orders_seen) = (sync.node, sync.claimed_max, 0);
+            records.push(Record::ClaimsFound { node, claimed, orders_seen, at: now });
+        }
+        let found = sync.reports.iter().filter_map(|it| self.found(sync, it, now));
+        records.extend(found);
+        let told_all = sync.account.as_ref().is_some_and(|account| account.untold == 0);
+        if told_all && node.recount == Recount::Awaited {
+            records.push(Record::NodeRecounted { node: sync.node, at: now });
+        }
+        records
+    }
+
+    /// What of a report is news of what a node holds.
+    fn found(&self, sync: &Sync, report: &JobReport, now: Timestamp) -> Option<Record> {
+        let job = self.jobs.get(report.job.index())?;
+        let planned = self.plan.jobs().get(report.job.index())?;
+        if planned.node != sync.node || report.generation < job.generation {
+            return None;
+        }
+        let known = job.leased_to == Some(sync.incarnation)
+            && job.generation == report.generation;
+        let facts = report.facts.iter().filter(|(ordinal, state)| {
+            job.states.get(ordinal.index()).is_some_and(|known| known != state)
+        });
+        let facts: Vec<(Ordinal, MailboxState)> = facts.copied().collect();
+        let account = sync.account.iter().flat_map(|account| &account.reclosed);
+        let reclosed = account.filter(|(of, _)| *of == report.job);
+        let places = 0..job.states.len();
+        let reclosed: Vec<Ordinal> = reclosed
+            .flat_map(|(_, ordinals)| ordinals)
+            .filter(|ordinal| places.contains(&ordinal.index()))
+            .copied()
+            .collect();
+        let same = known && facts.is_empty() && job.totals == report.totals;
+        (!same || !reclosed.is_empty()).then(|| Record::MailboxesFound {
+            incarnation: sync.incarnation,
+            report: JobReport { facts, ..report.clone() },
+            reclosed,
+            at: now,
+        })
+    }
+
+    /// What follows when the last node has told what it holds.
+    pub(super) fn on_recounted(&self, now: Timestamp) -> Option<Vec<Record>> {
+        let is = |recount| self.nodes.iter().any(|node| node.recount == recount);
+        let complete = is(Recount::Told) && !is(Recount::Awaited);
+        complete.then(|| self.rebuilt(Vec::new(), now))
+    }
+
+    /// Ends the rebuild and fences every job that was found.
+    fn rebuilt(&self, left_out: Vec<NodeNumber>, now: Timestamp) -> Vec<Record> {
+        let told = |node: NodeNumber| {
+            let node = self.nodes.get(node.index());
+            node.filter(|node| node.recount == Recount::Told)
+        };
+        let jobs = self.plan.jobs().iter();
+        let held = jobs.filter(|job| self.job(job.number).leased_to.is_some());
+        let held = held.filter_map(|job| {
+            told(job.node)?.incarnation.map(|incarnation| (job.number, incarnation))
+        });
+        let leases = self.generations().zip(held);
+        let leases = leases.map(|(generation, (job, incarnation))| Record::JobLeased {
+            job,
+            incarnation,
+            generation,
+            at: now,
+        });
+        std::iter::once(Record::Rebuilt { left_out, at: now }).chain(leases).collect()
+    }
+
+    /// What must be recorded before the rollout may be resumed: nothing unless nodes have yet
+    /// to tell what they hold.
+    pub(super) fn end_rebuild(
+        &self,
+        operate: &Operate,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, Refusal> {
+        let Some(rebuild) = self.rebuilding() else { return Ok(Vec::new()) };
+        let (left_out, missing): (Vec<NodeNumber>, Vec<NodeNumber>) =
+            rebuild.missing.iter().partition(|node| operate.without.contains(node));
+        if missing.is_empty() {
+            return Ok(self.rebuilt(left_out, now));
+        }
+        let nodes: Vec<String> =
+            missing.iter().map(|node| format!("`{}`", self.node_name(*node))).collect();
+        Err(Refusal::NotRecounted { missing: nodes.join(", ") })
+    }
+
+    /// Lets the worker of `node` back in, whatever it holds.
+    pub(super) fn on_accept(
+        &self,
+        action: Action,
+        node: NodeNumber,
+    ) -> Result<Vec<Record>, Refusal> {
+        let state = self.nodes.get(node.index());
+        let state = state.ok_or_else(|| Refusal::NoSuch { what: "node".to_owned() })?;
+        let turned_away =
+            self.heard.get(node.index()).is_some_and(|heard| heard.turned_away);
+        let taken_back = match state.recount {
+            Recount::LeftOut => Vec::new(),
+            Recount::Done if turned_away => {
+                let jobs = self.plan.jobs().iter().filter(|job| job.node == node);
+                let leased = jobs.filter(|job| self.job(job.number).leased_to.is_some());
+                self.generations().zip(leased).map(|(g, job)| (job.number, g)).collect()
+            }
+            Recount::Done | Recount::Awaited | Recount::Told => {
+                let node = self.node_name(node).to_owned();
+                return Err(Refusal::NothingToAccept { node });
+            }
+        };
+        Ok(vec![Record::NodeAccepted { action, node, generations: taken_back }])
+    }
+
+    pub(super) fn apply_accepted(
+        &mut self,
+        node: NodeNumber,
+        generations: &[(JobNumber, Generation)],
+    ) {
+        if let Some(heard) = self.heard.get_mut(node.index()) {
+            heard.turned_away = false;
+        }
+        let state = self.node_mut(node);
+        // Whoever held it is not its worker any more.
+        state.incarnation = None;
+        state.claimed = Generation::default();
+        if state.recount == Recount::LeftOut {
+            state.recount = Recount::Awaited;
+        }
+        self.take_back(super::Scope::Node(node), generations);
+    }
+}
+
+impl NodeState {
+    /// A worker joins: what its run before has told may have changed.
+    pub(super) fn recount_again(&mut self) {
+        if self.recount == Recount::Told {
+            self.recount = Recount::Awaited;
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Re-closing: what a new generation takes back.
+//!
+//! # Invariants
+//!
+//! * Whatever may have opened since it was last heard of counts as open until the worker has
+//!   said otherwise under the new generation.
+
+use super::{Action, JobState, Phase, Rollout, Scope, ordinals};
+use crate::fleet::{Generation, JobNumber, Ordinal};
+use crate::mailbox::{Health, Level, MailboxState, Preparation};
+
+impl Rollout {
+    pub(super) fn apply_reclosed(
+        &mut self,
+        action: &Action,
+        scope: Scope,
+        generations: &[(JobNumber, Generation)],
+    ) {
+        self.take_back(scope, generations);
+        match scope {
+            Scope::Wave(wave) => {
+                let state = self.wave_mut(wave);
+                state.epoch += 1;
+                state.allowed = Level::HELD;
+                state.passed = Level::HELD;
+                state.passed_at = action.at;
+                state.held_back = true;
+            }
+            Scope::Node(node) => self.node_mut(node).held_back = true,
+            Scope::Mailbox(mailbox) => {
+                self.held_back.insert(mailbox);
+            }
+        }
+        let wide = !matches!(scope, Scope::Mailbox(_));
+        if wide && matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
+            self.phase = Phase::Paused(action.clone());
+        }
+    }
+
+    /// Gives jobs new generations, under which whatever of `scope` is open must be closed.
+    pub(super) fn take_back(
+        &mut self,
+        scope: Scope,
+        generations: &[(JobNumber, Generation)],
+    ) {
+        for (job, generation) in generations {
+            let permitted = self.permitted_in(*job, scope);
+            self.issue(*job, *generation);
+            self.apply_facts(*job, &permitted);
+            let open = self.open_in(*job, scope);
+            self.job_mut(*job).reclosed.extend(open);
+        }
+    }
+
+    /// Mailboxes of `scope` in `job` that stand open as far as is known.
+    fn open_in(&self, job: JobNumber, scope: Scope) -> Vec<Ordinal> {
+        let named = self.named_in(scope);
+        let JobState { states, .. } = self.job(job);
+        ordinals(states)
+            .filter(|(ordinal, state)| {
+                state.is_open() && named.is_none_or(|named| named == *ordinal)
+            })
+            .map(|(ordinal, _)| ordinal)
+            .collect()
+    }
+
+    /// The one place that `scope` means within its job, if it means one.
+    fn named_in(&self, scope: Scope) -> Option<Ordinal> {
+        match scope {
+            Scope::Mailbox(mailbox) => {
+                self.plan.place(mailbox).map(|(_, ordinal)| ordinal)
+            }
+            Scope::Wave(_) | Scope::Node(_) => None,
+        }
+    }
+
+    /// Mailboxes of `scope` in `job` that were permitted to open and are not known to be,
+    /// as if they were.
+    fn permitted_in(&self, job: JobNumber, scope: Scope) -> Vec<(Ordinal, MailboxState)> {
+        let Some(planned) = self.plan.jobs().get(job.index()) else { return Vec::new() };
+        let level = self.wave(planned.wave).allowed;
+        let below = self.permitted_below(planned);
+        let named = self.named_in(scope);
+        let leased = self.job(job).leased_to.is_some();
+        let dial_tone = leased && self.has_dial_tone(planned.wave, planned.node);
+        let held = ordinals(&self.job(job).states).filter(|(ordinal, state)| {
+            named.is_none_or(|named| named == *ordinal) && !state.is_open()
+        });
+        held.filter_map(|(ordinal, state)| {
+            let quarantined = state.preparation == Preparation::Quarantined;
+            if ordinal.get() < below && !quarantined {
+                let (preparation, health) = (Preparation::Prepared, Health::Unproven);
+                let dial_tone = false;
+                let open = MailboxState { preparation, level, health, dial_tone };
+                return Some((ordinal, open));
+            }
+            dial_tone
+                .then_some((ordinal, MailboxState { dial_tone, ..MailboxState::HELD }))
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,252 @@
+//! Requests: what operators asked for under ids of their own, and how each was answered.
+//!
+//! # Invariants
+//!
+//! * A request that is on record is never carried out again: whoever asks again under its id
+//!   gets the same answer.
+//! * What is remembered comes from records alone, so a restart forgets none of it; it is
+//!   bounded by [`REQUESTS_KEPT_MAX`].
+//! * An etag changes with every decision of a person and every stop by the gate, and with
+//!   nothing else: what the plan does by itself is no reason to ask anybody again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Action, Operate, Record, Refusal, Rollout, Verb};
+use crate::time::Timestamp;
+
+/// The most requests remembered. A retry comes within minutes; so many verbs are the work of
+/// many evenings.
+pub const REQUESTS_KEPT_MAX: usize = 1_024;
+
+/// The most decisions that a conflict tells of; more would not be read.
+const CHANGES_TOLD_MAX: usize = 3;
+
+/// What a client calls one of its requests, however often it sends it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(Box<str>);
+
+impl RequestId {
+    /// The longest id: four times what a random one needs.
+    pub const BYTES_MAX: usize = 64;
+
+    /// The id written so: printable ASCII without spaces, not empty, not too long.
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = (1..=Self::BYTES_MAX).contains(&text.len());
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (fits && plain).then(|| Self(text.into()))
+    }
+
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Which decisions somebody knew of: their number, and of which rollout they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Etag {
+    /// Decisions on record.
+    pub decisions: u64,
+    /// When the rollout began, so that nobody means another one.
+    pub begun: Timestamp,
+}
+
+impl fmt::Display for Etag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:x}", self.decisions, self.begun.millis())
+    }
+}
+
+/// Text that is no etag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no etag; `tidegate status` shows the present one")]
+pub struct NotAnEtag;
+
+impl FromStr for Etag {
+    type Err = NotAnEtag;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (decisions, begun) = text.split_once('-').ok_or(NotAnEtag)?;
+        let decisions = decisions.parse().map_err(|_| NotAnEtag)?;
+        let begun = u64::from_str_radix(begun, 16).map_err(|_| NotAnEtag)?;
+        let etag = Self { decisions, begun: Timestamp::from_millis(begun) };
+        // One spelling only: what is compared as text elsewhere must be equal, too.
+        if etag.to_string() == text { Ok(etag) } else { Err(NotAnEtag) }
+    }
+}
+
+/// What an operator is answered when it is on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The version of the orders that carry it.
+    pub orders_version: u64,
+    /// The rollout's etag right afterwards.
+    pub etag: Etag,
+}
+
+/// The requests on record, newest last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Requests {
+    known: BTreeMap<RequestId, (Action, Verb, Answer)>,
+    order: VecDeque<RequestId>,
+}
+
+impl Requests {
+    fn note(&mut self, id: RequestId, asked: (Action, Verb), answer: Answer) {
+        if self.order.len() >= REQUESTS_KEPT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.order.push_back(id.clone());
+        self.known.insert(id, (asked.0, asked.1, answer));
+    }
+}
+
+impl Record {
+    /// Who decided it, and what they asked for, if a person did.
+    pub fn asked(&self) -> Option<(&Action, Verb)> {
+        match self {
+            Self::Paused(action) => Some((action, Verb::Pause)),
+            Self::Resumed { action, scope } => Some((action, Verb::Resume(*scope))),
+            Self::Aborted(action) => Some((action, Verb::Abort)),
+            Self::Reclosed { action, scope, .. } => Some((action, Verb::Reclose(*scope))),
+            Self::NodeJoined { .. }
+            | Self::JobLeased { .. }
+            | Self::FactsReported { .. }
+            | Self::LevelAllowed { .. }
+            | Self::Expanded { .. }
+            | Self::NodeIsolated { .. }
+            | Self::Halted { .. }
+            | Self::Finished { .. } => None,
+        }
+    }
+
+    /// Whether it is a decision of a person, or a stop by the gate.
+    pub fn is_decision(&self) -> bool {
+        self.asked().is_some()
+            || matches!(self, Self::NodeIsolated { .. } | Self::Halted { .. })
+    }
+}
+
+impl Rollout {
+    /// Which decisions are on record.
+    pub fn etag(&self) -> Etag {
+        Etag { decisions: self.decisions, begun: self.started_at }
+    }
+
+    /// What whoever asked under `request` is answered: what they were answered before, or
+    /// how it stands now.
+    pub fn answer_to(&self, request: Option<&RequestId>) -> Answer {
+        let known = request.and_then(|id| self.requests.known.get(id));
+        known.map_or_else(|| self.answer(), |(.., answer)| *answer)
+    }
+
+    fn answer(&self) -> Answer {
+        Answer { orders_version: self.orders_version, etag: self.etag() }
+    }
+
+    /// Whether this very request is on record already.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::RequestReused`] when something else was asked for under its id.
+    pub(super) fn was_asked(&self, operate: &Operate) -> Result<bool, Refusal> {
+        let Some(id) = &operate.request else { return Ok(false) };
+        let Some((action, verb, _)) = self.requests.known.get(id) else {
+            return Ok(false);
+        };
+        let Action { by, reason, .. } = action;
+        if (by, reason, *verb) == (&operate.by, &operate.reason, operate.verb) {
+            return Ok(true);
+        }
+        Err(Refusal::RequestReused { request: id.clone() })
+    }
+
+    /// Whether nobody has decided anything since the operator looked.
+    pub(super) fn check_seen(&self, operate: &Operate) -> Result<(), Refusal> {
+        let Some(seen) = operate.seen else { return Ok(()) };
+        let now = self.etag();
+        // A stop is right whatever else has happened.
+        if seen == now || operate.verb == Verb::Pause {
+            return Ok(());
+        }
+        let since = if seen.begun == now.begun { seen.decisions } else { 0 };
+        let since = usize::try_from(since).unwrap_or(usize::MAX);
+        let decisions = self.history.iter().filter(|record| record.is_decision());
+        let mut changes: Vec<Record> = decisions.skip(since).cloned().collect();
+        let older = changes.len().saturating_sub(CHANGES_TOLD_MAX);
+        changes.drain(..older);
+        Err(Refusal::Conflict { seen, now, changes })
+    }
+
+    /// Remembers what was decided, after `record` has been applied.
+    pub(super) fn note_decision(&mut self, record: &Record) {
+        if !record.is_decision() {
+            return;
+        }
+        self.decisions += 1;
+        if let Some((action, verb)) = record.asked()
+            && let Some(id) = &action.request
+        {
+            let answer = self.answer();
+            self.requests.note(id.clone(), (action.clone(), verb), answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etag_has_one_spelling() {
+        let etag = Etag { decisions: 7, begun: Timestamp::from_millis(0x1a2b) };
+
+        assert_eq!(etag.to_string().parse(), Ok(etag));
+        for wrong in ["", "7", "7-", "07-1a2b", "7-1A2B", "7-1a2b ", "-1-1a2b"] {
+            assert_eq!(wrong.parse::<Etag>(), Err(NotAnEtag), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_request_is_forgotten_when_there_are_too_many() {
+        let mut requests = Requests::default();
+        let etag = Etag { decisions: 0, begun: Timestamp::default() };
+        let id = |number: usize| RequestId::new(&number.to_string()).unwrap();
+
+        for number in 0..=REQUESTS_KEPT_MAX {
+            let (by, reason, at) = ("ann".to_owned(), String::new(), etag.begun);
+            let action = Action { by, reason, at, request: Some(id(number)) };
+            let answer = Answer { orders_version: 1, etag };
+            requests.note(id(number), (action, Verb::Pause), answer);
+        }
+
+        assert_eq!(requests.known.len(), REQUESTS_KEPT_MAX);
+        assert!(!requests.known.contains_key(&id(0)));
+        assert!(requests.known.contains_key(&id(1)));
+    }
+
+    #[test]
+    fn an_id_is_printable_and_short() {
+        assert!(RequestId::new(&"x".repeat(RequestId::BYTES_MAX)).is_some());
+        for wrong in ["", "a b", "a\n", "ä"] {
+            assert_eq!(RequestId::new(wrong), None);
+        }
+        assert_eq!(RequestId::new(&"x".repeat(RequestId::BYTES_MAX + 1)), None);
+    }
+}
