@@ -260,36 +260,11 @@ impl Site {
             fs::write(self.path(name), text).unwrap();
         }
         hand_over(self.dir.path());
-        let gate = self.gate();
-        self.dovecot.add_config(&gate);
+        let gate = self.dovecot.gate(self.admission);
+        self.dovecot.add_config(&format!("{gate}auth_failure_delay = 0\n"));
         self.run("coordinator");
         self.run("worker");
         self.wait("the coordinator answers", |site| site.tidegate(&["status"]).0 == 3);
-    }
-
-    /// The files that we ship; only ports and directories are changed.
-    fn gate(&self) -> String {
-        let shipped = |name: &str| {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dovecot");
-            fs::read_to_string(path.join(name)).unwrap()
-        };
-        let (ports, dir) = (self.dovecot.ports(), self.dovecot.dir());
-        let script =
-            shipped("tidegate.lua").replace("10390", &self.admission.to_string());
-        for (name, text) in [
-            ("tidegate.lua", script.as_str()),
-            ("tidegate-api-key", API_KEY),
-            ("tidegate-probe", ""),
-        ] {
-            fs::write(dir.join(name), text).unwrap();
-        }
-        hand_over(dir);
-        shipped("tidegate-2.3.conf")
-            .replace("/etc/dovecot/", &format!("{}/", dir.display()))
-            .replace("10144", &ports.imap_webmail.to_string())
-            .replace("10380", &ports.doveadm_http.to_string())
-            .replace("10490", &ports.metrics.to_string())
-            + "\nauth_failure_delay = 0\n"
     }
 
     fn run(&mut self, name: &'static str) {

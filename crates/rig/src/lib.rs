@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * It knows mail servers and nothing of ours; nothing of ours needs it to run.
+//! * It knows mail servers, and of ours the lines that we ship for them; nothing of ours needs
+//!   it to run.
 //! * What it started is gone when its value is: also when the test panics, and by the
 //!   kernel's hand when the whole test is killed.
 //! * Everything of a server is in one directory of its own, on ports of its own, so that
@@ -15,14 +16,17 @@
     reason = "a rig that cannot stand fails its test, with what is wrong"
 )]
 
+mod debian13;
 mod dovecot;
 mod keeper;
 mod ports;
 mod postfix;
 mod prometheus;
+mod shipped;
 mod sink;
 mod talk;
 
+pub use debian13::{DEBIAN_13_ROOT, Debian13, debian_13_root};
 pub use dovecot::{
     API_KEY, Dovecot, DovecotPorts, DovecotSpec, Format, MASTER, MASTER_PASSWORD,
     PASSWORD, Service, User,
@@ -33,5 +37,6 @@ pub use keeper::{
 pub use ports::{FreePorts, LOOPBACK};
 pub use postfix::{Letter, Postfix, PostfixSpec, Said};
 pub use prometheus::{Exporter, Prometheus};
+pub use shipped::{PROBE, PROBE_PASSWORD};
 pub use sink::Sink;
 pub use talk::{Answer, Imap, PATIENCE, Talk};

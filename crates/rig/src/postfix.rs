@@ -318,6 +318,7 @@ impl Postfix {
              discard unix - - n - - discard\n\
              lmtp unix - - n - - lmtp\n\
              anvil unix - - n - 1 anvil\n\
+             scache unix - - n - 1 scache\n\
              {master}\n",
             port = self.smtp_port,
             master = self.spec.master,

@@ -1,7 +1,6 @@
 //! Our files and our endpoint in a real Dovecot: what users see, word for word.
 #![expect(clippy::unwrap_used, reason = "a broken test may stop")]
 
-mod debian13;
 mod gate;
 mod site;
 
@@ -12,12 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use expect_test::expect;
 use gate::{Broken, HELD, TOP};
-use site::{
-    ANNA, API_KEY, BERT, Edition, NOBODY, PREFETCHED_PASSWORD, PROBE, PROBE_PASSWORD,
-    Site,
-};
+use site::{ANNA, BERT, Edition, NOBODY, PREFETCHED_PASSWORD, Site};
 use tidegate_admission::{Language, Notice, Notices, Standing, Window, Zone};
-use tidegate_rig::{PASSWORD, PATIENCE, Service, Talk, wait_until};
+use tidegate_rig::{
+    API_KEY, DEBIAN_13_ROOT, PASSWORD, PATIENCE, PROBE, PROBE_PASSWORD, Service, Talk,
+    wait_until,
+};
 
 /// Less than the shortest of Dovecot's punishments for failed logins.
 const AT_ONCE: Duration = Duration::from_millis(1_900);
@@ -63,7 +62,7 @@ on_both_editions! {
 fn on_debian_13(test: fn(&Edition)) {
     match Edition::debian_13() {
         Some(edition) => test(&edition),
-        None => eprintln!("NOT TESTED: no Debian 13, see {}", debian13::ROOT),
+        None => eprintln!("NOT TESTED: no Debian 13, see {}", DEBIAN_13_ROOT),
     }
 }
 

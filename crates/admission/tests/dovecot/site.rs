@@ -2,29 +2,21 @@
 //!
 //! # Invariants
 //!
-//! * Of the shipped files only addresses of things are changed: ports and directories.
+//! * What stands in front of it are the shipped files, and what a test adds.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidegate_rig::{
-    Dovecot, DovecotPorts, DovecotSpec, Format, PASSWORD, Service, User, hand_over,
-    mail_user,
+    Debian13, Dovecot, DovecotPorts, DovecotSpec, Format, PASSWORD, Service, User,
+    debian_13_root, hand_over, mail_user,
 };
 
-use crate::debian13::{self, Debian13};
 use crate::gate::Gate;
-
-/// The probes' master user and his password.
-pub(crate) const PROBE: &str = "tidegate-probe";
-pub(crate) const PROBE_PASSWORD: &str = "probe-secret";
 
 /// Anna's password where the provider's passdb tells the mailbox as well.
 pub(crate) const PREFETCHED_PASSWORD: &str = "other-pw";
-
-/// The key of doveadm's HTTP interface.
-pub(crate) const API_KEY: &str = "5e55a11";
 
 /// A user who exists, and may stand anywhere.
 pub(crate) const ANNA: &str = "anna@example.org";
@@ -77,8 +69,10 @@ impl Site {
             }
         };
         gate.doors.set_webmail_ports(vec![server.ports().imap_webmail]);
-        server.install(&gate);
-        let config = server.fitted(&format!("{}\n{config}", server.shipped_config()));
+        server.prefetch();
+        let inside = format!("{}/", server.dir_inside());
+        let config = config.replace("/etc/dovecot/", &inside);
+        let config = format!("{}{config}", server.gate(gate.port()));
         match &mut server {
             Server::Debian12(dovecot) => {
                 dovecot.add_config(&config);
@@ -132,7 +126,7 @@ impl Site {
 impl Edition {
     /// 2.4, if there is one here.
     pub(crate) fn debian_13() -> Option<Self> {
-        debian13::root().map(Self::Debian13)
+        debian_13_root().map(Self::Debian13)
     }
 
     /// A passdb of the provider's that tells where the mailbox is, and the userdb that goes
@@ -176,10 +170,11 @@ impl Server {
         }
     }
 
-    fn shipped_config(&self) -> String {
+    /// The files that we ship, and the lines to add.
+    fn gate(&self, admission: u16) -> String {
         match self {
-            Self::Debian12(_) => shipped("tidegate-2.3.conf"),
-            Self::Debian13(_) => shipped("tidegate-2.4.conf"),
+            Self::Debian12(dovecot) => dovecot.gate(admission),
+            Self::Debian13(dovecot) => dovecot.gate(admission),
         }
     }
 
@@ -191,22 +186,8 @@ impl Server {
         }
     }
 
-    /// A configuration with this one's ports and directory.
-    fn fitted(&self, config: &str) -> String {
-        let ports = self.ports();
-        config
-            .replace("/etc/dovecot/", &format!("{}/", self.dir_inside()))
-            .replace("10144", &ports.imap_webmail.to_string())
-            .replace("10380", &ports.doveadm_http.to_string())
-            .replace("10490", &ports.metrics.to_string())
-    }
-
-    /// The files that the configuration names.
-    fn install(&self, gate: &Gate) {
-        let script = shipped("tidegate.lua").replace("10390", &gate.port().to_string());
-        let probe = format!(
-            "{PROBE}:{{PLAIN}}{PROBE_PASSWORD}::::::allow_nets=127.0.0.1/32,::1/128\n"
-        );
+    /// Users of the provider's whose passdb tells the mailbox as well.
+    fn prefetch(&self) {
         let home = format!("{}/prefetched", self.dir_inside());
         let mail = match self {
             Self::Debian12(_) => "userdb_mail=maildir:~/Maildir",
@@ -218,14 +199,7 @@ impl Server {
             user = mail_user().name,
             group = mail_user().group
         );
-        for (name, text) in [
-            ("prefetch", prefetch.as_str()),
-            ("tidegate.lua", script.as_str()),
-            ("tidegate-secret.conf", &format!("doveadm_api_key = {API_KEY}\n")),
-            ("tidegate-probe", &probe),
-        ] {
-            fs::write(self.dir().join(name), text).unwrap();
-        }
+        fs::write(self.dir().join("prefetch"), prefetch).unwrap();
         hand_over(self.dir());
     }
 }
@@ -246,12 +220,6 @@ fn tidy(answer: &str) -> String {
         }
         None => answer,
     }
-}
-
-fn shipped(name: &str) -> String {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/dovecot").join(name);
-    fs::read_to_string(path).unwrap()
 }
 
 /// A relay that greets whoever calls and says yes to everything: submission logs in to its

@@ -15,16 +15,13 @@ use std::time::{Duration, Instant};
 use tidegate_admission::{Doors, Ladder, Rung, Standing};
 use tidegate_mailserver::doveadm::{Credential, Doveadm, DoveadmSpec};
 use tidegate_rig::{
-    API_KEY, Dovecot, DovecotSpec, Format, LOOPBACK, PASSWORD, PATIENCE, Service, User,
-    hand_over, wait_until,
+    API_KEY, DEBIAN_13_ROOT, Debian13, Dovecot, DovecotSpec, Format, LOOPBACK, PASSWORD,
+    PATIENCE, Service, User, debian_13_root, wait_until,
 };
 
 use super::doorkeeper::Doorkeeper;
 
 mod opening;
-
-/// The probes' master user, in Dovecot's file.
-const PROBE: &str = "tidegate-probe:{PLAIN}probe-secret::::::allow_nets=127.0.0.1/32\n";
 
 /// A node must be closed again within this.
 const RECLOSE_MAX: Duration = Duration::from_mins(1);
@@ -174,6 +171,52 @@ fn held_people_who_are_logged_in_all_the_same_are_disconnected() {
     sessions[0].command("NOOP");
 }
 
+#[test]
+fn dovecot_2_4_is_closed_under_people_who_are_logged_in_as_well() {
+    let Some(root) = debian_13_root() else {
+        return print(&format!("NOT TESTED: no Debian 13, see {DEBIAN_13_ROOT}"));
+    };
+    let addresses: Vec<String> = (0..3).map(address).collect();
+    let users: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let mut dovecot = Debian13::prepare(root, &users, 1);
+    let (_gate, doors, port) = gate();
+    let lines = dovecot.gate(port);
+    dovecot.start(&format!("{lines}auth_cache_size = 20M\n"));
+    let url = format!("http://{LOOPBACK}:{}", dovecot.ports().doveadm_http);
+    let credential = Credential::ApiKey(API_KEY.to_owned());
+    let deadline = Duration::from_secs(30);
+    let doveadm =
+        Arc::new(Doveadm::new(&DoveadmSpec { urls: vec![url], credential, deadline }));
+    let stand = |level| {
+        let level = Standing::Level(level);
+        doors.set(addresses.iter().map(|address| (address.as_str().into(), level)));
+    };
+    stand(3);
+    let answers = |user: &str| dovecot.ports().login(Service::Imap, user, PASSWORD);
+    let (said, inside) = answers(users[0]);
+    assert!(said.contains("OK"), "{said}");
+    let keeper =
+        Doorkeeper::start(Arc::clone(&doveadm), doors.clone(), Duration::from_secs(3));
+    let keeper = keeper.unwrap();
+
+    stand(0);
+    let mut waiting = users.clone();
+    let out = wait_until(PATIENCE, || {
+        let mut out = keeper.close(waiting.iter().copied()).into_iter();
+        waiting.retain(|_| out.next() == Some(false));
+        waiting.is_empty()
+    });
+
+    assert!(out, "{waiting:?} are in\n{}", dovecot.log());
+    assert_eq!(doveadm.who().unwrap(), []);
+    let mut inside = inside;
+    assert!(inside.try_read().is_none_or(|end| end.starts_with("* BYE")));
+    assert!(answers(users[0]).0.contains("[UNAVAILABLE]"));
+    stand(3);
+    assert!(answers(users[0]).0.contains("OK"), "whoever opens again is let in at once");
+    assert!(!dovecot.log().contains("Panic"), "{}", dovecot.log());
+}
+
 /// How many mailboxes, and how many people logged in.
 fn size() -> (usize, usize) {
     let Ok(size) = std::env::var("TIDEGATE_RECLOSE") else { return (400, 24) };
@@ -218,6 +261,26 @@ impl Fire {
     }
 }
 
+/// Doors behind a gate at a port of loopback, for as long as its runtime is there.
+fn gate() -> (tokio::runtime::Runtime, Doors, u16) {
+    let rungs = [("receive", "lmtp"), ("read", "imap"), ("old", "pop3")];
+    let rungs = rungs.map(|(name, service)| Rung {
+        name: name.to_owned(),
+        services: vec![service.to_owned()],
+    });
+    let doors = Doors::new(Ladder { rungs: rungs.into() });
+    let gate = tokio::runtime::Runtime::new().unwrap();
+    let any = SocketAddr::from((LOOPBACK, 0));
+    let listener = gate.block_on(tokio::net::TcpListener::bind(any)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    gate.spawn(tidegate_admission::serve(
+        listener,
+        doors.clone(),
+        std::future::pending(),
+    ));
+    (gate, doors, port)
+}
+
 /// A Dovecot with the shipped gate, and the doors that it asks for.
 struct Site {
     dovecot: Dovecot,
@@ -237,22 +300,9 @@ impl Site {
     fn serving(spec: &DovecotSpec) -> Self {
         let mailboxes = spec.users.len();
         let mut dovecot = Dovecot::prepare(spec);
-        let rungs = [("receive", "lmtp"), ("read", "imap"), ("old", "pop3")];
-        let rungs = rungs.map(|(name, service)| Rung {
-            name: name.to_owned(),
-            services: vec![service.to_owned()],
-        });
-        let doors = Doors::new(Ladder { rungs: rungs.into() });
-        let gate = tokio::runtime::Runtime::new().unwrap();
-        let any = SocketAddr::from((LOOPBACK, 0));
-        let listener = gate.block_on(tokio::net::TcpListener::bind(any)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        gate.spawn(tidegate_admission::serve(
-            listener,
-            doors.clone(),
-            std::future::pending(),
-        ));
-        install(&mut dovecot, port);
+        let (gate, doors, port) = gate();
+        let gate_lines = dovecot.gate(port);
+        dovecot.add_config(&format!("{gate_lines}auth_cache_size = 20M\n"));
         dovecot.resume();
         let site = Self { dovecot, doors, mailboxes, _gate: gate };
         site.stand(Standing::Level(3));
@@ -273,31 +323,6 @@ impl Site {
             deadline: Duration::from_secs(30),
         }))
     }
-}
-
-/// The shipped gate, with other ports and directories.
-fn install(dovecot: &mut Dovecot, gate: u16) {
-    let shipped = |name: &str| {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/dovecot");
-        fs::read_to_string(dir.join(name)).unwrap()
-    };
-    let dir = dovecot.dir().to_owned();
-    let ports = dovecot.ports();
-    let config = shipped("tidegate-2.3.conf")
-        .replace("/etc/dovecot/", &format!("{}/", dir.display()))
-        .replace("10144", &ports.imap_webmail.to_string())
-        .replace("10380", &ports.doveadm_http.to_string())
-        .replace("10490", &ports.metrics.to_string());
-    let script = shipped("tidegate.lua").replace("10390", &gate.to_string());
-    for (name, text) in [
-        ("tidegate.lua", &*script),
-        ("tidegate-api-key", API_KEY),
-        ("tidegate-probe", PROBE),
-    ] {
-        fs::write(dir.join(name), text).unwrap();
-    }
-    hand_over(&dir);
-    dovecot.add_config(&format!("{config}\nauth_cache_size = 20M\n"));
 }
 
 /// How often each message is there, by the name in its `Message-ID`.

@@ -235,8 +235,8 @@ impl Node {
             imap: Some(SocketAddr::from((LOOPBACK, ports.imap))),
             lmtp: None,
             master: Some(Master {
-                user: "tidegate-probe".to_owned(),
-                password: "probe-secret".to_owned(),
+                user: tidegate_rig::PROBE.to_owned(),
+                password: tidegate_rig::PROBE_PASSWORD.to_owned(),
                 separator: '*',
                 sample_percent: 100,
             }),

@@ -14,26 +14,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use tidegate_rig::{
-    DovecotPorts, FreePorts, Keeper, LOOPBACK, MASTER, MASTER_PASSWORD, PASSWORD,
-    PATIENCE, hand_over, wait_until,
-};
 
-/// Names the root directory of a Debian 13.
-pub(crate) const ROOT: &str = "TIDEGATE_DOVECOT24";
+use crate::dovecot::{API_KEY, DovecotPorts, MASTER, MASTER_PASSWORD, PASSWORD};
+use crate::keeper::{Keeper, hand_over, wait_until};
+use crate::ports::LOOPBACK;
+use crate::shipped::Place;
+use crate::talk::PATIENCE;
+
+/// The environment variable that names the root directory of a Debian 13.
+pub const DEBIAN_13_ROOT: &str = "TIDEGATE_DOVECOT24";
 
 /// Where the test command makes one.
 const USUAL_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/debian-13");
 
 /// The root directory of a Debian 13, if there is one that can be used: changing to it takes
 /// root.
-pub(crate) fn root() -> Option<PathBuf> {
-    let named = std::env::var_os(ROOT).map(PathBuf::from);
+pub fn debian_13_root() -> Option<PathBuf> {
+    let named = std::env::var_os(DEBIAN_13_ROOT).map(PathBuf::from);
     let has_dovecot =
         |root: &Path| root.join("usr/lib/dovecot/modules/auth/libauthdb_lua.so").exists();
     match named {
         Some(root) => {
-            assert!(has_dovecot(&root), "{ROOT}: no Dovecot in {}", root.display());
+            assert!(
+                has_dovecot(&root),
+                "{DEBIAN_13_ROOT}: no Dovecot in {}",
+                root.display()
+            );
             Some(root)
         }
         None if rustix::process::geteuid().is_root() => {
@@ -44,7 +50,8 @@ pub(crate) fn root() -> Option<PathBuf> {
 }
 
 /// A Dovecot 2.4. It is stopped when the value goes.
-pub(crate) struct Debian13 {
+#[derive(Debug)]
+pub struct Debian13 {
     keeper: Option<Keeper>,
     ports: DovecotPorts,
     relay: u16,
@@ -54,7 +61,7 @@ pub(crate) struct Debian13 {
 
 impl Debian13 {
     /// One with its directory and ports, not started yet.
-    pub(crate) fn prepare(root: PathBuf, users: &[&str], relay: u16) -> Self {
+    pub fn prepare(root: PathBuf, users: &[&str], relay: u16) -> Self {
         let dir =
             tempfile::Builder::new().prefix("rig").tempdir_in(root.join("tmp")).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -66,28 +73,19 @@ impl Debian13 {
         fs::write(dir.path().join("users"), users).unwrap();
         let master = format!("{MASTER}:{{PLAIN}}{MASTER_PASSWORD}\n");
         fs::write(dir.path().join("masters"), master).unwrap();
-        let [imap, imap_webmail, pop3, submission, sieve, lmtp, doveadm_http, metrics] =
-            FreePorts::take(8).hand_over();
-        let ports = DovecotPorts {
-            imap,
-            imap_webmail,
-            pop3,
-            submission,
-            sieve,
-            lmtp,
-            doveadm_http,
-            metrics,
-        };
+        hand_over(dir.path());
+        let ports = DovecotPorts::free();
         Self { keeper: None, ports, relay, root, dir }
     }
 
     /// Starts it with these lines before its own passdbs and userdbs.
-    pub(crate) fn start(&mut self, config: &str) {
+    pub fn start(&mut self, config: &str) {
         let ports = self.ports;
         let mut text = include_str!("debian13.conf").to_owned();
         for (blank, value) in [
             ("dir", self.dir_inside()),
             ("relay", self.relay.to_string()),
+            ("api_key", API_KEY.to_owned()),
             ("imap", ports.imap.to_string()),
             ("pop3", ports.pop3.to_string()),
             ("submission", ports.submission.to_string()),
@@ -110,22 +108,49 @@ impl Debian13 {
         self.keeper = Some(keeper);
     }
 
-    pub(crate) fn ports(&self) -> DovecotPorts {
+    /// Stops it; connections end.
+    pub fn stop(&mut self) {
+        self.keeper = None;
+    }
+
+    /// Where it listens. Webmail, doveadm and statistics do so with the gate's lines alone.
+    pub fn ports(&self) -> DovecotPorts {
         self.ports
     }
 
     /// Its directory, as everybody sees it.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Its directory, as it sees it itself.
-    pub(crate) fn dir_inside(&self) -> String {
+    pub fn dir_inside(&self) -> String {
         let inside = self.dir.path().strip_prefix(&self.root).unwrap();
         format!("/{}", inside.display())
     }
 
-    pub(crate) fn doveadm(&self, arguments: &[&str]) -> Result<String, String> {
+    /// The root directory that it runs in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Puts the files that we ship into its directory; see [`crate::Dovecot::gate`].
+    pub fn gate(&self, admission: u16) -> String {
+        let place = Place {
+            lines: "tidegate-2.4.conf",
+            dir: self.dir(),
+            inside: &self.dir_inside(),
+            ports: self.ports,
+        };
+        place.install(admission)
+    }
+
+    /// Runs `doveadm` beside it.
+    ///
+    /// # Errors
+    ///
+    /// What it printed, when it failed.
+    pub fn doveadm(&self, arguments: &[&str]) -> Result<String, String> {
         let config = format!("{}/dovecot.conf", self.dir_inside());
         let mut command = Command::new("chroot");
         command.arg("--userspec=mail:mail").arg(&self.root);
@@ -138,7 +163,8 @@ impl Debian13 {
         Err(format!("{}{}", text(&output.stdout), text(&output.stderr)))
     }
 
-    fn log(&self) -> String {
+    /// All that it has logged.
+    pub fn log(&self) -> String {
         let read = |name| fs::read_to_string(self.dir().join(name)).unwrap_or_default();
         read("says") + &read("dovecot.log")
     }
