@@ -249,6 +249,11 @@ impl AtDovecot {
                 let reason = "the mail server does not know the user: mail would bounce";
                 return refuse("no-such-user", reason.to_owned());
             }
+            Err(CommandError::ManyUsers) => {
+                let reason = "the address has a wildcard, which the mail server's tools take \
+                              for many users: look at it yourself";
+                return refuse("address-has-wildcard", reason.to_owned());
+            }
             Err(
                 CommandError::NotFound
                 | CommandError::Temporary

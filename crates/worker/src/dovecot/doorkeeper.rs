@@ -308,7 +308,15 @@ impl Shared {
         }
         for (users, force) in [(gently, false), (firmly, true)] {
             if !users.is_empty() {
-                self.doveadm.kick(&users, force)?;
+                let left = self.doveadm.kick(&users, force)?;
+                if left > 0 {
+                    tracing::warn!(
+                        users = left,
+                        action =
+                            "disconnect them by hand, with those whom their names fit",
+                        "held people stay connected: their addresses have wildcards"
+                    );
+                }
                 tracing::debug!(users = users.len(), force, "held people disconnected");
             }
         }
