@@ -30,6 +30,10 @@ const POSTQUEUE: &str = "/usr/sbin/postqueue";
 /// A share of what a disk array takes, beside the mail of the day.
 const PER_SECOND_MAX: u32 = 100;
 
+/// The shipped lines of master.cf: their refusals are never for good.
+const DELIVER: &str = "open";
+const HOLD: &str = "held";
+
 /// `mx.toml`.
 #[derive(Debug)]
 pub(crate) struct MxFile {
@@ -162,8 +166,8 @@ impl RawHops {
         Ok(Hops {
             nodes: nodes.collect::<Result<_, Failure>>()?,
             template: self.template.map(hop).transpose()?,
-            deliver: transport(self.deliver, "lmtp")?,
-            hold: transport(self.hold, "held")?,
+            deliver: transport(self.deliver, DELIVER)?,
+            hold: transport(self.hold, HOLD)?,
         })
     }
 }
@@ -216,7 +220,7 @@ mod tests {
         let file = read(MX).map_err(|error| error.to_string()).unwrap();
 
         let hops = &file.exchanger.hops;
-        assert_eq!((hops.deliver.as_str(), hops.hold.as_str()), ("lmtp", "held"));
+        assert_eq!((hops.deliver.as_str(), hops.hold.as_str()), ("open", "held"));
         assert_eq!(file.exchanger.socketmap_listen.to_string(), "127.0.0.1:10391");
         assert!(file.exchanger.drain.is_none());
     }

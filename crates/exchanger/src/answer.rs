@@ -35,7 +35,7 @@ pub const NODE_PLACE: &str = "{node}";
 
 impl Hops {
     /// The next hop of a node, if there is one for it.
-    pub(crate) fn hop(&self, node: &str) -> Option<String> {
+    pub fn hop(&self, node: &str) -> Option<String> {
         let template = || Some(self.template.as_ref()?.replace(NODE_PLACE, node));
         self.nodes.get(node).cloned().or_else(template)
     }

@@ -22,7 +22,7 @@ pub(crate) const MAIN: &str = include_str!("../../../../deploy/postfix/main.cf")
 const MAIN_DEFER: &str = include_str!("../../../../deploy/postfix/main-defer.cf");
 
 /// Lines for master.cf that we ship.
-const MASTER: &str = include_str!("../../../../deploy/postfix/master.cf");
+pub(crate) const MASTER: &str = include_str!("../../../../deploy/postfix/master.cf");
 
 /// The port of the shipped socketmap, and of the shipped policy service.
 const SHIPPED_PORTS: [&str; 2] = ["10391", "10393"];
@@ -84,7 +84,7 @@ impl Site {
             socketmap_listen: ([127, 0, 0, 1], ports[0]).into(),
             policy_listen: Some(([127, 0, 0, 1], ports[1]).into()),
             hops: Hops {
-                deliver: "lmtp".to_owned(),
+                deliver: "open".to_owned(),
                 hold: "held".to_owned(),
                 template: None,
                 nodes: BTreeMap::from([("n1".to_owned(), hop)]),
