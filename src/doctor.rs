@@ -12,8 +12,10 @@ mod chart;
 mod coordinator;
 mod doveconf;
 mod gate;
+mod hops;
 mod place;
 mod postfix;
+mod reader;
 mod replies;
 mod worker;
 
@@ -24,6 +26,7 @@ use crate::config::{CoordinatorFile, MxFile, SoloFile, WorkerFile};
 use crate::console::{self, Paint};
 use crate::exit::{Exit, Failure, Outcome};
 use chart::Chart;
+use hops::Nodes;
 
 /// Carries out `tidegate doctor`.
 pub(crate) async fn run(args: &cli::Doctor) -> Outcome {
@@ -31,9 +34,12 @@ pub(crate) async fn run(args: &cli::Doctor) -> Outcome {
     match Kind::of(&args.config)? {
         Kind::Worker => {
             let file = WorkerFile::read(&args.config)?;
-            worker::secrets(&mut chart, &args.config);
+            worker::secrets(&mut chart, &args.config, &file.worker);
             worker::node(&mut chart, &file.worker);
-            worker::coordinator(&mut chart, &file.coordinator).await;
+            let nodes = worker::coordinator(&mut chart, &file.coordinator).await;
+            if let Nodes::Planned(_) = nodes {
+                worker::canary(&mut chart, &file.worker, &file.coordinator).await;
+            }
         }
         Kind::Coordinator => {
             let file = CoordinatorFile::read(&args.config)?;
@@ -41,14 +47,15 @@ pub(crate) async fn run(args: &cli::Doctor) -> Outcome {
         }
         Kind::Solo => {
             let file = SoloFile::read(&args.config)?;
-            worker::secrets(&mut chart, &args.config);
+            worker::secrets(&mut chart, &args.config, &file.worker);
             coordinator::look(&mut chart, &file.coordinator);
             worker::node(&mut chart, &file.worker);
         }
         Kind::Exchanger => {
             let file = MxFile::read(&args.config)?;
-            postfix::look(&mut chart, &file.exchanger, args);
-            worker::coordinator(&mut chart, &file.exchanger.coordinator).await;
+            let url = &file.exchanger.coordinator;
+            let nodes = worker::coordinator(&mut chart, url).await;
+            postfix::look(&mut chart, &file.exchanger, &nodes, args);
         }
     }
     match args.output {

@@ -11,7 +11,6 @@
     reason = "a test may say no more than that it failed"
 )]
 
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,16 +19,15 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_rig::{
-    Dovecot, DovecotSpec, Format, FreePorts, LOOPBACK, PASSWORD, PATIENCE, Postfix,
-    PostfixSpec, User, hand_over, open_directory, wait_until,
+    API_KEY, DEBIAN_13_ROOT, Debian13, Dovecot, DovecotPorts, DovecotSpec, Format,
+    FreePorts, LOOPBACK, PASSWORD, PATIENCE, Postfix, PostfixSpec, User, debian_13_root,
+    hand_over, open_directory, wait_until,
 };
 
 /// A user of Dovecot's who is in no inventory.
 const PATIENT: &str = "tidegate-doctor@example.org";
 /// A user whose mailbox is in the plan, and held.
 const HELD: &str = "anna@example.org";
-
-const API_KEY: &str = "5e55a11";
 
 #[test]
 fn a_healthy_node_is_well() {
@@ -40,30 +38,7 @@ fn a_healthy_node_is_well() {
 
     assert_eq!(seen.bad(), [] as [&str; 0], "{seen:#?}");
     assert_eq!(seen.exit, 0);
-    for check in [
-        "held.imap",
-        "held.webmail",
-        "held.pop3",
-        "held.submission",
-        "held.sieve",
-        "held.lmtp",
-        "closed.imap",
-        "closed.webmail",
-        "closed.pop3",
-        "closed.submission",
-        "closed.sieve",
-        "closed.lmtp",
-        "late.imap",
-        "late.lmtp",
-        "sasl",
-        "gate.mailbox",
-        "doveadm",
-        "metrics",
-        "logs",
-        "coordinator",
-        "worker.admission",
-        "worker.journal",
-    ] {
+    for check in CHECKS {
         assert!(seen.checks.iter().any(|(name, _)| name == check), "{check}: {seen:#?}");
     }
     for secret in [PASSWORD, API_KEY] {
@@ -71,6 +46,33 @@ fn a_healthy_node_is_well() {
         assert!(!seen.text.contains(&quoted) && !seen.text.contains(API_KEY), "{secret}");
     }
 }
+
+/// What is looked at on every node, beside its disks.
+const CHECKS: [&str; 23] = [
+    "held.imap",
+    "held.webmail",
+    "held.pop3",
+    "held.submission",
+    "held.sieve",
+    "held.lmtp",
+    "closed.imap",
+    "closed.webmail",
+    "closed.pop3",
+    "closed.submission",
+    "closed.sieve",
+    "closed.lmtp",
+    "late.imap",
+    "late.lmtp",
+    "sasl",
+    "gate.mailbox",
+    "doveadm",
+    "metrics",
+    "logs",
+    "coordinator",
+    "worker.admission",
+    "worker.journal",
+    "worker.secrets.read",
+];
 
 /// What a break does to Dovecot's configuration.
 type Break = fn(String) -> String;
@@ -174,6 +176,17 @@ fn what_is_broken_on_the_node_is_found_by_its_check() {
     let seen = site.doctor_with(&config);
     assert!(seen.bad().contains(&"FAIL gate.script"), "{seen:#?}");
 
+    node.apply();
+    for (canary, wanted) in [(HELD, true), ("canary@example.org", false)] {
+        let canary = format!(
+            "[canary]\nmailbox = \"{canary}\"\npassword_file = \"{}\"\n",
+            site.dovecot.dir().join("doctor-password").display()
+        );
+        let seen = site.doctor_with(&format!("{}{canary}", site.config(&node)));
+        let found = seen.bad().contains(&"FAIL worker.canary");
+        assert_eq!(found, wanted, "{canary}: {seen:#?}");
+    }
+
     node.coordinator = None;
     let seen = site.doctor(&node);
     assert_eq!(seen.bad(), ["FAIL coordinator"], "{seen:#?}");
@@ -185,6 +198,115 @@ fn what_is_broken_on_the_node_is_found_by_its_check() {
     }
     // Everybody waits, as it must be; only the words are Dovecot's.
     assert!(!seen.bad().iter().any(|it| it.contains("closed.")), "{seen:#?}");
+}
+
+#[test]
+fn what_only_root_may_read_is_found_before_the_worker_starts() {
+    let mut node = Node::start();
+    // Its directories are of the user that it would run as.
+    node.worker = None;
+    let site = Site::start(&node, &|text| text);
+    let of_root = |name: &str| {
+        let path = site.dovecot.dir().join(name);
+        std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let checks = ["FAIL worker.secrets.read", "FAIL logs"];
+    let found = |seen: &Seen| checks.map(|check| seen.bad().contains(&check));
+
+    let before = site.doctor(&node);
+    of_root("doctor-password");
+    let secret = site.doctor(&node);
+    of_root("dovecot.log");
+    let both = site.doctor(&node);
+
+    assert_eq!(found(&before), [false, false], "{before:#?}");
+    assert_eq!(found(&secret), [true, false], "{secret:#?}");
+    assert_eq!(found(&both), [true, true], "{both:#?}");
+}
+
+#[test]
+fn dovecot_2_4_is_looked_at_as_well_whole_and_broken() {
+    let Some(root) = debian_13_root() else {
+        return say(&format!("NOT TESTED: no Debian 13, see {DEBIAN_13_ROOT}"));
+    };
+    let node = Node::start_in(tempfile::Builder::new().tempdir_in(root.join("tmp")));
+    let healthy = Site13::start(&node, &root, &|text| text).doctor(&node);
+    // It is a directory, not a machine.
+    let machine = "warn worker.pressure";
+    let bad: Vec<&str> = healthy.bad().into_iter().filter(|it| *it != machine).collect();
+    assert_eq!(bad, [] as [&str; 0], "{healthy:#?}");
+    for check in CHECKS {
+        let is_there = healthy.checks.iter().any(|(name, _)| name == check);
+        assert!(is_there, "{check}: {healthy:#?}");
+    }
+
+    let table: [(&str, Break, &[&str]); 6] = [
+        (
+            "the gate left out for POP3",
+            |text| without_block(&text, "protocol pop3 {"),
+            &["FAIL closed.pop3", "FAIL gate.pop3", "FAIL held.pop3"],
+        ),
+        (
+            "a userdb that goes on when the worker does not answer",
+            |text| text.replace("  result_internalfail = return-fail\n", ""),
+            &["FAIL gate.mailbox"],
+        ),
+        (
+            "a passdb that verifies everybody, and goes on",
+            |text| {
+                format!(
+                    "passdb anybody {{\n  driver = static\n  fields {{\n    nopassword = yes\n  }}\n  \
+                     result_success = continue\n}}\n{text}"
+                )
+            },
+            &["FAIL gate.passwordless"],
+        ),
+        (
+            "an auth cache that keeps the gate's answers",
+            |text| {
+                format!(
+                    "auth_cache_size = 10M\n{}",
+                    text.replace("use_cache = no", "use_cache = yes")
+                )
+            },
+            &["FAIL gate.cache"],
+        ),
+        (
+            "one gate for all protocols",
+            |text| {
+                let script = text.split("lua_file = ").nth(1).unwrap();
+                let script = script.split('\n').next().unwrap();
+                format!(
+                    "{text}\npassdb all {{\n  driver = lua\n  lua_file = {script}\n  deny = yes\n  use_cache = no\n}}\n"
+                )
+            },
+            &["FAIL gate.sasl", "FAIL sasl"],
+        ),
+        (
+            "another doveadm key, and the penalty for failed log-ins",
+            |text| {
+                format!(
+                    "{}\ndoveadm_api_key = other\n",
+                    text.replace("    mode = 0\n", "    mode = 0600\n")
+                )
+            },
+            &["FAIL doveadm", "warn gate.penalty"],
+        ),
+    ];
+    for (what, broken, wanted) in table {
+        let seen = Site13::start(&node, &root, &broken).doctor(&node);
+
+        for check in wanted {
+            assert!(seen.bad().contains(check), "{what}: {check} in {seen:#?}");
+        }
+        assert_eq!(seen.exit, 1, "{what}: {seen:#?}");
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what is not tested is said")]
+fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 #[test]
@@ -203,7 +325,6 @@ fn a_coordinator_is_looked_at_whether_it_runs_or_not() {
 #[test]
 fn what_is_broken_in_postfix_is_found_by_its_check() {
     let node = Node::start();
-    node.apply();
     let [socketmap, lmtp] = FreePorts::take(2).hand_over();
     let shipped = |name: &str| {
         let text = fs::read_to_string(deploy().join("postfix").join(name)).unwrap();
@@ -216,29 +337,48 @@ fn what_is_broken_in_postfix_is_found_by_its_check() {
         ..PostfixSpec::default()
     };
     let healthy = Postfix::start(&spec);
-    let config = |postfix: &Postfix| {
+    let config = |postfix: &Postfix, hops: &str| {
         let path = node.dir.path().join("mx.toml");
         let text = format!(
             "name = \"mx1\"\ncoordinator = \"{}\"\nsocketmap_listen = \"127.0.0.1:{socketmap}\"\n\
-             [next_hop.nodes]\nstor-01 = \"inet:127.0.0.1:{lmtp}\"\n\
-             [drain]\nconfig_dir = \"{}\"\n",
+             [next_hop]\n{hops}\n[drain]\nconfig_dir = \"{}\"\n",
             node.url(),
             postfix.config_dir().display(),
         );
         fs::write(&path, text).unwrap();
         path
     };
-    let _mx = Program::start("mx", &config(&healthy));
-    let look = |postfix: &Postfix| {
+    let known = format!("nodes = {{ stor-01 = \"inet:127.0.0.1:{lmtp}\" }}");
+    let _mx = Program::start("mx", &config(&healthy, &known));
+    let look_with = |postfix: &Postfix, hops: &str| {
         let smtp = format!("127.0.0.1:{}", postfix.smtp_port());
-        doctor(&config(postfix), &["--held", HELD, "--smtp", &smtp])
+        doctor(&config(postfix, hops), &["--held", HELD, "--smtp", &smtp])
     };
+    let look = |postfix: &Postfix| look_with(postfix, &known);
+    let answers = || std::net::TcpStream::connect((LOOPBACK, socketmap)).is_ok();
+    assert!(wait_until(PATIENCE, answers), "nobody answers Postfix");
+    let early = look(&healthy);
+    assert!(early.bad().contains(&"FAIL mx.answers"), "{early:#?}");
+    assert!(early.text.contains("no plan is applied yet"), "{early:#?}");
+    node.apply();
     let mut seen = look(&healthy);
     wait_until(PATIENCE, || {
         seen = look(&healthy);
         seen.bad().is_empty()
     });
     assert_eq!(seen.bad(), [] as [&str; 0], "{seen:#?}");
+    for (hops, wanted) in [
+        ("template = \"inet:{node}.nowhere.invalid:24\"", "FAIL mx.next_hop"),
+        ("nodes = { stor-01 = \"inet:[nowhere.invalid]:24\" }", "FAIL mx.next_hop"),
+        ("nodes = { stor-02 = \"inet:127.0.0.1:24\" }", "FAIL mx.next_hop"),
+        ("nodes = { stor-01 = \"unix:/nowhere/lmtp\" }", "FAIL mx.next_hop"),
+        // This machine's own file knows it, and Postfix does not look there.
+        ("nodes = { stor-01 = \"inet:localhost:24\" }", "FAIL mx.next_hop"),
+    ] {
+        let seen = look_with(&healthy, hops);
+
+        assert!(seen.bad().contains(&wanted), "{hops}: {seen:#?}");
+    }
     drop(healthy);
 
     for (main, master, wanted) in [
@@ -252,6 +392,7 @@ fn what_is_broken_in_postfix_is_found_by_its_check() {
         ("defer_transports =\n", true, "FAIL postfix.defer"),
         ("queue_minfree = 0\n", true, "warn postfix.minfree"),
         ("", false, "FAIL postfix.held"),
+        ("", false, "FAIL postfix.soft_bounce"),
         ("smtpd_recipient_restrictions = reject\n", true, "FAIL postfix.accepts"),
     ] {
         let mut spec = spec.clone();
@@ -278,7 +419,12 @@ struct Node {
 
 impl Node {
     fn start() -> Self {
-        let dir = open_directory();
+        Self::start_in(Ok(open_directory()))
+    }
+
+    fn start_in(dir: std::io::Result<TempDir>) -> Self {
+        let dir = dir.unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let [port, admission] = FreePorts::take(2).hand_over();
         for name in ["state", "work", "data", "mail"] {
             let path = dir.path().join(name);
@@ -355,15 +501,9 @@ impl Site {
         let users = vec![User::new(PATIENT, Format::Maildir)];
         let mut dovecot =
             Dovecot::prepare(&DovecotSpec { users, ..DovecotSpec::default() });
-        let (dir, ports) = (dovecot.dir().to_owned(), dovecot.ports());
+        let dir = dovecot.dir().to_owned();
         let own = dir.display().to_string();
-        let read =
-            |name: &str| fs::read_to_string(deploy().join("dovecot").join(name)).unwrap();
-        let config = read("tidegate-2.3.conf")
-            .replace("/etc/dovecot/", &format!("{own}/"))
-            .replace("10144", &ports.imap_webmail.to_string())
-            .replace("10380", &ports.doveadm_http.to_string())
-            .replace("10490", &ports.metrics.to_string());
+        let config = dovecot.gate(node.admission);
         let databases = |kind: &str, scheme: &str| {
             format!(
                 "{kind} {{\n  driver = passwd-file\n  args = {scheme}username_format=%u {own}/users\n}}\n"
@@ -372,22 +512,7 @@ impl Site {
         let config = broken(config)
             .replace("USERS_PASSDB", &databases("passdb", "scheme=PLAIN "))
             .replace("USERS_USERDB", &databases("userdb", ""));
-        let files = [
-            (
-                "tidegate.lua",
-                read("tidegate.lua").replace("10390", &node.admission.to_string()),
-                0o644,
-            ),
-            ("tidegate-secret.conf", format!("doveadm_api_key = {API_KEY}\n"), 0o600),
-            ("tidegate-probe", "tidegate-probe:{PLAIN}x\n".to_owned(), 0o640),
-            ("doveadm-key", API_KEY.to_owned(), 0o600),
-            ("doctor-password", PASSWORD.to_owned(), 0o600),
-        ];
-        for (name, text, mode) in files {
-            fs::write(dir.join(name), text).unwrap();
-            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode))
-                .unwrap();
-        }
+        write_secrets(&dir);
         hand_over(&dir);
         dovecot.add_config(&format!("auth_failure_delay = 0\n{config}"));
         dovecot.resume();
@@ -399,27 +524,8 @@ impl Site {
     }
 
     fn config(&self, node: &Node) -> String {
-        let (dir, ports) = (self.dovecot.dir().display(), self.dovecot.ports());
-        let mut text = node.worker_lines();
-        write!(
-            text,
-            "[dovecot]\ndoveadm = [\"http://127.0.0.1:{}\"]\nkey_file = \"{dir}/doveadm-key\"\n\
-             imap = \"127.0.0.1:{}\"\nlmtp = \"127.0.0.1:{}\"\nwebmail_ports = [{}]\n\
-             logs = [\"{dir}/dovecot.log\"]\nmetrics = \"http://127.0.0.1:{}/metrics\"\n\
-             [doctor]\nuser = \"{PATIENT}\"\npassword_file = \"{dir}/doctor-password\"\n\
-             pop3 = \"127.0.0.1:{}\"\nsubmission = \"127.0.0.1:{}\"\nsieve = \"127.0.0.1:{}\"\n\
-             dovecot_config = \"{dir}/dovecot.conf\"\n",
-            ports.doveadm_http,
-            ports.imap,
-            ports.lmtp,
-            ports.imap_webmail,
-            ports.metrics,
-            ports.pop3,
-            ports.submission,
-            ports.sieve,
-        )
-        .unwrap();
-        text
+        let dir = self.dovecot.dir().display().to_string();
+        node.worker_lines() + &dovecot_lines(&dir, self.dovecot.ports())
     }
 
     fn doctor(&self, node: &Node) -> Seen {
@@ -431,6 +537,69 @@ impl Site {
         fs::write(&path, config).unwrap();
         doctor(&path, &[])
     }
+}
+
+/// A Dovecot 2.4 with our files, and a doctor in its root directory.
+struct Site13 {
+    dovecot: Debian13,
+}
+
+impl Site13 {
+    fn start(node: &Node, root: &Path, broken: &dyn Fn(String) -> String) -> Self {
+        let mut dovecot = Debian13::prepare(root.to_owned(), &[PATIENT], 1);
+        let config = broken(dovecot.gate(node.admission));
+        let dir = dovecot.dir().to_owned();
+        write_secrets(&dir);
+        let masters = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(dir.join("masters"), masters).unwrap();
+        let program = dir.join("tidegate");
+        if fs::hard_link(env!("CARGO_BIN_EXE_tidegate"), &program).is_err() {
+            fs::copy(env!("CARGO_BIN_EXE_tidegate"), &program).unwrap();
+        }
+        dovecot.start(&format!("auth_failure_delay = 0\n{config}"));
+        Self { dovecot }
+    }
+
+    fn doctor(&self, node: &Node) -> Seen {
+        let (root, inside) = (self.dovecot.root(), self.dovecot.dir_inside());
+        // The node's directories as they are called in there.
+        let node = node.worker_lines().replace(root.to_str().unwrap(), "");
+        let config = node + &dovecot_lines(&inside, self.dovecot.ports());
+        fs::write(self.dovecot.dir().join("worker.toml"), config).unwrap();
+        let mut command = Command::new("chroot");
+        command.arg(root).arg(format!("{inside}/tidegate"));
+        command.args(["doctor", "-o", "json", "--config"]);
+        Seen::of(command.arg(format!("{inside}/worker.toml")))
+    }
+}
+
+/// The doctor's and the worker's secrets.
+fn write_secrets(dir: &Path) {
+    for (name, text) in [("doveadm-key", API_KEY), ("doctor-password", PASSWORD)] {
+        fs::write(dir.join(name), text).unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    hand_over(dir);
+}
+
+/// What `worker.toml` says of a Dovecot whose files are in this directory.
+fn dovecot_lines(dir: &str, ports: DovecotPorts) -> String {
+    format!(
+        "[dovecot]\ndoveadm = [\"http://127.0.0.1:{}\"]\nkey_file = \"{dir}/doveadm-key\"\n\
+         imap = \"127.0.0.1:{}\"\nlmtp = \"127.0.0.1:{}\"\nwebmail_ports = [{}]\n\
+         logs = [\"{dir}/dovecot.log\"]\nmetrics = \"http://127.0.0.1:{}/metrics\"\n\
+         [doctor]\nuser = \"{PATIENT}\"\npassword_file = \"{dir}/doctor-password\"\n\
+         pop3 = \"127.0.0.1:{}\"\nsubmission = \"127.0.0.1:{}\"\nsieve = \"127.0.0.1:{}\"\n\
+         dovecot_config = \"{dir}/dovecot.conf\"\n",
+        ports.doveadm_http,
+        ports.imap,
+        ports.lmtp,
+        ports.imap_webmail,
+        ports.metrics,
+        ports.pop3,
+        ports.submission,
+        ports.sieve,
+    )
 }
 
 /// What the doctor says.
@@ -462,25 +631,28 @@ impl std::fmt::Debug for Seen {
     }
 }
 
+impl Seen {
+    /// What a doctor says who answers in JSON.
+    fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let json: Value =
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("{said}{text}"));
+        let name = |check: &Value| {
+            let text = |key: &str| check[key].as_str().unwrap().to_owned();
+            let (name, state) = (text("check"), text("state"));
+            let state = if state == "fail" { "FAIL".to_owned() } else { state };
+            (name.clone(), format!("{state} {name}"))
+        };
+        let checks = json["checks"].as_array().unwrap().iter().map(name).collect();
+        Self { exit: output.status.code().unwrap(), checks, text }
+    }
+}
+
 fn doctor(config: &Path, more: &[&str]) -> Seen {
-    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-        .args(["doctor", "-o", "json", "--config"])
-        .arg(config)
-        .args(more)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let json: Value =
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{said}{text}"));
-    let name = |check: &Value| {
-        let text = |key: &str| check[key].as_str().unwrap().to_owned();
-        let (name, state) = (text("check"), text("state"));
-        let state = if state == "fail" { "FAIL".to_owned() } else { state };
-        (name.clone(), format!("{state} {name}"))
-    };
-    let checks = json["checks"].as_array().unwrap().iter().map(name).collect();
-    Seen { exit: output.status.code().unwrap(), checks, text }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    Seen::of(command.args(["doctor", "-o", "json", "--config"]).arg(config).args(more))
 }
 
 /// One of our programs, which ends with this value.

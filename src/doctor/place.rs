@@ -192,11 +192,21 @@ pub(super) fn lock(chart: &mut Chart, check: &'static str, dir: &Path) {
             return chart.fail(check, Trouble::new(seen, means, remedy));
         }
     };
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    match locks.lines().find_map(|line| holder(line, found.ino())) {
+    match process_of(&found) {
         Some(process) => chart.ok(check, format!("in use by process {process}")),
         None => chart.ok(check, "no program has it open now"),
     }
+}
+
+/// The process that has the journal in this directory open.
+pub(super) fn journal_process(dir: &Path) -> Option<String> {
+    process_of(&fs::metadata(dir.join("journal/lock")).ok()?)
+}
+
+fn process_of(lock: &fs::Metadata) -> Option<String> {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let found = locks.lines().find_map(|line| holder(line, lock.ino()));
+    found.map(str::to_owned)
 }
 
 /// The process of `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`, if it is about this file.

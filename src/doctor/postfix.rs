@@ -14,12 +14,13 @@ use tidegate_mailserver::reception::{self, Delivery};
 use tidegate_mailserver::socketmap::{self, Reply};
 
 use super::chart::{Chart, Trouble};
+use super::hops::{self, Lookup, Nodes};
 use super::place::{self, Kept};
 use crate::cli;
 use crate::telemetry::Chain;
 
 /// What Postfix is asked for.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 12] = [
     "transport_maps",
     "defer_transports",
     "maximal_queue_lifetime",
@@ -30,6 +31,8 @@ const SETTINGS: [&str; 10] = [
     "queue_directory",
     "smtpd_recipient_restrictions",
     "smtpd_relay_restrictions",
+    "lmtp_host_lookup",
+    "soft_bounce",
 ];
 
 /// Postfix's own default: after it, what waits goes back to its senders.
@@ -45,14 +48,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LISTING: Duration = Duration::from_mins(2);
 
 /// Looks at a mail exchanger.
-pub(super) fn look(chart: &mut Chart, exchanger: &Config, args: &cli::Doctor) {
+pub(super) fn look(
+    chart: &mut Chart,
+    exchanger: &Config,
+    nodes: &Nodes,
+    args: &cli::Doctor,
+) {
     if let Some(dir) = &exchanger.state_dir {
         place::directory(chart, Kept { check: "mx.state", path: dir, is_private: true });
     }
     let queue = exchanger.drain.as_ref().map(|it| &it.queue);
     let config_dir = queue.and_then(|it| it.config_dir.as_deref());
     match Settings::ask(config_dir) {
-        Ok(settings) => postfix(chart, exchanger, &settings),
+        Ok(settings) => {
+            postfix(chart, exchanger, &settings);
+            let lookup = Lookup::of(settings.get("lmtp_host_lookup"));
+            hops::look(chart, &exchanger.hops, nodes, lookup);
+        }
         Err(said) => {
             let trouble = Trouble::new(
                 format!("postconf: {said}"),
@@ -80,12 +92,13 @@ pub(super) fn look(chart: &mut Chart, exchanger: &Config, args: &cli::Doctor) {
             }
         }
     }
-    answers(chart, exchanger, args);
+    answers(chart, exchanger, nodes, args);
 }
 
 fn postfix(chart: &mut Chart, exchanger: &Config, settings: &Settings) {
     transport_map(chart, exchanger, settings);
     held_transport(chart, &exchanger.hops, settings);
+    soft_bounce(chart, &exchanger.hops, settings);
     lifetimes(chart, settings);
     let warning = settings.get("delay_warning_time");
     if seconds(warning).is_some_and(|it| it.is_zero()) {
@@ -138,11 +151,7 @@ fn held_transport(chart: &mut Chart, hops: &Hops, settings: &Settings) {
         );
         chart.fail("postfix.defer", trouble);
     }
-    let line = settings
-        .services
-        .iter()
-        .find(|line| line.split_ascii_whitespace().next() == Some(hold));
-    let Some(line) = line else {
+    let Some(line) = settings.service(hold) else {
         let trouble = Trouble::new(
             format!("master.cf has no transport `{hold}`"),
             "mail for held mailboxes waits, but cannot be delivered when they open",
@@ -161,6 +170,37 @@ fn held_transport(chart: &mut Chart, hops: &Hops, settings: &Settings) {
         "take the line of deploy/postfix/master.cf: the lmtp client under another name",
     );
     chart.fail("postfix.held", trouble);
+}
+
+/// What a node or the DNS refuses for good waits all the same: while a storage is repaired,
+/// such a refusal is more often a mistake than meant.
+fn soft_bounce(chart: &mut Chart, hops: &Hops, settings: &Settings) {
+    let check = "postfix.soft_bounce";
+    let everywhere = settings.get("soft_bounce") == "yes";
+    let is_soft = |name: &str| {
+        let line = settings.service(name).unwrap_or_default();
+        let mut words = line.split_ascii_whitespace();
+        everywhere || words.any(|word| word == "soft_bounce=yes")
+    };
+    let Hops { deliver, hold, .. } = hops;
+    if settings.service(deliver).is_none() {
+        let trouble = Trouble::new(
+            format!("master.cf has no transport `{deliver}`"),
+            "mail for open mailboxes waits: Postfix has nothing to deliver it with",
+            "add the lines of deploy/postfix/master.cf; postfix reload",
+        );
+        return chart.fail(check, trouble);
+    }
+    if let Some(hard) = [deliver, hold].into_iter().find(|name| !is_soft(name)) {
+        let trouble = Trouble::new(
+            format!("the transport `{hard}` has no soft_bounce=yes"),
+            "a node that is not in the DNS, or a Dovecot that has lost a user, sends mail back \
+             to its senders",
+            format!("postconf -P {hard}/unix/soft_bounce=yes; postfix reload"),
+        );
+        return chart.warn(check, trouble);
+    }
+    chart.ok(check, format!("what `{deliver}` and `{hold}` are refused waits"));
 }
 
 fn lifetimes(chart: &mut Chart, settings: &Settings) {
@@ -198,12 +238,20 @@ fn minfree(chart: &mut Chart, settings: &Settings) {
 }
 
 /// What the program beside Postfix answers, and what Postfix makes of it.
-fn answers(chart: &mut Chart, exchanger: &Config, args: &cli::Doctor) {
+fn answers(chart: &mut Chart, exchanger: &Config, nodes: &Nodes, args: &cli::Doctor) {
     let address = exchanger.socketmap_listen;
     let deadline = Instant::now() + PATIENCE;
     // Postfix asks for this itself, and nobody has it.
     match socketmap::ask(address, "transport", "*", deadline) {
         Ok(Reply::NotFound) => chart.ok("mx.answers", format!("answers at {address}")),
+        Ok(Reply::Later(_)) if matches!(nodes, Nodes::NoPlan) => {
+            let trouble = Trouble::new(
+                "no plan is applied yet, so every address is told to come later",
+                "all mail of this Postfix waits, also what goes out to the world",
+                "apply the plan now; or take transport_maps out of main.cf until you do",
+            );
+            return chart.fail("mx.answers", trouble);
+        }
         Ok(odd) => {
             let trouble = Trouble::new(
                 format!("{address} answers {odd:?} for `*`"),
@@ -326,6 +374,12 @@ impl Settings {
             values.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
         let services = run(&["-M"])?.lines().map(str::to_owned).collect();
         Ok(Self { values: values.collect(), services })
+    }
+
+    /// The line of master.cf.
+    fn service(&self, name: &str) -> Option<&str> {
+        let named = |line: &&String| line.split_ascii_whitespace().next() == Some(name);
+        self.services.iter().find(named).map(String::as_str)
     }
 
     fn get(&self, name: &str) -> &str {

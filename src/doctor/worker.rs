@@ -16,7 +16,9 @@ use tidegate_worker::{ALWAYS_DOWN, DoveadmKey, Dovecot, Mail};
 
 use super::chart::{Chart, Trouble};
 use super::doveconf::Doveconf;
+use super::hops::Nodes;
 use super::place::{self, Kept};
+use super::reader::Reader;
 use super::{gate, replies};
 use crate::client::Client;
 use crate::config::Worker;
@@ -66,11 +68,11 @@ pub(super) fn node(chart: &mut Chart, worker: &Worker) {
     }
     doveadm(chart, dovecot);
     statistics(chart, dovecot);
-    logs(chart, dovecot);
+    logs(chart, worker, dovecot);
 }
 
-/// Whether the coordinator answers, and what time it has.
-pub(super) async fn coordinator(chart: &mut Chart, url: &str) {
+/// Whether the coordinator answers, and what time it has; and which nodes its plan has.
+pub(super) async fn coordinator(chart: &mut Chart, url: &str) -> Nodes {
     let answer = async { Client::connect(url).await?.rollout().await };
     let rollout = match answer.await {
         Ok(rollout) => rollout,
@@ -80,14 +82,51 @@ pub(super) async fn coordinator(chart: &mut Chart, url: &str) {
                 "without it nothing new opens; what is open stays open",
                 format!("start it, or the tunnel to it; `coordinator` is {url}"),
             );
-            return chart.fail("coordinator", trouble);
+            chart.fail("coordinator", trouble);
+            return Nodes::Unknown;
         }
-        // It answers: there is no rollout yet.
-        Err(_) => return chart.ok("coordinator", format!("answers at {url}")),
+        Err(_) => {
+            chart.ok("coordinator", format!("answers at {url}; no plan is applied yet"));
+            return Nodes::NoPlan;
+        }
     };
     chart.ok("coordinator", format!("answers at {url}"));
-    let Some(at) = rollout.at_time else { return };
-    let apart = (at.seconds - jiff::Timestamp::now().as_second()).abs();
+    if let Some(at) = rollout.at_time {
+        clock(chart, at.seconds);
+    }
+    Nodes::Planned(rollout.nodes.into_iter().map(|node| node.name).collect())
+}
+
+/// Whether the node's own mailbox is really nobody's.
+pub(super) async fn canary(chart: &mut Chart, worker: &Worker, url: &str) {
+    let Some(canary) = &worker.canary else { return };
+    let check = "worker.canary";
+    let ask = async { Client::connect(url).await?.mailbox(&canary.mailbox).await };
+    match ask.await {
+        Ok(mailbox) if !mailbox.wave.is_empty() => {
+            let trouble = Trouble::new(
+                format!("{} is a user's mailbox, in the plan", canary.mailbox),
+                "a canary is let in before all others, and is written into; the coordinator \
+                 refuses the worker (canary-in-plan)",
+                "name an address in [canary] that is in no inventory",
+            );
+            chart.fail(check, trouble);
+        }
+        Ok(_) => chart.ok(check, format!("{} is in no wave", canary.mailbox)),
+        Err(failure) if failure.exit() == crate::exit::Exit::Input => {
+            chart.ok(check, format!("{} is in no inventory", canary.mailbox));
+        }
+        Err(failure) => {
+            let seen = failure.to_string();
+            let seen = seen.lines().next().unwrap_or_default();
+            let means = "whether the canary is a user's mailbox is not known";
+            chart.warn(check, Trouble::new(seen, means, "run it again"));
+        }
+    }
+}
+
+fn clock(chart: &mut Chart, coordinator_seconds: i64) {
+    let apart = (coordinator_seconds - jiff::Timestamp::now().as_second()).abs();
     let seen = format!("{apart} s between its clock and this one");
     if apart > CLOCK_SECONDS_MAX {
         let means = "held users are told wrong hours";
@@ -98,16 +137,18 @@ pub(super) async fn coordinator(chart: &mut Chart, url: &str) {
     }
 }
 
-/// Whether every file with a secret is for its owner and group alone.
-pub(super) fn secrets(chart: &mut Chart, config: &Path) {
+/// Whether every file with a secret is for its owner and group alone, and the worker's user
+/// may read it.
+pub(super) fn secrets(chart: &mut Chart, config: &Path, worker: &Worker) {
     let text = fs::read_to_string(config).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
     let mut files = Vec::new();
     secret_files(&table, &mut files);
+    let beside = |file| config.parent().unwrap_or(Path::new("")).join(file);
+    let files: Vec<PathBuf> = files.into_iter().map(beside).collect();
     let mut seen = 0;
-    for file in files {
-        let path = config.parent().unwrap_or(Path::new("")).join(file);
-        let Ok(found) = fs::metadata(&path) else { continue };
+    for path in &files {
+        let Ok(found) = fs::metadata(path) else { continue };
         seen += 1;
         let mode = found.permissions().mode() & 0o7777;
         if mode & 0o007 != 0 {
@@ -124,6 +165,40 @@ pub(super) fn secrets(chart: &mut Chart, config: &Path) {
         "worker.secrets",
         format!("{seen} files with secrets, none open to everybody"),
     );
+    let remedy =
+        "chown root:GROUP FILE; chmod 0640 FILE, with the group of the worker's user";
+    let means = "the worker does not start, or not again";
+    readable(chart, "worker.secrets.read", worker, (&files, means, remedy));
+}
+
+/// Whether the worker's user may read these files; and if not, what it means and what to do.
+fn readable(
+    chart: &mut Chart,
+    check: &'static str,
+    worker: &Worker,
+    (files, means, remedy): (&[PathBuf], &str, &str),
+) {
+    let process = place::journal_process(&worker.state_dir);
+    let Some(reader) = Reader::of(&worker.state_dir, process.as_deref()) else { return };
+    let user = reader.user();
+    for file in files {
+        let name = file.display();
+        match reader.may_read(file) {
+            Some(true) => {}
+            Some(false) => {
+                let seen = format!(
+                    "the worker's user ({user}) may not read `{name}`, or its way"
+                );
+                return chart.fail(check, Trouble::new(seen, means, remedy));
+            }
+            None => {
+                let seen = format!("not tried whether user {user} may read `{name}`");
+                let remedy = "run this as root";
+                return chart.warn(check, Trouble::new(seen, means, remedy));
+            }
+        }
+    }
+    chart.ok(check, format!("user {user} may read {} files", files.len()));
 }
 
 fn secret_files(table: &toml::Table, files: &mut Vec<PathBuf>) {
@@ -340,7 +415,7 @@ fn statistics(chart: &mut Chart, dovecot: &Dovecot) {
     }
 }
 
-fn logs(chart: &mut Chart, dovecot: &Dovecot) {
+fn logs(chart: &mut Chart, worker: &Worker, dovecot: &Dovecot) {
     let means = "a mailbox of which Dovecot complains is not noticed";
     if dovecot.logs.is_empty() {
         let remedy =
@@ -350,11 +425,13 @@ fn logs(chart: &mut Chart, dovecot: &Dovecot) {
         return chart.warn("logs", trouble);
     }
     for path in &dovecot.logs {
-        if let Err(error) = fs::File::open(path) {
+        if let Err(error) = fs::metadata(path) {
             let seen = format!("`{}`: {error}", path.display());
-            let remedy = "let the worker's user read it: usermod -aG adm vmail";
+            let remedy = "name the files that Dovecot logs to (doveadm log find)";
             return chart.fail("logs", Trouble::new(seen, means, remedy));
         }
     }
-    chart.ok("logs", format!("{} files can be read", dovecot.logs.len()));
+    let remedy = "usermod -aG adm vmail, or SupplementaryGroups=adm in the worker's unit; then \
+                  restart the worker";
+    readable(chart, "logs", worker, (&dovecot.logs, means, remedy));
 }
