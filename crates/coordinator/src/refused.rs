@@ -31,6 +31,13 @@ pub(crate) enum Refused {
          give the worker a new state directory"
     )]
     OtherRollout { theirs: Digest, ours: Digest },
+    /// The worker would open a user's mailbox before it is verified, and write into it.
+    #[error(
+        "the canary of node {node} is the mailbox of a user in the plan, and a canary is open \
+         before all others; name another address in [canary] of worker.toml, one that is in no \
+         inventory"
+    )]
+    CanaryInPlan { node: String },
     /// The job is not this worker's.
     #[error("{job} is not held by this worker")]
     NotItsJob { job: JobNumber },
@@ -102,6 +109,7 @@ impl Refused {
         match self {
             Self::NoPlan => "no-plan",
             Self::OtherRollout { .. } => "other-rollout",
+            Self::CanaryInPlan { .. } => "canary-in-plan",
             Self::NotItsJob { .. } => "not-its-job",
             Self::Rollout { refusal, .. } => refusal.code(),
             Self::Unknown { .. } => "unknown-name",
@@ -130,6 +138,7 @@ impl Refused {
         match self {
             Self::NoPlan
             | Self::OtherRollout { .. }
+            | Self::CanaryInPlan { .. }
             | Self::NotItsJob { .. }
             | Self::AnotherPlan { .. } => Code::FailedPrecondition,
             Self::Rollout { refusal, .. } => code_of(refusal),

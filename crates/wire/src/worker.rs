@@ -44,6 +44,8 @@ pub struct Joining {
     pub rollout: Option<Digest>,
     /// The worker's wall clock when it asked; for people, not for decisions.
     pub clock: Timestamp,
+    /// Its own mailbox, which is open before every other, if it has one.
+    pub canary: Option<String>,
 }
 
 /// The number of the contract between workers and coordinators. It rises when an older side
@@ -131,7 +133,7 @@ impl Joined {
 
 impl From<Joining> for v1::JoinRequest {
     fn from(joining: Joining) -> Self {
-        let Joining { join, rollout, clock } = joining;
+        let Joining { join, rollout, clock, canary } = joining;
         let Join { node, incarnation, claimed_max } = join;
         Self {
             node,
@@ -140,6 +142,7 @@ impl From<Joining> for v1::JoinRequest {
             rollout: rollout.map(|digest| digest.to_string()).unwrap_or_default(),
             contract: CONTRACT,
             clock_millis: clock.millis(),
+            canary: canary.unwrap_or_default(),
         }
     }
 }
@@ -166,7 +169,8 @@ impl TryFrom<v1::JoinRequest> for Joining {
             claimed_max: Generation::new(message.claimed_generation_max),
         };
         let clock = Timestamp::from_millis(message.clock_millis);
-        Ok(Self { join, rollout, clock })
+        let canary = Some(message.canary).filter(|it| !it.is_empty());
+        Ok(Self { join, rollout, clock, canary })
     }
 }
 

@@ -134,7 +134,7 @@ impl Driven {
         };
         let owner = Node::recover(given, inputs)?;
         let (rollout, claimed_max) = owner.remembered();
-        let identity = Identity { node, incarnation, rollout, claimed_max };
+        let identity = Identity { node, incarnation, rollout, claimed_max, canary: None };
         Ok(Self {
             node: owner,
             doors,

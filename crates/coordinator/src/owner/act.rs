@@ -102,19 +102,28 @@ fn warn_of_clocks(node: &str, theirs: Timestamp, ours: Timestamp) {
     }
 }
 
+/// Whether a user of the plan has this address.
+fn is_planned(plan: &Plan, address: &str) -> bool {
+    let mailbox = plan.inventory().find(address);
+    mailbox.is_some_and(|mailbox| plan.place(mailbox).is_some())
+}
+
 impl Owner {
     pub(super) fn join(
         &mut self,
         joining: Joining,
         now: Timestamp,
     ) -> Result<Joined, Refused> {
-        let Joining { join, rollout: theirs, clock } = joining;
+        let Joining { join, rollout: theirs, clock, canary } = joining;
         let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
         let ours = rollout.plan().digest();
         if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
             return Err(Refused::OtherRollout { theirs, ours });
         }
         let node = rollout.node_named(&join.node)?;
+        if canary.is_some_and(|canary| is_planned(rollout.plan(), &canary)) {
+            return Err(Refused::CanaryInPlan { node: join.node });
+        }
         warn_of_clocks(&join.node, clock, now);
         let joined = Joined::new(ours, node, rollout.plan().policy());
         let step = rollout.decide(&Event::Join(join), now);

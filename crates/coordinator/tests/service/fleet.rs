@@ -248,7 +248,8 @@ impl Worker {
         let incarnation = Incarnation::new(incarnation);
         let join =
             Join { node: node.to_owned(), incarnation, claimed_max: Generation::new(0) };
-        let joining = Joining { join, rollout: None, clock: Timestamp::default() };
+        let clock = Timestamp::default();
+        let joining = Joining { join, rollout: None, clock, canary: None };
         let joined = client.join(v1::JoinRequest::from(joining)).await?.into_inner();
         Ok(Self {
             client,

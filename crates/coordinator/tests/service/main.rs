@@ -16,7 +16,7 @@ use fleet::{
     Coordinator, TOP, Worker, data_dir, plan_of, refusal, rows, until, upload, work_until,
 };
 use tidegate_coordinator::{Config, run};
-use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
+use tidegate_core::fleet::{Generation, Incarnation, JobNumber, MailboxNumber};
 use tidegate_core::mailbox::{Health, Level, MailboxState, Preparation};
 use tidegate_core::rollout::Join;
 use tidegate_core::time::Timestamp;
@@ -379,6 +379,35 @@ async fn a_plan_is_applied_once_and_only_as_it_was_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_canary_is_a_users_mailbox_is_refused() {
+    let dir = data_dir();
+    let coordinator = Coordinator::start(dir.path()).await;
+    coordinator.apply(rows(20)).await;
+    let ask = async |canary: &str| {
+        let join = Join {
+            node: "n1".to_owned(),
+            incarnation: Incarnation::new(5),
+            claimed_max: Generation::new(0),
+        };
+        let (clock, canary) = (Timestamp::default(), Some(canary.to_owned()));
+        let joining = Joining { join, rollout: None, clock, canary };
+        coordinator.workers().join(v1::JoinRequest::from(joining)).await
+    };
+    let user =
+        plan_of(&rows(20)).inventory().address(MailboxNumber::new(3)).to_uppercase();
+
+    let refused = ask(&user).await.unwrap_err();
+
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let code = refused.metadata().get("tidegate-code").unwrap();
+    assert_eq!(code.to_str().unwrap(), "canary-in-plan");
+    assert!(refused.message().contains("[canary] of worker.toml"), "{refused:?}");
+    assert!(!refused.message().contains('@'), "{refused:?}");
+    ask("canary-n1@example.org").await.unwrap();
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_of_another_rollout_is_refused() {
     let dir = data_dir();
     let coordinator = Coordinator::start(dir.path()).await;
@@ -391,10 +420,11 @@ async fn a_worker_of_another_rollout_is_refused() {
     };
     let other = plan_of(&rows(21)).digest();
     let clock = Timestamp::default();
-    let joining = Joining { join: join.clone(), rollout: Some(other), clock };
+    let rollout = Some(other);
+    let joining = Joining { join: join.clone(), rollout, clock, canary: None };
     let foreign = coordinator.workers().join(v1::JoinRequest::from(joining)).await;
     let ahead = Join { claimed_max: Generation::new(99), ..join };
-    let joining = Joining { join: ahead, rollout: None, clock };
+    let joining = Joining { join: ahead, rollout: None, clock, canary: None };
     let request = v1::JoinRequest::from(joining);
     let ahead = coordinator.workers().join(request.clone()).await;
     let newer = v1::JoinRequest { contract: CONTRACT + 1, ..request };

@@ -25,6 +25,8 @@ pub(crate) struct Identity {
     pub(crate) incarnation: Incarnation,
     pub(crate) rollout: Option<Digest>,
     pub(crate) claimed_max: Generation,
+    /// The mailbox that it delivers test mail to.
+    pub(crate) canary: Option<String>,
 }
 
 /// One side of the talk between a worker and its coordinator.
@@ -70,6 +72,7 @@ impl Dialogue {
             },
             rollout: self.identity.rollout,
             clock: self.clock.now(),
+            canary: self.identity.canary.clone(),
         })
     }
 
@@ -172,7 +175,7 @@ fn is_final(status: &Status) -> bool {
     let code = tidegate_code(status);
     let never = [Code::InvalidArgument, Code::Unimplemented, Code::PermissionDenied];
     // No plan yet is worth waiting for; a wrong name or an old journal is not.
-    let refused = ["unknown-node", "journal-too-old", "other-rollout"];
+    let refused = ["unknown-node", "journal-too-old", "other-rollout", "canary-in-plan"];
     never.contains(&status.code())
         || status.code() == Code::FailedPrecondition
             && code.is_some_and(|code| refused.contains(&code))
