@@ -171,6 +171,7 @@ pub(crate) fn mailbox(mailbox: &Mailbox, now: Timestamp) -> Value {
             "time": rung.time.as_ref().and_then(instant).map(date),
         })).collect::<Vec<_>>(),
         "dial_tone": mailbox.dial_tone,
+        "dial_tone_since": mailbox.dial_tone_time.as_ref().and_then(instant).map(date),
         "dial_services": mailbox.dial_services,
         "language": mailbox.notice.as_ref().map(|notice| &notice.language),
         "expected": schedule::window_value(mailbox.expected.as_ref()),
@@ -221,7 +222,7 @@ fn finding_value(finding: &Finding) -> Value {
         "name": finding.name,
         "code": finding.code,
         "reason": finding.reason,
-        "size_bytes": finding.size_bytes,
+        "size_bytes": (finding.size_bytes != 0).then_some(finding.size_bytes),
         "kept_at": some(&finding.kept_at),
         "received_time": received(finding),
         "source": some(&finding.source),
@@ -229,10 +230,14 @@ fn finding_value(finding: &Finding) -> Value {
     })
 }
 
-/// A finding with its mailbox, `tidegate.finding/v1`.
+/// A finding with its mailbox, `tidegate.finding/v1`: the fields that [`crate::findings`] has as
+/// well, `null` where only the node knows.
 pub(crate) fn finding(found: &MailboxFinding) -> Value {
     let mut value = finding_value(&found.finding.clone().unwrap_or_default());
     if let Value::Object(fields) = &mut value {
+        for known_on_the_node in ["path", "grade", "numbers", "subject"] {
+            fields.insert(known_on_the_node.to_owned(), Value::Null);
+        }
         fields.insert("schema".to_owned(), json!("tidegate.finding/v1"));
         fields.insert("address".to_owned(), json!(found.address));
         fields.insert("node".to_owned(), json!(found.node));

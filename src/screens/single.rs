@@ -44,7 +44,11 @@ pub(crate) fn mailbox(mailbox: &Mailbox, now: Timestamp) -> String {
     out.push_str(&schedule::rungs(mailbox));
     if mailbox.dial_tone {
         let services = safe(&mailbox.dial_services.join(", "));
-        say!(out, "dial tone: {services} work on an empty store until it opens\n");
+        let since = mailbox.dial_tone_time.as_ref().and_then(instant);
+        let since =
+            since.map(|at| format!(", since {}", tidegate_core::time::MinuteOf(at)));
+        let since = since.unwrap_or_default();
+        say!(out, "dial tone: {services} work on an empty store until it opens{since}\n");
     }
     if let Some(told) = schedule::told(mailbox, now) {
         say!(out, "told:     {}\n", safe(&told));
@@ -312,6 +316,7 @@ mod tests {
             ],
             dial_tone: true,
             dial_services: vec!["lmtp".into(), "webmail".into()],
+            dial_tone_time: hours(0),
             notice: Some(Notice { language: "it".into(), zone: "Europe/Rome".into() }),
             expected: Some(Window { from_time: hours(1), to_time: hours(4) }),
             ..Mailbox::default()
@@ -329,7 +334,7 @@ mod tests {
               webmail      webmail-1, webmail-2: opening; its wave since 2026-01-25 08:00 UTC
               mail         mail-1, mail-2: waits for its schedule until 2026-01-26 07:00 UTC
               accessories  accessories-1, accessories-2: held
-            dial tone: lmtp, webmail work on an empty store until it opens
+            dial tone: lmtp, webmail work on an empty store until it opens, since 2026-01-25 07:00 UTC
             told:     Stiamo ripristinando la casella di posta: il ritorno in servizio si prevede tra le ore 09:00 e le 12:00 del 25 gennaio. La password resta la stessa.
             waits:    wave `b-1` waits
             repairs:  on stor-01: tidegate findings export --config worker.toml --mailbox ann@example.org

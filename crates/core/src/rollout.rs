@@ -151,6 +151,8 @@ struct JobState {
     states: Vec<MailboxState>,
     /// Re-closed, and not yet known to be closed: ordered closed whatever else is allowed.
     reclosed: BTreeSet<Ordinal>,
+    /// When its first dial tone was told of, since it was last re-closed.
+    dial_tone_since: Option<Timestamp>,
     totals: MessageTotals,
 }
 
@@ -193,6 +195,7 @@ impl Rollout {
                 leased_to: None,
                 states: vec![MailboxState::HELD; members],
                 reclosed: BTreeSet::new(),
+                dial_tone_since: None,
                 totals: MessageTotals::default(),
             }
         });
@@ -322,9 +325,13 @@ impl Rollout {
                 self.issue(*job, *generation);
                 self.job_mut(*job).leased_to = Some(*incarnation);
             }
-            Record::FactsReported { job, facts, totals, findings, .. } => {
+            Record::FactsReported { job, facts, totals, findings, at, .. } => {
                 self.apply_facts(*job, facts);
-                self.job_mut(*job).totals = *totals;
+                let state = self.job_mut(*job);
+                state.totals = *totals;
+                if facts.iter().any(|(_, mailbox)| mailbox.dial_tone) {
+                    state.dial_tone_since.get_or_insert(*at);
+                }
                 self.apply_findings(*job, facts, findings);
             }
             Record::LevelAllowed { wave, level, at } => {
@@ -459,17 +466,21 @@ impl Rollout {
             }
         }
         let wide = !matches!(scope, Scope::Mailbox(_));
+        for (job, _) in generations.iter().filter(|_| wide) {
+            self.job_mut(*job).dial_tone_since = None;
+        }
         if wide && matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             self.phase = Phase::Paused(action.clone());
         }
     }
 
-    /// Mailboxes of `scope` in `job` that stand open as far as is known.
+    /// Mailboxes of `scope` in `job` that stand open, or have a dial tone, as far as is known.
     fn open_in(&self, job: JobNumber, scope: Scope) -> Vec<Ordinal> {
         let named = self.named_in(scope);
         ordinals(&self.job(job).states)
             .filter(|(ordinal, state)| {
-                state.is_open() && named.is_none_or(|named| named == *ordinal)
+                let inside = state.is_open() || state.dial_tone;
+                inside && named.is_none_or(|named| named == *ordinal)
             })
             .map(|(ordinal, _)| ordinal)
             .collect()
@@ -553,8 +564,8 @@ impl Rollout {
             tally.shift(plan.inventory().tier(*mailbox), old, *new);
             *slot = *new;
             // Orders that still closed it must not be taken for new ones later.
-            self.orders_version +=
-                u64::from(!new.is_open() && state.reclosed.remove(ordinal));
+            let closed = !new.is_open() && !new.dial_tone;
+            self.orders_version += u64::from(closed && state.reclosed.remove(ordinal));
         }
     }
 

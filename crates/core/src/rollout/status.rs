@@ -272,8 +272,8 @@ pub struct MailboxStatus {
     pub state: MailboxState,
     /// What of the ladder works for it, from the first rung on.
     pub rungs: Vec<RungStatus>,
-    /// Whether it is held with a dial tone.
-    pub dial_tone: bool,
+    /// Since when it has been held with a dial tone, if it is: since those of its job began.
+    pub dial_tone_since: Option<Timestamp>,
     /// What it waits for.
     pub why: Vec<Why>,
     /// What a person should know.
@@ -341,7 +341,9 @@ impl Rollout {
             wave: job.map(|job| job.wave),
             state,
             rungs: self.rungs(state, job, now),
-            dial_tone: state.dial_tone,
+            dial_tone_since: place
+                .filter(|_| state.dial_tone)
+                .map(|(job, _)| self.job(job).dial_tone_since.unwrap_or(self.started_at)),
             why,
             findings,
         }

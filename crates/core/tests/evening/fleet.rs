@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_core::fleet::{Incarnation, NodeNumber, Ordinal};
 use tidegate_core::gate::{GatePolicy, Mode};
 use tidegate_core::holding::{
-    Claim, Holding, Lease, Look, Outcome, Probed, Room, Settled,
+    Claim, Holding, Lease, Look, Outcome, Probed, Room, Settled, Switched,
 };
 use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::plan::{Plan, plan};
@@ -222,7 +222,9 @@ impl Worker {
     pub(crate) fn turn(&mut self, now: Timestamp, sick: &BTreeSet<(NodeNumber, u32)>) {
         let lease = Lease { now, until: self.lease_until };
         let room =
-            Room { prepare: 10, recheck: 10, open: 10, probe: 100, ..Room::default() };
+            Room { prepare: 10, recheck: 10, open: 10, probe: 100, dial: 10, switch: 10 };
+        let intents = self.holding.dial_intents(lease, 10, &|_, _| false);
+        self.remember(intents);
         let soaks = self.plan.policy().soaks();
         let work = self.holding.work(lease, &soaks, room, &|_, _| false);
         for (job, generation) in work.claim {
@@ -243,6 +245,22 @@ impl Worker {
                 .collect();
             let records = self.holding.looked(job, generation, &looks, lease);
             self.remember(records);
+        }
+        for (job, generation, ordinals) in work.dial {
+            let record = self.holding.dialled(job, generation, &ordinals, lease);
+            self.remember(record);
+        }
+        for (job, generation, ordinals) in work.hang_up {
+            let record = self.holding.hung_up(job, generation, &ordinals, lease);
+            self.remember(record);
+        }
+        for (job, generation, ordinals) in work.switch {
+            let results = ordinals.into_iter().map(|ordinal| {
+                let (stamp, imported, findings) = ([7; 16], 0, Vec::new());
+                Switched { ordinal, stamp, imported, findings }
+            });
+            let record = self.holding.switched(job, generation, results.collect(), now);
+            self.remember(record);
         }
         for (job, generation, ordinals) in work.raise {
             let record = self.holding.raised(job, generation, &ordinals, lease);
