@@ -454,8 +454,13 @@ pub(crate) enum Manifest {
     /// Read mailboxes and record a digest of every message; changes no mail. The worker must not
     /// be running.
     Make(NodeMailboxes),
-    /// Take over digests recorded elsewhere, as `sha256sum` and `b3sum` write them. The worker
-    /// must not be running.
+    /// Take over digests recorded elsewhere, as `sha256sum` and `b3sum` write them, of Maildirs.
+    /// The worker must not be running.
+    ///
+    /// Not of sdbox and mdbox: there a file is not a message. A file of sdbox has Dovecot's own
+    /// header and metadata around the message, and one of mdbox has many messages and is written
+    /// anew by a purge, so that the digest of a file says nothing that stays true of a message.
+    /// Use `tidegate manifest make` for them, which records each message under its GUID.
     Import(ManifestImport),
     /// Compare mailboxes with what was recorded of them; changes nothing. The worker must not be
     /// running.

@@ -218,7 +218,8 @@ fn received(finding: &Finding) -> Option<String> {
     finding.received.map(|it| date(Timestamp::from_millis(it.saturating_mul(1_000))))
 }
 
-/// A finding for programs, `tidegate.finding/v1`.
+/// A finding for programs, `tidegate.finding/v1`; the same fields as in the lists of the
+/// coordinator.
 fn value(node: &str, list: &FindingList, finding: &Finding) -> Value {
     let (first, second) = finding.cause.numbers();
     json!({
@@ -268,4 +269,62 @@ fn row(node: &str, list: &FindingList, finding: &Finding) -> [String; 18] {
         text(&finding.subject),
         text(&finding.kept_at),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tidegate_mail::{Cause, Reason, Rungs, Source};
+    use tidegate_wire::v1::{self, MailboxFinding};
+
+    use super::*;
+
+    #[test]
+    fn a_finding_has_the_same_fields_from_the_coordinator_and_from_the_node() {
+        let finding = Finding {
+            folder: String::new(),
+            name: "1.host".to_owned(),
+            uid: None,
+            cause: Cause::Bad(Reason::Empty),
+            received: None,
+            size_bytes: None,
+            source: Source::NoCopy,
+            rungs: Rungs::default(),
+            subject: None,
+            kept_at: None,
+        };
+        let findings = vec![finding.clone()];
+        let (address, path) = ("anna@example.org".to_owned(), b"anna".to_vec());
+        let list = FindingList { address: address.clone(), path, findings };
+        let told = v1::Finding {
+            kind: v1::FindingKind::SetAside.into(),
+            name: "1.host".to_owned(),
+            code: finding.cause.code().to_owned(),
+            reason: finding.cause.to_string(),
+            source: finding.source.code().to_owned(),
+            ..v1::Finding::default()
+        };
+        let node = "stor-01".to_owned();
+        let told = MailboxFinding { address, node, finding: Some(told) };
+
+        let from_node = value("stor-01", &list, &finding);
+        let from_coordinator = crate::screens::json::finding(&told);
+
+        let fields = |value: &Value| -> BTreeSet<String> {
+            value
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        assert_eq!(fields(&from_node), fields(&from_coordinator));
+        let only_the_node_knows = ["path", "grade", "numbers", "subject"];
+        for (name, value) in from_coordinator.as_object().into_iter().flatten() {
+            if !only_the_node_knows.contains(&name.as_str()) {
+                assert_eq!(Some(value), from_node.get(name), "{name}");
+            }
+        }
+    }
 }

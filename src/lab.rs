@@ -6,13 +6,15 @@
 //!   their own, reached only through the public contract.
 //! * It ends with 0 only if the independent recount is clean and the rollout ended as the
 //!   fault demands.
-//! * Whatever way it ends, no program of it is left running.
+//! * Whatever way it ends, no program of it is left running, and no directory that it was not
+//!   told to keep is left; only SIGKILL leaves one.
 
 mod fleet;
 mod outcome;
 mod trouble;
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -233,15 +235,25 @@ struct Home {
 }
 
 impl Drop for Home {
-    /// Some hundred thousand files take a while to remove, and nobody should wait for it.
+    /// Waits for the end: whoever ends the lab's terminal, container or process group right
+    /// after the lab would else be left with what was not removed yet.
     fn drop(&mut self) {
-        if self.temporary {
-            let mut remove = Command::new("rm");
-            remove.arg("-rf").arg(&self.path).stdin(Stdio::null()).stderr(Stdio::null());
-            if let Err(error) = remove.spawn() {
-                let path = self.path.display();
-                tracing::warn!(%error, "remove the lab's directory by hand: {path}");
-            }
+        if !self.temporary {
+            return;
+        }
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(&self.path);
+            // A second Ctrl-C is not for it.
+            command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);
+            command.status().is_ok_and(|status| status.success())
+        };
+        // Damage takes rights away, and only root removes a directory that he may not write.
+        let removed = run("rm", &["-rf"])
+            || (run("chmod", &["-R", "u+rwX"]) && run("rm", &["-rf"]));
+        if !removed {
+            let path = self.path.display();
+            console::tell(format_args!("remove the lab's directory by hand: {path}"));
         }
     }
 }

@@ -60,7 +60,7 @@ fn after_an_evening_everybody_has_his_mail_and_nobody_lost_any() {
     imap.command("SELECT INBOX");
     site.say("  a phone stays logged in");
 
-    reclose_under_delivery(&site, &post, &first, &mut imap);
+    reclose_under_delivery(&mut site, &post, &first, &mut imap);
 
     site.wait("the rollout finishes", |site| site.status()["state"] == "finished");
     let aside = site.set_aside();
@@ -103,11 +103,21 @@ fn wait_for_first_wave(site: &Site) -> Vec<String> {
     of_first().filter(|it| it.level >= TOP).map(|it| it.address).collect()
 }
 
-/// Closes the first wave again while mail for it comes in, and opens it again.
-fn reclose_under_delivery(site: &Site, post: &Post, wave: &[String], inside: &mut Imap) {
+/// Closes the first wave again while mail for it comes in, though a worker is killed in the
+/// middle of it, and opens it again.
+fn reclose_under_delivery(
+    site: &mut Site,
+    post: &Post,
+    wave: &[String],
+    inside: &mut Imap,
+) {
     site.say("something looks odd: wave 1 is closed again, under delivery");
     let sending = post.keep_sending(wave);
-    site.operate(&["reclose", "wave", "0", "--reason", "looks odd", "--wait"]);
+    close_and_kill(site, post, wave);
+    site.wait("wave 1 is held on every node", |site| {
+        let open = site.open(1);
+        wave.iter().all(|user| !open.contains(user))
+    });
     site.say("  acknowledged: held on every node, nobody inside");
     let end = inside.talk().try_read();
     site.say(&format!("  the phone that was inside was told: {end:?}"));
@@ -128,6 +138,33 @@ fn reclose_under_delivery(site: &Site, post: &Post, wave: &[String], inside: &mu
     site.say(&format!("  wave 1 is open again; {} messages sent so far", post.sent()));
     let user = &wave[0];
     Imap::login(site.node(user).dovecot.ports().imap, user, PASSWORD);
+}
+
+/// Begins to close the wave, kills a worker while it waits for a delivery that is under way, and
+/// starts it again.
+fn close_and_kill(site: &mut Site, post: &Post, wave: &[String]) {
+    let on_first = |user: &&String| site.node(user).name == "stor-01";
+    let user = wave.iter().find(on_first).unwrap().clone();
+    let mut delivery = site.node(&user).dovecot.lmtp();
+    delivery.say(&format!("RCPT TO:<{user}>"), "250 ");
+    site.operate(&["reclose", "wave", "0", "--reason", "looks odd"]);
+    site.wait("the worker has closed its doors", |site| {
+        site.node(&user).dovecot.rcpt(&user).starts_with("451 ")
+    });
+
+    site.kill("worker-1");
+
+    assert!(site.open(1).contains(&user), "its closing was not over");
+    site.say("  the worker of stor-01 is killed while a delivery is under way");
+    site.run("worker-1");
+    let (mark, message) = post.letter_by_hand(&user);
+    delivery.say("DATA", "354 ");
+    delivery.send_message(message.as_bytes());
+    let said = delivery.read();
+    site.say(&format!("  the delivery that was under way ends with: {said}"));
+    assert!(said.starts_with("250 "), "{said}");
+    post.note(&user, mark);
+    delivery.send("QUIT");
 }
 
 /// A reply that tells to come back later, and never asks for another password or says that

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ManifestImport) -> Outcome {
     }
     let list = List { path: &args.list, kind: kind(args.digest), known: &known };
     let mut check = Check::default();
-    let skipped = list.each(&mut |line, item| {
+    let passed = list.each(&mut |line, item| {
         check.take(line, item);
         Ok(())
     })?;
@@ -45,6 +45,13 @@ pub(crate) fn run(args: &ManifestImport) -> Outcome {
     let mut adopt =
         Adopt { store: &store, current: None, taken: 0, kept: 0, messages: 0 };
     list.each(&mut |_, item| adopt.take(item))?;
+    if passed.of_dbox > 0 {
+        console::tell(format_args!(
+            "{} files are of sdbox or mdbox, where a file is not a message: record those mailboxes \
+             with `tidegate manifest make`",
+            thousands(passed.of_dbox)
+        ));
+    }
     adopt.flush()?;
     settle(&store)?;
     console::data_line(format_args!(
@@ -53,7 +60,7 @@ pub(crate) fn run(args: &ManifestImport) -> Outcome {
         thousands(adopt.messages),
         thousands(adopt.taken),
         thousands(adopt.kept),
-        thousands(skipped),
+        thousands(passed.files),
     ))?;
     Ok(Exit::Done)
 }
@@ -91,13 +98,13 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    /// Tells every message and every bad line with its number; how many files were neither.
+    /// Tells every message and every bad line with its number; what was neither.
     fn each(
         &self,
         tell: &mut dyn FnMut(u64, Item) -> Result<(), Failure>,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Passed, Failure> {
         let file = File::open(self.path).map_err(|error| unreadable(self.path, error))?;
-        let mut skipped = 0;
+        let mut passed = Passed::default();
         for (line, item) in (1..).zip(Import::begin(BufReader::new(file), self.kind)) {
             match item {
                 Ok(ImportedLine { path, fingerprint }) => {
@@ -107,13 +114,33 @@ impl List<'_> {
                     });
                     match message {
                         Some(message) => tell(line, Ok(message))?,
-                        None => skipped += 1,
+                        None => passed.add(&path),
                     }
                 }
                 Err(error) => tell(line, Err(format!("cannot {}", Chain(&error))))?,
             }
         }
-        Ok(skipped)
+        Ok(passed)
+    }
+}
+
+/// Files that are no messages of a known mailbox.
+#[derive(Default)]
+struct Passed {
+    files: u64,
+    /// Of these: where Dovecot keeps messages in a format of its own.
+    of_dbox: u64,
+}
+
+impl Passed {
+    fn add(&mut self, path: &[u8]) {
+        self.files += 1;
+        let mut parts = path.rsplit(|byte| *byte == b'/');
+        let file = parts.next().unwrap_or_default();
+        let dir = parts.next().unwrap_or_default();
+        let is_sdbox = dir == b"dbox-Mails" && file.starts_with(b"u.");
+        let is_mdbox = dir == b"storage" && file.starts_with(b"m.");
+        self.of_dbox += u64::from(is_sdbox || is_mdbox);
     }
 }
 
@@ -164,8 +191,9 @@ impl Check {
         }
         if self.messages == 0 {
             let text = format!("`{list}` has no message of a mailbox of this node");
-            let help = "paths begin below the mail root: make the list with \
-                        `cd LIVE && find . -type f -exec sha256sum {} +`";
+            let help = "paths begin below the mail root, and only Maildirs count: make the list \
+                        with `cd LIVE && find . -type f -exec sha256sum {} +`; for sdbox and mdbox \
+                        use `tidegate manifest make`";
             return Err(Failure::text(Exit::Input, text).help(help));
         }
         Ok(())

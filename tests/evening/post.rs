@@ -86,6 +86,17 @@ impl Post {
         Sending { stop, thread }
     }
 
+    /// A message that somebody else delivers, with its mark.
+    pub(crate) fn letter_by_hand(&self, user: &str) -> (String, String) {
+        letter("by-hand", user)
+    }
+
+    /// A message with this mark was accepted for a user.
+    pub(crate) fn note(&self, user: &str, mark: String) {
+        let mut sent = self.exchanger.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.entry(user.to_owned()).or_default().push(mark);
+    }
+
     /// Messages accepted so far.
     pub(crate) fn sent(&self) -> usize {
         self.by_user().values().map(Vec::len).sum()
@@ -120,16 +131,22 @@ impl Exchanger {
     fn send(&self, user: &str) {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let number: usize = sent.values().map(Vec::len).sum();
-        let mark = format!("{number}-{user}");
-        let message = format!(
-            "From: sender@example.net\r\nTo: {user}\r\nSubject: letter {number}\r\n\
-             Message-ID: <{number}@example.net>\r\nX-Evening: {mark}\r\n\r\nGood evening!\r\n"
-        );
+        let (mark, message) = letter(&number.to_string(), user);
         let said = self.postfix.send(Letter { to: &[user], message: message.as_bytes() });
         let accepted = said.end.as_ref().is_some_and(|end| end.starts_with("250 "));
         assert!(accepted, "{said:?}");
         sent.entry(user.to_owned()).or_default().push(mark);
     }
+}
+
+/// A mark, and the message that has it.
+fn letter(number: &str, user: &str) -> (String, String) {
+    let mark = format!("{number}-{user}");
+    let message = format!(
+        "From: sender@example.net\r\nTo: {user}\r\nSubject: letter {number}\r\n\
+         Message-ID: <{number}@example.net>\r\nX-Evening: {mark}\r\n\r\nGood evening!\r\n"
+    );
+    (mark, message)
 }
 
 fn shipped(name: &str) -> String {

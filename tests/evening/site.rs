@@ -13,8 +13,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_lab::{LabSpec, Provider};
 use tidegate_rig::{
-    API_KEY, Dovecot, DovecotSpec, Format, FreePorts, Keeper, PASSWORD, Service, Talk,
-    User, hand_over, open_directory,
+    API_KEY, Dovecot, DovecotSpec, Format, FreePorts, Keeper, PASSWORD, PROBE,
+    PROBE_PASSWORD, Service, Talk, User, hand_over, open_directory,
 };
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::{ListMailboxesRequest, Mailbox, Preparation};
@@ -30,10 +30,6 @@ const PATIENCE: Duration = Duration::from_mins(4);
 const IMPATIENCE: Duration = Duration::from_secs(20);
 
 const POLICY: &str = include_str!("policy.toml");
-
-/// The probes' master user in the files that we ship.
-const PROBE: &str = "tidegate-probe";
-const PROBE_PASSWORD: &str = "probe-secret";
 
 /// Everything that runs, and what it is asked and says.
 pub(crate) struct Site {
@@ -134,7 +130,7 @@ impl Site {
                  live = \"{live}\"\nsnapshot = \"{snapshot}\"\nwork = \"{work}\"\n\
                  admission_listen = \"127.0.0.1:{admission}\"\n\
                  [dovecot]\ndoveadm = [\"http://127.0.0.1:{doveadm}\"]\n\
-                 key_file = \"api-key\"\nlmtp_grace_seconds = 1\nopen_check_percent = 100\n\
+                 key_file = \"api-key\"\nlmtp_grace_seconds = 8\nopen_check_percent = 100\n\
                  imap = \"127.0.0.1:{imap}\"\nlmtp = \"127.0.0.1:{lmtp}\"\n\
                  webmail_ports = [{webmail}]\nlogs = [\"{log}\"]\n\
                  metrics = \"http://127.0.0.1:{metrics}/metrics\"\n\
@@ -175,6 +171,11 @@ impl Site {
             _ => Keeper::start(program, &arguments, &says),
         };
         self.programs.insert(name.to_owned(), keeper);
+    }
+
+    /// Kills one of them, as a machine does that loses its power.
+    pub(crate) fn kill(&mut self, name: &str) {
+        self.programs.remove(name).unwrap().kill();
     }
 
     /// Runs a verb: its exit code, and what it said.
@@ -323,7 +324,8 @@ impl Node {
         };
         let [admission] = FreePorts::take(1).hand_over();
         let mut dovecot = Dovecot::prepare(&spec);
-        dovecot.add_config(&install(&dovecot, admission));
+        let gate = dovecot.gate(admission);
+        dovecot.add_config(&format!("{gate}auth_failure_delay = 0\n"));
         Self { name: dirs.name.clone(), dovecot, admission }
     }
 
@@ -339,29 +341,6 @@ impl Node {
         replies.push(format!("Lmtp: {}", self.dovecot.rcpt(user)));
         replies
     }
-}
-
-/// Puts the files that we ship in front of a Dovecot; only ports and directories are changed.
-fn install(dovecot: &Dovecot, admission: u16) -> String {
-    let (ports, dir) = (dovecot.ports(), dovecot.dir());
-    let script = shipped("dovecot/tidegate.lua").replace("10390", &admission.to_string());
-    let probe = format!(
-        "{PROBE}:{{PLAIN}}{PROBE_PASSWORD}::::::allow_nets=127.0.0.1/32,::1/128\n"
-    );
-    for (name, text) in [
-        ("tidegate.lua", script.as_str()),
-        ("tidegate-api-key", API_KEY),
-        ("tidegate-probe", &probe),
-    ] {
-        fs::write(dir.join(name), text).unwrap();
-    }
-    hand_over(dir);
-    shipped("dovecot/tidegate-2.3.conf")
-        .replace("/etc/dovecot/", &format!("{}/", dir.display()))
-        .replace("10144", &ports.imap_webmail.to_string())
-        .replace("10380", &ports.doveadm_http.to_string())
-        .replace("10490", &ports.metrics.to_string())
-        + "\nauth_failure_delay = 0\n"
 }
 
 fn shipped(name: &str) -> String {
