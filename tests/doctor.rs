@@ -241,60 +241,7 @@ fn dovecot_2_4_is_looked_at_as_well_whole_and_broken() {
         assert!(is_there, "{check}: {healthy:#?}");
     }
 
-    let table: [(&str, Break, &[&str]); 6] = [
-        (
-            "the gate left out for POP3",
-            |text| without_block(&text, "protocol pop3 {"),
-            &["FAIL closed.pop3", "FAIL gate.pop3", "FAIL held.pop3"],
-        ),
-        (
-            "a userdb that goes on when the worker does not answer",
-            |text| text.replace("  result_internalfail = return-fail\n", ""),
-            &["FAIL gate.mailbox"],
-        ),
-        (
-            "a passdb that verifies everybody, and goes on",
-            |text| {
-                format!(
-                    "passdb anybody {{\n  driver = static\n  fields {{\n    nopassword = yes\n  }}\n  \
-                     result_success = continue\n}}\n{text}"
-                )
-            },
-            &["FAIL gate.passwordless"],
-        ),
-        (
-            "an auth cache that keeps the gate's answers",
-            |text| {
-                format!(
-                    "auth_cache_size = 10M\n{}",
-                    text.replace("use_cache = no", "use_cache = yes")
-                )
-            },
-            &["FAIL gate.cache"],
-        ),
-        (
-            "one gate for all protocols",
-            |text| {
-                let script = text.split("lua_file = ").nth(1).unwrap();
-                let script = script.split('\n').next().unwrap();
-                format!(
-                    "{text}\npassdb all {{\n  driver = lua\n  lua_file = {script}\n  deny = yes\n  use_cache = no\n}}\n"
-                )
-            },
-            &["FAIL gate.sasl", "FAIL sasl"],
-        ),
-        (
-            "another doveadm key, and the penalty for failed log-ins",
-            |text| {
-                format!(
-                    "{}\ndoveadm_api_key = other\n",
-                    text.replace("    mode = 0\n", "    mode = 0600\n")
-                )
-            },
-            &["FAIL doveadm", "warn gate.penalty"],
-        ),
-    ];
-    for (what, broken, wanted) in table {
+    for (what, broken, wanted) in BREAKS_OF_2_4 {
         let seen = Site13::start(&node, &root, &broken).doctor(&node);
 
         for check in wanted {
@@ -303,6 +250,61 @@ fn dovecot_2_4_is_looked_at_as_well_whole_and_broken() {
         assert_eq!(seen.exit, 1, "{what}: {seen:#?}");
     }
 }
+
+/// What can be wrong with 2.4.
+const BREAKS_OF_2_4: [(&str, Break, &[&str]); 6] = [
+    (
+        "the gate left out for POP3",
+        |text| without_block(&text, "protocol pop3 {"),
+        &["FAIL closed.pop3", "FAIL gate.pop3", "FAIL held.pop3"],
+    ),
+    (
+        "a userdb that goes on when the worker does not answer",
+        |text| text.replace("  result_internalfail = return-fail\n", ""),
+        &["FAIL gate.mailbox"],
+    ),
+    (
+        "a passdb that verifies everybody, and goes on",
+        |text| {
+            format!(
+                "passdb anybody {{\n  driver = static\n  fields {{\n    nopassword = yes\n  }}\n  \
+                 result_success = continue\n}}\n{text}"
+            )
+        },
+        &["FAIL gate.passwordless"],
+    ),
+    (
+        "an auth cache that keeps the gate's answers",
+        |text| {
+            format!(
+                "auth_cache_size = 10M\n{}",
+                text.replace("use_cache = no", "use_cache = yes")
+            )
+        },
+        &["FAIL gate.cache"],
+    ),
+    (
+        "one gate for all protocols",
+        |text| {
+            let script = text.split("lua_file = ").nth(1).unwrap();
+            let script = script.split('\n').next().unwrap();
+            format!(
+                "{text}\npassdb all {{\n  driver = lua\n  lua_file = {script}\n  deny = yes\n  use_cache = no\n}}\n"
+            )
+        },
+        &["FAIL gate.sasl", "FAIL sasl"],
+    ),
+    (
+        "another doveadm key, and the penalty for failed log-ins",
+        |text| {
+            format!(
+                "{}\ndoveadm_api_key = other\n",
+                text.replace("    mode = 0\n", "    mode = 0600\n")
+            )
+        },
+        &["FAIL doveadm", "warn gate.penalty"],
+    ),
+];
 
 #[expect(clippy::print_stderr, reason = "what is not tested is said")]
 fn say(text: &str) {
@@ -321,6 +323,32 @@ fn a_coordinator_is_looked_at_whether_it_runs_or_not() {
     assert_eq!((running.bad(), stopped.bad()), (Vec::new(), Vec::new()), "{running:#?}");
     assert_ne!(running.text, stopped.text);
 }
+
+/// Lines for main.cf, whether ours are in master.cf, and the check that finds it.
+const BREAKS_OF_POSTFIX: [(&str, bool, &str); 8] = [
+    (
+        "maximal_queue_lifetime = 5d\nbounce_queue_lifetime = 5d\n",
+        true,
+        "warn postfix.lifetime",
+    ),
+    ("delay_warning_time = 4h\n", true, "warn postfix.delay_warning"),
+    ("transport_maps =\n", true, "FAIL postfix.transport"),
+    ("defer_transports =\n", true, "FAIL postfix.defer"),
+    ("queue_minfree = 0\n", true, "warn postfix.minfree"),
+    ("", false, "FAIL postfix.held"),
+    ("", false, "FAIL postfix.soft_bounce"),
+    ("smtpd_recipient_restrictions = reject\n", true, "FAIL postfix.accepts"),
+];
+
+/// Next hops that lead nowhere.
+const LOST_HOPS: [&str; 5] = [
+    "template = \"inet:{node}.nowhere.invalid:24\"",
+    "nodes = { stor-01 = \"inet:[nowhere.invalid]:24\" }",
+    "nodes = { stor-02 = \"inet:127.0.0.1:24\" }",
+    "nodes = { stor-01 = \"unix:/nowhere/lmtp\" }",
+    // This machine's own file knows it, and Postfix does not look there.
+    "nodes = { stor-01 = \"inet:localhost:24\" }",
+];
 
 #[test]
 fn what_is_broken_in_postfix_is_found_by_its_check() {
@@ -367,34 +395,14 @@ fn what_is_broken_in_postfix_is_found_by_its_check() {
         seen.bad().is_empty()
     });
     assert_eq!(seen.bad(), [] as [&str; 0], "{seen:#?}");
-    for (hops, wanted) in [
-        ("template = \"inet:{node}.nowhere.invalid:24\"", "FAIL mx.next_hop"),
-        ("nodes = { stor-01 = \"inet:[nowhere.invalid]:24\" }", "FAIL mx.next_hop"),
-        ("nodes = { stor-02 = \"inet:127.0.0.1:24\" }", "FAIL mx.next_hop"),
-        ("nodes = { stor-01 = \"unix:/nowhere/lmtp\" }", "FAIL mx.next_hop"),
-        // This machine's own file knows it, and Postfix does not look there.
-        ("nodes = { stor-01 = \"inet:localhost:24\" }", "FAIL mx.next_hop"),
-    ] {
+    for hops in LOST_HOPS {
         let seen = look_with(&healthy, hops);
 
-        assert!(seen.bad().contains(&wanted), "{hops}: {seen:#?}");
+        assert!(seen.bad().contains(&"FAIL mx.next_hop"), "{hops}: {seen:#?}");
     }
     drop(healthy);
 
-    for (main, master, wanted) in [
-        (
-            "maximal_queue_lifetime = 5d\nbounce_queue_lifetime = 5d\n",
-            true,
-            "warn postfix.lifetime",
-        ),
-        ("delay_warning_time = 4h\n", true, "warn postfix.delay_warning"),
-        ("transport_maps =\n", true, "FAIL postfix.transport"),
-        ("defer_transports =\n", true, "FAIL postfix.defer"),
-        ("queue_minfree = 0\n", true, "warn postfix.minfree"),
-        ("", false, "FAIL postfix.held"),
-        ("", false, "FAIL postfix.soft_bounce"),
-        ("smtpd_recipient_restrictions = reject\n", true, "FAIL postfix.accepts"),
-    ] {
+    for (main, master, wanted) in BREAKS_OF_POSTFIX {
         let mut spec = spec.clone();
         spec.main.push_str(main);
         if !master {
