@@ -342,8 +342,3 @@ impl Node {
         replies
     }
 }
-
-fn shipped(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
-    fs::read_to_string(path).unwrap()
-}
