@@ -243,8 +243,7 @@ fn answers(chart: &mut Chart, exchanger: &Config, nodes: &Nodes, args: &cli::Doc
     let deadline = Instant::now() + PATIENCE;
     // Postfix asks for this itself, and nobody has it.
     match socketmap::ask(address, "transport", "*", deadline) {
-        Ok(Reply::NotFound) => chart.ok("mx.answers", format!("answers at {address}")),
-        Ok(Reply::Later(_)) if matches!(nodes, Nodes::NoPlan) => {
+        Ok(_) if matches!(nodes, Nodes::NoPlan) => {
             let trouble = Trouble::new(
                 "no plan is applied yet, so every address is told to come later",
                 "all mail of this Postfix waits, also what goes out to the world",
@@ -252,6 +251,7 @@ fn answers(chart: &mut Chart, exchanger: &Config, nodes: &Nodes, args: &cli::Doc
             );
             return chart.fail("mx.answers", trouble);
         }
+        Ok(Reply::NotFound) => chart.ok("mx.answers", format!("answers at {address}")),
         Ok(odd) => {
             let trouble = Trouble::new(
                 format!("{address} answers {odd:?} for `*`"),

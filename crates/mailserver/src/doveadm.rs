@@ -240,9 +240,12 @@ impl Doveadm {
         }
         for instance in &self.instances {
             let is_forced = self.edition(instance)? == Edition::Two3;
-            let asked = |user| match is_forced {
-                true => json!({ "mask": [user], "force": force }),
-                false => json!({ "mask": [user] }),
+            let asked = |user| {
+                if is_forced {
+                    json!({ "mask": [user], "force": force })
+                } else {
+                    json!({ "mask": [user] })
+                }
             };
             // 2.3 takes one name a command.
             let calls: Vec<(&str, Value)> =
@@ -429,7 +432,7 @@ impl Doveadm {
         }
         let request = self.agent.get(&instance.url);
         let request = request.header("Authorization", &instance.authorization);
-        let commands = self.answered(instance, request.call())?;
+        let commands = Self::answered(instance, request.call())?;
         let commands: Vec<Value> = instance.parsed(&commands)?;
         let kick =
             commands.iter().find(|it| text(it, "command").as_deref() == Some("kick"));
@@ -474,7 +477,7 @@ impl Doveadm {
             .post(&instance.url)
             .header("Authorization", &instance.authorization)
             .header("Content-Type", "application/json");
-        let said = self.answered(instance, request.send(body));
+        let said = Self::answered(instance, request.send(body));
         if said.is_err() {
             *instance.edition.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -482,7 +485,6 @@ impl Doveadm {
     }
 
     fn answered(
-        &self,
         instance: &Instance,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Vec<u8>, DoveadmError> {
