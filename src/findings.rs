@@ -298,7 +298,7 @@ mod tests {
         let (address, path) = ("anna@example.org".to_owned(), b"anna".to_vec());
         let list = FindingList { address: address.clone(), path, findings };
         let told = v1::Finding {
-            kind: v1::FindingKind::SetAside.into(),
+            kind: v1::FindingKind::Lost.into(),
             name: "1.host".to_owned(),
             code: finding.cause.code().to_owned(),
             reason: finding.cause.to_string(),
