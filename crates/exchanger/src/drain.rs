@@ -98,6 +98,10 @@ struct Listed {
 struct Wave {
     /// The newest opening in it, while there may be messages for its open mailboxes.
     awake_since: Option<Millis>,
+    /// The first of these openings.
+    woke_at: Millis,
+    /// When its mailboxes opened, those that did while it was awake.
+    opened: HashMap<MailboxNumber, Millis>,
     /// It awoke after the last listing began.
     is_new: bool,
     flushed: u64,
@@ -211,9 +215,16 @@ impl Drain {
 
     /// Mailboxes have opened.
     pub(crate) fn opened(&mut self, mailboxes: &[MailboxNumber], now: Millis) {
+        let mut remembered: usize = self.waves.iter().map(|wave| wave.opened.len()).sum();
         for mailbox in mailboxes {
             if let Some(wave) = self.view.directory().wave(*mailbox) {
                 self.awake(wave, now);
+                if let Some(wave) = self.waves.get_mut(wave.index())
+                    && remembered < REMEMBERED_MAX
+                {
+                    remembered +=
+                        usize::from(wave.opened.insert(*mailbox, now).is_none());
+                }
             }
             let nobody = QueueId::FIRST;
             let waiting = self.parked.range((*mailbox, nobody)..);
@@ -229,9 +240,22 @@ impl Drain {
 
     fn awake(&mut self, wave: WaveNumber, now: Millis) {
         if let Some(wave) = self.waves.get_mut(wave.index()) {
-            wave.is_new |= wave.awake_since.is_none();
+            if wave.awake_since.is_none() {
+                wave.is_new = true;
+                wave.woke_at = now;
+            }
             wave.awake_since = Some(now);
         }
+    }
+
+    /// Since when `mailbox` has been open, as far as that is remembered: at the longest since
+    /// the first opening for which its wave awoke.
+    fn open_since(&self, mailbox: MailboxNumber) -> Millis {
+        let wave = self.view.directory().wave(mailbox);
+        let Some(wave) = wave.and_then(|wave| self.waves.get(wave.index())) else {
+            return 0;
+        };
+        wave.opened.get(&mailbox).copied().unwrap_or(wave.woke_at)
     }
 
     fn is_awake(&self, mailbox: MailboxNumber) -> bool {
@@ -318,13 +342,11 @@ impl Drain {
         let first = open.iter().copied().find(|mailbox| self.is_awake(*mailbox));
         match (self.chance(found, open), first) {
             (Chance::Try, Some(mailbox)) => {
-                self.wait(found, mailbox, &waves, tally);
+                self.wait(found, open, &waves, tally);
                 let whom = fingerprint(open);
                 self.plan(found.id, Planned { mailbox, whom });
             }
-            (Chance::UnderWay, Some(mailbox)) => {
-                self.wait(found, mailbox, &waves, tally);
-            }
+            (Chance::UnderWay, Some(_)) => self.wait(found, open, &waves, tally),
             // The mail server tries what came to a mailbox that had long been open.
             (Chance::Left, Some(_)) | (Chance::Try | Chance::Left, None) => {
                 tally.leave(&waves);
@@ -333,23 +355,24 @@ impl Drain {
         }
     }
 
-    /// Counts a message that could be delivered to `mailbox`, and for how long it has waited
-    /// since it came or since its wave last opened a mailbox.
+    /// Counts a message that could be delivered to `open` mailboxes, and for how long it has
+    /// waited since it came and they opened.
     fn wait(
         &self,
         found: &Found,
-        mailbox: MailboxNumber,
+        open: &[MailboxNumber],
         waves: &BTreeSet<WaveNumber>,
         tally: &mut Tally,
     ) {
-        let directory = self.view.directory();
-        let wave = directory.wave(mailbox).and_then(|wave| self.waves.get(wave.index()));
-        let opened = wave.and_then(|wave| wave.awake_since).unwrap_or_default();
-        let open = self.listed.began.saturating_sub(opened);
         let arrived = u64::try_from(found.arrived_unix).unwrap_or_default();
         let here =
             self.listed.began_at.millis().saturating_sub(arrived.saturating_mul(1_000));
-        tally.wait(waves, directory.node(mailbox), open.min(here));
+        let awake = open.iter().copied().filter(|mailbox| self.is_awake(*mailbox));
+        let waits = awake.map(|mailbox| {
+            let open = self.listed.began.saturating_sub(self.open_since(mailbox));
+            (self.view.directory().node(mailbox), open.min(here))
+        });
+        tally.wait(waves, waits);
     }
 
     /// What can be done for the open recipients of a message.
@@ -394,6 +417,7 @@ impl Drain {
             let settled = |since: Millis| began >= since.saturating_add(SETTLED_AFTER);
             if wave.awake_since.is_some_and(settled) && waiting == 0 {
                 wave.awake_since = None;
+                wave.opened.clear();
             }
         }
         self.listed.tally = Some(tally);

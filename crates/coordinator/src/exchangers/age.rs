@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //!
-//! * A minute counts once. Without any exchanger the signal has no source; when all are
-//!   silent it is not measured, which is never taken for good.
+//! * A minute counts once. Without any exchanger the signal has no source; while one of them is
+//!   silent it is not measured, which is never taken for good: the oldest mail may wait there.
+//! * Mail that waits too long is a bad minute, whoever else is silent.
 
 use std::time::Instant;
 
@@ -42,12 +43,12 @@ impl QueueAge {
             return;
         };
         for (node, pulses) in (0..).map(NodeNumber::new).zip(&mut self.nodes) {
-            match &waits {
-                Ok(waits) => {
-                    let seconds = waits.get(&node).copied().unwrap_or_default();
-                    pulses.note(SIGNAL, seconds, limits.limit(SIGNAL));
-                }
-                Err(_silent) => pulses.miss(SIGNAL),
+            let seconds = waits.seconds.get(&node).copied().unwrap_or_default();
+            let limit = limits.limit(SIGNAL);
+            if waits.is_whole || seconds > limit {
+                pulses.note(SIGNAL, seconds, limit);
+            } else {
+                pulses.miss(SIGNAL);
             }
         }
     }

@@ -49,26 +49,19 @@ impl Queues {
         true
     }
 
-    /// For how many seconds mail has waited that could be delivered, by node where there is
-    /// any; nothing without exchangers, and an error when all of them are silent.
-    pub(crate) fn waits(
-        &self,
-        plan: Digest,
-        now: Instant,
-    ) -> Option<Result<BTreeMap<NodeNumber, u32>, AllSilent>> {
+    /// For how long mail has waited that could be delivered; nothing without exchangers.
+    pub(crate) fn waits(&self, plan: Digest, now: Instant) -> Option<Waits> {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = || reports.values().filter(|reported| reported.report.plan == plan);
         ours().next()?;
-        let mut fresh = ours().filter(|reported| !reported.is_silent(now)).peekable();
-        if fresh.peek().is_none() {
-            return Some(Err(AllSilent));
+        let is_whole = ours().all(|reported| !reported.is_silent(now));
+        let fresh = ours().filter(|reported| !reported.is_silent(now));
+        let mut seconds = BTreeMap::new();
+        for (node, waited) in fresh.flat_map(|reported| &reported.report.nodes) {
+            let longest: &mut u32 = seconds.entry(*node).or_default();
+            *longest = (*longest).max(*waited);
         }
-        let mut waits = BTreeMap::new();
-        for (node, seconds) in fresh.flat_map(|reported| &reported.report.nodes) {
-            let longest: &mut u32 = waits.entry(*node).or_default();
-            *longest = (*longest).max(*seconds);
-        }
-        Some(Ok(waits))
+        Some(Waits { seconds, is_whole })
     }
 
     /// Says in `rollout` what waits for each wave, and in whose queue.
@@ -94,9 +87,14 @@ impl Queues {
     }
 }
 
-/// No exchanger has reported lately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AllSilent;
+/// For how long mail has waited that could be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// Seconds, by node where there is any such mail.
+    pub(crate) seconds: BTreeMap<NodeNumber, u32>,
+    /// Whether every exchanger has said so lately; one that is silent may have older mail.
+    pub(crate) is_whole: bool,
+}
 
 impl Reported {
     fn is_silent(&self, now: Instant) -> bool {
@@ -177,15 +175,23 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_wait_of_a_node_counts_until_all_exchangers_are_silent() {
+    fn the_longest_wait_of_a_node_counts_and_one_silent_exchanger_leaves_it_open() {
         let (queues, now) = (Queues::default(), Instant::now());
         assert_eq!(queues.waits(plan(), now), None);
         queues.take(report("mx1", 30, 0), now);
         queues.take(report("mx2", 70, 0), now);
+        let waits = |seconds: &[u32], is_whole| {
+            let seconds = seconds.iter().map(|it| (NodeNumber::new(1), *it)).collect();
+            Some(Waits { seconds, is_whole })
+        };
 
-        let waits = BTreeMap::from([(NodeNumber::new(1), 70)]);
-        assert_eq!(queues.waits(plan(), now), Some(Ok(waits)));
-        assert_eq!(queues.waits(plan(), now + SILENT_AFTER), Some(Err(AllSilent)));
+        assert_eq!(queues.waits(plan(), now), waits(&[70], true));
+        let later = now + SILENT_AFTER;
+        assert_eq!(queues.waits(plan(), later), waits(&[], false));
+        queues.take(report("mx1", 40, 0), later);
+        assert_eq!(queues.waits(plan(), later), waits(&[40], false));
+        queues.take(report("mx2", 10, 0), later);
+        assert_eq!(queues.waits(plan(), later), waits(&[40], true));
         assert_eq!(queues.waits(Digest::new([0; 32]), now), None);
     }
 

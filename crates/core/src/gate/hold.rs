@@ -15,10 +15,26 @@ use crate::time::Timestamp;
 use super::Gate;
 use super::evidence::{Evidence, TierEvidence};
 use super::external::{ExternalEvidence, ExternalPolicy, ShortName};
-use super::policy::{Mode, TIER_SHARE_MAX};
+use super::policy::{GatePolicy, Mode, TIER_SHARE_MAX};
 use super::pool::{Pool, PoolNode};
 use super::pulse::PulseSignal;
 use super::verdict::{Escalation, HoldReason, Signal, SignalNumbers, Standing};
+
+impl GatePolicy {
+    /// Whether a signal with these numbers must pass before the next wave opens; any other may
+    /// only stop it.
+    ///
+    /// Where every mailbox must prove itself nothing is inferred from the other signals.
+    /// Without a probe there is no latency to judge: what matures was read.
+    pub fn must_pass(&self, numbers: &SignalNumbers) -> bool {
+        let every = matches!(self.mode, Mode::EveryMailbox { .. });
+        match numbers.signal {
+            Signal::Opening => true,
+            Signal::Preparation | Signal::Pulse(_) | Signal::External(_) => !every,
+            Signal::Latency => !every && numbers.mature > 0,
+        }
+    }
+}
 
 impl Gate<'_> {
     /// Everything that still stands between the wave and the next.
@@ -76,29 +92,19 @@ impl Gate<'_> {
     }
 
     /// Why `numbers` do not pass, if they are asked to.
-    ///
-    /// Where every mailbox must prove itself nothing is inferred from the other signals; they
-    /// may only stop. Without a probe there is no latency to judge: what matures was read.
     fn signal(&self, numbers: &SignalNumbers, pool: &Pool) -> Option<HoldReason> {
-        let every = matches!(self.policy.mode, Mode::EveryMailbox { .. });
         let SignalNumbers { signal, failed, mature: samples, missing, .. } = *numbers;
-        let is_asked = match signal {
-            Signal::Opening => true,
-            Signal::Preparation | Signal::Pulse(_) => !every,
-            Signal::Latency => !every && pool.probes > 0,
-            Signal::External(name) => {
-                // However good the others were, the newest answer must be.
-                let out = self.out_of_bounds(name, pool, false);
-                if out.is_some() {
-                    return out;
-                }
-                !every
+        if let Signal::External(name) = signal {
+            // However good the others were, the newest answer must be.
+            let out = self.out_of_bounds(name, pool, false);
+            if out.is_some() {
+                return out;
             }
-        };
+        }
         match numbers.standing {
             Standing::Passed => return None,
             Standing::Tripped => return self.too_many(numbers, pool),
-            Standing::Open if !is_asked => return None,
+            Standing::Open if !self.policy.must_pass(numbers) => return None,
             Standing::Open => {}
         }
 

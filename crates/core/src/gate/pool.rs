@@ -27,7 +27,6 @@ pub(super) struct Pool {
     pub(super) quarantined: u32,
     pub(super) opened: u32,
     pub(super) sessions: u32,
-    pub(super) probes: u32,
     /// Opened mailboxes without outcome.
     pub(super) unproven: u32,
     /// Of these, those on nodes silent for too long.
@@ -81,7 +80,6 @@ impl Pool {
             quarantined: total(|node| node.quarantined),
             opened: total(|node| node.opened),
             sessions: total(|node| node.sessions),
-            probes: total(|node| node.probes),
             unproven: total(NodeEvidence::unproven),
             unknown: sum(nodes.iter().map(|node| node.unknown)),
             nodes,

@@ -62,16 +62,18 @@ impl Tally {
         self.elsewhere += u64::from(waves.is_empty());
     }
 
-    /// A message for `waves` can or will be delivered to `node` now, and has waited `since`.
+    /// A message for `waves` can or will be delivered now, to these nodes, for each of which it
+    /// has waited so long.
     pub(super) fn wait(
         &mut self,
         waves: &BTreeSet<WaveNumber>,
-        node: NodeNumber,
-        since: Millis,
+        waits: impl Iterator<Item = (NodeNumber, Millis)>,
     ) {
         self.each(waves, |counts| counts.waiting += 1);
-        let longest = self.waits.entry(node).or_default();
-        *longest = (*longest).max(since);
+        for (node, since) in waits {
+            let longest = self.waits.entry(node).or_default();
+            *longest = (*longest).max(since);
+        }
     }
 
     /// For how many seconds mail that could be delivered has waited, `later` than it was

@@ -254,6 +254,22 @@ fn what_could_be_delivered_and_waits_is_told_by_node() {
     assert_eq!(waits(&site, 80_000), [], "what is held is not late");
 }
 
+#[test]
+fn mail_is_no_younger_because_its_wave_goes_on_opening() {
+    let mut site = Site::new(10);
+    site.message("A1", &[1]);
+    site.message("A7", &[7]);
+    site.open(&[1], 10_000);
+    site.view.set_storages(vec![Storage::default(); 2]);
+    site.open(&[7], 60_000);
+
+    site.listing(70_000);
+
+    let nodes = site.drain.report("mx1", 70_000).unwrap().nodes;
+    let waits: Vec<_> = nodes.into_iter().map(|(node, it)| (node.get(), it)).collect();
+    assert_eq!(waits, [(0, 60), (1, 10)], "each since its own opening");
+}
+
 /// The clock on the wall; when it stood at 0, the messages of these tests arrived.
 fn at(now: Millis) -> Timestamp {
     Timestamp::from_millis(100_000 + now)
