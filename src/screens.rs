@@ -9,6 +9,7 @@ pub(crate) mod diagnosis;
 pub(crate) mod held;
 pub(crate) mod json;
 pub(crate) mod live;
+pub(crate) mod pace;
 pub(crate) mod plan;
 pub(crate) mod queue;
 pub(crate) mod schedule;

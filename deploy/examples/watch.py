@@ -168,7 +168,8 @@ class Watch:
         told = self.once(("wave", wave.number), f"{line}, gate says {verdict or 'nothing'}")
         # While it holds the reasons say more than the numbers.
         for signal in wave.gate.signals if told and verdict != "hold" else []:
-            passes = f"passes with at most {signal.pass_at:,}" \
+            passes = "is not waited for" if signal.only_stops \
+                else f"passes with at most {signal.pass_at:,}" \
                 if signal.HasField("pass_at") else "cannot pass yet"
             tell(f"  {signal.name} {signal.standing}: {signal.failed:,} failed of "
                  f"{signal.mature:,} mature, {signal.opened:,} opened; {passes}, "

@@ -8,7 +8,7 @@
 use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState, Why};
 
 use super::held::Held;
-use super::{percent, say};
+use super::{pace, percent, say};
 use crate::console::{Tone, safe, thousands};
 use crate::exit::Exit;
 
@@ -164,6 +164,12 @@ impl Diagnosis {
         if let Some((why, action)) = rollout.why.iter().find_map(lift) {
             let status = format!("{progress}; waits: {}", safe(&why.text));
             return warn(status, action.to_owned(), Exit::Changes);
+        }
+        if let Some(nodes) = pace::stopped(rollout) {
+            let status =
+                format!("{progress}; nobody is let in on {nodes}: logins are too late");
+            let action = "none; it goes on when logins are quicker (tidegate status)";
+            return warn(status, action.to_owned(), Exit::Done);
         }
         let status = match rollout.why.first() {
             Some(why) => format!("{progress}; waits: {}", safe(&why.text)),

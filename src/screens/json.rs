@@ -16,7 +16,7 @@ use tidegate_wire::v1::{
 use super::diagnosis::{Diagnosis, level_name};
 use super::single::received;
 use super::status::{node_word, state_word, wave_word, worst};
-use super::{date, instant, queue, schedule};
+use super::{date, instant, pace, queue, schedule};
 
 /// The rollout, `tidegate.status/v1`.
 pub(crate) fn status(rollout: &Rollout) -> Value {
@@ -97,7 +97,9 @@ fn gate_value(gate: &Gate) -> Value {
             "pass_at": signal.pass_at,
             "trip_at": signal.trip_at,
             "missing": signal.missing,
+            "only_stops": signal.only_stops,
         })).collect::<Vec<_>>(),
+        "unmeasured": gate.unmeasured,
     })
 }
 
@@ -116,6 +118,11 @@ fn node_value(node: &Node) -> Value {
         "read_errors": node.vitals.as_ref().map(|vitals| vitals.read_errors),
         "probe_micros": node.vitals.as_ref().map(|vitals| vitals.probe_micros),
         "disk_free_ppm": node.vitals.as_ref().and_then(|vitals| vitals.disk_free_ppm),
+        "pace": pace::value(node),
+        "drain_per_second": node.drain_per_second,
+        "drain_why": node.drain_why.as_ref().map(|why| json!({
+            "code": why.code, "text": why.text,
+        })),
     })
 }
 

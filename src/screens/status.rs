@@ -12,7 +12,7 @@ use tidegate_wire::v1::{
 };
 
 use super::diagnosis::{Diagnosis, level_name};
-use super::{Table, ago, at, clock, date, percent, queue, say, schedule};
+use super::{Table, ago, at, clock, date, pace, percent, queue, say, schedule};
 use crate::console::{Paint, Tone, safe, thousands};
 
 /// Digits of a digest that tell plans apart for people.
@@ -33,6 +33,7 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     out.push('\n');
     out.push_str(&queue::queues(rollout));
     out.push_str(&nodes(rollout, paint));
+    out.push_str(&pace::reasons(rollout));
     out.push('\n');
     out.push_str(&messages(rollout.totals.as_ref()));
     out.push('\n');
@@ -177,6 +178,10 @@ pub(crate) fn gate(rollout: &Rollout) -> String {
         for signal in &gate.signals {
             say!(out, "    {}\n", signal_line(signal));
         }
+        if !gate.unmeasured.is_empty() {
+            let names = safe(&gate.unmeasured.join(", "));
+            say!(out, "    nobody measures: {names}\n");
+        }
     }
     out
 }
@@ -184,12 +189,15 @@ pub(crate) fn gate(rollout: &Rollout) -> String {
 /// A signal with its lines: `opening  between  2 failed of 640 mature (passes at 4, …)`.
 pub(crate) fn signal_line(signal: &tidegate_wire::v1::Signal) -> String {
     let pass = match signal.pass_at {
+        _ if signal.only_stops => "is not waited for".to_owned(),
         Some(count) => format!("passes with at most {}", thousands(count)),
         None => "cannot pass yet".to_owned(),
     };
     let missing = match signal.missing {
-        0 => String::new(),
-        missing => format!(", needs {} more good ones", thousands(missing)),
+        missing if missing > 0 && !signal.only_stops => {
+            format!(", needs {} more good ones", thousands(missing))
+        }
+        _ => String::new(),
     };
     format!(
         "{:<12} {:<8} {} failed of {} mature, {} opened: {pass}, trips at {}{missing}",
@@ -217,8 +225,10 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
             "UNREADABLE",
             "PROBE",
             "DISK FREE",
+            "DRAIN",
+            "PACE",
         ],
-        &[3, 4, 5, 6, 7, 8, 9, 10],
+        &[3, 4, 5, 6, 7, 8, 9, 10, 11],
     );
     let now = at!(rollout.at_time);
     for node in &rollout.nodes {
@@ -234,6 +244,8 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
             thousands(node.vitals.as_ref().map_or(0, |vitals| vitals.read_errors)),
             probe(node),
             disk(node),
+            pace::drain(node),
+            pace::pace(node),
         ]);
     }
     let mut text = table.render("  ");

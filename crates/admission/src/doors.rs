@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use axum::body::Bytes;
 
 use crate::notice::{Language, Notice, Notices, Texts, WindowNumber};
+use crate::visits::Visits;
 
 /// What may be known of a mailbox's doors; cheap to clone, all clones are one.
 #[derive(Debug, Clone)]
@@ -87,6 +88,7 @@ struct Inner {
     shards: Vec<RwLock<Shard>>,
     hasher: RandomState,
     texts: RwLock<Texts>,
+    visits: Visits,
 }
 
 /// What concerns all mailboxes.
@@ -122,6 +124,7 @@ impl Doors {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
             texts: RwLock::default(),
+            visits: Visits::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -186,6 +189,11 @@ impl Doors {
         } else {
             Answer::Held
         }
+    }
+
+    /// Who comes.
+    pub fn visits(&self) -> &Visits {
+        &self.inner.visits
     }
 
     /// What somebody really uses who asks the mail server for `service` at `port`.

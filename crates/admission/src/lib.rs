@@ -18,8 +18,10 @@ pub mod policy;
 mod serve;
 pub mod socketmap;
 mod transport;
+mod visits;
 
 pub use doors::{Answer, Doors, Ladder, Rung, Standing, WEBMAIL};
 pub use notice::{Language, Notice, Notices, UnknownLanguage, UnknownZone, Window, Zone};
 pub use serve::{ALWAYS_DOWN, ALWAYS_SLOW, ServeError, serve};
 pub use transport::{Next, Transport};
+pub use visits::{Counted, Crowd, Visits};

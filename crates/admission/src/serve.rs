@@ -111,8 +111,8 @@ fn router(doors: Doors) -> Router {
     // Without this, HEAD would count as GET.
     let refuse = || async { StatusCode::METHOD_NOT_ALLOWED };
     Router::new()
-        .route("/gate/passdb/{service}/{user}", get(answer).head(refuse))
-        .route("/gate/userdb/{service}/{user}", get(answer).head(refuse))
+        .route("/gate/passdb/{service}/{user}", get(login).head(refuse))
+        .route("/gate/userdb/{service}/{user}", get(place).head(refuse))
         .route("/livez", get(|| async { StatusCode::OK }).head(refuse))
         .with_state(Gate { doors, late: Arc::new(Semaphore::new(1)) })
 }
@@ -125,11 +125,32 @@ struct Gate {
     late: Arc<Semaphore>,
 }
 
-/// What Dovecot is told, for the password and for the mailbox's place alike.
-async fn answer(
-    State(Gate { doors, late }): State<Gate>,
-    path: Result<Path<(String, String)>, PathRejection>,
+/// The service and the user of a question.
+type Question = Result<Path<(String, String)>, PathRejection>;
+
+/// What Dovecot is told before it looks at a password.
+async fn login(
+    State(gate): State<Gate>,
+    path: Question,
     RawQuery(query): RawQuery,
+) -> Response {
+    answer(gate, path, query, true).await
+}
+
+/// What Dovecot is told before it looks where the mailbox lies.
+async fn place(
+    State(gate): State<Gate>,
+    path: Question,
+    RawQuery(query): RawQuery,
+) -> Response {
+    answer(gate, path, query, false).await
+}
+
+async fn answer(
+    Gate { doors, late }: Gate,
+    path: Question,
+    query: Option<String>,
+    is_login: bool,
 ) -> Response {
     let Ok(Path((service, user))) = path else {
         return StatusCode::NOT_FOUND.into_response();
@@ -147,7 +168,11 @@ async fn answer(
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let service = doors.service_at(&service, query.as_deref().and_then(local_port));
-    let body = match doors.answer(service, &user) {
+    let answer = doors.answer(service, &user);
+    if is_login {
+        doors.visits().asked(&user, answer == Answer::Online);
+    }
+    let body = match answer {
         Answer::Online => Bytes::from_static(ONLINE.as_bytes()),
         Answer::Held => doors.held(&user, now_unix()),
     };
@@ -260,6 +285,21 @@ mod tests {
                 .check(&format!("{method} /gate/passdb/imap/anna@example.org"), &refused);
         }
         server.check("HEAD /livez", &refused);
+    }
+
+    #[test]
+    fn only_questions_about_passwords_are_visits() {
+        let server = Server::start();
+        server.doors.visits().opened(["anna@example.org"], 2);
+        let mut caller = server.connect();
+        for question in ["passdb/imap", "passdb/imap", "passdb/pop3", "userdb/imap"] {
+            caller.ask(&format!("GET /gate/{question}/Anna@example.org"));
+        }
+
+        let counted = server.doors.visits().count(2);
+
+        // POP3 is on no rung here.
+        assert_eq!((counted.first, counted.again), (1, 1));
     }
 
     #[test]

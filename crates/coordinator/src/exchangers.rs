@@ -7,6 +7,7 @@
 //! * Everything told is durable.
 
 mod age;
+mod drain;
 mod queues;
 mod receiving;
 
@@ -32,6 +33,7 @@ use crate::owner::Views;
 use crate::refused::Refused;
 use crate::view::View;
 pub(crate) use age::QueueAge;
+pub(crate) use drain::Drain;
 pub(crate) use queues::Queues;
 pub(crate) use receiving::Receiving;
 

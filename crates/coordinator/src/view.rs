@@ -22,7 +22,7 @@ use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
 use tidegate_wire::worker::NodeNotice;
 
-use crate::exchangers::Receiving;
+use crate::exchangers::{Drain, Receiving};
 use crate::names::with_names;
 
 /// A rollout at one instant.
@@ -65,6 +65,10 @@ impl View {
 
     /// How the nodes are, as far as delivering to them goes.
     pub(crate) fn storages(&self) -> Vec<Storage> {
+        let storage = |node: &NodeStatus| Storage {
+            healthy: node.condition == NodeCondition::Working,
+            deliveries_per_second: self.drain(node).per_second,
+        };
         self.status.nodes.iter().map(storage).collect()
     }
 
@@ -128,6 +132,10 @@ impl View {
         reasons
     }
 
+    fn drain(&self, node: &NodeStatus) -> Drain {
+        Drain::into(node, &self.plan.policy().gate.signals.limits())
+    }
+
     fn why_node(&self, node: &NodeStatus) -> Option<Why> {
         let name = self.node_name(node.node);
         match node.condition {
@@ -188,6 +196,7 @@ impl View {
     }
 
     fn node(&self, node: &NodeStatus) -> v1::Node {
+        let drain = self.drain(node);
         v1::Node {
             name: self.node_name(node.node),
             state: node_state(node.condition).into(),
@@ -198,6 +207,11 @@ impl View {
             open: node.open,
             failed: node.failed,
             vitals: Some(node.vitals.into()),
+            drain_per_second: drain.per_second,
+            drain_why: drain.why.map(|why| v1::Why {
+                code: why.code().to_owned(),
+                text: why.to_string(),
+            }),
         }
     }
 }
@@ -230,18 +244,6 @@ pub(crate) fn why(why: &Why, plan: &Plan) -> v1::Why {
 
 fn wave_name(plan: &Plan, wave: &WaveStatus) -> String {
     plan.waves().get(wave.wave.index()).map_or_else(String::new, |wave| wave.name.clone())
-}
-
-/// Messages a second that a node in good health takes out of all queues together, beside the
-/// mail of the day: far below what a disk array takes, and half a million in an hour on
-/// three nodes.
-const DELIVERIES_PER_SECOND: u32 = 50;
-
-/// A node that is not heard, or was taken out, gets no backlog.
-fn storage(node: &NodeStatus) -> Storage {
-    let healthy = node.condition == NodeCondition::Working;
-    let deliveries_per_second = if healthy { DELIVERIES_PER_SECOND } else { 0 };
-    Storage { healthy, deliveries_per_second }
 }
 
 fn state(phase: &Phase) -> v1::RolloutState {
@@ -290,12 +292,12 @@ fn gate(judgement: &Judgement, plan: &Plan) -> v1::Gate {
     v1::Gate {
         verdict: judgement.verdict.code().to_owned(),
         reasons,
-        signals: judgement.numbers.iter().map(signal).collect(),
+        signals: judgement.numbers.iter().map(|it| signal(it, plan)).collect(),
         unmeasured: judgement.unmeasured.iter().map(|it| it.code().to_owned()).collect(),
     }
 }
 
-fn signal(numbers: &SignalNumbers) -> v1::Signal {
+fn signal(numbers: &SignalNumbers, plan: &Plan) -> v1::Signal {
     v1::Signal {
         name: numbers.signal.code().to_owned(),
         failed: numbers.failed,
@@ -305,5 +307,6 @@ fn signal(numbers: &SignalNumbers) -> v1::Signal {
         trip_at: numbers.trip_at,
         missing: numbers.missing,
         standing: numbers.standing.code().to_owned(),
+        only_stops: !plan.policy().gate.must_pass(numbers),
     }
 }

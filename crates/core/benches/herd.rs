@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "a table is what it is for")]
 #![expect(clippy::indexing_slicing, reason = "a simulation of known size")]
 
+#[path = "../tests/herd/counted.rs"]
+mod counted;
 #[path = "../tests/herd/rig.rs"]
 mod rig;
 
@@ -62,21 +64,21 @@ fn ours() -> Vec<(&'static str, Herd, Opening)> {
         population,
         open_per_second,
         blind: None,
-        learns_after: 0,
+        learns: false,
     };
     let learns = Opening::Paced {
         capacity: Some(60),
         population: Population::UNKNOWN,
         open_per_second: 1_000,
         blind: None,
-        learns_after: 500,
+        learns: true,
     };
     let blind = Opening::Paced {
         capacity: Some(60),
         population: known,
         open_per_second: 1_000,
         blind: Some((120 * SECOND, 420 * SECOND)),
-        learns_after: 0,
+        learns: false,
     };
     let minute = Herd { retry: 60 * SECOND, ..REFERENCE };
     let five = Herd { retry: 300 * SECOND, ..REFERENCE };
@@ -119,7 +121,7 @@ fn ours() -> Vec<(&'static str, Herd, Opening)> {
             paced(Some(120), known, 1_000),
         ),
         ("paced, users unknown", REFERENCE, paced(Some(60), Population::UNKNOWN, 1_000)),
-        ("paced, users unknown until 500 mailboxes were counted", REFERENCE, learns),
+        ("paced, users unknown until they were counted", REFERENCE, learns),
         ("paced, nothing known, limit 20 a second", REFERENCE, paced(None, known, 20)),
         ("paced, nothing known, limit 200 a second", REFERENCE, paced(None, known, 200)),
         ("paced, blind from minute 2 to 7", REFERENCE, blind),

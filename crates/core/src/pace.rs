@@ -18,17 +18,22 @@
 //! * Never above the hard limit, and never above 1.3 times the formula.
 //! * What should be measured and is not never raises the rate, and lowers it slowly, to a
 //!   quarter of what it would be unmeasured.
+//! * What is not known is assumed as the policy says; what was counted takes its place, with a
+//!   margin for how little that was.
 //! * After it was halved the rate neither rises nor is halved again for a minute: it does not
 //!   flap.
 //! * No clock and no chance: batches come at jittered intervals, but the same calls give the
 //!   same batches.
 
+mod learn;
 mod policy;
 mod report;
 
 use crate::share::Ppm;
 use crate::time::{Span, Timestamp};
+use learn::{Learnt, Strain};
 
+pub use learn::{Crowd, Lesson, Logins, PaceBasis, Retries};
 pub use policy::{PacePolicy, PacePolicyError, Population};
 pub use report::{PaceReport, PaceWhy};
 
@@ -114,6 +119,9 @@ pub struct Pace {
     salt: u64,
 
     // What it remembers.
+    learnt: Learnt,
+    /// What follows from that.
+    basis: PaceBasis,
     rate: Rate,
     why: PaceWhy,
     /// The rate at which it was stopped, while it is.
@@ -148,8 +156,11 @@ impl Pace {
     /// The pace of a node that may open `open_per_second` mailboxes at the very most. Nodes
     /// with different `salt` do not open their batches at the same instants.
     pub fn new(policy: PacePolicy, open_per_second: u32, salt: u64) -> Self {
+        let learnt = Learnt::nothing(policy);
         let mut pace = Self {
             policy,
+            basis: learnt.basis(),
+            learnt,
             limit: Rate(u64::from(open_per_second) * 1_000),
             salt,
             rate: Rate::default(),
@@ -183,10 +194,35 @@ impl Pace {
         }
     }
 
-    /// Takes what was measured of users as they came in for what the policy supposes.
-    pub fn learn(&mut self, population: Population) {
-        self.policy.population = population;
+    /// Learns from what was counted since the last lesson.
+    pub fn learn(&mut self, lesson: &Lesson, now: Timestamp) {
+        let strain = match self.mood(Some(now)) {
+            Mood::Unfelt | Mood::Blind => Strain::Unknown,
+            Mood::Quick | Mood::Even => Strain::Calm,
+            Mood::Slow | Mood::Late => Strain::Strained,
+        };
+        self.learnt.take(lesson, strain);
+        self.follow_basis();
+    }
+
+    /// Others come in from now on than those who were counted: the next level opens.
+    pub fn begin_anew(&mut self) {
+        self.learnt.forget_crowd();
+        self.follow_basis();
+        if !self.felt.is_unfelt() {
+            self.rate = self.rate.min(self.start());
+        }
+    }
+
+    fn follow_basis(&mut self) {
+        self.basis = self.learnt.basis();
         self.rate = self.rate.min(self.ceiling());
+    }
+
+    /// What a felt node starts with.
+    fn start(&self) -> Rate {
+        let unknown = Rate(self.limit.0 / UNKNOWN_START_PART).max(FLOOR);
+        self.formula().unwrap_or(unknown).min(self.limit)
     }
 
     /// Remembers what the node's users feel now.
@@ -195,7 +231,7 @@ impl Pace {
         self.felt = *felt;
         self.felt_at = Some(now);
         if first && self.formula().is_none() {
-            self.rate = Rate(self.limit.0 / UNKNOWN_START_PART).max(FLOOR);
+            self.rate = self.start();
         }
         // Too late is not waited for until the next step.
         if self.mood(Some(now)) == Mood::Late {
@@ -249,6 +285,7 @@ impl Pace {
             millis_per_second: u32::try_from(rate.0).unwrap_or(u32::MAX),
             why: self.why,
             login_p95_millis: millis,
+            basis: Some(self.basis),
         }
     }
 
@@ -288,7 +325,7 @@ impl Pace {
                 self.rate = Rate(lower.max(least.min(rate)));
             }
             PaceWhy::Rising if self.may_rise(now) => {
-                self.rate = Rate(rate + rate.div_ceil(RISE_PART));
+                self.rate = Rate(rate + self.rise());
                 self.risen_at = Some(now);
             }
             PaceWhy::Rising
@@ -300,6 +337,8 @@ impl Pace {
         let ceiling = self.ceiling();
         if self.rate >= ceiling && self.why == PaceWhy::Rising {
             self.why = PaceWhy::AtCeiling;
+            self.learnt.relieve();
+            self.basis = self.learnt.basis();
         }
         self.rate = self.rate.max(FLOOR).min(ceiling);
     }
@@ -343,11 +382,20 @@ impl Pace {
         if above(4) || turned_away(Ppm::ZERO) || busy { Mood::Even } else { Mood::Quick }
     }
 
+    /// What it rises by: as much again while those who come were counted, and the formula
+    /// gives twice as much; else a twentieth.
+    fn rise(&self) -> u64 {
+        let Rate(rate) = self.rate;
+        let counted = self.basis.counted > 0;
+        let far = self.formula().is_some_and(|Rate(formula)| formula >= 2 * rate);
+        if counted && far { rate } else { rate.div_ceil(RISE_PART) }
+    }
+
     /// Whether those have come whom the last rise let in.
     fn may_rise(&self, now: Timestamp) -> bool {
         let beyond = self.formula().is_some_and(|formula| self.rate >= formula);
         let rises = if beyond { 1 } else { RISES_PER_RETRY };
-        let apart = (self.policy.retry.millis() / rises).max(STEP.millis());
+        let apart = (self.basis.retry.millis() / rises).max(STEP.millis());
         self.risen_at.is_none_or(|at| now.since(at).millis() >= apart)
     }
 
@@ -360,7 +408,7 @@ impl Pace {
     /// openings, over a minute.
     fn follow_load(&mut self) {
         let Sense::Known(logins) = self.felt.logins_per_second else { return };
-        let Population { active, connections, .. } = self.policy.population;
+        let Population { active, connections, .. } = self.basis.population;
         let per_mailbox = u64::from(active.parts()) * u64::from(connections);
         let own = self.spent_in_step * per_mailbox / (STEP.millis() / 1_000) / 1_000;
         let others = (u64::from(logins) * 1_000).saturating_sub(own);
@@ -378,26 +426,19 @@ impl Pace {
 
     /// The rate that the node's capacity allows, if that is known.
     fn formula(&self) -> Option<Rate> {
-        let capacity = u64::from(self.policy.capacity?);
+        let capacity = u64::from(self.basis.capacity?);
         let usable = capacity * u64::from(self.policy.load.parts()) / 1_000;
         let free = usable.saturating_sub(self.load);
-        Some(Rate(free * 1_000_000 / self.work_of_a_million()).max(FLOOR))
-    }
-
-    /// Warm logins that a million mailboxes are worth when they come in.
-    fn work_of_a_million(&self) -> u64 {
-        let Population { active, connections, cold_cost } = self.policy.population;
-        let per_active = u64::from(cold_cost) + u64::from(connections.max(1)) - 1;
-        (u64::from(active.parts()) * per_active).max(1)
+        Some(Rate(free * 1_000_000 / self.basis.work_of_a_million.max(1)).max(FLOOR))
     }
 
     /// How many mailboxes may come in at one instant: so many that half of the patience
     /// suffices to serve them.
     fn batch_max(&self) -> u64 {
-        let Some(capacity) = self.policy.capacity else { return u64::MAX };
+        let Some(capacity) = self.basis.capacity else { return u64::MAX };
         let free = (u64::from(capacity) * 1_000).saturating_sub(self.load);
         let in_patience = free * self.policy.patience.millis() / 1_000 / 2;
-        (in_patience * 1_000 / self.work_of_a_million()).max(1)
+        (in_patience * 1_000 / self.basis.work_of_a_million.max(1)).max(1)
     }
 
     fn batch(&self) -> u64 {

@@ -7,7 +7,7 @@
 //!   judged, and nothing else is lost for it.
 
 use tidegate_core::gate::{GatePolicy, Pulse, PulseLimits, PulseSignal, Pulses};
-use tidegate_core::pace::{PacePolicy, PaceReport, PaceWhy, Population};
+use tidegate_core::pace::{PaceBasis, PacePolicy, PaceReport, PaceWhy, Population};
 use tidegate_core::rollout::Vitals;
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
@@ -52,7 +52,7 @@ impl TryFrom<v1::Vitals> for Vitals {
             probe_micros: message.probe_micros,
             read_errors: message.read_errors,
             pulses: pulses(message.pulses)?,
-            pace: message.pace.and_then(pace),
+            pace: message.pace.and_then(|pace| pace.try_into().ok()),
         })
     }
 }
@@ -83,15 +83,56 @@ pub(crate) fn pulses(told: Vec<v1::Pulse>) -> Result<Pulses, ProtocolError> {
 
 impl From<PaceReport> for v1::Pace {
     fn from(report: PaceReport) -> Self {
-        let PaceReport { millis_per_second, why, login_p95_millis } = report;
-        Self { millis_per_second, why: why.code().to_owned(), login_p95_millis }
+        let PaceReport { millis_per_second, why, login_p95_millis, basis } = report;
+        let (why, basis) = (why.code().to_owned(), basis.map(tell_basis));
+        Self { millis_per_second, why, login_p95_millis, basis }
     }
 }
 
-fn pace(told: v1::Pace) -> Option<PaceReport> {
-    let v1::Pace { millis_per_second, why, login_p95_millis } = told;
-    let why = PaceWhy::ALL.into_iter().find(|known| known.code() == why)?;
-    Some(PaceReport { millis_per_second, why, login_p95_millis })
+impl TryFrom<v1::Pace> for PaceReport {
+    type Error = ProtocolError;
+
+    fn try_from(told: v1::Pace) -> Result<Self, Self::Error> {
+        let v1::Pace { millis_per_second, why, login_p95_millis, basis } = told;
+        let known = PaceWhy::ALL.into_iter().find(|known| known.code() == why);
+        let why = known.ok_or_else(|| ProtocolError::invalid("pace.why", &why))?;
+        let basis = basis.and_then(pace_basis);
+        Ok(Self { millis_per_second, why, login_p95_millis, basis })
+    }
+}
+
+fn tell_basis(basis: PaceBasis) -> v1::PaceBasis {
+    let Population { active, connections, cold_cost } = basis.population;
+    v1::PaceBasis {
+        active_ppm: active.parts(),
+        connections: u32::from(connections),
+        counted: basis.counted,
+        cold_cost: u32::from(cold_cost),
+        cold_cost_measured: basis.is_cold_cost_measured,
+        retry_millis: basis.retry.millis(),
+        retry_measured: basis.is_retry_measured,
+        capacity: basis.capacity,
+        capacity_measured: basis.is_capacity_measured,
+        work_of_a_million: basis.work_of_a_million,
+    }
+}
+
+/// What a pace is made from; nothing if the numbers cannot be: it is only shown.
+fn pace_basis(told: v1::PaceBasis) -> Option<PaceBasis> {
+    Some(PaceBasis {
+        population: Population {
+            active: ppm(told.active_ppm).ok()?,
+            connections: u16::try_from(told.connections).ok()?,
+            cold_cost: u16::try_from(told.cold_cost).ok()?,
+        },
+        counted: told.counted,
+        is_cold_cost_measured: told.cold_cost_measured,
+        retry: Span::from_millis(told.retry_millis),
+        is_retry_measured: told.retry_measured,
+        capacity: told.capacity,
+        is_capacity_measured: told.capacity_measured,
+        work_of_a_million: told.work_of_a_million,
+    })
 }
 
 pub(crate) fn tell_pulse_limits(limits: &PulseLimits) -> v1::PulseLimits {
@@ -168,6 +209,16 @@ mod tests {
             millis_per_second: 12_500,
             why: PaceWhy::Rising,
             login_p95_millis: 900,
+            basis: Some(PaceBasis {
+                population: Population::UNKNOWN,
+                counted: 250,
+                is_cold_cost_measured: true,
+                retry: Span::from_secs(90),
+                is_retry_measured: false,
+                capacity: Some(60),
+                is_capacity_measured: true,
+                work_of_a_million: 4_200_000,
+            }),
         });
 
         assert_eq!(Vitals::try_from(v1::Vitals::from(vitals)), Ok(vitals));
@@ -179,7 +230,7 @@ mod tests {
         let far = v1::Pace { why: "tired".to_owned(), ..v1::Pace::default() };
 
         assert_eq!(pulses(told), Ok(Pulses::default()));
-        assert_eq!(pace(far), None);
+        assert!(PaceReport::try_from(far).is_err());
     }
 
     #[test]

@@ -33,7 +33,7 @@ use tidegate_mailserver::doveadm::{
     CommandError, Credential, Doveadm, DoveadmSpec, FolderStatus,
 };
 
-use crate::store::{Dialling, LetIn, MailStore, Switching, Telling, Told, Under};
+use crate::store::{Dialling, LetIn, MailStore, Reads, Switching, Telling, Told, Under};
 use counters::{difference, shown_name};
 use doorkeeper::Doorkeeper;
 use reading::{Reading, Unread};
@@ -336,6 +336,10 @@ impl MailStore for AtDovecot {
             }
         });
         read.collect()
+    }
+
+    fn reads(&self) -> Reads {
+        self.reading.as_ref().map_or_else(Reads::default, Reading::take_reads)
     }
 
     fn free_share(&self) -> Option<Ppm> {

@@ -28,6 +28,7 @@ use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::gate::Pulses;
 use tidegate_core::holding::{DialStep, Holding, Lease, Record, Room};
 use tidegate_core::inventory::Digest;
+use tidegate_core::mailbox::Level;
 use tidegate_core::policy::Soaks;
 use tidegate_core::rollout::Vitals;
 use tidegate_core::time::{Span, Timestamp};
@@ -297,6 +298,8 @@ impl Node {
         self.lease_until = self.lease_until.max(heard.until);
         self.holding.confirmed(&heard.confirmed);
         self.pace.take_part(heard.orders.open_millis_per_second);
+        let levels = heard.orders.jobs.iter().map(|order| order.level);
+        self.pace.open_up_to(levels.max().unwrap_or(Level::HELD));
         self.holding.hear(heard.orders);
         self.holding.closings(now)
     }

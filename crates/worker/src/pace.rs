@@ -4,10 +4,20 @@
 //!
 //! * Before the coordinator has said how fast, nothing may open.
 //! * What is felt before that is not lost.
+//! * What was counted on one level says nothing of another: mail may come in where nobody reads.
 
-use tidegate_core::pace::{self, Felt, PaceReport};
-use tidegate_core::time::Timestamp;
+use std::time::Duration;
+
+use tidegate_admission::{Counted, Visits};
+use tidegate_core::mailbox::Level;
+use tidegate_core::pace::{self, Crowd, Felt, Lesson, Logins, PaceReport, Retries};
+use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::worker::NodeSettings;
+
+use crate::store::Reads;
+
+/// How often it learns: as often as the rate follows what is felt.
+const LEARN_EVERY: Span = Span::from_secs(10);
 
 /// The pace of this node.
 #[derive(Debug)]
@@ -17,6 +27,9 @@ pub(crate) struct Pace {
     /// The node's part of what all nodes together may open, thousandths in a second.
     part: Option<u32>,
     felt: Option<(Felt, Timestamp)>,
+    /// The highest level that anything on the node may come to.
+    level: Level,
+    learned_at: Option<Timestamp>,
 }
 
 impl Pace {
@@ -26,7 +39,8 @@ impl Pace {
         let digest = blake3::hash(node.as_bytes());
         let first = digest.as_bytes().iter().take(8);
         let salt = first.fold(0, |salt, byte| salt << 8 | u64::from(*byte));
-        Self { salt, controller: None, part: None, felt: None }
+        let (controller, part, felt) = (None, None, None);
+        Self { salt, controller, part, felt, level: Level::HELD, learned_at: None }
     }
 
     /// Grants what has become due by `now`.
@@ -41,6 +55,41 @@ impl Pace {
         let limit = u64::from(own) * 1_000;
         controller.limit_to(self.part.map_or(limit, |part| limit.min(u64::from(part))));
         controller.fill(now);
+    }
+
+    /// Mailboxes may come to this level; on a higher one than before others come in than those
+    /// who were counted.
+    pub(crate) fn open_up_to(&mut self, level: Level) {
+        let before = std::mem::replace(&mut self.level, level);
+        if level > before
+            && let Some(controller) = &mut self.controller
+        {
+            controller.begin_anew();
+        }
+    }
+
+    /// Whether it has not learned for a while.
+    pub(crate) fn is_lesson_due(&self, now: Timestamp) -> bool {
+        self.learned_at.is_none_or(|at| now.since(at) >= LEARN_EVERY)
+    }
+
+    /// Learns from who came, and from how long reading took.
+    pub(crate) fn learn(
+        &mut self,
+        settings: &NodeSettings,
+        visits: &Visits,
+        reads: Reads,
+        now: Timestamp,
+    ) {
+        let before = self.learned_at.replace(now);
+        let Some(controller) = &mut self.controller else { return };
+        let counted = visits.count(self.level.get());
+        let over = before.map(|before| now.since(before));
+        controller.learn(&lesson(counted, over, reads), now);
+        // Whoever is slower than was assumed must not be taken for somebody who stays away.
+        let learned = controller.report().basis.map(|basis| basis.retry);
+        let period = settings.pace.retry.max(learned.unwrap_or_default());
+        visits.set_period(Duration::from_millis(period.millis()));
     }
 
     /// How many mailboxes may open now.
@@ -71,5 +120,25 @@ impl Pace {
     /// How fast it is, and why.
     pub(crate) fn report(&self) -> Option<PaceReport> {
         self.controller.as_ref().map(pace::Pace::report)
+    }
+}
+
+/// What was counted, in words of the pace. The first count is of no certain time.
+fn lesson(counted: Counted, over: Option<Span>, reads: Reads) -> Lesson {
+    let Counted { crowd, waiting, came_again_within, first, again, is_complete } =
+        counted;
+    let within = u64::try_from(came_again_within.as_millis()).unwrap_or(u64::MAX);
+    let over = over.filter(|_| is_complete);
+    Lesson {
+        crowd: Crowd {
+            opened: crowd.opened,
+            users: crowd.users,
+            connections: crowd.connections,
+            connections_squared: crowd.connections_squared,
+        },
+        retries: Retries { mailboxes: waiting, within: Span::from_millis(within) },
+        logins: over.map(|over| Logins { over, first, again }),
+        first_reads_micros: reads.first,
+        later_reads_micros: reads.later,
     }
 }

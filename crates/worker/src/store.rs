@@ -21,6 +21,15 @@ use tidegate_mail::{Mailbox, Manifest};
 /// that a stop is not kept waiting.
 const TELL_TOGETHER: usize = 64;
 
+/// How long reads took, microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    /// The first of each mailbox since it was let in.
+    pub(crate) first: Vec<u32>,
+    /// All others of the same mailboxes.
+    pub(crate) later: Vec<u32>,
+}
+
 /// One node's mail.
 pub trait MailStore: Debug + Send + Sync {
     /// Fences the store: whoever claimed the job under a lower generation changes nothing
@@ -75,6 +84,11 @@ pub trait MailStore: Debug + Send + Sync {
         &self,
         tasks: &[(ProbeTask, Mailbox)],
     ) -> Vec<(ProbeTask, Outcome, Option<Duration>)>;
+
+    /// How long mailboxes took to be read as their users read them, since this was last asked.
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
 
     /// The free share of what the mail lies on.
     fn free_share(&self) -> Option<Ppm>;

@@ -32,6 +32,7 @@ async fn nodes_that_open_divide_what_all_may_open_together() {
         millis_per_second: 0,
         why: PaceWhy::Stopped,
         login_p95_millis: 11_000,
+        basis: None,
     };
     let mut sync = two.sync();
     sync.vitals = Vitals { pace: Some(stopped), ..sync.vitals };

@@ -147,50 +147,17 @@ impl Population {
     /// Everybody waits, with four connections, and everything is cold.
     pub const UNKNOWN: Self = Self { active: Ppm::WHOLE, connections: 4, cold_cost: 10 };
 
-    /// What a soaked wave has shown: of `opened` mailboxes `users` came, and they made
-    /// `connections` connections. The share of active ones is its upper 95 % bound, so that
-    /// few samples leave it high; nothing is learned from fewer than a hundred mailboxes.
-    ///
-    /// Count after the slowest programs have polled: who has not come yet is no proof.
-    pub fn measured(opened: u32, users: u32, connections: u32, cold_cost: u16) -> Self {
-        if opened < SAMPLES_MIN || users > opened {
-            return Self { cold_cost: cold_cost.max(1), ..Self::UNKNOWN };
-        }
-        let (n, k) = (u128::from(opened), u128::from(users));
-        // Wilson's upper bound in millionths, z² = 2.706.
-        let z2: u128 = 2_706_000;
-        let million: u128 = 1_000_000;
-        let spread = (z2 * (4 * k * (n - k) * million / n + z2)).isqrt();
-        let upper = (2 * k * million + z2 + spread) * million / (2 * (n * million + z2));
-        let active =
-            u32::try_from(upper).unwrap_or(u32::MAX).clamp(1, Ppm::WHOLE.parts());
-        let each = connections.div_ceil(users.max(1)).max(1);
-        Self {
-            active: Ppm::new(active),
-            connections: u16::try_from(each).unwrap_or(u16::MAX),
-            cold_cost: cold_cost.max(1),
-        }
+    /// Warm logins that a million mailboxes are worth when they come in.
+    pub(super) fn work_of_a_million(&self) -> u64 {
+        let Self { active, connections, cold_cost } = *self;
+        let per_active = u64::from(cold_cost) + u64::from(connections.max(1)) - 1;
+        (u64::from(active.parts()) * per_active).max(1)
     }
 }
-
-/// Fewer mailboxes say nothing about the others.
-const SAMPLES_MIN: u32 = 100;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_measured_keeps_a_margin_that_shrinks_with_samples() {
-        let active = |opened, users| {
-            Population::measured(opened, users, users * 3, 4).active.to_string()
-        };
-
-        assert_eq!(active(50, 10), "100 %");
-        assert!(active(100, 35).starts_with("43.") || active(100, 35).starts_with("42."));
-        assert!(active(10_000, 3_500).starts_with("35."));
-        assert_eq!(Population::measured(1_000, 350, 1_050, 4).connections, 3);
-    }
 
     #[test]
     fn a_pace_that_cannot_be_is_refused() {

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::learn::PaceBasis;
+use super::policy::Population;
+
 /// How fast a node opens mailboxes now, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaceReport {
@@ -11,6 +14,8 @@ pub struct PaceReport {
     pub why: PaceWhy,
     /// The newest 95th percentile of logins, milliseconds; 0 if none is known.
     pub login_p95_millis: u32,
+    /// What it is made from; nothing from workers that do not say it.
+    pub basis: Option<PaceBasis>,
 }
 
 /// Why a node is as fast as it is.
@@ -90,6 +95,32 @@ impl fmt::Display for PaceReport {
         match self.login_p95_millis {
             0 => Ok(()),
             millis => write!(f, " (95 % within {millis} ms)"),
+        }
+    }
+}
+
+impl fmt::Display for PaceBasis {
+    /// As people say it, and whether that was measured or assumed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = |measured| if measured { "measured" } else { "assumed" };
+        let Population { active, connections, cold_cost } = self.population;
+        match self.counted {
+            0 => write!(f, "{active} come, {connections} connections each (assumed)")?,
+            of => write!(
+                f,
+                "at most {active} come, {connections} connections each (counted of {of})"
+            )?,
+        }
+        let cold = source(self.is_cold_cost_measured);
+        write!(f, "; a first login costs {cold_cost} ({cold})")?;
+        let retry = source(self.is_retry_measured);
+        write!(f, "; programs look every {} ({retry})", self.retry)?;
+        match self.capacity {
+            Some(capacity) => {
+                let source = source(self.is_capacity_measured);
+                write!(f, "; {capacity} logins a second ({source})")
+            }
+            None => f.write_str("; capacity unknown"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Felt, Pace, PacePolicy, PaceWhy, Population, Sense};
+use super::{Crowd, Felt, Lesson, Pace, PacePolicy, PaceWhy, Population, Sense};
 use crate::share::Ppm;
 use crate::time::{Span, Timestamp};
 
@@ -168,6 +168,35 @@ fn users_who_are_in_already_are_taken_off() {
 }
 
 #[test]
+fn who_was_counted_raises_it_by_as_much_again_while_the_formula_is_far() {
+    let unknown = PacePolicy { population: Population::UNKNOWN, ..KNOWN };
+    let mut pace = Pace::new(unknown, 1_000, 0);
+    run(&mut pace, 0, 1, Some(&quick()));
+    assert_eq!(pace.report().millis_per_second, 3_230);
+
+    pace.learn(&lesson(), START + Span::from_secs(1));
+    assert_eq!(pace.report().millis_per_second, 3_230, "not before the next step");
+    run(&mut pace, 1, 11, Some(&quick()));
+    assert_eq!(pace.report().millis_per_second, 6_460);
+    let basis = pace.report().basis.expect("it says what it is made from");
+    assert_eq!((basis.counted, basis.population.connections), (1_000, 3));
+}
+
+#[test]
+fn when_others_come_in_it_begins_with_what_was_assumed() {
+    let mut pace = Pace::new(PacePolicy::DEFAULT, 1_000, 0);
+    run(&mut pace, 0, 200, Some(&quick()));
+    pace.learn(&lesson(), START + Span::from_secs(200));
+    assert!(pace.report().millis_per_second > 250_000);
+
+    pace.begin_anew();
+
+    assert_eq!(pace.report().millis_per_second, 250_000);
+    let basis = pace.report().basis.expect("it says what it is made from");
+    assert_eq!((basis.counted, basis.population), (0, Population::UNKNOWN));
+}
+
+#[test]
 fn two_nodes_open_their_batches_at_different_instants() {
     let instants = |salt| {
         let mut pace = Pace::new(PacePolicy::DEFAULT, 2, salt);
@@ -199,6 +228,15 @@ fn a_report_is_said_as_people_say_it() {
         pace.report().to_string(),
         "22.05 mailboxes a second: logins are quick, becoming faster (95 % within 800 ms)"
     );
+    let basis = |pace: &Pace| pace.report().basis.map(|it| it.to_string());
+    let assumed = "35 % come, 3 connections each (assumed); a first login costs 4 (assumed); \
+                   programs look every 10 s (assumed); 60 logins a second (assumed)";
+    assert_eq!(basis(&pace).as_deref(), Some(assumed));
+    pace.learn(&lesson(), START + Span::from_secs(21));
+    let counted = "at most 37.5159 % come, 3 connections each (counted of 1000); \
+                   a first login costs 4 (assumed); programs look every 10 s (assumed); \
+                   60 logins a second (assumed)";
+    assert_eq!(basis(&pace).as_deref(), Some(counted));
 }
 
 proptest! {
@@ -249,6 +287,16 @@ fn quick() -> Felt {
         shed: Sense::Known(Ppm::ZERO),
         ..Felt::default()
     }
+}
+
+fn lesson() -> Lesson {
+    let crowd = Crowd {
+        opened: 1_000,
+        users: 350,
+        connections: 1_050,
+        connections_squared: 350 * 9,
+    };
+    Lesson { crowd, ..Lesson::default() }
 }
 
 fn slow() -> Felt {

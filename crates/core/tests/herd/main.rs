@@ -1,6 +1,7 @@
 //! Opening mailboxes while their users wait: who is served, and how soon.
 #![expect(clippy::indexing_slicing, reason = "a simulation of known size")]
 
+mod counted;
 mod rig;
 
 use rig::{Door, Herd, Opening, Outcome, REFERENCE, SECOND};
@@ -99,19 +100,44 @@ fn nor_does_it_where_users_look_only_every_five_or_fifteen_minutes() {
 }
 
 #[test]
-fn users_that_are_supposed_worse_than_they_are_come_slowly_until_they_are_counted() {
-    let unknown = |learns_after| Opening::Paced {
-        capacity: Some(60),
-        population: Population::UNKNOWN,
-        open_per_second: 1_000,
-        blind: None,
-        learns_after,
-    };
+fn users_of_whom_nothing_was_known_are_served_as_soon_once_they_were_counted() {
+    let unknown = Population::UNKNOWN;
 
-    let [slow, counted] = [0, 500].map(|after| REFERENCE.comes(PLAIN, unknown(after), 1));
+    let assumed = REFERENCE.comes(PLAIN, opens(60, unknown, false), 1);
 
-    assert!(slow.t99 > counted.t99.map(|t99| t99 * 3), "{slow:?} {counted:?}");
-    assert!(counted.t99 < Some(REFERENCE.ideal() * 2), "{counted:?}");
+    assert!(assumed.t99 > Some(REFERENCE.ideal() * 4), "{assumed:?}");
+    for door in [PLAIN, CAREFUL] {
+        let counted = REFERENCE.comes(door, opens(60, unknown, true), 1);
+
+        quick(&counted);
+        assert!(counted.p95_max < REFERENCE.patience / 2, "{counted:?}");
+    }
+}
+
+#[test]
+fn learning_loses_nothing_where_all_was_known_or_the_capacity_believed_too_high() {
+    for capacity in [60, 78, 120] {
+        let outcome =
+            REFERENCE.comes(PLAIN, opens(capacity, REFERENCE.population(), true), 1);
+
+        quick(&outcome);
+        assert_eq!(outcome.wasted_percent, 0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn counting_users_who_look_only_every_five_minutes_waits_until_they_have() {
+    let herd = Herd { retry: 300 * SECOND, ..REFERENCE };
+
+    let outcome = herd.comes(PLAIN, opens(78, Population::UNKNOWN, true), 1);
+
+    assert_eq!(outcome.served_permille, 1_000, "{outcome:?}");
+    assert_eq!(outcome.wasted_percent, 0, "{outcome:?}");
+    // Two periods pass before anybody is counted.
+    assert!(
+        outcome.t99 < Some(REFERENCE.ideal() * 3 / 2 + 2 * herd.retry),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -121,7 +147,7 @@ fn a_node_that_cannot_be_measured_for_minutes_is_slowed_and_never_hurried() {
         population: REFERENCE.population(),
         open_per_second: 1_000,
         blind: Some((120 * SECOND, 420 * SECOND)),
-        learns_after: 0,
+        learns: false,
     };
 
     let [seeing, blind] =
@@ -132,12 +158,16 @@ fn a_node_that_cannot_be_measured_for_minutes_is_slowed_and_never_hurried() {
 }
 
 fn paced(capacity: u32) -> Opening {
+    opens(capacity, REFERENCE.population(), false)
+}
+
+fn opens(capacity: u32, population: Population, learns: bool) -> Opening {
     Opening::Paced {
         capacity: Some(capacity),
-        population: REFERENCE.population(),
+        population,
         open_per_second: 1_000,
         blind: None,
-        learns_after: 0,
+        learns,
     }
 }
 

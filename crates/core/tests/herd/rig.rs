@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use tidegate_core::pace::{Felt, Pace, PacePolicy, Population, Sense};
+
+use crate::counted::Counted;
 use tidegate_core::share::Ppm;
 use tidegate_core::time::{Span, Timestamp};
 
@@ -78,8 +80,8 @@ pub(crate) enum Opening {
         open_per_second: u32,
         /// From when on, and until when, what should be measured is not.
         blind: Option<(u64, u64)>,
-        /// After so many mailboxes their users are counted; 0 for never.
-        learns_after: usize,
+        /// Whether it is told what can be counted, as a worker counts it.
+        learns: bool,
     },
 }
 
@@ -107,6 +109,9 @@ const TURN: u64 = SECOND / 10;
 /// How often the controller is told what clients felt.
 const FEEL: u64 = 2 * SECOND;
 
+/// How often it is told what was counted.
+const LEARN: u64 = 10 * SECOND;
+
 /// How far back what they felt goes.
 const FELT_OVER: u64 = 10 * SECOND;
 
@@ -117,6 +122,7 @@ enum Happening {
     Done,
     Turn,
     Feel,
+    Learn,
 }
 
 struct Client {
@@ -159,7 +165,7 @@ struct Run {
     work_wasted: u64,
     outcome: Outcome,
     rates: Rates,
-    learnt: bool,
+    counted: Counted,
 }
 
 /// Where the rate stood last when it turned round, and which way it goes.
@@ -257,7 +263,7 @@ impl Run {
                 turns: 0,
             },
             rates: Rates::default(),
-            learnt: false,
+            counted: Counted::new(mailboxes, herd.retry),
         };
         for client in 0..clients {
             let at = run.chance.below(herd.retry);
@@ -268,6 +274,9 @@ impl Run {
         }
         if run.pace.is_some() {
             run.plan(0, Happening::Feel);
+        }
+        if matches!(opening, Opening::Paced { learns: true, .. }) {
+            run.plan(LEARN, Happening::Learn);
         }
         run
     }
@@ -285,6 +294,7 @@ impl Run {
                 Happening::Done => self.done(),
                 Happening::Turn => self.turn(),
                 Happening::Feel => self.feel(),
+                Happening::Learn => self.learn(),
             }
             self.serve();
         }
@@ -309,6 +319,7 @@ impl Run {
     fn comes(&mut self, client: u32) {
         let mailbox = self.mailbox(client);
         let limit = u64::from(self.herd.capacity) * self.herd.patience / 1_000 / 2;
+        self.counted.asked(mailbox, self.now);
         if !self.open[mailbox] {
             self.refuse(client, self.herd.retry);
         } else if self.door.sheds && self.queued_work > limit {
@@ -387,7 +398,9 @@ impl Run {
             return;
         };
         let mailbox = self.mailbox(client);
-        self.warm[mailbox] = true;
+        let first = !std::mem::replace(&mut self.warm[mailbox], true);
+        // A probe that reads a mailbox on a node that is not busy takes as long as the login.
+        self.counted.served(first, work * 1_000 / u64::from(self.herd.capacity));
         let there = self.door.skips || self.now <= came + self.herd.patience;
         if self.pace.is_some() {
             self.logins.push_back((self.now, self.now - came));
@@ -427,32 +440,25 @@ impl Run {
         };
         let until = (self.opened + due).min(self.order.len());
         for mailbox in &self.order[self.opened..until] {
-            self.open[usize::try_from(*mailbox).expect("it fits")] = true;
+            let mailbox = usize::try_from(*mailbox).expect("it fits");
+            self.open[mailbox] = true;
+            self.counted.opened(mailbox, self.now);
         }
         self.opened = until;
-        self.learn();
         self.watch_rate();
         if self.opened < self.order.len() {
             self.plan(self.now + TURN, Happening::Turn);
         }
     }
 
-    /// Counts who came of the first mailboxes, once all of them had time to.
+    /// Tells the controller what was counted.
     fn learn(&mut self) {
-        let Opening::Paced { learns_after, .. } = self.opening else { return };
-        if learns_after == 0 || self.learnt || self.opened < 2 * learns_after {
-            return;
-        }
-        self.learnt = true;
-        let first = &self.order[..learns_after];
-        let warm = |it: &&u32| self.warm[usize::try_from(**it).expect("it fits")];
-        let users = u32::try_from(first.iter().filter(warm).count()).expect("it fits");
-        let opened = u32::try_from(learns_after).expect("it fits");
-        let connections = users * self.herd.connections;
-        let cold_cost = u16::try_from(self.herd.cold_cost).expect("it fits");
-        let population = Population::measured(opened, users, connections, cold_cost);
+        let lesson = self.counted.lesson(self.now, LEARN);
         if let Some(pace) = &mut self.pace {
-            pace.learn(population);
+            pace.learn(&lesson, at(self.now));
+        }
+        if self.opened < self.order.len() {
+            self.plan(self.now + LEARN, Happening::Learn);
         }
     }
 

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_admission::{Answer, Doors};
 use tidegate_core::holding::{Outcome, ProbeTask};
@@ -28,6 +28,7 @@ use tidegate_mailserver::{ConversationError, ConversationFault};
 use super::counters::{UID_VALIDITY_DIFFERS, shown_name, stored_name};
 use super::{Dovecot, Master};
 use crate::findings::alarm;
+use crate::store::Reads;
 
 /// Messages read by chance, beside the newest.
 const RANDOM: u32 = 2;
@@ -40,6 +41,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// between: one slow moment of a server is not a sick mailbox.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Mailboxes whose first read is told from later ones: a few megabytes.
+const TIMED_MAX: usize = 65_536;
+
+/// Times of each kind that are told at once; nobody asks for more in ten seconds.
+const TIMES_MAX: usize = 256;
 
 /// Where a message is cut for its digest.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -54,6 +61,44 @@ pub(crate) struct Reading {
     has_been_in: AtomicBool,
     has_warned: AtomicBool,
     validities: Validities,
+    times: Times,
+}
+
+/// How long reads took, first ones apart: what a login costs whose mailbox nobody has read yet.
+#[derive(Debug, Default)]
+struct Times(Mutex<TimesOf>);
+
+#[derive(Debug, Default)]
+struct TimesOf {
+    /// Mailboxes that were let in, and whether they were read since.
+    let_in: HashMap<u64, bool>,
+    reads: Reads,
+}
+
+impl Times {
+    fn lets_in(&self, key: u64) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.let_in.len() < TIMED_MAX || times.let_in.contains_key(&key) {
+            times.let_in.insert(key, false);
+        }
+    }
+
+    fn note(&self, key: u64, took: Duration) {
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let TimesOf { let_in, reads } = &mut *times;
+        let Some(read) = let_in.get_mut(&key) else { return };
+        let later = std::mem::replace(read, true);
+        let times = if later { &mut reads.later } else { &mut reads.first };
+        if times.len() < TIMES_MAX {
+            times.push(micros);
+        }
+    }
+
+    fn take(&self) -> Reads {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut times.reads)
+    }
 }
 
 /// The UIDVALIDITY of inboxes that are open, by the key of the mailbox.
@@ -100,7 +145,7 @@ impl Reading {
         let Master { user, password, separator, sample_percent } = master;
         let patience = PATIENCE;
         let reader = Reader { imap, master: user, password, separator, patience };
-        let validities = Validities::default();
+        let (validities, times) = (Validities::default(), Times::default());
         let (has_been_in, has_warned) = <(AtomicBool, AtomicBool)>::default();
         Some(Self {
             reader,
@@ -110,13 +155,20 @@ impl Reading {
             has_been_in,
             has_warned,
             validities,
+            times,
         })
+    }
+
+    /// How long mailboxes took to be read since this was last asked.
+    pub(crate) fn take_reads(&self) -> Reads {
+        self.times.take()
     }
 
     /// A mailbox is about to be let in; its inbox has this UIDVALIDITY, as far as it was seen.
     pub(crate) fn lets_in(&self, mailbox: &Mailbox, inbox: Option<u32>) {
         if self.samples(mailbox) {
             self.validities.set(mailbox.key, inbox);
+            self.times.lets_in(mailbox.key);
         }
     }
 
@@ -161,6 +213,7 @@ impl Reading {
         let mut altered = None;
         let seed = u64::from(task.ordinal.get());
         let sample = Sample { newest: true, random: RANDOM, seed };
+        let began = Instant::now();
         let look = self.reader.look(&mailbox.address, sample, &mut |folder, uid, from| {
             if let Some(entry) = known.message(&folder.name, uid) {
                 let seen = Seen::of(from)?;
@@ -179,6 +232,7 @@ impl Reading {
         match look {
             Ok(look) => {
                 self.has_been_in.store(true, Ordering::Relaxed);
+                self.times.note(mailbox.key, began.elapsed());
                 let another = |seen| self.validities.another(mailbox.key, seen);
                 Ok(judge(task, &look, known, &another))
             }

@@ -40,6 +40,10 @@ impl Node {
         let Some(settings) = self.settings.clone() else { return };
         self.deferred.retain(|_, until| *until > now);
         self.pace.fill(&settings, now);
+        if self.pace.is_lesson_due(now) {
+            let reads = self.given.store.reads();
+            self.pace.learn(&settings, self.given.doors.visits(), reads, now);
+        }
         let threads = usize::from(settings.prepare_threads).max(1);
         let room = Room {
             // One batch beyond those in hand, so that no thread waits for the owner.

@@ -23,6 +23,9 @@ impl Node {
             return;
         };
         self.set_doors(*job, ordinals, Standing::Level(0));
+        let Some(description) = self.descriptions.get(job) else { return };
+        let addresses = ordinals.iter().filter_map(|it| description.address(*it));
+        self.given.doors.visits().closed(addresses);
     }
 
     /// Opens what was raised, if that is still permitted now that it is on disk; the rest
@@ -39,7 +42,11 @@ impl Node {
             };
             if permitted {
                 self.set_doors(job, &[ordinal], standing);
-                opened.extend(self.address(job, ordinal));
+                let address = self.address(job, ordinal);
+                if let Standing::Level(level) = standing {
+                    self.given.doors.visits().opened(address.as_deref(), level);
+                }
+                opened.extend(address);
             } else {
                 self.unseen.insert((job, ordinal));
             }
@@ -90,6 +97,11 @@ impl Node {
             Some((description.address(it)?.into(), self.standing(job, it)?))
         });
         self.given.doors.set(levels);
+        let held = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {
+            let is_held = self.standing(job, it)? == Standing::Level(0);
+            description.address(it).filter(|_| is_held)
+        });
+        self.given.doors.visits().held(held);
         // After its level: describing an unknown mailbox holds it.
         let back = description.expected().map(|window| tidegate_admission::Window {
             from_unix: unix_seconds(window.from),
