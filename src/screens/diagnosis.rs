@@ -319,8 +319,9 @@ fn reasons(why: &[Why]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use tidegate_wire::v1::{Node, NodeState, Rollout, RolloutState, Stop, Wave};
+    use tidegate_wire::v1::{Node, NodeState, Pace, Rollout, RolloutState, Stop};
     use tidegate_wire::v1::{Rung, WaveState, Why};
+    use tidegate_wire::v1::{Vitals, Wave};
 
     use super::Diagnosis;
 
@@ -353,6 +354,22 @@ mod tests {
             paused; not effective yet on stor-02: at most 12 mailboxes may still open
             tidegate resume --reason '…'
             2
+        "]],
+        );
+    }
+
+    #[test]
+    fn a_node_that_lets_nobody_in_because_logins_are_late_is_named() {
+        let pace = Pace { why: "stopped".into(), ..Pace::default() };
+        let vitals = Some(Vitals { pace: Some(pace), ..Vitals::default() });
+        let node = Node { vitals, ..node("stor-02", NodeState::Working) };
+
+        check(
+            &Rollout { nodes: vec![node], ..running() },
+            &expect![[r"
+            wave canary-1 opens for webmail: 50 of 200 (25.0 %); nobody is let in on stor-02: logins are too late
+            none; it goes on when logins are quicker (tidegate status)
+            0
         "]],
         );
     }

@@ -331,3 +331,56 @@ pub(crate) fn messages(totals: Option<&MessageTotals>) -> String {
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", thousands(bytes >> 20))
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use tidegate_wire::v1::{Gate, Rung, Signal};
+
+    use super::*;
+
+    #[test]
+    fn a_gate_tells_what_is_waited_for_from_what_only_stops_and_from_what_nobody_measures()
+     {
+        let signal = |name: &str, pass_at, only_stops| Signal {
+            name: name.into(),
+            standing: "open".into(),
+            opened: 3,
+            mature: 3,
+            pass_at,
+            trip_at: 2,
+            missing: 17,
+            only_stops,
+            ..Signal::default()
+        };
+        let gate_of_wave = Gate {
+            verdict: "hold".into(),
+            signals: vec![
+                signal("opening", Some(0), false),
+                signal("preparation", None, false),
+                signal("canary", None, true),
+            ],
+            unmeasured: vec!["login-latency".into(), "queue-age".into()],
+            ..Gate::default()
+        };
+        let wave = Wave {
+            name: "canary-1".into(),
+            state: WaveState::Opening.into(),
+            level: 1,
+            gate: Some(gate_of_wave),
+            ..Wave::default()
+        };
+        let ladder = vec![Rung { name: "webmail".into(), ..Rung::default() }];
+        let rollout = Rollout { waves: vec![wave], ladder, ..Rollout::default() };
+
+        expect![[r"
+
+              gate of canary-1 at webmail: hold
+                opening      open     0 failed of 3 mature, 3 opened: passes with at most 0, trips at 2, needs 17 more good ones
+                preparation  open     0 failed of 3 mature, 3 opened: cannot pass yet, trips at 2, needs 17 more good ones
+                canary       open     0 failed of 3 mature, 3 opened: is not waited for, trips at 2
+                nobody measures: login-latency, queue-age
+        "]]
+        .assert_eq(&gate(&rollout));
+    }
+}

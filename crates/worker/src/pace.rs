@@ -142,3 +142,80 @@ fn lesson(counted: Counted, over: Option<Span>, reads: Reads) -> Lesson {
         later_reads_micros: reads.later,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::gate::GatePolicy;
+    use tidegate_core::pace::{PaceBasis, PacePolicy, Population};
+    use tidegate_wire::worker::NodeNotice;
+
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    #[test]
+    fn who_came_to_one_level_is_believed_there_and_nowhere_else() {
+        let (visits, settings) = (Visits::default(), settings());
+        let mut pace = Pace::of("stor-01");
+        pace.open_up_to(Level::FIRST);
+        pace.fill(&settings, START);
+        // A first lesson says how soon programs look here: within a millisecond.
+        pace.learn(&settings, &visits, Reads::default(), START);
+        let addresses: Vec<String> =
+            (0..200).map(|n| format!("user{n}@example.org")).collect();
+        visits.opened(addresses.iter().map(String::as_str), Level::FIRST.get());
+
+        // Two milliseconds later everybody has had time to come.
+        let mut now = START;
+        let counted = loop {
+            now = now + LEARN_EVERY;
+            assert!(pace.is_lesson_due(now));
+            pace.learn(&settings, &visits, Reads::default(), now);
+            let basis = basis(&pace);
+            if basis.counted > 0 {
+                break basis;
+            }
+        };
+
+        assert_eq!(counted.counted, 200);
+        assert!(counted.population.active < Population::UNKNOWN.active);
+        pace.open_up_to(Level::FIRST.above());
+        pace.learn(&settings, &visits, Reads::default(), now + LEARN_EVERY);
+        assert_eq!(basis(&pace).population, Population::UNKNOWN);
+        pace.open_up_to(Level::FIRST);
+        pace.learn(&settings, &visits, Reads::default(), now + LEARN_EVERY);
+        assert_eq!(basis(&pace).counted, 200);
+    }
+
+    #[test]
+    fn logins_of_which_some_were_not_counted_teach_nothing() {
+        let counted = Counted { first: 3, again: 4, ..Counted::default() };
+        let over = Some(LEARN_EVERY);
+
+        let whole = Counted { is_complete: true, ..counted };
+
+        assert_eq!(lesson(counted, over, Reads::default()).logins, None);
+        assert_eq!(lesson(whole, None, Reads::default()).logins, None);
+        let logins = Logins { over: LEARN_EVERY, first: 3, again: 4 };
+        assert_eq!(lesson(whole, over, Reads::default()).logins, Some(logins));
+    }
+
+    fn basis(pace: &Pace) -> PaceBasis {
+        pace.report().and_then(|report| report.basis).expect("it has been filled")
+    }
+
+    fn settings() -> NodeSettings {
+        let retry = Span::from_millis(1);
+        NodeSettings {
+            ladder: Vec::new(),
+            soak: Span::ZERO,
+            slow_after: Span::ZERO,
+            open_per_second: 20,
+            prepare_threads: 1,
+            notice: NodeNotice::default(),
+            dial_services: Vec::new(),
+            pulse_limits: GatePolicy::DEFAULT.signals.limits(),
+            pace: PacePolicy { retry, ..PacePolicy::DEFAULT },
+        }
+    }
+}
