@@ -139,12 +139,13 @@ mod tests {
         let rollout = Rollout { nodes, ..Rollout::default() };
 
         expect![[r"
+            nodes
               pace of stor-01: 12.55 mailboxes a second: logins are quick, becoming faster (95 % within 400 ms)
                 made from: at most 35.9 % come, 3 connections each (counted of 1200); a first login costs 4 (measured); programs look every 5 min (assumed); capacity unknown
               pace of stor-02: 0 mailboxes a second: logins are too late, nothing opens (95 % within 11000 ms)
               mail into stor-02: 4 a second: logins are too late
         "]]
-        .assert_eq(&reasons(&rollout));
+        .assert_eq(&format!("nodes\n{}", reasons(&rollout)));
         let cells = rollout.nodes.iter().map(|it| (pace(it), drain(it)));
         let cells: Vec<String> = cells.map(|(a, b)| format!("{b} {a}")).collect();
         assert_eq!(

@@ -374,6 +374,7 @@ mod tests {
         let rollout = Rollout { waves: vec![wave], ladder, ..Rollout::default() };
 
         expect![[r"
+            waves
 
               gate of canary-1 at webmail: hold
                 opening      open     0 failed of 3 mature, 3 opened: passes with at most 0, trips at 2, needs 17 more good ones
@@ -381,6 +382,6 @@ mod tests {
                 canary       open     0 failed of 3 mature, 3 opened: is not waited for, trips at 2
                 nobody measures: login-latency, queue-age
         "]]
-        .assert_eq(&gate(&rollout));
+        .assert_eq(&format!("waves\n{}", gate(&rollout)));
     }
 }

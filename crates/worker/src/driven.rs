@@ -28,7 +28,9 @@ use crate::node::{Given, Input, Node};
 use crate::session::{Dialogue, Identity, Meaning, Sent, append, meaning};
 
 pub use crate::description::Shelf;
-pub use crate::store::{Dialling, LetIn, MailStore, Switching, Telling, Told, Under};
+pub use crate::store::{
+    Dialling, LetIn, MailStore, Reads, Switching, Telling, Told, Under,
+};
 
 /// As many tasks as all pools of hands take together.
 const TASKS_MAX: usize = 320;

@@ -23,11 +23,11 @@ const TELL_TOGETHER: usize = 64;
 
 /// How long reads took, microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reads {
+pub struct Reads {
     /// The first of each mailbox since it was let in.
-    pub(crate) first: Vec<u32>,
+    pub first: Vec<u32>,
     /// All others of the same mailboxes.
-    pub(crate) later: Vec<u32>,
+    pub later: Vec<u32>,
 }
 
 /// One node's mail.

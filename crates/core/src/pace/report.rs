@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::learn::PaceBasis;
 use super::policy::Population;
+use crate::share::Ppm;
 
 /// How fast a node opens mailboxes now, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,8 @@ impl fmt::Display for PaceBasis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = |measured| if measured { "measured" } else { "assumed" };
         let Population { active, connections, cold_cost } = self.population;
+        // Bounds have tenths, and stay bounds.
+        let active = Ppm::new(active.parts().div_ceil(1_000) * 1_000);
         match self.counted {
             0 => write!(f, "{active} come, {connections} connections each (assumed)")?,
             of => write!(

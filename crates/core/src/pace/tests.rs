@@ -233,7 +233,7 @@ fn a_report_is_said_as_people_say_it() {
                    programs look every 10 s (assumed); 60 logins a second (assumed)";
     assert_eq!(basis(&pace).as_deref(), Some(assumed));
     pace.learn(&lesson(), START + Span::from_secs(21));
-    let counted = "at most 37.5159 % come, 3 connections each (counted of 1000); \
+    let counted = "at most 37.6 % come, 3 connections each (counted of 1000); \
                    a first login costs 4 (assumed); programs look every 10 s (assumed); \
                    60 logins a second (assumed)";
     assert_eq!(basis(&pace).as_deref(), Some(counted));
