@@ -430,7 +430,9 @@ mod tests {
         visits.opened_at(old.iter().map(String::as_str), 1, 0);
         visits.count_at(1, 2 * MINUTE);
         visits.opened_at(new.iter().map(String::as_str), 1, 3 * MINUTE);
-        new.iter().for_each(|user| visits.asked_at(user, true, 3 * MINUTE));
+        for user in &new {
+            visits.asked_at(user, true, 3 * MINUTE);
+        }
 
         let Crowd { opened, users, .. } = visits.count_at(1, 6 * MINUTE).crowd;
 

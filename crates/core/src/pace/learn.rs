@@ -201,7 +201,7 @@ impl Learnt {
         let cold_cost = self.cold_cost();
         let assumed = self.assumed.population;
         let x = cold_cost.unwrap_or(assumed.cold_cost);
-        let counted = self.crowd.is_enough().then_some(self.crowd.opened).unwrap_or(0);
+        let counted = if self.crowd.is_enough() { self.crowd.opened } else { 0 };
         let population = if counted > 0 {
             self.crowd.population(x, assumed.connections)
         } else {

@@ -148,8 +148,8 @@ impl Population {
     pub const UNKNOWN: Self = Self { active: Ppm::WHOLE, connections: 4, cold_cost: 10 };
 
     /// Warm logins that a million mailboxes are worth when they come in.
-    pub(super) fn work_of_a_million(&self) -> u64 {
-        let Self { active, connections, cold_cost } = *self;
+    pub(super) fn work_of_a_million(self) -> u64 {
+        let Self { active, connections, cold_cost } = self;
         let per_active = u64::from(cold_cost) + u64::from(connections.max(1)) - 1;
         (u64::from(active.parts()) * per_active).max(1)
     }
