@@ -47,6 +47,8 @@ Stop and go on:
   resume       Go on, or let a re-closed part open again
   reclose      Put opened mailboxes back behind admission
   abort        End the rollout; what is open stays open
+  accept       Let a worker back in that was turned away
+  rebuild      Make a rollout again whose journal is gone
 
 Run:
   coordinator  Run the coordinator
@@ -112,6 +114,11 @@ pub(crate) enum Verb {
     Reclose(Reclose),
     /// End the rollout; what is open stays open.
     Abort(Abort),
+    /// Let a worker back in that was turned away, because its node was put back to an older
+    /// state or was left out of a rebuild.
+    Accept(Accept),
+    /// Make a rollout again, from what the workers hold, whose journal is gone.
+    Rebuild(Rebuild),
     /// Run the coordinator.
     Coordinator(Daemon),
     /// Run the worker of a storage node.
@@ -298,6 +305,36 @@ pub(crate) struct Apply {
     pub(crate) actor: Actor,
     #[command(flatten)]
     pub(crate) asked: Asked,
+}
+
+/// Make a rollout again whose journal is gone: into an empty data directory, with the very
+/// inventory and policy that were applied. It is paused until every node has told what it holds
+/// and somebody resumes it.
+#[derive(Debug, Args)]
+pub(crate) struct Rebuild {
+    #[command(flatten)]
+    pub(crate) apply: Apply,
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
+/// Let a worker back in that was turned away.
+#[derive(Debug, Args)]
+pub(crate) struct Accept {
+    /// The node.
+    pub(crate) node: String,
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) seen: Seen,
 }
 
 /// Show how far it is and what to do.
@@ -537,6 +574,9 @@ pub(crate) struct Resume {
     pub(crate) part: Option<PartKind>,
     /// The part's name.
     pub(crate) name: Option<String>,
+    /// A node that a rebuild shall not wait for; once for each.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) without: Vec<String>,
     /// Why, for the record.
     #[arg(long)]
     pub(crate) reason: String,

@@ -222,6 +222,19 @@ impl Client {
         until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
+    /// Lets the worker of a node back in.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn accept(
+        &mut self,
+        request: v1::AcceptRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let ask = async || self.operator.accept(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
+    }
+
     /// Puts a part back behind admission.
     ///
     /// # Errors
@@ -420,6 +433,11 @@ fn help_for(code: &str) -> Option<&'static str> {
         "isolation-stands" => {
             "all in order: tidegate reclose node NODE --reason '…'; \
              tidegate resume node NODE --reason '…'; tidegate resume --reason '…'"
+        }
+        "has-begun" => "tidegate rebuild --inventory … --policy … --reason '…'",
+        "nothing-to-accept" => "see the nodes: tidegate status",
+        "not-recounted" => {
+            "tidegate status shows who has told; `tidegate resume --without NODE` leaves one out"
         }
         "not-held-back" => "see what is held back: tidegate status",
         "conflict" => "look again (tidegate status), then decide anew",

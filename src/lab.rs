@@ -82,8 +82,9 @@ async fn perform(args: &Lab, home: &Path) -> Outcome {
     let mut fleet = Fleet::new(home);
     let url = fleet.start(&provider.nodes).await?;
     let mut client = Client::connect(&url).await?;
-    let who = (BY.to_owned(), fresh_id());
-    planning::send(&mut client, &plan, policy_toml, who).await?;
+    let (by, request_id, rebuild) = (BY.to_owned(), fresh_id(), None);
+    let what = planning::Begin { by, request_id, rebuild };
+    planning::send(&mut client, &plan, policy_toml, what).await?;
     console::data_line(format_args!(
         "applied; look at it from elsewhere with `tidegate status --coordinator {url}`\n"
     ))?;

@@ -77,6 +77,8 @@ fn run(verb: Verb) -> Outcome {
         Verb::Pause(args) => with_runtime(Threads::One, operate::pause(&args)),
         Verb::Resume(args) => with_runtime(Threads::One, operate::resume(&args)),
         Verb::Reclose(args) => with_runtime(Threads::One, operate::reclose(&args)),
+        Verb::Accept(args) => with_runtime(Threads::One, operate::accept(&args)),
+        Verb::Rebuild(args) => with_runtime(Threads::One, planning::rebuild(&args)),
         Verb::Abort(args) => with_runtime(Threads::One, operate::abort(&args)),
         Verb::Coordinator(args) => {
             with_runtime(Threads::Many, daemon::coordinator(&args))

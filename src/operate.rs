@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use tidegate_wire::v1::{self, NodeState, scope};
 
-use crate::cli::{self, Abort, Asked, PartKind, Pause, Reclose, Resume};
+use crate::cli::{self, Abort, Accept, Asked, PartKind, Pause, Reclose, Resume};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::request::fresh_id;
-use crate::screens::diagnosis::{nodes_in, steps};
+use crate::screens::diagnosis::{nodes_in, reached, steps};
 
 /// How often a re-closed mailbox is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -48,6 +48,7 @@ pub(crate) async fn resume(args: &Resume) -> Outcome {
         scope: part.map(|(kind, name)| scope_of(kind, name)),
         request_id: id(&args.asked),
         etag: seen(&mut client, &args.seen).await?,
+        without: args.without.clone(),
     };
     client.resume(request).await?;
     match part {
@@ -92,6 +93,22 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
     let recorded = client.abort(request).await?;
     console::data_line("abort recorded")?;
     wait_for_stop(client, recorded.orders_version).await
+}
+
+/// Carries out `tidegate accept`.
+pub(crate) async fn accept(args: &Accept) -> Outcome {
+    let mut client = Client::connect(&args.coordinator.url).await?;
+    let request = v1::AcceptRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        node: args.node.clone(),
+        request_id: id(&args.asked),
+        etag: seen(&mut client, &args.seen).await?,
+    };
+    client.accept(request).await?;
+    console::data_line(format_args!("{} is accepted", safe(&args.node)))?;
+    console::data_line("Next   tidegate status")?;
+    Ok(Exit::Done)
 }
 
 /// Carries out `tidegate reclose`.
@@ -184,21 +201,27 @@ async fn wait_for_stop(client: Client, orders_version: u64) -> Outcome {
         if stop.effective {
             let open: u32 = rollout.waves.iter().map(|wave| wave.open).sum();
             console::data_line(format_args!(
-                "effective: no mailbox opens any more; {} stay open",
-                thousands(open)
+                "effective: no mailbox opens any more; {} stay open{}",
+                thousands(open),
+                lapsed(&stop.lapsed)
             ))?;
             return Ok(Exit::Done);
         }
-        let line = format!(
-            "not effective yet on {}: at most {} mailboxes may still open",
-            safe(&stop.unacknowledged.join(", ")),
-            thousands(stop.may_still_open)
-        );
+        let line = reached(stop);
         if told.as_ref() != Some(&line) {
             console::tell(&line);
             told = Some(line);
         }
     }
+}
+
+/// What is said of nodes that a stop has not reached.
+fn lapsed(nodes: &[String]) -> String {
+    if nodes.is_empty() {
+        return String::new();
+    }
+    let names = safe(&nodes.join(", "));
+    format!("; not reached: {names}, which stopped when their lease ended")
 }
 
 /// Waits until nothing of the part is open.

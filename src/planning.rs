@@ -41,6 +41,15 @@ pub(crate) fn plan(args: &cli::Plan) -> Outcome {
 
 /// Carries out `tidegate apply`.
 pub(crate) async fn apply(args: &cli::Apply) -> Outcome {
+    begin(args, None).await
+}
+
+/// Carries out `tidegate rebuild`.
+pub(crate) async fn rebuild(args: &cli::Rebuild) -> Outcome {
+    begin(&args.apply, Some(args.reason.clone())).await
+}
+
+async fn begin(args: &cli::Apply, rebuild: Option<String>) -> Outcome {
     if !args.yes && !console::can_ask() {
         return Err(Failure::text(Exit::Usage, "nobody is there to confirm")
             .help("on a terminal this asks; for scripts add `--yes`"));
@@ -51,8 +60,20 @@ pub(crate) async fn apply(args: &cli::Apply) -> Outcome {
     if !args.yes {
         confirm(&plan)?;
     }
-    let who = (args.actor.name(), id(&args.asked));
-    let applied = send(&mut client, &plan, policy_toml, who).await?;
+    let what = Begin { by: args.actor.name(), request_id: id(&args.asked), rebuild };
+    let is_rebuild = what.rebuild.is_some();
+    let applied = send(&mut client, &plan, policy_toml, what).await?;
+    if is_rebuild {
+        console::data_line(format_args!(
+            "Rebuilding {} from what the workers hold: paused, and nothing changes until \
+             every node has told. Plan {}",
+            safe(&plan.policy().name),
+            applied.plan_digest
+        ))?;
+        console::data_line("Next   tidegate status")?;
+        console::data_line("then   tidegate resume --reason '…'")?;
+        return Ok(Exit::Done);
+    }
     console::data_line(format_args!(
         "Applied {}: {} mailboxes in {} waves. Plan {}",
         safe(&plan.policy().name),
@@ -91,6 +112,16 @@ pub(crate) fn make(inputs: &Inputs) -> Result<(Plan, String), Failure> {
     Ok((plan, policy_toml))
 }
 
+/// Who begins a rollout, and how.
+pub(crate) struct Begin {
+    /// Who.
+    pub(crate) by: String,
+    /// What the request is called.
+    pub(crate) request_id: String,
+    /// Why it is made again from what the workers hold; nothing for a new one.
+    pub(crate) rebuild: Option<String>,
+}
+
 /// Uploads and starts a plan.
 ///
 /// # Errors
@@ -100,13 +131,15 @@ pub(crate) async fn send(
     client: &mut Client,
     plan: &Plan,
     policy_toml: String,
-    (by, request_id): (String, String),
+    what: Begin,
 ) -> Result<v1::ApplyResponse, Failure> {
     let header = v1::ApplyHeader {
-        by,
+        by: what.by,
         plan_digest: plan.digest().to_string(),
         policy_toml,
-        request_id,
+        request_id: what.request_id,
+        rebuild: what.rebuild.is_some(),
+        reason: what.rebuild.unwrap_or_default(),
     };
     let header = v1::ApplyRequest { part: Some(v1::apply_request::Part::Header(header)) };
     let rows = Portions { inventory: Arc::clone(plan.inventory()), next: 0 };

@@ -146,7 +146,8 @@ fn files(raw: &RawWorker, text: &Text) -> Result<Files, Failure> {
         }
         Some(size) => *size.get_ref(),
     };
-    Ok(Files { live, snapshot, file_size_max })
+    let nfs_is_fenced = raw.nfs_is_fenced == Some(true);
+    Ok(Files { live, snapshot, file_size_max, nfs_is_fenced })
 }
 
 fn command(

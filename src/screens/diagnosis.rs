@@ -5,7 +5,7 @@
 //! * Whatever does not move has a reason here, and somebody who can move it.
 //! * A stop that has not reached every node is never shown as effective.
 
-use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState, Why};
+use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Stop, Wave, WaveState, Why};
 
 use super::held::Held;
 use super::{pace, percent, say};
@@ -183,14 +183,31 @@ impl Diagnosis {
         let Some(stop) = rollout.stop.as_ref().filter(|stop| !stop.effective) else {
             return self;
         };
-        say!(
-            self.status,
-            "; not effective yet on {}: at most {} mailboxes may still open",
-            safe(&stop.unacknowledged.join(", ")),
-            thousands(stop.may_still_open)
-        );
+        say!(self.status, "; {}", reached(stop));
         self
     }
+}
+
+/// How far a stop has come that is not effective yet, on one line.
+pub(crate) fn reached(stop: &Stop) -> String {
+    let open = thousands(stop.may_still_open);
+    let waited: Vec<&str> = stop.unacknowledged.iter().map(String::as_str).collect();
+    let stopped = stop.nodes.saturating_sub(u32::try_from(waited.len()).unwrap_or(0));
+    let mut line = if stop.nodes == 0 {
+        format!("not effective yet on {}", safe(&waited.join(", ")))
+    } else {
+        format!("{stopped} of {} nodes stopped", stop.nodes)
+    };
+    let unreachable = |node: &&str| stop.unreachable.iter().any(|it| it == node);
+    let (lost, late): (Vec<&str>, Vec<&str>) = waited.into_iter().partition(unreachable);
+    if !late.is_empty() && stop.nodes > 0 {
+        say!(line, "; not yet {}", safe(&late.join(", ")));
+    }
+    if !lost.is_empty() {
+        say!(line, "; {} unreachable ({})", lost.len(), safe(&lost.join(", ")));
+    }
+    say!(line, ": at most {open} mailboxes may still open");
+    line
 }
 
 /// What somebody can do about a reason that does not pass by itself.
@@ -340,11 +357,28 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_counts_the_nodes_and_names_those_that_are_not_heard() {
+        let stop = Stop {
+            unacknowledged: vec!["stor-02".into(), "stor-07".into(), "stor-09".into()],
+            unreachable: vec!["stor-02".into(), "stor-09".into()],
+            may_still_open: 81,
+            nodes: 40,
+            ..Stop::default()
+        };
+
+        expect![[r"
+            37 of 40 nodes stopped; not yet stor-07; 2 unreachable (stor-02, stor-09): at most 81 mailboxes may still open
+        "]]
+        .assert_eq(&format!("{}\n", super::reached(&stop)));
+    }
+
+    #[test]
     fn a_stop_that_has_not_reached_every_node_is_not_shown_as_effective() {
         let stop = Stop {
             effective: false,
             unacknowledged: vec!["stor-02".into()],
             may_still_open: 12,
+            ..Stop::default()
         };
         let paused = RolloutState::Paused.into();
 

@@ -33,6 +33,13 @@ pub(crate) fn status(rollout: &Rollout) -> Value {
             "effective": stop.effective,
             "unacknowledged": stop.unacknowledged,
             "may_still_open": stop.may_still_open,
+            "nodes": stop.nodes,
+            "unreachable": stop.unreachable,
+            "lapsed": stop.lapsed,
+        })),
+        "rebuild": rollout.rebuild.as_ref().map(|rebuild| json!({
+            "told": rebuild.told,
+            "missing": rebuild.missing,
         })),
         "start_time": rollout.start_time.as_ref().and_then(instant).map(date),
         "at_time": rollout.at_time.as_ref().and_then(instant).map(date),

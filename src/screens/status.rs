@@ -276,6 +276,9 @@ pub(crate) fn node_word(state: NodeState) -> (&'static str, Tone) {
         NodeState::Silent => ("silent", Tone::Warn),
         NodeState::Isolated => ("isolated", Tone::Bad),
         NodeState::HeldBack => ("held-back", Tone::Warn),
+        NodeState::Recounting => ("recounting", Tone::Warn),
+        NodeState::LeftOut => ("left-out", Tone::Bad),
+        NodeState::TurnedAway => ("turned-away", Tone::Bad),
     }
 }
 

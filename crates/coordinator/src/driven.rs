@@ -163,6 +163,14 @@ impl Driven {
     }
 }
 
+impl Driven {
+    /// An operator lets a worker back in.
+    pub fn accept(&self, request: v1::AcceptRequest) -> Call<v1::ActionResponse> {
+        let service = Arc::clone(&self.operators);
+        Call::new(async move { message(service.accept(Request::new(request)).await) })
+    }
+}
+
 fn message<T>(answer: Result<Response<T>, Status>) -> Result<T, Status> {
     answer.map(Response::into_inner)
 }

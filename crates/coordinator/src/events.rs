@@ -43,6 +43,12 @@ impl<'a> Told<'a> {
             Record::Aborted(_) => "aborted",
             Record::Reclosed { .. } => "reclosed",
             Record::Finished { .. } => "finished",
+            Record::RebuildBegun(_) => "rebuild-begun",
+            Record::ClaimsFound { .. } => "claims-found",
+            Record::MailboxesFound { .. } => "mailboxes-found",
+            Record::NodeRecounted { .. } => "node-recounted",
+            Record::Rebuilt { .. } => "rebuilt",
+            Record::NodeAccepted { .. } => "node-accepted",
         }
     }
 
@@ -118,6 +124,30 @@ impl fmt::Display for Told<'_> {
                 write!(f, "{} re-closed by {}", self.scope(*scope), Who(action))
             }
             Record::Finished { .. } => f.write_str("every wave stands on the top"),
+            Record::RebuildBegun(action) => {
+                write!(f, "rebuilding from what the nodes hold, by {}", Who(action))
+            }
+            Record::ClaimsFound { node, claimed, .. } => {
+                write!(f, "node `{}` has claims up to {claimed}", self.node(*node))
+            }
+            Record::MailboxesFound { report, .. } => {
+                let (facts, job) = (report.facts.len(), report.job);
+                write!(f, "{facts} mailboxes of {job} were found")
+            }
+            Record::NodeRecounted { node, .. } => {
+                write!(f, "node `{}` has told all that it holds", self.node(*node))
+            }
+            Record::Rebuilt { left_out, .. } if left_out.is_empty() => {
+                f.write_str("rebuilt from what the nodes hold")
+            }
+            Record::Rebuilt { left_out, .. } => {
+                let names = left_out.iter().map(|node| self.node(*node));
+                let names = names.collect::<Vec<_>>().join(", ");
+                write!(f, "rebuilt from what the nodes hold, without {names}")
+            }
+            Record::NodeAccepted { action, node, .. } => {
+                write!(f, "node `{}` accepted by {}", self.node(*node), Who(action))
+            }
         }
     }
 }
@@ -142,10 +172,16 @@ pub(crate) fn at(record: &Record) -> Timestamp {
         | Record::Expanded { at, .. }
         | Record::NodeIsolated { at, .. }
         | Record::Halted { at, .. }
+        | Record::ClaimsFound { at, .. }
+        | Record::MailboxesFound { at, .. }
+        | Record::NodeRecounted { at, .. }
+        | Record::Rebuilt { at, .. }
         | Record::Finished { at } => *at,
         Record::Paused(action)
         | Record::Aborted(action)
         | Record::Resumed { action, .. }
+        | Record::RebuildBegun(action)
+        | Record::NodeAccepted { action, .. }
         | Record::Reclosed { action, .. } => action.at,
     }
 }
@@ -183,7 +219,11 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
             let wave_id = evidence.wave.get();
             tracing::info!(code, wave_id, what = %told, "record applied");
         }
-        Record::Finished { .. } => {
+        Record::ClaimsFound { .. }
+        | Record::MailboxesFound { .. }
+        | Record::NodeRecounted { .. }
+        | Record::Rebuilt { .. }
+        | Record::Finished { .. } => {
             tracing::info!(code, what = %told, "record applied");
         }
         Record::Halted { evidence, .. } => {
@@ -194,6 +234,8 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
         Record::Paused(_)
         | Record::Resumed { .. }
         | Record::Aborted(_)
+        | Record::RebuildBegun(_)
+        | Record::NodeAccepted { .. }
         | Record::Reclosed { .. } => {
             tracing::info!(code, by = told.by(), "record applied");
         }
@@ -205,6 +247,8 @@ fn action(record: &Record) -> Option<&Action> {
         Record::Paused(action)
         | Record::Aborted(action)
         | Record::Resumed { action, .. }
+        | Record::RebuildBegun(action)
+        | Record::NodeAccepted { action, .. }
         | Record::Reclosed { action, .. } => Some(action),
         Record::NodeJoined { .. }
         | Record::JobLeased { .. }
@@ -213,6 +257,10 @@ fn action(record: &Record) -> Option<&Action> {
         | Record::Expanded { .. }
         | Record::NodeIsolated { .. }
         | Record::Halted { .. }
+        | Record::ClaimsFound { .. }
+        | Record::MailboxesFound { .. }
+        | Record::NodeRecounted { .. }
+        | Record::Rebuilt { .. }
         | Record::Finished { .. } => None,
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidegate_core::inventory::{Digest, InventoryBuilder, Row};
 use tidegate_core::plan;
-use tidegate_core::rollout::{Etag, RequestId};
+use tidegate_core::rollout::{Etag, Refusal, RequestId};
 use tidegate_wire::limits::{
     BAD_ROWS_SHOWN_MAX, INVENTORY_ROWS_PER_MESSAGE, POLICY_BYTES_MAX,
 };
@@ -50,8 +50,17 @@ impl Operators {
         who: Who,
         verb: NamedVerb,
     ) -> Result<Response<v1::ActionResponse>, Status> {
+        self.act_without(who, verb, Vec::new()).await
+    }
+
+    async fn act_without(
+        &self,
+        who: Who,
+        verb: NamedVerb,
+        without: Vec<String>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
         let Who { by, reason, request, seen } = who;
-        let intent = Intent { by, reason, verb, request, seen };
+        let intent = Intent { by, reason, verb, request, seen, without };
         let answer = self.inbox.operate(intent).await?;
         Ok(Response::new(v1::ActionResponse {
             orders_version: answer.orders_version,
@@ -107,11 +116,15 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::ResumeRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let v1::ResumeRequest { by, reason, scope, request_id, etag } =
+        let v1::ResumeRequest { by, reason, scope, request_id, etag, without } =
             request.into_inner();
+        if without.len() > WITHOUT_MAX {
+            let (field, length, max) = ("without", without.len(), WITHOUT_MAX);
+            return Err(ProtocolError::TooLong { field, length, max }.into());
+        }
         let scope = scope.map(ScopeName::try_from).transpose()?;
         let who = Who::of(&by, &reason, (&request_id, &etag))?;
-        self.act(who, NamedVerb::Resume(scope)).await
+        self.act_without(who, NamedVerb::Resume(scope), without).await
     }
 
     async fn abort(
@@ -133,7 +146,21 @@ impl OperatorService for Operators {
         let verb = NamedVerb::Reclose(scope.try_into()?);
         self.act(Who::of(&by, &reason, (&request_id, &etag))?, verb).await
     }
+
+    async fn accept(
+        &self,
+        request: Request<v1::AcceptRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let v1::AcceptRequest { by, reason, node, request_id, etag } =
+            request.into_inner();
+        let who = Who::of(&by, &reason, (&request_id, &etag))?;
+        self.act(who, NamedVerb::Accept(node)).await
+    }
 }
+
+/// The most nodes that a rebuild does not wait for: a fleet of which more are missing is
+/// not rebuilt but repaired.
+const WITHOUT_MAX: usize = 1_024;
 
 /// Who wants something, why, under which request, and what they knew of.
 struct Who {
@@ -165,6 +192,7 @@ fn told(applied: Applied) -> v1::ApplyResponse {
 
 /// An upload's first part, checked.
 struct Header {
+    rebuild: Option<String>,
     request: Option<RequestId>,
     by: String,
     seen: Digest,
@@ -177,7 +205,11 @@ impl Header {
         let Some(v1::apply_request::Part::Header(header)) = first else {
             return Err(ProtocolError::Missing { field: "header" }.into());
         };
-        let (by, _) = by_and_reason(&header.by, "")?;
+        let (by, reason) = by_and_reason(&header.by, &header.reason)?;
+        if header.rebuild && reason.is_empty() {
+            return Err(Refused::from(Refusal::ReasonMissing).into());
+        }
+        let rebuild = header.rebuild.then_some(reason);
         if header.policy_toml.len() > POLICY_BYTES_MAX {
             let length = header.policy_toml.len();
             let (field, max) = ("policy_toml", POLICY_BYTES_MAX);
@@ -185,7 +217,7 @@ impl Header {
         }
         let seen = digest("plan_digest", &header.plan_digest)?;
         let request = request_id(&header.request_id)?;
-        Ok(Self { request, by, seen, policy_toml: header.policy_toml })
+        Ok(Self { rebuild, request, by, seen, policy_toml: header.policy_toml })
     }
 }
 
@@ -275,7 +307,7 @@ impl BadRows {
 
 /// Plans what came in and compares it with what the operator saw.
 fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Refused> {
-    let Header { request, by, seen, policy_toml } = header;
+    let Header { rebuild, request, by, seen, policy_toml } = header;
     let policy = policy_file::parse(POLICY_NAME, &policy_toml)
         .map_err(|error| wrong("bad-policy", &error))?;
     let inventory = Arc::new(builder.finish());
@@ -285,7 +317,7 @@ fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Ref
     if found != seen {
         return Err(Refused::Stale { seen, found });
     }
-    Ok(Proposal { by, plan: Arc::new(plan), policy_toml, request })
+    Ok(Proposal { by, plan: Arc::new(plan), policy_toml, request, rebuild })
 }
 
 fn wrong(code: &'static str, error: &dyn std::error::Error) -> Refused {

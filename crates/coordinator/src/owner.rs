@@ -16,6 +16,7 @@
 
 mod act;
 mod inbox;
+mod knocking;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ use crate::view::View;
 pub use act::Proposal;
 pub(crate) use act::{Applied, Intent, NamedVerb, find_wave, unknown};
 pub(crate) use inbox::{Inbox, Message};
+use knocking::Knocking;
 
 /// What ends the program when its store fails: an input/output error, as `sysexits` says.
 const EXIT_STORE_FAILED: i32 = 74;
@@ -79,6 +81,7 @@ pub(crate) struct Owner {
     rollout: Option<Rollout>,
     receiving: Option<Arc<Receiving>>,
     queue_age: QueueAge,
+    knocking: Knocking,
     published: Published,
 
     // The batch: what must be durable before anybody hears of it.
@@ -108,6 +111,7 @@ impl Owner {
             rollout: past.rollout,
             receiving: None,
             queue_age: QueueAge::of(queues),
+            knocking: Knocking::default(),
             published: Published::default(),
             payloads: Vec::new(),
             records: Vec::new(),

@@ -67,6 +67,13 @@ pub(crate) enum Refused {
          (it would be {found} now)"
     )]
     Stale { seen: Digest, found: Digest },
+    /// Workers hold claims of this very plan: its journal is gone.
+    #[error(
+        "workers hold mailboxes of this plan already ({nodes}), so its rollout had begun and \
+         its journal is gone; restore the newest journal, or if there is none, make it again \
+         from what they hold: `tidegate rebuild`"
+    )]
+    HasBegun { nodes: String },
     /// Somebody else is applying a plan just now.
     #[error("another plan is being applied; try again in a moment")]
     ApplyUnderWay,
@@ -116,6 +123,7 @@ impl Refused {
             Self::AppliedBefore { .. } => "applied-before",
             Self::AnotherPlan { .. } => "another-plan",
             Self::Stale { .. } => "stale-plan",
+            Self::HasBegun { .. } => "has-begun",
             Self::ApplyUnderWay => "apply-under-way",
             Self::UploadStalled { .. } => "upload-stalled",
             Self::Wrong { code, .. } => code,
@@ -140,6 +148,7 @@ impl Refused {
             | Self::OtherRollout { .. }
             | Self::CanaryInPlan { .. }
             | Self::NotItsJob { .. }
+            | Self::HasBegun { .. }
             | Self::AnotherPlan { .. } => Code::FailedPrecondition,
             Self::Rollout { refusal, .. } => code_of(refusal),
             Self::Unknown { .. } => Code::NotFound,
@@ -162,6 +171,11 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::NoSuch { .. } => Code::NotFound,
         Refusal::ReasonMissing | Refusal::RequestReused { .. } => Code::InvalidArgument,
         Refusal::UnknownNode { .. }
+        | Refusal::OrdersTooOld { .. }
+        | Refusal::WorkerTooOld { .. }
+        | Refusal::LeftOut { .. }
+        | Refusal::NothingToAccept { .. }
+        | Refusal::NotRecounted { .. }
         | Refusal::JournalTooOld { .. }
         | Refusal::Over { .. }
         | Refusal::Already { .. }

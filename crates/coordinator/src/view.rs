@@ -117,6 +117,10 @@ impl View {
             finish_time,
             exchangers: Vec::new(),
             etag: etag.to_string(),
+            rebuild: status.rebuild.as_ref().map(|rebuild| v1::Rebuild {
+                told: u32::try_from(rebuild.told).unwrap_or(u32::MAX),
+                missing: rebuild.missing.iter().map(|it| self.node_name(*it)).collect(),
+            }),
         }
     }
 
@@ -146,6 +150,9 @@ impl View {
                 let heard = node.heard_at.unwrap_or(self.started_at);
                 Some(Why::WorkerSilent(name, self.status.at.since(heard)))
             }
+            NodeCondition::Recounting => Some(Why::NodeRecounting(name)),
+            NodeCondition::LeftOut => Some(Why::NodeLeftOut(name)),
+            NodeCondition::TurnedAway => Some(Why::WorkerTooOld(name)),
             NodeCondition::Working => None,
         }
     }
@@ -155,12 +162,16 @@ impl View {
         if matches!(self.status.phase, Phase::Finished { .. }) {
             return None;
         }
-        let unacknowledged: Vec<String> =
-            stop.unacknowledged.iter().map(|node| self.node_name(*node)).collect();
+        let names = |nodes: &[NodeNumber]| -> Vec<String> {
+            nodes.iter().map(|node| self.node_name(*node)).collect()
+        };
         Some(v1::Stop {
-            effective: unacknowledged.is_empty(),
-            unacknowledged,
+            effective: stop.unacknowledged.is_empty(),
+            unacknowledged: names(&stop.unacknowledged),
             may_still_open: stop.may_still_open,
+            nodes: stop.nodes,
+            unreachable: names(&stop.unreachable),
+            lapsed: names(&stop.lapsed),
         })
     }
 
@@ -273,6 +284,9 @@ fn node_state(condition: NodeCondition) -> v1::NodeState {
         NodeCondition::Silent => v1::NodeState::Silent,
         NodeCondition::Isolated => v1::NodeState::Isolated,
         NodeCondition::HeldBack => v1::NodeState::HeldBack,
+        NodeCondition::Recounting => v1::NodeState::Recounting,
+        NodeCondition::LeftOut => v1::NodeState::LeftOut,
+        NodeCondition::TurnedAway => v1::NodeState::TurnedAway,
     }
 }
 

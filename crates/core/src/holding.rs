@@ -524,7 +524,7 @@ impl Holding {
         self.may_open
             && lease.is_valid()
             && order.generation == held.generation
-            && ordinal.get() < order.open_below
+            && order.permits(ordinal)
             && !order.held_back.contains(&ordinal)
             && mailbox.state.preparation == Preparation::Prepared
             && mailbox.state.level < order.level

@@ -25,7 +25,10 @@
 mod decide;
 mod grades;
 mod order;
+mod permit;
+mod rebuild;
 mod receiving;
+mod reclose;
 mod record;
 mod request;
 mod shared;
@@ -39,9 +42,10 @@ use std::sync::Arc;
 
 pub use grades::{Grade, Grades};
 pub use order::{Order, Orders};
+pub use rebuild::{RebuildStatus, Recount};
 pub use record::{
-    Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals, Operate, Origin,
-    Record, Refusal, Scope, Step, Sync, Verb, Vitals,
+    Account, Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals,
+    Operate, Origin, Record, Refusal, Scope, Step, Sync, Verb, Vitals,
 };
 pub use request::{Answer, Etag, NotAnEtag, REQUESTS_KEPT_MAX, RequestId};
 pub use status::{
@@ -56,6 +60,8 @@ use crate::gate::{ShortName, TierEvidence};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::plan::Plan;
 use crate::time::Timestamp;
+use permit::Given;
+use rebuild::Found;
 use request::Requests;
 use tally::Tally;
 use window::{Answers, Window};
@@ -113,9 +119,13 @@ pub struct Rollout {
     /// How many decisions the history has.
     decisions: u64,
     requests: Requests,
+    /// Whether the state must be learnt from the nodes.
+    rebuilding: bool,
+    found: Found,
 
     // What it has merely heard since this program started.
     heard: Vec<Heard>,
+    given: Vec<Given>,
     pulses: Vec<Window<Pulses>>,
     answers: Vec<Answers>,
     awake_since: Timestamp,
@@ -142,6 +152,11 @@ struct NodeState {
     incarnation: Option<Incarnation>,
     isolated: Option<IsolateReason>,
     held_back: bool,
+    recount: Recount,
+    /// The newest generation issued to one of its jobs.
+    issued: Generation,
+    /// The newest generation under which it has told anything.
+    claimed: Generation,
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +177,8 @@ struct Heard {
     /// Its present run has joined this program while nothing might open, or has asked for
     /// no orders yet: it holds no permit.
     without_permit: bool,
+    /// A worker of it knew less than the node has told before.
+    turned_away: bool,
     sequence: u64,
     orders_obeyed: u64,
     vitals: Vitals,
@@ -217,7 +234,10 @@ impl Rollout {
             history: Vec::new(),
             decisions: 0,
             requests: Requests::default(),
+            rebuilding: false,
+            found: Found::default(),
             heard: vec![Heard::default(); nodes],
+            given: vec![Given::default(); nodes],
             pulses: vec![Window::default(); nodes],
             answers: (plan.policy().gate.external.iter())
                 .map(|external| Answers::none(external.name, external.bound))
@@ -271,6 +291,7 @@ impl Rollout {
     pub fn wake(&mut self, now: Timestamp) {
         self.awake_since = now;
         self.heard.fill(Heard::default());
+        self.given.fill(Given::after_restart());
         self.pulses.iter_mut().for_each(Window::clear);
         self.answers.iter_mut().for_each(Answers::forget);
     }
@@ -292,9 +313,21 @@ impl Rollout {
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);
             heard.vitals = sync.vitals;
         }
+        if let Some(given) = self.given.get_mut(sync.node.index()) {
+            given.hear(sync.account.as_ref().map(|account| account.answered));
+        }
         let length = self.plan.policy().gate.signals.window;
         if let Some(window) = self.pulses.get_mut(sync.node.index()) {
             window.note(sync.vitals.pulses, now, length);
+        }
+    }
+
+    /// Remembers that a worker was turned away which knew less than its node has told before.
+    ///
+    /// Not journaled, as [`Rollout::hear`]: it asks again.
+    pub fn turn_away(&mut self, node: NodeNumber) {
+        if let Some(heard) = self.heard.get_mut(node.index()) {
+            heard.turned_away = true;
         }
     }
 
@@ -325,13 +358,9 @@ impl Rollout {
                 self.issue(*job, *generation);
                 self.job_mut(*job).leased_to = Some(*incarnation);
             }
-            Record::FactsReported { job, facts, totals, findings, at, .. } => {
-                self.apply_facts(*job, facts);
-                let state = self.job_mut(*job);
-                state.totals = *totals;
-                if facts.iter().any(|(_, mailbox)| mailbox.dial_tone) {
-                    state.dial_tone_since.get_or_insert(*at);
-                }
+            Record::FactsReported { job, generation, facts, totals, findings, at } => {
+                self.has_told(*job, *generation);
+                self.apply_told(*job, facts, *totals, *at);
                 self.apply_findings(*job, facts, findings);
             }
             Record::LevelAllowed { wave, level, at } => {
@@ -361,8 +390,34 @@ impl Rollout {
                 self.apply_reclosed(action, *scope, generations);
             }
             Record::Finished { at } => self.phase = Phase::Finished { at: *at },
+            Record::RebuildBegun(action) => {
+                self.phase = Phase::Paused(action.clone());
+                self.apply_rebuild_begun();
+            }
+            Record::ClaimsFound { node, claimed, orders_seen, .. } => {
+                self.apply_claims(*node, *claimed, *orders_seen);
+            }
+            Record::MailboxesFound { incarnation, report, reclosed, at } => {
+                let JobReport { job, generation, facts, totals, findings } = report;
+                self.apply_found(*job, *incarnation, *generation, reclosed);
+                self.has_told(*job, *generation);
+                self.apply_told(*job, facts, *totals, *at);
+                self.apply_findings(*job, facts, findings);
+            }
+            Record::NodeRecounted { node, .. } => self.apply_recounted(*node),
+            Record::Rebuilt { left_out, at } => self.apply_rebuilt(left_out, *at),
+            Record::NodeAccepted { node, generations, .. } => {
+                self.apply_accepted(*node, generations);
+            }
         }
-        if !matches!(record, Record::FactsReported { .. } | Record::JobLeased { .. }) {
+        let silent = matches!(
+            record,
+            Record::FactsReported { .. }
+                | Record::JobLeased { .. }
+                | Record::ClaimsFound { .. }
+                | Record::MailboxesFound { .. }
+        );
+        if !silent {
             self.history.push(record.clone());
             self.orders_version += 1;
         }
@@ -372,6 +427,8 @@ impl Rollout {
                 | Record::Aborted(_)
                 | Record::Halted { .. }
                 | Record::Reclosed { .. }
+                | Record::RebuildBegun(_)
+                | Record::NodeAccepted { .. }
         );
         if stops {
             self.stop_version = self.orders_version;
@@ -385,7 +442,13 @@ impl Rollout {
         incarnation: Incarnation,
         at: Timestamp,
     ) {
-        self.node_mut(node).incarnation = Some(incarnation);
+        let state = self.node_mut(node);
+        state.incarnation = Some(incarnation);
+        state.recount_again();
+        if let Some(given) = self.given.get_mut(node.index()) {
+            // A new run goes by no answer.
+            *given = Given::default();
+        }
         if let Some(heard) = self.heard.get_mut(node.index()) {
             let at = Some(at.max(self.awake_since));
             // Until it says otherwise, what was measured by the run before is missed.
@@ -436,97 +499,15 @@ impl Rollout {
         }
     }
 
-    fn apply_reclosed(
-        &mut self,
-        action: &Action,
-        scope: Scope,
-        generations: &[(JobNumber, Generation)],
-    ) {
-        for (job, generation) in generations {
-            let permitted = self.permitted_in(*job, scope);
-            self.issue(*job, *generation);
-            // They may have opened since they were last heard of: they count as open until
-            // the worker has said otherwise under the new generation.
-            self.apply_facts(*job, &permitted);
-            let open = self.open_in(*job, scope);
-            self.job_mut(*job).reclosed.extend(open);
-        }
-        match scope {
-            Scope::Wave(wave) => {
-                let state = self.wave_mut(wave);
-                state.epoch += 1;
-                state.allowed = Level::HELD;
-                state.passed = Level::HELD;
-                state.passed_at = action.at;
-                state.held_back = true;
-            }
-            Scope::Node(node) => self.node_mut(node).held_back = true,
-            Scope::Mailbox(mailbox) => {
-                self.held_back.insert(mailbox);
-            }
-        }
-        let wide = !matches!(scope, Scope::Mailbox(_));
-        for (job, _) in generations.iter().filter(|_| wide) {
-            self.job_mut(*job).dial_tone_since = None;
-        }
-        if wide && matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
-            self.phase = Phase::Paused(action.clone());
-        }
-    }
-
-    /// Mailboxes of `scope` in `job` that stand open, or have a dial tone, as far as is known.
-    fn open_in(&self, job: JobNumber, scope: Scope) -> Vec<Ordinal> {
-        let named = self.named_in(scope);
-        ordinals(&self.job(job).states)
-            .filter(|(ordinal, state)| {
-                let inside = state.is_open() || state.dial_tone;
-                inside && named.is_none_or(|named| named == *ordinal)
-            })
-            .map(|(ordinal, _)| ordinal)
-            .collect()
-    }
-
-    /// The one place that `scope` means within its job, if it means one.
-    fn named_in(&self, scope: Scope) -> Option<Ordinal> {
-        match scope {
-            Scope::Mailbox(mailbox) => {
-                self.plan.place(mailbox).map(|(_, ordinal)| ordinal)
-            }
-            Scope::Wave(_) | Scope::Node(_) => None,
-        }
-    }
-
-    /// Mailboxes of `scope` in `job` that were permitted to open and are not known to be,
-    /// as if they were.
-    fn permitted_in(&self, job: JobNumber, scope: Scope) -> Vec<(Ordinal, MailboxState)> {
-        let Some(planned) = self.plan.jobs().get(job.index()) else { return Vec::new() };
-        let level = self.wave(planned.wave).allowed;
-        let below = self.open_below(job, level);
-        let named = self.named_in(scope);
-        let leased = self.job(job).leased_to.is_some();
-        let dial_tone = leased && self.has_dial_tone(planned.wave, planned.node);
-        let held = ordinals(&self.job(job).states).filter(|(ordinal, state)| {
-            named.is_none_or(|named| named == *ordinal) && !state.is_open()
-        });
-        held.filter_map(|(ordinal, state)| {
-            let quarantined = state.preparation == Preparation::Quarantined;
-            if ordinal.get() < below && !quarantined {
-                let (preparation, health) = (Preparation::Prepared, Health::Unproven);
-                let dial_tone = false;
-                let open = MailboxState { preparation, level, health, dial_tone };
-                return Some((ordinal, open));
-            }
-            dial_tone
-                .then_some((ordinal, MailboxState { dial_tone, ..MailboxState::HELD }))
-        })
-        .collect()
-    }
-
     /// Gives `job` a new generation: what was known of its health counts no more, and what
     /// was prepared must be looked at again.
     fn issue(&mut self, job: JobNumber, generation: Generation) {
         debug_assert!(self.generation < generation, "generations only rise");
         self.generation = generation;
+        if let Some(planned) = self.plan.jobs().get(job.index()) {
+            let node = planned.node;
+            self.node_mut(node).issued = generation;
+        }
         self.job_mut(job).generation = generation;
         let reset: Vec<(Ordinal, MailboxState)> = ordinals(&self.job(job).states)
             .map(|(ordinal, state)| {
@@ -540,6 +521,30 @@ impl Rollout {
             .collect();
         self.apply_facts(job, &reset);
         self.findings.remove(&job);
+    }
+
+    fn apply_told(
+        &mut self,
+        job: JobNumber,
+        facts: &[(Ordinal, MailboxState)],
+        totals: MessageTotals,
+        at: Timestamp,
+    ) {
+        self.apply_facts(job, facts);
+        let state = self.job_mut(job);
+        state.totals = totals;
+        if facts.iter().any(|(_, mailbox)| mailbox.dial_tone) {
+            state.dial_tone_since.get_or_insert(at);
+        }
+    }
+
+    /// The node of `job` has told something under this generation.
+    fn has_told(&mut self, job: JobNumber, generation: Generation) {
+        if let Some(planned) = self.plan.jobs().get(job.index()) {
+            let node = planned.node;
+            let claimed = &mut self.node_mut(node).claimed;
+            *claimed = generation.max(*claimed);
+        }
     }
 
     fn apply_facts(&mut self, job: JobNumber, facts: &[(Ordinal, MailboxState)]) {
@@ -620,7 +625,7 @@ impl Rollout {
         let wave = self.wave(number);
         let working = wave.tallies.iter().filter(|tally| {
             let node = self.nodes.get(tally.node.index());
-            node.is_some_and(|node| node.isolated.is_none() && !node.held_back)
+            node.is_some_and(|node| !node.is_out())
         });
         let (planned, mature) = working.fold((0, 0), |(planned, mature), tally| {
             let (can, has) = tally.maturing(tier);
@@ -641,7 +646,7 @@ impl Rollout {
         let held_back = self.held_back_in(wave, tally.node, None);
         NodeEvidence {
             node: tally.node,
-            isolated: node.is_some_and(|node| node.isolated.is_some() || node.held_back),
+            isolated: node.is_some_and(NodeState::is_out),
             planned: tally.planned().saturating_sub(held_back),
             settled: tally.settled().min(tally.planned().saturating_sub(held_back)),
             quarantined: tally.quarantined(),

@@ -55,6 +55,7 @@ impl Worker {
             prepare: true,
             level: Level::HELD,
             open_below: 2,
+            named: None,
             held_back: Vec::new(),
             dial_tone: false,
         };

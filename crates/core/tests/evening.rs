@@ -8,6 +8,12 @@
 mod dial;
 #[path = "evening/fleet.rs"]
 mod fleet;
+#[path = "evening/permits.rs"]
+mod permits;
+#[path = "evening/rebuild.rs"]
+mod rebuild;
+#[path = "evening/reports.rs"]
+mod reports;
 #[path = "evening/schedule.rs"]
 mod schedule;
 
@@ -267,6 +273,7 @@ fn what_a_worker_measured_before_its_restart_is_missed_until_it_is_measured_agai
         node: "n0".to_owned(),
         incarnation: worker.incarnation,
         claimed_max: worker.holding.generation_max(),
+        orders_seen: 0,
     };
     evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
     evening.coordinate(&Event::Join(join)).unwrap();
@@ -320,6 +327,7 @@ fn a_second_worker_is_refused_while_the_first_is_heard() {
         node: "n0".to_owned(),
         incarnation: Incarnation::new(99),
         claimed_max: Generation::default(),
+        orders_seen: 0,
     });
     let refused = evening.rollout.decide(&second, evening.now).refusal;
 
@@ -334,6 +342,7 @@ fn a_coordinator_older_than_its_fleet_refuses_to_lead() {
         node: "n0".to_owned(),
         incarnation: Incarnation::new(99),
         claimed_max: Generation::new(1_000),
+        orders_seen: 0,
     });
     let refused = evening.rollout.decide(&join, evening.now).refusal;
 

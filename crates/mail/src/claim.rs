@@ -106,10 +106,13 @@ impl Claims {
         Ok(())
     }
 
-    /// Whether exactly this claim was made through this store since it was opened.
+    /// Whether exactly this claim was made through this store since it was opened, and is
+    /// still the one on disk: whoever came past the lock has left his own.
     pub fn holds(&self, job: u32, generation: u64, holder: &str) -> bool {
         let held = self.held.get(&job);
-        held.is_some_and(|it| it.generation == generation && it.holder == holder)
+        let ours = held.filter(|it| it.generation == generation && it.holder == holder);
+        let kept = fs::read(self.dir.join(job.to_string())).ok();
+        ours.is_some() && kept.and_then(|bytes| Claim::parse(&bytes)).as_ref() == ours
     }
 
     fn current(&mut self, job: u32) -> Result<Option<Claim>, ClaimError> {
@@ -181,6 +184,20 @@ mod tests {
         claims.claim(1, 6, "b").unwrap();
         assert!(claims.holds(1, 6, "b"));
         assert!(!claims.holds(1, 5, "a"));
+    }
+
+    #[test]
+    fn a_claim_that_somebody_else_has_replaced_on_disk_stands_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut claims = Claims::open(dir.path().to_owned()).unwrap();
+        claims.claim(1, 5, "a").unwrap();
+        assert!(claims.holds(1, 5, "a"));
+
+        let mut others = Claims::open(dir.path().to_owned()).unwrap();
+        others.claim(1, 6, "b").unwrap();
+
+        assert!(!claims.holds(1, 5, "a"));
+        assert!(others.holds(1, 6, "b"));
     }
 
     #[test]

@@ -252,6 +252,6 @@ pub use refusal::Refusal;
 pub use stamp::Stamp;
 pub use store::record::{Compared, Recorded};
 pub use store::{
-    FlushFailed, Mailbox, ManifestError, PrepareTask, Prepared, Store, StoreConfig,
+    FlushFailed, Mailbox, ManifestError, Nfs, PrepareTask, Prepared, Store, StoreConfig,
     StoreError,
 };

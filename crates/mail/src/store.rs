@@ -63,6 +63,15 @@ pub struct StoreConfig {
     pub file_size_max: u64,
 }
 
+/// Whether the work directory may lie on NFS, where locks can be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nfs {
+    /// No.
+    Refused,
+    /// Yes: before another host takes the store over, this one is cut off from the export.
+    Fenced,
+}
+
 /// A store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -101,7 +110,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Locks can be lost there.
-    #[error("the work directory `{}` is on NFS", path.display())]
+    #[error(
+        "the work directory `{}` is on NFS, where locks can be lost; use a local file system",
+        path.display()
+    )]
     Nfs {
         /// The work directory.
         path: PathBuf,
@@ -219,12 +231,22 @@ impl Store {
     ///
     /// [`StoreError`]; nothing but the lock file and our own directories has been touched.
     pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        Self::open_on(config, Nfs::Refused)
+    }
+
+    /// Opens the store and locks it, perhaps on NFS.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_on(config: StoreConfig, nfs: Nfs) -> Result<Self, StoreError> {
         let live = open_root("live", &config.live)?;
         let snapshot = match &config.snapshot {
             Some(path) => Some(open_root("snapshot", path)?),
             None => None,
         };
         let work = open_root("work", &config.work)?;
+        refuse_nfs(nfs, &config.work, &work)?;
         check_layout(&config, &live, &work)?;
         let own = |name: &str| {
             let path = config.work.join(name);
@@ -402,9 +424,14 @@ impl Store {
         Ok(())
     }
 
-    fn holds(&self, task: &PrepareTask<'_>) -> bool {
+    /// Whether exactly this claim stands, here and on disk.
+    pub fn stands(&self, job: u32, generation: u64, holder: &str) -> bool {
         let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
-        claims.holds(task.job, task.generation, task.holder)
+        claims.holds(job, generation, holder)
+    }
+
+    fn holds(&self, task: &PrepareTask<'_>) -> bool {
+        self.stands(task.job, task.generation, task.holder)
     }
 
     /// Which mailboxes of the batch this call may work on.
@@ -675,6 +702,15 @@ fn open_root(what: &'static str, path: &Path) -> Result<Tree, StoreError> {
     Tree::root(path).map_err(|source| root_error(what, path, source))
 }
 
+fn refuse_nfs(nfs: Nfs, path: &Path, work: &Tree) -> Result<(), StoreError> {
+    let kind = rustix::fs::fstatfs(work);
+    let kind = kind.map_err(|error| root_error("work", path, error.into()))?.f_type;
+    if kind == NFS_MAGIC && nfs == Nfs::Refused {
+        return Err(StoreError::Nfs { path: path.to_owned() });
+    }
+    Ok(())
+}
+
 fn check_layout(
     config: &StoreConfig,
     live: &Tree,
@@ -682,10 +718,6 @@ fn check_layout(
 ) -> Result<(), StoreError> {
     let failed =
         |error: rustix::io::Errno| root_error("work", &config.work, error.into());
-    let kind = rustix::fs::fstatfs(work).map_err(failed)?.f_type;
-    if kind == NFS_MAGIC {
-        return Err(StoreError::Nfs { path: config.work.clone() });
-    }
     let device = |tree: &Tree| rustix::fs::fstat(tree).map(|stat| stat.st_dev);
     if device(live).map_err(failed)? != device(work).map_err(failed)? {
         let (work, live) = (config.work.clone(), config.live.clone());

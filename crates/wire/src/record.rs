@@ -25,6 +25,10 @@ use crate::protocol::{ProtocolError, narrow, present, request_id};
 use crate::vitals::{pulses, tell_pulses};
 use crate::worker::{incarnation, level, ppm};
 
+mod rebuild;
+
+use rebuild::{keep_accepted, keep_claims, keep_found, mailboxes_found, node_accepted};
+
 /// The journal's first record: which plan was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanApplied {
@@ -153,6 +157,23 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
         Kept::Finished(kept) => {
             Ok(Record::Finished { at: Timestamp::from_millis(kept.at_millis) })
         }
+        Kept::RebuildBegun(kept) => Ok(Record::RebuildBegun(kept.try_into()?)),
+        Kept::ClaimsFound(kept) => Ok(Record::ClaimsFound {
+            node: node(kept.node)?,
+            claimed: Generation::new(kept.claimed),
+            orders_seen: kept.orders_seen,
+            at: Timestamp::from_millis(kept.at_millis),
+        }),
+        Kept::MailboxesFound(kept) => mailboxes_found(kept),
+        Kept::NodeRecounted(kept) => Ok(Record::NodeRecounted {
+            node: node(kept.node)?,
+            at: Timestamp::from_millis(kept.at_millis),
+        }),
+        Kept::Rebuilt(kept) => Ok(Record::Rebuilt {
+            left_out: kept.left_out.into_iter().map(node).collect::<Result<_, _>>()?,
+            at: Timestamp::from_millis(kept.at_millis),
+        }),
+        Kept::NodeAccepted(kept) => node_accepted(kept),
     }
 }
 
@@ -219,18 +240,25 @@ fn other_verdict(
 }
 
 fn reclosed(kept: past::Reclosed) -> Result<Record, RecordError> {
-    if kept.jobs.len() != kept.generations.len() {
-        let lengths = format!("{} for {}", kept.generations.len(), kept.jobs.len());
-        return Err(ProtocolError::invalid("generations", &lengths).into());
-    }
-    let issued = kept.jobs.into_iter().zip(kept.generations).map(|(job, number)| {
-        generation(number).map(|generation| (JobNumber::new(job), generation))
-    });
     Ok(Record::Reclosed {
         action: present("action", kept.action)?.try_into()?,
         scope: scope(present("scope", kept.scope)?)?,
-        generations: issued.collect::<Result<_, _>>()?,
+        generations: issued(kept.jobs, kept.generations)?,
     })
+}
+
+fn issued(
+    jobs: Vec<u32>,
+    generations: Vec<u64>,
+) -> Result<Vec<(JobNumber, Generation)>, ProtocolError> {
+    if jobs.len() != generations.len() {
+        let lengths = format!("{} for {}", generations.len(), jobs.len());
+        return Err(ProtocolError::invalid("generations", &lengths));
+    }
+    let issued = jobs.into_iter().zip(generations).map(|(job, number)| {
+        generation(number).map(|generation| (JobNumber::new(job), generation))
+    });
+    issued.collect()
 }
 
 fn keep(record: &Record) -> Kept {
@@ -297,6 +325,24 @@ fn keep(record: &Record) -> Kept {
         }
         Record::Finished { at } => {
             Kept::Finished(past::Finished { at_millis: at.millis() })
+        }
+        Record::RebuildBegun(action) => Kept::RebuildBegun(action.into()),
+        Record::ClaimsFound { node, claimed, orders_seen, at } => {
+            keep_claims(*node, *claimed, *orders_seen, *at)
+        }
+        Record::MailboxesFound { incarnation, report, reclosed, at } => {
+            keep_found(*incarnation, report, reclosed, *at)
+        }
+        Record::NodeRecounted { node, at } => Kept::NodeRecounted(past::NodeRecounted {
+            node: u32::from(node.get()),
+            at_millis: at.millis(),
+        }),
+        Record::Rebuilt { left_out, at } => Kept::Rebuilt(past::Rebuilt {
+            left_out: left_out.iter().map(|node| u32::from(node.get())).collect(),
+            at_millis: at.millis(),
+        }),
+        Record::NodeAccepted { action, node, generations } => {
+            keep_accepted(action, *node, generations)
         }
     }
 }
@@ -592,6 +638,32 @@ mod tests {
                 action: action(),
                 scope: Scope::Wave(WaveNumber::new(1)),
                 generations: vec![(job, Generation::new(8))],
+            },
+            Record::RebuildBegun(action()),
+            Record::ClaimsFound {
+                node: NodeNumber::new(1),
+                claimed: Generation::new(8),
+                orders_seen: 30,
+                at: AT,
+            },
+            Record::MailboxesFound {
+                incarnation: Incarnation::new(9),
+                report: JobReport {
+                    job: JobNumber::new(3),
+                    generation: Generation::new(7),
+                    facts: Vec::new(),
+                    totals: MessageTotals::default(),
+                    findings: Vec::new(),
+                },
+                reclosed: vec![Ordinal::new(0), Ordinal::new(4)],
+                at: AT,
+            },
+            Record::NodeRecounted { node: NodeNumber::new(1), at: AT },
+            Record::Rebuilt { left_out: vec![NodeNumber::new(2)], at: AT },
+            Record::NodeAccepted {
+                action: action(),
+                node: NodeNumber::new(2),
+                generations: vec![(JobNumber::new(3), Generation::new(9))],
             },
             Record::Finished { at: AT },
         ]

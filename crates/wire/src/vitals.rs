@@ -29,6 +29,7 @@ impl From<Vitals> for v1::Vitals {
             disk_free_ppm: disk_free.map(Ppm::parts),
             probe_micros,
             read_errors,
+            fenced: vitals.fenced,
             pulses: tell_pulses(&vitals.pulses),
             pace: vitals.pace.map(v1::Pace::from),
         }
@@ -51,6 +52,7 @@ impl TryFrom<v1::Vitals> for Vitals {
             disk_free: message.disk_free_ppm.map(ppm).transpose()?,
             probe_micros: message.probe_micros,
             read_errors: message.read_errors,
+            fenced: message.fenced,
             pulses: pulses(message.pulses)?,
             pace: message.pace.and_then(|pace| pace.try_into().ok()),
         })

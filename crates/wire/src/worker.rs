@@ -15,8 +15,8 @@ use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::pace::PacePolicy;
 use tidegate_core::policy::{Policy, Rung, Soaks};
 use tidegate_core::rollout::{
-    Finding, FindingKind, Grades, JobReport, Join, MessageTotals, Order, Orders, Origin,
-    Sync,
+    Account, Finding, FindingKind, Grades, JobReport, Join, MessageTotals, Order, Orders,
+    Origin, Sync,
 };
 use tidegate_core::share::Ppm;
 use tidegate_core::time::{Span, Timestamp};
@@ -134,7 +134,7 @@ impl Joined {
 impl From<Joining> for v1::JoinRequest {
     fn from(joining: Joining) -> Self {
         let Joining { join, rollout, clock, canary } = joining;
-        let Join { node, incarnation, claimed_max } = join;
+        let Join { node, incarnation, claimed_max, orders_seen } = join;
         Self {
             node,
             incarnation: incarnation.get(),
@@ -143,6 +143,7 @@ impl From<Joining> for v1::JoinRequest {
             contract: CONTRACT,
             clock_millis: clock.millis(),
             canary: canary.unwrap_or_default(),
+            orders_seen,
         }
     }
 }
@@ -167,6 +168,7 @@ impl TryFrom<v1::JoinRequest> for Joining {
             node: message.node,
             incarnation: incarnation(message.incarnation)?,
             claimed_max: Generation::new(message.claimed_generation_max),
+            orders_seen: message.orders_seen,
         };
         let clock = Timestamp::from_millis(message.clock_millis);
         let canary = Some(message.canary).filter(|it| !it.is_empty());
@@ -261,6 +263,7 @@ impl From<Sync> for v1::SyncRequest {
             claimed_generation_max: sync.claimed_max.get(),
             reports: sync.reports.into_iter().map(v1::JobReport::from).collect(),
             vitals: Some(sync.vitals.into()),
+            account: sync.account.map(v1::Account::from),
         }
     }
 }
@@ -279,7 +282,34 @@ impl TryFrom<v1::SyncRequest> for Sync {
             claimed_max: Generation::new(message.claimed_generation_max),
             reports: reports.collect::<Result<_, _>>()?,
             vitals: present("vitals", message.vitals)?.try_into()?,
+            account: message.account.map(Account::try_from).transpose()?,
         })
+    }
+}
+
+impl From<Account> for v1::Account {
+    fn from(Account { answered, untold, reclosed }: Account) -> Self {
+        let reclosed = reclosed.into_iter().map(|(job, ordinals)| v1::Reclosed {
+            job: job.get(),
+            ordinals: ordinals.into_iter().map(|it| u32::from(it.get())).collect(),
+        });
+        Self { answered, untold, reclosed: reclosed.collect() }
+    }
+}
+
+impl TryFrom<v1::Account> for Account {
+    type Error = ProtocolError;
+
+    fn try_from(message: v1::Account) -> Result<Self, Self::Error> {
+        let v1::Account { answered, untold, reclosed } = message;
+        bounded("account.reclosed", reclosed.len(), REPORTS_MAX)?;
+        let reclosed = reclosed.into_iter().map(|v1::Reclosed { job, ordinals }| {
+            bounded("reclosed.ordinals", ordinals.len(), REPORT_FACTS_MAX)?;
+            let ordinals = ordinals.into_iter().map(ordinal).collect::<Result<_, _>>()?;
+            Ok((JobNumber::new(job), ordinals))
+        });
+        let reclosed = reclosed.collect::<Result<_, ProtocolError>>()?;
+        Ok(Self { answered, untold, reclosed })
     }
 }
 
@@ -490,6 +520,13 @@ impl From<Order> for v1::Order {
             open_below: u32::from(order.open_below),
             held_back: order.held_back.into_iter().map(|o| u32::from(o.get())).collect(),
             dial_tone: order.dial_tone,
+            names: order.named.is_some(),
+            named: order
+                .named
+                .into_iter()
+                .flatten()
+                .map(|o| u32::from(o.get()))
+                .collect(),
         }
     }
 }
@@ -502,6 +539,10 @@ impl TryFrom<v1::Order> for Order {
             return Err(ProtocolError::missing("generation"));
         }
         let held_back = message.held_back.into_iter().map(ordinal);
+        if !message.named.is_sorted_by(|one, next| one < next) {
+            return Err(ProtocolError::invalid("named", "not ascending"));
+        }
+        let named = message.named.into_iter().map(ordinal).collect::<Result<_, _>>()?;
         Ok(Self {
             job: JobNumber::new(message.job),
             generation: Generation::new(message.generation),
@@ -510,6 +551,7 @@ impl TryFrom<v1::Order> for Order {
             open_below: narrow("open_below", message.open_below)?,
             held_back: held_back.collect::<Result<_, _>>()?,
             dial_tone: message.dial_tone,
+            named: message.names.then_some(named),
         })
     }
 }
@@ -560,7 +602,7 @@ pub(crate) fn ppm(parts: u32) -> Result<Ppm, ProtocolError> {
     Ok(Ppm::new(parts))
 }
 
-fn ordinal(place: u32) -> Result<Ordinal, ProtocolError> {
+pub(crate) fn ordinal(place: u32) -> Result<Ordinal, ProtocolError> {
     let place = u16::try_from(place).ok().filter(|place| *place < JOB_MAILBOXES_MAX);
     place.map(Ordinal::new).ok_or(ProtocolError::invalid("ordinal", "beyond any job"))
 }
@@ -590,6 +632,7 @@ mod tests {
                 prepare: true,
                 level: Level::FIRST,
                 open_below: 64,
+                named: Some(vec![Ordinal::new(2), Ordinal::new(7)]),
                 held_back: vec![Ordinal::new(5)],
                 dial_tone: true,
             }],
@@ -694,6 +737,11 @@ mod tests {
                 read_errors: 2,
                 ..Vitals::default()
             },
+            account: Some(Account {
+                answered: 4,
+                untold: 5,
+                reclosed: vec![(JobNumber::new(3), vec![Ordinal::new(1)])],
+            }),
         }
     }
 }

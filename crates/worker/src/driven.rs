@@ -25,7 +25,7 @@ use tonic::Status;
 use crate::clock::Clock;
 use crate::hands::{Done, Hand, Hands, Task};
 use crate::node::{Given, Input, Node};
-use crate::session::{Dialogue, Identity, Meaning, Sent, append, meaning};
+use crate::session::{Dialogue, Identity, Meaning, Sent, append, is_too_old, meaning};
 
 pub use crate::description::Shelf;
 pub use crate::store::{
@@ -182,7 +182,10 @@ impl Driven {
     }
 
     /// What a worker does whose joining was refused.
-    pub fn not_joined(&self, status: &Status) -> Next {
+    pub fn not_joined(&mut self, status: &Status) -> Next {
+        if is_too_old(status) {
+            self.inputs.push(Input::TurnedAway);
+        }
         if self.dialogue.is_refused_for_good(status) { Next::End } else { Next::Join }
     }
 

@@ -8,25 +8,30 @@ mod dial;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tidegate_core::fleet::Ordinal;
+use tidegate_core::fleet::{Generation, Ordinal};
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled, Stamp};
 use tidegate_core::share::Ppm;
 use tidegate_mail::{
-    ClaimError, Mailbox, Manifest, PrepareTask, Prepared, Probe, Refusal, Store,
+    ClaimError, Mailbox, Manifest, Nfs, PrepareTask, Prepared, Probe, Refusal, Store,
     StoreConfig,
 };
 
-use crate::findings::{alarm, is_temporary, settled};
+use crate::findings::{alarm, is_its_own, is_temporary, settled};
 use crate::node::UNREADABLE;
 use crate::store::{Dialling, MailStore, Switching, Under};
 
 /// How often a failed probe is repeated before it counts, and how long it waits between.
 const PROBE_ATTEMPTS: u32 = 3;
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a mailbox is tried that will not stand still, before it is set aside for a
+/// person: it must not hold up its wave.
+const PREPARE_ATTEMPTS: u32 = 3;
 
 /// Where mail is that this program reads and repairs itself.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub struct Files {
     pub snapshot: Option<PathBuf>,
     /// Files larger than this are not mail, bytes.
     pub file_size_max: u64,
+    /// The mail lies on NFS, and whoever takes the node over fences the export first.
+    pub nfs_is_fenced: bool,
 }
 
 /// The store of [`Files`].
@@ -45,6 +52,8 @@ pub(crate) struct FileStore {
     store: Store,
     /// Names this run of the worker in the store's claims.
     holder: String,
+    /// How often mailboxes were tried in vain under a generation, by their keys.
+    attempts: Mutex<BTreeMap<u64, (Generation, u32)>>,
 }
 
 impl FileStore {
@@ -54,9 +63,11 @@ impl FileStore {
         work: PathBuf,
         holder: String,
     ) -> anyhow::Result<Self> {
-        let Files { live, snapshot, file_size_max } = files;
-        let store = Store::open(StoreConfig { live, snapshot, work, file_size_max });
-        Ok(Self { store: store.context("open the mail store")?, holder })
+        let Files { live, snapshot, file_size_max, nfs_is_fenced } = files;
+        let config = StoreConfig { live, snapshot, work, file_size_max };
+        let nfs = if nfs_is_fenced { Nfs::Fenced } else { Nfs::Refused };
+        let store = Store::open_on(config, nfs).context("open the mail store")?;
+        Ok(Self { store, holder, attempts: Mutex::default() })
     }
 }
 
@@ -87,10 +98,11 @@ impl MailStore for FileStore {
             mailboxes: &mailboxes,
         })?;
         warn_of_delays(&results);
-        let results = tried
-            .iter()
-            .zip(results)
-            .filter_map(|(ordinal, result)| settled(*ordinal, result));
+        let results = tried.iter().zip(&mailboxes).zip(results);
+        let results = results.filter_map(|((ordinal, mailbox), result)| {
+            let attempts = self.attempts(under.generation, mailbox.key, &result);
+            settled(*ordinal, result, attempts >= PREPARE_ATTEMPTS)
+        });
         Ok(results.collect())
     }
 
@@ -112,9 +124,14 @@ impl MailStore for FileStore {
 
     fn look(
         &self,
-        _under: Under,
+        under: Under,
         mailboxes: &[(Ordinal, Mailbox)],
     ) -> Vec<(Ordinal, Look)> {
+        let Under { job, generation } = under;
+        if !self.store.stands(job.get(), generation.get(), &self.holder) {
+            // Whoever has claimed it since looks himself.
+            return Vec::new();
+        }
         let look = |(ordinal, it): &(Ordinal, Mailbox)| (*ordinal, self.look_at(it));
         mailboxes.iter().map(look).collect()
     }
@@ -147,6 +164,26 @@ impl MailStore for FileStore {
 }
 
 impl FileStore {
+    /// How often this mailbox was tried in vain under this generation, for a cause of its own.
+    fn attempts(
+        &self,
+        generation: Generation,
+        key: u64,
+        result: &Result<Prepared, Refusal>,
+    ) -> u32 {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !result.as_ref().is_err_and(is_its_own) {
+            attempts.remove(&key);
+            return 0;
+        }
+        let known = attempts.entry(key).or_insert((generation, 0));
+        if known.0 != generation {
+            *known = (generation, 0);
+        }
+        known.1 += 1;
+        known.1
+    }
+
     fn probe_one(
         &self,
         task: ProbeTask,
@@ -204,7 +241,8 @@ mod tests {
         std::fs::create_dir(&work).unwrap();
         std::fs::write(work.join("staging"), "in the way").unwrap();
 
-        let files = Files { live, snapshot: None, file_size_max: 1 };
+        let files =
+            Files { live, snapshot: None, file_size_max: 1, nfs_is_fenced: false };
         let error = FileStore::open(files, work, "run".to_owned()).unwrap_err();
 
         let said = format!("{error:#}");

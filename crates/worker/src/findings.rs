@@ -17,10 +17,11 @@ use tidegate_mail::{FindingKind as Kind, Prepared, Refusal};
 /// store has all of them.
 const FINDINGS_PER_MAILBOX_MAX: usize = 500;
 
-/// What is told of a mailbox; nothing if it must be tried again.
+/// What is told of a mailbox; nothing if it must be tried again, which may be `given_up`.
 pub(crate) fn settled(
     ordinal: Ordinal,
     result: Result<Prepared, Refusal>,
+    given_up: bool,
 ) -> Option<Settled> {
     match result {
         Ok(prepared) => Some(Settled {
@@ -29,7 +30,7 @@ pub(crate) fn settled(
             totals: totals(&prepared),
             findings: findings(ordinal, &prepared),
         }),
-        Err(refusal) if is_temporary(&refusal) => None,
+        Err(refusal) if is_temporary(&refusal) && !given_up => None,
         Err(refusal) => Some(Settled {
             ordinal,
             stamp: None,
@@ -62,6 +63,12 @@ pub(crate) fn is_temporary(refusal: &Refusal) -> bool {
             | Refusal::Busy { .. }
             | Refusal::Fenced { .. }
     )
+}
+
+/// Whether a refusal that may pass by itself is about the mailbox, and not about the disk or
+/// the claim.
+pub(crate) fn is_its_own(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Changed { .. })
 }
 
 fn totals(prepared: &Prepared) -> MessageTotals {
@@ -143,11 +150,16 @@ mod tests {
         let ordinal = Ordinal::new(3);
         let path = "example.org/ann/Maildir".to_owned();
 
-        let settled_as =
-            |refusal| settled(ordinal, Err(refusal)).map(|it| it.totals.grades);
+        let settled_as = |refusal, given_up| {
+            settled(ordinal, Err(refusal), given_up).map(|it| it.totals.grades)
+        };
 
-        let gone = settled_as(Refusal::NotThere { path: path.clone() });
-        assert_eq!(gone, Some(Grades::one(Grade::Poor)));
-        assert_eq!(settled_as(Refusal::NoSpace { path }), None);
+        let poor = Some(Grades::one(Grade::Poor));
+        let gone = Refusal::NotThere { path: path.clone() };
+        assert_eq!(settled_as(gone, false), poor);
+        assert_eq!(settled_as(Refusal::NoSpace { path: path.clone() }, false), None);
+        let changed = || Refusal::Changed { path: path.clone() };
+        assert_eq!(settled_as(changed(), false), None);
+        assert_eq!(settled_as(changed(), true), poor);
     }
 }

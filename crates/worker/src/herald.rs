@@ -281,6 +281,7 @@ mod tests {
                 prepare: true,
                 level,
                 open_below: 2,
+                named: None,
                 held_back: Vec::new(),
                 dial_tone: false,
             };

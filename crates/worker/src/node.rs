@@ -107,6 +107,10 @@ pub(crate) struct Node {
     shown: bool,
     /// Whether the journal knows that nobody is in what was closed.
     shut_out: bool,
+    /// The coordinator knows more of this node than the journal does: nobody is let in.
+    turned_away: bool,
+    /// When the owner last turned.
+    turned_at: Timestamp,
 }
 
 impl Node {
@@ -137,6 +141,8 @@ impl Node {
             unseen: BTreeSet::new(),
             shown: true,
             shut_out: true,
+            turned_away: false,
+            turned_at: now,
         };
         node.replay()?;
         node.owe_what_may_be_open()?;
@@ -180,6 +186,7 @@ impl Node {
     /// One turn of the loop: decide and apply everything, record it, then act.
     pub(crate) fn turn(&mut self, batch: Vec<Input>) -> anyhow::Result<bool> {
         let now = self.given.clock.now();
+        self.notice_sleep(now);
         let mut entries = Vec::new();
         let mut beats = Vec::new();
         let mut records = Vec::new();
@@ -199,6 +206,10 @@ impl Node {
                     records
                 }
                 Input::Stop => return Ok(false),
+                Input::TurnedAway => {
+                    self.shut_all();
+                    Vec::new()
+                }
                 Input::Beat(reply) => {
                     beats.push(reply);
                     Vec::new()
@@ -268,6 +279,7 @@ impl Node {
             self.vitals.pulses = (self.given.listen)(&joined.settings);
             self.pulses_at = self.given.clock.now();
         }
+        self.let_in_again();
         self.rollout = Some(joined.rollout);
         self.settings = Some(joined.settings);
         Ok(entry)
@@ -353,9 +365,11 @@ impl Node {
         let unknown = claims.into_iter().map(|(job, _)| job).filter(|job| {
             !self.descriptions.contains_key(job) && !self.fetched.contains_key(job)
         });
+        let reports = self.herald.withhold(self.holding.report(FACTS_MAX));
         Beat {
             orders_obeyed: self.herald.obeyed(&self.holding, lease),
-            reports: self.herald.withhold(self.holding.report(FACTS_MAX)),
+            account: self.holding.account(&reports),
+            reports,
             vitals: Vitals {
                 pace: self.pace.report(),
                 pulses: self.pulses(lease.now),

@@ -23,7 +23,9 @@ use tonic::{Request, Status};
 use crate::clock::Clock;
 use crate::node::{Beat, Input};
 use dialogue::tidegate_code;
-pub(crate) use dialogue::{Dialogue, Identity, Meaning, Sent, append, meaning};
+pub(crate) use dialogue::{
+    Dialogue, Identity, Meaning, Sent, append, is_too_old, meaning,
+};
 
 /// No answer within this means the network or the coordinator is gone; the next beat tries
 /// again. Shorter than any sensible lease.
@@ -104,6 +106,10 @@ impl Session {
         let notify = |status: Status, _| {
             // The same refusal may have other numbers in it each time.
             let about = tidegate_code(&status).unwrap_or_else(|| status.message());
+            if is_too_old(&status) {
+                // An owner that has gone ends the session elsewhere.
+                let _gone = self.owner.send(Input::TurnedAway);
+            }
             if told != about {
                 tracing::warn!(code = ?status.code(), reason = status.message(), "cannot join yet");
                 about.clone_into(&mut told);
@@ -171,7 +177,8 @@ impl Session {
             Ok(answer) => answer.into_inner(),
             Err(status) => return Ok(Err(status)),
         };
-        self.tell(self.dialogue.answered(terms, sent, answer)?)?;
+        let heard = self.dialogue.answered(terms, sent, answer)?;
+        self.tell(heard)?;
         Ok(Ok(()))
     }
 

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use tidegate_core::fleet::WaveNumber;
+use tidegate_core::fleet::{NodeNumber, WaveNumber};
 use tidegate_core::inventory::Digest;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
-    Answer, Etag, Event, Operate, Orders, Refusal, RequestId, Rollout, Scope, Step, Sync,
-    Verb,
+    Action, Answer, Etag, Event, Operate, Orders, Record, Refusal, RequestId, Rollout,
+    Scope, Step, Sync, Verb,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::record::{PlanApplied, encode_plan_applied};
@@ -35,6 +35,8 @@ pub struct Proposal {
     pub policy_toml: String,
     /// What the client calls its request.
     pub request: Option<RequestId>,
+    /// Why the rollout shall be made again from what the workers hold; nothing for a new one.
+    pub rebuild: Option<String>,
 }
 
 /// A plan that is being carried out.
@@ -71,6 +73,8 @@ pub(crate) struct Intent {
     pub(crate) request: Option<RequestId>,
     /// The decisions that they knew of.
     pub(crate) seen: Option<Etag>,
+    /// Nodes that a rebuild shall not wait for.
+    pub(crate) without: Vec<String>,
 }
 
 /// A verb, with parts as operators name them.
@@ -83,6 +87,8 @@ pub(crate) enum NamedVerb {
     Abort,
     /// Put opened mailboxes back.
     Reclose(ScopeName),
+    /// Let the worker of this node back in.
+    Accept(String),
 }
 
 /// Clocks further apart than this make journals and logs of two machines hard to compare.
@@ -115,7 +121,10 @@ impl Owner {
         now: Timestamp,
     ) -> Result<Joined, Refused> {
         let Joining { join, rollout: theirs, clock, canary } = joining;
-        let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
+        let Some(rollout) = &self.rollout else {
+            self.knocking.hear(&join, theirs, now);
+            return Err(Refused::NoPlan);
+        };
         let ours = rollout.plan().digest();
         if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
             return Err(Refused::OtherRollout { theirs, ours });
@@ -127,6 +136,11 @@ impl Owner {
         warn_of_clocks(&join.node, clock, now);
         let joined = Joined::new(ours, node, rollout.plan().policy());
         let step = rollout.decide(&Event::Join(join), now);
+        if let Some(Refusal::WorkerTooOld { .. }) = &step.refusal
+            && let Some(rollout) = &mut self.rollout
+        {
+            rollout.turn_away(node);
+        }
         self.carry_out(step)?;
         Ok(joined)
     }
@@ -146,8 +160,8 @@ impl Owner {
             rollout.hear(&sync, now);
         }
         self.carry_out(step)?;
-        let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
-        Ok(rollout.orders(sync.node))
+        let rollout = self.rollout.as_mut().ok_or(Refused::NoPlan)?;
+        Ok(rollout.give(sync.node, sync.sequence))
     }
 
     pub(super) fn operate(
@@ -164,10 +178,17 @@ impl Owner {
             }
             NamedVerb::Abort => Verb::Abort,
             NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
+            NamedVerb::Accept(name) => Verb::Accept(find_node(rollout, &name)?),
         };
-        let Intent { by, reason, request, seen, .. } = intent;
-        let operate =
-            Operate { request: request.clone(), seen, ..Operate::new(by, reason, verb) };
+        let Intent { by, reason, request, seen, without, .. } = intent;
+        let without = without.iter().map(|name| find_node(rollout, name));
+        let without = without.collect::<Result<Vec<NodeNumber>, Refused>>()?;
+        let operate = Operate {
+            request: request.clone(),
+            seen,
+            without,
+            ..Operate::new(by, reason, verb)
+        };
         let step = rollout.decide(&Event::Operate(operate), now);
         self.carry_out(step)?;
         let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
@@ -179,12 +200,15 @@ impl Owner {
         proposal: Proposal,
         now: Timestamp,
     ) -> Result<Applied, Refused> {
-        let Proposal { by, plan, policy_toml, request } = proposal;
+        let Proposal { by, plan, policy_toml, request, rebuild } = proposal;
         if let Some(rollout) = &self.rollout {
             if request.is_some() && rollout.applied_under() == request.as_ref() {
                 return Ok(Applied::of(rollout.plan()));
             }
             return Err(refuse_second(rollout, plan.digest()));
+        }
+        if rebuild.is_none() {
+            self.knocking.refuse_new(plan.digest(), now)?;
         }
         self.plans.keep(plan.inventory())?;
         let applied = PlanApplied {
@@ -197,10 +221,15 @@ impl Owner {
         };
         self.payloads.push(encode_plan_applied(&applied));
         let told = Applied::of(&plan);
-        let (rollout_id, by) = (applied.plan, &applied.by);
+        let (rollout_id, by) = (applied.plan, applied.by);
         let (mailboxes, waves) = (told.mailboxes, told.waves);
         tracing::info!(%rollout_id, by, mailboxes, waves, "plan taken");
         self.rollout = Some(Rollout::new(plan, now, now).under(request));
+        if let Some(reason) = rebuild {
+            // In the batch of the plan: neither is ever on disk without the other.
+            let action = Action { by, reason, at: now, request: None };
+            self.remember(vec![Record::RebuildBegun(action)]);
+        }
         Ok(told)
     }
 
@@ -228,14 +257,15 @@ pub(crate) fn refuse_second(rollout: &Rollout, digest: Digest) -> Refused {
 fn find_scope(rollout: &Rollout, name: &ScopeName) -> Result<Scope, Refused> {
     match name {
         ScopeName::Wave(name) => find_wave(rollout.plan(), name).map(Scope::Wave),
-        ScopeName::Node(name) => {
-            let node = rollout.plan().inventory().find_node(name);
-            node.map(Scope::Node).ok_or_else(|| {
-                unknown("node", name, rollout.plan().inventory().node_names())
-            })
-        }
+        ScopeName::Node(name) => find_node(rollout, name).map(Scope::Node),
         ScopeName::Mailbox(address) => find_mailbox(rollout.plan(), address),
     }
+}
+
+fn find_node(rollout: &Rollout, name: &str) -> Result<NodeNumber, Refused> {
+    let inventory = rollout.plan().inventory();
+    let node = inventory.find_node(name);
+    node.ok_or_else(|| unknown("node", name, inventory.node_names()))
 }
 
 /// The wave called or numbered so.

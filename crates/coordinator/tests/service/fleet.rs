@@ -246,8 +246,12 @@ impl Worker {
     ) -> Result<Self, Status> {
         let mut client = coordinator.workers();
         let incarnation = Incarnation::new(incarnation);
-        let join =
-            Join { node: node.to_owned(), incarnation, claimed_max: Generation::new(0) };
+        let join = Join {
+            node: node.to_owned(),
+            incarnation,
+            claimed_max: Generation::new(0),
+            orders_seen: 0,
+        };
         let clock = Timestamp::default();
         let joining = Joining { join, rollout: None, clock, canary: None };
         let joined = client.join(v1::JoinRequest::from(joining)).await?.into_inner();
@@ -318,6 +322,7 @@ impl Worker {
                 read_errors: 0,
                 ..Vitals::default()
             },
+            account: None,
         }
     }
 

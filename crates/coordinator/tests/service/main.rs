@@ -388,6 +388,7 @@ async fn a_worker_whose_canary_is_a_users_mailbox_is_refused() {
             node: "n1".to_owned(),
             incarnation: Incarnation::new(5),
             claimed_max: Generation::new(0),
+            orders_seen: 0,
         };
         let (clock, canary) = (Timestamp::default(), Some(canary.to_owned()));
         let joining = Joining { join, rollout: None, clock, canary };
@@ -417,6 +418,7 @@ async fn a_worker_of_another_rollout_is_refused() {
         node: "n1".to_owned(),
         incarnation: Incarnation::new(5),
         claimed_max: Generation::new(0),
+        orders_seen: 0,
     };
     let other = plan_of(&rows(21)).digest();
     let clock = Timestamp::default();

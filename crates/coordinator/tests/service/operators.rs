@@ -162,7 +162,7 @@ async fn resume(
         reason: "all is well".to_owned(),
         request_id: id.to_owned(),
         etag: seen.to_owned(),
-        scope: None,
+        ..Default::default()
     };
     let answer = coordinator.operator().resume(request).await?.into_inner();
     Ok((answer.clone(), answer.etag))

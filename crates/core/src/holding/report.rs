@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{Dial, HeldMailbox, Holding};
 use crate::fleet::{JobNumber, Ordinal};
 use crate::mailbox::MailboxState;
-use crate::rollout::JobReport;
+use crate::rollout::{Account, JobReport};
 
 /// The most findings in one report: with texts of some hundred bytes they stay well below
 /// the size a message may have.
@@ -77,6 +77,26 @@ impl Holding {
                     self.unreported.remove(&(report.job, *ordinal));
                 }
             }
+        }
+    }
+
+    /// How `reports` stand to what else is to be told.
+    pub fn account(&self, reports: &[JobReport]) -> Account {
+        let told: usize = reports.iter().map(|report| report.facts.len()).sum();
+        let untold = self.unreported.len().saturating_sub(told);
+        let reclosed = reports.iter().map(|report| {
+            let job = self.jobs.get(&report.job);
+            let places = report.facts.iter().map(|(ordinal, _)| *ordinal);
+            let closed = places.filter(|ordinal| {
+                let mailbox = job.and_then(|job| job.mailboxes.get(ordinal.index()));
+                mailbox.is_some_and(|it| it.served && !it.state.is_open())
+            });
+            (report.job, closed.collect::<Vec<Ordinal>>())
+        });
+        Account {
+            answered: 0,
+            untold: u32::try_from(untold).unwrap_or(u32::MAX),
+            reclosed: reclosed.filter(|(_, closed)| !closed.is_empty()).collect(),
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::turn::Turn;
 use super::{
-    Action, Event, Finding, JobReport, Join, Operate, Phase, Record, Refusal, Rollout,
-    Scope, Step, Sync, Verb, ordinals,
+    Action, Event, Finding, JobReport, Join, NodeState, Operate, Phase, Record, Recount,
+    Refusal, Rollout, Scope, Step, Sync, Verb, ordinals,
 };
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::{Verdict, judge};
@@ -63,7 +63,20 @@ impl Rollout {
                 });
             }
         }
+        let state = self.nodes.get(node.index());
+        let recount = state.map_or(Recount::Done, |state| state.recount);
+        if recount.is_pending() {
+            return self.join_recount(node, join, now);
+        }
         self.check_issued(node, join.claimed_max)?;
+        self.check_obeyed(node, join.orders_seen)?;
+        if let Some(state) = state.filter(|state| join.claimed_max < state.claimed) {
+            return Err(Refusal::WorkerTooOld {
+                node: join.node.clone(),
+                claimed: join.claimed_max,
+                told: state.claimed,
+            });
+        }
         if holder == Some(join.incarnation) {
             return Ok(Vec::new());
         }
@@ -89,9 +102,16 @@ impl Rollout {
                 incarnation: sync.incarnation,
             });
         }
-        self.check_issued(sync.node, sync.claimed_max)?;
+        let recounts = state.is_some_and(|node| node.recount.is_pending());
+        if !recounts {
+            self.check_issued(sync.node, sync.claimed_max)?;
+            self.check_obeyed(sync.node, sync.orders_obeyed)?;
+        }
         if self.is_late(sync) {
             return Ok(Vec::new());
+        }
+        if recounts {
+            return Ok(self.on_recount(sync, now));
         }
         let facts = sync.reports.iter().filter_map(|report| self.news(sync, report, now));
         let mut records: Vec<Record> = facts.collect();
@@ -101,14 +121,45 @@ impl Rollout {
 
     /// A store claimed at a generation that was never issued here belongs to a newer journal.
     fn check_issued(&self, node: NodeNumber, claimed: Generation) -> Result<(), Refusal> {
-        if claimed <= self.generation {
+        let issued = self.nodes.get(node.index()).map(|node| node.issued);
+        let issued = issued.unwrap_or_default();
+        if claimed <= issued {
             return Ok(());
         }
-        Err(Refusal::JournalTooOld {
-            node: self.node_name(node).to_owned(),
-            claimed,
-            issued: self.generation,
-        })
+        let node = self.node_name(node).to_owned();
+        Err(Refusal::JournalTooOld { node, claimed, issued })
+    }
+
+    /// So do orders that were obeyed and never given here.
+    fn check_obeyed(&self, node: NodeNumber, obeyed: u64) -> Result<(), Refusal> {
+        let given = self.orders_version;
+        if obeyed <= given {
+            return Ok(());
+        }
+        let node = self.node_name(node).to_owned();
+        Err(Refusal::OrdersTooOld { node, obeyed, given })
+    }
+
+    /// A worker takes up a node that has yet to tell what it holds.
+    fn join_recount(
+        &self,
+        node: NodeNumber,
+        join: &Join,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, Refusal> {
+        let Some(state) = self.nodes.get(node.index()) else { return Ok(Vec::new()) };
+        if state.recount == Recount::LeftOut {
+            return Err(Refusal::LeftOut { node: join.node.clone() });
+        }
+        let Join { incarnation, claimed_max: claimed, orders_seen, .. } = *join;
+        let mut records = Vec::new();
+        if state.incarnation != Some(incarnation) {
+            records.push(Record::NodeJoined { node, incarnation, at: now });
+        }
+        if claimed > state.issued || orders_seen > self.orders_version {
+            records.push(Record::ClaimsFound { node, claimed, orders_seen, at: now });
+        }
+        Ok(records)
     }
 
     /// What is new in a report; nothing if it is stale or was told before.
@@ -150,7 +201,7 @@ impl Rollout {
     /// New jobs for a node that has room to prepare ahead.
     fn leases(&self, sync: &Sync, now: Timestamp) -> Vec<Record> {
         let state = self.nodes.get(sync.node.index());
-        let out = state.is_none_or(|node| node.isolated.is_some() || node.held_back);
+        let out = state.is_none_or(NodeState::is_out);
         let over = matches!(self.phase, Phase::Halted { .. } | Phase::Aborted(_));
         if out || over {
             return Vec::new();
@@ -189,7 +240,7 @@ impl Rollout {
     }
 
     /// Generations not issued yet, in order.
-    fn generations(&self) -> impl Iterator<Item = Generation> + use<> {
+    pub(super) fn generations(&self) -> impl Iterator<Item = Generation> + use<> {
         let first = self.generation.next();
         std::iter::successors(Some(first), |last| Some(last.next()))
     }
@@ -228,6 +279,12 @@ impl Rollout {
         }
         match operate.verb {
             Verb::Pause => self.on_pause(action),
+            Verb::Resume(None) => {
+                let mut records = self.end_rebuild(operate, now)?;
+                records.extend(self.on_resume(action, None)?);
+                Ok(records)
+            }
+            Verb::Accept(node) => self.on_accept(action, node),
             Verb::Resume(scope) => self.on_resume(action, scope),
             Verb::Abort => Ok(vec![Record::Aborted(action)]),
             Verb::Reclose(scope) => self.on_reclose(action, scope),
@@ -293,6 +350,11 @@ impl Rollout {
 
     fn on_reclose(&self, action: Action, scope: Scope) -> Result<Vec<Record>, Refusal> {
         self.check_scope(scope)?;
+        if let Some(rebuild) = self.rebuilding() {
+            let names = rebuild.missing.iter().map(|node| self.node_name(*node));
+            let missing = names.collect::<Vec<_>>().join(", ");
+            return Err(Refusal::NotRecounted { missing });
+        }
         let touched: Vec<JobNumber> = match scope {
             Scope::Mailbox(mailbox) => {
                 self.plan.place(mailbox).map(|(job, _)| job).into_iter().collect()
@@ -326,6 +388,9 @@ impl Rollout {
 
     /// Judges what is open, then lets the next step begin if it may.
     fn on_tick(&self, now: Timestamp) -> Vec<Record> {
+        if let Some(records) = self.on_recounted(now) {
+            return records;
+        }
         // What stands open is watched after the end too: nodes may come back late.
         if !matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             return Vec::new();

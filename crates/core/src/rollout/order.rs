@@ -4,13 +4,15 @@
 //!
 //! * Orders state what should be, never what to do next; a lost or repeated one does no harm.
 //! * Within one generation the level of a job only rises; closing takes a new generation.
-//! * At most `permit_window` mailboxes of a job may open beyond those known to be open.
+//! * At most `permit_window` mailboxes of a node may open beyond those known to be open, and
+//!   each is named.
+//! * A node that has yet to tell what it holds gets no order: nothing changes there.
 //! * What was re-closed is ordered closed until it is known to be, whatever is allowed
 //!   meanwhile.
 //! * While the rollout is paused, halted or aborted, or a node is isolated, nothing more
 //!   may open, and no dial tone begins.
 
-use super::{Phase, Rollout, ordinals};
+use super::{NodeState, Phase, Rollout, ordinals};
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 
@@ -41,6 +43,9 @@ pub struct Order {
     pub level: Level,
     /// Only mailboxes with ordinals below this may be raised.
     pub open_below: u16,
+    /// Of these only the ones named, ascending; all of them if the coordinator is too old to
+    /// name any.
+    pub named: Option<Vec<Ordinal>>,
     /// Mailboxes that must be closed, whatever the level; they have no dial tone either.
     pub held_back: Vec<Ordinal>,
     /// Whether its held mailboxes have a dial tone. As with levels, none begins while
@@ -48,27 +53,39 @@ pub struct Order {
     pub dial_tone: bool,
 }
 
+impl Order {
+    /// Whether this mailbox may be raised, as far as places go.
+    pub fn permits(&self, ordinal: Ordinal) -> bool {
+        let named = self.named.as_ref();
+        ordinal.get() < self.open_below
+            && named.is_none_or(|named| named.binary_search(&ordinal).is_ok())
+    }
+}
+
 impl Rollout {
     /// The orders for `node`, for its present worker.
     pub fn orders(&self, node: NodeNumber) -> Orders {
         let state = self.nodes.get(node.index());
-        let out = state.is_none_or(|node| node.isolated.is_some() || node.held_back);
+        let out = state.is_none_or(NodeState::is_out);
+        let told = state.is_some_and(|node| !node.recount.is_pending());
         let moving = matches!(self.phase, Phase::Running | Phase::Finished { .. });
         let may_open = moving && !out;
         let jobs = self
             .plan
             .jobs()
             .iter()
-            .filter(|job| job.node == node)
+            .filter(|job| told && job.node == node)
             .filter(|job| {
                 let leased = self.job(job.number).leased_to;
                 leased.is_some() && leased == state.and_then(|node| node.incarnation)
             })
             .map(|job| self.order(job.number, may_open));
+        let mut jobs: Vec<Order> = jobs.collect();
+        self.name_permits(node, &mut jobs);
         Orders {
             version: self.orders_version,
             may_open,
-            jobs: jobs.collect(),
+            jobs,
             open_millis_per_second: self.part_of(node),
         }
     }
@@ -93,6 +110,7 @@ impl Rollout {
             prepare: !over && !isolated && !node_held && !wave.held_back,
             level,
             open_below,
+            named: Some(Vec::new()),
             held_back,
             dial_tone: self.has_dial_tone(planned.wave, planned.node),
         }

@@ -68,7 +68,13 @@ impl Rollout {
     ///
     /// Not journaled: see [`Rollout::hear`].
     pub fn give(&mut self, node: NodeNumber, report: u64) -> Orders {
-        let orders = self.orders(node);
+        let mut orders = self.orders(node);
+        let newest = self.heard.get(node.index()).map_or(0, |heard| heard.sequence);
+        if report < newest {
+            // Whoever sent it has asked again since.
+            orders.jobs.iter_mut().for_each(|order| order.named = Some(Vec::new()));
+            return orders;
+        }
         let named = orders.jobs.iter().flat_map(|order| {
             let names = order.named.iter().flatten();
             names.map(|ordinal| ((order.job, *ordinal), order.level))
@@ -77,7 +83,6 @@ impl Rollout {
         if let Some(given) = self.given.get_mut(node.index())
             && given.knowledge != Knowledge::Never
         {
-            given.answers.retain(|(other, _)| *other != report);
             given.answers.push((report, names));
         }
         orders

@@ -32,6 +32,9 @@ impl Rollout {
             }
         }
         let wide = !matches!(scope, Scope::Mailbox(_));
+        for (job, _) in generations.iter().filter(|_| wide) {
+            self.job_mut(*job).dial_tone_since = None;
+        }
         if wide && matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             self.phase = Phase::Paused(action.clone());
         }
@@ -52,13 +55,14 @@ impl Rollout {
         }
     }
 
-    /// Mailboxes of `scope` in `job` that stand open as far as is known.
+    /// Mailboxes of `scope` in `job` that stand open, or have a dial tone, as far as is known.
     fn open_in(&self, job: JobNumber, scope: Scope) -> Vec<Ordinal> {
         let named = self.named_in(scope);
         let JobState { states, .. } = self.job(job);
         ordinals(states)
             .filter(|(ordinal, state)| {
-                state.is_open() && named.is_none_or(|named| named == *ordinal)
+                let inside = state.is_open() || state.dial_tone;
+                inside && named.is_none_or(|named| named == *ordinal)
             })
             .map(|(ordinal, _)| ordinal)
             .collect()

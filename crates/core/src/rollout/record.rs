@@ -112,6 +112,53 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// The journal before this one is gone: everything must be learnt from the nodes.
+    RebuildBegun(Action),
+    /// A node whose state must be learnt told how high its store has been claimed.
+    ClaimsFound {
+        /// The node.
+        node: NodeNumber,
+        /// The highest generation.
+        claimed: Generation,
+        /// The newest orders that its worker has obeyed.
+        orders_seen: u64,
+        /// When.
+        at: Timestamp,
+    },
+    /// A node whose state must be learnt told of mailboxes of one job.
+    MailboxesFound {
+        /// The worker's run.
+        incarnation: Incarnation,
+        /// What it told, of mailboxes of which something is new.
+        report: JobReport,
+        /// Those that had been open at some time and are closed.
+        reclosed: Vec<Ordinal>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A node whose state must be learnt has told all of it.
+    NodeRecounted {
+        /// The node.
+        node: NodeNumber,
+        /// When.
+        at: Timestamp,
+    },
+    /// What the nodes told is the state from here on.
+    Rebuilt {
+        /// Nodes that somebody left out.
+        left_out: Vec<NodeNumber>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody let the worker of a node back in that had been turned away.
+    NodeAccepted {
+        /// Who, why, when.
+        action: Action,
+        /// The node.
+        node: NodeNumber,
+        /// The new generations of its jobs, under which everything is closed first.
+        generations: Vec<(JobNumber, Generation)>,
+    },
 }
 
 /// Who did something, why and when.
@@ -279,6 +326,8 @@ pub struct Join {
     pub incarnation: Incarnation,
     /// The highest generation its store has been claimed at.
     pub claimed_max: Generation,
+    /// The newest orders that this run of it has obeyed; 0 if it has heard none.
+    pub orders_seen: u64,
 }
 
 /// A worker's regular report.
@@ -298,6 +347,19 @@ pub struct Sync {
     pub reports: Vec<JobReport>,
     /// How it feels.
     pub vitals: Vitals,
+    /// How this report stands to others; nothing from a worker that is too old to tell.
+    pub account: Option<Account>,
+}
+
+/// How a report stands to what was told before, and to what is still to be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The newest report whose answer it goes by; 0 if it goes by none.
+    pub answered: u64,
+    /// Facts that the coordinator has not confirmed and that are not in this report.
+    pub untold: u32,
+    /// Mailboxes of the report that were open at some time and are closed, by job.
+    pub reclosed: Vec<(JobNumber, Vec<Ordinal>)>,
 }
 
 /// Facts about one job.
@@ -328,6 +390,9 @@ pub struct Vitals {
     pub probe_micros: u32,
     /// Mailboxes that could not be read since the worker started, preparing or probing.
     pub read_errors: u32,
+    /// How often the worker was kept from acting since it started: by a newer claim at the
+    /// store, or because it woke after its lease had run out.
+    pub fenced: u32,
     /// What its mail system has shown, minute by minute, since the worker started.
     pub pulses: Pulses,
     /// How fast it opens mailboxes now, and why; nothing before it knows.
@@ -347,12 +412,15 @@ pub struct Operate {
     pub request: Option<RequestId>,
     /// The decisions that the operator knew of; anything is known if they do not say.
     pub seen: Option<Etag>,
+    /// Nodes that a rebuild shall not wait for.
+    pub without: Vec<NodeNumber>,
 }
 
 impl Operate {
     /// `by` wants `verb` because of `reason`, once, however the rollout stands.
     pub fn new(by: String, reason: String, verb: Verb) -> Self {
-        Self { by, reason, verb, request: None, seen: None }
+        let (request, seen, without) = (None, None, Vec::new());
+        Self { by, reason, verb, request, seen, without }
     }
 }
 
@@ -367,6 +435,8 @@ pub enum Verb {
     Abort,
     /// Put opened mailboxes back behind admission.
     Reclose(Scope),
+    /// Let the worker of a node back in that was turned away, whatever it holds.
+    Accept(NodeNumber),
 }
 
 /// What follows from an event.
@@ -417,15 +487,68 @@ pub enum Refusal {
     /// The store has been claimed at a generation this coordinator never issued.
     #[error(
         "node `{node}` was claimed at {claimed}, but this coordinator has issued only \
-         {issued}: its journal is older than the fleet; restore the newest journal"
+         {issued}: its journal is older than the fleet; restore the newest journal, or if \
+         there is none, start with an empty data directory and `tidegate rebuild`"
     )]
     JournalTooOld {
         /// The node.
         node: String,
         /// The worker's highest claim.
         claimed: Generation,
-        /// The coordinator's newest.
+        /// The coordinator's newest for this node.
         issued: Generation,
+    },
+    /// A worker has obeyed orders that this coordinator never gave.
+    #[error(
+        "node `{node}` has obeyed orders {obeyed}, but this coordinator has given only \
+         {given}: its journal is older than the fleet; restore the newest journal, or if \
+         there is none, start with an empty data directory and `tidegate rebuild`"
+    )]
+    OrdersTooOld {
+        /// The node.
+        node: String,
+        /// The newest orders that the worker has obeyed.
+        obeyed: u64,
+        /// The coordinator's newest.
+        given: u64,
+    },
+    /// The worker knows less than it has told before.
+    #[error(
+        "the worker of node `{node}` knows of claims up to {claimed}, but has told of \
+         {told} before: its journal or its disk was put back to an older state; if that is \
+         meant, `tidegate accept {node}` closes its mailboxes and verifies them anew"
+    )]
+    WorkerTooOld {
+        /// The node.
+        node: String,
+        /// The worker's highest claim.
+        claimed: Generation,
+        /// The highest one it has told facts under.
+        told: Generation,
+    },
+    /// The node was left out of a rebuild.
+    #[error(
+        "node `{node}` was left out when the rollout was rebuilt; `tidegate accept {node}` \
+         takes it back as it stands"
+    )]
+    LeftOut {
+        /// The node.
+        node: String,
+    },
+    /// No worker of the node has been turned away.
+    #[error("no worker of node `{node}` was turned away; nothing to accept")]
+    NothingToAccept {
+        /// The node.
+        node: String,
+    },
+    /// Nodes have yet to tell what they hold.
+    #[error(
+        "not every node has told what it holds; missing: {missing}; wait for them, or leave \
+         them out with `--without`"
+    )]
+    NotRecounted {
+        /// The nodes.
+        missing: String,
     },
     /// The rollout is over.
     #[error("the rollout is {phase}; only parts of it can still be re-closed")]
@@ -507,7 +630,11 @@ impl Refusal {
             Self::UnknownNode { .. } => "unknown-node",
             Self::NodeTaken { .. } => "node-taken",
             Self::NotTheWorker { .. } => "not-the-worker",
-            Self::JournalTooOld { .. } => "journal-too-old",
+            Self::JournalTooOld { .. } | Self::OrdersTooOld { .. } => "journal-too-old",
+            Self::WorkerTooOld { .. } => "worker-too-old",
+            Self::LeftOut { .. } => "left-out",
+            Self::NothingToAccept { .. } => "nothing-to-accept",
+            Self::NotRecounted { .. } => "not-recounted",
             Self::Over { .. } => "rollout-over",
             Self::Already { .. } => "already",
             Self::NotHeldBack { .. } => "not-held-back",

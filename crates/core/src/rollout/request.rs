@@ -125,7 +125,15 @@ impl Record {
             Self::Resumed { action, scope } => Some((action, Verb::Resume(*scope))),
             Self::Aborted(action) => Some((action, Verb::Abort)),
             Self::Reclosed { action, scope, .. } => Some((action, Verb::Reclose(*scope))),
-            Self::NodeJoined { .. }
+            Self::NodeAccepted { action, node, .. } => {
+                Some((action, Verb::Accept(*node)))
+            }
+            Self::RebuildBegun(_)
+            | Self::ClaimsFound { .. }
+            | Self::MailboxesFound { .. }
+            | Self::NodeRecounted { .. }
+            | Self::Rebuilt { .. }
+            | Self::NodeJoined { .. }
             | Self::JobLeased { .. }
             | Self::FactsReported { .. }
             | Self::LevelAllowed { .. }
@@ -139,7 +147,10 @@ impl Record {
     /// Whether it is a decision of a person, or a stop by the gate.
     pub fn is_decision(&self) -> bool {
         self.asked().is_some()
-            || matches!(self, Self::NodeIsolated { .. } | Self::Halted { .. })
+            || matches!(
+                self,
+                Self::NodeIsolated { .. } | Self::Halted { .. } | Self::Rebuilt { .. }
+            )
     }
 }
 

@@ -39,7 +39,7 @@ impl Rollout {
         let is_silent =
             |at: Timestamp| newest.is_some_and(|newest| newest.since(at) > lease);
         let stopped = heard.vitals.pace.is_some_and(|pace| pace.why == PaceWhy::Stopped);
-        let out = state.isolated.is_some() || state.held_back;
+        let out = state.is_out();
         let here = heard.at.is_some_and(|at| !is_silent(at));
         here && !out && !stopped && self.has_to_open(node)
     }

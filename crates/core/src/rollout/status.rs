@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::turn::Turn;
-use super::{Phase, Rollout, Scope};
+use super::{Phase, RebuildStatus, Recount, Rollout, Scope};
 use crate::fleet::{
     Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal, WaveNumber,
 };
@@ -36,14 +36,26 @@ pub struct RolloutStatus {
     pub totals: super::MessageTotals,
     /// The version of the newest orders.
     pub orders_version: u64,
+    /// How far a rebuild is; nothing if none is under way.
+    pub rebuild: Option<RebuildStatus>,
 }
 
+/// A node that has missed so many reports in a row is not waited for any more.
+const BEATS_MISSED_MAX: u64 = 3;
+
 /// How far a stop has reached the nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stop {
+    /// Nodes with a worker.
+    pub nodes: u32,
     /// Nodes that have not acknowledged it and whose lease still runs.
     pub unacknowledged: Vec<NodeNumber>,
-    /// The most mailboxes that may still open on them.
+    /// Of these, nodes that are not heard any more.
+    pub unreachable: Vec<NodeNumber>,
+    /// Nodes that have not acknowledged it and stopped when their lease ended.
+    pub lapsed: Vec<NodeNumber>,
+    /// The most mailboxes that may still open on nodes that have not acknowledged it and
+    /// whose lease still runs.
     pub may_still_open: u32,
 }
 
@@ -87,6 +99,19 @@ pub enum Why {
     },
     /// It was re-closed by name.
     MailboxHeldBack,
+    /// The rollout is being rebuilt from what the nodes hold.
+    Rebuilding {
+        /// Nodes that have told everything.
+        told: usize,
+        /// Those that have not.
+        missing: String,
+    },
+    /// The node has yet to tell what it holds.
+    NodeRecounting(String),
+    /// The node was left out of a rebuild.
+    NodeLeftOut(String),
+    /// A worker of the node was turned away that knew less than the node has told before.
+    WorkerTooOld(String),
 }
 
 impl Why {
@@ -108,6 +133,10 @@ impl Why {
             Self::WaveWaits(_) => "wave-waits",
             Self::Scheduled { .. } => "scheduled",
             Self::MailboxHeldBack => "mailbox-held-back",
+            Self::Rebuilding { .. } => "rebuilding",
+            Self::NodeRecounting(_) => "node-recounting",
+            Self::NodeLeftOut(_) => "node-left-out",
+            Self::WorkerTooOld(_) => "worker-too-old",
         }
     }
 }
@@ -154,6 +183,26 @@ impl fmt::Display for Why {
                 write!(f, "wave `{wave}` waits for its schedule until {until} ({rung})")
             }
             Self::MailboxHeldBack => f.write_str("re-closed; an operator can resume it"),
+            Self::Rebuilding { told, missing } => {
+                write!(
+                    f,
+                    "rebuilt from what the nodes hold: {told} have told everything, missing: \
+                     {missing}; nothing opens until an operator resumes it"
+                )
+            }
+            Self::NodeRecounting(node) => {
+                write!(f, "node `{node}` has yet to tell what it holds")
+            }
+            Self::NodeLeftOut(node) => {
+                write!(f, "node `{node}` was left out of the rebuild; accept it to go on")
+            }
+            Self::WorkerTooOld(node) => {
+                write!(
+                    f,
+                    "the worker of node `{node}` was put back to an older state; accept it \
+                     to have everything there verified anew"
+                )
+            }
         }
     }
 }
@@ -221,6 +270,12 @@ pub enum NodeCondition {
     Isolated,
     /// Re-closed by a person.
     HeldBack,
+    /// It has yet to tell what it holds.
+    Recounting,
+    /// Left out of a rebuild.
+    LeftOut,
+    /// A worker of it was turned away that knew less than the node has told before.
+    TurnedAway,
 }
 
 /// One node at one instant.
@@ -302,6 +357,7 @@ impl Rollout {
                 .collect(),
             totals,
             orders_version: self.orders_version,
+            rebuild: self.rebuilding(),
         }
     }
 
@@ -380,44 +436,46 @@ impl Rollout {
         if matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             return None;
         }
-        let lease = self.plan.policy().limits.lease;
-        let unacknowledged: Vec<NodeNumber> = (0..)
-            .map(NodeNumber::new)
-            .zip(self.nodes.iter().zip(&self.heard))
-            .filter(|(number, (node, heard))| {
-                node.incarnation.is_some()
-                    && !heard.without_permit
-                    && heard.orders_obeyed < self.stop_version
-                    && now.since(self.heard_at(*number)) < lease
-            })
-            .map(|(number, _)| number)
-            .collect();
-        let jobs = self.plan.jobs().iter();
-        let jobs = jobs.filter(|job| unacknowledged.contains(&job.node));
-        let may_still_open =
-            jobs.map(|job| self.may_still_open(job)).fold(0, u32::saturating_add);
-        Some(Stop { unacknowledged, may_still_open })
-    }
-
-    /// The most mailboxes of `job` that a worker which has not heard of a stop may open: for
-    /// one of them a dial tone may begin at any time.
-    fn may_still_open(&self, job: &Job) -> u32 {
-        let states = &self.job(job.number).states;
-        let count = |below: Level| {
-            let below = states.iter().filter(|state| state.level < below).count();
-            u32::try_from(below).unwrap_or(u32::MAX)
-        };
-        let leased = self.job(job.number).leased_to.is_some();
-        if leased && self.has_dial_tone(job.wave, job.node) {
-            return count(Level::FIRST);
+        let limits = &self.plan.policy().limits;
+        let beat = limits.beat.millis();
+        let unreachable_after = Span::from_millis(beat.saturating_mul(BEATS_MISSED_MAX));
+        let mut stop = Stop::default();
+        for (number, (node, heard)) in
+            (0..).map(NodeNumber::new).zip(self.nodes.iter().zip(&self.heard))
+        {
+            if node.incarnation.is_none() {
+                continue;
+            }
+            stop.nodes += 1;
+            if heard.without_permit || heard.orders_obeyed >= self.stop_version {
+                continue;
+            }
+            let silent = now.since(self.heard_at(number));
+            if silent >= limits.lease {
+                stop.lapsed.push(number);
+                continue;
+            }
+            stop.unacknowledged.push(number);
+            if silent >= unreachable_after {
+                stop.unreachable.push(number);
+            }
+            let here = self.may_still_open_on(number);
+            stop.may_still_open = stop.may_still_open.saturating_add(here);
         }
-        let window = u32::from(self.plan.policy().limits.permit_window);
-        count(self.wave(job.wave).allowed).min(window)
+        Some(stop)
     }
 
     fn why(&self, waves: &[WaveStatus], now: Timestamp) -> Vec<Why> {
         match &self.phase {
-            Phase::Paused(_) => return vec![Why::Paused],
+            Phase::Paused(_) => {
+                let rebuilding = self.rebuilding().map(|rebuild| {
+                    let RebuildStatus { told, missing } = rebuild;
+                    let names = missing.iter().map(|node| self.node_name(*node));
+                    let missing = names.collect::<Vec<_>>().join(", ");
+                    Why::Rebuilding { told, missing }
+                });
+                return vec![rebuilding.unwrap_or(Why::Paused)];
+            }
             Phase::Halted { reason, .. } => return vec![Why::Halted(reason.to_string())],
             Phase::Aborted(_) => return vec![Why::Aborted],
             Phase::Finished { .. } => return vec![Why::Finished],
@@ -549,6 +607,11 @@ impl Rollout {
         let heard = self.heard.get(index).copied().unwrap_or_default();
         let lease = self.plan.policy().limits.lease;
         let condition = match state {
+            Some(_) if heard.turned_away => NodeCondition::TurnedAway,
+            Some(node) if node.recount == Recount::LeftOut => NodeCondition::LeftOut,
+            Some(node) if node.incarnation.is_some() && node.recount.is_pending() => {
+                NodeCondition::Recounting
+            }
             Some(node) if node.held_back => NodeCondition::HeldBack,
             Some(node) if node.isolated.is_some() => NodeCondition::Isolated,
             Some(node) if node.incarnation.is_none() => NodeCondition::NoWorker,
@@ -599,6 +662,9 @@ impl Rollout {
             }
             NodeCondition::Isolated => why.push(Why::NodeIsolated(name)),
             NodeCondition::HeldBack => why.push(Why::NodeHeldBack(name)),
+            NodeCondition::Recounting => why.push(Why::NodeRecounting(name)),
+            NodeCondition::LeftOut => why.push(Why::NodeLeftOut(name)),
+            NodeCondition::TurnedAway => why.push(Why::WorkerTooOld(name)),
             NodeCondition::Working => {}
         }
         match self.turn_of(wave, now) {

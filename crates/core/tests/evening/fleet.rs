@@ -12,8 +12,8 @@ use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::{Cohort, Delays, Growth, Notice, Policy, Rung, Selector};
 use tidegate_core::rollout::{
-    Event, Finding, FindingKind, Grade, Grades, Join, MessageTotals, Operate, Origin,
-    Phase, Record, Refusal, Rollout, Sync, Verb, Vitals,
+    Account, Event, Finding, FindingKind, Grade, Grades, Join, MessageTotals, Operate,
+    Origin, Phase, Record, Refusal, Rollout, Sync, Verb, Vitals,
 };
 use tidegate_core::time::{Span, Timestamp};
 
@@ -35,6 +35,8 @@ pub(crate) struct Worker {
     pub(crate) node: NodeNumber,
     pub(crate) incarnation: Incarnation,
     pub(crate) joined: bool,
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
     pub(crate) holding: Holding,
     pub(crate) records: Vec<tidegate_core::holding::Record>,
     pub(crate) lease_until: Timestamp,
@@ -98,21 +100,28 @@ impl Evening {
                 node: format!("n{}", worker.node.get()),
                 incarnation: worker.incarnation,
                 claimed_max: worker.holding.generation_max(),
+                orders_seen: 0,
             };
             if self.coordinate(&Event::Join(join)).is_err() {
                 return;
             }
             let worker = &mut self.workers[index];
             worker.joined = true;
+            worker.answered = 0;
             worker.holding.forget_orders();
         }
-        let worker = &self.workers[index];
+        let worker = &mut self.workers[index];
+        worker.sent += 1;
         let sync = worker.sync(worker.holding.report(50));
+        if self.coordinate(&Event::Sync(sync.clone())).is_err() {
+            self.workers[index].joined = false;
+            return;
+        }
         self.rollout.hear(&sync, self.now);
-        self.coordinate(&Event::Sync(sync.clone())).unwrap();
-        let orders = self.rollout.orders(sync.node);
+        let orders = self.rollout.give(sync.node, sync.sequence);
         let lease = self.rollout.plan().policy().limits.lease;
         let worker = &mut self.workers[index];
+        worker.answered = sync.sequence;
         worker.lease_until = self.now + lease;
         worker.holding.confirmed(&sync.reports);
         worker.holding.hear(orders);
@@ -190,6 +199,8 @@ impl Worker {
             node: NodeNumber::new(node),
             incarnation: Incarnation::new(incarnation),
             joined: false,
+            sent: 0,
+            answered: 0,
             holding: Holding::default(),
             records: Vec::new(),
             lease_until: Timestamp::default(),
@@ -201,9 +212,13 @@ impl Worker {
         Sync {
             node: self.node,
             incarnation: self.incarnation,
-            sequence: 0,
+            sequence: self.sent,
             orders_obeyed: self.holding.orders_obeyed(),
             claimed_max: self.holding.generation_max(),
+            account: Some(Account {
+                answered: self.answered,
+                ..self.holding.account(&reports)
+            }),
             reports,
             vitals: Vitals::default(),
         }

@@ -247,11 +247,13 @@ impl Night {
             node: format!("n{}", worker.node.get()),
             incarnation: worker.incarnation,
             claimed_max: worker.holding.generation_max(),
+            orders_seen: 0,
         };
         if self.coordinate(&Event::Join(join)) && !self.goes_wrong(4) {
             let worker = &mut self.workers[index];
             worker.joined = true;
             worker.holding.forget_orders();
+            worker.answered = 0;
             worker.old_orders.clear();
         }
     }
@@ -293,7 +295,7 @@ impl Night {
         }
         self.rollout.hear(request, self.now);
         self.heard.insert(request.node);
-        let orders = self.rollout.orders(request.node);
+        let orders = self.rollout.give(request.node, request.sequence);
         for order in &orders.jobs {
             let level = if orders.may_open { order.level } else { Level::HELD };
             let granted = self.granted.entry((order.job, order.generation)).or_default();
@@ -325,7 +327,7 @@ impl Night {
             return;
         }
         match verb {
-            Verb::Pause | Verb::Abort => {}
+            Verb::Pause | Verb::Abort | Verb::Accept(_) => {}
             Verb::Resume(None) => self.stopped = false,
             Verb::Resume(Some(scope)) => {
                 self.closing.remove(&scope);
@@ -386,6 +388,12 @@ impl Night {
             | Record::Paused(_)
             | Record::Resumed { .. }
             | Record::Aborted(_)
+            | Record::RebuildBegun(_)
+            | Record::ClaimsFound { .. }
+            | Record::MailboxesFound { .. }
+            | Record::NodeRecounted { .. }
+            | Record::Rebuilt { .. }
+            | Record::NodeAccepted { .. }
             | Record::Finished { .. } => {}
         }
     }

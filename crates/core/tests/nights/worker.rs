@@ -18,7 +18,7 @@ use tidegate_core::holding::{
 use tidegate_core::mailbox::{Level, MailboxState, Preparation};
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
-    Finding, FindingKind, MessageTotals, Orders, Origin, Scope, Sync, Vitals,
+    Account, Finding, FindingKind, MessageTotals, Orders, Origin, Scope, Sync, Vitals,
 };
 use tidegate_core::time::Timestamp;
 
@@ -32,6 +32,7 @@ pub(crate) struct Worker {
     pub(crate) store: Store,
     pub(crate) joined: bool,
     pub(crate) sent: u64,
+    pub(crate) answered: u64,
     pub(crate) holding: Holding,
     pub(crate) notes: Vec<Note>,
     pub(crate) lease_until: Timestamp,
@@ -80,6 +81,7 @@ impl Worker {
             store,
             joined: false,
             sent: 0,
+            answered: 0,
             holding: Holding::default(),
             notes: Vec::new(),
             lease_until: Timestamp::default(),
@@ -123,6 +125,7 @@ impl Worker {
         self.incarnation = Incarnation::new(self.incarnation.get() + 1);
         self.joined = false;
         self.sent = 0;
+        self.answered = 0;
         self.lease_until = Timestamp::default();
         self.old_orders.clear();
         self.tasks.clear();
@@ -145,6 +148,7 @@ impl Worker {
             claimed_max: self.holding.generation_max(),
             reports: self.holding.report(7),
             vitals: Vitals::default(),
+            account: Some(Account { answered: self.answered, ..Account::default() }),
         }
     }
 
@@ -156,6 +160,7 @@ impl Worker {
         sent: Timestamp,
     ) {
         self.lease_until = self.lease_until.max(sent + LEASE);
+        self.answered = request.sequence;
         self.holding.confirmed(&request.reports);
         self.old_orders.push(orders.clone());
         self.holding.hear(orders);

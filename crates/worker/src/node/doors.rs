@@ -31,6 +31,9 @@ impl Node {
     /// Opens what was raised, if that is still permitted now that it is on disk; the rest
     /// waits for the next word of the coordinator.
     pub(super) fn open_doors(&mut self) {
+        if self.turned_away {
+            return;
+        }
         let lease = self.lease(self.given.clock.now());
         let mut opened = Vec::new();
         for (job, ordinal) in std::mem::take(&mut self.unseen) {
@@ -74,6 +77,29 @@ impl Node {
 
     fn address(&self, job: JobNumber, ordinal: Ordinal) -> Option<Box<str>> {
         self.descriptions.get(&job)?.address(ordinal).map(Into::into)
+    }
+
+    /// What the journal knows is older than what the coordinator does: nobody is let in until
+    /// a person has decided.
+    pub(super) fn shut_all(&mut self) {
+        if std::mem::replace(&mut self.turned_away, true) {
+            return;
+        }
+        for (job, description) in &self.descriptions {
+            let all: Vec<Ordinal> = (0..description.len()).map(Ordinal::new).collect();
+            self.set_doors(*job, &all, Standing::Level(0));
+        }
+        tracing::error!(
+            action = "tidegate accept, if the older state is meant",
+            "this node was put back to an older state: nobody is let in"
+        );
+    }
+
+    /// The coordinator has taken the node as it is.
+    pub(super) fn let_in_again(&mut self) {
+        if std::mem::take(&mut self.turned_away) {
+            self.publish_all();
+        }
     }
 
     pub(super) fn publish_all(&self) {

@@ -2,7 +2,7 @@
 
 use tidegate_core::fleet::{Generation, JobNumber};
 use tidegate_core::inventory::Digest;
-use tidegate_core::rollout::{JobReport, Orders, Vitals};
+use tidegate_core::rollout::{Account, JobReport, Orders, Vitals};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::{JobPart, NodeSettings};
 use tokio::sync::oneshot;
@@ -15,6 +15,8 @@ use crate::signals;
 pub(crate) enum Input {
     /// The coordinator has given the node to this worker.
     Joined(Box<Joined>),
+    /// The coordinator knows more of this node than its journal does.
+    TurnedAway,
     /// The session is about to report.
     Beat(oneshot::Sender<Beat>),
     /// The coordinator has answered a report.
@@ -47,6 +49,8 @@ pub(crate) struct Beat {
     pub(crate) orders_obeyed: u64,
     /// Facts not confirmed yet.
     pub(crate) reports: Vec<JobReport>,
+    /// How they stand to what else is to be told.
+    pub(crate) account: Account,
     /// How the node feels.
     pub(crate) vitals: Vitals,
     /// The highest generation claimed.

@@ -25,6 +25,10 @@ pub(super) const DEFER: Span = Span::from_secs(2);
 /// A closing under way is asked about this often: it costs nothing.
 const TELL_AGAIN: Span = Span::from_millis(500);
 
+/// The owner turns many times a second: whoever has not for so long was stopped, or waited for
+/// a disk.
+const SLEEP_MIN: Span = Span::from_millis(500);
+
 /// What findings are called that come from bytes that could not be read.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
@@ -49,6 +53,7 @@ impl Node {
                 self.holding.claimed(claim, now)
             }
             Done::Overtaken { job, generation } => {
+                self.note_fenced("a newer claim of the store came first");
                 self.claiming.remove(&(job, generation));
                 Vec::new()
             }
@@ -91,6 +96,22 @@ impl Node {
             }
         };
         Ok(records)
+    }
+
+    /// Counts that this worker was kept from acting.
+    pub(super) fn note_fenced(&mut self, why: &str) {
+        self.vitals.fenced = self.vitals.fenced.saturating_add(1);
+        tracing::warn!(fenced = self.vitals.fenced, why, "fenced");
+    }
+
+    /// Whoever sleeps beyond its lease has lost it: what was permitted is not done any more.
+    pub(super) fn notice_sleep(&mut self, now: Timestamp) {
+        let slept = now.since(self.turned_at) > SLEEP_MIN;
+        if slept && self.turned_at < self.lease_until && self.lease_until <= now {
+            self.holding.suspend();
+            self.note_fenced("it woke after its lease had run out");
+        }
+        self.turned_at = now;
     }
 
     pub(super) fn on_told(

@@ -9,7 +9,7 @@
 use anyhow::Context as _;
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
 use tidegate_core::inventory::Digest;
-use tidegate_core::rollout::{Join, Orders, Sync};
+use tidegate_core::rollout::{Account, Join, Orders, Sync};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::v1;
 use tidegate_wire::worker::{Fetch, JobPart, Joined as Terms, Joining};
@@ -36,6 +36,10 @@ pub(crate) struct Dialogue {
     clock: Clock,
     /// Reports sent so far.
     sent: u64,
+    /// The newest report whose answer is in force; 0 if none is.
+    answered: u64,
+    /// The newest orders heard since it joined.
+    orders_seen: u64,
 }
 
 /// A report that was sent.
@@ -59,7 +63,7 @@ pub(crate) enum Meaning {
 impl Dialogue {
     /// Nothing was said yet.
     pub(crate) fn new(identity: Identity, clock: Clock) -> Self {
-        Self { identity, clock, sent: 0 }
+        Self { identity, clock, sent: 0, answered: 0, orders_seen: 0 }
     }
 
     /// Asks to take up the node.
@@ -69,6 +73,7 @@ impl Dialogue {
                 node: self.identity.node.clone(),
                 incarnation: self.identity.incarnation,
                 claimed_max: self.identity.claimed_max,
+                orders_seen: self.orders_seen,
             },
             rollout: self.identity.rollout,
             clock: self.clock.now(),
@@ -84,6 +89,7 @@ impl Dialogue {
         let terms =
             Terms::try_from(answer).context("understand the coordinator's welcome")?;
         self.identity.rollout = Some(terms.rollout);
+        (self.answered, self.orders_seen) = (0, 0);
         let (rollout, settings) = (terms.rollout, terms.settings.clone());
         Ok((terms, Input::Joined(Box::new(Joined { rollout, settings }))))
     }
@@ -110,6 +116,7 @@ impl Dialogue {
             claimed_max: beat.claimed_max,
             reports: beat.reports,
             vitals: beat.vitals,
+            account: Some(Account { answered: self.answered, ..beat.account }),
         };
         let request = v1::SyncRequest::from(sync.clone());
         (Sent { sync, at: self.clock.now() }, request)
@@ -117,13 +124,15 @@ impl Dialogue {
 
     /// What was reported is recorded, and these are the orders.
     pub(crate) fn answered(
-        &self,
+        &mut self,
         terms: &Terms,
         sent: Sent,
         answer: v1::SyncResponse,
     ) -> anyhow::Result<Input> {
         let orders = Orders::try_from(answer).context("understand the orders")?;
         let Sent { sync, at } = sent;
+        self.answered = sync.sequence;
+        self.orders_seen = self.orders_seen.max(orders.version);
         let heard = Heard { confirmed: sync.reports, orders, until: at + terms.lease };
         Ok(Input::Heard(Box::new(heard)))
     }
@@ -142,6 +151,11 @@ pub(crate) fn append(
 ) -> Result<(), Status> {
     told.append(JobPart::received(part)?);
     Ok(())
+}
+
+/// Whether the coordinator knows more of this node than its journal does.
+pub(crate) fn is_too_old(status: &Status) -> bool {
+    tidegate_code(status) == Some("worker-too-old")
 }
 
 /// What it means that a report was refused.

@@ -224,7 +224,8 @@ impl Node {
 
     fn over(live: std::path::PathBuf, site: Site, users: &[User]) -> Self {
         let work = tempfile::tempdir_in(live.parent().unwrap()).unwrap();
-        let files = Files { live, snapshot: None, file_size_max: 1 << 20 };
+        let files =
+            Files { live, snapshot: None, file_size_max: 1 << 20, nfs_is_fenced: false };
         let store = FileStore::open(files, work.path().to_owned(), "run".to_owned());
         let ports = site.dovecot.ports();
         let config = Config {

@@ -1,0 +1,130 @@
+//! Reports that come late, twice, in another order, or say what cannot be.
+
+use proptest::prelude::*;
+use tidegate_core::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal};
+use tidegate_core::mailbox::{Health, Level, MailboxState, Preparation};
+use tidegate_core::rollout::{Event, JobReport, MessageTotals, Record, Sync};
+
+use super::fleet::Evening;
+
+/// How a report differs from an honest one.
+#[derive(Clone, Copy, Debug)]
+struct Twist {
+    generation: i64,
+    incarnation: u64,
+    sequence: i64,
+    node: u16,
+    job: u32,
+    ordinal: u16,
+    state: MailboxState,
+}
+
+fn states() -> impl Strategy<Value = MailboxState> {
+    let bytes: Vec<MailboxState> =
+        (0..=u8::MAX).filter_map(|byte| MailboxState::unpack(byte).ok()).collect();
+    proptest::sample::select(bytes)
+}
+
+fn twists() -> impl Strategy<Value = Twist> {
+    (-3..3_i64, 0..3_u64, -3..3_i64, 0..3_u16, 0..12_u32, 0..40_u16, states()).prop_map(
+        |(generation, incarnation, sequence, node, job, ordinal, state)| Twist {
+            generation,
+            incarnation,
+            sequence,
+            node,
+            job,
+            ordinal,
+            state,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn only_the_present_run_of_the_present_generation_is_believed(
+        beats in 4..90_u32,
+        twists in proptest::collection::vec(twists(), 1..24),
+    ) {
+        let mut evening = Evening::new(3, 120);
+        evening.pass(beats);
+        for twist in twists {
+            let sync = twisted(&evening, twist);
+            let before = evening.rollout.clone();
+            let step = evening.rollout.decide(&Event::Sync(sync.clone()), evening.now);
+            let honest = before.worker_of(sync.node) == Some(sync.incarnation);
+            prop_assert!(honest || step.records.is_empty());
+            for record in &step.records {
+                prop_assert!(may_follow(&evening, &sync, record), "{record:?}");
+            }
+            for record in step.records {
+                evening.rollout.apply(&record);
+                evening.records.push(record);
+            }
+            // The same thing told again is no news.
+            let again = evening.rollout.decide(&Event::Sync(sync), evening.now);
+            let facts = |it: &&Record| matches!(it, Record::FactsReported { .. });
+            prop_assert_eq!(again.records.iter().filter(facts).count(), 0);
+        }
+    }
+
+    #[test]
+    fn bad_health_stays_until_the_generation_or_the_mailbox_has_changed(
+        states in proptest::collection::vec(states(), 2..20),
+    ) {
+        let mut worst = Health::Unproven;
+        let mut known = MailboxState::HELD;
+        for news in states {
+            let merged = known.merge(news);
+            worst = if news.is_open() { worst.max(merged.health) } else { Health::Unproven };
+            if known.health >= Health::Failed && news.is_open() {
+                prop_assert!(merged.health >= known.health);
+            }
+            prop_assert!(!merged.is_open() || merged.preparation == Preparation::Prepared);
+            prop_assert_eq!(merged.merge(news), merged, "told twice");
+            known = merged;
+        }
+        prop_assert!(worst >= known.health);
+    }
+}
+
+/// A report of one mailbox with something wrong with it, perhaps.
+fn twisted(evening: &Evening, twist: Twist) -> Sync {
+    let worker = &evening.workers[usize::from(twist.node)];
+    let job = JobNumber::new(twist.job);
+    let held =
+        worker.holding.job(job).map_or(Generation::default(), |it| it.generation());
+    let generation = held.get().saturating_add_signed(twist.generation).max(1);
+    let facts = vec![(Ordinal::new(twist.ordinal), twist.state)];
+    let report = JobReport {
+        job,
+        generation: Generation::new(generation),
+        facts,
+        totals: MessageTotals::default(),
+        findings: Vec::new(),
+    };
+    let mut sync = worker.sync(vec![report]);
+    sync.node = NodeNumber::new(twist.node);
+    sync.incarnation = Incarnation::new(worker.incarnation.get() + twist.incarnation);
+    sync.sequence = worker.sent.saturating_add_signed(twist.sequence);
+    sync
+}
+
+/// Whether a report may lead to this record.
+fn may_follow(evening: &Evening, sync: &Sync, record: &Record) -> bool {
+    match record {
+        Record::FactsReported { job, generation, facts, .. } => {
+            let plan = evening.rollout.plan();
+            let orders = evening.rollout.orders(sync.node).jobs;
+            let current = orders.iter().find(|order| order.job == *job);
+            let size = plan.members(*job).len();
+            current.is_some_and(|order| order.generation == *generation)
+                && plan.jobs()[job.index()].node == sync.node
+                && facts.iter().all(|(ordinal, _)| ordinal.index() < size)
+                && facts.iter().all(|(_, state)| state.level <= Level::MAX)
+        }
+        Record::JobLeased { incarnation, .. } => *incarnation == sync.incarnation,
+        _ => false,
+    }
+}
