@@ -71,6 +71,14 @@ escalate_after = "5 min"
 p_ok = "10 %"
 p_bad = "50 %"
 
+# What takes minutes in life takes seconds here. How busy the machine of the test is, is not
+# the question.
+[gate.signals]
+every = "1 s"
+window = "20 s"
+disk_latency = { limit = "60 s" }
+io_pressure = { limit = "100 %" }
+
 [limits]
 prepare_threads = 2
 open_per_second = 60
