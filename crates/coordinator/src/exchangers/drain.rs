@@ -60,7 +60,10 @@ impl Drain {
             NodeCondition::NoWorker
             | NodeCondition::Silent
             | NodeCondition::Isolated
-            | NodeCondition::HeldBack => Some(DrainWhy::Out),
+            | NodeCondition::HeldBack
+            | NodeCondition::Recounting
+            | NodeCondition::LeftOut
+            | NodeCondition::TurnedAway => Some(DrainWhy::Out),
         };
         let parts = why.map_or(PARTS, DrainWhy::parts);
         let whole = DELIVERIES_PER_SECOND / OPENING_PART;
