@@ -62,7 +62,7 @@ on_both_editions! {
 fn on_debian_13(test: fn(&Edition)) {
     match Edition::debian_13() {
         Some(edition) => test(&edition),
-        None => eprintln!("NOT TESTED: no Debian 13, see {}", DEBIAN_13_ROOT),
+        None => eprintln!("NOT TESTED: no Debian 13, see {DEBIAN_13_ROOT}"),
     }
 }
 
