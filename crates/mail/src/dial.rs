@@ -60,8 +60,7 @@ use crate::roots::{Like, Roots, Side};
 use crate::stage::Bench;
 use crate::stamp::{Stamp, stamp};
 use crate::store::{
-    FlushFailed, Mailbox, PrepareTask, Store, check_path, fenced, in_parallel,
-    manifest_path,
+    FlushFailed, Mailbox, PrepareTask, Store, check_path, fenced, manifest_path,
 };
 use crate::walk::{Kind, Meta, Tree, escape, unescape};
 
@@ -198,7 +197,7 @@ impl Store {
                 break;
             }
             let before: Vec<_> = all.into_iter().map(|it| Mutex::new(Some(it))).collect();
-            all = in_parallel(task.mailboxes, |index, mailbox, _| {
+            all = self.roots.crew.work(task.mailboxes, |index, mailbox, _| {
                 let taken = before.get(index).and_then(|it| {
                     it.lock().unwrap_or_else(PoisonError::into_inner).take()
                 });

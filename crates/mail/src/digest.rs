@@ -110,11 +110,8 @@ impl fmt::Display for Fingerprint {
 
 /// As text: lower case hexadecimal.
 pub(crate) fn to_hex(digest: &[u8]) -> String {
-    use std::fmt::Write as _;
-    digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
 /// The bytes behind hexadecimal digits of either case; nothing if they are not exactly that.

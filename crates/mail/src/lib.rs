@@ -202,6 +202,7 @@ mod attributes;
 mod claim;
 #[cfg(test)]
 mod crash;
+mod crew;
 mod dbox;
 mod dial;
 mod digest;

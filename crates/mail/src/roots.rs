@@ -18,9 +18,10 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid
 use rustix::fs::{UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
+use crate::crew::Crew;
 use crate::elsewhere::Elsewhere;
 use crate::refusal::Refusal;
-use crate::walk::{Meta, Tree, join};
+use crate::walk::{Meta, Reach, Tree, join};
 
 /// The trees of one node.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct Roots {
     pub(crate) work: PathBuf,
     pub(crate) file_size_max: u64,
     pub(crate) elsewhere: Arc<Elsewhere>,
+    pub(crate) crew: Arc<Crew>,
     /// How many names for staged files were given out; none is given twice.
     pub(crate) staged: Arc<AtomicU64>,
     pub(crate) fuse: Arc<Fuse>,
@@ -97,6 +99,7 @@ impl Roots {
             work: self.work.clone(),
             file_size_max: self.file_size_max,
             elsewhere: Arc::clone(&self.elsewhere),
+            crew: Arc::clone(&self.crew),
             staged: Arc::clone(&self.staged),
             fuse: Arc::clone(&self.fuse),
         }
@@ -109,20 +112,25 @@ impl Roots {
         }
     }
 
-    /// Carries out one act. Doing it again after a crash is the caller's plan, made anew.
-    pub(crate) fn carry_out(&self, act: &Act) -> Result<(), Refusal> {
+    /// Carries out one act, in the live tree that `live` reaches. Doing it again after a crash is the
+    /// caller's plan, made anew.
+    pub(crate) fn carry_out(
+        &self,
+        act: &Act,
+        live: &mut Reach<'_>,
+    ) -> Result<(), Refusal> {
         match act {
             Act::MakeDir { path, like } => {
                 self.make_dir(path, *like).map_err(|error| Refusal::write(path, error))
             }
             Act::Put { staged, dir, name, replaces } => self
-                .put(staged, (dir, name), replaces.as_ref())
+                .put(staged, (live, dir, name), replaces.as_ref())
                 .map_err(|error| Refusal::write(&join(dir, name), error)),
             Act::PutTree { staged, path } => {
                 self.put_tree(staged, path).map_err(|error| Refusal::write(path, error))
             }
             Act::Aside { dir, name, meta, to } => self
-                .aside((dir, name), meta, to)
+                .aside((live, dir, name), meta, to)
                 .map_err(|error| Refusal::write(&join(dir, name), error)),
             Act::Touch { dir, name } => self
                 .touch(dir, name)
@@ -135,20 +143,26 @@ impl Roots {
 
     /// Links a live file into `to`, so that its bytes stay when its name gets others.
     pub(crate) fn keep(&self, at: (&[u8], &[u8]), to: &Path) -> io::Result<()> {
+        self.keep_at((&self.live.dir(at.0)?, at.1), to)
+    }
+
+    /// The same for a file in a directory of the live tree.
+    pub(crate) fn keep_at(&self, at: (&Tree, &[u8]), to: &Path) -> io::Result<()> {
         self.fuse.burn()?;
-        let dir = self.live.dir(at.0)?;
-        match rustix::fs::linkat(&dir, at.1, CWD, to, AtFlags::empty()) {
+        match rustix::fs::linkat(at.0, at.1, CWD, to, AtFlags::empty()) {
             Ok(()) => Ok(()),
             // The same file is kept already: a crash came after this link.
-            Err(Errno::EXIST) if is_kept((&dir, at.1), to)? => Ok(()),
+            Err(Errno::EXIST) if is_kept(at, to)? => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// A new file of our own, to be filled and then given its owner, mode and time.
-    pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
+    /// A new file of our own, to be filled and then given its owner, mode and time. `like`: what these
+    /// will be, if that is known: a mode that is right from the beginning need not be set.
+    pub(crate) fn create(&self, path: &Path, like: Option<Like>) -> io::Result<File> {
         self.fuse.burn()?;
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+        let mode = like.map_or(0o600, |like| like.mode & 0o777);
+        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
     }
 
     /// Makes a directory of our own and those above it, as far as they are not there.
@@ -230,19 +244,19 @@ impl Roots {
     fn put(
         &self,
         staged: &Path,
-        (dir, name): (&[u8], &[u8]),
+        (live, dir, name): (&mut Reach<'_>, &[u8], &[u8]),
         replaces: Option<&Meta>,
     ) -> io::Result<()> {
         self.fuse.burn()?;
-        let dir = self.live.dir(dir)?;
+        let dir = live.dir(dir)?;
         let flags = match replaces {
             Some(judged) => {
-                unchanged(&dir, name, judged)?;
+                unchanged(dir, name, judged)?;
                 RenameFlags::empty()
             }
             None => RenameFlags::NOREPLACE,
         };
-        Ok(rustix::fs::renameat_with(CWD, staged, &dir, name, flags)?)
+        Ok(rustix::fs::renameat_with(CWD, staged, dir, name, flags)?)
     }
 
     fn put_tree(&self, staged: &Path, path: &[u8]) -> io::Result<()> {
@@ -265,14 +279,14 @@ impl Roots {
 
     fn aside(
         &self,
-        (dir, name): (&[u8], &[u8]),
+        (live, dir, name): (&mut Reach<'_>, &[u8], &[u8]),
         judged: &Meta,
         to: &Path,
     ) -> io::Result<()> {
         self.fuse.burn()?;
-        let dir = self.live.dir(dir)?;
-        unchanged(&dir, name, judged)?;
-        Ok(rustix::fs::renameat_with(&dir, name, CWD, to, RenameFlags::NOREPLACE)?)
+        let dir = live.dir(dir)?;
+        unchanged(dir, name, judged)?;
+        Ok(rustix::fs::renameat_with(dir, name, CWD, to, RenameFlags::NOREPLACE)?)
     }
 }
 

@@ -17,8 +17,8 @@ use crate::attributes;
 use crate::digest::{Digest, Digester};
 use crate::judge::fill;
 use crate::refusal::Refusal;
-use crate::roots::{Act, Like, Roots, Side, dress, is_kept};
-use crate::walk::{Meta, escape, join};
+use crate::roots::{Act, Like, Roots, Side, dress};
+use crate::walk::{Meta, Reach, escape, join};
 
 /// Control files larger than this are not read: a list of two million messages has half of it.
 const CONTROL_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -41,6 +41,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Bench<'a> {
     roots: &'a Roots,
+    live: Reach<'a>,
     /// Path of the Maildir below both roots.
     path: &'a [u8],
     owner: &'a str,
@@ -69,6 +70,7 @@ impl<'a> Bench<'a> {
         let (path, owner, key) = (&*mailbox.path, &*mailbox.address, mailbox.key);
         Self {
             roots,
+            live: Reach::new(&roots.live),
             path,
             owner,
             key,
@@ -208,7 +210,7 @@ impl<'a> Bench<'a> {
         let tree = tree.ok_or_else(|| Refusal::NotThere { path: escape(&path) })?;
         let (mut source, meta) =
             tree.file(&path).map_err(|errno| Refusal::read(&path, errno))?;
-        let file = self.roots.create(to);
+        let file = self.roots.create(to, Some(like(&meta)));
         let mut file = file.map_err(|error| Refusal::write(&path, error))?;
         let shared = rustix::fs::ioctl_ficlone(&file, &source).is_ok();
         let mut hasher = Digester::default();
@@ -246,7 +248,7 @@ impl<'a> Bench<'a> {
     ) -> Result<(), Refusal> {
         let bytes = self.buffer.get(..length).unwrap_or_default();
         let write = || -> io::Result<()> {
-            let mut file = self.roots.create(to)?;
+            let mut file = self.roots.create(to, Some(like))?;
             file.write_all(bytes)?;
             dress(&file, like)?;
             attributes::copy(source, &file)
@@ -262,7 +264,7 @@ impl<'a> Bench<'a> {
         write: &mut dyn FnMut(&mut io::BufWriter<File>) -> io::Result<()>,
     ) -> Result<(), Refusal> {
         let mut make = || -> io::Result<()> {
-            let mut file = io::BufWriter::new(self.roots.create(to)?);
+            let mut file = io::BufWriter::new(self.roots.create(to, like)?);
             write(&mut file)?;
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
             like.map_or(Ok(()), |like| dress(&file, like))
@@ -363,11 +365,22 @@ impl<'a> Bench<'a> {
     ) -> Result<(), Refusal> {
         let (dir, name) = rel_split(rel);
         let (dir, kept) = (self.path(&dir), self.dir_in("kept", label)?);
-        let to = self.free_name(&kept, &name, Some((&dir, &name)))?;
-        let keep = self.roots.keep((&dir, &name), &to);
-        keep.map_err(|error| Refusal::write(&join(&dir, &name), error))?;
+        self.keep_in(&kept, (&dir, &name))
+            .map_err(|error| Refusal::write(&join(&dir, &name), error))?;
         self.act(phase, Act::Put { staged, dir, name, replaces: Some(*meta) });
         Ok(())
+    }
+
+    /// Keeps a live file in `kept`, under the first name that is free or its own already.
+    fn keep_in(&mut self, kept: &Path, (dir, name): (&[u8], &[u8])) -> io::Result<()> {
+        let live = self.live.dir(dir)?;
+        for to in kept_names(kept, name).filter(|to| !self.promised.contains(to)) {
+            match self.roots.keep_at((live, name), &to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                kept => return kept,
+            }
+        }
+        Err(too_often())
     }
 
     /// Plans the way of the live file at `rel` out of the mail tree, to below `label` in `bin`;
@@ -380,7 +393,7 @@ impl<'a> Bench<'a> {
     ) -> Result<String, Refusal> {
         let (dir, name) = rel_split(rel);
         let (dir, bin) = (self.path(&dir), self.dir_in(bin, label)?);
-        let to = self.free_name(&bin, &name, None)?;
+        let to = self.free_name(&bin, &name)?;
         let below = to.strip_prefix(&self.roots.work).unwrap_or(&to);
         let below = escape(below.as_os_str().as_bytes());
         self.promised.insert(to.clone());
@@ -391,7 +404,9 @@ impl<'a> Bench<'a> {
     /// Writes a file of our own at once, under a name that appears complete or not at all.
     pub(crate) fn write_own(&mut self, bytes: &[u8], to: &Path) -> Result<(), Refusal> {
         let staged = self.stage_bytes(bytes, None)?;
-        own(self.roots.record(&staged, to), "work")
+        own(self.roots.record(&staged, to), "work")?;
+        self.forget(&staged);
+        Ok(())
     }
 
     pub(crate) fn dir_in(&mut self, bin: &str, label: &[u8]) -> Result<PathBuf, Refusal> {
@@ -409,33 +424,29 @@ impl<'a> Bench<'a> {
         Ok(dir)
     }
 
-    /// A name in `dir` that is free, or that holds this very live file already, or that no earlier
-    /// act of this plan will take.
-    fn free_name(
-        &self,
-        dir: &Path,
-        name: &[u8],
-        live: Option<(&[u8], &[u8])>,
-    ) -> Result<PathBuf, Refusal> {
-        for attempt in 0..KEPT_NAMES_MAX {
-            let mut candidate = name.to_vec();
-            if attempt > 0 {
-                candidate.extend_from_slice(format!("~{attempt}").as_bytes());
-            }
-            let path = dir.join(OsString::from_vec(candidate));
-            let planned = self.promised.contains(&path);
-            let taken = planned || fs::symlink_metadata(&path).is_ok();
-            let ours = || {
-                let (live_dir, name) = live?;
-                let live_dir = self.roots.live.dir(live_dir).ok()?;
-                is_kept((&live_dir, name), &path).ok()
-            };
-            if !taken || (!planned && ours() == Some(true)) {
-                return Ok(path);
-            }
-        }
-        Err(Refusal::write(name, io::Error::other("kept too often")))
+    /// A name in `dir` that is free, and that no earlier act of this plan will take.
+    fn free_name(&self, dir: &Path, name: &[u8]) -> Result<PathBuf, Refusal> {
+        let is_free = |path: &PathBuf| {
+            !self.promised.contains(path) && fs::symlink_metadata(path).is_err()
+        };
+        let free = kept_names(dir, name).find(is_free);
+        free.ok_or_else(|| Refusal::write(name, too_often()))
     }
+}
+
+/// The names that something may have in `dir`, the best one first.
+fn kept_names(dir: &Path, name: &[u8]) -> impl Iterator<Item = PathBuf> {
+    (0..KEPT_NAMES_MAX).map(move |attempt| {
+        let mut candidate = name.to_vec();
+        if attempt > 0 {
+            candidate.extend_from_slice(format!("~{attempt}").as_bytes());
+        }
+        dir.join(OsString::from_vec(candidate))
+    })
+}
+
+fn too_often() -> io::Error {
+    io::Error::other("kept too often")
 }
 
 fn own<T>(result: io::Result<T>, what: &str) -> Result<T, Refusal> {

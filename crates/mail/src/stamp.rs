@@ -5,6 +5,7 @@
 //! * Only names and stats are read; nothing is opened but directories, nothing is followed.
 //! * Any message added, removed, renamed or written gives another stamp.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use rustix::io::Errno;
@@ -13,7 +14,7 @@ use crate::digest::Digester;
 use crate::maildir::survey::{ENTRIES_MAX, Sub};
 use crate::refusal::Refusal;
 use crate::roots::Act;
-use crate::walk::{Kind, Meta, Tree, join};
+use crate::walk::{Kind, Meta, Reach, Tree, join};
 
 /// Of names, inodes, sizes, modes and times of everything in a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,8 +30,10 @@ const STORAGE: &[u8] = b"storage";
 /// Where a Maildir has its messages; `tmp` is of no account.
 const MAILS: [Sub; 2] = [Sub::Cur, Sub::New];
 
-/// A name and its numbers, most of the time.
-const LINE_BYTES: usize = 192;
+thread_local! {
+    /// A name and its numbers, used again for each.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Stamps the mailbox at `path` below `root`.
 pub(crate) fn stamp(root: &Tree, path: &[u8]) -> Result<Stamp, Refusal> {
@@ -47,26 +50,28 @@ pub(crate) fn stamp(root: &Tree, path: &[u8]) -> Result<Stamp, Refusal> {
 
 /// What one entry adds to the stamp of its mailbox. `dir`: below the mailbox.
 pub(crate) fn weigh(dir: &[u8], name: &[u8], meta: &Meta) -> u128 {
-    let mut line = Vec::with_capacity(LINE_BYTES);
-    for text in [dir, name] {
-        line.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        line.extend_from_slice(text);
-    }
-    for number in [meta.inode, meta.size, u64::from(meta.mode)] {
-        line.extend_from_slice(&number.to_le_bytes());
-    }
-    for (seconds, nanoseconds) in [meta.modified, meta.changed] {
-        line.extend_from_slice(&seconds.to_le_bytes());
-        line.extend_from_slice(&nanoseconds.to_le_bytes());
-    }
-    u128::from_be_bytes(Digester::of(&line))
+    LINE.with_borrow_mut(|line| {
+        line.clear();
+        for text in [dir, name] {
+            line.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            line.extend_from_slice(text);
+        }
+        for number in [meta.inode, meta.size, u64::from(meta.mode)] {
+            line.extend_from_slice(&number.to_le_bytes());
+        }
+        for (seconds, nanoseconds) in [meta.modified, meta.changed] {
+            line.extend_from_slice(&seconds.to_le_bytes());
+            line.extend_from_slice(&nanoseconds.to_le_bytes());
+        }
+        u128::from_be_bytes(Digester::of(line))
+    })
 }
 
 /// The stamp of a mailbox as it was read, on its way through the acts that change it.
 ///
 /// What else changes since it was read shows: it is in the mailbox and not in the stamp.
 pub(crate) struct Followed<'a> {
-    root: &'a Tree,
+    root: Reach<'a>,
     /// The mailbox, below the root.
     path: &'a [u8],
     sum: u128,
@@ -81,6 +86,7 @@ impl<'a> Followed<'a> {
         sum: u128,
         acts: &[Act],
     ) -> Option<Self> {
+        let root = Reach::new(root);
         let mut followed = Self { root, path, sum, touched: BTreeSet::new() };
         let mut asked = BTreeSet::new();
         for act in acts {
@@ -101,17 +107,21 @@ impl<'a> Followed<'a> {
             }
         }
         for entry in asked {
-            followed.sum = followed.sum.wrapping_sub(followed.weigh_now(&entry)?);
+            let weight = followed.weigh_now(&entry)?;
+            followed.sum = followed.sum.wrapping_sub(weight);
             followed.touched.insert(entry);
         }
+        followed.root.leave();
         Some(followed)
     }
 
     /// The stamp after the acts; nothing if it cannot be told.
-    pub(crate) fn end(self) -> Option<Stamp> {
-        let mut entries = self.touched.iter().map(|entry| self.weigh_now(entry));
-        let add = |sum: u128, weight: Option<u128>| Some(sum.wrapping_add(weight?));
-        entries.try_fold(self.sum, add).map(|sum| Stamp(sum.to_be_bytes()))
+    pub(crate) fn end(mut self) -> Option<Stamp> {
+        let mut sum = self.sum;
+        for entry in std::mem::take(&mut self.touched) {
+            sum = sum.wrapping_add(self.weigh_now(&entry)?);
+        }
+        Some(Stamp(sum.to_be_bytes()))
     }
 
     fn take_out(
@@ -137,7 +147,7 @@ impl<'a> Followed<'a> {
     }
 
     /// What one entry adds to the stamp as it is now.
-    fn weigh_now(&self, entry: &[u8]) -> Option<u128> {
+    fn weigh_now(&mut self, entry: &[u8]) -> Option<u128> {
         if entry.is_empty() {
             let meta = self.root.dir(self.path).ok()?.meta().ok()?;
             return Some(weigh(b"", b"", &meta));

@@ -13,19 +13,19 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustix::fs::FlockOperation;
 
 use crate::claim::{ClaimError, Claims};
+use crate::crew::Crew;
 use crate::dbox;
 use crate::dial;
 use crate::elsewhere::Elsewhere;
 use crate::finding::{Finding, FindingList, list_path};
 use crate::format::Format;
 use crate::grade::Grade;
-use crate::judge::BUFFER_BYTES;
 use crate::ledger::{Ledger, MessageCounts};
 use crate::maildir;
 use crate::manifest::Manifest;
@@ -35,11 +35,7 @@ use crate::roots::{Act, Fuse, Roots};
 use crate::spool::{Earlier, Place, Spool};
 use crate::stage::{Bench, Phase};
 use crate::stamp::{Followed, Stamp, stamp};
-use crate::walk::{Tree, escape};
-
-/// Mailboxes of a batch worked on at once: enough to keep a disk's queue filled, few enough that
-/// their buffers are a megabyte.
-const READERS_MAX: usize = 8;
+use crate::walk::{Reach, Tree, escape};
 
 /// Parts of a mailbox's path: far more than any layout has.
 pub(crate) const PATH_PARTS_MAX: usize = 32;
@@ -287,6 +283,7 @@ impl Store {
             work,
             file_size_max,
             elsewhere: Arc::new(Elsewhere::default()),
+            crew: Arc::new(Crew::new()),
             staged: Arc::new(AtomicU64::new(1)),
             fuse: Arc::new(Fuse::default()),
         };
@@ -332,7 +329,7 @@ impl Store {
             return Ok(fenced(task));
         }
         let seats = self.take_seats(task);
-        let plans = in_parallel(task.mailboxes, |index, mailbox, buffer| {
+        let plans = self.roots.crew.work(task.mailboxes, |index, mailbox, buffer| {
             if seats.get(index) != Some(&true) {
                 return Err(Refusal::Busy { path: escape(&mailbox.path) });
             }
@@ -477,6 +474,9 @@ impl Store {
         let earlier = self.findings(mailbox.key);
         let earlier = earlier.map_err(|error| unreadable("findings", error))?;
         let format = Format::of(bench.roots(), &mailbox.path)?;
+        if format != Format::Maildir {
+            self.roots.crew.forget();
+        }
         let recorded = manifest_path(&self.roots, mailbox.key);
         let recorded = Earlier::open(&recorded);
         let recorded = recorded.map_err(|error| unreadable("manifest", error))?;
@@ -551,7 +551,7 @@ impl Store {
         }
         let plans: Vec<Mutex<Option<Result<Planned, Refusal>>>> =
             plans.into_iter().map(|plan| Mutex::new(Some(plan))).collect();
-        let done = in_parallel(task.mailboxes, |index, mailbox, _| {
+        let done = self.roots.crew.work(task.mailboxes, |index, mailbox, _| {
             let plan = plans.get(index).and_then(|plan| {
                 plan.lock().unwrap_or_else(PoisonError::into_inner).take()
             });
@@ -577,7 +577,8 @@ impl Store {
         let roots = self.roots_of(mailbox);
         let at = (&roots.live, &*mailbox.path);
         let followed = weight.and_then(|sum| Followed::begin(at, sum, &acts));
-        let switched = acts.iter().try_for_each(|act| roots.carry_out(act));
+        let mut live = Reach::new(&roots.live);
+        let switched = acts.iter().try_for_each(|act| roots.carry_out(act, &mut live));
         if switched.is_ok() {
             let taken: HashSet<&Path> = acts.iter().filter_map(Act::staged).collect();
             staged.retain(|it| !taken.contains(&**it));
@@ -643,37 +644,6 @@ struct Planned {
     doubts: Vec<Finding>,
     manifest_digest: [u8; 32],
     bytes_read: u64,
-}
-
-/// Runs `work` on every mailbox, several at once, each with a reused buffer; results in order.
-pub(crate) fn in_parallel<T: Send>(
-    mailboxes: &[Mailbox],
-    work: impl Fn(usize, &Mailbox, &mut [u8]) -> Result<T, Refusal> + Sync,
-) -> Vec<Result<T, Refusal>> {
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<T, Refusal>>>> =
-        mailboxes.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..READERS_MAX.min(mailboxes.len()) {
-            scope.spawn(|| {
-                let mut buffer = vec![0; BUFFER_BYTES];
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let mailbox = mailboxes.get(index);
-                    let Some((mailbox, slot)) = mailbox.zip(results.get(index)) else {
-                        return;
-                    };
-                    let result = work(index, mailbox, &mut buffer);
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                }
-            });
-        }
-    });
-    let taken = results.into_iter().zip(mailboxes).map(|(slot, mailbox)| {
-        let result = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-        result.unwrap_or_else(|| Err(Refusal::Busy { path: escape(&mailbox.path) }))
-    });
-    taken.collect()
 }
 
 pub(crate) fn manifest_path(roots: &Roots, key: u64) -> PathBuf {

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
@@ -34,24 +35,26 @@ pub(crate) struct Tree {
     fd: OwnedFd,
     /// It was listed before, and is at its end. No two threads list one of these at once.
     listed: AtomicBool,
+    /// Whether files may be read without a note of it in their inodes: that is for their owner, and
+    /// for root.
+    leaves_times: Arc<AtomicBool>,
 }
 
 impl Tree {
     /// Opens a root named by the configuration; the path itself is trusted.
     pub(crate) fn root(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(Self::new(rustix::fs::open(path, flags, Mode::empty())?))
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let (listed, leaves_times) = (AtomicBool::new(false), AtomicBool::new(true));
+        Ok(Self { fd, listed, leaves_times: Arc::new(leaves_times) })
     }
 
     /// Opens the directory at `rel`; empty means this one.
     pub(crate) fn dir(&self, rel: &[u8]) -> Result<Self, Errno> {
         let rel = if rel.is_empty() { b"." } else { rel };
         let fd = self.open(rel, OFlags::DIRECTORY | OFlags::RDONLY)?;
-        Ok(Self::new(fd))
-    }
-
-    fn new(fd: OwnedFd) -> Self {
-        Self { fd, listed: AtomicBool::new(false) }
+        let leaves_times = Arc::clone(&self.leaves_times);
+        Ok(Self { fd, listed: AtomicBool::new(false), leaves_times })
     }
 
     /// Opens the directory at `rel`, or nothing if it is not there.
@@ -65,7 +68,7 @@ impl Tree {
 
     /// Opens the regular file at `rel` for reading; anything else is `EISDIR`.
     pub(crate) fn file(&self, rel: &[u8]) -> Result<(File, Meta), Errno> {
-        let fd = self.open(rel, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let fd = self.open_file(rel)?;
         let stat = rustix::fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::ISDIR);
@@ -143,6 +146,17 @@ impl Tree {
         Ok(Meta::of(&rustix::fs::fstat(&self.fd)?))
     }
 
+    fn open_file(&self, rel: &[u8]) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        if self.leaves_times.load(Ordering::Relaxed) {
+            match self.open(rel, flags | OFlags::NOATIME) {
+                Err(Errno::PERM) => self.leaves_times.store(false, Ordering::Relaxed),
+                result => return result,
+            }
+        }
+        self.open(rel, flags)
+    }
+
     fn open(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         // Links are refused by the resolution itself, with an error of their own.
         let flags = flags | OFlags::CLOEXEC;
@@ -153,6 +167,34 @@ impl Tree {
                 result => return result,
             }
         }
+    }
+}
+
+/// A directory beneath a root, open until another one is asked for: what is done one after the other
+/// is mostly done in one directory.
+#[derive(Debug)]
+pub(crate) struct Reach<'a> {
+    root: &'a Tree,
+    last: Option<(Vec<u8>, Tree)>,
+}
+
+impl<'a> Reach<'a> {
+    /// Nothing is open yet.
+    pub(crate) fn new(root: &'a Tree) -> Self {
+        Self { root, last: None }
+    }
+
+    /// From here on, what is asked for is looked for anew.
+    pub(crate) fn leave(&mut self) {
+        self.last = None;
+    }
+
+    /// The directory at `rel`.
+    pub(crate) fn dir(&mut self, rel: &[u8]) -> Result<&Tree, Errno> {
+        if self.last.as_ref().is_none_or(|(path, _)| path != rel) {
+            self.last = Some((rel.to_vec(), self.root.dir(rel)?));
+        }
+        self.last.as_ref().map(|(_, dir)| dir).ok_or(Errno::NOENT)
     }
 }
 

@@ -3,14 +3,14 @@
 //!
 //! ```text
 //! cargo bench -p tidegate-mail --bench rates -- verify DIR [--users N] [--rounds N] [--cold] [--all-peers]
-//! cargo bench -p tidegate-mail --bench rates -- restore DIR [--users N] [--rounds N]
+//! cargo bench -p tidegate-mail --bench rates -- restore DIR [--users N] [--rounds N] [--all-peers]
 //! cargo bench -p tidegate-mail --bench rates -- memory DIR [--messages N]
 //! cargo bench -p tidegate-mail --bench rates -- curve DIR [--cold]
 //! ```
 //!
 //! `DIR` needs room: 8 GB for `verify`, 16 GB for `restore`, 9 GB for `memory`, 14 GB for `curve`. What is made
 //! there once is used again; what runs leave is removed at their end. `cc` must be there; peers
-//! (`rsync`, `b3sum`, `diff`, `restic`, `borg`) are used if they are.
+//! (`rsync`, `b3sum`, `diff`; with `--all-peers` `restic`, `borg`, `rclone`, `doveadm`) are used if they are.
 //!
 //! # Invariants
 //!
@@ -39,7 +39,7 @@ use crate::verify::Rules;
 
 const HELP: &str = "\
 usage: rates verify DIR [--users N] [--rounds N] [--cold] [--all-peers]
-       rates restore DIR [--users N] [--rounds N]
+       rates restore DIR [--users N] [--rounds N] [--all-peers]
        rates memory DIR [--messages N]
        rates curve DIR [--cold]
 
@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = PathBuf::from(dir);
     match &**command {
         "verify" => verify::verify(&dir, users, Rules { rounds, cold, slow_peers }),
-        "restore" => restore::restore(&dir, users, rounds),
+        "restore" => restore::restore(&dir, users, Rules { rounds, cold, slow_peers }),
         "memory" => growth::memory(&dir, messages),
         "curve" => growth::curve(&dir, cold),
         other => Err(format!("`{other}` is no command\n{HELP}").into()),

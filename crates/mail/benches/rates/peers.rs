@@ -48,10 +48,7 @@ impl Finder {
     }
 
     pub(crate) fn is_installed(self) -> bool {
-        let program = self.name().split(' ').next().unwrap_or_default();
-        let found =
-            Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-        found.is_ok_and(|found| found.status.success())
+        is_installed(self.name())
     }
 
     /// What was made while all was well: a manifest or a backup of the snapshot.
@@ -132,28 +129,116 @@ pub(crate) enum Mender {
     Rsync,
     /// `rsync -ac`, then a sync.
     RsyncSums,
+    /// `rclone copy --checksum`, then a sync.
+    Rclone,
+    /// `restic restore` of a backup of the snapshot, then a sync.
+    Restic,
+    /// `borg extract` of a backup of the snapshot, then a sync.
+    Borg,
+    /// Dovecot's `dsync`, one way, user by user, then a sync.
+    Dsync,
 }
 
 impl Mender {
+    pub(crate) const SLOW: [Self; 4] =
+        [Self::Rclone, Self::Restic, Self::Borg, Self::Dsync];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cp => "cp -a + sync",
             Self::Rsync => "rsync -a + sync",
             Self::RsyncSums => "rsync -ac + sync",
+            Self::Rclone => "rclone copy --checksum + sync",
+            Self::Restic => "restic restore + sync",
+            Self::Borg => "borg extract + sync",
+            Self::Dsync => "doveadm sync -1 + sync",
         }
     }
 
-    pub(crate) fn command(self, from: &Path, to: &Path) -> Command {
-        let (from, to) = (quoted(from), quoted(to));
+    pub(crate) fn is_installed(self) -> bool {
+        is_installed(self.name())
+    }
+
+    /// Makes what it needs beside the two trees: a backup, or a copy that it may write to.
+    pub(crate) fn make_ready(self, pile: &Pile) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Cp | Self::Rsync | Self::RsyncSums | Self::Rclone => Ok(()),
+            Self::Restic => Finder::Restic.make_ready(pile),
+            Self::Borg => Finder::Borg.make_ready(pile),
+            Self::Dsync => self.make_dsync_ready(pile),
+        }
+    }
+
+    /// It takes its lists anew into the snapshot, and works for nobody who is root.
+    fn make_dsync_ready(self, pile: &Pile) -> Result<(), Box<dyn Error>> {
+        let (dir, snapshot) = (self.dir(pile), pile.tree(Tree::Snapshot));
+        fs::create_dir_all(&dir)?;
+        let (at, from) = (quoted(&dir), quoted(&snapshot));
+        // An empty GUID, as some lists of the pile have, makes it abort.
+        let script = format!(
+            "cd {at} && rm -rf snapshot base log && cp -a {from} snapshot && mkdir base && \
+             touch log && find snapshot -name dovecot-uidlist -exec \
+             sed -i '1s/ G00000000000000000000000000000000/ G{GUID}/' {{}} + && \
+             printf '%s\n' 'mail_uid = mail' 'mail_gid = mail' 'first_valid_uid = 1' \
+             'first_valid_gid = 1' 'ssl = no' 'stats_writer_socket_path =' \
+             'namespace inbox {{' 'inbox = yes' 'separator = .' '}}' > conf && \
+             echo base_dir = {at}/base >> conf && echo log_path = {at}/log >> conf && \
+             chown -R mail:mail snapshot base log"
+        );
+        let status = Command::new("sh").args(["-c", &script]).status()?;
+        if status.success() { Ok(()) } else { Err("dsync cannot be made ready".into()) }
+    }
+
+    /// What brings a live tree to what the snapshot has.
+    pub(crate) fn command(self, pile: &Pile, live: &Path, from: &Path) -> Command {
+        let (from, to) = (quoted(from), quoted(live));
+        let restic = quoted(&Finder::Restic.dir(pile));
+        let (borg, dsync) = (quoted(&Finder::Borg.dir(pile)), quoted(&self.dir(pile)));
+        let list = quoted(&pile.list());
         let script = match self {
-            Self::Cp => format!("cp -a {from}/. {to}/ && sync -f {to}"),
-            Self::Rsync => format!("rsync -a {from}/ {to}/ && sync -f {to}"),
-            Self::RsyncSums => format!("rsync -ac {from}/ {to}/ && sync -f {to}"),
+            Self::Cp => format!("cp -a {from}/. {to}/"),
+            Self::Rsync => format!("rsync -a {from}/ {to}/"),
+            Self::RsyncSums => format!("rsync -ac {from}/ {to}/"),
+            Self::Rclone => format!("rclone copy --checksum --links {from} {to}"),
+            // It puts a tree where it was, below a directory.
+            Self::Restic => format!(
+                "export RESTIC_PASSWORD=x RESTIC_CACHE_DIR={restic}/cache; \
+                 set -- $(restic -q -r {restic}/repo snapshots --json | \
+                 grep -o '\"short_id\":\"[0-9a-f]*' | cut -d'\"' -f4); \
+                 mkdir -p {to}-under{restic} && mv {to} {to}-under{restic}/tree && \
+                 restic -q -r {restic}/repo restore $1 --target {to}-under; \
+                 mv {to}-under{restic}/tree {to}"
+            ),
+            Self::Borg => format!(
+                "export BORG_BASE_DIR={borg}/base; cd {to} && \
+                 borg extract {borg}/repo::snapshot"
+            ),
+            Self::Dsync => format!(
+                "export USER=mail HOME={dsync}; cut -f2 {list} | while read -r path; do \
+                 doveadm -c {dsync}/conf -o mail_location=maildir:{to}/$path \
+                 sync -1 -R maildir:{dsync}/snapshot/$path 2>> {dsync}/errors; done; true"
+            ),
         };
         let mut command = Command::new("sh");
-        command.args(["-c", &script]);
+        command.args(["-c", &format!("{script} && sync -f {to}")]);
         command
     }
+
+    fn dir(self, pile: &Pile) -> PathBuf {
+        let name = self.name().split(' ').next().unwrap_or_default();
+        pile.root.join("peers").join(name)
+    }
+}
+
+/// Stands for an empty one.
+const GUID: &str = "0123456789abcdef0123456789abcdef";
+
+/// Whether the program that a name begins with is there.
+fn is_installed(name: &str) -> bool {
+    let program = name.split(' ').next().unwrap_or_default();
+    let found =
+        Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    found.is_ok_and(|found| found.status.success())
 }
 
 fn quoted(path: &Path) -> String {

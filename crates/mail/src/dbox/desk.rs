@@ -126,7 +126,7 @@ impl<'b, 'a> Desk<'b, 'a> {
         like: Like,
     ) -> Result<PathBuf, Refusal> {
         let staged = self.bench.next_staged();
-        let made = self.bench.roots().create(&staged);
+        let made = self.bench.roots().create(&staged, None);
         let mut to = made.map_err(|error| Refusal::write(b"staging", error))?;
         for piece in pieces {
             match piece {

@@ -156,7 +156,7 @@ pub(super) fn write(roots: &Roots, items: &Items, to: &Path) -> io::Result<()> {
         match item {
             Item::Dir => roots.make_own_dir(&at, Like { modified: None, ..like })?,
             Item::File(bytes) => {
-                let mut file = roots.create(&at)?;
+                let mut file = roots.create(&at, None)?;
                 file.write_all(bytes)?;
                 dress(&file, like)?;
             }

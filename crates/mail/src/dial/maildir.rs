@@ -248,7 +248,9 @@ fn shelves(
 ) -> Result<BTreeMap<Vec<u8>, Shelf>, Refusal> {
     let (roots, path) = (bench.roots(), bench.path(b""));
     let Some(tree) = roots.tree(side) else { return Ok(BTreeMap::new()) };
-    let Some(mut found) = survey(tree, &path)? else { return Ok(BTreeMap::new()) };
+    let Some(mut found) = survey((Side::Live, tree), &path)? else {
+        return Ok(BTreeMap::new());
+    };
     leave_out_others(Some(&mut found), None);
     let (mut shelves, mut left) = (BTreeMap::new(), ENTRIES_MAX);
     for (name, folder) in found.folders {

@@ -101,7 +101,7 @@ impl<'b, 'a> Round<'b, 'a> {
         let staged = self.next();
         let at = self.dir.join(staged.to_string());
         let write = || {
-            let mut file = self.roots().create(&at)?;
+            let mut file = self.roots().create(&at, Some(like))?;
             file.write_all(bytes)?;
             dress(&file, like)
         };

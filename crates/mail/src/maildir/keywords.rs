@@ -70,14 +70,18 @@ impl Keywords {
     /// A name is a letter's if every message with the letter has it, and none without.
     pub(crate) fn learn(&mut self, seen: &[(Vec<u8>, BTreeSet<Vec<u8>>)]) {
         // Each new name may tell others apart.
-        for _ in 0..KEYWORDS_MAX {
-            for index in (0..KEYWORDS_MAX).filter(|it| !self.names.contains_key(it)) {
-                if let Some(name) = self.only_name_for(index + b'a', seen) {
-                    self.names.insert(index, name);
-                    break;
-                }
-            }
+        while let Some((index, name)) = self.next_name(seen) {
+            self.names.insert(index, name);
         }
+    }
+
+    fn next_name(&self, seen: &[(Vec<u8>, BTreeSet<Vec<u8>>)]) -> Option<(u8, Vec<u8>)> {
+        if seen.is_empty() {
+            return None;
+        }
+        let mut nameless =
+            (0..KEYWORDS_MAX).filter(|index| !self.names.contains_key(index));
+        nameless.find_map(|index| Some((index, self.only_name_for(index + b'a', seen)?)))
     }
 
     fn only_name_for(

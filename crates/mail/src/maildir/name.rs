@@ -38,6 +38,12 @@ impl<'a> MailName<'a> {
         }
     }
 
+    /// The base of a file name.
+    pub(crate) fn base_of(name: &'a [u8]) -> &'a [u8] {
+        let end = memchr::memchr(b':', name).unwrap_or(name.len());
+        name.get(..end).unwrap_or(name)
+    }
+
     /// What the name promises of its message.
     pub(crate) fn promise(&self) -> Promise {
         Promise { size: self.size, virtual_size: self.virtual_size }

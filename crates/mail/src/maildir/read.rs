@@ -11,16 +11,17 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, IoSliceMut, Read as _, Seek as _};
 use std::time::{Duration, Instant};
 
 use rustix::fs::Advice;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::case::{Case, Seen};
 use super::name::MailName;
 use super::survey::{Sub, folder_path, mail_path};
 use super::table::{Row, Slot};
+use crate::crew::Crew;
 use crate::digest::Fingerprint;
 use crate::judge::{Depth, Findings, Promise, Scan, fill};
 use crate::merge::Listing;
@@ -38,10 +39,6 @@ const AHEAD_MAX: usize = 32;
 /// A file that takes longer than this, and a nanosecond a byte, came from the disk and not from
 /// memory.
 const QUICK_FILE: Duration = Duration::from_micros(60);
-
-/// How many points of slowness make a disk cold: one slow file is four, a quick one takes one away.
-const COLD_FROM: u32 = 8;
-const COLD_MAX: u32 = 32;
 
 /// Which files of a message are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +174,8 @@ struct Reader {
     dirs: [[Option<Tree>; 2]; 2],
     /// The folder's path in the mailbox, live and in the snapshot.
     folders: [Vec<u8>; 2],
-    slowness: u32,
+    /// The paths of the live mail directories, below the mailbox.
+    live_paths: [Vec<u8>; 2],
     /// What the live files that were opened add to the mailbox's stamp.
     weight: u128,
     opened: Row,
@@ -188,7 +186,9 @@ impl Reader {
         let name = |side| case.side(side).map(|it| it.name.clone()).unwrap_or_default();
         let folders = [name(Side::Live), name(Side::Snapshot)];
         let dirs = [[None, None], [None, None]];
-        Self { dirs, folders, slowness: 0, weight: 0, opened: 0 }
+        let live_paths =
+            [Sub::Cur, Sub::New].map(|sub| join(&folder_path(&folders[0]), sub.name()));
+        Self { dirs, folders, live_paths, weight: 0, opened: 0 }
     }
 
     fn read(
@@ -200,14 +200,14 @@ impl Reader {
         wishes.sort_unstable_by_key(|(inode, row, _)| (*inode, *row));
         let mut wishes = wishes.into_iter();
         let mut ahead: VecDeque<Pending> = VecDeque::new();
+        let crew = &bench.roots().crew;
         loop {
-            let started = Instant::now();
-            let cold = self.slowness >= COLD_FROM;
+            let cold = crew.is_cold();
             while ahead.len() < if cold { AHEAD_MAX } else { 1 } {
                 let Some(wish) = wishes.next() else { break };
                 let pending = self.open(bench, case, wish)?;
                 if cold {
-                    ask_for(&pending);
+                    ask_for(&pending, crew);
                 }
                 ahead.push_back(pending);
             }
@@ -216,14 +216,7 @@ impl Reader {
                 case.opened += self.opened;
                 return Ok(());
             };
-            let before = bench.bytes_read;
             take(bench, case, pending)?;
-            let quick = QUICK_FILE + Duration::from_nanos(bench.bytes_read - before);
-            self.slowness = if started.elapsed() > quick {
-                (self.slowness + 4).min(COLD_MAX)
-            } else {
-                self.slowness.saturating_sub(1)
-            };
         }
     }
 
@@ -269,8 +262,8 @@ impl Reader {
         let limit = bench.roots().file_size_max;
         let opened = dir.file(&name).map_err(refuse);
         if let (Side::Live, Ok((_, meta))) = (side, &opened) {
-            let dir = join(&folder_path(folder), slot.sub.name());
-            self.weight = self.weight.wrapping_add(weigh(&dir, &name, meta));
+            let dir = self.live_paths.get(sub).map(|it| &**it).unwrap_or_default();
+            self.weight = self.weight.wrapping_add(weigh(dir, &name, meta));
             self.opened += 1;
         }
         match opened {
@@ -313,7 +306,7 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
             if meta.size == other.size {
                 let wish = Wished { depth: Depth::Glance, ..Wished::deep(case, row) };
                 let files = (&mut live, &mut snapshot);
-                let same = compare(bench, wish, files, meta.size);
+                let same = watch(bench, |bench| compare(bench, wish, files, meta.size));
                 if let Ok(Some(findings)) = same {
                     let findings = if is_clean(&findings) {
                         findings
@@ -333,7 +326,8 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
             let recorded = case.table.recorded(row);
             let depth = if recorded.is_some() { Depth::Glance } else { Depth::Deep };
             let wish = Wished { promise, depth, recorded };
-            let mut findings = judge_file(bench, wish, (&mut file, meta.size));
+            let mut findings =
+                watch(bench, |bench| judge_file(bench, wish, (&mut file, meta.size)));
             let unlike = |it: &Fingerprint| findings.matches(it) != Some(true);
             if recorded.as_ref().is_some_and(|it| unlike(it) || !is_clean(&findings)) {
                 let wish = Wished { depth: Depth::Quick, ..wish };
@@ -380,10 +374,13 @@ fn take_back(
 ) -> Result<(), Refusal> {
     let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
     let small = meta.size < bench.buffer().len() as u64;
-    let filled = small.then(|| fill_file(file, bench.buffer(), meta.size).ok()).flatten();
+    let filled = watch(bench, |bench| {
+        let filled = small.then(|| fill_file(file, bench.buffer(), meta.size).ok());
+        bench.bytes_read += filled.flatten().map_or(0, |length| length as u64);
+        filled.flatten()
+    });
     let findings = match filled {
         Some(length) if length as u64 == meta.size => {
-            bench.bytes_read += meta.size;
             let mut scan = wish.scan(bench);
             scan.add(bench.buffer().get(..length).unwrap_or_default());
             let findings = scan.finish();
@@ -400,6 +397,20 @@ fn take_back(
     };
     case.see(Side::Snapshot, row, Seen { findings, meta: Some(meta) });
     Ok(())
+}
+
+/// Reads something, and books whether it had to be waited for. While the disk is known to be slow that
+/// is known of each file already.
+fn watch<T>(bench: &mut Bench<'_>, read: impl FnOnce(&mut Bench<'_>) -> T) -> T {
+    let crew = &bench.roots().crew;
+    if crew.is_cold() {
+        return read(bench);
+    }
+    let (started, before) = (Instant::now(), bench.bytes_read);
+    let result = read(bench);
+    let quick = QUICK_FILE + Duration::from_nanos(bench.bytes_read - before);
+    crew.saw(started.elapsed() > quick);
+    result
 }
 
 /// Compares both files of a message; what is found if they are the same to the last byte.
@@ -514,10 +525,15 @@ pub(super) fn is_clean(findings: &Findings) -> bool {
     findings.faults.is_empty() && findings.stranger.is_none()
 }
 
-/// Asks the disk for a message's bytes ahead of reading them.
-fn ask_for(pending: &Pending) {
+/// Asks the disk for a message's bytes ahead of reading them, unless memory has them.
+fn ask_for(pending: &Pending, crew: &Crew) {
     for opened in [&pending.live, &pending.snapshot].into_iter().flatten() {
-        if let Opened::File(file, _) = opened {
+        let Opened::File(file, _) = opened else { continue };
+        let mut first = [0];
+        let first = &mut [IoSliceMut::new(&mut first)];
+        let there = rustix::io::preadv2(file, first, 0, ReadWriteFlags::NOWAIT).is_ok();
+        crew.saw(!there);
+        if !there {
             // Without it the bytes only come later.
             let _ = rustix::fs::fadvise(file, 0, None, Advice::WillNeed);
         }

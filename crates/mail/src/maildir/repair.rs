@@ -40,9 +40,9 @@ pub(crate) fn plan(
     ledger: &mut Ledger,
 ) -> Result<(), Refusal> {
     let maildir = bench.path(b"");
-    let mut live = survey(&bench.roots().live, &maildir)?;
+    let mut live = survey((Side::Live, &bench.roots().live), &maildir)?;
     let mut snapshot = match &bench.roots().snapshot {
-        Some(root) => survey(root, &maildir)?,
+        Some(root) => survey((Side::Snapshot, root), &maildir)?,
         None => None,
     };
     leave_out_others(live.as_mut(), snapshot.as_mut());

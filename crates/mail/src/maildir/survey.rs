@@ -15,7 +15,7 @@ use crate::maildir::table::Table;
 use crate::refusal::Refusal;
 use crate::roots::Side;
 use crate::stamp::{counts, is_deep, weigh};
-use crate::walk::{Kind, Meta, Seen, Tree, join};
+use crate::walk::{Kind, Meta, Tree, join};
 
 /// Entries of one mailbox; beyond this it is no mailbox but an attack or an accident.
 pub(crate) const ENTRIES_MAX: usize = 2_000_000;
@@ -86,8 +86,11 @@ pub(crate) fn mail_path(folder: &[u8], sub: Sub, name: &[u8]) -> Vec<u8> {
     join(&folder_path(folder), &join(sub.name(), name))
 }
 
-/// Surveys the Maildir at `path` below `root`; nothing if it is not there.
-pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal> {
+/// Surveys the Maildir at `path` below `root`, one side's; nothing if it is not there.
+pub(crate) fn survey(
+    (side, root): (Side, &Tree),
+    path: &[u8],
+) -> Result<Option<Survey>, Refusal> {
     let maildir = match root.dir_if_there(path) {
         Ok(Some(maildir)) => maildir,
         Ok(None) => return Ok(None),
@@ -95,7 +98,7 @@ pub(crate) fn survey(root: &Tree, path: &[u8]) -> Result<Option<Survey>, Refusal
     };
     let meta = maildir.meta().map_err(|errno| Refusal::read(path, errno))?;
     let weight = weigh(b"", b"", &meta);
-    let mut surveyor = Surveyor { path, left: ENTRIES_MAX, weight };
+    let mut surveyor = Surveyor { path, side, left: ENTRIES_MAX, weight };
     let (folders, odd) = (BTreeMap::new(), Vec::new());
     let mut survey = Survey { meta, folders, odd, left: 0, weight: None };
     let top = surveyor.list(&maildir, b"")?;
@@ -188,8 +191,17 @@ impl Folder {
     }
 }
 
+/// What stands in a directory beside the mail.
+struct Entry {
+    name: Vec<u8>,
+    kind: Kind,
+    /// Nothing of what only the live side's stamp would need.
+    meta: Option<Meta>,
+}
+
 struct Surveyor<'a> {
     path: &'a [u8],
+    side: Side,
     left: usize,
     weight: u128,
 }
@@ -198,7 +210,7 @@ impl Surveyor<'_> {
     fn folder(
         &mut self,
         name: &[u8],
-        entries: Vec<Seen>,
+        entries: Vec<Entry>,
         odd: &mut Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Result<Folder, Refusal> {
         let mut folder = Folder {
@@ -214,7 +226,7 @@ impl Surveyor<'_> {
                 (Some((_, has)), Kind::Directory) => *has = true,
                 (Some(_), kind) => return Err(self.odd_in_place(name, &seen, kind)),
                 (None, Kind::File) => {
-                    folder.control.insert(seen.name, seen.meta);
+                    folder.control.extend(seen.meta.map(|meta| (seen.name, meta)));
                 }
                 (None, kind) if control::MUST_BE_FILES.contains(&&*seen.name) => {
                     return Err(self.odd_in_place(name, &seen, kind));
@@ -228,17 +240,29 @@ impl Surveyor<'_> {
         Ok(folder)
     }
 
-    fn list(&mut self, dir: &Tree, rel: &[u8]) -> Result<Vec<Seen>, Refusal> {
-        let seen = dir.list(self.left).map_err(|errno| self.refusal(rel, errno))?;
-        self.left = self.left.saturating_sub(seen.len());
-        for Seen { name, meta, .. } in &seen {
-            self.weight = self.weight.wrapping_add(weigh(rel, name, meta));
+    fn list(&mut self, dir: &Tree, rel: &[u8]) -> Result<Vec<Entry>, Refusal> {
+        let mut entries = Vec::new();
+        let count = dir.each(self.left, |name, kind, _| {
+            entries.push(Entry { name: name.to_vec(), kind, meta: None });
+        });
+        let count = count.map_err(|errno| self.refusal(rel, errno))?;
+        self.left = self.left.saturating_sub(count);
+        let mut seen = Vec::with_capacity(entries.len());
+        for Entry { name, kind, .. } in entries {
+            if self.side == Side::Snapshot && kind == Kind::Directory {
+                seen.push(Entry { name, kind, meta: None });
+                continue;
+            }
+            let found = dir.look(&name).map_err(|errno| self.refusal(rel, errno))?;
+            let Some((kind, meta)) = found else { continue };
+            self.weight = self.weight.wrapping_add(weigh(rel, &name, &meta));
+            seen.push(Entry { name, kind, meta: Some(meta) });
         }
         Ok(seen)
     }
 
     /// Something odd where the mail server would open a directory or file.
-    fn odd_in_place(&self, folder: &[u8], seen: &Seen, kind: Kind) -> Refusal {
+    fn odd_in_place(&self, folder: &[u8], seen: &Entry, kind: Kind) -> Refusal {
         let rel = join(&folder_path(folder), &seen.name);
         let errno = if kind == Kind::Link { Errno::LOOP } else { Errno::NOTDIR };
         self.refusal(&rel, errno)

@@ -128,7 +128,7 @@ impl Table {
 
     /// Takes in a file of one side.
     pub(crate) fn add(&mut self, side: Side, (sub, name): (Sub, &[u8]), inode: u64) {
-        let base = MailName::parse(name).base;
+        let base = MailName::base_of(name);
         let row = self.row(base);
         let suffix = self.suffix_number(name.get(base.len()..).unwrap_or_default());
         let slot = Slot { inode, suffix, sub };

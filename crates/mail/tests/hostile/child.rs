@@ -3,13 +3,20 @@
 //! # Invariants
 //!
 //! * A child that fails fails the test, with all that it said.
+//! * What a run leaves that was killed, the next run removes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
+
+use tempfile::TempDir;
 
 /// Tells a test that it is the child.
 const IS_CHILD: &str = "TIDEGATE_TEST_CHILD";
+
+/// What the names of directories for children begin with; the number of their process follows.
+const DIR_PREFIX: &str = "tidegate-child-";
 
 /// Held inside the child; the parent has nothing else to do.
 pub(crate) struct Child;
@@ -38,7 +45,7 @@ impl Child {
         if std::env::var_os(IS_CHILD).is_some() {
             return Some(Self);
         }
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         // Nobody else need be able to enter the directory of the build.
         let program = dir.path().join("test");
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
@@ -58,4 +65,19 @@ impl Child {
         }
         None
     }
+}
+
+/// A new directory for a child. Those of runs that are over are removed.
+fn directory() -> TempDir {
+    let all = std::env::temp_dir();
+    for entry in fs::read_dir(&all).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(DIR_PREFIX).and_then(|it| it.split('-').next());
+        if process.is_some_and(|it| !Path::new("/proc").join(it).exists()) {
+            // Another run may be removing it as well.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let prefix = format!("{DIR_PREFIX}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(all).unwrap()
 }

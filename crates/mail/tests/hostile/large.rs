@@ -1,12 +1,15 @@
 //! Large: more files than anybody has, and larger ones.
 //!
-//! `TIDEGATE_LONG=1` takes the sizes of the promise: a folder of a million files, a file of 10 GB.
+//! `TIDEGATE_LONG=1 cargo test --release -p tidegate-mail --test hostile large` takes the sizes of the
+//! promise: a folder of a million files, a file of 10 GB.
 //!
 //! # Invariants
 //!
 //! * Memory follows what is in flight, not what there is; the kernel says how much it was.
 
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use tidegate_mail::{Reason, Store, StoreConfig};
@@ -14,6 +17,9 @@ use tidegate_mail::{Reason, Store, StoreConfig};
 use crate::child::Child;
 use crate::provider::{MAILDIR, Provider, letter};
 use crate::{config, prepare, prepare_at};
+
+/// Names of one file: file systems allow 65,000.
+const NAMES_MAX: u64 = 30_000;
 
 /// Memory for a mailbox of any size: what a million messages may take.
 const MEMORY_KIB_MAX: u64 = 200 * 1024;
@@ -31,16 +37,15 @@ fn a_folder_of_very_many_files_is_prepared_in_bounded_memory() {
     };
     let count = if is_long() { 1_000_000 } else { 20_000 };
     let provider = Provider::healthy();
-    let body = b"Subject: small\n\nsmall\n";
-    for side in ["live", "snapshot"] {
-        let cur = provider.at(side, "cur");
-        for number in 0..count {
-            let name = format!("17{number:08}.M1P1.host,S=22,W=25:2,S");
-            fs::write(cur.join(name), body).unwrap();
+    let sides = ["live", "snapshot"].map(|side| provider.at(side, "cur"));
+    thread::scope(|scope| {
+        for cur in &sides {
+            scope.spawn(|| fill(cur, count));
         }
-    }
-    fs::write(provider.at("live", "cur/1700000007.M1P1.host,S=22,W=25:2,S"), b"")
-        .unwrap();
+    });
+    let damaged = sides[0].join("1700000007.M1P1.host,S=22,W=25:2,S");
+    fs::remove_file(&damaged).unwrap();
+    fs::write(damaged, b"").unwrap();
     let before = memory_kib();
 
     let began = Instant::now();
@@ -50,6 +55,21 @@ fn a_folder_of_very_many_files_is_prepared_in_bounded_memory() {
     let (seconds, memory) = (began.elapsed().as_secs(), memory_kib());
     println!("{count} files: {seconds} s, {memory} KiB at most, {before} KiB before");
     assert!(memory < MEMORY_KIB_MAX, "{memory} KiB");
+}
+
+/// Puts so many small messages into a directory. A few files have all the names: what a test needs is
+/// many entries, and links are made and removed sooner.
+fn fill(cur: &Path, count: u64) {
+    let mut file = PathBuf::new();
+    for number in 0..count {
+        let path = cur.join(format!("17{number:08}.M1P1.host,S=22,W=25:2,S"));
+        if number % NAMES_MAX == 0 {
+            fs::write(&path, b"Subject: small\n\nsmall\n").unwrap();
+            file = path;
+        } else {
+            fs::hard_link(&file, path).unwrap();
+        }
+    }
 }
 
 #[test]
