@@ -82,6 +82,75 @@ fn a_worker_that_slept_beyond_its_lease_does_no_harm() {
 }
 
 #[test]
+fn a_rollout_whose_journal_is_lost_is_rebuilt_from_the_workers_and_loses_nothing() {
+    let mut fleet = Fleet::start(23);
+    fleet.wait("something is open", |fleet| fleet.admitted().len() > 5);
+    fleet.kill(Which::Coordinator);
+    std::thread::sleep(fleet::LEASE);
+    let open = fleet.admitted();
+    let knocks = |fleet: &Fleet, index| {
+        let log = fleet.log(Which::Worker(index));
+        log.matches("no plan has been applied yet").count()
+    };
+    let before = [0, 1, 2].map(|index| knocks(&fleet, index));
+
+    std::fs::remove_dir_all(fleet.coordinator_dir()).unwrap();
+    fleet.restart(Which::Coordinator);
+    fleet.wait("the workers ask for a plan", |fleet| {
+        [0, 1, 2]
+            .map(|index| knocks(fleet, index))
+            .iter()
+            .zip(before)
+            .any(|(n, b)| *n > b)
+    });
+    let refused = fleet.apply_again();
+    let (inventory, policy) = fleet.inputs();
+    let files = ["--inventory", &inventory, "--policy", &policy];
+    let why = ["rebuild", "--yes", "--reason", "the disk is gone"];
+    fleet.tidegate(&[&why[..], &files[..]].concat(), 0);
+    fleet.wait("every node has told what it holds", |fleet| {
+        fleet.tidegate(&["status", "-o", "json"], 0).contains("\"rebuild\":null")
+    });
+    let told = fleet.admitted();
+
+    assert!(refused.contains("tidegate rebuild"), "{refused}");
+    assert!(!open.is_empty());
+    assert_eq!(told, open);
+    fleet.tidegate(&["resume", "--reason", "all nodes have told"], 0);
+    let end = fleet.finish();
+    fleet.recount(&end);
+    fleet.never_opened_unverified_or_twice();
+}
+
+#[test]
+fn a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted() {
+    let mut fleet = Fleet::start(24);
+    let node = "stor-01";
+    let backup = fleet.coordinator_dir().with_extension("backup");
+    fleet.wait("the worker has begun", |fleet| !fleet.admitted().is_empty());
+    fleet.kill(Which::Worker(0));
+    fleet::copy(&fleet.worker_dir(0), &backup);
+    fleet.restart(Which::Worker(0));
+    fleet.tidegate(&["reclose", "node", node, "--reason", "test", "--wait"], 0);
+    fleet.kill(Which::Worker(0));
+
+    std::fs::remove_dir_all(fleet.worker_dir(0)).unwrap();
+    std::fs::rename(&backup, fleet.worker_dir(0)).unwrap();
+    fleet.restart(Which::Worker(0));
+    fleet.wait("it is turned away", |fleet| {
+        fleet.log(Which::Worker(0)).contains("was put back to an older state")
+    });
+    let status = fleet.tidegate(&["status"], 0);
+
+    assert!(status.contains("turned-away"), "{status}");
+    fleet.tidegate(&["accept", node, "--reason", "that is the backup"], 0);
+    fleet.tidegate(&["resume", "node", node, "--reason", "test"], 0);
+    fleet.tidegate(&["resume", "--reason", "test"], 0);
+    let end = fleet.finish();
+    fleet.recount(&end);
+}
+
+#[test]
 fn an_acknowledged_pause_opens_nothing_even_across_a_restart_of_everything() {
     let mut fleet = Fleet::start(9);
     fleet.wait("something is open", |fleet| !fleet.admitted().is_empty());

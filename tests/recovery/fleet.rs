@@ -115,7 +115,7 @@ impl Fleet {
         fleet
     }
 
-    fn inputs(&self) -> (String, String) {
+    pub(crate) fn inputs(&self) -> (String, String) {
         let policy = self.dir.path().join("policy.toml");
         (text(&self.provider.inventory_csv), text(&policy))
     }
@@ -149,6 +149,10 @@ impl Fleet {
 
     pub(crate) fn coordinator_port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn worker_dir(&self, index: usize) -> PathBuf {
+        self.dir.path().join(format!("state/{index}"))
     }
 
     pub(crate) fn coordinator_dir(&self) -> PathBuf {

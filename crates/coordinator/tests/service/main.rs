@@ -7,6 +7,7 @@ mod fleet;
 mod full_disk;
 mod operators;
 mod prometheus;
+mod rebuild;
 mod schedule;
 mod shared;
 
