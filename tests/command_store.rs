@@ -131,6 +131,11 @@ fn a_worker_that_has_lost_its_journal_shuts_out_who_is_open_before_it_verifies_a
     site.wait("the first node's owners are shut out", |site| {
         site.let_in().iter().all(|address| site.node_of(address) == 1)
     });
+    site.wait("the coordinator has turned it away", |site| {
+        site.worker_logs().iter().any(|log| log.contains("put back to an older state"))
+    });
+    assert_eq!(site.let_in().len(), 6, "nothing happens before somebody has decided");
+    site.tidegate(&["accept", "stor-0", "--reason", "its journal is lost"], 0);
     site.wait("they are let in again", |site| site.let_in().len() == 12);
 }
 
