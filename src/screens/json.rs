@@ -123,6 +123,7 @@ fn node_value(node: &Node) -> Value {
         "probes": node.vitals.as_ref().map(|vitals| vitals.probes),
         "probes_slow": node.vitals.as_ref().map(|vitals| vitals.probes_slow),
         "read_errors": node.vitals.as_ref().map(|vitals| vitals.read_errors),
+        "fenced": node.vitals.as_ref().map(|vitals| vitals.fenced),
         "probe_micros": node.vitals.as_ref().map(|vitals| vitals.probe_micros),
         "disk_free_ppm": node.vitals.as_ref().and_then(|vitals| vitals.disk_free_ppm),
         "pace": pace::value(node),
