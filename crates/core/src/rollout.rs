@@ -157,6 +157,8 @@ struct NodeState {
     issued: Generation,
     /// The newest generation under which it has told anything.
     claimed: Generation,
+    /// The newest report of its present run that told something.
+    reported: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -342,10 +344,12 @@ impl Rollout {
         }
     }
 
-    /// Whether a newer report of the same run has been heard already.
+    /// Whether a newer report of the same run has been heard already, or has told something
+    /// before this program started.
     fn is_late(&self, sync: &Sync) -> bool {
-        let heard = self.heard.get(sync.node.index());
-        heard.is_some_and(|heard| sync.sequence < heard.sequence)
+        let heard = self.heard.get(sync.node.index()).map(|heard| heard.sequence);
+        let told = self.nodes.get(sync.node.index()).map(|node| node.reported);
+        heard.max(told).is_some_and(|newest| sync.sequence < newest)
     }
 
     /// Makes `record` part of the state. The only mutator of what is remembered.
@@ -358,8 +362,17 @@ impl Rollout {
                 self.issue(*job, *generation);
                 self.job_mut(*job).leased_to = Some(*incarnation);
             }
-            Record::FactsReported { job, generation, facts, totals, findings, at } => {
+            Record::FactsReported {
+                job,
+                generation,
+                sequence,
+                facts,
+                totals,
+                findings,
+                at,
+            } => {
                 self.has_told(*job, *generation);
+                self.apply_reported(*job, *sequence);
                 self.apply_told(*job, facts, *totals, *at);
                 self.apply_findings(*job, facts, findings);
             }
@@ -443,7 +456,7 @@ impl Rollout {
         at: Timestamp,
     ) {
         let state = self.node_mut(node);
-        state.incarnation = Some(incarnation);
+        (state.incarnation, state.reported) = (Some(incarnation), 0);
         state.recount_again();
         if let Some(given) = self.given.get_mut(node.index()) {
             // A new run goes by no answer.
@@ -463,6 +476,12 @@ impl Rollout {
             window.clear();
             window.note(Pulses::default(), at, length);
         }
+    }
+
+    fn apply_reported(&mut self, job: JobNumber, sequence: u64) {
+        let Some(planned) = self.plan.jobs().get(job.index()) else { return };
+        let state = self.node_mut(planned.node);
+        state.reported = state.reported.max(sequence);
     }
 
     fn apply_allowed(&mut self, wave: WaveNumber, level: Level, at: Timestamp) {

@@ -24,9 +24,10 @@ use tidegate_core::fleet::{
 };
 use tidegate_core::gate::PulseSignal;
 use tidegate_core::holding::{Lease, Look};
-use tidegate_core::mailbox::MailboxState;
+use tidegate_core::mailbox::{Health, Level, MailboxState};
 use tidegate_core::rollout::{
-    Event, Finding, Grade, Grades, Join, Phase, Record, Refusal, Scope, Verb,
+    Event, Finding, Grade, Grades, JobReport, Join, MessageTotals, Phase, Record,
+    Refusal, Scope, Sync, Verb,
 };
 
 use fleet::{BEAT, Evening, unreadable};
@@ -400,6 +401,36 @@ fn facts_of_an_older_generation_change_nothing() {
 
     assert!(!step.records.iter().any(|r| matches!(r, Record::FactsReported { .. })));
     assert_eq!(before.nodes[0].open, evening.rollout.status(evening.now).nodes[0].open);
+}
+
+#[test]
+fn bad_news_outlast_a_restart_and_a_report_that_was_sent_before_them() {
+    let mut evening = Evening::new(1, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let before = evening.workers[0].sync(Vec::new());
+    let (job, held) = evening.workers[0].holding.jobs().next().unwrap();
+    let generation = held.generation();
+    let tell = |sequence, state| {
+        let facts = vec![(Ordinal::new(0), state)];
+        let (totals, findings) = (MessageTotals::default(), Vec::new());
+        let report = JobReport { job, generation, facts, totals, findings };
+        Sync { sequence, reports: vec![report], ..before.clone() }
+    };
+    let open = MailboxState { level: Level::FIRST, ..MailboxState::unpack(1).unwrap() };
+    let bad = MailboxState { health: Health::Failed, ..open };
+    let (first, second) = (before.sequence + 1, before.sequence + 2);
+    evening
+        .rollout
+        .decide(&Event::Sync(tell(second, bad)), evening.now)
+        .records
+        .iter()
+        .for_each(|record| evening.rollout.apply(record));
+    evening.rollout.wake(evening.now);
+
+    let late = tell(first, MailboxState::HELD);
+    let step = evening.rollout.decide(&Event::Sync(late), evening.now);
+
+    assert_eq!(step.records, []);
 }
 
 #[test]

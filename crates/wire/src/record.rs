@@ -186,8 +186,8 @@ fn decode(bytes: &[u8]) -> Result<Kept, RecordError> {
 fn facts_reported(kept: past::FactsReported) -> Result<Record, RecordError> {
     let report = JobReport::try_from(present("report", kept.report)?)?;
     let JobReport { job, generation, facts, totals, findings } = report;
-    let at = Timestamp::from_millis(kept.at_millis);
-    Ok(Record::FactsReported { job, generation, facts, totals, findings, at })
+    let (sequence, at) = (kept.sequence, Timestamp::from_millis(kept.at_millis));
+    Ok(Record::FactsReported { job, generation, sequence, facts, totals, findings, at })
 }
 
 fn expanded(kept: past::Expanded, policy: &Policy) -> Result<Record, RecordError> {
@@ -278,16 +278,10 @@ fn keep(record: &Record) -> Kept {
                 at_millis: at.millis(),
             })
         }
-        Record::FactsReported { job, generation, facts, totals, findings, at } => {
-            let report = JobReport {
-                job: *job,
-                generation: *generation,
-                facts: facts.clone(),
-                totals: *totals,
-                findings: findings.clone(),
-            };
-            let (report, at_millis) = (Some(report.into()), at.millis());
-            Kept::FactsReported(past::FactsReported { report, at_millis })
+        Record::FactsReported { sequence, at, .. } => {
+            let (report, at_millis) = (report_of(record).map(Into::into), at.millis());
+            let sequence = *sequence;
+            Kept::FactsReported(past::FactsReported { report, at_millis, sequence })
         }
         Record::LevelAllowed { wave, level, at } => {
             Kept::LevelAllowed(past::LevelAllowed {
@@ -345,6 +339,17 @@ fn keep(record: &Record) -> Kept {
             keep_accepted(action, *node, generations)
         }
     }
+}
+
+/// The report of facts, as it came.
+fn report_of(record: &Record) -> Option<JobReport> {
+    let Record::FactsReported { job, generation, facts, totals, findings, .. } = record
+    else {
+        return None;
+    };
+    let (facts, findings) = (facts.clone(), findings.clone());
+    let (job, generation, totals) = (*job, *generation, *totals);
+    Some(JobReport { job, generation, facts, totals, findings })
 }
 
 impl From<&Action> for past::Action {
@@ -614,6 +619,7 @@ mod tests {
             Record::FactsReported {
                 job,
                 generation,
+                sequence: 7,
                 facts: vec![(Ordinal::new(3), MailboxState::unpack(1).unwrap())],
                 totals: MessageTotals { newer: 3, ..MessageTotals::default() },
                 findings: Vec::new(),

@@ -191,6 +191,7 @@ impl Rollout {
         Some(Record::FactsReported {
             job: report.job,
             generation: report.generation,
+            sequence: sync.sequence,
             facts,
             totals: report.totals,
             findings,

@@ -41,6 +41,9 @@ pub enum Record {
         job: JobNumber,
         /// The lease under which they were found.
         generation: Generation,
+        /// The report's place among those of the worker's run: older ones that come late,
+        /// even after a restart of the coordinator, are told by it.
+        sequence: u64,
         /// States of the mailboxes of which something is new, after merging.
         facts: Vec<(Ordinal, MailboxState)>,
         /// Messages of the job so far.
