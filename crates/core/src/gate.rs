@@ -21,6 +21,9 @@
 //! levels: wave w may spend `6 / (π² w²)` of it, half as much on each further level, shared
 //! between the signals that halt. `beta` is not shared: every bad wave must be caught.
 //! Pulses that halt have such promises of their own, made for a window of minutes.
+//! Minutes and answers are forgotten after their window, so that a gate that holds looks at ever
+//! new ones, each time with a new chance to err: from the second window on, passing asks for
+//! more, so that `beta` holds for hours of looking.
 //! A reclosed wave opens again only because a person wants it; its promise starts anew.
 
 mod beta;
@@ -43,10 +46,11 @@ use std::borrow::Cow;
 
 use crate::fleet::WaveNumber;
 use crate::mailbox::Level;
-use crate::time::Timestamp;
+use crate::share::Ppm;
+use crate::time::{Span, Timestamp};
 
 use pool::Pool;
-use signal::Test;
+use signal::{Count, Test};
 
 pub use eprocess::EProcess;
 pub use evidence::{Evidence, NodeEvidence, TierEvidence};
@@ -88,6 +92,10 @@ const HALTING_SIGNALS: u8 = 2;
 /// systems leaves the lines of the others where they are.
 const HALTING_PULSES: u8 = 3;
 
+/// A look after the first window may err this many times more seldom: the looks of the next
+/// hour and a half have then together no more chance than the first window has (measured).
+const LATER_LOOKS: u32 = 8;
+
 impl<'p> Gate<'p> {
     /// Draws the lines of `wave` on `level`.
     pub fn new(policy: &'p GatePolicy, wave: WaveNumber, level: Level) -> Self {
@@ -108,9 +116,13 @@ impl<'p> Gate<'p> {
     pub fn judge(&self, evidence: &Evidence, now: Timestamp) -> Judgement {
         let evidence = evidence.canonical();
         let pool = Pool::of(&evidence, self.policy, now);
+        let elapsed = now.since(evidence.allowed_at);
         let numbers: Vec<SignalNumbers> = self
             .signals(&pool)
-            .map(|signal| self.test(signal).numbers(signal, pool.count(signal)))
+            .map(|signal| {
+                let numbers = self.test(signal).numbers(signal, pool.count(signal));
+                self.later(numbers, &pool, elapsed)
+            })
             .collect();
 
         let stop = self.reason_to_stop(&evidence, &pool, &numbers);
@@ -136,6 +148,42 @@ impl<'p> Gate<'p> {
             .into_iter()
             .chain(pulses)
             .chain(external)
+    }
+
+    /// What `numbers` say when more than a window has passed since the wave was allowed.
+    ///
+    /// A window in which nothing was bad passes in any case: more cannot be shown.
+    fn later(&self, numbers: SignalNumbers, pool: &Pool, elapsed: Span) -> SignalNumbers {
+        let SignalsPolicy { every, window, .. } = self.policy.signals;
+        let (rates, every, sources) = match numbers.signal {
+            Signal::Opening | Signal::Preparation | Signal::Latency => return numbers,
+            Signal::Pulse(pulse) => {
+                (self.policy.signals.of(pulse).rates, every, pool.sources(pulse))
+            }
+            Signal::External(name) => {
+                let named = self.policy.external.iter().find(|it| it.name == name);
+                let Some(external) = named else { return numbers };
+                (external.rates, external.every, 1)
+            }
+        };
+        if numbers.standing == Standing::Tripped || elapsed <= window {
+            return numbers;
+        }
+        let beta = Ppm::new((rates.beta.parts() / LATER_LOOKS).max(1));
+        let test = Test::sequential(&SignalPolicy { beta, ..rates }, self.look);
+        let minutes = window.millis() / every.millis().max(1);
+        let most = minutes.saturating_sub(1).saturating_mul(u64::from(sources));
+        if u64::from(test.n_min()) > most {
+            return numbers;
+        }
+        let SignalNumbers { signal, failed, opened, mature, .. } = numbers;
+        let later = test.numbers(signal, Count { failed, opened, mature });
+        let standing = match later.standing {
+            Standing::Passed => Standing::Passed,
+            Standing::Open | Standing::Tripped => Standing::Open,
+        };
+        let SignalNumbers { pass_at, missing, .. } = later;
+        SignalNumbers { pass_at, missing, standing, ..numbers }
     }
 
     /// How `signal` is judged. Lines of pulses are drawn when they are needed: few waves

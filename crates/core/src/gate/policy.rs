@@ -199,7 +199,7 @@ const ESCALATE_AFTER: Span = Span::from_secs(60 * 60);
 
 /// A busy node is a reason to wait, and 15 minutes of one node must suffice to say that it is
 /// not: one bad minute in fifty is life, one in four is a node that cannot follow. Looked at
-/// every minute for two hours, such a node passes in one of 20 cases.
+/// every minute for two hours, such a node passes in three of 100 cases.
 const BUSY: SignalPolicy = SignalPolicy {
     p_ok: Ppm::new(2 * PERCENT),
     p_bad: Ppm::new(25 * PERCENT),

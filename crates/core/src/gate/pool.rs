@@ -92,6 +92,13 @@ impl Pool {
         self.nodes.iter().any(|node| node.evidence.pulses.get(signal).is_some())
     }
 
+    /// How many nodes have a source for `signal`.
+    pub(super) fn sources(&self, signal: PulseSignal) -> u32 {
+        let with =
+            self.nodes.iter().filter(|node| node.evidence.pulses.get(signal).is_some());
+        u32::try_from(with.count()).unwrap_or(u32::MAX)
+    }
+
     /// What the measurement called `name` has said.
     pub(super) fn external(&self, name: ShortName) -> Option<&ExternalEvidence> {
         self.externals.iter().find(|external| external.name == name)
