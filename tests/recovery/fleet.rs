@@ -1,20 +1,19 @@
 //! A fleet of real processes on a practice provider, for tests that break it.
+//!
+//! # Invariants
+//!
+//! * A fleet that goes away takes its processes with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidegate_lab::{LabSpec, Listed, MailboxEnd, Provider, Told};
-use tidegate_wire::v1::Preparation;
-use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
-use tidegate_wire::v1::{
-    FindingKind, ListFindingsRequest, ListMailboxesRequest, Mailbox,
-};
+use tidegate_lab::{LabSpec, Provider};
 
 /// The lease of the test's policy.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
@@ -22,7 +21,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(2);
 /// No run of this size takes longer, even on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-const NODES: u32 = 3;
+/// How long a program may take to end by itself.
+const END_MAX: Duration = Duration::from_secs(40);
 
 const POLICY: &str = r#"
 name = "recovery"
@@ -75,88 +75,174 @@ pub(crate) enum Which {
     Worker(usize),
 }
 
-impl Which {
-    pub(crate) fn all() -> [Self; 4] {
-        [Self::Coordinator, Self::Worker(0), Self::Worker(1), Self::Worker(2)]
+/// What a fleet stands on.
+pub(crate) struct Ground {
+    /// Names the provider.
+    pub(crate) seed: u64,
+    /// Its mailboxes.
+    pub(crate) mailboxes: u32,
+    /// Its nodes, one worker each.
+    pub(crate) nodes: u32,
+    /// Where the coordinator keeps its journal; in the fleet's directory if not said.
+    pub(crate) coordinator: Option<PathBuf>,
+    /// Where the first worker keeps its journal.
+    pub(crate) state: Option<PathBuf>,
+    /// Where the provider is built.
+    pub(crate) provider: Option<PathBuf>,
+    /// Words before a program's own: what runs it.
+    pub(crate) before: BTreeMap<Which, Vec<String>>,
+    /// How programs reach each other; by the loopback if not said.
+    pub(crate) roads: Option<Roads>,
+}
+
+/// How programs reach each other.
+#[derive(Clone)]
+pub(crate) struct Roads {
+    /// Where the coordinator listens.
+    pub(crate) listen: String,
+    /// Where it is for everybody.
+    pub(crate) to_all: String,
+    /// Where it is for the first worker.
+    pub(crate) to_first: String,
+}
+
+impl Ground {
+    /// The ordinary ground.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            mailboxes: 90,
+            nodes: 3,
+            coordinator: None,
+            state: None,
+            provider: None,
+            before: BTreeMap::new(),
+            roads: None,
+        }
+    }
+
+    /// A smaller one, where two workers show as much as three.
+    pub(crate) fn small(seed: u64) -> Self {
+        Self { mailboxes: 50, nodes: 2, ..Self::of(seed) }
+    }
+
+    fn roads(&self) -> Roads {
+        self.roads.clone().unwrap_or_else(|| {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let listen = free.local_addr().unwrap().to_string();
+            Roads { to_all: listen.clone(), to_first: listen.clone(), listen }
+        })
     }
 }
 
-/// A practice provider, a coordinator and three workers, with a rollout under way.
+/// A practice provider, a coordinator and its workers, with a rollout under way.
 pub(crate) struct Fleet {
     dir: TempDir,
+    ground: Ground,
+    roads: Roads,
     provider: Provider,
-    port: u16,
     running: BTreeMap<Which, Child>,
 }
 
 impl Fleet {
-    /// Builds the provider, starts everything and applies the plan.
+    /// Builds the ordinary provider, starts everything and applies the plan.
     pub(crate) fn start(seed: u64) -> Self {
-        let dir = TempDir::with_prefix("tidegate-recovery-").unwrap();
-        let spec =
-            LabSpec { mailboxes: 90, nodes: NODES, messages: 8, seed, damage: 100_000 };
-        let provider =
-            tidegate_lab::build(&dir.path().join("provider"), &spec, &mut |_| ())
-                .unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut fleet = Self { dir, provider, port, running: BTreeMap::new() };
-        fleet.write_configs();
-        for which in Which::all() {
+        Self::on(Ground::of(seed))
+    }
+
+    /// Builds a provider on this ground, starts everything and applies the plan.
+    pub(crate) fn on(ground: Ground) -> Self {
+        let mut fleet = Self::built(ground);
+        for which in fleet.all() {
             fleet.restart(which);
         }
-        fleet.wait("the coordinator listens", |fleet| {
-            TcpStream::connect(("127.0.0.1", fleet.port)).is_ok()
-        });
-        let (inventory, policy) = fleet.inputs();
-        fleet.tidegate(
-            &["apply", "--yes", "--inventory", &inventory, "--policy", &policy],
-            0,
-        );
+        fleet.apply();
         fleet
     }
 
-    pub(crate) fn inputs(&self) -> (String, String) {
-        let policy = self.dir.path().join("policy.toml");
-        (text(&self.provider.inventory_csv), text(&policy))
+    /// Builds a provider on this ground and starts nothing.
+    pub(crate) fn built(ground: Ground) -> Self {
+        let dir = TempDir::with_prefix("tidegate-recovery-").unwrap();
+        let Ground { mailboxes, nodes, seed, .. } = ground;
+        let spec = LabSpec { mailboxes, nodes, messages: 8, seed, damage: 100_000 };
+        let at = ground.provider.clone().unwrap_or_else(|| dir.path().join("provider"));
+        let provider = tidegate_lab::build(&at, &spec, &mut |_| ()).unwrap();
+        let roads = ground.roads();
+        let fleet = Self { dir, ground, roads, provider, running: BTreeMap::new() };
+        fleet.write_configs();
+        fleet.expect();
+        fleet
+    }
+
+    /// Waits until the coordinator listens, and applies the plan.
+    pub(crate) fn apply(&self) {
+        self.wait("the coordinator listens", |fleet| {
+            TcpStream::connect(&fleet.roads.to_all).is_ok()
+        });
+        let (inventory, policy) = self.inputs();
+        self.tidegate(
+            &["apply", "--yes", "--inventory", &inventory, "--policy", &policy],
+            0,
+        );
+    }
+
+    fn inputs(&self) -> (String, String) {
+        (text(&self.provider.inventory_csv), text(&self.path("policy.toml")))
     }
 
     fn write_configs(&self) {
-        let root = self.dir.path();
-        fs::write(root.join("policy.toml"), POLICY).unwrap();
+        fs::write(self.path("policy.toml"), POLICY).unwrap();
         let data = text(&self.coordinator_dir());
-        let config =
-            format!("data_dir = \"{data}\"\nlisten = \"127.0.0.1:{}\"\n", self.port);
-        fs::write(root.join("coordinator.toml"), config).unwrap();
+        let listen = &self.roads.listen;
+        let config = format!("data_dir = \"{data}\"\nlisten = \"{listen}\"\n");
+        fs::write(self.path("coordinator.toml"), config).unwrap();
         for (index, node) in self.provider.nodes.iter().enumerate() {
+            let road = if index == 0 { &self.roads.to_first } else { &self.roads.to_all };
             let config = format!(
-                "node = \"{}\"\ncoordinator = \"{}\"\nstate_dir = \"{}/state/{index}\"\n\
+                "node = \"{}\"\ncoordinator = \"http://{road}\"\nstate_dir = \"{}\"\n\
                  live = \"{}\"\nsnapshot = \"{}\"\nwork = \"{}\"\nformat = \"maildir\"\n\
                  admission_listen = \"127.0.0.1:0\"\n",
                 node.name,
-                self.url(),
-                text(root),
+                text(&self.state_dir(index)),
                 text(&node.live),
                 text(&node.snapshot),
                 text(&node.work),
             );
-            fs::write(root.join(format!("worker-{index}.toml")), config).unwrap();
+            fs::write(self.path(&format!("worker-{index}.toml")), config).unwrap();
         }
     }
 
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// Where operators reach the coordinator.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.roads.to_all)
     }
 
-    pub(crate) fn coordinator_port(&self) -> u16 {
-        self.port
+    pub(crate) fn coordinator_address(&self) -> &str {
+        &self.roads.listen
     }
 
-    pub(crate) fn worker_dir(&self, index: usize) -> PathBuf {
-        self.dir.path().join(format!("state/{index}"))
+    /// A path in the fleet's own directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn provider(&self) -> &Provider {
+        &self.provider
     }
 
     pub(crate) fn coordinator_dir(&self) -> PathBuf {
-        self.dir.path().join("coordinator")
+        self.ground.coordinator.clone().unwrap_or_else(|| self.path("coordinator"))
+    }
+
+    pub(crate) fn state_dir(&self, index: usize) -> PathBuf {
+        let own = || self.path("state").join(index.to_string());
+        self.ground.state.clone().filter(|_| index == 0).unwrap_or_else(own)
+    }
+
+    /// Changes what runs a program from its next start on; nothing runs it alone.
+    pub(crate) fn run_by(&mut self, which: Which, words: &[&str]) {
+        let words = words.iter().map(|&word| word.to_owned()).collect();
+        self.ground.before.insert(which, words);
     }
 
     fn command(&self, which: Which) -> Command {
@@ -164,23 +250,41 @@ impl Fleet {
             Which::Coordinator => ("coordinator", "coordinator.toml".to_owned()),
             Which::Worker(index) => ("worker", format!("worker-{index}.toml")),
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.args([verb, "--config"]).arg(self.dir.path().join(config));
+        let before = self.ground.before.get(&which).map_or(&[][..], Vec::as_slice);
+        let program = env!("CARGO_BIN_EXE_tidegate").to_owned();
+        let mut words = before.iter().chain(std::iter::once(&program));
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args([verb, "--config"]).arg(self.path(&config));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
     /// Starts a program that is not running.
     pub(crate) fn restart(&mut self, which: Which) {
-        let log = self.dir.path().join(format!("{which:?}.log"));
+        let log = self.path(&format!("{which:?}.log"));
         let log = File::options().create(true).append(true).open(log).unwrap();
         let child = self.command(which).stderr(log).spawn().unwrap();
         self.running.insert(which, child);
     }
 
-    /// Kills a program as the kernel would: no farewell.
+    /// Starts again whatever has ended by itself, and gives it.
+    pub(crate) fn restart_ended(&mut self) -> Vec<Which> {
+        let mut ended = Vec::new();
+        for (which, child) in &mut self.running {
+            if child.try_wait().unwrap().is_some() {
+                ended.push(*which);
+            }
+        }
+        for which in &ended {
+            self.running.remove(which);
+            self.restart(*which);
+        }
+        ended
+    }
+
+    /// Kills a program as the kernel would: no farewell. It may have ended already.
     pub(crate) fn kill(&mut self, which: Which) {
-        let mut child = self.running.remove(&which).unwrap();
+        let Some(mut child) = self.running.remove(&which) else { return };
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -191,9 +295,30 @@ impl Fleet {
     }
 
     pub(crate) fn signal(&self, which: Which, signal: rustix::process::Signal) {
-        let child = self.running.get(&which).unwrap();
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, signal).unwrap();
+        rustix::process::kill_process(self.pid(which), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self, which: Which) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.running.get(&which).unwrap())
+    }
+
+    /// How a program ended, if it has.
+    pub(crate) fn ended(&mut self, which: Which) -> Option<ExitStatus> {
+        self.running.get_mut(&which)?.try_wait().unwrap()
+    }
+
+    /// Waits until a program has ended by itself.
+    pub(crate) fn ends(&mut self, which: Which) -> ExitStatus {
+        let deadline = Instant::now() + END_MAX;
+        loop {
+            if let Some(status) = self.ended(which) {
+                self.running.remove(&which);
+                return status;
+            }
+            let late = Instant::now() > deadline;
+            assert!(!late, "{which:?} does not end\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits for a state.
@@ -205,9 +330,23 @@ impl Fleet {
         }
     }
 
-    fn logs(&self) -> String {
+    /// Waits until some mailbox lets its user in.
+    pub(crate) fn wait_for_openings(&self) {
+        self.wait("something is open", |fleet| !fleet.admitted().is_empty());
+    }
+
+    /// Waits until the rollout has finished.
+    pub(crate) fn finish(&self) {
+        self.wait("the rollout finishes", |fleet| {
+            let (_, said) = fleet.run(&["status", "-o", "json"]);
+            assert!(!said.contains("\"halted\""), "{said}\n{}", fleet.logs());
+            said.contains("\"finished\"")
+        });
+    }
+
+    pub(crate) fn logs(&self) -> String {
         let status = self.run(&["status"]).1;
-        let logs = Which::all().map(|which| {
+        let logs = self.all().into_iter().map(|which| {
             let log = self.log(which);
             let tail: Vec<&str> = log.lines().rev().take(15).collect();
             format!(
@@ -215,7 +354,7 @@ impl Fleet {
                 tail.into_iter().rev().collect::<Vec<_>>().join("\n")
             )
         });
-        format!("{status}\n{}", logs.join("\n"))
+        format!("{status}\n{}", logs.collect::<Vec<_>>().join("\n"))
     }
 
     /// Runs a verb and demands its exit code.
@@ -232,8 +371,7 @@ impl Fleet {
 
     /// What a program has said so far.
     pub(crate) fn log(&self, which: Which) -> String {
-        fs::read_to_string(self.dir.path().join(format!("{which:?}.log")))
-            .unwrap_or_default()
+        fs::read_to_string(self.path(&format!("{which:?}.log"))).unwrap_or_default()
     }
 
     fn run(&self, args: &[&str]) -> (Option<i32>, String) {
@@ -259,43 +397,46 @@ impl Fleet {
         name: &str,
         change: impl Fn(String) -> String,
     ) -> String {
-        let config = fs::read_to_string(self.dir.path().join("worker-0.toml")).unwrap();
-        let path = self.dir.path().join(format!("{name}.toml"));
+        let config = fs::read_to_string(self.path("worker-0.toml")).unwrap();
+        let path = self.path(&format!("{name}.toml"));
         fs::write(&path, change(config)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        ends(command.args(["worker", "--config"]).arg(path))
+        refuses(command.args(["worker", "--config"]).arg(path))
     }
 
     /// Starts another coordinator on the same port, with a directory of its own.
     pub(crate) fn second_coordinator(&self) -> String {
-        let config =
-            fs::read_to_string(self.dir.path().join("coordinator.toml")).unwrap();
-        let path = self.dir.path().join("second.toml");
+        let config = fs::read_to_string(self.path("coordinator.toml")).unwrap();
+        let path = self.path("second.toml");
         fs::write(&path, config.replace("/coordinator\"", "/coordinator-2\"")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        ends(command.args(["coordinator", "--config"]).arg(path))
+        refuses(command.args(["coordinator", "--config"]).arg(path))
     }
 
     pub(crate) fn fails_to_start(&self, which: Which) -> String {
-        ends(&mut self.command(which))
+        refuses(&mut self.command(which))
     }
 
     /// Addresses that the nodes' own admission lets use webmail now.
     pub(crate) fn admitted(&self) -> BTreeSet<String> {
-        let addresses = self.addresses();
-        let mut admitted = BTreeSet::new();
-        for (index, node) in self.provider.nodes.iter().enumerate() {
-            let file = self.dir.path().join(format!("state/{index}/admission-address"));
-            let Ok(at) = fs::read_to_string(file) else { continue };
-            let here = addresses.iter().filter(|(_, of)| **of == node.name);
-            for (address, _) in here {
-                if ask(at.trim(), address).is_some_and(|answer| answer.contains("online"))
-                {
-                    admitted.insert(address.clone());
-                }
-            }
-        }
-        admitted
+        (0..self.provider.nodes.len()).flat_map(|index| self.admitted_on(index)).collect()
+    }
+
+    /// Those of one node.
+    pub(crate) fn admitted_on(&self, index: usize) -> BTreeSet<String> {
+        let at = fs::read_to_string(self.state_dir(index).join("admission-address"));
+        let Ok(at) = at else { return BTreeSet::new() };
+        let online = |address: &String| {
+            ask(at.trim(), address).is_some_and(|answer| answer.contains("online"))
+        };
+        self.addresses_on(index).into_iter().filter(online).collect()
+    }
+
+    /// The addresses of one node.
+    pub(crate) fn addresses_on(&self, index: usize) -> BTreeSet<String> {
+        let node = &self.provider.nodes.get(index).unwrap().name;
+        let here = self.addresses().into_iter().filter(|(_, of)| of == node);
+        here.map(|(address, _)| address).collect()
     }
 
     /// Every address of the inventory with its node.
@@ -306,95 +447,6 @@ impl Fleet {
             (fields.next().unwrap(), fields.next().unwrap())
         });
         rows.collect()
-    }
-
-    /// Waits until the rollout has finished, and gives every mailbox.
-    pub(crate) fn finish(&self) -> Vec<Mailbox> {
-        self.wait("the rollout finishes", |fleet| {
-            let (_, said) = fleet.run(&["status", "-o", "json"]);
-            assert!(!said.contains("\"halted\""), "{said}\n{}", fleet.logs());
-            said.contains("\"finished\"")
-        });
-        self.mailboxes()
-    }
-
-    fn mailboxes(&self) -> Vec<Mailbox> {
-        runtime().block_on(async {
-            let mut client = ProgressServiceClient::connect(self.url()).await.unwrap();
-            let mut all = Vec::new();
-            let mut request =
-                ListMailboxesRequest { page_size: 1_000, ..Default::default() };
-            loop {
-                let page =
-                    client.list_mailboxes(request.clone()).await.unwrap().into_inner();
-                all.extend(page.mailboxes);
-                if page.next_page_token.is_empty() {
-                    return all;
-                }
-                request.page_token = page.next_page_token;
-            }
-        })
-    }
-
-    fn listed(&self) -> Vec<Listed> {
-        runtime().block_on(async {
-            let mut client = ProgressServiceClient::connect(self.url()).await.unwrap();
-            let mut all = Vec::new();
-            let mut request =
-                ListFindingsRequest { page_size: 1_000, ..Default::default() };
-            loop {
-                let page =
-                    client.list_findings(request.clone()).await.unwrap().into_inner();
-                let aside = page.findings.into_iter().filter_map(|found| {
-                    let finding = found.finding?;
-                    let kind = finding.kind();
-                    matches!(kind, FindingKind::SetAside | FindingKind::Lost).then(|| {
-                        Listed {
-                            address: found.address,
-                            folder: finding.folder,
-                            name: finding.name,
-                            reason: finding.reason,
-                        }
-                    })
-                });
-                all.extend(aside);
-                if page.next_page_token.is_empty() {
-                    return all;
-                }
-                request.page_token = page.next_page_token;
-            }
-        })
-    }
-
-    /// Counts every message in the stores, and demands that all is right.
-    pub(crate) fn recount(&self, end: &[Mailbox]) {
-        let states = end.iter().map(|mailbox| {
-            let end = match mailbox.preparation() {
-                Preparation::Prepared => MailboxEnd::Restored,
-                Preparation::Quarantined => MailboxEnd::SetAside,
-                Preparation::Waiting | Preparation::Unspecified => MailboxEnd::Untouched,
-            };
-            (mailbox.address.clone(), end)
-        });
-        let told = Told { states: states.collect(), set_aside: self.listed() };
-        let recount = tidegate_lab::recount(&self.provider, &told).unwrap();
-        assert!(recount.is_clean(), "{recount}\n{}", self.logs());
-        let (restored, set_aside, untouched) = recount.mailboxes;
-        assert_eq!(untouched, 0, "{recount}");
-        assert!(set_aside * 20 <= restored, "too many set aside: {recount}");
-        eprint!("{recount}");
-    }
-
-    /// Reads the workers' journals: every raise follows a settling under the same
-    /// generation, and no mailbox is raised twice to one level without being closed.
-    pub(crate) fn never_opened_unverified_or_twice(&mut self) {
-        for index in 0..self.provider.nodes.len() {
-            self.kill(Which::Worker(index));
-            let dir = self.dir.path().join(format!("state/{index}/journal"));
-            let mut exported = Vec::new();
-            tidegate_journal::export(&dir, &mut exported).unwrap();
-            check_journal(&String::from_utf8(exported).unwrap());
-        }
     }
 }
 
@@ -422,80 +474,9 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A step of a small generator: the same seed gives the same run.
-pub(crate) fn chance(state: &mut u64) -> u64 {
-    *state = state
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
-}
-
-fn check_journal(exported: &str) {
-    use tidegate_core::holding::Record;
-    use tidegate_wire::worker_record::{Entry, decode_entry};
-    let mut verified = BTreeMap::new();
-    let mut levels: BTreeMap<_, u8> = BTreeMap::new();
-    for line in exported.lines() {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        let Some(payload) = value.get("payload").and_then(serde_json::Value::as_str)
-        else {
-            continue;
-        };
-        let Entry::Record(record) = decode_entry(&unhex(payload)).unwrap() else {
-            continue;
-        };
-        match record {
-            Record::Settled { job, generation, mailboxes, .. } => {
-                for settled in mailboxes.iter().filter(|settled| settled.stamp.is_some())
-                {
-                    verified.insert((job, settled.ordinal), generation);
-                }
-            }
-            Record::Raised { job, generation, level, ordinals, .. } => {
-                for ordinal in ordinals {
-                    let before = levels.insert((job, ordinal), level.get()).unwrap_or(0);
-                    assert!(
-                        before < level.get(),
-                        "{job} {ordinal} raised twice to {level}"
-                    );
-                    if before == 0 {
-                        let under = verified.get(&(job, ordinal));
-                        assert_eq!(
-                            under,
-                            Some(&generation),
-                            "{job} {ordinal} opened unverified"
-                        );
-                    }
-                }
-            }
-            Record::Closed { job, ordinals, .. } => {
-                for ordinal in ordinals {
-                    levels.insert((job, ordinal), 0);
-                    verified.remove(&(job, ordinal));
-                }
-            }
-            Record::Unsettled { job, ordinals, .. } => {
-                for ordinal in ordinals {
-                    verified.remove(&(job, ordinal));
-                }
-            }
-            Record::JobClaimed { .. }
-            | Record::HealthNoted { .. }
-            | Record::DialTone { .. }
-            | Record::DialToneSwitched { .. } => {}
-        }
-    }
-    assert!(!levels.is_empty(), "the journal tells of no opening");
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits =
-        |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    text.as_bytes().chunks(2).map(digits).collect()
-}
-
 fn ask(at: &str, address: &str) -> Option<String> {
     let mut stream = TcpStream::connect(at).ok()?;
+    stream.set_read_timeout(Some(LEASE)).ok()?;
     let request = format!(
         "GET /gate/passdb/webmail/{address} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"
     );
@@ -505,15 +486,15 @@ fn ask(at: &str, address: &str) -> Option<String> {
     Some(answer)
 }
 
-/// What a program says that must end by itself.
-fn ends(command: &mut Command) -> String {
+/// What a program says that must refuse to run.
+fn refuses(command: &mut Command) -> String {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + END_MAX;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();
@@ -525,10 +506,6 @@ fn ends(command: &mut Command) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code().is_some_and(|code| code != 0), "did not refuse: {said}");
     said
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn text(path: &Path) -> String {

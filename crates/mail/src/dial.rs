@@ -331,9 +331,11 @@ impl<'a> Dial<'a> {
     }
 
     fn state(&self) -> Result<Option<State>, Refusal> {
-        let damaged = |source| Refusal::Unreadable {
-            path: format!("dial tone of mailbox {}", self.mailbox.key),
-            source,
+        let damaged = |source| {
+            Refusal::unreadable(
+                format!("dial tone of mailbox {}", self.mailbox.key),
+                source,
+            )
         };
         let bytes = read_own(&self.dir.join("state")).map_err(damaged)?;
         let Some(bytes) = bytes else { return Ok(None) };
@@ -638,7 +640,7 @@ impl<'a> Dial<'a> {
                 "after the import, these folders are not as they should be: {}",
                 differing.join(", ")
             ));
-            return Err(Refusal::Unreadable { path: escape(self.path()), source });
+            return Err(Refusal::unreadable(escape(self.path()), source));
         }
         let number = self.done()?.len() + 1;
         self.own(self.rename(round, &self.dir.join(format!("done-{number}"))))
@@ -683,9 +685,9 @@ impl<'a> Dial<'a> {
     /// What was imported is held from now on, like all that was prepared.
     fn add_to_manifest(&self, whole: &Intent) -> Result<(), Refusal> {
         let manifest = self.store.manifest(self.mailbox.key);
-        let manifest = manifest.map_err(|error| Refusal::Unreadable {
-            path: format!("manifest of mailbox {}", self.mailbox.key),
-            source: error.source,
+        let manifest = manifest.map_err(|error| {
+            let what = format!("manifest of mailbox {}", self.mailbox.key);
+            Refusal::unreadable(what, error.source)
         })?;
         let Some(mut manifest) = manifest else { return Ok(()) };
         manifest.entries.extend(whole.imported.iter().map(|it| it.entry.clone()));

@@ -66,6 +66,12 @@ pub enum Refusal {
         /// What was to be written.
         path: String,
     },
+    /// No file descriptor or no memory is left. That says nothing about the mailbox: try again.
+    #[error("too few file descriptors or too little memory to open `{path}`")]
+    Exhausted {
+        /// What was to be opened.
+        path: String,
+    },
     /// Stored in a way that is not supported; nothing was touched.
     #[error("`{path}`: {what} is not supported")]
     Unsupported {
@@ -114,6 +120,7 @@ impl Refusal {
             Self::Unreadable { .. } => "unreadable",
             Self::Unwritable { .. } => "unwritable",
             Self::NoSpace { .. } => "no-space",
+            Self::Exhausted { .. } => "exhausted",
             Self::Unsupported { .. } => "unsupported",
             Self::TooManyEntries { .. } => "too-many-entries",
             Self::Changed { .. } => "changed",
@@ -130,8 +137,18 @@ impl Refusal {
             Errno::ISDIR | Errno::NOTDIR | Errno::NXIO => {
                 Self::NotRegular { path: path_text }
             }
-            Errno::NOENT => Self::Changed { path: path_text },
-            other => Self::Unreadable { path: path_text, source: other.into() },
+            Errno::NOENT | Errno::AGAIN | Errno::INTR => {
+                Self::Changed { path: path_text }
+            }
+            other => Self::unreadable(path_text, other.into()),
+        }
+    }
+
+    /// `source` has kept `path`, in words, from being read.
+    pub(crate) fn unreadable(path: String, source: io::Error) -> Self {
+        match Errno::from_io_error(&source) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::Exhausted { path },
+            Some(_) | None => Self::Unreadable { path, source },
         }
     }
 
@@ -139,6 +156,9 @@ impl Refusal {
         let text = escape(path);
         match Errno::from_io_error(&source) {
             Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace { path: text },
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                Self::Exhausted { path: text }
+            }
             Some(Errno::LOOP) => Self::SymbolicLink { path: text },
             Some(Errno::XDEV) => Self::LeavesRoot { path: text },
             Some(Errno::NOENT | Errno::EXIST) => Self::Changed { path: text },

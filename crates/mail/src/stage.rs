@@ -216,8 +216,8 @@ impl<'a> Bench<'a> {
         let mut hasher = Digester::default();
         loop {
             let length = fill(&mut source, self.buffer);
-            let length = length
-                .map_err(|source| Refusal::Unreadable { path: escape(&path), source })?;
+            let length =
+                length.map_err(|source| Refusal::unreadable(escape(&path), source))?;
             let chunk = self.buffer.get(..length).unwrap_or_default();
             hasher.update(chunk);
             if !shared {
@@ -457,6 +457,7 @@ fn own<T>(result: io::Result<T>, what: &str) -> Result<T, Refusal> {
             Refusal::Unwritable { path, source }
         }
         refusal @ (Refusal::NoSpace { .. }
+        | Refusal::Exhausted { .. }
         | Refusal::Unwritable { .. }
         | Refusal::NotThere { .. }
         | Refusal::SymbolicLink { .. }

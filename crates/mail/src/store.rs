@@ -467,9 +467,8 @@ impl Store {
         bench: &mut Bench<'_>,
         mailbox: &Mailbox,
     ) -> Result<Planned, Refusal> {
-        let unreadable = |what: &str, source| Refusal::Unreadable {
-            path: format!("{what} of mailbox {}", mailbox.key),
-            source,
+        let unreadable = |what: &str, source| {
+            Refusal::unreadable(format!("{what} of mailbox {}", mailbox.key), source)
         };
         let earlier = self.findings(mailbox.key);
         let earlier = earlier.map_err(|error| unreadable("findings", error))?;

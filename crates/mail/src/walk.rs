@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
-/// Attempts when the kernel reports a rename racing with the resolution; more means that somebody
-/// is moving directories about, and the mailbox is not ours to work on.
+/// Attempts when the kernel reports a rename racing with the resolution, or an interruption; more
+/// means that somebody is moving directories about, and the mailbox is not ours to work on.
 const RACE_ATTEMPTS_MAX: u32 = 10;
 
 /// One request for names: a hundred and more of them, and small beside the buffers for mail.
@@ -163,7 +163,9 @@ impl Tree {
         let mut attempts = 0;
         loop {
             match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), BENEATH) {
-                Err(Errno::AGAIN) if attempts < RACE_ATTEMPTS_MAX => attempts += 1,
+                Err(Errno::AGAIN | Errno::INTR) if attempts < RACE_ATTEMPTS_MAX => {
+                    attempts += 1;
+                }
                 result => return result,
             }
         }

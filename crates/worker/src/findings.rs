@@ -59,6 +59,7 @@ pub(crate) fn is_temporary(refusal: &Refusal) -> bool {
     matches!(
         refusal,
         Refusal::NoSpace { .. }
+            | Refusal::Exhausted { .. }
             | Refusal::Changed { .. }
             | Refusal::Busy { .. }
             | Refusal::Fenced { .. }
@@ -158,6 +159,7 @@ mod tests {
         let gone = Refusal::NotThere { path: path.clone() };
         assert_eq!(settled_as(gone, false), poor);
         assert_eq!(settled_as(Refusal::NoSpace { path: path.clone() }, false), None);
+        assert_eq!(settled_as(Refusal::Exhausted { path: path.clone() }, true), None);
         let changed = || Refusal::Changed { path: path.clone() };
         assert_eq!(settled_as(changed(), false), None);
         assert_eq!(settled_as(changed(), true), poor);

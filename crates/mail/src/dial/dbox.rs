@@ -387,7 +387,7 @@ fn copy_file(
     let Ok(file) = round.bench.open_mail((Side::Snapshot, &rel)) else {
         return Ok(Vec::new());
     };
-    let failed = |source| Refusal::Unreadable { path: escape(&rel), source };
+    let failed = |source| Refusal::unreadable(escape(&rel), source);
     let length = file.metadata().map_err(failed)?.len();
     let mut scanner = Scanner::open(&file, length).map_err(failed)?;
     let Some(head) = scanner.head() else { return Ok(Vec::new()) };

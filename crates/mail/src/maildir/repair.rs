@@ -60,7 +60,7 @@ pub(crate) fn plan(
         let read = recorded.each(&mut |entry| remember(&mut cases, &entry));
         read.map_err(|source| {
             let path = format!("manifest of {}", escape(&maildir));
-            Refusal::Unreadable { path, source }
+            Refusal::unreadable(path, source)
         })?;
     }
     let past = Past { served };

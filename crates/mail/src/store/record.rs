@@ -281,7 +281,7 @@ fn entries(path: &Path) -> io::Result<ManifestReader<BufReader<File>>> {
 
 fn unreadable(mailbox: &Mailbox, source: io::Error) -> Refusal {
     let path = format!("manifest of mailbox {}", escape(&mailbox.path));
-    Refusal::Unreadable { path, source }
+    Refusal::unreadable(path, source)
 }
 
 #[cfg(test)]
