@@ -46,6 +46,8 @@ mod scarcity;
 mod syscalls;
 #[path = "recovery/tally.rs"]
 mod tally;
+#[path = "recovery/watchmen.rs"]
+mod watchmen;
 
 use std::process::ExitCode;
 
@@ -55,7 +57,7 @@ use libtest_mimic::{Arguments, Trial};
 type Test = (&'static str, fn());
 
 /// Every test, by kind of fault.
-const FILES: [&[Test]; 12] = [
+const FILES: [&[Test]; 13] = [
     kills::TESTS,
     pauses::TESTS,
     orders::TESTS,
@@ -68,6 +70,7 @@ const FILES: [&[Test]; 12] = [
     syscalls::TESTS,
     clocks::TESTS,
     scarcity::TESTS,
+    watchmen::TESTS,
 ];
 
 /// Fleets that run side by side: most of their time is waiting for leases and soaks.

@@ -38,6 +38,13 @@ impl Fleet {
     /// Waits until the rollout has finished, counts every message and audits every journal.
     /// The fleet is dead afterwards.
     pub(crate) fn account(&mut self, faults: &Faults) {
+        let told = self.tell();
+        self.check(&told, faults);
+    }
+
+    /// Waits until the rollout has finished, kills the fleet, and gives what `checker.py` is
+    /// told.
+    pub(crate) fn tell(&mut self) -> Value {
         self.finish();
         let mailboxes = self.mailboxes();
         let listed = self.listed();
@@ -50,7 +57,7 @@ impl Fleet {
         let mut told = self.told(&states(&mailboxes), &listed);
         let audit = self.audit(&mailboxes, &admitted);
         told.as_object_mut().unwrap().insert("audit".to_owned(), audit);
-        self.check(&told, faults);
+        told
     }
 
     /// Counts while the rollout is under way: mailboxes in `prepared` are whole, of all others
@@ -133,13 +140,7 @@ impl Fleet {
     }
 
     fn check(&self, told: &Value, faults: &Faults) {
-        let mut checker = Command::new("python3");
-        checker.arg(CHECKER).arg("count").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut checker = checker.spawn().unwrap();
-        checker.stdin.take().unwrap().write_all(told.to_string().as_bytes()).unwrap();
-        let output = checker.wait_with_output().unwrap();
-        assert!(output.status.success(), "the checker failed\n{}", self.logs());
-        let counts: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let counts = count(told);
         let count = |what: &str| {
             counts.get("counts").and_then(|it| it.get(what)?.as_u64()).unwrap_or(0)
         };
@@ -223,6 +224,17 @@ impl Fleet {
             }
         })
     }
+}
+
+/// What `checker.py` says.
+pub(crate) fn count(told: &Value) -> Value {
+    let mut checker = Command::new("python3");
+    checker.arg(CHECKER).arg("count").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut checker = checker.spawn().unwrap();
+    checker.stdin.take().unwrap().write_all(told.to_string().as_bytes()).unwrap();
+    let output = checker.wait_with_output().unwrap();
+    assert!(output.status.success(), "the checker failed");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn states(mailboxes: &[Mailbox]) -> BTreeMap<String, &'static str> {

@@ -106,7 +106,7 @@ fn fleet_apart(faults: &Faults, seed: u64) -> Option<(Network, Fleet)> {
 }
 
 fn a_slow_road_is_only_slower() {
-    let faults = Faults::of("network: half a second each way, in order");
+    let faults = Faults::of("network: 150 ms each way, in order");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ground = Ground::small(44);
@@ -131,9 +131,9 @@ fn a_slow_road_is_only_slower() {
     faults.survived(1);
 }
 
-/// Carries bytes from one end to the other, each half a second after it came, in order.
+/// Carries bytes from one end to the other, each a while after it came, in order.
 fn carry_slowly(mut from: TcpStream, mut to: TcpStream) {
-    const DELAY: Duration = Duration::from_millis(500);
+    const DELAY: Duration = Duration::from_millis(150);
     // Both ends are bounded: a connection has at most its window on the way.
     let (send, parts) = std::sync::mpsc::sync_channel(4_096);
     std::thread::spawn(move || {

@@ -88,9 +88,10 @@ fn cut_one_rollout(disks: &[Disk; 3], faults: &[Faults; 3]) {
     });
     let mut cuts = [0; 3];
 
-    for _ in 0..CUTS {
+    let first = dice.below(3);
+    for cut in 0..CUTS {
         std::thread::sleep(Duration::from_millis(dice.below(PAUSE_MILLIS_MAX)));
-        let at = usize::try_from(dice.below(3)).unwrap();
+        let at = usize::try_from((first + cut) % 3).unwrap();
         let known = Known::read(&fleet);
         let part = *PARTS.get(at).unwrap();
         eprintln!(
