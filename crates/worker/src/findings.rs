@@ -159,7 +159,7 @@ mod tests {
         let gone = Refusal::NotThere { path: path.clone() };
         assert_eq!(settled_as(gone, false), poor);
         assert_eq!(settled_as(Refusal::NoSpace { path: path.clone() }, false), None);
-        assert_eq!(settled_as(Refusal::Exhausted { path: path.clone() }, true), None);
+        assert_eq!(settled_as(Refusal::Exhausted { path: path.clone() }, false), None);
         let changed = || Refusal::Changed { path: path.clone() };
         assert_eq!(settled_as(changed(), false), None);
         assert_eq!(settled_as(changed(), true), poor);
