@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tidegate_lab::{Listed, MailboxEnd, Told};
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::{
-    FindingKind, ListFindingsRequest, ListMailboxesRequest, Mailbox, Preparation,
+    FindingKind, Health, ListFindingsRequest, ListMailboxesRequest, Mailbox, Preparation,
 };
 
 use crate::fleet::{Fleet, Which};
@@ -46,6 +46,11 @@ impl Fleet {
     /// told.
     pub(crate) fn tell(&mut self) -> Value {
         self.finish();
+        // Whoever has just come back reports first: until then nothing is known of it.
+        self.wait("every open mailbox is known to be healthy", |fleet| {
+            let open = fleet.mailboxes().into_iter().filter(|it| it.level > 0);
+            open.map(|it| it.health()).all(|health| health == Health::Healthy)
+        });
         let mailboxes = self.mailboxes();
         let listed = self.listed();
         self.recount(&mailboxes, &listed);

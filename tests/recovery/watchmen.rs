@@ -57,20 +57,20 @@ fn the_checker_sees_every_harm_that_is_planted() {
     let faults = Faults::of("a harm is planted for the checker to find");
     let mut fleet = Fleet::on(Ground::small(71));
     let told = fleet.tell();
-    let provider = fleet.provider().root.clone();
+    let (maildir, mail) = some_mail(&fleet);
     let clean = count(&told);
     assert_eq!(clean.get("complaints"), Some(&Value::Array(Vec::new())));
 
     for (harm, plant) in PLANTS {
         let whole = fleet.path("whole");
         let mut copy = Command::new("cp");
-        assert!(copy.arg("-a").args([&provider, &whole]).status().unwrap().success());
+        assert!(copy.arg("-a").args([&maildir, &whole]).status().unwrap().success());
         let mut told = told.clone();
-        plant(&some_mail(&fleet), &mut told);
+        plant(&mail, &mut told);
         faults.injected(1);
         let said = count(&told);
-        fs::remove_dir_all(&provider).unwrap();
-        fs::rename(&whole, &provider).unwrap();
+        fs::remove_dir_all(&maildir).unwrap();
+        fs::rename(&whole, &maildir).unwrap();
 
         let found = said.pointer(&format!("/counts/wrong: {harm}"));
         assert!(found.is_some(), "{harm} was not seen: {said:#}");
@@ -78,11 +78,11 @@ fn the_checker_sees_every_harm_that_is_planted() {
     }
 }
 
-/// A good message that every side knows all of, in a mailbox that was restored.
-fn some_mail(fleet: &Fleet) -> PathBuf {
+/// A good message that every side knows all of, and its mailbox, which was restored.
+fn some_mail(fleet: &Fleet) -> (PathBuf, PathBuf) {
     let found = fleet.provider().truth.mailboxes.iter().find_map(|mailbox| {
         let node = fleet.provider().nodes.get(mailbox.node)?;
-        let inbox = node.live.join(&mailbox.path).join("cur");
+        let maildir = node.live.join(&mailbox.path);
         let is_good = |name: &str| {
             mailbox.messages.iter().any(|it| {
                 it.folder == 0
@@ -93,9 +93,10 @@ fn some_mail(fleet: &Fleet) -> PathBuf {
                     && name.starts_with(&format!("{}:", it.name))
             })
         };
-        let mut files = fs::read_dir(inbox).ok()?.map(|entry| entry.unwrap());
+        let mut files =
+            fs::read_dir(maildir.join("cur")).ok()?.map(|entry| entry.unwrap());
         let good = files.find(|it| is_good(it.file_name().to_str().unwrap()))?;
-        Some(good.path())
+        Some((maildir, good.path()))
     });
     found.unwrap()
 }
