@@ -30,6 +30,8 @@ mod impostors;
 mod journals;
 #[path = "recovery/kills.rs"]
 mod kills;
+#[path = "recovery/lost_memories.rs"]
+mod lost_memories;
 #[path = "recovery/machine.rs"]
 mod machine;
 #[path = "recovery/networks.rs"]
@@ -57,11 +59,12 @@ use libtest_mimic::{Arguments, Trial};
 type Test = (&'static str, fn());
 
 /// Every test, by kind of fault.
-const FILES: [&[Test]; 13] = [
+const FILES: [&[Test]; 14] = [
     kills::TESTS,
     pauses::TESTS,
     orders::TESTS,
     impostors::TESTS,
+    lost_memories::TESTS,
     journals::TESTS,
     power_cuts::TESTS,
     full_disks::TESTS,

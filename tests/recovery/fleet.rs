@@ -186,7 +186,7 @@ impl Fleet {
         );
     }
 
-    fn inputs(&self) -> (String, String) {
+    pub(crate) fn inputs(&self) -> (String, String) {
         (text(&self.provider.inventory_csv), text(&self.path("policy.toml")))
     }
 

@@ -1,0 +1,78 @@
+//! Lost memories: a journal that is gone is rebuilt from the workers', and one that was put back
+//! is accepted by a person.
+
+use crate::fleet::{self, Fleet, Which};
+use crate::tally::Faults;
+use crate::{Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    a_rollout_whose_journal_is_lost_is_rebuilt_from_the_workers_and_loses_nothing,
+    a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted,
+];
+
+fn a_rollout_whose_journal_is_lost_is_rebuilt_from_the_workers_and_loses_nothing() {
+    let faults = Faults::of("the coordinator's journal is gone for good");
+    let mut fleet = Fleet::start(23);
+    fleet.wait("something is open", |fleet| fleet.admitted().len() > 5);
+    fleet.kill(Which::Coordinator);
+    std::thread::sleep(fleet::LEASE);
+    let open = fleet.admitted();
+    let knocks = |fleet: &Fleet, index| {
+        let log = fleet.log(Which::Worker(index));
+        log.matches("no plan has been applied yet").count()
+    };
+    let before = [0, 1, 2].map(|index| knocks(&fleet, index));
+
+    std::fs::remove_dir_all(fleet.coordinator_dir()).unwrap();
+    faults.injected(1);
+    fleet.restart(Which::Coordinator);
+    fleet.wait("the workers ask for a plan", |fleet| {
+        let now = [0, 1, 2].map(|index| knocks(fleet, index));
+        now.iter().zip(before).any(|(now, before)| *now > before)
+    });
+    let refused = fleet.apply_again();
+    let (inventory, policy) = fleet.inputs();
+    let files = ["--inventory", &inventory, "--policy", &policy];
+    let why = ["rebuild", "--yes", "--reason", "the disk is gone"];
+    fleet.tidegate(&[&why[..], &files[..]].concat(), 0);
+    fleet.wait("every node has told what it holds", |fleet| {
+        fleet.tidegate(&["status", "-o", "json"], 0).contains("\"rebuild\":null")
+    });
+    let told = fleet.admitted();
+
+    assert!(refused.contains("tidegate rebuild"), "{refused}");
+    assert!(!open.is_empty());
+    assert_eq!(told, open);
+    fleet.tidegate(&["resume", "--reason", "all nodes have told"], 0);
+    fleet.account(&faults);
+    faults.survived(1);
+}
+
+fn a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted() {
+    let faults = Faults::of("a worker's journal is an old copy");
+    let mut fleet = Fleet::start(24);
+    let node = "stor-01";
+    let backup = fleet.coordinator_dir().with_extension("backup");
+    fleet.wait("the worker has begun", |fleet| !fleet.admitted().is_empty());
+    fleet.kill(Which::Worker(0));
+    fleet::copy(&fleet.state_dir(0), &backup);
+    fleet.restart(Which::Worker(0));
+    fleet.tidegate(&["reclose", "node", node, "--reason", "test", "--wait"], 0);
+    fleet.kill(Which::Worker(0));
+
+    std::fs::remove_dir_all(fleet.state_dir(0)).unwrap();
+    std::fs::rename(&backup, fleet.state_dir(0)).unwrap();
+    faults.injected(1);
+    fleet.restart(Which::Worker(0));
+    fleet.wait("it is turned away", |fleet| {
+        fleet.log(Which::Worker(0)).contains("was put back to an older state")
+    });
+    let status = fleet.tidegate(&["status"], 0);
+
+    assert!(status.contains("turned-away"), "{status}");
+    fleet.tidegate(&["accept", node, "--reason", "that is the backup"], 0);
+    fleet.tidegate(&["resume", "node", node, "--reason", "test"], 0);
+    fleet.tidegate(&["resume", "--reason", "test"], 0);
+    fleet.account(&faults);
+    faults.survived(1);
+}
