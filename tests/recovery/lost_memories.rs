@@ -67,9 +67,10 @@ fn a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted() {
     fleet.wait("it is turned away", |fleet| {
         fleet.log(Which::Worker(0)).contains("was put back to an older state")
     });
-    let status = fleet.tidegate(&["status"], 0);
+    fleet.wait("the status says so", |fleet| {
+        fleet.tidegate(&["status"], 0).contains("turned-away")
+    });
 
-    assert!(status.contains("turned-away"), "{status}");
     fleet.tidegate(&["accept", node, "--reason", "that is the backup"], 0);
     fleet.tidegate(&["resume", "node", node, "--reason", "test"], 0);
     fleet.tidegate(&["resume", "--reason", "test"], 0);

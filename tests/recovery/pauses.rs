@@ -25,6 +25,9 @@ fn a_worker_that_slept_beyond_its_lease_does_no_harm() {
             fleet.signal(sleeper, Signal::STOP);
             std::thread::sleep(fleet::LEASE * 2);
             fleet.signal(sleeper, Signal::CONT);
+            fleet.wait("it notices", |fleet| {
+                fleet.log(sleeper).contains("it woke after its lease had run out")
+            });
             faults.injected(1);
         }
 
