@@ -102,11 +102,10 @@ pub(crate) enum Refused {
 impl Refused {
     /// What the core refused about a rollout of `plan`.
     pub(crate) fn by_rollout(refusal: Refusal, plan: &Plan) -> Self {
-        let text = match &refusal {
-            Refusal::Conflict { seen, now, changes } => {
-                conflict(&seen.to_string(), &now.to_string(), changes, plan)
-            }
-            other => with_names(&other.to_string(), plan),
+        let text = if let Refusal::Conflict { seen, now, changes } = &refusal {
+            conflict(&seen.to_string(), &now.to_string(), changes, plan)
+        } else {
+            with_names(&refusal.to_string(), plan)
         };
         Self::Rollout { refusal, text }
     }

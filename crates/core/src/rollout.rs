@@ -423,27 +423,11 @@ impl Rollout {
                 self.apply_accepted(*node, generations);
             }
         }
-        let silent = matches!(
-            record,
-            Record::FactsReported { .. }
-                | Record::JobLeased { .. }
-                | Record::ClaimsFound { .. }
-                | Record::MailboxesFound { .. }
-        );
-        if !silent {
+        if record.is_told() {
             self.history.push(record.clone());
             self.orders_version += 1;
         }
-        let stops = matches!(
-            record,
-            Record::Paused(_)
-                | Record::Aborted(_)
-                | Record::Halted { .. }
-                | Record::Reclosed { .. }
-                | Record::RebuildBegun(_)
-                | Record::NodeAccepted { .. }
-        );
-        if stops {
+        if record.is_stop() {
             self.stop_version = self.orders_version;
         }
         self.note_decision(record);

@@ -27,7 +27,10 @@ use crate::worker::{incarnation, level, ppm};
 
 mod rebuild;
 
-use rebuild::{keep_accepted, keep_claims, keep_found, mailboxes_found, node_accepted};
+use rebuild::{
+    keep_accepted, keep_claims, keep_found, keep_rebuilt, keep_recounted,
+    mailboxes_found, node_accepted,
+};
 
 /// The journal's first record: which plan was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +264,24 @@ fn issued(
     issued.collect()
 }
 
+fn keep_resumed(action: &Action, scope: Option<Scope>) -> Kept {
+    let (action, scope) = (Some(action.into()), scope.map(keep_scope));
+    Kept::Resumed(past::Resumed { action, scope })
+}
+
+fn keep_reclosed(
+    action: &Action,
+    scope: Scope,
+    generations: &[(JobNumber, Generation)],
+) -> Kept {
+    Kept::Reclosed(past::Reclosed {
+        action: Some(action.into()),
+        scope: Some(keep_scope(scope)),
+        jobs: generations.iter().map(|(job, _)| job.get()).collect(),
+        generations: generations.iter().map(|(_, issued)| issued.get()).collect(),
+    })
+}
+
 fn keep(record: &Record) -> Kept {
     match record {
         Record::NodeJoined { node, incarnation, at } => {
@@ -304,18 +325,10 @@ fn keep(record: &Record) -> Kept {
             Kept::Halted(past::Halted { evidence, at_millis })
         }
         Record::Paused(action) => Kept::Paused(action.into()),
-        Record::Resumed { action, scope } => Kept::Resumed(past::Resumed {
-            action: Some(action.into()),
-            scope: scope.map(keep_scope),
-        }),
+        Record::Resumed { action, scope } => keep_resumed(action, *scope),
         Record::Aborted(action) => Kept::Aborted(action.into()),
         Record::Reclosed { action, scope, generations } => {
-            Kept::Reclosed(past::Reclosed {
-                action: Some(action.into()),
-                scope: Some(keep_scope(*scope)),
-                jobs: generations.iter().map(|(job, _)| job.get()).collect(),
-                generations: generations.iter().map(|(_, issued)| issued.get()).collect(),
-            })
+            keep_reclosed(action, *scope, generations)
         }
         Record::Finished { at } => {
             Kept::Finished(past::Finished { at_millis: at.millis() })
@@ -327,14 +340,8 @@ fn keep(record: &Record) -> Kept {
         Record::MailboxesFound { incarnation, report, reclosed, at } => {
             keep_found(*incarnation, report, reclosed, *at)
         }
-        Record::NodeRecounted { node, at } => Kept::NodeRecounted(past::NodeRecounted {
-            node: u32::from(node.get()),
-            at_millis: at.millis(),
-        }),
-        Record::Rebuilt { left_out, at } => Kept::Rebuilt(past::Rebuilt {
-            left_out: left_out.iter().map(|node| u32::from(node.get())).collect(),
-            at_millis: at.millis(),
-        }),
+        Record::NodeRecounted { node, at } => keep_recounted(*node, *at),
+        Record::Rebuilt { left_out, at } => keep_rebuilt(left_out, *at),
         Record::NodeAccepted { action, node, generations } => {
             keep_accepted(action, *node, generations)
         }
@@ -540,7 +547,7 @@ mod tests {
     fn every_record_survives_its_bytes() {
         let policy = every_mailbox();
 
-        for record in records(&policy) {
+        for record in records(&policy).into_iter().chain(records_of_a_rebuild()) {
             let again = decode_record(&encode_record(&record), &policy).unwrap();
 
             assert_eq!(again, record);
@@ -588,6 +595,43 @@ mod tests {
         assert!(
             decode_plan_applied(&encode_record(&Record::Finished { at: AT })).is_err()
         );
+    }
+
+    fn records_of_a_rebuild() -> Vec<Record> {
+        let action = || Action {
+            by: "ann".to_owned(),
+            reason: "why".to_owned(),
+            at: AT,
+            request: None,
+        };
+        vec![
+            Record::RebuildBegun(action()),
+            Record::ClaimsFound {
+                node: NodeNumber::new(1),
+                claimed: Generation::new(8),
+                orders_seen: 30,
+                at: AT,
+            },
+            Record::MailboxesFound {
+                incarnation: Incarnation::new(9),
+                report: JobReport {
+                    job: JobNumber::new(3),
+                    generation: Generation::new(7),
+                    facts: Vec::new(),
+                    totals: MessageTotals::default(),
+                    findings: Vec::new(),
+                },
+                reclosed: vec![Ordinal::new(0), Ordinal::new(4)],
+                at: AT,
+            },
+            Record::NodeRecounted { node: NodeNumber::new(1), at: AT },
+            Record::Rebuilt { left_out: vec![NodeNumber::new(2)], at: AT },
+            Record::NodeAccepted {
+                action: action(),
+                node: NodeNumber::new(2),
+                generations: vec![(JobNumber::new(3), Generation::new(9))],
+            },
+        ]
     }
 
     fn records(policy: &Policy) -> Vec<Record> {
@@ -644,32 +688,6 @@ mod tests {
                 action: action(),
                 scope: Scope::Wave(WaveNumber::new(1)),
                 generations: vec![(job, Generation::new(8))],
-            },
-            Record::RebuildBegun(action()),
-            Record::ClaimsFound {
-                node: NodeNumber::new(1),
-                claimed: Generation::new(8),
-                orders_seen: 30,
-                at: AT,
-            },
-            Record::MailboxesFound {
-                incarnation: Incarnation::new(9),
-                report: JobReport {
-                    job: JobNumber::new(3),
-                    generation: Generation::new(7),
-                    facts: Vec::new(),
-                    totals: MessageTotals::default(),
-                    findings: Vec::new(),
-                },
-                reclosed: vec![Ordinal::new(0), Ordinal::new(4)],
-                at: AT,
-            },
-            Record::NodeRecounted { node: NodeNumber::new(1), at: AT },
-            Record::Rebuilt { left_out: vec![NodeNumber::new(2)], at: AT },
-            Record::NodeAccepted {
-                action: action(),
-                node: NodeNumber::new(2),
-                generations: vec![(JobNumber::new(3), Generation::new(9))],
             },
             Record::Finished { at: AT },
         ]

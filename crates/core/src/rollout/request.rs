@@ -144,6 +144,30 @@ impl Record {
         }
     }
 
+    /// Whether it is part of the story, and not about single mailboxes.
+    pub(super) fn is_told(&self) -> bool {
+        !matches!(
+            self,
+            Self::FactsReported { .. }
+                | Self::JobLeased { .. }
+                | Self::ClaimsFound { .. }
+                | Self::MailboxesFound { .. }
+        )
+    }
+
+    /// Whether nodes must acknowledge it before it is effective.
+    pub(super) fn is_stop(&self) -> bool {
+        matches!(
+            self,
+            Self::Paused(_)
+                | Self::Aborted(_)
+                | Self::Halted { .. }
+                | Self::Reclosed { .. }
+                | Self::RebuildBegun(_)
+                | Self::NodeAccepted { .. }
+        )
+    }
+
     /// Whether it is a decision of a person, or a stop by the gate.
     pub fn is_decision(&self) -> bool {
         self.asked().is_some()

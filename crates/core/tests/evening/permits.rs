@@ -76,7 +76,7 @@ fn a_node_that_is_not_heard_is_told_apart_from_one_that_is_slow() {
     let at_once = heard(&evening);
 
     evening.cut = true;
-    let limits = evening.rollout.plan().policy().limits.clone();
+    let limits = evening.rollout.plan().policy().limits;
     (0..4).for_each(|_| evening.now = evening.now + limits.beat);
     let later = heard(&evening);
     evening.now = evening.now + limits.lease;

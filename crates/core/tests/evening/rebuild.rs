@@ -24,9 +24,9 @@ fn a_rollout_whose_journal_is_gone_is_made_again_from_what_the_workers_hold() {
 
         assert!(matches!(refused, Err(Refusal::NotRecounted { .. })), "{refused:?}");
         assert_eq!(evening.open(), open, "after {beats} beats");
-        let issued = evening.story(|record| match record {
-            Record::JobLeased { generation, .. } => Some(*generation),
-            _ => None,
+        let issued = evening.story(|record| {
+            let Record::JobLeased { generation, .. } = record else { return None };
+            Some(*generation)
         });
         assert!(issued.iter().all(|generation| *generation > claims));
         evening.operate(Verb::Resume(None), "all nodes are here").unwrap();

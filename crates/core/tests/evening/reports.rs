@@ -93,8 +93,10 @@ proptest! {
 fn twisted(evening: &Evening, twist: Twist) -> Sync {
     let worker = &evening.workers[usize::from(twist.node)];
     let job = JobNumber::new(twist.job);
-    let held =
-        worker.holding.job(job).map_or(Generation::default(), |it| it.generation());
+    let held = worker
+        .holding
+        .job(job)
+        .map_or(Generation::default(), tidegate_core::holding::HeldJob::generation);
     let generation = held.get().saturating_add_signed(twist.generation).max(1);
     let facts = vec![(Ordinal::new(twist.ordinal), twist.state)];
     let report = JobReport {
@@ -113,18 +115,18 @@ fn twisted(evening: &Evening, twist: Twist) -> Sync {
 
 /// Whether a report may lead to this record.
 fn may_follow(evening: &Evening, sync: &Sync, record: &Record) -> bool {
-    match record {
-        Record::FactsReported { job, generation, facts, .. } => {
-            let plan = evening.rollout.plan();
-            let orders = evening.rollout.orders(sync.node).jobs;
-            let current = orders.iter().find(|order| order.job == *job);
-            let size = plan.members(*job).len();
-            current.is_some_and(|order| order.generation == *generation)
-                && plan.jobs()[job.index()].node == sync.node
-                && facts.iter().all(|(ordinal, _)| ordinal.index() < size)
-                && facts.iter().all(|(_, state)| state.level <= Level::MAX)
-        }
-        Record::JobLeased { incarnation, .. } => *incarnation == sync.incarnation,
-        _ => false,
+    if let Record::JobLeased { incarnation, .. } = record {
+        return *incarnation == sync.incarnation;
     }
+    let Record::FactsReported { job, generation, facts, .. } = record else {
+        return false;
+    };
+    let plan = evening.rollout.plan();
+    let orders = evening.rollout.orders(sync.node).jobs;
+    let current = orders.iter().find(|order| order.job == *job);
+    let size = plan.members(*job).len();
+    current.is_some_and(|order| order.generation == *generation)
+        && plan.jobs()[job.index()].node == sync.node
+        && facts.iter().all(|(ordinal, _)| ordinal.index() < size)
+        && facts.iter().all(|(_, state)| state.level <= Level::MAX)
 }

@@ -71,3 +71,13 @@ pub(super) fn keep_accepted(
         generations: generations.iter().map(|(_, issued)| issued.get()).collect(),
     })
 }
+
+pub(super) fn keep_recounted(node: NodeNumber, at: Timestamp) -> Kept {
+    let (node, at_millis) = (u32::from(node.get()), at.millis());
+    Kept::NodeRecounted(past::NodeRecounted { node, at_millis })
+}
+
+pub(super) fn keep_rebuilt(left_out: &[NodeNumber], at: Timestamp) -> Kept {
+    let left_out = left_out.iter().map(|node| u32::from(node.get())).collect();
+    Kept::Rebuilt(past::Rebuilt { left_out, at_millis: at.millis() })
+}
