@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clock::Clock;
 use crate::events;
 use crate::exchangers::{QueueAge, Queues, Receiving};
-use crate::past::{Past, Plans};
+use crate::past::{self, Past, Plans};
 use crate::refused::chain;
 use crate::view::View;
 pub use act::Proposal;
@@ -161,6 +161,9 @@ impl Owner {
             taken += 1;
         }
         self.settle()?;
+        if let Some(rollout) = &self.rollout {
+            past::compact(&*self.journal, rollout, self.clock.now());
+        }
         Ok(!stopping)
     }
 

@@ -2,21 +2,23 @@
 //!
 //! # Invariants
 //!
-//! * The rollout of today is the replay of yesterday's records; there is no other way to it.
+//! * The rollout of today is the replay of yesterday's records, or of those behind a snapshot
+//!   that all before have led to; there is no other way to it.
 //! * A plan that does not come out as it did when it was applied is not carried out.
 //! * Nothing is served before everything has been read and checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tidegate_core::inventory::Inventory;
 use tidegate_core::plan::{self, Plan};
 use tidegate_core::rollout::Rollout;
 use tidegate_core::time::Timestamp;
-use tidegate_journal::{Entry, Journal, Kind, Log};
+use tidegate_journal::{Entry, Journal, Kind, Log, ReadError};
 use tidegate_wire::policy_file;
-use tidegate_wire::record::{PlanApplied, decode_plan_applied, decode_record};
+use tidegate_wire::record::{PlanApplied, decode_plan_applied, decode_record, is_story};
+use tidegate_wire::snapshot::{OfRollout, decode_rollout, encode_rollout};
 
 use crate::clock::Clock;
 use crate::inventory_file::InventoryFileError;
@@ -79,6 +81,14 @@ pub(crate) fn replay(
 ) -> anyhow::Result<Past> {
     let mut newest = Timestamp::default();
     let mut rollout: Option<Rollout> = None;
+    if let Some(compacted) = journal.snapshot()? {
+        let records = compacted.records;
+        let read = || format!("restore the snapshot of {records} records");
+        let snapshot = decode_rollout(&compacted.snapshot).with_context(read)?;
+        newest = snapshot.at;
+        let story = journal.story();
+        rollout = Some(restore(snapshot, story, &*plans).with_context(read)?);
+    }
     for entry in journal.replay() {
         let Entry { sequence, payload } = entry?;
         let read = || format!("replay record {sequence} of the journal");
@@ -107,6 +117,44 @@ pub(crate) fn replay(
         rollout.wake(clock.now());
     }
     Ok(Past { plans, journal, rollout, clock })
+}
+
+/// The rollout as a snapshot and the story up to it left it.
+fn restore(
+    snapshot: OfRollout,
+    mut story: impl Iterator<Item = Result<Entry, ReadError>>,
+    plans: &dyn Plans,
+) -> anyhow::Result<Rollout> {
+    let first = story.next().context("find which plan was applied")??;
+    let applied = decode_plan_applied(&first.payload)?;
+    ensure!(
+        snapshot.plan == applied.plan,
+        "the snapshot is of plan {}, the journal of plan {}",
+        snapshot.plan,
+        applied.plan
+    );
+    let plan = plans.read(&applied)?;
+    let records = story.map(|entry| {
+        let Entry { sequence, payload } = entry?;
+        decode_record(&payload, plan.policy())
+            .with_context(|| format!("read record {sequence} of the journal"))
+    });
+    let records = records.collect::<anyhow::Result<Vec<_>>>()?;
+    let rollout =
+        Rollout::restore(Arc::clone(&plan), applied.at, snapshot.rollout, records)?;
+    Ok(rollout.under(applied.request))
+}
+
+/// Begins a snapshot of `rollout`, of which everything is durable, if it is time for one. The
+/// rollout is only copied here; the rest happens in the background.
+pub(crate) fn compact(journal: &dyn Log, rollout: &Rollout, at: Timestamp) {
+    if !journal.wants_snapshot() {
+        return;
+    }
+    if let Some(copy) = rollout.snapshot() {
+        let snapshot = OfRollout { plan: rollout.plan().digest(), at, rollout: copy };
+        journal.compact(is_story, Box::new(move || encode_rollout(&snapshot)));
+    }
 }
 
 /// Inventories in files beside the journal.

@@ -22,12 +22,14 @@
 mod dial;
 mod record;
 mod report;
+mod snapshot;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use dial::{Dial, DialStep};
 pub use record::{Claim, Look, Outcome, Probed, Record, Settled, Switched};
+pub use snapshot::{JobSnapshot, SnapshotError};
 pub use work::{ProbeTask, Room, Work};
 
 use crate::fleet::{Generation, JobNumber, Ordinal};

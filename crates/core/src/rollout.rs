@@ -32,6 +32,7 @@ mod reclose;
 mod record;
 mod request;
 mod shared;
+mod snapshot;
 mod status;
 mod tally;
 mod turn;
@@ -48,6 +49,7 @@ pub use record::{
     Operate, Origin, Record, Refusal, Scope, Step, Sync, Verb, Vitals,
 };
 pub use request::{Answer, Etag, NotAnEtag, REQUESTS_KEPT_MAX, RequestId};
+pub use snapshot::{JobSnapshot, NodeSnapshot, Snapshot, SnapshotError, WaveSnapshot};
 pub use status::{
     MailboxStatus, NodeCondition, NodeStatus, RolloutStatus, RungStatus, Stop,
     WaveCondition, WaveStatus, Why,

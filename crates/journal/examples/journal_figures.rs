@@ -64,7 +64,7 @@ fn growth(dir: &Path) -> Outcome<()> {
             let started = Instant::now();
             journal.append(&group)?;
             slowest = slowest.max(started.elapsed());
-            if compacting && journal.wants_snapshot(Rhythm::USUAL) {
+            if compacting && journal.appender().wants_snapshot(Rhythm::USUAL) {
                 compact(&journal)?;
             }
             if journal.head().sequence >= report_at {
@@ -97,15 +97,14 @@ fn openings(dir: &Path) -> Outcome<()> {
                 let next = journal.head().sequence + 1;
                 let group: Vec<_> = (next..next + 4_096).map(record).collect();
                 journal.append(&group)?;
-                if compacting && journal.wants_snapshot(Rhythm::USUAL) {
+                if compacting && journal.appender().wants_snapshot(Rhythm::USUAL) {
                     compact(&journal)?;
                 }
             }
-            if compacting && journal.wants_snapshot(Rhythm { records: 1, bytes: 1 }) {
+            await_compaction(&journal);
+            if compacting {
                 compact(&journal)?;
-            }
-            while journal.appender().is_compacting() {
-                std::thread::yield_now();
+                await_compaction(&journal);
             }
             drop(journal);
             let started = Instant::now();
@@ -136,8 +135,14 @@ fn openings(dir: &Path) -> Outcome<()> {
 fn compact(journal: &Journal) -> Outcome<()> {
     let is_story = |payload: &[u8]| payload.first() == Some(&1);
     let covers = journal.head();
-    journal.compact(Snapshot { covers, body: vec![5; 1 << 20], is_story })?;
+    journal.appender().compact(Snapshot { covers, body: vec![5; 1 << 20], is_story })?;
     Ok(())
+}
+
+fn await_compaction(journal: &Journal) {
+    while journal.appender().is_compacting() {
+        std::thread::yield_now();
+    }
 }
 
 fn record(sequence: u64) -> Vec<u8> {

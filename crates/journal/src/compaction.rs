@@ -342,7 +342,7 @@ mod tests {
                 body: vec![round; 10_000],
                 is_story: |_| false,
             };
-            assert!(compacted.compact(snapshot).unwrap());
+            assert!(compacted.appender().compact(snapshot).unwrap());
             wait_for(|| !compacted.appender().is_compacting());
         }
         compacted.append(&[b"last".to_vec()]).unwrap();

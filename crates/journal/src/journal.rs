@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::compaction::{Rhythm, Snapshot};
 use crate::frame::{Damage, Head};
 use crate::kept::Kept;
 use crate::lock::{Lock, LockError};
@@ -240,20 +239,6 @@ impl Journal {
     /// [`AppendError`]; all but `TooLarge` mean that the program must stop.
     pub fn append(&self, payloads: &[Vec<u8>]) -> Result<u64, AppendError> {
         self.appender.append(payloads)
-    }
-
-    /// Whether it is time for a snapshot, and none is being written.
-    pub fn wants_snapshot(&self, rhythm: Rhythm) -> bool {
-        self.appender.wants_snapshot(rhythm)
-    }
-
-    /// Hands over a snapshot, to be written in the background: see [`Appender::compact`].
-    ///
-    /// # Errors
-    ///
-    /// [`AppendError`], of which `TooLarge` only means that the journal goes on growing.
-    pub fn compact(&self, snapshot: Snapshot) -> Result<bool, AppendError> {
-        self.appender.compact(snapshot)
     }
 
     /// A handle for appending from other threads. It outlives the journal, but only to

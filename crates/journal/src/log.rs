@@ -78,7 +78,7 @@ impl Log for Journal {
     }
 
     fn wants_snapshot(&self) -> bool {
-        Self::wants_snapshot(self, Rhythm::USUAL)
+        self.appender().wants_snapshot(Rhythm::USUAL)
     }
 
     fn compact(&self, is_story: fn(&[u8]) -> bool, encode: Encode) {

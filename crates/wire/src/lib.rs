@@ -14,6 +14,7 @@ pub mod policy_file;
 pub mod protocol;
 pub mod record;
 pub mod scope;
+pub mod snapshot;
 mod vitals;
 pub mod worker;
 pub mod worker_record;

@@ -120,6 +120,15 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
     past::CoordinatorRecord { record: Some(keep(record)) }.encode_to_vec()
 }
 
+/// Whether these bytes of a record belong to the story of the rollout: all that is not about
+/// single mailboxes or leases, and is kept for ever.
+pub fn is_story(bytes: &[u8]) -> bool {
+    const JOB_LEASED: u32 = 3;
+    const FACTS_REPORTED: u32 = 4;
+    let key = prost::encoding::decode_key(&mut &bytes[..]);
+    key.is_ok_and(|(field, _)| field != JOB_LEASED && field != FACTS_REPORTED)
+}
+
 /// A record from its bytes; a verdict is judged again under the gate of its level.
 ///
 /// # Errors
@@ -552,6 +561,17 @@ mod tests {
 
             assert_eq!(again, record);
         }
+    }
+
+    #[test]
+    fn the_story_is_all_but_facts_and_leases() {
+        for record in records(&every_mailbox()) {
+            let is_about_mailboxes =
+                matches!(record, Record::FactsReported { .. } | Record::JobLeased { .. });
+
+            assert_eq!(is_story(&encode_record(&record)), !is_about_mailboxes);
+        }
+        assert!(!is_story(&[]));
     }
 
     #[test]

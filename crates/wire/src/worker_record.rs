@@ -81,6 +81,13 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     past::WorkerRecord { record: Some(kept) }.encode_to_vec()
 }
 
+/// Whether these bytes of an entry are kept for ever: which rollout the worker has joined.
+pub fn is_story(bytes: &[u8]) -> bool {
+    const ROLLOUT_JOINED: u32 = 1;
+    let key = prost::encoding::decode_key(&mut &bytes[..]);
+    key.is_ok_and(|(field, _)| field == ROLLOUT_JOINED)
+}
+
 /// An entry from its bytes.
 ///
 /// # Errors

@@ -115,6 +115,15 @@ impl Requests {
         self.order.push_back(id.clone());
         self.known.insert(id, (asked.0, asked.1, answer));
     }
+
+    /// The decisions that were asked for under ids, oldest first, by their number, each with
+    /// the version of the orders that carry it.
+    pub(super) fn snapshot(&self) -> Vec<(u64, u64)> {
+        let Self { known, order } = self;
+        let answers = order.iter().filter_map(|id| known.get(id));
+        let version = |answer: &Answer| (answer.etag.decisions, answer.orders_version);
+        answers.map(|(.., answer)| version(answer)).collect()
+    }
 }
 
 impl Record {
@@ -227,6 +236,26 @@ impl Rollout {
         let older = changes.len().saturating_sub(CHANGES_TOLD_MAX);
         changes.drain(..older);
         Err(Refusal::Conflict { seen, now, changes })
+    }
+
+    /// Remembers the requests of a snapshot; the history has been told. `None` if it does
+    /// not tell of them.
+    pub(super) fn restore_requests(&mut self, kept: &[(u64, u64)]) -> Option<()> {
+        let decided: Vec<_> =
+            self.history.iter().filter(|record| record.is_decision()).collect();
+        let begun = self.started_at;
+        let mut requests = Requests::default();
+        for (decisions, orders_version) in kept {
+            let place = usize::try_from(decisions.checked_sub(1)?).ok()?;
+            let (action, verb) = decided.get(place)?.asked()?;
+            let id = action.request.clone()?;
+            let etag = Etag { decisions: *decisions, begun };
+            let answer = Answer { orders_version: *orders_version, etag };
+            requests.note(id, (action.clone(), verb), answer);
+        }
+        self.decisions = decided.len() as u64;
+        self.requests = requests;
+        Some(())
     }
 
     /// Remembers what was decided, after `record` has been applied.

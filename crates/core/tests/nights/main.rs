@@ -43,6 +43,9 @@ const QUIET_BEATS: u32 = 600;
 /// first, both, and so long that the others are done before.
 const DELAYS: [[u64; 2]; 4] = [[0, 0], [12, 0], [7, 4], [60, 1]];
 
+/// A restart in so many is made from a snapshot as well: comparing takes its time.
+const RESTORED_ONE_IN: u64 = 4;
+
 /// As many as run within seconds.
 const NIGHTS: u64 = 100;
 
@@ -161,7 +164,7 @@ impl Night {
         let node = Scope::Node(NodeNumber::new(u16::try_from(node).unwrap()));
         match self.chance.below(60) {
             0 => self.restart_coordinator(),
-            1 | 2 => self.workers[index].restart(self.now),
+            1 | 2 => self.workers[index].restart(self.now, &mut self.chance),
             3 => self.operate(Verb::Pause),
             4..=6 => self.operate(Verb::Resume(None)),
             7 => self.operate(Verb::Reclose(wave)),
@@ -340,14 +343,34 @@ impl Night {
     }
 
     fn restart_coordinator(&mut self) {
-        let plan = Arc::clone(&self.plan);
-        self.rollout = Rollout::new(plan, self.started, self.now);
+        let alive = self.rollout.snapshot();
+        self.rollout = Rollout::new(Arc::clone(&self.plan), self.started, self.now);
         for record in &self.records {
             self.rollout.apply(record);
         }
         self.rollout.wake(self.now);
+        assert_eq!(alive, self.rollout.snapshot(), "I7: a replay gives what was there");
+        if self.chance.one_in(RESTORED_ONE_IN) {
+            self.check_restored();
+        }
         self.heard.clear();
         self.run += 1;
+    }
+
+    /// I7: a snapshot taken anywhere, the story up to it and the records behind it lead to
+    /// the very rollout that all records lead to.
+    fn check_restored(&mut self) {
+        let cut = self.chance.below(self.records.len() as u64 + 1);
+        let (before, after) = self.records.split_at(usize::try_from(cut).unwrap());
+        let mut earlier = Rollout::new(Arc::clone(&self.plan), self.started, self.now);
+        before.iter().for_each(|record| earlier.apply(record));
+        let snapshot = earlier.snapshot().unwrap();
+        let (plan, story) = (Arc::clone(&self.plan), earlier.history().to_vec());
+        let mut restored = Rollout::restore(plan, self.started, snapshot, story).unwrap();
+        after.iter().for_each(|record| restored.apply(record));
+        restored.wake(self.now);
+        let restored = restored.under(self.rollout.applied_under().cloned());
+        assert_eq!(format!("{restored:?}"), format!("{:?}", self.rollout), "I7");
     }
 
     fn goes_wrong(&mut self, one_in: u64) -> bool {

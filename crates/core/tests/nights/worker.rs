@@ -22,7 +22,7 @@ use tidegate_core::rollout::{
 };
 use tidegate_core::time::Timestamp;
 
-use crate::{Chance, LEASE};
+use crate::{Chance, LEASE, RESTORED_ONE_IN};
 
 /// A worker as far as it decides, with hands that take their time.
 pub(crate) struct Worker {
@@ -121,7 +121,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn restart(&mut self, now: Timestamp) {
+    pub(crate) fn restart(&mut self, now: Timestamp, chance: &mut Chance) {
         self.incarnation = Incarnation::new(self.incarnation.get() + 1);
         self.joined = false;
         self.sent = 0;
@@ -136,6 +136,22 @@ impl Worker {
         }
         self.holding.wake(now);
         self.holding.forget_orders();
+        if chance.one_in(RESTORED_ONE_IN) {
+            self.check_restored(now, chance);
+        }
+    }
+
+    /// I7: a snapshot taken anywhere and the notes behind it lead to what all notes lead to.
+    fn check_restored(&self, now: Timestamp, chance: &mut Chance) {
+        let cut = chance.below(self.notes.len() as u64 + 1);
+        let (before, after) = self.notes.split_at(usize::try_from(cut).unwrap());
+        let mut earlier = Holding::default();
+        before.iter().for_each(|note| earlier.apply(note));
+        let mut restored = Holding::restore(earlier.snapshot()).unwrap();
+        after.iter().for_each(|note| restored.apply(note));
+        restored.wake(now);
+        restored.forget_orders();
+        assert_eq!(format!("{restored:?}"), format!("{:?}", self.holding), "I7");
     }
 
     pub(crate) fn sync(&mut self) -> Sync {
@@ -195,7 +211,7 @@ impl Worker {
         if wild && chance.one_in(150) {
             self.notes.truncate(durable);
             self.store.verified = verified;
-            self.restart(now);
+            self.restart(now, chance);
             return Vec::new();
         }
         raised
