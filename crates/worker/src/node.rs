@@ -46,6 +46,7 @@ use crate::herald::Herald;
 use crate::pace::Pace;
 use crate::store::MailStore;
 use doors::ladder;
+use recovery::Unconfirmed;
 
 /// How long the owner sleeps when nothing comes in: soaks end and openings fall due by time alone.
 const TICK: Duration = Duration::from_millis(50);
@@ -81,6 +82,7 @@ pub(crate) struct Node {
     holding: Holding,
     rollout: Option<Digest>,
     descriptions: BTreeMap<JobNumber, Arc<Description>>,
+    unconfirmed: Unconfirmed,
 
     // What goes out.
     hands: Option<Hands>,
@@ -125,6 +127,7 @@ impl Node {
             holding: Holding::default(),
             rollout: None,
             descriptions: BTreeMap::new(),
+            unconfirmed: Unconfirmed::default(),
             hands: None,
             settings: None,
             fetched: BTreeMap::new(),
@@ -192,11 +195,11 @@ impl Node {
         let mut records = Vec::new();
         if !self.shown && self.unseen.is_empty() {
             self.shown = true;
-            entries.push(encode_entry(&Entry::Shown(now)));
+            entries.push(self.noted(&Entry::Shown(now)));
         }
         if !self.shut_out && !self.herald.owes_any() {
             self.shut_out = true;
-            entries.push(encode_entry(&Entry::ShutOut(now)));
+            entries.push(self.noted(&Entry::ShutOut(now)));
         }
         for input in std::iter::once(Input::Rise).chain(batch) {
             let decided = match input {
@@ -229,15 +232,18 @@ impl Node {
             for record in decided {
                 self.close_doors(&record);
                 self.owe_closed(&record, now);
-                self.holding.apply(&record);
                 let entry = Entry::Record(record);
-                entries.push(encode_entry(&entry));
+                entries.push(self.noted(&entry));
+                if let Entry::Record(record) = &entry {
+                    self.holding.apply(record);
+                }
                 records.push(entry);
             }
         }
         if !entries.is_empty() {
             self.given.journal.append(&entries).context("record what happened")?;
         }
+        self.compact(now);
         for entry in &records {
             if let Entry::Record(record) = entry {
                 self.act(record);
@@ -250,6 +256,12 @@ impl Node {
         }
         self.dispatch(now);
         Ok(true)
+    }
+
+    /// The bytes of an entry about to be recorded and applied.
+    fn noted(&mut self, entry: &Entry) -> Vec<u8> {
+        self.unconfirmed.note(entry, &self.holding);
+        encode_entry(entry)
     }
 
     fn on_joined(&mut self, joined: Joined) -> anyhow::Result<Option<Vec<u8>>> {

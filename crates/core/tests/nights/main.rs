@@ -370,7 +370,17 @@ impl Night {
         after.iter().for_each(|record| restored.apply(record));
         restored.wake(self.now);
         let restored = restored.under(self.rollout.applied_under().cloned());
-        assert_eq!(format!("{restored:?}"), format!("{:?}", self.rollout), "I7");
+        assert_eq!(restored.snapshot(), self.rollout.snapshot(), "I7");
+        assert_eq!(restored.history(), self.rollout.history(), "I7");
+        assert_eq!(restored.etag(), self.rollout.etag(), "I7");
+        let now = self.now;
+        assert_eq!(restored.status(now), self.rollout.status(now), "I7");
+        for wave in (0..).map(WaveNumber::new).take(self.plan.waves().len()) {
+            assert_eq!(restored.evidence(wave), self.rollout.evidence(wave), "I7");
+        }
+        for node in (0..NODES).map(NodeNumber::new) {
+            assert_eq!(restored.orders(node), self.rollout.orders(node), "I7");
+        }
     }
 
     fn goes_wrong(&mut self, one_in: u64) -> bool {

@@ -1,4 +1,4 @@
-//! Recovery: the owner's state from its journal.
+//! Recovery: the owner's state from its journal, and the snapshots that keep it short.
 //!
 //! # Invariants
 //!
@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tidegate_core::fleet::{JobNumber, Ordinal};
-use tidegate_core::holding::{DialStep, Record};
-use tidegate_wire::worker_record::{Entry, decode_entry};
+use tidegate_core::holding::{DialStep, Holding, Record};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::snapshot::{OfNode, decode_node, encode_node};
+use tidegate_wire::worker_record::{Entry, decode_entry, is_story};
 
 use super::Node;
 use super::doors::ladder;
@@ -18,16 +20,51 @@ use crate::description::Description;
 use crate::shown::NotShown;
 use crate::store::{LetIn, shut_out};
 
+/// What the journal does not know to have been carried out.
+#[derive(Debug, Default)]
+pub(super) struct Unconfirmed {
+    not_shown: NotShown,
+    /// Closed, and somebody may still be in them.
+    not_shut_out: BTreeSet<(JobNumber, Ordinal)>,
+}
+
+impl Unconfirmed {
+    /// Notes an entry of the journal that is about to be applied to `holding`.
+    pub(super) fn note(&mut self, entry: &Entry, holding: &Holding) {
+        match entry {
+            Entry::Record(record) => {
+                if let Record::Closed { job, ordinals, .. }
+                | Record::DialTone { job, step: DialStep::Ended, ordinals, .. } =
+                    record
+                {
+                    self.not_shut_out.extend(ordinals.iter().map(|it| (*job, *it)));
+                }
+                self.not_shown.note(record, holding);
+            }
+            Entry::Shown(_) => self.not_shown = NotShown::default(),
+            Entry::ShutOut(_) => self.not_shut_out.clear(),
+            Entry::Joined(_) => {}
+        }
+    }
+}
+
 impl Node {
     pub(super) fn replay(&mut self) -> anyhow::Result<()> {
         let mut entries = Vec::new();
+        let compacted = self.given.journal.snapshot().context("read the journal")?;
+        if let Some(compacted) = compacted {
+            self.restore(&compacted.snapshot).context("restore the snapshot")?;
+            for entry in self.given.journal.story() {
+                entries.push(entry.context("read the journal")?.payload);
+            }
+        }
         for entry in self.given.journal.replay() {
             entries.push(entry.context("read the journal")?.payload);
         }
-        let mut not_shown = NotShown::default();
-        let mut not_shut_out = BTreeSet::new();
         for payload in entries {
-            match decode_entry(&payload).context("understand the journal")? {
+            let entry = decode_entry(&payload).context("understand the journal")?;
+            self.unconfirmed.note(&entry, &self.holding);
+            match entry {
                 Entry::Joined(joined) => {
                     anyhow::ensure!(
                         joined.node == self.given.node,
@@ -44,28 +81,48 @@ impl Node {
                     if let Record::JobClaimed { job, description, .. } = &record {
                         self.describe(*job, *description)?;
                     }
-                    if let Record::Closed { job, ordinals, .. }
-                    | Record::DialTone {
-                        job, step: DialStep::Ended, ordinals, ..
-                    } = &record
-                    {
-                        not_shut_out.extend(ordinals.iter().map(|it| (*job, *it)));
-                    }
-                    not_shown.note(&record, &self.holding);
                     self.holding.apply(&record);
                 }
-                Entry::Shown(_) => not_shown = NotShown::default(),
-                Entry::ShutOut(_) => not_shut_out.clear(),
+                Entry::Shown(_) | Entry::ShutOut(_) => {}
             }
         }
         // Somebody may still be in what was closed when the program ended.
-        for (job, ordinal) in not_shut_out {
-            self.herald.owe(job, &[ordinal]);
+        for (job, ordinal) in &self.unconfirmed.not_shut_out {
+            self.herald.owe(*job, &[*ordinal]);
         }
         self.shut_out = !self.herald.owes_any();
-        self.unseen = not_shown.0;
+        self.unseen = self.unconfirmed.not_shown.0.clone();
         self.shown = self.unseen.is_empty();
         Ok(())
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> anyhow::Result<()> {
+        let OfNode { at: _, jobs, not_shown, not_shut_out } = decode_node(snapshot)?;
+        for job in &jobs {
+            self.describe(job.job, job.description)?;
+        }
+        self.holding = Holding::restore(jobs)?;
+        self.unconfirmed = Unconfirmed {
+            not_shown: NotShown(not_shown.into_iter().collect()),
+            not_shut_out: not_shut_out.into_iter().collect(),
+        };
+        Ok(())
+    }
+
+    /// Begins a snapshot of what is held, all of which is durable, if it is time for one. It
+    /// is only copied here; the rest happens in the background.
+    pub(super) fn compact(&self, at: Timestamp) {
+        if !self.given.journal.wants_snapshot() {
+            return;
+        }
+        let Unconfirmed { not_shown, not_shut_out } = &self.unconfirmed;
+        let snapshot = OfNode {
+            at,
+            jobs: self.holding.snapshot(),
+            not_shown: not_shown.0.iter().copied().collect(),
+            not_shut_out: not_shut_out.iter().copied().collect(),
+        };
+        self.given.journal.compact(is_story, Box::new(move || encode_node(&snapshot)));
     }
 
     pub(super) fn describe(
