@@ -129,7 +129,7 @@ pub(crate) enum Verb {
     Solo(Daemon),
     /// Check a whole installation, and say what to do; changes nothing.
     Doctor(Doctor),
-    /// Check or export a journal.
+    /// Check, export or repair a journal.
     #[command(subcommand)]
     Journal(Journal),
     /// Record what mailboxes hold while all is well.
@@ -676,6 +676,14 @@ pub(crate) enum Journal {
     Export {
         /// The journal's directory.
         dir: PathBuf,
+    },
+    /// Save the sound part of a damaged journal to a new one beside it.
+    Repair {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// Write it; without this only what would be kept and lost is shown.
+        #[arg(long)]
+        yes: bool,
     },
 }
 

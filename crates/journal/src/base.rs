@@ -69,6 +69,16 @@ impl Base {
         frame::key(u64::MAX, 0)
     }
 
+    /// The values that its snapshot's bytes are cut into, and where they lie.
+    pub(crate) fn parts<'a>(
+        &self,
+        body: &'a [u8],
+    ) -> impl Iterator<Item = ([u8; KEY_BYTES], &'a [u8])> + use<'a> {
+        let of_it = SNAPSHOTS | self.head.sequence;
+        let parts = (0..).zip(body.chunks(frame::VALUE_BYTES_MAX));
+        parts.map(move |(part, value)| (frame::key(of_it, part), value))
+    }
+
     /// Its bytes, bound to the journal whose header has this digest.
     pub(crate) fn encode(&self, header: Digest) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BYTES);

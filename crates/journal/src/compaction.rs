@@ -162,12 +162,9 @@ fn write(store: &Store, snapshot: Snapshot, next: u32) -> Result<Stage, StoreErr
     store.write(batch)?;
     Ok(match rest {
         Some(next) => Stage::Write { snapshot, next },
-        None => Stage::Mark { snapshot, read: NOTHING_READ, story: Story::EMPTY },
+        None => Stage::Mark { snapshot, read: Head::NONE, story: Story::EMPTY },
     })
 }
-
-/// Before the first step of marking.
-const NOTHING_READ: Head = Head { sequence: 0, digest: Digest([0; 32]) };
 
 /// Reads some records behind `read` and marks those of the story among them.
 fn mark(

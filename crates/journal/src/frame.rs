@@ -77,6 +77,9 @@ pub struct Head {
 }
 
 impl Head {
+    /// Before anything.
+    pub(crate) const NONE: Self = Self { sequence: 0, digest: Digest([0; 32]) };
+
     /// The head after the journal's header, its record 0.
     pub(crate) fn of_header(payload: &[u8]) -> Self {
         Self { sequence: 0, digest: chain(Digest([0; 32]), payload) }

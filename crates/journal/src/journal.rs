@@ -132,8 +132,8 @@ pub enum OpenError {
     /// A record is damaged or missing. Nothing of the journal is used.
     #[error(
         "open journal at `{}`: record {sequence} cannot be trusted: {what}; {}; \
-         its file as found is kept as `db.kept`",
-        .dir.display(), Safe(*.sequence)
+         nothing was thrown away, and `tidegate journal repair` saves what is safe",
+        .dir.display(), Safe(*.sequence, *.what)
     )]
     Corrupt {
         /// Where.
@@ -144,7 +144,7 @@ pub enum OpenError {
         what: Damage,
     },
     /// The storage engine cannot read its own files, or failed.
-    #[error("open journal at `{}`; its file as found is kept as `db.kept`", .dir.display())]
+    #[error("open journal at `{}`; its file as found stays beside it", .dir.display())]
     Store {
         /// Where.
         dir: PathBuf,
@@ -154,11 +154,15 @@ pub enum OpenError {
 }
 
 /// Says which part of a damaged journal is safe.
-struct Safe(u64);
+struct Safe(u64, Damage);
 
 impl fmt::Display for Safe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        let Self(sequence, what) = self;
+        if matches!(what, Damage::Snapshot | Damage::Story { .. } | Damage::Base) {
+            return f.write_str("what was compacted is lost with it");
+        }
+        match sequence {
             0 | 1 => write!(f, "no record before it"),
             2 => write!(f, "record 1 is safe"),
             sequence => write!(f, "records 1 to {} are safe", sequence - 1),
@@ -277,8 +281,9 @@ impl fmt::Display for Kind {
 pub(crate) struct Opened {
     pub(crate) store: Store,
     witness: Witness,
-    seen: Option<Head>,
-    kept: Kept,
+    /// What the witness has seen last.
+    pub(crate) seen: Option<Head>,
+    kept: Option<Kept>,
     /// Dropped last: whoever takes it next finds the store closed.
     lock: Lock,
 }
@@ -293,10 +298,7 @@ impl Opened {
     /// Locks and opens the files at `dir`, which exists.
     pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
         let io_error = |source| OpenError::Io { dir: dir.to_owned(), source };
-        let lock = Lock::take(dir).map_err(|error| match error {
-            LockError::Held { holder } => OpenError::Held { dir: dir.to_owned(), holder },
-            LockError::Io(source) => io_error(source),
-        })?;
+        let lock = Self::lock(dir)?;
         // The witness comes first into a new journal's directory, so a store without one
         // is not ours, and the engine would take what it cannot read for empty space.
         if dir.join("db").exists() && !dir.join("witness").exists() {
@@ -307,7 +309,25 @@ impl Opened {
             .map_err(|source| OpenError::Keep { dir: dir.to_owned(), source })?;
         let store = Store::open(dir)
             .map_err(|source| OpenError::Store { dir: dir.to_owned(), source })?;
-        Ok(Self { store, witness, seen, kept, lock })
+        Ok(Self { store, witness, seen, kept: Some(kept), lock })
+    }
+
+    /// Locks and opens `files`, which are a copy of those at `dir`.
+    pub(crate) fn take_copy(files: &Path, dir: &Path) -> Result<Self, OpenError> {
+        let lock = Self::lock(files)?;
+        let (witness, seen) = Witness::open(files)
+            .map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+        let store = Store::open(files)
+            .map_err(|source| OpenError::Store { dir: dir.to_owned(), source })?;
+        Ok(Self { store, witness, seen, kept: None, lock })
+    }
+
+    /// Takes the lock of the journal at `dir`.
+    pub(crate) fn lock(dir: &Path) -> Result<Lock, OpenError> {
+        Lock::take(dir).map_err(|error| match error {
+            LockError::Held { holder } => OpenError::Held { dir: dir.to_owned(), holder },
+            LockError::Io(source) => OpenError::Io { dir: dir.to_owned(), source },
+        })
     }
 
     /// Reads and checks everything, showing each record but the header to `look`;
@@ -318,7 +338,7 @@ impl Opened {
         look: &mut dyn FnMut(Head, &[u8]),
     ) -> Result<Option<Read>, OpenError> {
         let read = self.walk(dir, look)?;
-        let released = self.kept.release();
+        let released = self.kept.as_ref().map_or(Ok(()), Kept::release);
         released.map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
         Ok(read)
     }
@@ -328,14 +348,7 @@ impl Opened {
         dir: &Path,
         look: &mut dyn FnMut(Head, &[u8]),
     ) -> Result<Option<Read>, OpenError> {
-        let failed = |error| match error {
-            ReadError::Corrupt { sequence, what } => {
-                OpenError::Corrupt { dir: dir.to_owned(), sequence, what }
-            }
-            ReadError::Store { source, .. } => {
-                OpenError::Store { dir: dir.to_owned(), source }
-            }
-        };
+        let failed = |error: ReadError| error.at(dir);
         let corrupt = |sequence, what| failed(ReadError::Corrupt { sequence, what });
         if self.store.is_empty() && self.seen.is_none() {
             return Ok(None);
@@ -398,7 +411,7 @@ impl Kind {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (format, rest) = bytes.split_first_chunk::<4>()?;
         let (id, name) = rest.split_first_chunk::<16>()?;
         let name = String::from_utf8(name.to_vec()).ok()?;

@@ -26,7 +26,10 @@ mod store;
 mod witness;
 mod writer;
 
-pub use audit::{ExportError, Verified, export, verify};
+pub use audit::{
+    Covered, EXPORT_SCHEMA, ExportError, Repair, RepairError, Verified, export,
+    look_at_repair, repair, verify,
+};
 pub use compaction::{Rhythm, SNAPSHOT_BYTES_MAX, Snapshot};
 pub use frame::{Damage, Digest, Head, PAYLOAD_BYTES_MAX};
 pub use journal::{Compacted, Journal, Kind, OpenError};

@@ -8,9 +8,11 @@
 //! * Everything that lies in a store is accounted for: what no journal writes is an error.
 
 use std::marker::PhantomData;
+use std::path::Path;
 
 use crate::base::{Base, SNAPSHOTS, Story};
 use crate::frame::{self, Damage, Digest, Frame, Head, Mark, PAYLOAD_BYTES_MAX};
+use crate::journal::OpenError;
 use crate::store::{StoreError, quietly};
 
 /// One record.
@@ -41,6 +43,19 @@ pub enum ReadError {
         /// Why.
         source: StoreError,
     },
+}
+
+impl ReadError {
+    /// Why the journal at `dir` cannot be opened.
+    pub(crate) fn at(self, dir: &Path) -> OpenError {
+        let dir = dir.to_owned();
+        match self {
+            Self::Corrupt { sequence, what } => {
+                OpenError::Corrupt { dir, sequence, what }
+            }
+            Self::Store { source, .. } => OpenError::Store { dir, source },
+        }
+    }
 }
 
 /// The records of a journal in order; see [`crate::Journal::replay`].
@@ -289,6 +304,28 @@ impl Iterator for Records {
         self.ended = !matches!(found, Some(Ok(_)));
         found
     }
+}
+
+/// The next record from `sequence` on that is whole by itself, whatever is before it.
+pub(crate) fn whole_from(db: &sled::Db, sequence: u64) -> Option<(Head, Vec<u8>)> {
+    let parts = db.range(frame::key(sequence, 0)..frame::key(SNAPSHOTS, 0));
+    let mut tried = sequence;
+    for key in parts.keys() {
+        let key = quietly(|| Ok(key?)).ok()?;
+        let Some((sequence, 0)) = frame::parse_key(&key) else { continue };
+        if sequence < tried {
+            continue;
+        }
+        tried = sequence + 1;
+        let mut records = Records::after(db, Head { sequence, ..Head::NONE }, sequence);
+        records.parts = db.range(frame::key(sequence, 0)..frame::key(sequence + 1, 0));
+        let value = records.part(sequence).ok()??.1;
+        let Ok((frame, payload)) = records.whole(sequence, &value) else { continue };
+        if let Ok(head) = frame.check_alone(sequence, &payload) {
+            return Some((head, payload));
+        }
+    }
+    None
 }
 
 /// The bytes of the snapshot of `base`, checked.

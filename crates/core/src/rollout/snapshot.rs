@@ -151,7 +151,12 @@ impl Rollout {
         } = self;
         let phase_from = match phase {
             Phase::Running => None,
-            stopped => Some(last(history, &|it| phase_of(it).as_ref() == Some(stopped))?),
+            Phase::Paused(_)
+            | Phase::Halted { .. }
+            | Phase::Aborted(_)
+            | Phase::Finished { .. } => {
+                Some(last(history, &|it| phase_of(it).as_ref() == Some(phase))?)
+            }
         };
         let nodes = (0..).zip(nodes).map(|(number, node)| {
             let NodeState { incarnation, isolated, held_back } = node;

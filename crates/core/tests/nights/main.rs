@@ -374,7 +374,8 @@ impl Night {
         assert_eq!(restored.history(), self.rollout.history(), "I7");
         assert_eq!(restored.etag(), self.rollout.etag(), "I7");
         let now = self.now;
-        assert_eq!(restored.status(now), self.rollout.status(now), "I7");
+        let status = |rollout: &Rollout| format!("{:?}", rollout.status(now));
+        assert_eq!(status(&restored), status(&self.rollout), "I7");
         for wave in (0..).map(WaveNumber::new).take(self.plan.waves().len()) {
             assert_eq!(restored.evidence(wave), self.rollout.evidence(wave), "I7");
         }
