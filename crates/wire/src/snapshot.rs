@@ -352,7 +352,7 @@ fn keep_places(places: &Places) -> Vec<past::JobPlaces> {
         match kept.last_mut().filter(|last| last.job == job.get()) {
             Some(last) => last.ordinals.push(ordinal),
             None => {
-                kept.push(past::JobPlaces { job: job.get(), ordinals: vec![ordinal] })
+                kept.push(past::JobPlaces { job: job.get(), ordinals: vec![ordinal] });
             }
         }
     }

@@ -139,7 +139,7 @@ pub(super) fn totals(
 }
 
 /// Does something with every column.
-fn each(columns: &mut TotalsColumns, mut with: impl FnMut(&mut Vec<u64>)) {
+fn each(columns: &mut TotalsColumns, with: impl FnMut(&mut Vec<u64>)) {
     let TotalsColumns {
         intact,
         repaired,
@@ -158,7 +158,7 @@ fn each(columns: &mut TotalsColumns, mut with: impl FnMut(&mut Vec<u64>)) {
     let messages =
         [intact, repaired, returned, newer, deleted, set_aside, lost, bytes_read, doubts];
     let grades = [perfect, good, investigate, poor];
-    messages.into_iter().chain(grades).for_each(|column| with(column));
+    messages.into_iter().chain(grades).for_each(with);
 }
 
 #[cfg(test)]
