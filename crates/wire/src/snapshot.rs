@@ -77,6 +77,8 @@ pub fn encode_rollout(snapshot: &OfRollout) -> Vec<u8> {
         requests,
     } = rollout;
     let lease = |job: &rollout::JobSnapshot| job.leased_to.map_or(0, Incarnation::get);
+    let since = |at: Timestamp| at.millis().saturating_add(1);
+    let dial_tones = jobs.iter().map(|job| job.dial_tone_since.map_or(0, since));
     let length = |job: &rollout::JobSnapshot| u32::try_from(job.states.len());
     let reclosed = (0..).zip(jobs).filter(|(_, job)| !job.reclosed.is_empty());
     let kept = past::CoordinatorSnapshot {
@@ -107,6 +109,7 @@ pub fn encode_rollout(snapshot: &OfRollout) -> Vec<u8> {
                 keep_findings(*job, known.iter().map(|it| (it.ordinal, it)))
             })
             .collect(),
+        dial_tones_since: dial_tones.collect(),
         request_decisions: requests.iter().map(|(number, _)| *number).collect(),
         request_orders: requests.iter().map(|(_, version)| *version).collect(),
     };
@@ -154,7 +157,8 @@ fn jobs(
     kept: &past::CoordinatorSnapshot,
 ) -> Result<Vec<rollout::JobSnapshot>, ProtocolError> {
     let count = kept.job_mailboxes.len();
-    if kept.job_generations.len() != count || kept.job_leases.len() != count {
+    let lengths = [&kept.job_generations, &kept.job_leases, &kept.dial_tones_since];
+    if lengths.iter().any(|column| column.len() != count) {
         return Err(ProtocolError::invalid("job_mailboxes", &count));
     }
     let mailboxes: Vec<u16> = (kept.job_mailboxes.iter())
@@ -166,7 +170,7 @@ fn jobs(
     let (mut states, mut totals) = (states.as_slice(), totals.into_iter());
     let columns = mailboxes.iter().zip(&kept.job_generations).zip(&kept.job_leases);
     let mut jobs = Vec::with_capacity(count);
-    for ((length, generation), lease) in columns {
+    for (((length, generation), lease), since) in columns.zip(&kept.dial_tones_since) {
         let (own, rest) = states
             .split_at_checked(usize::from(*length))
             .ok_or_else(|| ProtocolError::invalid("states", &states.len()))?;
@@ -176,6 +180,7 @@ fn jobs(
             leased_to: some_incarnation(*lease)?,
             states: own.to_vec(),
             reclosed: Vec::new(),
+            dial_tone_since: since.checked_sub(1).map(Timestamp::from_millis),
             totals: totals.next().unwrap_or_default(),
         });
     }
@@ -438,6 +443,7 @@ mod tests {
             leased_to,
             states,
             reclosed: Vec::new(),
+            dial_tone_since: None,
             totals: MessageTotals { intact: 9, ..MessageTotals::default() },
         };
         let mut jobs = vec![
@@ -446,6 +452,7 @@ mod tests {
             job(vec![2; 4_096], Some(Incarnation::new(1))),
         ];
         jobs[2].reclosed = vec![Ordinal::new(0), Ordinal::new(4_095)];
+        jobs[2].dial_tone_since = Some(at(0));
         jobs[2].totals = every_total();
         let wave = WaveSnapshot {
             allowed: Level::FIRST,

@@ -89,6 +89,8 @@ pub struct JobSnapshot {
     pub states: Vec<u8>,
     /// Mailboxes that were re-closed and are not known to be closed, ascending.
     pub reclosed: Vec<Ordinal>,
+    /// When its first dial tone was told of, since it was last re-closed.
+    pub dial_tone_since: Option<Timestamp>,
     /// Its messages.
     pub totals: MessageTotals,
 }
@@ -270,7 +272,14 @@ impl Rollout {
         job: JobNumber,
         kept: JobSnapshot,
     ) -> Result<(), SnapshotError> {
-        let JobSnapshot { generation, leased_to, states, reclosed, totals } = kept;
+        let JobSnapshot {
+            generation,
+            leased_to,
+            states,
+            reclosed,
+            dial_tone_since,
+            totals,
+        } = kept;
         expect("mailboxes of a job", states.len(), self.job(job).states.len())?;
         let unpack = |(ordinal, byte): (u16, u8)| match MailboxState::unpack(byte) {
             Ok(state) => Ok((Ordinal::new(ordinal), state)),
@@ -285,6 +294,7 @@ impl Rollout {
         state.generation = generation;
         state.leased_to = leased_to;
         state.reclosed = reclosed.into_iter().collect();
+        state.dial_tone_since = dial_tone_since;
         state.totals = totals;
         Ok(())
     }
@@ -334,12 +344,14 @@ impl WaveState {
 
 impl JobState {
     fn snapshot(&self) -> JobSnapshot {
-        let Self { generation, leased_to, states, reclosed, totals } = self;
+        let Self { generation, leased_to, states, reclosed, dial_tone_since, totals } =
+            self;
         JobSnapshot {
             generation: *generation,
             leased_to: *leased_to,
             states: states.iter().map(|state| state.pack()).collect(),
             reclosed: reclosed.iter().copied().collect(),
+            dial_tone_since: *dial_tone_since,
             totals: *totals,
         }
     }
