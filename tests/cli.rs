@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use expect_test::{Expect, expect};
@@ -280,6 +281,41 @@ fn a_directory_that_is_no_journal_stays_as_it_is() {
 }
 
 #[test]
+fn the_sound_part_of_a_damaged_journal_is_saved_beside_it_once_somebody_says_yes() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let journal = desk.dir.path().join("journal");
+    damaged_journal(&journal);
+
+    let verified = desk.tidegate(&["journal", "verify", "journal"]);
+    let exported = desk.tidegate(&["journal", "export", "journal"]);
+    let asked = desk.tidegate(&["journal", "repair", "journal"]);
+    let untouched = !desk.dir.path().join("journal.repaired").exists();
+    let repaired = desk.tidegate(&["journal", "repair", "journal", "--yes"]);
+    let whole = desk.tidegate(&["journal", "verify", "journal.repaired"]);
+    let again = desk.tidegate(&["journal", "repair", "journal.repaired", "--yes"]);
+
+    let codes = [&verified, &exported, &asked, &repaired, &whole, &again]
+        .map(|shown| shown.status.code().unwrap());
+    assert_eq!(codes, [1, 1, 3, 0, 0, 3]);
+    assert!(untouched);
+    let named = text(&verified.stderr);
+    assert!(named.contains("record 3 cannot be trusted"), "{named}");
+    let lines = text(&exported.stdout);
+    let first = lines.lines().next().unwrap_or_default();
+    assert!(first.contains("tidegate.journal.export/1"), "{first}");
+    assert_eq!(lines.lines().count(), 3);
+    let told = text(&asked.stdout);
+    for line in [
+        "would be kept: records 1 to 2,",
+        "lost: records 3 to 3, and whatever came after without leaving a trace",
+        "Nothing has been written.",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    assert!(text(&whole.stdout).contains("2 records of the coordinator"));
+}
+
+#[test]
 fn a_fault_on_a_node_that_will_not_be_there_is_refused_before_anything_is_built() {
     let desk = Desk::new(INVENTORY, POLICY);
 
@@ -337,6 +373,26 @@ impl Desk {
 
     fn tidegate(&self, args: &[&str]) -> Output {
         self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+}
+
+/// A journal of three records whose third was acknowledged and is gone.
+fn damaged_journal(dir: &Path) {
+    let id = [0; 16];
+    let kind = tidegate_journal::Kind { name: "coordinator".to_owned(), format: 1, id };
+    let journal = tidegate_journal::Journal::open(dir, &kind).unwrap();
+    journal.append(&[b"one".to_vec(), b"two".to_vec()]).unwrap();
+    drop(journal);
+    let before = fs::read(dir.join("db")).unwrap();
+    let journal = tidegate_journal::Journal::open(dir, &kind).unwrap();
+    journal.append(&[b"three".to_vec()]).unwrap();
+    drop(journal);
+    fs::write(dir.join("db"), before).unwrap();
+    // What the store notes beside its file is of later.
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("snap") {
+            fs::remove_file(entry.path()).unwrap();
+        }
     }
 }
 

@@ -139,7 +139,8 @@ impl Fleet {
         let (whole, exported) = tidegate(&["journal", "export"], journal);
         assert!(whole, "{name}: {exported}");
         let path = self.path(&format!("{name}.jsonl"));
-        let lines = exported.lines().filter(|line| line.starts_with('{'));
+        let is_record = |line: &&str| line.starts_with("{\"sequence\"");
+        let lines = exported.lines().filter(is_record);
         fs::write(&path, lines.collect::<Vec<_>>().join("\n")).unwrap();
         path
     }

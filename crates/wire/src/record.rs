@@ -125,8 +125,11 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
 pub fn is_story(bytes: &[u8]) -> bool {
     const JOB_LEASED: u32 = 3;
     const FACTS_REPORTED: u32 = 4;
+    const CLAIMS_FOUND: u32 = 21;
+    const MAILBOXES_FOUND: u32 = 22;
+    let not_story = [JOB_LEASED, FACTS_REPORTED, CLAIMS_FOUND, MAILBOXES_FOUND];
     let key = prost::encoding::decode_key(&mut &bytes[..]);
-    key.is_ok_and(|(field, _)| field != JOB_LEASED && field != FACTS_REPORTED)
+    key.is_ok_and(|(field, _)| !not_story.contains(&field))
 }
 
 /// A record from its bytes; a verdict is judged again under the gate of its level.

@@ -312,11 +312,15 @@ fn wave(kept: past::WaveSnapshot) -> Result<WaveSnapshot, ProtocolError> {
 }
 
 fn keep_node(snapshot: &NodeSnapshot) -> past::NodeSnapshot {
-    let NodeSnapshot { incarnation, isolated_from, held_back } = snapshot;
+    let NodeSnapshot { incarnation, isolated_from, held_back, left_out, issued, claimed } =
+        snapshot;
     past::NodeSnapshot {
         incarnation: incarnation.map_or(0, Incarnation::get),
         isolated_from: *isolated_from,
         held_back: *held_back,
+        left_out: *left_out,
+        issued: issued.get(),
+        claimed: claimed.get(),
     }
 }
 
@@ -325,6 +329,9 @@ fn node(kept: past::NodeSnapshot) -> Result<NodeSnapshot, ProtocolError> {
         incarnation: some_incarnation(kept.incarnation)?,
         isolated_from: kept.isolated_from,
         held_back: kept.held_back,
+        left_out: kept.left_out,
+        issued: Generation::new(kept.issued),
+        claimed: Generation::new(kept.claimed),
     })
 }
 
@@ -467,6 +474,9 @@ mod tests {
             incarnation,
             isolated_from,
             held_back,
+            left_out: held_back,
+            issued: Generation::new(6),
+            claimed: Generation::new(5),
         };
         let rollout = rollout::Snapshot {
             story: 12,

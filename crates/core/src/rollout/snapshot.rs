@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Finding, JobState, LEVELS, NodeState, Phase, Rollout, WaveState};
-use super::{MessageTotals, Record};
+use super::{MessageTotals, Record, Recount};
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, Ordinal};
 use crate::gate::IsolateReason;
 use crate::mailbox::{Level, MailboxState, NotAState};
@@ -76,6 +76,12 @@ pub struct NodeSnapshot {
     pub isolated_from: Option<u64>,
     /// Whether it was re-closed and not resumed.
     pub held_back: bool,
+    /// Whether a rebuild left it out, and nobody has accepted it since.
+    pub left_out: bool,
+    /// The newest generation issued to one of its jobs.
+    pub issued: Generation,
+    /// The newest generation under which it has told anything.
+    pub claimed: Generation,
 }
 
 /// What is remembered of a job.
@@ -127,8 +133,8 @@ pub enum SnapshotError {
 }
 
 impl Rollout {
-    /// All that is remembered but the plan and the story. Nothing if the story does not say
-    /// how it came about, which no record leads to: then there is nothing to restore from.
+    /// All that is remembered but the plan and the story. Nothing while nodes tell what they
+    /// hold: what was found until then is only in their records.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let Self {
             plan: _,
@@ -146,11 +152,20 @@ impl Rollout {
             history,
             decisions: _,
             requests,
+            rebuilding,
+            found: _,
             heard: _,
+            given: _,
             pulses: _,
             answers: _,
             awake_since: _,
         } = self;
+        // What is found while nodes tell what they hold is soon told.
+        let telling =
+            |node: &NodeState| matches!(node.recount, Recount::Awaited | Recount::Told);
+        if *rebuilding || nodes.iter().any(telling) {
+            return None;
+        }
         let phase_from = match phase {
             Phase::Running => None,
             Phase::Paused(_)
@@ -161,7 +176,8 @@ impl Rollout {
             }
         };
         let nodes = (0..).zip(nodes).map(|(number, node)| {
-            let NodeState { incarnation, isolated, held_back } = node;
+            let NodeState { incarnation, isolated, held_back, recount, issued, claimed } =
+                node;
             let isolated_from = match isolated {
                 None => None,
                 Some(why) => {
@@ -174,6 +190,9 @@ impl Rollout {
                 incarnation: *incarnation,
                 isolated_from,
                 held_back: *held_back,
+                left_out: *recount == Recount::LeftOut,
+                issued: *issued,
+                claimed: *claimed,
             })
         });
         let known = findings.iter().map(|(job, known)| (*job, known.clone()));
@@ -239,7 +258,15 @@ impl Rollout {
             state.restore(kept)?;
         }
         for ((number, state), kept) in (0..).zip(&mut rollout.nodes).zip(nodes) {
-            let NodeSnapshot { incarnation, isolated_from, held_back } = kept;
+            let NodeSnapshot {
+                incarnation,
+                isolated_from,
+                held_back,
+                left_out,
+                issued,
+                claimed,
+            } = kept;
+            let recount = if left_out { Recount::LeftOut } else { Recount::Done };
             let isolated = match isolated_from {
                 None => None,
                 Some(place) => {
@@ -250,7 +277,8 @@ impl Rollout {
                     Some(why.1)
                 }
             };
-            *state = NodeState { incarnation, isolated, held_back };
+            *state =
+                NodeState { incarnation, isolated, held_back, recount, issued, claimed };
         }
         for (number, kept) in (0..).map(JobNumber::new).zip(jobs) {
             rollout.restore_job(number, kept)?;
@@ -360,9 +388,9 @@ impl JobState {
 /// The phase that a record leads to, if it stops or ends the rollout.
 fn phase_of(record: &Record) -> Option<Phase> {
     match record {
-        Record::Paused(action) | Record::Reclosed { action, .. } => {
-            Some(Phase::Paused(action.clone()))
-        }
+        Record::Paused(action)
+        | Record::RebuildBegun(action)
+        | Record::Reclosed { action, .. } => Some(Phase::Paused(action.clone())),
         Record::Halted { reason, evidence, at } => Some(Phase::Halted {
             reason: *reason,
             wave: evidence.wave,
@@ -377,7 +405,12 @@ fn phase_of(record: &Record) -> Option<Phase> {
         | Record::LevelAllowed { .. }
         | Record::Expanded { .. }
         | Record::NodeIsolated { .. }
-        | Record::Resumed { .. } => None,
+        | Record::Resumed { .. }
+        | Record::ClaimsFound { .. }
+        | Record::MailboxesFound { .. }
+        | Record::NodeRecounted { .. }
+        | Record::Rebuilt { .. }
+        | Record::NodeAccepted { .. } => None,
     }
 }
 

@@ -364,7 +364,7 @@ impl Night {
         let (before, after) = self.records.split_at(usize::try_from(cut).unwrap());
         let mut earlier = Rollout::new(Arc::clone(&self.plan), self.started, self.now);
         before.iter().for_each(|record| earlier.apply(record));
-        let snapshot = earlier.snapshot().unwrap();
+        let Some(snapshot) = earlier.snapshot() else { return };
         let (plan, story) = (Arc::clone(&self.plan), earlier.history().to_vec());
         let mut restored = Rollout::restore(plan, self.started, snapshot, story).unwrap();
         after.iter().for_each(|record| restored.apply(record));
