@@ -312,8 +312,15 @@ fn wave(kept: past::WaveSnapshot) -> Result<WaveSnapshot, ProtocolError> {
 }
 
 fn keep_node(snapshot: &NodeSnapshot) -> past::NodeSnapshot {
-    let NodeSnapshot { incarnation, isolated_from, held_back, left_out, issued, claimed } =
-        snapshot;
+    let NodeSnapshot {
+        incarnation,
+        isolated_from,
+        held_back,
+        left_out,
+        issued,
+        claimed,
+        reported,
+    } = snapshot;
     past::NodeSnapshot {
         incarnation: incarnation.map_or(0, Incarnation::get),
         isolated_from: *isolated_from,
@@ -321,6 +328,7 @@ fn keep_node(snapshot: &NodeSnapshot) -> past::NodeSnapshot {
         left_out: *left_out,
         issued: issued.get(),
         claimed: claimed.get(),
+        reported: *reported,
     }
 }
 
@@ -332,6 +340,7 @@ fn node(kept: past::NodeSnapshot) -> Result<NodeSnapshot, ProtocolError> {
         left_out: kept.left_out,
         issued: Generation::new(kept.issued),
         claimed: Generation::new(kept.claimed),
+        reported: kept.reported,
     })
 }
 
@@ -477,6 +486,7 @@ mod tests {
             left_out: held_back,
             issued: Generation::new(6),
             claimed: Generation::new(5),
+            reported: 44,
         };
         let rollout = rollout::Snapshot {
             story: 12,

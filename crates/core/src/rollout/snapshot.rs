@@ -82,6 +82,8 @@ pub struct NodeSnapshot {
     pub issued: Generation,
     /// The newest generation under which it has told anything.
     pub claimed: Generation,
+    /// The newest report of its present run that brought facts.
+    pub reported: u64,
 }
 
 /// What is remembered of a job.
@@ -176,8 +178,15 @@ impl Rollout {
             }
         };
         let nodes = (0..).zip(nodes).map(|(number, node)| {
-            let NodeState { incarnation, isolated, held_back, recount, issued, claimed } =
-                node;
+            let NodeState {
+                incarnation,
+                reported,
+                isolated,
+                held_back,
+                recount,
+                issued,
+                claimed,
+            } = node;
             let isolated_from = match isolated {
                 None => None,
                 Some(why) => {
@@ -191,6 +200,7 @@ impl Rollout {
                 isolated_from,
                 held_back: *held_back,
                 left_out: *recount == Recount::LeftOut,
+                reported: *reported,
                 issued: *issued,
                 claimed: *claimed,
             })
@@ -265,6 +275,7 @@ impl Rollout {
                 left_out,
                 issued,
                 claimed,
+                reported,
             } = kept;
             let recount = if left_out { Recount::LeftOut } else { Recount::Done };
             let isolated = match isolated_from {
@@ -277,8 +288,15 @@ impl Rollout {
                     Some(why.1)
                 }
             };
-            *state =
-                NodeState { incarnation, isolated, held_back, recount, issued, claimed };
+            *state = NodeState {
+                incarnation,
+                reported,
+                isolated,
+                held_back,
+                recount,
+                issued,
+                claimed,
+            };
         }
         for (number, kept) in (0..).map(JobNumber::new).zip(jobs) {
             rollout.restore_job(number, kept)?;
