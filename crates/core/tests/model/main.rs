@@ -27,13 +27,16 @@
 //! | `Tick` | `Rollout::on_tick`, `next_step`: judged and recorded from one state (R5) |
 //! | `Operate`: pause, resume, re-close | `Rollout::on_operate`; `apply_reclosed` (R8, C1) |
 //! | what operators read | `core::rollout::status`: `Rollout::stop` (E1) |
-//! | `StartRun`, `KillRun` | `worker::node::recovery`, `Node::publish_all` (D1); the store's lock |
+//! | `StartRun`, `KillRun` | `worker::node::recovery`, `Node::publish_all`; the store's lock; D1 see below |
 //! | `SendReport` | `worker::session::Session::sync`, `core::holding::report` |
 //! | `Hear` | the answer of that call (V2); `Holding::hear` (V1, R7), `closings` |
 //! | `Claim` | `mail::claim::Claims::claim` (R1, R2), `Holding::claimed` |
 //! | `BeginPreparing`, `GoOnPreparing` | `core::holding::work` (R2, R12); `mail::Store::prepare`, `finish` (R1, R11); `Holding::settled` |
-//! | `Open` | `Store::stamp`, `Holding::looked` (R9, R10), `may_stand`; `worker::node::doors` |
+//! | `Open` | `worker::files`: `look` (R1: `Store::stands`), `Store::stamp`, `Holding::looked` (R9, R10), `may_stand`; `worker::node::doors` |
 //! | `Probe`, `ProveBad` | `Store::probe`, the mail system's complaints; `Holding::probed` |
+//!
+//! D1 is stricter here than in the code: a worker whose journal is older than its store's claims
+//! shows what that journal says until the coordinator turns it away (`Node::shut_all`).
 //!
 //! Not in the model: permit windows, ladders of several levels, dial tones, isolation.
 #![expect(clippy::indexing_slicing, reason = "two waves, two programs, two places")]

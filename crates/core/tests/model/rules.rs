@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! * A model with all rules is the protocol as it is built.
+//! * A model with all rules is the protocol as it is built, but for D1 (see `main`).
 
 use std::fmt;
 
