@@ -86,6 +86,12 @@ pub(crate) enum Refused {
     /// The inventory could not be kept.
     #[error("cannot keep the inventory: {}", chain(.0))]
     NotKept(#[from] InventoryFileError),
+    /// Who takes mail is not known yet.
+    #[error(
+        "the rollout is made again from what the workers hold; who takes mail is told once \
+         every node has told what it holds or was left out"
+    )]
+    Rebuilding,
     /// More watchers than are served at once.
     #[error("{max} watchers are served already; try again later")]
     TooManyWatchers { max: usize },
@@ -127,6 +133,7 @@ impl Refused {
             Self::UploadStalled { .. } => "upload-stalled",
             Self::Wrong { code, .. } => code,
             Self::NotKept(_) => "inventory-not-kept",
+            Self::Rebuilding => "rebuilding",
             Self::TooManyWatchers { .. } => "too-many-watchers",
             Self::Busy => "busy",
             Self::Stopping => "stopping",
@@ -157,7 +164,7 @@ impl Refused {
             Self::NotKept(_) => Code::Internal,
             Self::TooManyWatchers { .. } => Code::ResourceExhausted,
             Self::Busy | Self::UploadStalled { .. } => Code::DeadlineExceeded,
-            Self::Stopping => Code::Unavailable,
+            Self::Rebuilding | Self::Stopping => Code::Unavailable,
         }
     }
 }

@@ -88,6 +88,11 @@ impl View {
         matches!(self.status.phase, Phase::Aborted(_))
     }
 
+    /// Whether nodes have yet to tell what they hold, so that nobody knows who takes mail.
+    pub(crate) fn is_rebuilding(&self) -> bool {
+        self.status.rebuild.is_some()
+    }
+
     /// The view as readers get it.
     pub(crate) fn message(&self) -> v1::Rollout {
         let Self { plan, started_at, etag, status, .. } = self;

@@ -95,17 +95,17 @@ async fn what_waits_in_queues_is_shown_with_its_wave_and_not_for_another_plan() 
 }
 
 /// What an exchanger has been told.
-struct Watched {
+pub(crate) struct Watched {
     stream: Streaming<v1::WatchResponse>,
     head: Option<DirectoryHead>,
     mailboxes: Vec<(String, Option<WaveNumber>)>,
-    open: BTreeSet<MailboxNumber>,
+    pub(crate) open: BTreeSet<MailboxNumber>,
     storages: Vec<tidegate_wire::exchanger::Storage>,
-    complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Watched {
-    async fn begin(
+    pub(crate) async fn begin(
         coordinator: &Coordinator,
         holds: Option<Digest>,
     ) -> Result<Self, Status> {
@@ -123,7 +123,7 @@ impl Watched {
         })
     }
 
-    async fn until(&mut self, wanted: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Self) -> bool) {
         while !wanted(self) {
             let message = self.stream.message().await.unwrap();
             self.hear(message.unwrap().try_into().unwrap());

@@ -9,6 +9,7 @@ use tidegate_wire::worker::Joining;
 use tonic::{Code, Status};
 
 use super::codes_of_the_story;
+use super::exchangers::Watched;
 use super::fleet::{
     Coordinator, Worker, data_dir, refusal, rows, until, upload, work_until,
 };
@@ -35,6 +36,7 @@ async fn a_lost_journal_is_rebuilt_and_not_begun_anew() {
     tell_all(&mut one).await;
     let early = resume(&coordinator, &[]).await.unwrap_err();
     let halfway = coordinator.rollout().await;
+    let watching_halfway = Watched::begin(&coordinator, None).await.err().unwrap();
     join(&coordinator, &mut two, "n2", &plan).await.unwrap();
     tell_all(&mut two).await;
     let told = until("every node has told", async || {
@@ -42,7 +44,12 @@ async fn a_lost_journal_is_rebuilt_and_not_begun_anew() {
         rollout.rebuild.is_none().then_some(rollout)
     });
     let told = told.await;
+    let mut watched = Watched::begin(&coordinator, None).await.unwrap();
+    watched.until(|watched| watched.complete).await;
 
+    assert_eq!(refusal(&watching_halfway).1, "rebuilding");
+    assert_eq!(watching_halfway.code(), Code::Unavailable);
+    assert_eq!(u32::try_from(watched.open.len()), Ok(open), "mail goes on where it went");
     assert_eq!(refusal(&knocking).1, "no-plan");
     assert_eq!(refusal(&begun_anew).1, "has-begun");
     assert!(begun_anew.message().contains("`n1`"), "{}", begun_anew.message());

@@ -5,7 +5,7 @@
 //! * A mailbox that has been ordered closed takes no mail from that record on, long before
 //!   its node has closed it.
 
-use super::{Record, Rollout, Scope};
+use super::{JobReport, Record, Rollout, Scope};
 use crate::fleet::{JobNumber, MailboxNumber};
 
 /// The service that brings mail to a mailbox, as mail servers call it.
@@ -50,8 +50,15 @@ impl Rollout {
             named.copied().collect()
         } else if let Record::Reclosed { generations, .. } = record {
             generations.iter().flat_map(|(job, _)| all(*job)).collect()
-        } else if let Record::JobLeased { job, .. } = record {
+        } else if let Record::JobLeased { job, .. }
+        | Record::MailboxesFound { report: JobReport { job, .. }, .. } = record
+        {
             all(*job).collect()
+        } else if let Record::NodeAccepted { node, .. } = record {
+            self.plan.inventory().on_node(*node).map(MailboxNumber::new).collect()
+        } else if let Record::Rebuilt { .. } = record {
+            // What each wave is allowed, and what is held back, was found out just now.
+            self.plan.inventory().mailboxes().collect()
         } else if let Record::Resumed { scope: Some(scope), .. } = record {
             // Where a part was re-closed its dial tone begins anew.
             let jobs = self.plan.jobs().iter().filter(|job| match scope {
