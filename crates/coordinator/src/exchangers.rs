@@ -5,9 +5,12 @@
 //! * A watcher compares what it was told with what is so now: it gets the newest state,
 //!   never a backlog, and however slowly it reads, it holds up nobody but itself.
 //! * Everything told is durable.
+//! * While nodes tell what they hold, nobody is told who takes mail: exchangers go by what
+//!   they were told last, as they do without a coordinator.
 
 mod age;
 mod drain;
+mod known;
 mod queues;
 mod receiving;
 
@@ -82,7 +85,11 @@ impl ExchangerService for Exchangers {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let Watching { exchanger, holds } = Watching::try_from(request.into_inner())?;
-        let receiving = Arc::clone(self.view()?.receiving());
+        let view = self.view()?;
+        if view.is_rebuilding() {
+            return Err(Refused::Rebuilding.into());
+        }
+        let receiving = Arc::clone(view.receiving());
         let place = Arc::clone(&self.watchers).try_acquire_owned();
         let place =
             place.map_err(|_| Refused::TooManyWatchers { max: EXCHANGERS_MAX })?;

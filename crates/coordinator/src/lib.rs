@@ -87,7 +87,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     })?;
     let address = listener.local_addr().context("learn the address")?;
 
-    let queues = Queues::default();
+    let queues = Queues::kept_in(&data_dir).context("read who the exchangers are")?;
     let (owner, inbox, views) = Owner::new(past, queues.clone());
     let mut owned = Owned::start(owner, inbox, views)?;
     owned.queues = queues;

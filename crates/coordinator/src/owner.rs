@@ -208,7 +208,7 @@ impl Owner {
 
     fn tick(&mut self, now: Timestamp) {
         if let Some(rollout) = &self.rollout {
-            self.queue_age.count(rollout.plan(), now);
+            self.queue_age.count(rollout, now);
         }
         for _ in 0..STEPS_PER_TICK_MAX {
             let Some(rollout) = &self.rollout else { return };

@@ -2,15 +2,16 @@
 //!
 //! # Invariants
 //!
-//! * A minute counts once. Without any exchanger the signal has no source; while one of them is
-//!   silent it is not measured, which is never taken for good: the oldest mail may wait there.
+//! * A minute counts once. Where there has never been an exchanger the signal has no source;
+//!   while one of them is silent it is not measured, which is never taken for good: the oldest
+//!   mail may wait there. A restart of this program changes nothing of that.
 //! * Mail that waits too long is a bad minute, whoever else is silent.
 
 use std::time::Instant;
 
 use tidegate_core::fleet::NodeNumber;
 use tidegate_core::gate::{PulseSignal, Pulses};
-use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{Record, Rollout};
 use tidegate_core::time::Timestamp;
 
 use super::Queues;
@@ -31,15 +32,20 @@ impl QueueAge {
         Self { queues, counted_at: Timestamp::default(), nodes: Vec::new() }
     }
 
-    /// Counts a minute of all nodes of `plan`, if one has passed.
-    pub(crate) fn count(&mut self, plan: &Plan, now: Timestamp) {
+    /// Counts a minute of all nodes of `rollout`, if one has passed.
+    pub(crate) fn count(&mut self, rollout: &Rollout, now: Timestamp) {
+        let plan = rollout.plan();
         let limits = plan.policy().gate.signals.limits();
         if now.since(self.counted_at) < limits.every {
             return;
         }
         self.counted_at = now;
         self.nodes.resize(plan.inventory().node_names().len(), Pulses::default());
-        let Some(waits) = self.queues.waits(plan.digest(), Instant::now()) else {
+        let was_measured = rollout.history().iter().any(is_measured);
+        let waits = self.queues.waits(plan.digest(), was_measured, Instant::now());
+        let Some(waits) = waits else {
+            // Whoever had a source was forgotten by a person.
+            self.nodes.fill(Pulses::default());
             return;
         };
         for (node, pulses) in (0..).map(NodeNumber::new).zip(&mut self.nodes) {
@@ -60,4 +66,13 @@ impl QueueAge {
             pulses.set(shown);
         }
     }
+}
+
+/// Whether a verdict was made from how long mail had waited.
+fn is_measured(record: &Record) -> bool {
+    let (Record::Expanded { evidence, .. } | Record::Halted { evidence, .. }) = record
+    else {
+        return false;
+    };
+    evidence.nodes.iter().any(|node| node.pulses.get(SIGNAL).is_some())
 }

@@ -2,11 +2,14 @@
 //!
 //! # Invariants
 //!
-//! * Nothing of it is remembered over a restart: exchangers tell it again within seconds.
+//! * Of what waits nothing is remembered over a restart: exchangers tell it again within
+//!   seconds. Who has reported is remembered until a person forgets it.
 //! * A report that has grown old is counted no more; its exchanger is named as silent.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_core::fleet::{NodeNumber, WaveNumber};
@@ -17,17 +20,21 @@ use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
 
 use super::EXCHANGERS_MAX;
+use super::known::Known;
 
 /// An exchanger reports every few seconds; one that has not for so long is silent.
 const SILENT_AFTER: Duration = Duration::from_mins(1);
 
-/// An exchanger that has been silent for so long is forgotten: it was taken away.
-const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
-
 /// The newest reports; all clones are one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queues {
-    reports: Arc<Mutex<BTreeMap<String, Reported>>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    reports: BTreeMap<String, Reported>,
+    known: Known,
 }
 
 #[derive(Debug)]
@@ -37,25 +44,55 @@ struct Reported {
 }
 
 impl Queues {
+    /// No reports yet, of exchangers whose names are kept in `data_dir`.
+    ///
+    /// # Errors
+    ///
+    /// The names cannot be read.
+    pub(crate) fn kept_in(data_dir: &Path) -> io::Result<Self> {
+        let known = Known::in_file(data_dir.join("exchangers"))?;
+        let inner = Inner { reports: BTreeMap::new(), known };
+        Ok(Self { inner: Arc::new(Mutex::new(inner)) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes a report in place of the exchanger's last one; `false` when there are too many
     /// exchangers already.
     pub(crate) fn take(&self, report: QueueReport, at: Instant) -> bool {
-        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.retain(|_, old| at.saturating_duration_since(old.at) < FORGOTTEN_AFTER);
-        if reports.len() >= EXCHANGERS_MAX && !reports.contains_key(&report.exchanger) {
+        let Inner { reports, known } = &mut *self.lock();
+        if !known.note(&report.exchanger, EXCHANGERS_MAX) {
             return false;
         }
         reports.insert(report.exchanger.clone(), Reported { at, report });
         true
     }
 
-    /// For how long mail has waited that could be delivered; nothing without exchangers.
-    pub(crate) fn waits(&self, plan: Digest, now: Instant) -> Option<Waits> {
-        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+    /// For how long mail has waited that could be delivered; nothing where there has never
+    /// been an exchanger. `was_measured` says that there has been one before this program
+    /// began to remember them.
+    pub(crate) fn waits(
+        &self,
+        plan: Digest,
+        was_measured: bool,
+        now: Instant,
+    ) -> Option<Waits> {
+        let Inner { reports, known } = &mut *self.lock();
+        known.forget_removed();
+        reports.retain(|name, old| !old.is_silent(now) || known.knows(name));
         let ours = || reports.values().filter(|reported| reported.report.plan == plan);
-        ours().next()?;
-        let is_whole = ours().all(|reported| !reported.is_silent(now));
-        let fresh = ours().filter(|reported| !reported.is_silent(now));
+        let fresh = || ours().filter(|reported| !reported.is_silent(now));
+        let told: Vec<&str> =
+            fresh().map(|reported| reported.report.exchanger.as_str()).collect();
+        let expected = !known.is_empty() || (was_measured && !known.is_kept());
+        if ours().next().is_none() && !expected {
+            return None;
+        }
+        let is_whole =
+            ours().count() == told.len() && !told.is_empty() && known.are_all_in(&told);
+        let fresh = fresh();
         let mut seconds = BTreeMap::new();
         for (node, waited) in fresh.flat_map(|reported| &reported.report.nodes) {
             let longest: &mut u32 = seconds.entry(*node).or_default();
@@ -66,13 +103,20 @@ impl Queues {
 
     /// Says in `rollout` what waits for each wave, and in whose queue.
     pub(crate) fn show_in(&self, rollout: &mut v1::Rollout, now: Instant) {
-        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { reports, known } = &*self.lock();
         let ours = || {
             reports.values().filter(|reported| {
                 reported.report.plan.to_string() == rollout.plan_digest
             })
         };
-        let exchangers = ours().map(|reported| reported.shown(now)).collect();
+        let mut exchangers: Vec<v1::Exchanger> =
+            ours().map(|reported| reported.shown(now)).collect();
+        let told: Vec<&str> = reports.keys().map(String::as_str).collect();
+        exchangers.extend(known.not_in(&told).map(|name| v1::Exchanger {
+            name: name.to_owned(),
+            silent: true,
+            ..v1::Exchanger::default()
+        }));
         let mut waves: BTreeMap<WaveNumber, WaveQueue> = BTreeMap::new();
         let fresh = ours().filter(|reported| !reported.is_silent(now));
         for queue in fresh.flat_map(|reported| &reported.report.waves) {
@@ -142,6 +186,8 @@ fn plus(a: WaveQueue, b: WaveQueue) -> WaveQueue {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
     #[test]
@@ -177,7 +223,7 @@ mod tests {
     #[test]
     fn the_longest_wait_of_a_node_counts_and_one_silent_exchanger_leaves_it_open() {
         let (queues, now) = (Queues::default(), Instant::now());
-        assert_eq!(queues.waits(plan(), now), None);
+        assert_eq!(queues.waits(plan(), false, now), None);
         queues.take(report("mx1", 30, 0), now);
         queues.take(report("mx2", 70, 0), now);
         let waits = |seconds: &[u32], is_whole| {
@@ -185,14 +231,52 @@ mod tests {
             Some(Waits { seconds, is_whole })
         };
 
-        assert_eq!(queues.waits(plan(), now), waits(&[70], true));
+        let shown = |at| queues.waits(plan(), false, at);
+        assert_eq!(shown(now), waits(&[70], true));
         let later = now + SILENT_AFTER;
-        assert_eq!(queues.waits(plan(), later), waits(&[], false));
+        assert_eq!(shown(later), waits(&[], false));
         queues.take(report("mx1", 40, 0), later);
-        assert_eq!(queues.waits(plan(), later), waits(&[40], false));
+        assert_eq!(shown(later), waits(&[40], false));
         queues.take(report("mx2", 10, 0), later);
-        assert_eq!(queues.waits(plan(), later), waits(&[40], true));
-        assert_eq!(queues.waits(Digest::new([0; 32]), now), None);
+        assert_eq!(shown(later), waits(&[40], true));
+    }
+
+    #[test]
+    fn an_exchanger_that_has_reported_is_missed_after_a_day_and_after_a_restart() {
+        let (dir, now) = (TempDir::new().unwrap(), Instant::now());
+        let is_whole = |queues: &Queues, at| {
+            queues.waits(plan(), false, at).map(|waits| waits.is_whole)
+        };
+        let queues = Queues::kept_in(dir.path()).unwrap();
+        assert_eq!(is_whole(&queues, now), None);
+        queues.take(report("mx1", 1, 0), now);
+        queues.take(report("mx2", 1, 0), now);
+        let two_days_later = now + Duration::from_hours(48);
+        queues.take(report("mx1", 1, 0), two_days_later);
+        assert_eq!(is_whole(&queues, two_days_later), Some(false));
+
+        let queues = Queues::kept_in(dir.path()).unwrap();
+        let mut rollout = rollout();
+        queues.show_in(&mut rollout, now);
+        let shown = rollout.exchangers.iter().map(|it| (it.name.as_str(), it.silent));
+        assert_eq!(shown.collect::<Vec<_>>(), [("mx1", true), ("mx2", true)]);
+        assert_eq!(is_whole(&queues, now), Some(false));
+        queues.take(report("mx1", 1, 0), now);
+        assert_eq!(is_whole(&queues, now), Some(false));
+        // A person takes the other one's line out.
+        std::fs::write(dir.path().join("exchangers"), "mx1\n").unwrap();
+        assert_eq!(is_whole(&queues, now), Some(true));
+    }
+
+    #[test]
+    fn what_the_journal_shows_to_have_been_measured_is_missed_where_no_name_was_kept() {
+        let (dir, now) = (TempDir::new().unwrap(), Instant::now());
+        let queues = Queues::kept_in(dir.path()).unwrap();
+        let is_whole = || queues.waits(plan(), true, now).map(|waits| waits.is_whole);
+
+        assert_eq!(is_whole(), Some(false));
+        std::fs::write(dir.path().join("exchangers"), "").unwrap();
+        assert_eq!(is_whole(), None);
     }
 
     #[test]
