@@ -72,9 +72,12 @@ const ADMINISTRATION: &str = "doveadm";
 /// Dovecot's service that builds search indexes, for whoever is open at all.
 const INDEXER: &str = "indexer-worker";
 
+/// Dovecot's service that brings mail.
+const DELIVERY: &str = "lmtp";
+
 /// Dovecot's services that are asked by the mail server itself, and what they are part of: a
 /// delivery by program, and the question at RCPT whether a delivery would fit.
-const PARTS: [(&str, &str); 2] = [("lda", "lmtp"), ("quota-status", "lmtp")];
+const PARTS: [(&str, &str); 2] = [("lda", DELIVERY), ("quota-status", DELIVERY)];
 
 /// Maps that are locked apart, so that one insertion holds up few readers: more than any
 /// machine has cores.
@@ -194,6 +197,15 @@ impl Doors {
     /// Who comes.
     pub fn visits(&self) -> &Visits {
         &self.inner.visits
+    }
+
+    /// Whether a question where a mailbox lies, asked for `service`, is that of a user whose
+    /// password was right, and not of a delivery or of the mail server itself.
+    pub(crate) fn is_session(&self, service: &str) -> bool {
+        let service = lower_case(service);
+        let of_the_server =
+            [ADMINISTRATION, INDEXER, DELIVERY].contains(&service.as_ref());
+        !of_the_server && PARTS.iter().all(|(part, _)| *part != service)
     }
 
     /// What somebody really uses who asks the mail server for `service` at `port`.

@@ -169,8 +169,13 @@ async fn answer(
     }
     let service = doors.service_at(&service, query.as_deref().and_then(local_port));
     let answer = doors.answer(service, &user);
-    if is_login {
-        doors.visits().asked(&user, answer == Answer::Online);
+    match answer {
+        Answer::Held if is_login => doors.visits().asked(&user, false),
+        // Who is let in counts once his password was right: this is asked after it.
+        Answer::Online if !is_login && doors.is_session(service) => {
+            doors.visits().asked(&user, true);
+        }
+        Answer::Held | Answer::Online => {}
     }
     let body = match answer {
         Answer::Online => Bytes::from_static(ONLINE.as_bytes()),
@@ -288,11 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn only_questions_about_passwords_are_visits() {
+    fn only_users_whose_password_was_right_are_visits() {
         let server = Server::start();
         server.doors.visits().opened(["anna@example.org"], 2);
         let mut caller = server.connect();
-        for question in ["passdb/imap", "passdb/imap", "passdb/pop3", "userdb/imap"] {
+        let guesses = ["passdb/imap"; 9];
+        let others = ["userdb/lmtp", "userdb/lda", "userdb/doveadm", "userdb/pop3"];
+        for question in guesses.iter().chain(&others).chain(&["userdb/imap"; 2]) {
             caller.ask(&format!("GET /gate/{question}/Anna@example.org"));
         }
 

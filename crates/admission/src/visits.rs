@@ -1,8 +1,9 @@
 //! Visits: of how many mailboxes that open somebody comes, how often, and how soon those come
 //! again that were told to wait.
 //!
-//! A login asks once, whether its password is right or not. Deliveries, administration and
-//! the mail server's own questions about open mailboxes are no visits.
+//! A login into an open mailbox is a visit once its password was right: whoever guesses
+//! passwords does not come. While a mailbox is held nobody's password is looked at, and every
+//! attempt counts. Deliveries, administration and the mail server's own questions are none.
 //!
 //! # Invariants
 //!

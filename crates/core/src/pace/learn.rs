@@ -120,6 +120,10 @@ const LOGINS_OVER_MIN: Span = Span::from_secs(5);
 /// served quickly: a twentieth, as fast as the rate itself.
 const RELIEF_PART: u64 = 20;
 
+/// What a node was seen to do raises what was stated of it to so many times that at most:
+/// above, it is likelier that something was counted wrongly than that somebody was so modest.
+const STATED_TIMES_MAX: u64 = 2;
+
 /// The square of 1.645, in millionths: one in twenty lies above.
 const Z_SQUARED: u128 = 2_706_000;
 
@@ -246,7 +250,8 @@ impl Learnt {
             // What was served is not all that could be.
             (None, None) => return None,
         };
-        let millis = least.max(self.proved);
+        let believed = assumed.map_or(u64::MAX, |stated| stated * STATED_TIMES_MAX);
+        let millis = least.max(self.proved.min(believed));
         if Some(millis) == assumed {
             return None;
         }
@@ -454,6 +459,8 @@ mod tests {
         assert_eq!(shown(&learnt), (Some(60), false));
         learnt.take(&logins(700), Strain::Calm);
         assert_eq!(shown(&learnt), (Some(70), true), "it can do more than was assumed");
+        learnt.take(&logins(9_000), Strain::Calm);
+        assert_eq!(shown(&learnt), (Some(120), true), "twice of it is believed at most");
     }
 
     #[test]
