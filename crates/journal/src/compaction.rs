@@ -166,7 +166,7 @@ fn write(store: &Store, snapshot: Snapshot, next: u32) -> Result<Stage, StoreErr
     })
 }
 
-/// Reads some records behind `read` and marks those of the story among them.
+/// Reads some records behind `read` and marks those of the story among them, and no others.
 fn mark(
     store: &Store,
     snapshot: &Snapshot,
@@ -178,9 +178,14 @@ fn mark(
     let (mut bytes, mut marked) = (0, false);
     for found in records.take(STEP_RECORDS) {
         let found = found.map_err(unreadable)?;
-        if (snapshot.is_story)(&found.payload) {
+        let is_story = (snapshot.is_story)(&found.payload);
+        if is_story {
             story = story.after(found.head, &found.payload);
-            batch.record(found.head, Mark::Story, &found.payload);
+        }
+        // A compaction that did not come to its end may have marked others than these.
+        let mark = if is_story { Mark::Story } else { Mark::Plain };
+        if found.mark != mark {
+            batch.record(found.head, mark, &found.payload);
             marked = true;
         }
         read = found.head;
@@ -324,6 +329,53 @@ mod tests {
         assert!(read.contents.base.is_some() && !read.contents.leftovers);
         // The header, the story and the tail, one long record in each, the snapshot, the base.
         assert_eq!(opened.store.reader().len(), 1 + (43 + 2) + (10 + 2) + 74 + 1);
+    }
+
+    #[test]
+    fn what_an_interrupted_compaction_chose_for_the_story_binds_no_later_one() {
+        let mut marked = 0;
+        for steps in 0..20 {
+            let dir = TempDir::new().unwrap();
+            let (covers, all) = filled(dir.path());
+            if compacted_for(dir.path(), covers, steps) {
+                break;
+            }
+            let journal = open(dir.path());
+            wait_for(|| !journal.appender().is_compacting());
+            if journal.snapshot().unwrap().is_some() {
+                continue;
+            }
+            // The next version of the program tells another story.
+            let is_story: fn(&[u8]) -> bool =
+                |payload| payload.get(2).is_some_and(|n| n.is_multiple_of(5));
+            let snapshot = Snapshot { covers, body: body(), is_story };
+            assert!(journal.appender().compact(snapshot).unwrap());
+            wait_for(|| !journal.appender().is_compacting());
+            drop(journal);
+
+            let journal = open(dir.path());
+            let story: Vec<_> = journal.story().map(payload).collect();
+
+            let chosen = all[..300].iter().filter(|it| is_story(it)).cloned();
+            assert_eq!(story, chosen.collect::<Vec<_>>(), "{steps} steps");
+            marked += 1;
+        }
+        assert!(marked > 2);
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_made_does_not_stay_the_last_attempt() {
+        let dir = TempDir::new().unwrap();
+        let (covers, _) = filled(dir.path());
+        let journal = open(dir.path());
+        let appender = journal.appender();
+
+        appender.compact_later(covers, |_| false, Box::new(|| panic!("no memory")));
+        wait_for(|| !appender.is_compacting());
+        appender.compact_later(covers, |_| false, Box::new(body));
+        wait_for(|| !appender.is_compacting());
+
+        assert_eq!(journal.snapshot().unwrap().unwrap().records, 300);
     }
 
     #[test]

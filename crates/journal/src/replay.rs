@@ -95,7 +95,8 @@ impl Iterator for Replay<'_> {
             Ok(found) => found.head.sequence > 0,
             Err(_) => true,
         });
-        let entry = |Found { head, payload }| Entry { sequence: head.sequence, payload };
+        let entry =
+            |Found { head, payload, .. }| Entry { sequence: head.sequence, payload };
         found.map(|found| found.map(entry))
     }
 }
@@ -115,6 +116,7 @@ pub(crate) fn header(db: &sled::Db) -> Result<Option<Header>, ReadError> {
 /// A record as it lies in a store.
 pub(crate) struct Found {
     pub(crate) head: Head,
+    pub(crate) mark: Mark,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -171,7 +173,7 @@ impl Records {
     /// Reads the header.
     fn header(mut self) -> Result<Option<Header>, ReadError> {
         let Some(found) = self.read(0)? else { return Ok(None) };
-        let Found { head, payload } = found;
+        let Found { head, payload, .. } = found;
         Ok(Some(Header { head, payload, base: self.base }))
     }
 
@@ -195,7 +197,7 @@ impl Records {
             let base = self.base(head.digest)?;
             self.base = Some(base.ok_or(corrupt(Damage::Base))?);
         }
-        Ok(Some(Found { head, payload }))
+        Ok(Some(Found { head, mark: frame.mark(), payload }))
     }
 
     /// Reads the next record of the story; nothing when it has ended as it should.
@@ -223,7 +225,7 @@ impl Records {
                 let (frame, payload) = self.whole(sequence, &value)?;
                 let head = frame.check_alone(sequence, &payload).map_err(corrupt)?;
                 self.story = self.story.after(head, &payload);
-                return Ok(Some(Found { head, payload }));
+                return Ok(Some(Found { head, mark: Mark::Story, payload }));
             }
             self.leftovers = true;
         }

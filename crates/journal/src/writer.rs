@@ -235,7 +235,11 @@ impl Appender {
         let appender = self.clone();
         let named = std::thread::Builder::new().name("snapshot".to_owned());
         let begun = named.spawn(move || {
-            let snapshot = Snapshot { covers, body: encode(), is_story };
+            let mut attempt = Attempt { shared: &appender.shared, is_made: false };
+            let body = encode();
+            attempt.is_made = true;
+            drop(attempt);
+            let snapshot = Snapshot { covers, body, is_story };
             let bytes = snapshot.body.len();
             // One that is too large stays the last attempt.
             if bytes > SNAPSHOT_BYTES_MAX {
@@ -290,6 +294,21 @@ impl Appender {
     /// Why the writer is gone.
     fn refusal(&self) -> AppendError {
         if self.is_poisoned() { AppendError::Poisoned } else { AppendError::Closed }
+    }
+}
+
+/// A snapshot that is being made. If that fails, another may begin; once it is made, the
+/// writer says when.
+struct Attempt<'a> {
+    shared: &'a Shared,
+    is_made: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.is_made {
+            self.shared.compacting.store(false, Ordering::Release);
+        }
     }
 }
 
