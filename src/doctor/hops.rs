@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * Names are looked up where Postfix looks: in the DNS alone, unless it is told otherwise.
+//! * Names are looked up where Postfix looks: in the DNS alone, and nowhere but in its root,
+//!   unless it is told otherwise. This machine's search list finds more than Postfix does.
 //! * A name that is not found is wrong also where Postfix is told to keep what it refuses: the
 //!   mail of that node does not arrive.
 
@@ -37,23 +38,38 @@ pub(super) enum Nodes {
 pub(super) enum Lookup {
     /// In the DNS alone: its own default.
     Dns,
+    /// There, and also with the domains behind it that `/etc/resolv.conf` lists.
+    Searched,
     /// Also in `/etc/hosts`, as other programs do.
     Native,
 }
 
 impl Lookup {
-    /// By `lmtp_host_lookup`.
-    pub(super) fn of(setting: &str) -> Self {
-        let native = setting.split([',', ' ']).any(|it| it == "native");
-        if native { Self::Native } else { Self::Dns }
+    /// By `lmtp_host_lookup` and `lmtp_dns_resolver_options`.
+    pub(super) fn of(places: &str, resolver: &str) -> Self {
+        let has = |list: &str, name| list.split([',', ' ', '\t']).any(|it| it == name);
+        if has(places, "native") {
+            Self::Native
+        } else if has(resolver, "res_defnames") || has(resolver, "res_dnsrch") {
+            Self::Searched
+        } else {
+            Self::Dns
+        }
+    }
+
+    /// The name as the resolver must be asked for it.
+    fn asked(self, name: &str) -> String {
+        let dot = if self == Self::Dns && !name.ends_with('.') { "." } else { "" };
+        format!("{name}{dot}")
     }
 
     fn finds(self, name: &str) -> bool {
         let mut command = Command::new("getent");
-        if self == Self::Dns {
+        if self != Self::Native {
             command.args(["-s", "dns"]);
         }
-        command.args(["ahosts", name]).stdout(Stdio::null()).stderr(Stdio::null());
+        let name = self.asked(name);
+        command.args(["ahosts", &name]).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|it| it.success())
     }
 }
@@ -136,7 +152,10 @@ fn not_found(lost: &[(&str, &str)], lookup: Lookup) -> Trouble {
         named.push(format!("and {} more", lost.len() - NAMED_MAX));
     }
     let place = match lookup {
-        Lookup::Dns => "the DNS, where alone Postfix looks",
+        Lookup::Dns => {
+            "the DNS as it stands, without a search list, where alone Postfix looks"
+        }
+        Lookup::Searched => "the DNS, where alone Postfix looks",
         Lookup::Native => "the DNS and /etc/hosts",
     };
     Trouble::new(
@@ -182,10 +201,24 @@ mod tests {
     }
 
     #[test]
-    fn postfix_looks_into_hosts_only_when_told_so() {
+    fn postfix_looks_into_hosts_and_search_lists_only_when_told_so() {
+        let settings = [
+            ("dns", ""),
+            ("", "edns0"),
+            ("dns, native", ""),
+            ("native", "res_dnsrch"),
+            ("dns", "res_defnames"),
+            ("", "edns0, res_dnsrch"),
+        ];
+
+        let lookups = settings.map(|(places, resolver)| Lookup::of(places, resolver));
+
+        let [dns, searched, native] = [Lookup::Dns, Lookup::Searched, Lookup::Native];
+        assert_eq!(lookups, [dns, dns, native, native, searched, searched]);
         assert_eq!(
-            ["dns", "", "dns, native", "native"].map(Lookup::of),
-            [Lookup::Dns, Lookup::Dns, Lookup::Native, Lookup::Native]
+            [dns, searched, native].map(|lookup| lookup.asked("stor-01")),
+            ["stor-01.", "stor-01", "stor-01"]
         );
+        assert_eq!(dns.asked("stor-01.a.it."), "stor-01.a.it.");
     }
 }

@@ -20,7 +20,7 @@ use crate::cli;
 use crate::telemetry::Chain;
 
 /// What Postfix is asked for.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 13] = [
     "transport_maps",
     "defer_transports",
     "maximal_queue_lifetime",
@@ -32,6 +32,7 @@ const SETTINGS: [&str; 12] = [
     "smtpd_recipient_restrictions",
     "smtpd_relay_restrictions",
     "lmtp_host_lookup",
+    "lmtp_dns_resolver_options",
     "soft_bounce",
 ];
 
@@ -62,7 +63,10 @@ pub(super) fn look(
     match Settings::ask(config_dir) {
         Ok(settings) => {
             postfix(chart, exchanger, &settings);
-            let lookup = Lookup::of(settings.get("lmtp_host_lookup"));
+            let lookup = Lookup::of(
+                settings.get("lmtp_host_lookup"),
+                settings.get("lmtp_dns_resolver_options"),
+            );
             hops::look(chart, &exchanger.hops, nodes, lookup);
         }
         Err(said) => {
