@@ -98,6 +98,13 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// What the gate's evidence has stopped.
+    fn halted(reason: HaltReason, evidence: &Evidence, at: Timestamp) -> Self {
+        Self::Halted { reason, wave: evidence.wave, epoch: evidence.epoch, at }
+    }
+}
+
 /// One run of a plan.
 #[derive(Clone, Debug)]
 pub struct Rollout {
@@ -382,21 +389,13 @@ impl Rollout {
                 self.apply_allowed(*wave, *level, *at);
             }
             Record::Expanded { evidence, at } => {
-                let wave = self.wave_mut(evidence.wave);
-                debug_assert!(wave.passed < evidence.level, "a level passes once");
-                wave.passed = evidence.level;
-                wave.passed_at = *at;
+                self.apply_expanded(evidence.wave, evidence.level, *at);
             }
             Record::NodeIsolated { node, reason, .. } => {
                 self.node_mut(*node).isolated = Some(*reason);
             }
             Record::Halted { reason, evidence, at } => {
-                self.phase = Phase::Halted {
-                    reason: *reason,
-                    wave: evidence.wave,
-                    epoch: evidence.epoch,
-                    at: *at,
-                };
+                self.phase = Phase::halted(*reason, evidence, *at);
             }
             Record::Paused(action) => self.phase = Phase::Paused(action.clone()),
             Record::Resumed { scope, .. } => self.apply_resumed(*scope),
@@ -468,6 +467,12 @@ impl Rollout {
         let Some(planned) = self.plan.jobs().get(job.index()) else { return };
         let state = self.node_mut(planned.node);
         state.reported = state.reported.max(sequence);
+    }
+
+    fn apply_expanded(&mut self, wave: WaveNumber, level: Level, at: Timestamp) {
+        let state = self.wave_mut(wave);
+        debug_assert!(state.passed < level, "a level passes once");
+        (state.passed, state.passed_at) = (level, at);
     }
 
     fn apply_allowed(&mut self, wave: WaveNumber, level: Level, at: Timestamp) {

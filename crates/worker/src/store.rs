@@ -34,9 +34,17 @@ pub struct Reads {
 pub trait MailStore: Debug + Send + Sync {
     /// Fences the store: whoever claimed the job under a lower generation changes nothing
     /// from here on. Whether the claim stands; not if this worker has made a newer one.
+    ///
+    /// # Errors
+    ///
+    /// The store's: this process may do nothing more there.
     fn claim(&self, under: Under) -> anyhow::Result<bool>;
 
     /// Verifies and repairs; what is returned is durable.
+    ///
+    /// # Errors
+    ///
+    /// The store's: this process may do nothing more there.
     fn prepare(
         &self,
         under: Under,
@@ -44,6 +52,10 @@ pub trait MailStore: Debug + Send + Sync {
     ) -> anyhow::Result<Vec<Settled>>;
 
     /// Replaces held mailboxes by empty ones; their histories are worked on beside from then on.
+    ///
+    /// # Errors
+    ///
+    /// The store's: this process may do nothing more there.
     fn dial(
         &self,
         _under: Under,
@@ -59,6 +71,10 @@ pub trait MailStore: Debug + Send + Sync {
 
     /// Puts histories back that are as they were verified, with all that has come in since, once
     /// nobody is in the mailboxes.
+    ///
+    /// # Errors
+    ///
+    /// The store's: this process may do nothing more there.
     fn switch(
         &self,
         _under: Under,
@@ -101,6 +117,10 @@ pub trait MailStore: Debug + Send + Sync {
 
     /// Tells the mail system where mailboxes stand; a letting in only under a claim that
     /// no higher one has replaced.
+    ///
+    /// # Errors
+    ///
+    /// The store's: this process may do nothing more there.
     fn tell(
         &self,
         _telling: &Telling,

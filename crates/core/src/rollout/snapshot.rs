@@ -177,34 +177,7 @@ impl Rollout {
                 Some(last(history, &|it| phase_of(it).as_ref() == Some(phase))?)
             }
         };
-        let nodes = (0..).zip(nodes).map(|(number, node)| {
-            let NodeState {
-                incarnation,
-                reported,
-                isolated,
-                held_back,
-                recount,
-                issued,
-                claimed,
-            } = node;
-            let isolated_from = match isolated {
-                None => None,
-                Some(why) => {
-                    let is_it =
-                        |record: &Record| isolation_of(record) == Some((number, *why));
-                    Some(last(history, &is_it)?)
-                }
-            };
-            Some(NodeSnapshot {
-                incarnation: *incarnation,
-                isolated_from,
-                held_back: *held_back,
-                left_out: *recount == Recount::LeftOut,
-                reported: *reported,
-                issued: *issued,
-                claimed: *claimed,
-            })
-        });
+        let nodes = (0..).zip(nodes).map(|(number, node)| node.snapshot(number, history));
         let known = findings.iter().map(|(job, known)| (*job, known.clone()));
         Some(Snapshot {
             story: count(history.len()),
@@ -268,35 +241,7 @@ impl Rollout {
             state.restore(kept)?;
         }
         for ((number, state), kept) in (0..).zip(&mut rollout.nodes).zip(nodes) {
-            let NodeSnapshot {
-                incarnation,
-                isolated_from,
-                held_back,
-                left_out,
-                issued,
-                claimed,
-                reported,
-            } = kept;
-            let recount = if left_out { Recount::LeftOut } else { Recount::Done };
-            let isolated = match isolated_from {
-                None => None,
-                Some(place) => {
-                    let why = at(&story, place).and_then(isolation_of);
-                    let why = why.filter(|(node, _)| *node == number);
-                    let what = "the node that it isolated";
-                    let why = why.ok_or(SnapshotError::Story { place, what })?;
-                    Some(why.1)
-                }
-            };
-            *state = NodeState {
-                incarnation,
-                reported,
-                isolated,
-                held_back,
-                recount,
-                issued,
-                claimed,
-            };
+            *state = NodeState::restore(number, kept, &story)?;
         }
         for (number, kept) in (0..).map(JobNumber::new).zip(jobs) {
             rollout.restore_job(number, kept)?;
@@ -388,6 +333,59 @@ impl WaveState {
     }
 }
 
+impl NodeState {
+    /// What is remembered of node `number`, of which `history` tells.
+    fn snapshot(&self, number: u16, history: &[Record]) -> Option<NodeSnapshot> {
+        let Self { incarnation, isolated, held_back, recount, issued, claimed, reported } =
+            self;
+        let isolated_from = match isolated {
+            None => None,
+            Some(why) => {
+                let is_it =
+                    |record: &Record| isolation_of(record) == Some((number, *why));
+                Some(last(history, &is_it)?)
+            }
+        };
+        Some(NodeSnapshot {
+            incarnation: *incarnation,
+            isolated_from,
+            held_back: *held_back,
+            left_out: *recount == Recount::LeftOut,
+            issued: *issued,
+            claimed: *claimed,
+            reported: *reported,
+        })
+    }
+
+    fn restore(
+        number: u16,
+        kept: NodeSnapshot,
+        story: &[Record],
+    ) -> Result<Self, SnapshotError> {
+        let NodeSnapshot {
+            incarnation,
+            isolated_from,
+            held_back,
+            left_out,
+            issued,
+            claimed,
+            reported,
+        } = kept;
+        let recount = if left_out { Recount::LeftOut } else { Recount::Done };
+        let isolated = match isolated_from {
+            None => None,
+            Some(place) => {
+                let why = at(story, place).and_then(isolation_of);
+                let why = why.filter(|(node, _)| *node == number);
+                let what = "the node that it isolated";
+                let why = why.ok_or(SnapshotError::Story { place, what })?;
+                Some(why.1)
+            }
+        };
+        Ok(Self { incarnation, isolated, held_back, recount, issued, claimed, reported })
+    }
+}
+
 impl JobState {
     fn snapshot(&self) -> JobSnapshot {
         let Self { generation, leased_to, states, reclosed, dial_tone_since, totals } =
@@ -409,12 +407,9 @@ fn phase_of(record: &Record) -> Option<Phase> {
         Record::Paused(action)
         | Record::RebuildBegun(action)
         | Record::Reclosed { action, .. } => Some(Phase::Paused(action.clone())),
-        Record::Halted { reason, evidence, at } => Some(Phase::Halted {
-            reason: *reason,
-            wave: evidence.wave,
-            epoch: evidence.epoch,
-            at: *at,
-        }),
+        Record::Halted { reason, evidence, at } => {
+            Some(Phase::halted(*reason, evidence, *at))
+        }
         Record::Aborted(action) => Some(Phase::Aborted(action.clone())),
         Record::Finished { at } => Some(Phase::Finished { at: *at }),
         Record::NodeJoined { .. }
