@@ -3,6 +3,8 @@
 //! # Invariants
 //!
 //! * The lock is the kernel's: it ends with its program, however that ends.
+//! * It ends with its drop, even while a program that is just being started still has a copy
+//!   of the open file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -12,7 +14,15 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 /// Holds a journal for this program until dropped.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = flock(&self.0, FlockOperation::Unlock) {
+            tracing::warn!(%error, "cannot unlock a journal");
+        }
+    }
+}
 
 /// A journal could not be locked.
 #[derive(Debug)]
