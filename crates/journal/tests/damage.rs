@@ -127,7 +127,7 @@ fn a_repaired_journal_keeps_its_snapshot_and_its_story() {
 
 #[test]
 fn a_damaged_snapshot_or_story_is_named_and_nothing_is_repaired_on_top_of_it() {
-    let snapshot_key = [&(1_u64 << 63 | 40).to_be_bytes()[..], &[0, 0, 0, 1]].concat();
+    let snapshot_key = [&((1_u64 << 63) + 40).to_be_bytes()[..], &[0, 0, 0, 1]].concat();
     let base_key = [&[0xff; 8][..], &[0; 4]].concat();
     let broken: [(&str, Vec<u8>); 4] = [
         ("the snapshot of all records up to it is damaged", snapshot_key),

@@ -363,11 +363,15 @@ impl Night {
         let cut = self.chance.below(self.records.len() as u64 + 1);
         let (before, after) = self.records.split_at(usize::try_from(cut).unwrap());
         let mut earlier = Rollout::new(Arc::clone(&self.plan), self.started, self.now);
-        before.iter().for_each(|record| earlier.apply(record));
+        for record in before {
+            earlier.apply(record);
+        }
         let Some(snapshot) = earlier.snapshot() else { return };
         let (plan, story) = (Arc::clone(&self.plan), earlier.history().to_vec());
         let mut restored = Rollout::restore(plan, self.started, snapshot, story).unwrap();
-        after.iter().for_each(|record| restored.apply(record));
+        for record in after {
+            restored.apply(record);
+        }
         restored.wake(self.now);
         let restored = restored.under(self.rollout.applied_under().cloned());
         assert_eq!(restored.snapshot(), self.rollout.snapshot(), "I7");

@@ -146,9 +146,13 @@ impl Worker {
         let cut = chance.below(self.notes.len() as u64 + 1);
         let (before, after) = self.notes.split_at(usize::try_from(cut).unwrap());
         let mut earlier = Holding::default();
-        before.iter().for_each(|note| earlier.apply(note));
+        for note in before {
+            earlier.apply(note);
+        }
         let mut restored = Holding::restore(earlier.snapshot()).unwrap();
-        after.iter().for_each(|note| restored.apply(note));
+        for note in after {
+            restored.apply(note);
+        }
         restored.wake(now);
         restored.forget_orders();
         assert_eq!(format!("{restored:?}"), format!("{:?}", self.holding), "I7");
