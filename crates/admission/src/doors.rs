@@ -33,6 +33,14 @@ pub enum Answer {
     Held,
 }
 
+/// Whether a question where a mailbox lies, asked for `service`, is that of a user whose
+/// password was right, and not of a delivery or of the mail server itself.
+pub(crate) fn is_session(service: &str) -> bool {
+    let service = lower_case(service);
+    let of_the_server = [ADMINISTRATION, INDEXER, DELIVERY].contains(&service.as_ref());
+    !of_the_server && PARTS.iter().all(|(part, _)| *part != service)
+}
+
 /// How far one mailbox is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -197,15 +205,6 @@ impl Doors {
     /// Who comes.
     pub fn visits(&self) -> &Visits {
         &self.inner.visits
-    }
-
-    /// Whether a question where a mailbox lies, asked for `service`, is that of a user whose
-    /// password was right, and not of a delivery or of the mail server itself.
-    pub(crate) fn is_session(&self, service: &str) -> bool {
-        let service = lower_case(service);
-        let of_the_server =
-            [ADMINISTRATION, INDEXER, DELIVERY].contains(&service.as_ref());
-        !of_the_server && PARTS.iter().all(|(part, _)| *part != service)
     }
 
     /// What somebody really uses who asks the mail server for `service` at `port`.

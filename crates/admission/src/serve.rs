@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::sleep;
 
 use crate::connection::{Bounded, Limits};
-use crate::doors::{Answer, Doors};
+use crate::doors::{Answer, Doors, is_session};
 
 /// Admission cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +172,7 @@ async fn answer(
     match answer {
         Answer::Held if is_login => doors.visits().asked(&user, false),
         // Who is let in counts once his password was right: this is asked after it.
-        Answer::Online if !is_login && doors.is_session(service) => {
+        Answer::Online if !is_login && is_session(service) => {
             doors.visits().asked(&user, true);
         }
         Answer::Held | Answer::Online => {}

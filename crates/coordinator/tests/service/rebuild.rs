@@ -113,7 +113,8 @@ async fn a_worker_that_knows_less_than_it_has_told_is_turned_away() {
     let coordinator = Coordinator::start(dir.path()).await;
     coordinator.apply(rows(20)).await;
     let mut one = Worker::join(&coordinator, "n1", 11).await.unwrap();
-    (one.beat().await, one.beat().await);
+    one.beat().await;
+    one.beat().await;
 
     let turned_away = until("the lease has run out", async || {
         let refused = Worker::join(&coordinator, "n1", 12).await.err()?;
@@ -140,7 +141,8 @@ async fn a_worker_that_knows_less_than_it_has_told_is_turned_away() {
 
 async fn apply(coordinator: &Coordinator, plan: &Plan, why: &str) -> Result<(), Status> {
     let mut parts = upload(&plan.digest().to_string(), rows(20));
-    if let Some(v1::apply_request::Part::Header(header)) = &mut parts[0].part {
+    let first = parts.first_mut().and_then(|first| first.part.as_mut());
+    if let Some(v1::apply_request::Part::Header(header)) = first {
         header.rebuild = !why.is_empty();
         why.clone_into(&mut header.reason);
     }
