@@ -106,7 +106,7 @@ fn fleet_apart(faults: &Faults, seed: u64) -> Option<(Network, Fleet)> {
 }
 
 fn a_slow_road_is_only_slower() {
-    let faults = Faults::of("network: 150 ms each way, in order");
+    let faults = Faults::of("network: 500 ms each way, in order");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ground = Ground::small(44);
@@ -133,7 +133,8 @@ fn a_slow_road_is_only_slower() {
 
 /// Carries bytes from one end to the other, each a while after it came, in order.
 fn carry_slowly(mut from: TcpStream, mut to: TcpStream) {
-    const DELAY: Duration = Duration::from_millis(150);
+    /// Half a lease for each answer: descriptions must not wait for a share of one.
+    const DELAY: Duration = Duration::from_millis(500);
     // Both ends are bounded: a connection has at most its window on the way.
     let (send, parts) = std::sync::mpsc::sync_channel(4_096);
     std::thread::spawn(move || {

@@ -179,6 +179,7 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::UnknownNode { .. }
         | Refusal::OrdersTooOld { .. }
         | Refusal::WorkerTooOld { .. }
+        | Refusal::WorkerJournalTooOld { .. }
         | Refusal::LeftOut { .. }
         | Refusal::NothingToAccept { .. }
         | Refusal::NotRecounted { .. }

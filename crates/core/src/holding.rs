@@ -88,6 +88,11 @@ impl HeldJob {
         self.generation
     }
 
+    /// Whether it has heard orders of its generation.
+    pub fn is_ordered(&self) -> bool {
+        self.order.is_some()
+    }
+
     /// The digest of its description.
     pub fn description(&self) -> [u8; 32] {
         self.description

@@ -168,6 +168,8 @@ struct NodeState {
     claimed: Generation,
     /// The newest report of its present run that told something.
     reported: u64,
+    /// The most records that its journal had when it joined or told anything.
+    journaled: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -319,6 +321,8 @@ impl Rollout {
         let still = !matches!(self.phase, Phase::Running | Phase::Finished { .. });
         if let Some(heard) = self.heard.get_mut(sync.node.index()) {
             heard.at = Some(now);
+            // The rightful run is back.
+            heard.turned_away = false;
             heard.sequence = sync.sequence;
             heard.without_permit &= still;
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);
@@ -364,8 +368,9 @@ impl Rollout {
     /// Makes `record` part of the state. The only mutator of what is remembered.
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::NodeJoined { node, incarnation, at } => {
+            Record::NodeJoined { node, incarnation, journaled, at } => {
                 self.apply_joined(*node, *incarnation, *at);
+                self.has_journaled(*node, *journaled);
             }
             Record::JobLeased { job, incarnation, generation, .. } => {
                 self.issue(*job, *generation);
@@ -375,13 +380,14 @@ impl Rollout {
                 job,
                 generation,
                 sequence,
+                journaled,
                 facts,
                 totals,
                 findings,
                 at,
             } => {
                 self.has_told(*job, *generation);
-                self.apply_reported(*job, *sequence);
+                self.apply_reported(*job, *sequence, *journaled);
                 self.apply_told(*job, facts, *totals, *at);
                 self.apply_findings(*job, facts, findings);
             }
@@ -463,10 +469,18 @@ impl Rollout {
         }
     }
 
-    fn apply_reported(&mut self, job: JobNumber, sequence: u64) {
+    fn apply_reported(&mut self, job: JobNumber, sequence: u64, journaled: u64) {
         let Some(planned) = self.plan.jobs().get(job.index()) else { return };
-        let state = self.node_mut(planned.node);
+        let node = planned.node;
+        let state = self.node_mut(node);
         state.reported = state.reported.max(sequence);
+        self.has_journaled(node, journaled);
+    }
+
+    /// The journal of the worker of `node` has had so many records.
+    fn has_journaled(&mut self, node: NodeNumber, records: u64) {
+        let state = self.node_mut(node);
+        state.journaled = state.journaled.max(records);
     }
 
     fn apply_expanded(&mut self, wave: WaveNumber, level: Level, at: Timestamp) {
@@ -510,7 +524,8 @@ impl Rollout {
     }
 
     /// Gives `job` a new generation: what was known of its health counts no more, and what
-    /// was prepared must be looked at again.
+    /// was prepared must be looked at again. What a person should know stays until each
+    /// mailbox is told of anew: nobody shall miss it meanwhile.
     fn issue(&mut self, job: JobNumber, generation: Generation) {
         debug_assert!(self.generation < generation, "generations only rise");
         self.generation = generation;
@@ -530,7 +545,6 @@ impl Rollout {
             })
             .collect();
         self.apply_facts(job, &reset);
-        self.findings.remove(&job);
     }
 
     fn apply_told(

@@ -275,6 +275,8 @@ fn what_a_worker_measured_before_its_restart_is_missed_until_it_is_measured_agai
         incarnation: worker.incarnation,
         claimed_max: worker.holding.generation_max(),
         orders_seen: 0,
+        journaled: None,
+        store_claimed: Generation::default(),
     };
     evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
     evening.coordinate(&Event::Join(join)).unwrap();
@@ -329,6 +331,8 @@ fn a_second_worker_is_refused_while_the_first_is_heard() {
         incarnation: Incarnation::new(99),
         claimed_max: Generation::default(),
         orders_seen: 0,
+        journaled: None,
+        store_claimed: Generation::default(),
     });
     let refused = evening.rollout.decide(&second, evening.now).refusal;
 
@@ -344,6 +348,8 @@ fn a_coordinator_older_than_its_fleet_refuses_to_lead() {
         incarnation: Incarnation::new(99),
         claimed_max: Generation::new(1_000),
         orders_seen: 0,
+        journaled: None,
+        store_claimed: Generation::default(),
     });
     let refused = evening.rollout.decide(&join, evening.now).refusal;
 

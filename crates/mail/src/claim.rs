@@ -115,6 +115,26 @@ impl Claims {
         ours.is_some() && kept.and_then(|bytes| Claim::parse(&bytes)).as_ref() == ours
     }
 
+    /// The generations on disk, by job. A record that cannot be read is left out: it refuses
+    /// whoever claims its job.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn generations(&self) -> io::Result<BTreeMap<u32, u64>> {
+        let mut generations = BTreeMap::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let job = name.to_str().and_then(|name| name.parse::<u32>().ok());
+            let Some(job) = job else { continue };
+            if let Some(claim) = Claim::parse(&fs::read(entry.path())?) {
+                generations.insert(job, claim.generation);
+            }
+        }
+        Ok(generations)
+    }
+
     fn current(&mut self, job: u32) -> Result<Option<Claim>, ClaimError> {
         if let Some(claim) = self.held.get(&job) {
             return Ok(Some(claim.clone()));
@@ -172,6 +192,7 @@ mod tests {
         claims.claim(1, 5, "a").unwrap();
         claims.claim(1, 5, "a").unwrap();
         claims.claim(2, 1, "b").unwrap();
+        assert_eq!(claims.generations().unwrap(), BTreeMap::from([(1, 5), (2, 1)]));
 
         let mut claims = Claims::open(dir.path().to_owned()).unwrap();
 

@@ -9,7 +9,7 @@
 
 pub(crate) mod record;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -313,6 +313,16 @@ impl Store {
     ) -> Result<(), ClaimError> {
         let mut claims = self.claims.write().unwrap_or_else(PoisonError::into_inner);
         claims.claim(job, generation, holder)
+    }
+
+    /// The generations that the claims on disk name, by job.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn claimed(&self) -> io::Result<BTreeMap<u32, u64>> {
+        let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
+        claims.generations()
     }
 
     /// Verifies and repairs a batch of mailboxes and makes the result durable.

@@ -15,7 +15,7 @@ use tidegate_core::gate::{
 };
 use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Policy;
-use tidegate_core::rollout::{Action, JobReport, Record, RequestId, Scope};
+use tidegate_core::rollout::{Action, Record, RequestId, Scope};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Timestamp;
 
@@ -25,8 +25,10 @@ use crate::protocol::{ProtocolError, narrow, present, request_id};
 use crate::vitals::{pulses, tell_pulses};
 use crate::worker::{incarnation, level, ppm};
 
+mod facts;
 mod rebuild;
 
+use facts::{facts_reported, keep_facts};
 use rebuild::{
     keep_accepted, keep_claims, keep_found, keep_rebuilt, keep_recounted,
     mailboxes_found, node_accepted,
@@ -145,6 +147,7 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
         Kept::NodeJoined(kept) => Ok(Record::NodeJoined {
             node: node(kept.node)?,
             incarnation: incarnation(kept.incarnation)?,
+            journaled: kept.journaled,
             at: Timestamp::from_millis(kept.at_millis),
         }),
         Kept::JobLeased(kept) => Ok(Record::JobLeased {
@@ -196,13 +199,6 @@ fn decode(bytes: &[u8]) -> Result<Kept, RecordError> {
     let record = past::CoordinatorRecord::decode(bytes)
         .map_err(|source| RecordError::Decode { source })?;
     Ok(present("record", record.record)?)
-}
-
-fn facts_reported(kept: past::FactsReported) -> Result<Record, RecordError> {
-    let report = JobReport::try_from(present("report", kept.report)?)?;
-    let JobReport { job, generation, facts, totals, findings } = report;
-    let (sequence, at) = (kept.sequence, Timestamp::from_millis(kept.at_millis));
-    Ok(Record::FactsReported { job, generation, sequence, facts, totals, findings, at })
 }
 
 fn expanded(kept: past::Expanded, policy: &Policy) -> Result<Record, RecordError> {
@@ -296,10 +292,11 @@ fn keep_reclosed(
 
 fn keep(record: &Record) -> Kept {
     match record {
-        Record::NodeJoined { node, incarnation, at } => {
+        Record::NodeJoined { node, incarnation, journaled, at } => {
             Kept::NodeJoined(past::NodeJoined {
                 node: u32::from(node.get()),
                 incarnation: incarnation.get(),
+                journaled: *journaled,
                 at_millis: at.millis(),
             })
         }
@@ -311,10 +308,8 @@ fn keep(record: &Record) -> Kept {
                 at_millis: at.millis(),
             })
         }
-        Record::FactsReported { sequence, at, .. } => {
-            let (report, at_millis) = (report_of(record).map(Into::into), at.millis());
-            let sequence = *sequence;
-            Kept::FactsReported(past::FactsReported { report, at_millis, sequence })
+        Record::FactsReported { sequence, journaled, .. } => {
+            keep_facts(record, *sequence, *journaled)
         }
         Record::LevelAllowed { wave, level, at } => {
             Kept::LevelAllowed(past::LevelAllowed {
@@ -358,17 +353,6 @@ fn keep(record: &Record) -> Kept {
             keep_accepted(action, *node, generations)
         }
     }
-}
-
-/// The report of facts, as it came.
-fn report_of(record: &Record) -> Option<JobReport> {
-    let Record::FactsReported { job, generation, facts, totals, findings, .. } = record
-    else {
-        return None;
-    };
-    let (facts, findings) = (facts.clone(), findings.clone());
-    let (job, generation, totals) = (*job, *generation, *totals);
-    Some(JobReport { job, generation, facts, totals, findings })
 }
 
 impl From<&Action> for past::Action {
@@ -551,6 +535,7 @@ mod tests {
     use tidegate_core::fleet::{Incarnation, Ordinal};
     use tidegate_core::gate::PulseSignal;
     use tidegate_core::mailbox::{Level, MailboxState};
+    use tidegate_core::rollout::JobReport;
     use tidegate_core::rollout::MessageTotals;
 
     const AT: Timestamp = Timestamp::from_millis(1_795_302_000_000);
@@ -675,6 +660,7 @@ mod tests {
             Record::NodeJoined {
                 node: NodeNumber::new(1),
                 incarnation: Incarnation::new(5),
+                journaled: 41,
                 at: AT,
             },
             Record::JobLeased {
@@ -687,6 +673,7 @@ mod tests {
                 job,
                 generation,
                 sequence: 7,
+                journaled: 42,
                 facts: vec![(Ordinal::new(3), MailboxState::unpack(1).unwrap())],
                 totals: MessageTotals { newer: 3, ..MessageTotals::default() },
                 findings: Vec::new(),

@@ -320,6 +320,7 @@ fn keep_node(snapshot: &NodeSnapshot) -> past::NodeSnapshot {
         issued,
         claimed,
         reported,
+        journaled,
     } = snapshot;
     past::NodeSnapshot {
         incarnation: incarnation.map_or(0, Incarnation::get),
@@ -329,6 +330,7 @@ fn keep_node(snapshot: &NodeSnapshot) -> past::NodeSnapshot {
         issued: issued.get(),
         claimed: claimed.get(),
         reported: *reported,
+        journaled: *journaled,
     }
 }
 
@@ -341,6 +343,7 @@ fn node(kept: past::NodeSnapshot) -> Result<NodeSnapshot, ProtocolError> {
         issued: Generation::new(kept.issued),
         claimed: Generation::new(kept.claimed),
         reported: kept.reported,
+        journaled: kept.journaled,
     })
 }
 
@@ -487,6 +490,7 @@ mod tests {
             issued: Generation::new(6),
             claimed: Generation::new(5),
             reported: 44,
+            journaled: 45,
         };
         let rollout = rollout::Snapshot {
             story: 12,

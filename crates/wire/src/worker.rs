@@ -134,9 +134,11 @@ impl Joined {
 impl From<Joining> for v1::JoinRequest {
     fn from(joining: Joining) -> Self {
         let Joining { join, rollout, clock, canary } = joining;
-        let Join { node, incarnation, claimed_max, orders_seen } = join;
+        let Join {
+            incarnation, claimed_max, orders_seen, journaled, store_claimed, ..
+        } = join;
         Self {
-            node,
+            node: join.node,
             incarnation: incarnation.get(),
             claimed_generation_max: claimed_max.get(),
             rollout: rollout.map(|digest| digest.to_string()).unwrap_or_default(),
@@ -144,6 +146,8 @@ impl From<Joining> for v1::JoinRequest {
             clock_millis: clock.millis(),
             canary: canary.unwrap_or_default(),
             orders_seen,
+            journaled,
+            store_generation_max: store_claimed.get(),
         }
     }
 }
@@ -169,6 +173,8 @@ impl TryFrom<v1::JoinRequest> for Joining {
             incarnation: incarnation(message.incarnation)?,
             claimed_max: Generation::new(message.claimed_generation_max),
             orders_seen: message.orders_seen,
+            journaled: message.journaled,
+            store_claimed: Generation::new(message.store_generation_max),
         };
         let clock = Timestamp::from_millis(message.clock_millis);
         let canary = Some(message.canary).filter(|it| !it.is_empty());
@@ -288,12 +294,13 @@ impl TryFrom<v1::SyncRequest> for Sync {
 }
 
 impl From<Account> for v1::Account {
-    fn from(Account { answered, untold, reclosed }: Account) -> Self {
+    fn from(account: Account) -> Self {
+        let Account { answered, untold, reclosed, journaled } = account;
         let reclosed = reclosed.into_iter().map(|(job, ordinals)| v1::Reclosed {
             job: job.get(),
             ordinals: ordinals.into_iter().map(|it| u32::from(it.get())).collect(),
         });
-        Self { answered, untold, reclosed: reclosed.collect() }
+        Self { answered, untold, reclosed: reclosed.collect(), journaled }
     }
 }
 
@@ -301,7 +308,7 @@ impl TryFrom<v1::Account> for Account {
     type Error = ProtocolError;
 
     fn try_from(message: v1::Account) -> Result<Self, Self::Error> {
-        let v1::Account { answered, untold, reclosed } = message;
+        let v1::Account { answered, untold, reclosed, journaled } = message;
         bounded("account.reclosed", reclosed.len(), REPORTS_MAX)?;
         let reclosed = reclosed.into_iter().map(|v1::Reclosed { job, ordinals }| {
             bounded("reclosed.ordinals", ordinals.len(), REPORT_FACTS_MAX)?;
@@ -309,7 +316,7 @@ impl TryFrom<v1::Account> for Account {
             Ok((JobNumber::new(job), ordinals))
         });
         let reclosed = reclosed.collect::<Result<_, ProtocolError>>()?;
-        Ok(Self { answered, untold, reclosed })
+        Ok(Self { answered, untold, reclosed, journaled })
     }
 }
 
@@ -741,6 +748,7 @@ mod tests {
                 answered: 4,
                 untold: 5,
                 reclosed: vec![(JobNumber::new(3), vec![Ordinal::new(1)])],
+                journaled: Some(12),
             }),
         }
     }

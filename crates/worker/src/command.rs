@@ -23,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tidegate_core::fleet::Ordinal;
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
 use tidegate_core::mailbox::Level;
 use tidegate_core::rollout::{Finding, FindingKind, Grade, Grades, MessageTotals};
@@ -339,6 +339,10 @@ impl CommandStore {
 impl MailStore for CommandStore {
     fn claim(&self, under: Under) -> anyhow::Result<bool> {
         self.fence.claim(under)
+    }
+
+    fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
+        self.fence.claimed()
     }
 
     fn prepare(

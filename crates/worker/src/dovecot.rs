@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_admission::Doors;
-use tidegate_core::fleet::Ordinal;
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled, Stamp};
 use tidegate_core::mailbox::Level;
 use tidegate_core::share::Ppm;
@@ -275,6 +275,10 @@ impl AtDovecot {
 impl MailStore for AtDovecot {
     fn claim(&self, under: Under) -> anyhow::Result<bool> {
         self.store.claim(under)
+    }
+
+    fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
+        self.store.claimed()
     }
 
     fn prepare(

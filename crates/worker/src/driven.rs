@@ -135,8 +135,8 @@ impl Driven {
             listen: Box::new(|_| Pulses::default()),
         };
         let owner = Node::recover(given, inputs)?;
-        let (rollout, claimed_max) = owner.remembered();
-        let identity = Identity { node, incarnation, rollout, claimed_max, canary: None };
+        let remembered = owner.remembered();
+        let identity = Identity { node, incarnation, remembered, canary: None };
         Ok(Self {
             node: owner,
             doors,
@@ -264,7 +264,7 @@ impl Driven {
 
     /// The highest generation that it has claimed.
     pub fn claimed_max(&self) -> Generation {
-        self.node.remembered().1
+        self.node.remembered().claimed_max
     }
 }
 

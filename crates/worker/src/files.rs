@@ -5,6 +5,7 @@
 //! * One slow moment of a disk is not a sick mailbox: a failed probe is repeated.
 
 mod dial;
+mod panics;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,8 +14,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tidegate_core::fleet::{Generation, Ordinal};
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled, Stamp};
+use tidegate_core::rollout::{Grade, Grades, MessageTotals};
 use tidegate_core::share::Ppm;
 use tidegate_mail::{
     ClaimError, Mailbox, Manifest, Nfs, PrepareTask, Prepared, Probe, Refusal, Store,
@@ -23,7 +25,8 @@ use tidegate_mail::{
 
 use crate::findings::{alarm, is_its_own, is_temporary, settled};
 use crate::node::UNREADABLE;
-use crate::store::{Dialling, MailStore, Switching, Under};
+use crate::store::{Dialling, MailStore, Switching, Under, by_job, quarantined};
+use panics::Panics;
 
 /// How often a failed probe is repeated before it counts, and how long it waits between.
 const PROBE_ATTEMPTS: u32 = 3;
@@ -32,6 +35,9 @@ const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// How often a mailbox is tried that will not stand still, before it is set aside for a
 /// person: it must not hold up its wave.
 const PREPARE_ATTEMPTS: u32 = 3;
+
+/// Where panics are noted, in the work directory.
+const PANICS_DIR: &str = "panics";
 
 /// Where mail is that this program reads and repairs itself.
 #[derive(Clone, Debug)]
@@ -54,6 +60,8 @@ pub(crate) struct FileStore {
     holder: String,
     /// How often mailboxes were tried in vain under a generation, by their keys.
     attempts: Mutex<BTreeMap<u64, (Generation, u32)>>,
+    /// Which mailboxes have brought a hand down.
+    panics: Panics,
 }
 
 impl FileStore {
@@ -64,10 +72,12 @@ impl FileStore {
         holder: String,
     ) -> anyhow::Result<Self> {
         let Files { live, snapshot, file_size_max, nfs_is_fenced } = files;
+        let notes = work.join(PANICS_DIR);
         let config = StoreConfig { live, snapshot, work, file_size_max };
         let nfs = if nfs_is_fenced { Nfs::Fenced } else { Nfs::Refused };
         let store = Store::open_on(config, nfs).context("open the mail store")?;
-        Ok(Self { store, holder, attempts: Mutex::default() })
+        let panics = Panics::open(notes).context("read the notes of panics")?;
+        Ok(Self { store, holder, attempts: Mutex::default(), panics })
     }
 }
 
@@ -83,27 +93,28 @@ impl MailStore for FileStore {
         }
     }
 
+    fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
+        Ok(by_job(self.store.claimed().context("list the claims")?))
+    }
+
     fn prepare(
         &self,
         under: Under,
         mailboxes: Vec<(Ordinal, Mailbox)>,
     ) -> anyhow::Result<Vec<Settled>> {
-        let (tried, mailboxes): (Vec<Ordinal>, Vec<Mailbox>) =
-            mailboxes.into_iter().unzip();
-        self.settle_dial(under, &mailboxes)?;
-        let results = self.store.prepare(&PrepareTask {
-            job: under.job.get(),
-            generation: under.generation.get(),
-            holder: &self.holder,
-            mailboxes: &mailboxes,
-        })?;
-        warn_of_delays(&results);
-        let results = tried.iter().zip(&mailboxes).zip(results);
-        let results = results.filter_map(|((ordinal, mailbox), result)| {
-            let attempts = self.attempts(under.generation, mailbox.key, &result);
-            settled(*ordinal, result, attempts >= PREPARE_ATTEMPTS)
-        });
-        Ok(results.collect())
+        let mut results = Vec::new();
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        for (ordinal, mailbox) in mailboxes {
+            match self.panics.of(mailbox.key) {
+                0 => together.push((ordinal, mailbox)),
+                known if known < PREPARE_ATTEMPTS => alone.push(vec![(ordinal, mailbox)]),
+                _ => results.push(given_up(ordinal, mailbox.key)),
+            }
+        }
+        for some in std::iter::once(together).chain(alone) {
+            results.extend(self.prepare_some(under, some)?);
+        }
+        Ok(results)
     }
 
     fn dial(
@@ -164,6 +175,37 @@ impl MailStore for FileStore {
 }
 
 impl FileStore {
+    fn prepare_some(
+        &self,
+        under: Under,
+        mailboxes: Vec<(Ordinal, Mailbox)>,
+    ) -> anyhow::Result<Vec<Settled>> {
+        if mailboxes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (tried, mailboxes): (Vec<Ordinal>, Vec<Mailbox>) =
+            mailboxes.into_iter().unzip();
+        let keys: Vec<u64> = mailboxes.iter().map(|mailbox| mailbox.key).collect();
+        let results = self.panics.watch(&keys, || {
+            self.settle_dial(under, &mailboxes)?;
+            let results = self.store.prepare(&PrepareTask {
+                job: under.job.get(),
+                generation: under.generation.get(),
+                holder: &self.holder,
+                mailboxes: &mailboxes,
+            })?;
+            Ok::<_, anyhow::Error>(results)
+        })?;
+        keys.iter().for_each(|key| self.panics.forget(*key));
+        warn_of_delays(&results);
+        let results = tried.iter().zip(&mailboxes).zip(results);
+        let results = results.filter_map(|((ordinal, mailbox), result)| {
+            let attempts = self.attempts(under.generation, mailbox.key, &result);
+            settled(*ordinal, result, attempts >= PREPARE_ATTEMPTS)
+        });
+        Ok(results.collect())
+    }
+
     /// How often this mailbox was tried in vain under this generation, for a cause of its own.
     fn attempts(
         &self,
@@ -212,6 +254,26 @@ impl FileStore {
     }
 }
 
+/// A mailbox at which hands have panicked too often waits for a person.
+fn given_up(ordinal: Ordinal, key: u64) -> Settled {
+    let note = panics::name_of(key);
+    tracing::error!(
+        note,
+        action = "keep the mailbox for whoever mends this program, then remove the note",
+        "a mailbox brings this program down: it is set aside"
+    );
+    let reason = format!(
+        "preparing it has brought the worker down {PREPARE_ATTEMPTS} times; it is tried again \
+         once `{PANICS_DIR}/{note}` in the directory `work` is removed and the worker restarted"
+    );
+    Settled {
+        ordinal,
+        stamp: None,
+        totals: MessageTotals { grades: Grades::one(Grade::Poor), ..Default::default() },
+        findings: vec![quarantined(ordinal, "panicked".to_owned(), reason)],
+    }
+}
+
 /// Says once for a batch what keeps mailboxes waiting; each is tried again by itself.
 fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
     let refusals = results.iter().filter_map(|result| result.as_ref().err());
@@ -232,6 +294,46 @@ fn warn_of_delays(results: &[Result<Prepared, Refusal>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mailbox_that_has_brought_three_hands_down_is_set_aside_and_the_others_are_prepared()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, work) = (dir.path().join("live"), dir.path().join("work"));
+        let mailboxes: Vec<(Ordinal, Mailbox)> = (0..3)
+            .map(|place| {
+                let path = format!("user{place}");
+                std::fs::create_dir_all(live.join(&path).join("cur")).unwrap();
+                let (key, address) = (u64::from(place), format!("{path}@example.org"));
+                let path = path.into_bytes();
+                let mailbox = Mailbox { key, address, path, served: false };
+                (Ordinal::new(place), mailbox)
+            })
+            .collect();
+        std::fs::create_dir_all(work.join(PANICS_DIR)).unwrap();
+        let note = |key, count: &str| {
+            std::fs::write(work.join(PANICS_DIR).join(panics::name_of(key)), count)
+                .unwrap();
+        };
+        note(1, "3");
+        note(2, "2");
+
+        let files =
+            Files { live, snapshot: None, file_size_max: 99, nfs_is_fenced: false };
+        let store = FileStore::open(files, work.clone(), "run".to_owned()).unwrap();
+        let job = JobNumber::new(1);
+        let under = Under { job, generation: Generation::new(5) };
+        assert!(store.claim(under).unwrap());
+        let settled = store.prepare(under, mailboxes).unwrap();
+
+        assert_eq!(store.claimed().unwrap(), BTreeMap::from([(job, under.generation)]));
+        let codes = settled.iter().flat_map(|it| &it.findings).map(|it| it.code.as_str());
+        assert_eq!(codes.collect::<Vec<_>>(), ["panicked"]);
+        let prepared = settled.iter().filter(|it| it.stamp.is_some());
+        assert_eq!(prepared.count(), 2);
+        let left: Vec<u32> = (0..3).map(|key| store.panics.of(key)).collect();
+        assert_eq!(left, [0, 3, 0]);
+    }
 
     #[test]
     fn what_somebody_else_has_left_in_the_work_directory_is_named() {

@@ -166,11 +166,10 @@ pub async fn run(
         };
         Node::recover(given, queue)?
     };
-    let (rollout, claimed_max) = node.remembered();
+    let remembered = node.remembered();
     let canary = config.canary.as_ref().map(|canary| canary.mailbox.clone());
     let node_name = config.node.clone();
-    let identity =
-        Identity { node: node_name, incarnation, rollout, claimed_max, canary };
+    let identity = Identity { node: node_name, incarnation, remembered, canary };
     let session = Session::new(&config.coordinator, identity, clock, inputs.clone())?;
 
     let listener = listen(&config).await?;

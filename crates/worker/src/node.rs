@@ -16,6 +16,8 @@ mod doors;
 mod inbox;
 mod recovery;
 mod results;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,13 +32,13 @@ use tidegate_core::holding::{DialStep, Holding, Lease, Record, Room};
 use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::Level;
 use tidegate_core::policy::Soaks;
-use tidegate_core::rollout::Vitals;
+use tidegate_core::rollout::{Account, Vitals};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_journal::Log;
 use tidegate_wire::worker::NodeSettings;
 use tidegate_wire::worker_record::{Entry, RolloutJoined, encode_entry};
 
-pub(crate) use inbox::{Beat, Heard, Input, Joined};
+pub(crate) use inbox::{Beat, Heard, Input, Joined, Remembered};
 pub(crate) use results::UNREADABLE;
 
 use crate::clock::Clock;
@@ -111,6 +113,10 @@ pub(crate) struct Node {
     shut_out: bool,
     /// The coordinator knows more of this node than the journal does: nobody is let in.
     turned_away: bool,
+    /// Jobs of which the journal may be an older state: shut until they have orders.
+    doubted: BTreeSet<JobNumber>,
+    /// The highest generation of a claim that lay at the store when it started.
+    store_claimed: Generation,
     /// When the owner last turned.
     turned_at: Timestamp,
 }
@@ -145,9 +151,12 @@ impl Node {
             shown: true,
             shut_out: true,
             turned_away: false,
+            doubted: BTreeSet::new(),
+            store_claimed: Generation::default(),
             turned_at: now,
         };
         node.replay()?;
+        node.doubt_what_is_older()?;
         node.owe_what_may_be_open()?;
         node.wait_for_deliveries(now);
         node.holding.wake(now);
@@ -156,9 +165,14 @@ impl Node {
         Ok(node)
     }
 
-    /// The rollout of the journal, and the highest generation claimed under it.
-    pub(crate) fn remembered(&self) -> (Option<Digest>, Generation) {
-        (self.rollout, self.holding.generation_max())
+    /// What outlives a run.
+    pub(crate) fn remembered(&self) -> Remembered {
+        Remembered {
+            rollout: self.rollout,
+            claimed_max: self.holding.generation_max(),
+            journaled: self.given.journal.newest(),
+            store_claimed: self.store_claimed,
+        }
     }
 
     /// What it holds, for whoever turns it.
@@ -249,6 +263,7 @@ impl Node {
                 self.act(record);
             }
         }
+        self.trust_what_is_ordered();
         self.open_doors();
         for reply in beats {
             // A session that has gone away asks again by itself.
@@ -291,7 +306,7 @@ impl Node {
             self.vitals.pulses = (self.given.listen)(&joined.settings);
             self.pulses_at = self.given.clock.now();
         }
-        self.let_in_again();
+        self.turned_away = false;
         self.rollout = Some(joined.rollout);
         self.settings = Some(joined.settings);
         Ok(entry)
@@ -380,7 +395,10 @@ impl Node {
         let reports = self.herald.withhold(self.holding.report(FACTS_MAX));
         Beat {
             orders_obeyed: self.herald.obeyed(&self.holding, lease),
-            account: self.holding.account(&reports),
+            account: Account {
+                journaled: Some(self.given.journal.newest()),
+                ..self.holding.account(&reports)
+            },
             reports,
             vitals: Vitals {
                 pace: self.pace.report(),

@@ -14,9 +14,11 @@ use anyhow::Context as _;
 use backoff::ExponentialBackoffBuilder;
 use tidegate_core::fleet::JobNumber;
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, SYNC_BYTES_MAX};
+use tidegate_wire::v1;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 use tidegate_wire::worker::{JobPart, Joined as Terms};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
@@ -31,9 +33,9 @@ pub(crate) use dialogue::{
 /// again. Shorter than any sensible lease.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Fetching descriptions may take this share of a lease between two reports, so that the
-/// lease goes on however slow the network is.
-const FETCH_SHARE_OF_LEASE: u32 = 3;
+/// A description may take this long on its way. Reports go on beside it, so that the lease
+/// does; a network over which some hundred kilobytes take longer is none.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Joining is tried again at least this often: an engineer who has repaired something
 /// should not wait.
@@ -47,6 +49,10 @@ pub(crate) struct Session {
     dialogue: Dialogue,
     owner: Owner,
     client: WorkerServiceClient<Channel>,
+    /// Descriptions on their way; one round at a time.
+    fetching: JoinSet<()>,
+    /// Whether answers come later than the lease lasts.
+    is_too_slow: bool,
 }
 
 impl Session {
@@ -69,7 +75,13 @@ impl Session {
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(ANSWER_BYTES_MAX)
             .max_encoding_message_size(SYNC_BYTES_MAX);
-        Ok(Self { dialogue: Dialogue::new(identity, clock), owner, client })
+        Ok(Self {
+            dialogue: Dialogue::new(identity, clock),
+            owner,
+            client,
+            fetching: JoinSet::new(),
+            is_too_slow: false,
+        })
     }
 
     /// Joins and beats until refused for good.
@@ -144,25 +156,20 @@ impl Session {
                     }
                 },
             }
-            self.fetch_some(terms, &unknown).await?;
+            self.fetch_some(terms, &unknown);
         }
     }
 
-    async fn fetch_some(
-        &mut self,
-        terms: &Terms,
-        jobs: &[JobNumber],
-    ) -> anyhow::Result<()> {
-        let lease = Duration::from_millis(terms.lease.millis());
-        let until = Instant::now() + lease / FETCH_SHARE_OF_LEASE;
-        for job in jobs {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            self.fetch(terms, *job, left).await?;
+    /// Fetches descriptions beside the reports: over a slow network they take longer than a
+    /// lease may wait.
+    fn fetch_some(&mut self, terms: &Terms, jobs: &[JobNumber]) {
+        while self.fetching.try_join_next().is_some() {}
+        if jobs.is_empty() || !self.fetching.is_empty() {
+            return;
         }
-        Ok(())
+        let requests = jobs.iter().map(|job| (*job, self.dialogue.fetch(terms, *job)));
+        let requests = requests.collect();
+        self.fetching.spawn(fetch(self.client.clone(), self.owner.clone(), requests));
     }
 
     async fn sync(
@@ -173,7 +180,16 @@ impl Session {
         let (sent, request) = self.dialogue.report(terms, beat);
         let mut request = Request::new(request);
         request.set_timeout(CALL_TIMEOUT);
-        let answer = match self.client.sync(request).await {
+        let asked = Instant::now();
+        let answered = self.client.sync(request).await;
+        let is_late = |status: &Status| meaning(status) == Meaning::Passing;
+        if answered.as_ref().err().is_none_or(is_late) {
+            self.notice_slowness(
+                asked.elapsed(),
+                Duration::from_millis(terms.lease.millis()),
+            );
+        }
+        let answer = match answered {
             Ok(answer) => answer.into_inner(),
             Err(status) => return Ok(Err(status)),
         };
@@ -182,35 +198,52 @@ impl Session {
         Ok(Ok(()))
     }
 
-    async fn fetch(
-        &mut self,
-        terms: &Terms,
-        job: JobNumber,
-        within: Duration,
-    ) -> anyhow::Result<()> {
-        let mut request = Request::new(self.dialogue.fetch(terms, job));
-        request.set_timeout(within);
+    /// Says once that nothing can open, and why.
+    fn notice_slowness(&mut self, took: Duration, lease: Duration) {
+        let is_too_slow = took >= lease;
+        if is_too_slow && !self.is_too_slow {
+            tracing::warn!(
+                took_millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                lease_millis = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+                action = "mend the network, or apply a policy with a longer lease",
+                "the coordinator's answers take longer than the lease lasts: nothing opens"
+            );
+        }
+        self.is_too_slow = is_too_slow;
+    }
+
+    fn tell(&self, input: Input) -> anyhow::Result<()> {
+        self.owner.send(input).map_err(|_| anyhow::anyhow!("the owner has gone"))
+    }
+}
+
+/// Fetches one description after the other, until one does not come: the next beat asks again.
+async fn fetch(
+    mut client: WorkerServiceClient<Channel>,
+    owner: Owner,
+    requests: Vec<(JobNumber, v1::FetchJobRequest)>,
+) {
+    for (job, request) in requests {
+        let mut request = Request::new(request);
+        request.set_timeout(FETCH_TIMEOUT);
         let mut told = JobPart::default();
         let fetched = async {
-            let mut parts = self.client.fetch_job(request).await?.into_inner();
+            let mut parts = client.fetch_job(request).await?.into_inner();
             while let Some(part) = parts.message().await? {
                 append(&mut told, part)?;
             }
             Ok::<_, Status>(())
         };
         let late = |_| Status::deadline_exceeded("the description did not come in time");
-        let fetched = tokio::time::timeout(within, fetched).await;
-        match fetched.map_err(late).flatten() {
-            Ok(()) => self.tell(Input::Described { job, told }),
-            Err(status) => {
-                tracing::debug!(%job, reason = status.message(), "cannot fetch");
-                Ok(())
-            }
+        let fetched = tokio::time::timeout(FETCH_TIMEOUT, fetched).await;
+        if let Err(status) = fetched.map_err(late).flatten() {
+            tracing::debug!(%job, reason = status.message(), "cannot fetch");
+            return;
         }
-    }
-
-    fn tell(&self, input: Input) -> anyhow::Result<()> {
-        self.owner.send(input).map_err(|_| anyhow::anyhow!("the owner has gone"))
+        if owner.send(Input::Described { job, told }).is_err() {
+            // The owner has gone; the session ends by itself.
+            return;
+        }
     }
 }
 

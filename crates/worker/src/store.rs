@@ -40,6 +40,11 @@ pub trait MailStore: Debug + Send + Sync {
     /// The store's: this process may do nothing more there.
     fn claim(&self, under: Under) -> anyhow::Result<bool>;
 
+    /// The generations that its claims on disk name, by job; they outlive the journal.
+    fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
+        Ok(BTreeMap::new())
+    }
+
     /// Verifies and repairs; what is returned is durable.
     ///
     /// # Errors
@@ -155,6 +160,12 @@ pub trait MailStore: Debug + Send + Sync {
 
     /// Ends whatever runs outside this process.
     fn stop(&self) {}
+}
+
+/// Claims as they are on disk, in the words of the rollout.
+pub(crate) fn by_job(claimed: BTreeMap<u32, u64>) -> BTreeMap<JobNumber, Generation> {
+    let named = claimed.into_iter();
+    named.map(|(job, at)| (JobNumber::new(job), Generation::new(at))).collect()
 }
 
 /// Permission to work a job.

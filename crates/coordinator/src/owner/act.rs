@@ -136,7 +136,8 @@ impl Owner {
         warn_of_clocks(&join.node, clock, now);
         let joined = Joined::new(ours, node, rollout.plan().policy());
         let step = rollout.decide(&Event::Join(join), now);
-        if let Some(Refusal::WorkerTooOld { .. }) = &step.refusal
+        if let Some(Refusal::WorkerTooOld { .. } | Refusal::WorkerJournalTooOld { .. }) =
+            &step.refusal
             && let Some(rollout) = &mut self.rollout
         {
             rollout.turn_away(node);

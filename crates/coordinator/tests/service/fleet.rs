@@ -251,6 +251,8 @@ impl Worker {
             incarnation,
             claimed_max: Generation::new(0),
             orders_seen: 0,
+            journaled: None,
+            store_claimed: Generation::default(),
         };
         let clock = Timestamp::default();
         let joining = Joining { join, rollout: None, clock, canary: None };

@@ -391,6 +391,8 @@ async fn a_worker_whose_canary_is_a_users_mailbox_is_refused() {
             incarnation: Incarnation::new(5),
             claimed_max: Generation::new(0),
             orders_seen: 0,
+            journaled: None,
+            store_claimed: Generation::default(),
         };
         let (clock, canary) = (Timestamp::default(), Some(canary.to_owned()));
         let joining = Joining { join, rollout: None, clock, canary };
@@ -421,6 +423,8 @@ async fn a_worker_of_another_rollout_is_refused() {
         incarnation: Incarnation::new(5),
         claimed_max: Generation::new(0),
         orders_seen: 0,
+        journaled: None,
+        store_claimed: Generation::default(),
     };
     let other = plan_of(&rows(21)).digest();
     let clock = Timestamp::default();

@@ -162,6 +162,8 @@ async fn join(
         incarnation: worker.incarnation,
         claimed_max: claimed(worker),
         orders_seen: worker.orders.version,
+        journaled: None,
+        store_claimed: Generation::default(),
     };
     let (rollout, clock) = (Some(plan.digest()), Timestamp::default());
     let joining = Joining { join, rollout, clock, canary: None };

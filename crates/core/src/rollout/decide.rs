@@ -77,10 +77,11 @@ impl Rollout {
                 told: state.claimed,
             });
         }
+        self.check_journaled(node, join)?;
         if holder == Some(join.incarnation) {
             return Ok(Vec::new());
         }
-        let joined = Record::NodeJoined { node, incarnation: join.incarnation, at: now };
+        let joined = joined(node, join, now);
         let held: Vec<JobNumber> = self
             .plan
             .jobs()
@@ -140,6 +141,22 @@ impl Rollout {
         Err(Refusal::OrdersTooOld { node, obeyed, given })
     }
 
+    /// A journal that has grown shorter since it was last told from was put back, also where
+    /// no new generation tells.
+    fn check_journaled(&self, node: NodeNumber, join: &Join) -> Result<(), Refusal> {
+        let state = self.nodes.get(node.index());
+        let told = state
+            .filter(|node| node.claimed > Generation::default())
+            .map_or(0, |node| node.journaled);
+        match join.journaled {
+            Some(records) if records < told => {
+                let node = join.node.clone();
+                Err(Refusal::WorkerJournalTooOld { node, records, told })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// A worker takes up a node that has yet to tell what it holds.
     fn join_recount(
         &self,
@@ -151,10 +168,12 @@ impl Rollout {
         if state.recount == Recount::LeftOut {
             return Err(Refusal::LeftOut { node: join.node.clone() });
         }
-        let Join { incarnation, claimed_max: claimed, orders_seen, .. } = *join;
+        let Join { incarnation, claimed_max, store_claimed, orders_seen, .. } = *join;
+        // Whoever has lost its journal has kept what the store was claimed at.
+        let claimed = claimed_max.max(store_claimed);
         let mut records = Vec::new();
         if state.incarnation != Some(incarnation) {
-            records.push(Record::NodeJoined { node, incarnation, at: now });
+            records.push(joined(node, join, now));
         }
         if claimed > state.issued || orders_seen > self.orders_version {
             records.push(Record::ClaimsFound { node, claimed, orders_seen, at: now });
@@ -192,6 +211,7 @@ impl Rollout {
             job: report.job,
             generation: report.generation,
             sequence: sync.sequence,
+            journaled: sync.account.as_ref().and_then(|it| it.journaled).unwrap_or(0),
             facts,
             totals: report.totals,
             findings,
@@ -455,6 +475,11 @@ impl Rollout {
             Scope::Mailbox(_) => "this mailbox".to_owned(),
         }
     }
+}
+
+fn joined(node: NodeNumber, join: &Join, at: Timestamp) -> Record {
+    let journaled = join.journaled.unwrap_or(0);
+    Record::NodeJoined { node, incarnation: join.incarnation, journaled, at }
 }
 
 /// Findings by the mailbox they are about, each in the order in which it was told.

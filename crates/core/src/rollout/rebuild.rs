@@ -314,7 +314,7 @@ impl Rollout {
         let state = self.node_mut(node);
         // Whoever held it is not its worker any more.
         state.incarnation = None;
-        state.claimed = Generation::default();
+        (state.claimed, state.journaled) = (Generation::default(), 0);
         if state.recount == Recount::LeftOut {
             state.recount = Recount::Awaited;
         }

@@ -21,6 +21,8 @@ pub enum Record {
         node: NodeNumber,
         /// The run of the worker.
         incarnation: Incarnation,
+        /// How many records its journal had; 0 from a worker that is too old to tell.
+        journaled: u64,
         /// When.
         at: Timestamp,
     },
@@ -44,6 +46,8 @@ pub enum Record {
         /// The report's place among those of the worker's run: older ones that come late,
         /// even after a restart of the coordinator, are told by it.
         sequence: u64,
+        /// How many records the worker's journal had; 0 if it is too old to tell.
+        journaled: u64,
         /// States of the mailboxes of which something is new, after merging.
         facts: Vec<(Ordinal, MailboxState)>,
         /// Messages of the job so far.
@@ -331,6 +335,11 @@ pub struct Join {
     pub claimed_max: Generation,
     /// The newest orders that this run of it has obeyed; 0 if it has heard none.
     pub orders_seen: u64,
+    /// How many records its journal has ever had; nothing from a worker that is too old to
+    /// tell.
+    pub journaled: Option<u64>,
+    /// The highest generation that is kept beside the mail, which outlives the journal.
+    pub store_claimed: Generation,
 }
 
 /// A worker's regular report.
@@ -363,6 +372,8 @@ pub struct Account {
     pub untold: u32,
     /// Mailboxes of the report that were open at some time and are closed, by job.
     pub reclosed: Vec<(JobNumber, Vec<Ordinal>)>,
+    /// How many records the worker's journal has ever had; nothing if it is too old to tell.
+    pub journaled: Option<u64>,
 }
 
 /// Facts about one job.
@@ -529,6 +540,20 @@ pub enum Refusal {
         /// The highest one it has told facts under.
         told: Generation,
     },
+    /// A worker's journal has fewer records than it had when it last told facts.
+    #[error(
+        "the journal of the worker of node `{node}` has {records} records and had {told} \
+         before: it or its disk was put back to an older state; if that is meant, \
+         `tidegate accept {node}` closes its mailboxes and verifies them anew"
+    )]
+    WorkerJournalTooOld {
+        /// The node.
+        node: String,
+        /// Records that there are.
+        records: u64,
+        /// Records that there were.
+        told: u64,
+    },
     /// The node was left out of a rebuild.
     #[error(
         "node `{node}` was left out when the rollout was rebuilt; `tidegate accept {node}` \
@@ -634,7 +659,9 @@ impl Refusal {
             Self::NodeTaken { .. } => "node-taken",
             Self::NotTheWorker { .. } => "not-the-worker",
             Self::JournalTooOld { .. } | Self::OrdersTooOld { .. } => "journal-too-old",
-            Self::WorkerTooOld { .. } => "worker-too-old",
+            Self::WorkerTooOld { .. } | Self::WorkerJournalTooOld { .. } => {
+                "worker-too-old"
+            }
             Self::LeftOut { .. } => "left-out",
             Self::NothingToAccept { .. } => "nothing-to-accept",
             Self::NotRecounted { .. } => "not-recounted",

@@ -84,6 +84,8 @@ pub struct NodeSnapshot {
     pub claimed: Generation,
     /// The newest report of its present run that brought facts.
     pub reported: u64,
+    /// The most records that its worker's journal had when it joined or told anything.
+    pub journaled: u64,
 }
 
 /// What is remembered of a job.
@@ -336,8 +338,16 @@ impl WaveState {
 impl NodeState {
     /// What is remembered of node `number`, of which `history` tells.
     fn snapshot(&self, number: u16, history: &[Record]) -> Option<NodeSnapshot> {
-        let Self { incarnation, isolated, held_back, recount, issued, claimed, reported } =
-            self;
+        let Self {
+            incarnation,
+            isolated,
+            held_back,
+            recount,
+            issued,
+            claimed,
+            reported,
+            journaled,
+        } = self;
         let isolated_from = match isolated {
             None => None,
             Some(why) => {
@@ -354,6 +364,7 @@ impl NodeState {
             issued: *issued,
             claimed: *claimed,
             reported: *reported,
+            journaled: *journaled,
         })
     }
 
@@ -370,6 +381,7 @@ impl NodeState {
             issued,
             claimed,
             reported,
+            journaled,
         } = kept;
         let recount = if left_out { Recount::LeftOut } else { Recount::Done };
         let isolated = match isolated_from {
@@ -382,7 +394,16 @@ impl NodeState {
                 Some(why.1)
             }
         };
-        Ok(Self { incarnation, isolated, held_back, recount, issued, claimed, reported })
+        Ok(Self {
+            incarnation,
+            isolated,
+            held_back,
+            recount,
+            issued,
+            claimed,
+            reported,
+            journaled,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidegate_core::fleet::{Incarnation, NodeNumber, Ordinal};
+use tidegate_core::fleet::{Generation, Incarnation, NodeNumber, Ordinal};
 use tidegate_core::gate::{GatePolicy, Mode};
 use tidegate_core::holding::{
     Claim, Holding, Lease, Look, Outcome, Probed, Room, Settled, Switched,
@@ -101,6 +101,8 @@ impl Evening {
                 incarnation: worker.incarnation,
                 claimed_max: worker.holding.generation_max(),
                 orders_seen: 0,
+                journaled: Some(worker.records.len() as u64),
+                store_claimed: Generation::default(),
             };
             if self.coordinate(&Event::Join(join)).is_err() {
                 return;
@@ -217,6 +219,7 @@ impl Worker {
             claimed_max: self.holding.generation_max(),
             account: Some(Account {
                 answered: self.answered,
+                journaled: Some(self.records.len() as u64),
                 ..self.holding.account(&reports)
             }),
             reports,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use tidegate_core::fleet::{Generation, NodeNumber, WaveNumber};
+use tidegate_core::fleet::{Generation, NodeNumber, Ordinal, WaveNumber};
 use tidegate_core::mailbox::Level;
 use tidegate_core::rollout::{
-    Action, Event, Operate, Record, Refusal, Rollout, Scope, Verb,
+    Action, Event, Join, MessageTotals, Operate, Record, Refusal, Rollout, Scope, Verb,
 };
 
-use super::fleet::Evening;
+use super::fleet::{Evening, Worker, unreadable};
 
 #[test]
 fn a_rollout_whose_journal_is_gone_is_made_again_from_what_the_workers_hold() {
@@ -140,6 +140,105 @@ fn a_worker_that_was_put_back_to_an_older_state_does_nothing_until_it_is_accepte
 }
 
 #[test]
+fn a_worker_that_was_put_back_within_its_generations_is_turned_away_as_well() {
+    let mut evening = Evening::new(3, 120);
+    let node = NodeNumber::new(1);
+    evening.until(600, |evening| open_on(evening, 1) > 5);
+    let claims = evening.workers[1].holding.generation_max();
+
+    let records = &mut evening.workers[1].records;
+    let is_claim = |record: &tidegate_core::holding::Record| {
+        matches!(record, tidegate_core::holding::Record::JobClaimed { .. })
+    };
+    let end = records.iter().rposition(is_claim).unwrap() + 1;
+    assert!(end < records.len());
+    records.truncate(end);
+    evening.restart_worker(1);
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    let refused = join(&mut evening, 1);
+
+    assert_eq!(evening.workers[1].holding.generation_max(), claims);
+    assert!(matches!(refused, Refusal::WorkerJournalTooOld { .. }), "{refused:?}");
+    assert_eq!(refused.code(), "worker-too-old");
+    evening.restart_coordinator();
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    assert_eq!(join(&mut evening, 1), refused, "a restart forgets nothing of it");
+    evening.rollout.turn_away(node);
+    evening.operate(Verb::Accept(node), "the backup of this noon").unwrap();
+    evening.until(60, |evening| evening.rollout.still_open(Scope::Node(node)) == 0);
+    evening.until(900, Evening::is_finished);
+    assert_eq!(evening.open(), 120);
+    replays_the_same(&evening);
+}
+
+#[test]
+fn whoever_was_turned_away_is_forgotten_when_the_rightful_run_speaks() {
+    let mut evening = Evening::new(3, 120);
+    let node = NodeNumber::new(1);
+    evening.until(600, |evening| open_on(evening, 1) > 5);
+
+    evening.rollout.turn_away(node);
+    evening.pass(2);
+
+    let refused = evening.operate(Verb::Accept(node), "too late").unwrap_err();
+    assert!(matches!(refused, Refusal::NothingToAccept { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_rejoin_takes_no_finding_off_the_list_before_it_is_told_again() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| open_on(evening, 1) > 5);
+    let jobs = evening.workers[1].holding.jobs();
+    let (job, generation) =
+        jobs.map(|(job, held)| (job, held.generation())).next().unwrap();
+    let finding = unreadable(Ordinal::new(0));
+    evening.rollout.apply(&Record::FactsReported {
+        job,
+        generation,
+        sequence: 0,
+        journaled: 0,
+        facts: Vec::new(),
+        totals: MessageTotals::default(),
+        findings: vec![finding.clone()],
+        at: evening.now,
+    });
+
+    evening.restart_worker(1);
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    let worker = &evening.workers[1];
+    let ask = asking(worker);
+    evening.coordinate(&Event::Join(ask)).unwrap();
+
+    assert_eq!(evening.rollout.findings(job), [finding]);
+    evening.pass(10);
+    assert_eq!(evening.rollout.findings(job), [], "the worker knows nothing of it");
+}
+
+#[test]
+fn claims_that_outlive_a_worker_s_journal_outlive_the_coordinator_s_too() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 20);
+    let kept = Generation::new(highest_claim(&evening).get() + 50);
+
+    lose_the_journal(&mut evening);
+    let store_claimed = kept;
+    let ask = Join {
+        claimed_max: Generation::default(),
+        store_claimed,
+        ..asking(&evening.workers[1])
+    };
+    evening.coordinate(&Event::Join(ask)).unwrap();
+
+    evening.until(200, |evening| evening.rollout.rebuilding().is_none());
+    let issued = evening.story(|record| {
+        let Record::JobLeased { generation, .. } = record else { return None };
+        Some(*generation)
+    });
+    assert!(!issued.is_empty());
+    assert!(issued.iter().all(|generation| *generation > kept));
+}
+
+#[test]
 fn a_coordinator_put_back_to_an_older_state_is_obeyed_by_nobody() {
     let mut seen = 0;
     for beats in (10..120).step_by(7) {
@@ -217,14 +316,19 @@ fn put_back(evening: &mut Evening, index: usize, claims: usize) {
 }
 
 fn join(evening: &mut Evening, index: usize) -> Refusal {
-    let worker = &evening.workers[index];
-    let join = tidegate_core::rollout::Join {
+    let ask = asking(&evening.workers[index]);
+    evening.coordinate(&Event::Join(ask)).unwrap_err()
+}
+
+fn asking(worker: &Worker) -> Join {
+    Join {
         node: format!("n{}", worker.node.get()),
         incarnation: worker.incarnation,
         claimed_max: worker.holding.generation_max(),
         orders_seen: 0,
-    };
-    evening.coordinate(&Event::Join(join)).unwrap_err()
+        journaled: Some(worker.records.len() as u64),
+        store_claimed: Generation::default(),
+    }
 }
 
 fn open_on(evening: &Evening, index: usize) -> usize {

@@ -251,6 +251,8 @@ impl Night {
             incarnation: worker.incarnation,
             claimed_max: worker.holding.generation_max(),
             orders_seen: 0,
+            journaled: None,
+            store_claimed: Generation::default(),
         };
         if self.coordinate(&Event::Join(join)) && !self.goes_wrong(4) {
             let worker = &mut self.workers[index];

@@ -7,6 +7,7 @@
 //! * One process per work directory: the lock is held by this process and by every program
 //!   it has started, so that one that outlives a killed worker still keeps others away.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
@@ -18,9 +19,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
+use tidegate_core::fleet::{Generation, JobNumber};
 use tidegate_mail::{ClaimError, Claims};
 
-use crate::store::Under;
+use crate::store::{Under, by_job};
 
 /// How long killed programs may take to be gone at the end: one in the middle of a broken
 /// disk's read may never be, and then keeps the lock.
@@ -114,6 +116,12 @@ impl Fence {
                 Err(error).with_context(|| format!("claim {job} at {generation}"))
             }
         }
+    }
+
+    /// The generations that the claims on disk name.
+    pub(crate) fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
+        let claimed = self.inside().claims.generations().context("list the claims")?;
+        Ok(by_job(claimed))
     }
 
     /// Permission to run a program under a claim, if that stands.

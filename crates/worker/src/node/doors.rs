@@ -4,10 +4,11 @@
 //!
 //! * A door opens only for what is on disk, and only while the lease runs.
 //! * Closing waits for nothing.
+//! * Of what may be an older state nothing is shown as open before orders for it were obeyed.
 
 use tidegate_admission::{Notices, Standing, Zone};
 use tidegate_core::fleet::{JobNumber, Ordinal};
-use tidegate_core::holding::{Dial, DialStep, Record};
+use tidegate_core::holding::{Dial, DialStep, HeldJob, Record};
 use tidegate_core::policy::{Language, Notice};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::NodeNotice;
@@ -43,7 +44,7 @@ impl Node {
                 Standing::Level(_) => self.holding.may_stand(job, ordinal, lease),
                 Standing::DialTone => self.holding.may_ring(job, ordinal, lease),
             };
-            if permitted {
+            if permitted && !self.doubted.contains(&job) {
                 self.set_doors(job, &[ordinal], standing);
                 let address = self.address(job, ordinal);
                 if let Standing::Level(level) = standing {
@@ -68,6 +69,13 @@ impl Node {
         })
     }
 
+    /// Where it may be shown to stand.
+    fn shown(&self, job: JobNumber, ordinal: Ordinal) -> Option<Standing> {
+        let standing = self.standing(job, ordinal)?;
+        let is_shut = self.turned_away || self.doubted.contains(&job);
+        Some(if is_shut { Standing::Level(0) } else { standing })
+    }
+
     fn set_doors(&self, job: JobNumber, ordinals: &[Ordinal], standing: Standing) {
         let Some(description) = self.descriptions.get(&job) else { return };
         let addresses =
@@ -85,6 +93,7 @@ impl Node {
         if std::mem::replace(&mut self.turned_away, true) {
             return;
         }
+        self.doubted.extend(self.holding.jobs().map(|(job, _)| job));
         for (job, description) in &self.descriptions {
             let all: Vec<Ordinal> = (0..description.len()).map(Ordinal::new).collect();
             self.set_doors(*job, &all, Standing::Level(0));
@@ -95,10 +104,19 @@ impl Node {
         );
     }
 
-    /// The coordinator has taken the node as it is.
-    pub(super) fn let_in_again(&mut self) {
-        if std::mem::take(&mut self.turned_away) {
-            self.publish_all();
+    /// Shows what stands in jobs that may be an older state, once they go by orders: these
+    /// were obeyed before, and what they close is closed.
+    pub(super) fn trust_what_is_ordered(&mut self) {
+        if self.turned_away || self.doubted.is_empty() {
+            return;
+        }
+        let is_ordered =
+            |job: &JobNumber| self.holding.job(*job).is_some_and(HeldJob::is_ordered);
+        let ordered: Vec<JobNumber> =
+            self.doubted.iter().copied().filter(is_ordered).collect();
+        for job in ordered {
+            self.doubted.remove(&job);
+            self.publish(job);
         }
     }
 
@@ -120,7 +138,7 @@ impl Node {
             if self.unseen.contains(&(job, it)) {
                 return None;
             }
-            Some((description.address(it)?.into(), self.standing(job, it)?))
+            Some((description.address(it)?.into(), self.shown(job, it)?))
         });
         self.given.doors.set(levels);
         let held = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {

@@ -33,6 +33,19 @@ pub(crate) enum Input {
     Stop,
 }
 
+/// What a worker knows of the runs before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remembered {
+    /// The rollout of the journal.
+    pub(crate) rollout: Option<Digest>,
+    /// The highest generation claimed under it.
+    pub(crate) claimed_max: Generation,
+    /// How many records the journal has ever had.
+    pub(crate) journaled: u64,
+    /// The highest generation of a claim at the store.
+    pub(crate) store_claimed: Generation,
+}
+
 /// The coordinator's welcome.
 #[derive(Debug)]
 pub(crate) struct Joined {

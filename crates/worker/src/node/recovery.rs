@@ -96,6 +96,26 @@ impl Node {
         Ok(())
     }
 
+    /// A journal that knows less of a job than its claim at the store may be an older state of
+    /// it, in which mailboxes are open that have been closed since.
+    pub(super) fn doubt_what_is_older(&mut self) -> anyhow::Result<()> {
+        let claimed = self.given.store.claimed().context("read the store's claims")?;
+        self.store_claimed = claimed.values().copied().max().unwrap_or_default();
+        let older = self.holding.jobs().filter(|(job, held)| {
+            claimed.get(job).is_some_and(|claimed| *claimed > held.generation())
+        });
+        self.doubted = older.map(|(job, _)| job).collect();
+        if !self.doubted.is_empty() {
+            tracing::warn!(
+                jobs = self.doubted.len(),
+                action = "none, if the worker was stopped while it claimed them",
+                "the journal is older than the store's claims: nobody is let into the \
+                 mailboxes of these jobs before the coordinator has spoken"
+            );
+        }
+        Ok(())
+    }
+
     fn restore(&mut self, snapshot: &[u8]) -> anyhow::Result<()> {
         let OfNode { at: _, jobs, not_shown, not_shut_out } = decode_node(snapshot)?;
         for job in &jobs {

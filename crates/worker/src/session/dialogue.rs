@@ -8,7 +8,6 @@
 
 use anyhow::Context as _;
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
-use tidegate_core::inventory::Digest;
 use tidegate_core::rollout::{Account, Join, Orders, Sync};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::v1;
@@ -16,15 +15,14 @@ use tidegate_wire::worker::{Fetch, JobPart, Joined as Terms, Joining};
 use tonic::{Code, Status};
 
 use crate::clock::Clock;
-use crate::node::{Beat, Heard, Input, Joined};
+use crate::node::{Beat, Heard, Input, Joined, Remembered};
 
 /// Who asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) node: String,
     pub(crate) incarnation: Incarnation,
-    pub(crate) rollout: Option<Digest>,
-    pub(crate) claimed_max: Generation,
+    pub(crate) remembered: Remembered,
     /// The mailbox that it delivers test mail to.
     pub(crate) canary: Option<String>,
 }
@@ -72,10 +70,12 @@ impl Dialogue {
             join: Join {
                 node: self.identity.node.clone(),
                 incarnation: self.identity.incarnation,
-                claimed_max: self.identity.claimed_max,
+                claimed_max: self.identity.remembered.claimed_max,
                 orders_seen: self.orders_seen,
+                journaled: Some(self.identity.remembered.journaled),
+                store_claimed: self.identity.remembered.store_claimed,
             },
-            rollout: self.identity.rollout,
+            rollout: self.identity.remembered.rollout,
             clock: self.clock.now(),
             canary: self.identity.canary.clone(),
         })
@@ -88,7 +88,7 @@ impl Dialogue {
     ) -> anyhow::Result<(Terms, Input)> {
         let terms =
             Terms::try_from(answer).context("understand the coordinator's welcome")?;
-        self.identity.rollout = Some(terms.rollout);
+        self.identity.remembered.rollout = Some(terms.rollout);
         (self.answered, self.orders_seen) = (0, 0);
         let (rollout, settings) = (terms.rollout, terms.settings.clone());
         Ok((terms, Input::Joined(Box::new(Joined { rollout, settings }))))
@@ -97,7 +97,7 @@ impl Dialogue {
     /// Whether asking to join again cannot help. Whoever holds mailboxes goes on answering
     /// for them, and asks again.
     pub(crate) fn is_refused_for_good(&self, status: &Status) -> bool {
-        is_final(status) && self.identity.claimed_max == Generation::default()
+        is_final(status) && self.identity.remembered.claimed_max == Generation::default()
     }
 
     /// Reports.
@@ -106,7 +106,10 @@ impl Dialogue {
         terms: &Terms,
         beat: Beat,
     ) -> (Sent, v1::SyncRequest) {
-        self.identity.claimed_max = self.identity.claimed_max.max(beat.claimed_max);
+        let remembered = &mut self.identity.remembered;
+        remembered.claimed_max = remembered.claimed_max.max(beat.claimed_max);
+        remembered.journaled =
+            remembered.journaled.max(beat.account.journaled.unwrap_or(0));
         self.sent += 1;
         let sync = Sync {
             node: terms.node,

@@ -1,0 +1,246 @@
+//! What admission shows of a journal that may be an older state.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use tidegate_admission::{Ladder, Standing};
+use tidegate_core::gate::PulseLimits;
+use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled};
+use tidegate_core::pace::PacePolicy;
+use tidegate_core::policy::Rung;
+use tidegate_core::rollout::{MessageTotals, Order, Orders};
+use tidegate_core::share::Ppm;
+use tidegate_journal::{AppendError, ReadError};
+use tidegate_mail::Mailbox;
+use tidegate_wire::worker::{JobMailbox, JobPart, NodeNotice};
+
+use super::*;
+use crate::description::Shelf;
+use crate::store::Under;
+
+const JOB: JobNumber = JobNumber::new(3);
+const JOURNALED: Generation = Generation::new(5);
+const ADDRESS: &str = "ann@example.org";
+
+#[derive(Debug, Default)]
+struct Memory(Mutex<Vec<Vec<u8>>>);
+
+impl Log for Memory {
+    fn append(&self, payloads: &[Vec<u8>]) -> Result<u64, AppendError> {
+        self.0.lock().unwrap().extend_from_slice(payloads);
+        Ok(self.newest())
+    }
+
+    fn replay(
+        &self,
+    ) -> Box<dyn Iterator<Item = Result<tidegate_journal::Entry, ReadError>> + '_> {
+        let all = self.0.lock().unwrap().clone();
+        Box::new(
+            (1..).zip(all).map(|(sequence, payload)| {
+                Ok(tidegate_journal::Entry { sequence, payload })
+            }),
+        )
+    }
+
+    fn newest(&self) -> u64 {
+        self.0.lock().unwrap().len() as u64
+    }
+}
+
+#[derive(Debug)]
+struct OneShelf;
+
+impl Shelf for OneShelf {
+    fn keep(&self, _: JobNumber, _: [u8; 32], _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, _: JobNumber, _: [u8; 32]) -> io::Result<Vec<u8>> {
+        Ok(tidegate_wire::worker_record::encode_description(&told()))
+    }
+}
+
+#[derive(Debug)]
+struct Claimed(Generation);
+
+impl MailStore for Claimed {
+    fn claim(&self, _: Under) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+
+    fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
+        Ok(BTreeMap::from([(JOB, self.0)]))
+    }
+
+    fn prepare(
+        &self,
+        _: Under,
+        _: Vec<(Ordinal, Mailbox)>,
+    ) -> anyhow::Result<Vec<Settled>> {
+        Ok(Vec::new())
+    }
+
+    fn look(&self, _: Under, _: &[(Ordinal, Mailbox)]) -> Vec<(Ordinal, Look)> {
+        Vec::new()
+    }
+
+    fn probe(
+        &self,
+        _: &[(ProbeTask, Mailbox)],
+    ) -> Vec<(ProbeTask, Outcome, Option<Duration>)> {
+        Vec::new()
+    }
+
+    fn free_share(&self) -> Option<Ppm> {
+        None
+    }
+}
+
+fn told() -> JobPart {
+    let mailbox = JobMailbox {
+        number: tidegate_core::fleet::MailboxNumber::new(0),
+        address: ADDRESS.to_owned(),
+        path: "ann".to_owned(),
+        language: None,
+    };
+    JobPart { mailboxes: vec![mailbox], expected: None }
+}
+
+fn ladder() -> Vec<Rung> {
+    let services = vec!["imap".to_owned()];
+    vec![Rung { name: "mail".to_owned(), services, soak: None }]
+}
+
+/// A journal by which one mailbox stands open, and a store that was claimed at `claimed`.
+fn recovered(claimed: u64) -> (Node, Doors, SyncSender<Input>) {
+    let description = Description::new(told());
+    let (job, generation, at) = (JOB, JOURNALED, Timestamp::from_millis(1));
+    let ordinals = vec![Ordinal::new(0)];
+    let settled = Settled {
+        ordinal: Ordinal::new(0),
+        stamp: Some([7; 16]),
+        totals: MessageTotals::default(),
+        findings: Vec::new(),
+    };
+    let digest = description.digest;
+    let level = Level::FIRST;
+    let entries = [
+        Entry::Joined(RolloutJoined {
+            rollout: Digest::new([1; 32]),
+            node: "n1".to_owned(),
+            ladder: ladder(),
+            notice: NodeNotice::default(),
+            dial_services: Vec::new(),
+        }),
+        Entry::Record(Record::JobClaimed {
+            job,
+            generation,
+            description: digest,
+            mailboxes: 1,
+            at,
+        }),
+        Entry::Record(Record::Settled { job, generation, mailboxes: vec![settled], at }),
+        Entry::Record(Record::Raised { job, generation, level, ordinals, at }),
+        Entry::Shown(at),
+    ];
+    let journal = Memory::default();
+    journal.append(&entries.iter().map(encode_entry).collect::<Vec<_>>()).unwrap();
+    let doors = Doors::new(Ladder::default());
+    let (inbox, inputs) = sync_channel(1);
+    let (tasks, _) = sync_channel(1);
+    let given = Given {
+        node: "n1".to_owned(),
+        clock: Clock::start(),
+        journal: Box::new(journal),
+        doors: doors.clone(),
+        shelf: Arc::new(OneShelf),
+        store: Arc::new(Claimed(Generation::new(claimed))),
+        hands: Box::new(move |_| Hands::driven(&tasks)),
+        listen: Box::new(|_| Pulses::default()),
+    };
+    (Node::recover(given, inputs).unwrap(), doors, inbox)
+}
+
+fn joined() -> Input {
+    let settings = NodeSettings {
+        ladder: ladder(),
+        soak: Span::from_secs(60),
+        slow_after: Span::from_secs(1),
+        open_per_second: 1,
+        prepare_threads: 1,
+        notice: NodeNotice::default(),
+        dial_services: Vec::new(),
+        pulse_limits: PulseLimits {
+            every: Span::from_secs(60),
+            limits: Default::default(),
+        },
+        pace: PacePolicy::DEFAULT,
+    };
+    Input::Joined(Box::new(Joined { rollout: Digest::new([1; 32]), settings }))
+}
+
+/// The coordinator's word on the job, under the generation of the journal.
+fn heard(level: Level) -> Input {
+    let order = Order {
+        job: JOB,
+        generation: JOURNALED,
+        prepare: true,
+        level,
+        open_below: 0,
+        named: Some(Vec::new()),
+        held_back: Vec::new(),
+        dial_tone: false,
+    };
+    let jobs = vec![order];
+    let orders =
+        Orders { version: 9, may_open: false, jobs, open_millis_per_second: None };
+    Input::Heard(Box::new(Heard {
+        confirmed: Vec::new(),
+        orders,
+        until: Timestamp::from_millis(u64::MAX),
+    }))
+}
+
+const OPEN: Option<Standing> = Some(Standing::Level(1));
+const SHUT: Option<Standing> = Some(Standing::Level(0));
+
+#[test]
+fn what_is_open_stays_open_over_a_restart_and_before_anybody_has_spoken() {
+    let (mut node, doors, _inbox) = recovered(5);
+    let at_once = doors.standing(ADDRESS);
+    node.turn(vec![joined()]).unwrap();
+
+    assert_eq!((at_once, doors.standing(ADDRESS)), (OPEN, OPEN));
+    assert_eq!(node.remembered().journaled, 5);
+    assert_eq!(node.remembered().store_claimed, JOURNALED);
+}
+
+#[test]
+fn a_journal_older_than_its_store_s_claims_opens_nothing_before_its_orders_are_obeyed() {
+    for (level, then) in [(Level::FIRST, OPEN), (Level::HELD, SHUT)] {
+        let (mut node, doors, _inbox) = recovered(6);
+        let at_once = doors.standing(ADDRESS);
+        node.turn(vec![joined()]).unwrap();
+        let welcomed = doors.standing(ADDRESS);
+        node.turn(vec![heard(level)]).unwrap();
+
+        assert_eq!((at_once, welcomed), (SHUT, SHUT));
+        assert_eq!(doors.standing(ADDRESS), then);
+    }
+}
+
+#[test]
+fn whoever_was_turned_away_and_is_accepted_stays_shut_until_orders_are_obeyed() {
+    for (level, then) in [(Level::FIRST, OPEN), (Level::HELD, SHUT)] {
+        let (mut node, doors, _inbox) = recovered(5);
+        node.turn(vec![Input::TurnedAway]).unwrap();
+        let away = doors.standing(ADDRESS);
+        node.turn(vec![joined()]).unwrap();
+        let welcomed = doors.standing(ADDRESS);
+        node.turn(vec![heard(level)]).unwrap();
+
+        assert_eq!((away, welcomed), (SHUT, SHUT));
+        assert_eq!(doors.standing(ADDRESS), then);
+    }
+}
