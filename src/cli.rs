@@ -547,6 +547,9 @@ pub(crate) struct Pause {
     /// Returns when the stop is recorded, before every node obeys it.
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// A node that a rebuild shall not wait for: it ends, paused; once for each.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) without: Vec<String>,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
     #[command(flatten)]

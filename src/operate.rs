@@ -10,7 +10,7 @@ use std::io;
 use std::iter;
 use std::time::Duration;
 
-use tidegate_wire::v1::{self, NodeState, scope};
+use tidegate_wire::v1::{self, NodeState, RolloutState, scope};
 
 use crate::cli::{self, Abort, Accept, Asked, PartKind, Pause, Reclose, Resume};
 use crate::client::{Client, Seen, Watcher};
@@ -29,6 +29,7 @@ pub(crate) async fn pause(args: &Pause) -> Outcome {
         by: args.actor.name(),
         reason: args.reason.clone(),
         request_id: id(&args.asked),
+        without: args.without.clone(),
     };
     let recorded = client.pause(request).await?;
     console::data_line("pause requested")?;
@@ -52,7 +53,13 @@ pub(crate) async fn resume(args: &Resume) -> Outcome {
     };
     client.resume(request).await?;
     match part {
-        None => console::data_line("resumed")?,
+        None => {
+            let rollout = client.rollout().await?;
+            if rollout.state() == RolloutState::Halted {
+                return Err(halted(&rollout));
+            }
+            console::data_line("resumed")?;
+        }
         Some((_, name)) => {
             console::data_line(format_args!(
                 "{} may open again, once it is verified anew",
@@ -62,6 +69,12 @@ pub(crate) async fn resume(args: &Resume) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What the nodes told was judged before anything could go on.
+fn halted(rollout: &v1::Rollout) -> Failure {
+    let why = rollout.why.first().map_or_else(String::new, |why| safe(&why.text));
+    Failure::text(Exit::Refused, format!("not resumed: {why}"))
 }
 
 /// Carries out `tidegate abort`.
@@ -230,7 +243,10 @@ async fn wait_for_close(client: &mut Client, args: &Reclose) -> Result<(), Failu
     loop {
         let open = still_open(client, args).await?;
         if open.mailboxes == 0 {
-            console::data_line("effective: nothing of it is open any more")?;
+            let unknown = open.unknown.unwrap_or_default();
+            console::data_line(format_args!(
+                "effective: nothing of it is open any more{unknown}"
+            ))?;
             return Ok(());
         }
         if told.as_ref() != Some(&open) {
@@ -250,13 +266,16 @@ async fn wait_for_close(client: &mut Client, args: &Reclose) -> Result<(), Failu
 struct StillOpen {
     mailboxes: u32,
     why: Option<String>,
+    /// Nodes of which it is not known.
+    unknown: Option<String>,
 }
 
 async fn still_open(client: &mut Client, args: &Reclose) -> Result<StillOpen, Failure> {
     if args.part == PartKind::Mailbox {
         let mailbox = client.mailbox(&args.name).await?;
         let why = mailbox.why.first().map(|why| safe(&why.text));
-        return Ok(StillOpen { mailboxes: u32::from(mailbox.level > 0), why });
+        let open = mailbox.level > 0 || mailbox.dial_tone;
+        return Ok(StillOpen { mailboxes: u32::from(open), why, unknown: None });
     }
     let rollout = client.rollout().await?;
     let silent = nodes_in(&rollout, NodeState::Silent).map(|nodes| {
@@ -267,14 +286,23 @@ async fn still_open(client: &mut Client, args: &Reclose) -> Result<StillOpen, Fa
             .waves
             .iter()
             .filter(|wave| wave.name == args.name || wave.number.to_string() == args.name)
-            .map(|wave| wave.open)
+            .map(|wave| wave.open.saturating_add(wave.dial_tones))
             .sum(),
         PartKind::Node | PartKind::Mailbox => rollout
             .nodes
             .iter()
             .filter(|node| node.name == args.name)
-            .map(|node| node.open)
+            .map(|node| node.open.saturating_add(node.dial_tones))
             .sum(),
     };
-    Ok(StillOpen { mailboxes, why: silent })
+    let unknown = [NodeState::LeftOut, NodeState::Recounting]
+        .map(|state| nodes_in(&rollout, state).filter(|_| args.part == PartKind::Wave));
+    let unknown: Vec<String> = unknown.into_iter().flatten().collect();
+    let unknown = (!unknown.is_empty()).then(|| {
+        let nodes = unknown.join(", ");
+        format!(
+            "; not known of {nodes}: what is open there is closed once it is accepted"
+        )
+    });
+    Ok(StillOpen { mailboxes, why: silent, unknown })
 }

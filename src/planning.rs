@@ -70,6 +70,10 @@ async fn begin(args: &cli::Apply, rebuild: Option<String>) -> Outcome {
             safe(&plan.policy().name),
             applied.plan_digest
         ))?;
+        console::data_line(
+            "What had been re-closed before it was ever open is not known any more: re-close \
+             it again before you resume",
+        )?;
         console::data_line("Next   tidegate status")?;
         console::data_line("then   tidegate resume --reason '…'")?;
         return Ok(Exit::Done);

@@ -76,8 +76,13 @@ impl Operators {
         if ours != header.seen {
             return Err(Refused::AnotherPlan { ours });
         }
-        if header.request.is_some() && view.applied_under() == header.request.as_ref() {
-            return Ok(Some(Applied::of(view.plan())));
+        if let Some(request) = &header.request
+            && view.applied_under() == Some(request)
+        {
+            if view.was_rebuilt() == header.rebuild.is_some() {
+                return Ok(Some(Applied::of(view.plan())));
+            }
+            return Err(Refusal::RequestReused { request: request.clone() }.into());
         }
         Err(Refused::AppliedBefore { at: view.started_at() })
     }
@@ -106,10 +111,11 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::PauseRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let v1::PauseRequest { by, reason, request_id } = request.into_inner();
+        let v1::PauseRequest { by, reason, request_id, without } = request.into_inner();
+        check_without(&without)?;
         // Stopping is right however the rollout stands, so nobody says what they saw.
         let who = Who::of(&by, &reason, (&request_id, ""))?;
-        self.act(who, NamedVerb::Pause).await
+        self.act_without(who, NamedVerb::Pause, without).await
     }
 
     async fn resume(
@@ -118,10 +124,7 @@ impl OperatorService for Operators {
     ) -> Result<Response<v1::ActionResponse>, Status> {
         let v1::ResumeRequest { by, reason, scope, request_id, etag, without } =
             request.into_inner();
-        if without.len() > WITHOUT_MAX {
-            let (field, length, max) = ("without", without.len(), WITHOUT_MAX);
-            return Err(ProtocolError::TooLong { field, length, max }.into());
-        }
+        check_without(&without)?;
         let scope = scope.map(ScopeName::try_from).transpose()?;
         let who = Who::of(&by, &reason, (&request_id, &etag))?;
         self.act_without(who, NamedVerb::Resume(scope), without).await
@@ -161,6 +164,14 @@ impl OperatorService for Operators {
 /// The most nodes that a rebuild does not wait for: a fleet of which more are missing is
 /// not rebuilt but repaired.
 const WITHOUT_MAX: usize = 1_024;
+
+fn check_without(without: &[String]) -> Result<(), ProtocolError> {
+    if without.len() > WITHOUT_MAX {
+        let (field, length, max) = ("without", without.len(), WITHOUT_MAX);
+        return Err(ProtocolError::TooLong { field, length, max });
+    }
+    Ok(())
+}
 
 /// Who wants something, why, under which request, and what they knew of.
 struct Who {

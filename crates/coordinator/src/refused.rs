@@ -175,7 +175,9 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::NotTheWorker { .. }
         | Refusal::Conflict { .. } => Code::Aborted,
         Refusal::NoSuch { .. } => Code::NotFound,
-        Refusal::ReasonMissing | Refusal::RequestReused { .. } => Code::InvalidArgument,
+        Refusal::ReasonMissing
+        | Refusal::RequestReused { .. }
+        | Refusal::Impossible { .. } => Code::InvalidArgument,
         Refusal::UnknownNode { .. }
         | Refusal::OrdersTooOld { .. }
         | Refusal::WorkerTooOld { .. }

@@ -31,6 +31,7 @@ pub(crate) struct View {
     plan: Arc<Plan>,
     started_at: Timestamp,
     applied_under: Option<RequestId>,
+    was_rebuilt: bool,
     etag: Etag,
     status: RolloutStatus,
     receiving: Arc<Receiving>,
@@ -47,6 +48,7 @@ impl View {
             plan: Arc::clone(rollout.plan()),
             started_at: rollout.started_at(),
             applied_under: rollout.applied_under().cloned(),
+            was_rebuilt: rollout.was_rebuilt(),
             etag: rollout.etag(),
             status: rollout.status(now),
             receiving,
@@ -75,6 +77,11 @@ impl View {
     /// When the plan was applied.
     pub(crate) fn started_at(&self) -> Timestamp {
         self.started_at
+    }
+
+    /// Whether it was made again from what the workers hold.
+    pub(crate) fn was_rebuilt(&self) -> bool {
+        self.was_rebuilt
     }
 
     /// The request under which the plan was applied, if the client gave one.
@@ -208,6 +215,7 @@ impl View {
             expected: planned.and_then(|wave| wave.expected).map(v1::Window::from),
             dial_tone: self.plan.has_dial_tone(wave.wave),
             queue: None,
+            dial_tones: wave.dial_tones,
         }
     }
 
@@ -228,6 +236,7 @@ impl View {
                 code: why.code().to_owned(),
                 text: why.to_string(),
             }),
+            dial_tones: node.dial_tones,
         }
     }
 }

@@ -98,6 +98,11 @@ impl Generation {
     }
 }
 
+/// The highest number of a generation, an order or a report that anybody may tell of. A
+/// thousand a second do not get there in a thousand years, and whatever is counted on from it
+/// stays far below the end of its type.
+pub const COUNT_MAX: u64 = 1 << 48;
+
 /// The most mailboxes one job may have: their states fit one journal record and their
 /// descriptions a few messages.
 pub const JOB_MAILBOXES_MAX: u16 = 4_096;

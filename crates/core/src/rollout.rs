@@ -138,6 +138,8 @@ pub struct Rollout {
     pulses: Vec<Window<Pulses>>,
     answers: Vec<Answers>,
     awake_since: Timestamp,
+    /// What showed that the journal is older than the fleet, if anything has.
+    outgrown: Option<Refusal>,
 }
 
 #[derive(Clone, Debug)]
@@ -256,6 +258,7 @@ impl Rollout {
                 .map(|external| Answers::none(external.name, external.bound))
                 .collect(),
             awake_since: now,
+            outgrown: None,
             plan,
         }
     }
@@ -447,18 +450,21 @@ impl Rollout {
         at: Timestamp,
     ) {
         let state = self.node_mut(node);
+        let unheard = state.incarnation.is_none();
         (state.incarnation, state.reported) = (Some(incarnation), 0);
         state.recount_again();
+        let recounts = state.recount.is_pending();
         if let Some(given) = self.given.get_mut(node.index()) {
-            // A new run goes by no answer.
-            *given = Given::default();
+            // A new run goes by no answer; one that is taken up anew may go by an older one.
+            *given = if unheard { Given::after_restart() } else { Given::default() };
         }
         if let Some(heard) = self.heard.get_mut(node.index()) {
             let at = Some(at.max(self.awake_since));
             // Until it says otherwise, what was measured by the run before is missed.
             let pulses = heard.vitals.pulses.sources();
             let vitals = Vitals { pulses, ..Vitals::default() };
-            *heard = Heard { at, without_permit: true, vitals, ..Heard::default() };
+            let without_permit = !recounts;
+            *heard = Heard { at, without_permit, vitals, ..Heard::default() };
         }
         // A new run counts from nothing.
         let (at, length) =
@@ -544,7 +550,10 @@ impl Rollout {
                 (ordinal, kept)
             })
             .collect();
+        // Nobody has told anything: what may be open still may.
+        let reclosed = std::mem::take(&mut self.job_mut(job).reclosed);
         self.apply_facts(job, &reset);
+        self.job_mut(job).reclosed = reclosed;
     }
 
     fn apply_told(

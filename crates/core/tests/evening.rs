@@ -380,7 +380,7 @@ fn what_is_told_of_a_mailbox_replaces_what_was_told_of_it_before() {
         let finding = Finding { name: name.to_owned(), ..unreadable(ordinal) };
         report[0].findings = if name.is_empty() { Vec::new() } else { vec![finding] };
         let mut sync = evening.workers[0].sync(report);
-        sync.sequence = u64::MAX;
+        sync.sequence = 1 << 40;
         evening.coordinate(&Event::Sync(sync)).unwrap();
         let findings = evening.rollout.findings(job);
         findings.iter().map(|finding| finding.name.clone()).collect::<Vec<_>>()

@@ -4,10 +4,11 @@
 //!
 //! * The columns of a report have equal lengths, and every state in them is a possible one.
 //! * A report names each mailbox once, so that no news hide other news.
+//! * Every number that is counted on from is at most [`COUNT_MAX`].
 //! * Every place within a job is below [`JOB_MAILBOXES_MAX`].
 
 use tidegate_core::fleet::{
-    Generation, Incarnation, JOB_MAILBOXES_MAX, JobNumber, NodeNumber, Ordinal,
+    COUNT_MAX, Generation, Incarnation, JOB_MAILBOXES_MAX, JobNumber, NodeNumber, Ordinal,
 };
 use tidegate_core::gate::PulseLimits;
 use tidegate_core::inventory::Digest;
@@ -171,10 +172,13 @@ impl TryFrom<v1::JoinRequest> for Joining {
         let join = Join {
             node: message.node,
             incarnation: incarnation(message.incarnation)?,
-            claimed_max: Generation::new(message.claimed_generation_max),
-            orders_seen: message.orders_seen,
-            journaled: message.journaled,
-            store_claimed: Generation::new(message.store_generation_max),
+            claimed_max: generation(message.claimed_generation_max)?,
+            orders_seen: counted("orders_seen", message.orders_seen)?,
+            journaled: message
+                .journaled
+                .map(|it| counted("journaled", it))
+                .transpose()?,
+            store_claimed: generation(message.store_generation_max)?,
         };
         let clock = Timestamp::from_millis(message.clock_millis);
         let canary = Some(message.canary).filter(|it| !it.is_empty());
@@ -283,9 +287,9 @@ impl TryFrom<v1::SyncRequest> for Sync {
         Ok(Self {
             node: node(message.node_number)?,
             incarnation: incarnation(message.incarnation)?,
-            sequence: message.sequence,
-            orders_obeyed: message.orders_obeyed,
-            claimed_max: Generation::new(message.claimed_generation_max),
+            sequence: counted("sequence", message.sequence)?,
+            orders_obeyed: counted("orders_obeyed", message.orders_obeyed)?,
+            claimed_max: generation(message.claimed_generation_max)?,
             reports: reports.collect::<Result<_, _>>()?,
             vitals: present("vitals", message.vitals)?.try_into()?,
             account: message.account.map(Account::try_from).transpose()?,
@@ -316,6 +320,7 @@ impl TryFrom<v1::Account> for Account {
             Ok((JobNumber::new(job), ordinals))
         });
         let reclosed = reclosed.collect::<Result<_, ProtocolError>>()?;
+        let journaled = journaled.map(|it| counted("journaled", it)).transpose()?;
         Ok(Self { answered, untold, reclosed, journaled })
     }
 }
@@ -355,7 +360,7 @@ impl TryFrom<v1::JobReport> for JobReport {
             });
         Ok(Self {
             job: JobNumber::new(message.job),
-            generation: Generation::new(message.generation),
+            generation: generation(message.generation)?,
             facts: facts.collect::<Result<_, ProtocolError>>()?,
             totals: present("totals", message.totals)?.into(),
             findings: message
@@ -589,6 +594,18 @@ pub(crate) fn node(number: u32) -> Result<NodeNumber, ProtocolError> {
     narrow("node_number", number).map(NodeNumber::new)
 }
 
+/// A number that is counted on from.
+fn counted(field: &'static str, number: u64) -> Result<u64, ProtocolError> {
+    if number > COUNT_MAX {
+        return Err(ProtocolError::invalid(field, &number));
+    }
+    Ok(number)
+}
+
+fn generation(number: u64) -> Result<Generation, ProtocolError> {
+    counted("generation", number).map(Generation::new)
+}
+
 /// A run of a worker; 0 is what a forgotten field would say.
 pub(crate) fn incarnation(number: u64) -> Result<Incarnation, ProtocolError> {
     if number == 0 {
@@ -618,6 +635,21 @@ pub(crate) fn ordinal(place: u32) -> Result<Ordinal, ProtocolError> {
 mod tests {
     use super::*;
     use tidegate_core::rollout::Vitals;
+
+    #[test]
+    fn a_number_that_nobody_can_have_counted_to_is_refused() {
+        let far: [fn(&mut v1::SyncRequest); 4] = [
+            |message| message.sequence = u64::MAX,
+            |message| message.orders_obeyed = COUNT_MAX + 1,
+            |message| message.claimed_generation_max = u64::MAX,
+            |message| message.reports[0].generation = u64::MAX,
+        ];
+        for change in far {
+            let mut message = v1::SyncRequest::from(sync());
+            change(&mut message);
+            assert!(Sync::try_from(message).is_err());
+        }
+    }
 
     #[test]
     fn a_report_survives_the_way() {

@@ -233,6 +233,7 @@ mod tests {
             prepared: 1,
             quarantined: 0,
             open: 1,
+            dial_tones: 0,
             failed: 0,
             vitals: Vitals::default(),
         }

@@ -108,6 +108,17 @@ fn warn_of_clocks(node: &str, theirs: Timestamp, ours: Timestamp) {
     }
 }
 
+/// Stops everything when the journal turns out to be older than the fleet.
+fn outgrown(rollout: &mut Rollout, refusal: &Refusal) {
+    if rollout.outgrow(refusal) {
+        tracing::error!(
+            %refusal,
+            "this journal is older than the fleet: nothing is decided any more until this \
+             program is started with the newest one"
+        );
+    }
+}
+
 /// Whether a user of the plan has this address.
 fn is_planned(plan: &Plan, address: &str) -> bool {
     let mailbox = plan.inventory().find(address);
@@ -136,11 +147,17 @@ impl Owner {
         warn_of_clocks(&join.node, clock, now);
         let joined = Joined::new(ours, node, rollout.plan().policy());
         let step = rollout.decide(&Event::Join(join), now);
-        if let Some(Refusal::WorkerTooOld { .. } | Refusal::WorkerJournalTooOld { .. }) =
-            &step.refusal
-            && let Some(rollout) = &mut self.rollout
-        {
-            rollout.turn_away(node);
+        if let (Some(refusal), Some(rollout)) = (&step.refusal, &mut self.rollout) {
+            if matches!(
+                refusal,
+                Refusal::WorkerTooOld { .. } | Refusal::WorkerJournalTooOld { .. }
+            ) {
+                rollout.turn_away(node);
+            }
+            // A store that another rollout has claimed says nothing of this journal.
+            if theirs.is_some() {
+                outgrown(rollout, refusal);
+            }
         }
         self.carry_out(step)?;
         Ok(joined)
@@ -159,6 +176,9 @@ impl Owner {
         if step.refusal.is_none() {
             // Only the node's own worker is heard.
             rollout.hear(&sync, now);
+        }
+        if let Some(refusal) = &step.refusal {
+            outgrown(rollout, refusal);
         }
         self.carry_out(step)?;
         let rollout = self.rollout.as_mut().ok_or(Refused::NoPlan)?;
@@ -203,8 +223,10 @@ impl Owner {
     ) -> Result<Applied, Refused> {
         let Proposal { by, plan, policy_toml, request, rebuild } = proposal;
         if let Some(rollout) = &self.rollout {
-            if request.is_some() && rollout.applied_under() == request.as_ref() {
-                return Ok(Applied::of(rollout.plan()));
+            let same = rollout.plan().digest() == plan.digest();
+            let again = answer_again(rollout, request.as_ref(), rebuild.is_some());
+            if let Some(answer) = again.filter(|_| same) {
+                return answer;
             }
             return Err(refuse_second(rollout, plan.digest()));
         }
@@ -242,6 +264,20 @@ impl Owner {
         self.remember(step.records);
         Ok(())
     }
+}
+
+/// What whoever applied `rollout` under this request is answered when they ask again; nothing
+/// if it was applied under another.
+pub(crate) fn answer_again(
+    rollout: &Rollout,
+    request: Option<&RequestId>,
+    rebuilds: bool,
+) -> Option<Result<Applied, Refused>> {
+    let request = request.filter(|id| rollout.applied_under() == Some(*id))?;
+    if rollout.was_rebuilt() == rebuilds {
+        return Some(Ok(Applied::of(rollout.plan())));
+    }
+    Some(Err(Refusal::RequestReused { request: request.clone() }.into()))
 }
 
 /// Why a plan is not applied when there is a rollout already.

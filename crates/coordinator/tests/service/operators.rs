@@ -148,7 +148,8 @@ async fn pause(
     id: &str,
 ) -> Result<v1::ActionResponse, Status> {
     let (by, reason) = ("ann".to_owned(), "tea".to_owned());
-    let request = v1::PauseRequest { by, reason, request_id: id.to_owned() };
+    let request_id = id.to_owned();
+    let request = v1::PauseRequest { by, reason, request_id, without: Vec::new() };
     Ok(coordinator.operator().pause(request).await?.into_inner())
 }
 

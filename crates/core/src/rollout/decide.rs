@@ -7,7 +7,7 @@ use super::{
     Action, Event, Finding, JobReport, Join, NodeState, Operate, Phase, Record, Recount,
     Refusal, Rollout, Scope, Step, Sync, Verb, ordinals,
 };
-use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
+use crate::fleet::{COUNT_MAX, Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::{Verdict, judge};
 use crate::mailbox::{Level, MailboxState, Preparation};
 use crate::time::Timestamp;
@@ -15,15 +15,28 @@ use crate::time::Timestamp;
 impl Rollout {
     /// What follows from `event`. Changes nothing.
     pub fn decide(&self, event: &Event, now: Timestamp) -> Step {
-        let decided = match event {
-            Event::Join(join) => self.on_join(join, now),
-            Event::Sync(sync) => self.on_sync(sync, now),
-            Event::Operate(operate) => self.on_operate(operate, now),
-            Event::Tick => Ok(self.on_tick(now)),
+        let decided = match self.heed(event) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => match event {
+                Event::Join(join) => self.on_join(join, now),
+                Event::Sync(sync) => self.on_sync(sync, now),
+                Event::Operate(operate) => self.on_operate(operate, now),
+                Event::Tick if self.outgrown.is_some() => Ok(Vec::new()),
+                Event::Tick => Ok(self.on_tick(now)),
+            },
         };
         match decided {
             Ok(records) => Step { records, refusal: None },
             Err(refusal) => Step { records: Vec::new(), refusal: Some(refusal) },
+        }
+    }
+
+    /// Refuses what cannot be, and everything once the journal is known to be too old.
+    fn heed(&self, event: &Event) -> Result<(), Refusal> {
+        possible(event)?;
+        match &self.outgrown {
+            Some(older) if *event != Event::Tick => Err(older.clone()),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -198,7 +211,11 @@ impl Rollout {
             .filter_map(|(ordinal, state)| {
                 let before = *job.states.get(ordinal.index())?;
                 let merged = before.merge(*state);
-                let same = merged == before && known.get(ordinal) == told.get(ordinal);
+                let closed = !merged.is_open() && !merged.dial_tone;
+                let same = merged == before
+                    && known.get(ordinal) == told.get(ordinal)
+                    // It is news that a mailbox is closed that might have been open.
+                    && !(closed && job.reclosed.contains(ordinal));
                 (!same).then_some((*ordinal, merged))
             })
             .collect();
@@ -286,7 +303,10 @@ impl Rollout {
             return Err(Refusal::ReasonMissing);
         }
         match &self.phase {
-            Phase::Aborted(_) if !matches!(operate.verb, Verb::Reclose(_)) => {
+            Phase::Aborted(_)
+                if !matches!(operate.verb, Verb::Reclose(_) | Verb::Accept(_))
+                    && !self.ends_rebuild_paused(operate) =>
+            {
                 return Err(Refusal::Over { phase: "aborted" });
             }
             Phase::Finished { .. } if matches!(operate.verb, Verb::Abort) => {
@@ -299,9 +319,16 @@ impl Rollout {
             | Phase::Halted { .. } => {}
         }
         match operate.verb {
+            Verb::Pause if self.ends_rebuild_paused(operate) => {
+                self.pause_without(operate, action, now)
+            }
             Verb::Pause => self.on_pause(action),
             Verb::Resume(None) => {
                 let mut records = self.end_rebuild(operate, now)?;
+                if records.iter().any(|it| matches!(it, Record::Halted { .. })) {
+                    // What was found is not waited out either.
+                    return Ok(records);
+                }
                 records.extend(self.on_resume(action, None)?);
                 Ok(records)
             }
@@ -371,11 +398,7 @@ impl Rollout {
 
     fn on_reclose(&self, action: Action, scope: Scope) -> Result<Vec<Record>, Refusal> {
         self.check_scope(scope)?;
-        if let Some(rebuild) = self.rebuilding() {
-            let names = rebuild.missing.iter().map(|node| self.node_name(*node));
-            let missing = names.collect::<Vec<_>>().join(", ");
-            return Err(Refusal::NotRecounted { missing });
-        }
+        self.check_told(scope)?;
         let touched: Vec<JobNumber> = match scope {
             Scope::Mailbox(mailbox) => {
                 self.plan.place(mailbox).map(|(job, _)| job).into_iter().collect()
@@ -480,6 +503,29 @@ impl Rollout {
 fn joined(node: NodeNumber, join: &Join, at: Timestamp) -> Record {
     let journaled = join.journaled.unwrap_or(0);
     Record::NodeJoined { node, incarnation: join.incarnation, journaled, at }
+}
+
+/// Refuses what would be counted on from and can only be a mistake: nothing of it may ever be
+/// on record.
+fn possible(event: &Event) -> Result<(), Refusal> {
+    let counts: Vec<u64> = match event {
+        Event::Join(join) => {
+            let claims = [join.claimed_max, join.store_claimed].map(Generation::get);
+            let own = [join.orders_seen, join.journaled.unwrap_or(0)];
+            claims.into_iter().chain(own).collect()
+        }
+        Event::Sync(sync) => {
+            let reported = sync.reports.iter().map(|report| report.generation.get());
+            let own = [sync.claimed_max.get(), sync.orders_obeyed, sync.sequence];
+            let journaled = sync.account.as_ref().and_then(|it| it.journaled);
+            own.into_iter().chain(journaled).chain(reported).collect()
+        }
+        Event::Operate(_) | Event::Tick => Vec::new(),
+    };
+    match counts.into_iter().find(|count| *count > COUNT_MAX) {
+        Some(count) => Err(Refusal::Impossible { count }),
+        None => Ok(()),
+    }
 }
 
 /// Findings by the mailbox they are about, each in the order in which it was told.

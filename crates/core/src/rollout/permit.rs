@@ -69,8 +69,9 @@ impl Rollout {
     /// Not journaled: see [`Rollout::hear`].
     pub fn give(&mut self, node: NodeNumber, report: u64) -> Orders {
         let mut orders = self.orders(node);
-        let newest = self.heard.get(node.index()).map_or(0, |heard| heard.sequence);
-        if report < newest {
+        let heard = self.heard.get(node.index()).map(|heard| heard.sequence);
+        let told = self.nodes.get(node.index()).map(|node| node.reported);
+        if heard.max(told).is_some_and(|newest| report < newest) {
             // Whoever sent it has asked again since.
             orders.jobs.iter_mut().for_each(|order| order.named = Some(Vec::new()));
             return orders;
@@ -129,6 +130,10 @@ impl Rollout {
 
     /// The most mailboxes that may open on `node` while it has not heard of a stop.
     pub(super) fn may_still_open_on(&self, node: NodeNumber) -> u32 {
+        let state = self.nodes.get(node.index());
+        if state.is_some_and(|it| it.incarnation.is_none() && it.recount.is_pending()) {
+            return self.may_open_unheard(node);
+        }
         let jobs = self.plan.jobs().iter().filter(|job| job.node == node);
         let (toned, others): (Vec<&Job>, Vec<&Job>) = jobs.partition(|job| {
             let leased = self.job(job.number).leased_to.is_some();
@@ -150,6 +155,18 @@ impl Rollout {
             }
         };
         u32::try_from(held.saturating_add(named)).unwrap_or(u32::MAX)
+    }
+
+    /// The most mailboxes that may open on a node of which nothing is known: as many as any
+    /// answer names, and those that may have a dial tone.
+    fn may_open_unheard(&self, node: NodeNumber) -> u32 {
+        let jobs = self.plan.jobs().iter().filter(|job| job.node == node);
+        let (toned, others): (Vec<&Job>, Vec<&Job>) =
+            jobs.partition(|job| self.plan.has_dial_tone(job.wave));
+        let sum =
+            |jobs: Vec<&Job>| jobs.iter().map(|job| u32::from(job.size)).sum::<u32>();
+        let window = u32::from(self.plan.policy().limits.permit_window);
+        sum(toned).saturating_add(sum(others).min(window))
     }
 
     /// The most mailboxes of `job` that any answer since its lease can have permitted.

@@ -11,15 +11,21 @@
 //!   and every gate is closed.
 //! * The first generation issued afterwards is above every claim that any node has told of.
 //! * A wave is allowed the highest level that was seen in it. It has passed what a later wave
-//!   could not have opened otherwise, and the level below its own; no more.
+//!   could not have opened otherwise, and the level below its own; no more. What a node that
+//!   was left out shows later raises that, and lowers nothing.
+//! * Evidence on which the gate halts is judged before every mailbox has to prove itself anew.
+//! * What is accepted from a worker put back to an older state is closed, whatever was known.
 //! * What had been open and was found closed is held back until a person resumes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::permit::Given;
 use super::{
-    Action, JobReport, LEVELS, NodeState, Operate, Record, Refusal, Rollout, Sync,
+    Action, JobReport, LEVELS, NodeState, Operate, Phase, Record, Refusal, Rollout,
+    Scope, Sync, Verb, ordinals,
 };
 use crate::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber};
+use crate::gate::{Verdict, judge};
 use crate::mailbox::{Level, MailboxState};
 use crate::time::Timestamp;
 
@@ -70,6 +76,29 @@ impl Rollout {
         let told = nodes().filter(|(_, node)| node.recount == Recount::Told).count();
         let missing = nodes().filter(|(_, node)| node.recount == Recount::Awaited);
         Some(RebuildStatus { told, missing: missing.map(|(node, _)| node).collect() })
+    }
+
+    /// Remembers that the journal is older than the fleet, if `refusal` says so: from then on
+    /// nothing is decided, for what is decided by an old journal may outgrow what showed it.
+    /// Whether that is news.
+    ///
+    /// Not journaled, as [`Rollout::hear`]: whoever starts this program again has put the
+    /// newest journal back, or is told again.
+    pub fn outgrow(&mut self, refusal: &Refusal) -> bool {
+        let too_old = matches!(
+            refusal,
+            Refusal::JournalTooOld { .. } | Refusal::OrdersTooOld { .. }
+        );
+        let news = too_old && self.outgrown.is_none();
+        if news {
+            self.outgrown = Some(refusal.clone());
+        }
+        news
+    }
+
+    /// Whether it was made again from what the workers hold.
+    pub fn was_rebuilt(&self) -> bool {
+        self.history.iter().any(|record| matches!(record, Record::RebuildBegun(_)))
     }
 
     /// Begins a rebuild: nothing is known of any node.
@@ -124,17 +153,15 @@ impl Rollout {
         let found = std::mem::take(&mut self.found);
         if whole {
             self.derive_waves(at);
+        } else {
+            self.raise_waves(at);
         }
-        self.hold_back_found(&found);
+        self.hold_back_found(&found, whole);
     }
 
     /// From the last wave to the first: what each has shown, and what later ones prove of it.
     fn derive_waves(&mut self, at: Timestamp) {
-        let seen: Vec<Level> = (0..)
-            .map(WaveNumber::new)
-            .take(self.waves.len())
-            .map(|wave| self.highest(wave))
-            .collect();
+        let seen = self.seen();
         let mut proved = Level::HELD;
         for (wave, seen) in self.waves.iter_mut().zip(seen).rev() {
             let below = Level::new(seen.get().saturating_sub(1)).unwrap_or_default();
@@ -146,6 +173,36 @@ impl Rollout {
         }
     }
 
+    /// Nodes that had been left out have told: what they show, and what that proves of waves
+    /// before. What was re-closed since then is closed there too.
+    fn raise_waves(&mut self, at: Timestamp) {
+        let seen = self.seen();
+        let mut proved = Level::HELD;
+        for (wave, seen) in self.waves.iter_mut().zip(seen).rev() {
+            if wave.held_back || wave.epoch > 0 {
+                continue;
+            }
+            let below = Level::new(seen.get().saturating_sub(1)).unwrap_or_default();
+            let passed = wave.passed.max(proved).max(below);
+            if passed > wave.passed {
+                (wave.passed, wave.passed_at) = (passed, at);
+            }
+            let (before, allowed) = (wave.allowed, wave.allowed.max(seen).max(passed));
+            if allowed > before {
+                (wave.allowed, wave.allowed_at) = (allowed, at);
+                let levels = wave.since.iter_mut().take(allowed.index() + 1);
+                levels.skip(before.index() + 1).for_each(|since| *since = at);
+                proved = proved.max(allowed);
+            }
+        }
+    }
+
+    /// The highest level of a mailbox in each wave.
+    fn seen(&self) -> Vec<Level> {
+        let waves = (0..).map(WaveNumber::new).take(self.waves.len());
+        waves.map(|wave| self.highest(wave)).collect()
+    }
+
     /// The highest level of a mailbox in `wave`.
     fn highest(&self, wave: WaveNumber) -> Level {
         let jobs = self.plan.jobs().iter().filter(|job| job.wave == wave);
@@ -154,8 +211,9 @@ impl Rollout {
     }
 
     /// Holds back what was found closed after it had been open: as a whole wave or a whole
-    /// node where nothing else of it is open, one by one elsewhere.
-    fn hold_back_found(&mut self, found: &Found) {
+    /// node where nothing else of it is open, one by one elsewhere. A wave that others have
+    /// gone on with meanwhile is not held back for the sake of one node.
+    fn hold_back_found(&mut self, found: &Found, whole: bool) {
         let mut by_wave: BTreeMap<WaveNumber, Vec<(NodeNumber, JobNumber, Ordinal)>> =
             BTreeMap::new();
         for (number, ordinal) in &found.reclosed {
@@ -163,7 +221,8 @@ impl Rollout {
             by_wave.entry(job.wave).or_default().push((job.node, *number, *ordinal));
         }
         for (wave, closed) in by_wave {
-            if self.highest(wave) == Level::HELD {
+            let untouched = whole || self.wave(wave).allowed == Level::HELD;
+            if untouched && self.highest(wave) == Level::HELD {
                 let state = self.wave_mut(wave);
                 state.held_back = true;
                 (state.allowed, state.passed) = (Level::HELD, Level::HELD);
@@ -257,7 +316,80 @@ impl Rollout {
             generation,
             at: now,
         });
-        std::iter::once(Record::Rebuilt { left_out, at: now }).chain(leases).collect()
+        let rebuilt = Record::Rebuilt { left_out, at: now };
+        // The leases reset what mailboxes have shown.
+        let halted = self.halt_found(&rebuilt, now);
+        std::iter::once(rebuilt).chain(halted).chain(leases).collect()
+    }
+
+    /// The halt that follows from what was found, once that counts.
+    fn halt_found(&self, rebuilt: &Record, now: Timestamp) -> Option<Record> {
+        if matches!(self.phase, Phase::Halted { .. } | Phase::Aborted(_)) {
+            return None;
+        }
+        let mut after = self.clone();
+        after.apply(rebuilt);
+        let policy = self.plan.policy();
+        let waves = (0..).map(WaveNumber::new).take(after.waves.len());
+        let mut open = waves.filter(|wave| after.wave(*wave).allowed > Level::HELD);
+        open.find_map(|wave| {
+            let evidence = after.evidence(wave);
+            let gate = policy.gate_on(evidence.level);
+            let Verdict::Halt(reason) = judge(&evidence, &gate, now).verdict else {
+                return None;
+            };
+            Some(Record::Halted { reason, evidence, at: now })
+        })
+    }
+
+    /// Ends a rebuild without the nodes that are named, and leaves the rollout as stopped as
+    /// it is.
+    pub(super) fn pause_without(
+        &self,
+        operate: &Operate,
+        action: Action,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, Refusal> {
+        let mut records = self.end_rebuild(operate, now)?;
+        let halts = records.iter().any(|it| matches!(it, Record::Halted { .. }));
+        if matches!(self.phase, Phase::Paused(_)) && !halts {
+            records.push(Record::Paused(action));
+        }
+        Ok(records)
+    }
+
+    /// Whether `operate` ends a rebuild, and nothing else.
+    pub(super) fn ends_rebuild_paused(&self, operate: &Operate) -> bool {
+        self.rebuilding && operate.verb == Verb::Pause && !operate.without.is_empty()
+    }
+
+    /// Nothing can be said of a node that has not told what it holds. A wave may be re-closed
+    /// all the same: its part there is closed as soon as the node is back.
+    pub(super) fn check_told(&self, scope: Scope) -> Result<(), Refusal> {
+        let names = |nodes: &[NodeNumber]| {
+            let names = nodes.iter().map(|node| self.node_name(*node));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        if let Some(rebuild) = self.rebuilding() {
+            return Err(Refusal::NotRecounted { missing: names(&rebuild.missing) });
+        }
+        let node = match scope {
+            Scope::Wave(_) => None,
+            Scope::Node(node) => Some(node),
+            Scope::Mailbox(mailbox) => {
+                let job = self.plan.place(mailbox).map(|(job, _)| job);
+                let job = job.and_then(|job| self.plan.jobs().get(job.index()));
+                job.map(|job| job.node)
+            }
+        };
+        let Some(node) = node else { return Ok(()) };
+        match self.nodes.get(node.index()).map(|node| node.recount) {
+            Some(Recount::LeftOut) => Err(Refusal::LeftOut { node: names(&[node]) }),
+            Some(Recount::Awaited | Recount::Told) => {
+                Err(Refusal::NotRecounted { missing: names(&[node]) })
+            }
+            Some(Recount::Done) | None => Ok(()),
+        }
     }
 
     /// What must be recorded before the rollout may be resumed: nothing unless nodes have yet
@@ -318,7 +450,16 @@ impl Rollout {
         if state.recount == Recount::LeftOut {
             state.recount = Recount::Awaited;
         }
-        self.take_back(super::Scope::Node(node), generations);
+        if let Some(given) = self.given.get_mut(node.index()) {
+            *given = Given::after_restart();
+        }
+        self.take_back(Scope::Node(node), generations);
+        for (job, _) in generations {
+            // An older state may hold open what is known to be closed.
+            let state = self.job_mut(*job);
+            let all: Vec<Ordinal> = ordinals(&state.states).map(|(it, _)| it).collect();
+            state.reclosed.extend(all);
+        }
     }
 }
 

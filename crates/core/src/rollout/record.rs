@@ -426,7 +426,8 @@ pub struct Operate {
     pub request: Option<RequestId>,
     /// The decisions that the operator knew of; anything is known if they do not say.
     pub seen: Option<Etag>,
-    /// Nodes that a rebuild shall not wait for.
+    /// Nodes that a rebuild shall not wait for; with [`Verb::Pause`] it ends without them and
+    /// stays stopped.
     pub without: Vec<NodeNumber>,
 }
 
@@ -563,6 +564,15 @@ pub enum Refusal {
         /// The node.
         node: String,
     },
+    /// A number that nobody can have counted to.
+    #[error(
+        "{count} is no number of an order, a claim or a report: its sender is damaged; \
+         nothing of what it says was taken"
+    )]
+    Impossible {
+        /// The number.
+        count: u64,
+    },
     /// No worker of the node has been turned away.
     #[error("no worker of node `{node}` was turned away; nothing to accept")]
     NothingToAccept {
@@ -663,6 +673,7 @@ impl Refusal {
                 "worker-too-old"
             }
             Self::LeftOut { .. } => "left-out",
+            Self::Impossible { .. } => "impossible-number",
             Self::NothingToAccept { .. } => "nothing-to-accept",
             Self::NotRecounted { .. } => "not-recounted",
             Self::Over { .. } => "rollout-over",

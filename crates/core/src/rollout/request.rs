@@ -14,6 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Action, Operate, Record, Refusal, Rollout, Verb};
+use crate::fleet::NodeNumber;
 use crate::time::Timestamp;
 
 /// The most requests remembered. A retry comes within minutes; so many verbs are the work of
@@ -98,22 +99,32 @@ pub struct Answer {
     pub etag: Etag,
 }
 
+/// A request on record.
+#[derive(Clone, Debug)]
+struct Known {
+    action: Action,
+    verb: Verb,
+    /// The nodes without which it ended a rebuild.
+    left_out: Vec<NodeNumber>,
+    answer: Answer,
+}
+
 /// The requests on record, newest last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
-    known: BTreeMap<RequestId, (Action, Verb, Answer)>,
+    known: BTreeMap<RequestId, Known>,
     order: VecDeque<RequestId>,
 }
 
 impl Requests {
-    fn note(&mut self, id: RequestId, asked: (Action, Verb), answer: Answer) {
+    fn note(&mut self, id: RequestId, known: Known) {
         if self.order.len() >= REQUESTS_KEPT_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
         }
         self.order.push_back(id.clone());
-        self.known.insert(id, (asked.0, asked.1, answer));
+        self.known.insert(id, known);
     }
 
     /// The decisions that were asked for under ids, oldest first, by their number, each with
@@ -122,7 +133,7 @@ impl Requests {
         let Self { known, order } = self;
         let answers = order.iter().filter_map(|id| known.get(id));
         let version = |answer: &Answer| (answer.etag.decisions, answer.orders_version);
-        answers.map(|(.., answer)| version(answer)).collect()
+        answers.map(|known| version(&known.answer)).collect()
     }
 }
 
@@ -197,7 +208,7 @@ impl Rollout {
     /// how it stands now.
     pub fn answer_to(&self, request: Option<&RequestId>) -> Answer {
         let known = request.and_then(|id| self.requests.known.get(id));
-        known.map_or_else(|| self.answer(), |(.., answer)| *answer)
+        known.map_or_else(|| self.answer(), |known| known.answer)
     }
 
     fn answer(&self) -> Answer {
@@ -211,11 +222,12 @@ impl Rollout {
     /// [`Refusal::RequestReused`] when something else was asked for under its id.
     pub(super) fn was_asked(&self, operate: &Operate) -> Result<bool, Refusal> {
         let Some(id) = &operate.request else { return Ok(false) };
-        let Some((action, verb, _)) = self.requests.known.get(id) else {
-            return Ok(false);
-        };
-        let Action { by, reason, .. } = action;
-        if (by, reason, *verb) == (&operate.by, &operate.reason, operate.verb) {
+        let Some(known) = self.requests.known.get(id) else { return Ok(false) };
+        let Action { by, reason, .. } = &known.action;
+        let named = known.left_out.iter().all(|node| operate.without.contains(node));
+        if named
+            && (by, reason, known.verb) == (&operate.by, &operate.reason, operate.verb)
+        {
             return Ok(true);
         }
         Err(Refusal::RequestReused { request: id.clone() })
@@ -229,7 +241,9 @@ impl Rollout {
         if seen == now || operate.verb == Verb::Pause {
             return Ok(());
         }
-        let since = if seen.begun == now.begun { seen.decisions } else { 0 };
+        // What was seen may be another rollout, or a future that an older journal has lost.
+        let knows = seen.begun == now.begun && seen.decisions <= now.decisions;
+        let since = if knows { seen.decisions } else { 0 };
         let since = usize::try_from(since).unwrap_or(usize::MAX);
         let decisions = self.history.iter().filter(|record| record.is_decision());
         let mut changes: Vec<Record> = decisions.skip(since).cloned().collect();
@@ -251,7 +265,10 @@ impl Rollout {
             let id = action.request.clone()?;
             let etag = Etag { decisions: *decisions, begun };
             let answer = Answer { orders_version: *orders_version, etag };
-            requests.note(id, (action.clone(), verb), answer);
+            let before = place.checked_sub(1).and_then(|place| decided.get(place));
+            let left_out = left_out_by(before.copied(), action);
+            let action = action.clone();
+            requests.note(id, Known { action, verb, left_out, answer });
         }
         self.decisions = decided.len() as u64;
         self.requests = requests;
@@ -268,8 +285,19 @@ impl Rollout {
             && let Some(id) = &action.request
         {
             let answer = self.answer();
-            self.requests.note(id.clone(), (action.clone(), verb), answer);
+            let before = self.history.iter().rev().skip(1).find(|it| it.is_decision());
+            let left_out = left_out_by(before, action);
+            let action = action.clone();
+            self.requests.note(id.clone(), Known { action, verb, left_out, answer });
         }
+    }
+}
+
+/// The nodes without which `action` ended a rebuild; `before` is the decision before it.
+fn left_out_by(before: Option<&Record>, action: &Action) -> Vec<NodeNumber> {
+    match before {
+        Some(Record::Rebuilt { left_out, at }) if *at == action.at => left_out.clone(),
+        Some(_) | None => Vec::new(),
     }
 }
 
@@ -297,7 +325,8 @@ mod tests {
             let (by, reason, at) = ("ann".to_owned(), String::new(), etag.begun);
             let action = Action { by, reason, at, request: Some(id(number)) };
             let answer = Answer { orders_version: 1, etag };
-            requests.note(id(number), (action, Verb::Pause), answer);
+            let (verb, left_out) = (Verb::Pause, Vec::new());
+            requests.note(id(number), Known { action, verb, left_out, answer });
         }
 
         assert_eq!(requests.known.len(), REQUESTS_KEPT_MAX);

@@ -245,6 +245,8 @@ pub struct WaveStatus {
     pub quarantined: u32,
     /// On any level above held.
     pub open: u32,
+    /// Held ones that have a dial tone.
+    pub dial_tones: u32,
     /// On the allowed level or above.
     pub opened: u32,
     /// Mature on the allowed level.
@@ -295,6 +297,8 @@ pub struct NodeStatus {
     pub quarantined: u32,
     /// On any level above held.
     pub open: u32,
+    /// Held ones that have a dial tone.
+    pub dial_tones: u32,
     /// Failed, integrity included.
     pub failed: u32,
     /// How it feels.
@@ -443,7 +447,8 @@ impl Rollout {
         for (number, (node, heard)) in
             (0..).map(NodeNumber::new).zip(self.nodes.iter().zip(&self.heard))
         {
-            if node.incarnation.is_none() {
+            // One that is to tell what it holds may still obey orders of the lost journal.
+            if node.incarnation.is_none() && node.recount != Recount::Awaited {
                 continue;
             }
             stop.nodes += 1;
@@ -592,6 +597,7 @@ impl Rollout {
             prepared: settled - quarantined,
             quarantined,
             open: sum(&|t| t.open()),
+            dial_tones: sum(&|t| t.dial_tones()),
             opened: sum(&|t| t.opened(wave.allowed)),
             mature: sum(&|t| t.mature(wave.allowed)),
             failed: sum(&|t| t.failed() + t.integrity_failed()),
@@ -630,6 +636,7 @@ impl Rollout {
             prepared: tallies().map(super::Tally::settled).sum::<u32>() - quarantined,
             quarantined,
             open: tallies().map(super::Tally::open).sum(),
+            dial_tones: tallies().map(super::Tally::dial_tones).sum(),
             failed: tallies().map(|t| t.failed() + t.integrity_failed()).sum(),
             vitals: heard.vitals,
         }

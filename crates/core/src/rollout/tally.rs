@@ -19,6 +19,8 @@ pub(super) struct Tally {
     waiting: u32,
     quarantined: u32,
     prepared: [[u32; HEALTHS]; LEVELS],
+    /// Held with a dial tone, whatever else.
+    dial_tones: u32,
     tiers: Vec<TierTally>,
 }
 
@@ -37,6 +39,7 @@ impl Tally {
             waiting: 0,
             quarantined: 0,
             prepared: [[0; HEALTHS]; LEVELS],
+            dial_tones: 0,
             tiers: vec![TierTally::default(); tiers],
         }
     }
@@ -60,6 +63,8 @@ impl Tally {
         debug_assert!(*from > 0, "no mailbox was counted as {old:?}");
         *from = from.saturating_sub(1);
         *self.cell(new) += 1;
+        let toned = |state: MailboxState| u32::from(state.dial_tone && !state.is_open());
+        self.dial_tones = (self.dial_tones + toned(new)).saturating_sub(toned(old));
         if let Some(tier) = self.tiers.get_mut(tier.index()) {
             tier.quarantined += u32::from(new.preparation == Preparation::Quarantined);
             tier.quarantined -= u32::from(old.preparation == Preparation::Quarantined);
@@ -93,6 +98,11 @@ impl Tally {
     /// On any level above held.
     pub(super) fn open(&self) -> u32 {
         self.prepared.iter().skip(1).flatten().sum()
+    }
+
+    /// Held with a dial tone.
+    pub(super) fn dial_tones(&self) -> u32 {
+        self.dial_tones
     }
 
     /// On `level` or above, or failed below it: a failed mailbox is not raised further, but

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use tidegate_core::fleet::{Generation, NodeNumber, Ordinal, WaveNumber};
-use tidegate_core::mailbox::Level;
+use tidegate_core::fleet::{Generation, MailboxNumber, NodeNumber, Ordinal, WaveNumber};
+use tidegate_core::gate::HaltReason;
+use tidegate_core::holding;
+use tidegate_core::mailbox::{Health, Level};
+use tidegate_core::policy::{Cohort, Selector};
 use tidegate_core::rollout::{
-    Action, Event, Join, MessageTotals, Operate, Record, Refusal, Rollout, Scope, Verb,
+    Action, Etag, Event, Join, MessageTotals, Operate, Phase, Record, Refusal, RequestId,
+    Rollout, Scope, Verb,
 };
 
-use super::fleet::{Evening, Worker, unreadable};
+use super::fleet::{Evening, Worker, small_policy, unreadable};
 
 #[test]
 fn a_rollout_whose_journal_is_gone_is_made_again_from_what_the_workers_hold() {
@@ -147,9 +151,8 @@ fn a_worker_that_was_put_back_within_its_generations_is_turned_away_as_well() {
     let claims = evening.workers[1].holding.generation_max();
 
     let records = &mut evening.workers[1].records;
-    let is_claim = |record: &tidegate_core::holding::Record| {
-        matches!(record, tidegate_core::holding::Record::JobClaimed { .. })
-    };
+    let is_claim =
+        |record: &holding::Record| matches!(record, holding::Record::JobClaimed { .. });
     let end = records.iter().rposition(is_claim).unwrap() + 1;
     assert!(end < records.len());
     records.truncate(end);
@@ -283,6 +286,319 @@ fn claims_of_one_node_do_not_vouch_for_those_of_another() {
     assert!(matches!(step.refusal, Some(Refusal::JournalTooOld { .. })));
 }
 
+#[test]
+fn a_node_that_is_accepted_later_keeps_open_what_only_it_has_of_its_wave() {
+    let mut policy = small_policy();
+    let select = Selector { nodes: vec!["n2".to_owned()], ..Selector::default() };
+    let all = policy.cohorts[0].clone();
+    policy.cohorts.insert(0, Cohort { name: "here".to_owned(), select, ..all });
+    let mut evening = Evening::under(policy);
+    let on_top = |evening: &Evening| {
+        let jobs = evening.workers[2].holding.jobs();
+        jobs.flat_map(|(_, job)| job.states()).filter(|it| it.level.get() == 2).count()
+    };
+    evening.until(600, |evening| on_top(evening) > 6);
+    let gone = evening.workers.remove(2);
+    assert_eq!(evening.open(), 0, "the others come later");
+
+    lose_the_journal(&mut evening);
+    evening.pass(40);
+    resume_without(&mut evening, 2).unwrap();
+    evening.pass(5);
+    evening.workers.push(gone);
+    evening.workers[2].joined = false;
+    let high = on_top(&evening);
+    evening.operate(Verb::Accept(NodeNumber::new(2)), "its switch is back").unwrap();
+    for _ in 0..60 {
+        evening.pass(1);
+        assert!(on_top(&evening) >= high, "somebody was thrown out");
+    }
+
+    evening.until(900, Evening::is_finished);
+    assert_eq!(evening.open(), 120);
+    replays_the_same(&evening);
+}
+
+#[test]
+fn what_an_older_state_holds_open_is_closed_when_it_is_accepted() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(900, |evening| open_on(evening, 1) > 14);
+    let image = evening.workers[1].records.clone();
+    let node = NodeNumber::new(1);
+    evening.operate(Verb::Reclose(Scope::Node(node)), "disk").unwrap();
+    evening.until(60, |evening| evening.rollout.still_open(Scope::Node(node)) == 0);
+    evening.operate(Verb::Resume(Some(Scope::Node(node))), "mended").unwrap();
+    evening.pass(30);
+    assert_eq!(open_on(&evening, 1), 0, "it is still paused");
+
+    evening.workers[1].records = image;
+    evening.restart_worker(1);
+    assert!(open_on(&evening, 1) > 14);
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    assert!(matches!(join(&mut evening, 1), Refusal::WorkerTooOld { .. }));
+    evening.rollout.turn_away(node);
+    evening.operate(Verb::Accept(node), "the backup of yesterday").unwrap();
+    evening.pass(20);
+
+    assert_eq!(open_on(&evening, 1), 0, "nothing of it was verified anew");
+    evening.operate(Verb::Resume(None), "go").unwrap();
+    evening.until(900, Evening::is_finished);
+    assert_eq!(evening.open(), 120);
+    replays_the_same(&evening);
+}
+
+#[test]
+fn altered_mail_that_was_found_halts_what_is_made_again() {
+    for without in [false, true] {
+        let mut evening = Evening::new(3, 120);
+        evening.until(900, |evening| evening.open() > 20);
+        shows_altered_mail(&mut evening, 0);
+
+        if without {
+            evening.workers.remove(2);
+        }
+        lose_the_journal(&mut evening);
+        evening.pass(40);
+        if without {
+            resume_without(&mut evening, 2).unwrap();
+        }
+        let again = evening.operate(Verb::Resume(None), "go").unwrap_err();
+
+        let phase = evening.rollout.phase().clone();
+        let Phase::Halted { reason: HaltReason::Integrity { node, .. }, wave, .. } =
+            phase
+        else {
+            panic!("{phase:?}")
+        };
+        assert_eq!((node, wave), (NodeNumber::new(0), WaveNumber::new(0)));
+        assert!(matches!(again, Refusal::HaltStands { .. }), "{again:?}");
+        evening.operate(Verb::Reclose(Scope::Wave(wave)), "as it says").unwrap();
+        evening.operate(Verb::Resume(None), "re-closed").unwrap();
+        replays_the_same(&evening);
+    }
+}
+
+#[test]
+fn numbers_that_nobody_can_have_counted_to_are_never_on_record() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 20);
+    lose_the_journal(&mut evening);
+    let worker = &evening.workers[0];
+    let join = |claimed, orders_seen| Join {
+        claimed_max: Generation::new(claimed),
+        orders_seen,
+        ..asking(worker)
+    };
+    let sync = worker.sync(worker.holding.report(50));
+    let mut events = vec![Event::Join(join(u64::MAX, 0)), Event::Join(join(0, 1 << 60))];
+    let store_claimed = Generation::new(u64::MAX);
+    events.push(Event::Join(Join { store_claimed, ..asking(worker) }));
+    let mut far = sync.clone();
+    far.sequence = u64::MAX;
+    events.push(Event::Sync(far));
+    let mut far = sync;
+    far.reports[0].generation = Generation::new(u64::MAX - 1);
+    events.push(Event::Sync(far));
+
+    for event in events {
+        let step = evening.rollout.decide(&event, evening.now);
+
+        assert_eq!(step.refusal.map(|it| it.code()), Some("impossible-number"));
+        assert!(step.records.is_empty());
+    }
+    evening.until(200, |evening| evening.rollout.rebuilding().is_none());
+}
+
+#[test]
+fn a_node_nobody_has_heard_cannot_be_re_closed_but_its_waves_can() {
+    let mut evening = left_out();
+    let node = NodeNumber::new(2);
+    let mailbox = evening.rollout.plan().inventory().on_node(node).next().unwrap();
+
+    for scope in [Scope::Node(node), Scope::Mailbox(MailboxNumber::new(mailbox))] {
+        let refused = evening.operate(Verb::Reclose(scope), "bad").unwrap_err();
+        assert!(refused.to_string().contains("tidegate accept n2"), "{refused}");
+    }
+    let wave = Scope::Wave(WaveNumber::new(0));
+    evening.operate(Verb::Reclose(wave), "bad").unwrap();
+    evening.operate(Verb::Accept(node), "it is back").unwrap();
+    evening.pass(60);
+
+    let first = evening.rollout.plan().jobs().iter().filter(|job| job.wave.get() == 0);
+    for job in first.filter(|job| job.node == node) {
+        let held = evening.workers[2].holding.job(job.number).unwrap();
+        assert!(held.states().all(|state| !state.is_open()), "it was re-closed");
+    }
+}
+
+#[test]
+fn a_rebuild_can_end_without_a_node_and_stay_paused() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 40);
+    evening.workers.remove(2);
+    lose_the_journal(&mut evening);
+    evening.pass(40);
+    let node = Scope::Node(NodeNumber::new(0));
+    let refused = evening.operate(Verb::Reclose(node), "early").unwrap_err();
+
+    let nobody = evening.operate(Verb::Pause, "paused already").unwrap_err();
+    let ended = asked(Verb::Pause, "r1", &[2]);
+    evening.coordinate(&Event::Operate(ended.clone())).unwrap();
+    evening.coordinate(&Event::Operate(ended)).unwrap();
+    let other = evening.coordinate(&Event::Operate(asked(Verb::Pause, "r1", &[1])));
+
+    assert!(matches!(refused, Refusal::NotRecounted { .. }));
+    assert!(matches!(nobody, Refusal::Already { phase: "paused" }));
+    assert!(matches!(other, Err(Refusal::RequestReused { .. })), "{other:?}");
+    assert!(evening.rollout.rebuilding().is_none());
+    assert!(matches!(evening.rollout.phase(), Phase::Paused(_)));
+    evening.operate(Verb::Reclose(node), "bad").unwrap();
+    evening.until(60, |evening| evening.rollout.still_open(node) == 0);
+    replays_the_same(&evening);
+}
+
+#[test]
+fn a_request_that_left_a_node_out_is_not_the_one_that_did_not() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 40);
+    evening.workers.remove(2);
+    lose_the_journal(&mut evening);
+    evening.pass(40);
+    let mut resume = |without: &[u16]| {
+        let operate = asked(Verb::Resume(None), "r1", without);
+        evening.coordinate(&Event::Operate(operate))
+    };
+
+    assert_eq!(resume(&[2]), Ok(()));
+    assert_eq!(resume(&[2]), Ok(()), "asked twice");
+    assert!(matches!(resume(&[]), Err(Refusal::RequestReused { .. })));
+    evening.restart_coordinator();
+    let again = evening.coordinate(&Event::Operate(asked(Verb::Resume(None), "r1", &[])));
+    assert!(matches!(again, Err(Refusal::RequestReused { .. })));
+}
+
+#[test]
+fn a_node_is_accepted_after_the_end_and_what_it_held_open_stays_open_or_is_closed() {
+    let mut evening = left_out();
+    evening.operate(Verb::Abort, "enough").unwrap();
+    let open = open_on(&evening, 2);
+    evening.operate(Verb::Accept(NodeNumber::new(2)), "its switch is back").unwrap();
+    evening.pass(60);
+    assert_eq!(open_on(&evening, 2), open, "as it stands");
+
+    put_back(&mut evening, 1, 1);
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    assert!(matches!(join(&mut evening, 1), Refusal::WorkerTooOld { .. }));
+    let node = NodeNumber::new(1);
+    evening.rollout.turn_away(node);
+    evening.operate(Verb::Accept(node), "the backup of yesterday").unwrap();
+    evening.pass(60);
+
+    assert!(matches!(evening.rollout.phase(), Phase::Aborted(_)));
+    assert_eq!(open_on(&evening, 1), 0, "nothing opens any more");
+    assert_eq!(evening.rollout.still_open(Scope::Node(node)), 0);
+}
+
+#[test]
+fn a_stop_is_not_effective_while_nobody_knows_what_a_node_goes_by() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 20);
+    lose_the_journal(&mut evening);
+
+    let at_once = evening.rollout.status(evening.now).stop.unwrap();
+    evening.cut = true;
+    let lease = evening.rollout.plan().policy().limits.lease;
+    let later = evening.rollout.status(evening.now + lease).stop.unwrap();
+    evening.cut = false;
+    evening.until(20, |evening| {
+        let stop = evening.rollout.status(evening.now).stop.unwrap();
+        stop.unacknowledged.is_empty() && stop.lapsed.is_empty()
+    });
+
+    assert_eq!((at_once.nodes, at_once.unacknowledged.len()), (3, 3));
+    assert_eq!(at_once.may_still_open, 15, "a window on each");
+    assert_eq!((later.unacknowledged.len(), later.lapsed.len()), (0, 3));
+}
+
+#[test]
+fn decisions_of_a_future_that_is_lost_are_answered_with_those_there_are() {
+    let mut evening = Evening::new(3, 120);
+    evening.operate(Verb::Pause, "look").unwrap();
+    let now = evening.rollout.etag();
+    let seen = Some(Etag { decisions: now.decisions + 3, ..now });
+    let resume = Operate { seen, ..asked(Verb::Resume(None), "r1", &[]) };
+
+    let refused = evening.coordinate(&Event::Operate(resume)).unwrap_err();
+
+    let Refusal::Conflict { changes, .. } = refused else { panic!("{refused:?}") };
+    assert!(matches!(changes[..], [Record::Paused(_)]));
+}
+
+#[test]
+fn once_a_journal_has_shown_to_be_old_nothing_is_decided_until_a_restart() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 20);
+    let worker = &evening.workers[0];
+    let mut sync = worker.sync(Vec::new());
+    sync.orders_obeyed += 1_000;
+    let refusal = evening.coordinate(&Event::Sync(sync)).unwrap_err();
+
+    assert!(evening.rollout.outgrow(&refusal));
+    assert!(!evening.rollout.outgrow(&refusal), "it is said once");
+    let records = evening.records.len();
+    evening.pass(60);
+    let open = evening.open();
+    evening.pass(60);
+    let pause = evening.operate(Verb::Resume(None), "go").unwrap_err();
+
+    assert_eq!((evening.open(), evening.records.len()), (open, records));
+    assert_eq!(pause.code(), "journal-too-old");
+    evening.restart_coordinator();
+    evening.until(900, Evening::is_finished);
+}
+
+/// An evening in which node 2 was left out of a rebuild, and is back.
+fn left_out() -> Evening {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 40);
+    let gone = evening.workers.remove(2);
+    lose_the_journal(&mut evening);
+    evening.pass(40);
+    resume_without(&mut evening, 2).unwrap();
+    evening.workers.push(gone);
+    evening.workers[2].joined = false;
+    evening.pass(5);
+    evening
+}
+
+fn asked(verb: Verb, request: &str, without: &[u16]) -> Operate {
+    let (by, reason) = ("op".to_owned(), "it is dead".to_owned());
+    let without = without.iter().copied().map(NodeNumber::new).collect();
+    let request = RequestId::new(request);
+    Operate { without, request, ..Operate::new(by, reason, verb) }
+}
+
+/// One of the worker's open mailboxes of the first wave has shown altered mail.
+fn shows_altered_mail(evening: &mut Evening, index: usize) {
+    let first = |number: tidegate_core::fleet::JobNumber| {
+        evening.rollout.plan().jobs()[number.index()].wave == WaveNumber::new(0)
+    };
+    let mut jobs = evening.workers[index].holding.jobs().filter(|(it, _)| first(*it));
+    let (job, held) = jobs.next().unwrap();
+    let open = held.states().position(|state| state.is_open()).unwrap();
+    let generation = held.generation();
+    drop(jobs);
+    let place = Ordinal::new(u16::try_from(open).unwrap());
+    let noted = holding::Record::HealthNoted {
+        job,
+        generation,
+        healths: vec![(place, Health::IntegrityFailed)],
+        findings: Vec::new(),
+        at: evening.now,
+    };
+    evening.workers[index].remember([noted]);
+}
+
 fn lose_the_journal(evening: &mut Evening) {
     let plan = Arc::clone(evening.rollout.plan());
     evening.started = evening.now;
@@ -306,9 +622,8 @@ fn resume_without(evening: &mut Evening, node: u16) -> Result<(), Refusal> {
 /// The worker's journal is put back to the first claims that it made.
 fn put_back(evening: &mut Evening, index: usize, claims: usize) {
     let records = &mut evening.workers[index].records;
-    let is_claim = |record: &tidegate_core::holding::Record| {
-        matches!(record, tidegate_core::holding::Record::JobClaimed { .. })
-    };
+    let is_claim =
+        |record: &holding::Record| matches!(record, holding::Record::JobClaimed { .. });
     let mut places = (0..records.len()).filter(|place| is_claim(&records[*place]));
     let end = places.nth(claims).unwrap();
     records.truncate(end);
