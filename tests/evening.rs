@@ -157,7 +157,7 @@ fn close_and_kill(site: &mut Site, post: &Post, wave: &[String]) {
     assert!(site.open(1).contains(&user), "its closing was not over");
     site.say("  the worker of stor-01 is killed while a delivery is under way");
     site.run("worker-1");
-    let (mark, message) = post.letter_by_hand(&user);
+    let (mark, message) = Post::letter_by_hand(&user);
     delivery.say("DATA", "354 ");
     delivery.send_message(message.as_bytes());
     let said = delivery.read();

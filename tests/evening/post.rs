@@ -87,7 +87,7 @@ impl Post {
     }
 
     /// A message that somebody else delivers, with its mark.
-    pub(crate) fn letter_by_hand(&self, user: &str) -> (String, String) {
+    pub(crate) fn letter_by_hand(user: &str) -> (String, String) {
         letter("by-hand", user)
     }
 

@@ -421,11 +421,7 @@ impl Rollout {
                 self.apply_claims(*node, *claimed, *orders_seen);
             }
             Record::MailboxesFound { incarnation, report, reclosed, at } => {
-                let JobReport { job, generation, facts, totals, findings } = report;
-                self.apply_found(*job, *incarnation, *generation, reclosed);
-                self.has_told(*job, *generation);
-                self.apply_told(*job, facts, *totals, *at);
-                self.apply_findings(*job, facts, findings);
+                self.apply_found(*incarnation, report, reclosed, *at);
             }
             Record::NodeRecounted { node, .. } => self.apply_recounted(*node),
             Record::Rebuilt { left_out, at } => self.apply_rebuilt(left_out, *at),

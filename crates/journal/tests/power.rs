@@ -35,7 +35,7 @@ fn a_power_cut_loses_nothing_acknowledged_on_xfs() {
 fn cut_again_and_again(mkfs: &[&str]) {
     let dir = TempDir::new().unwrap();
     let Some(disk) = Disk::new(dir.path(), mkfs) else {
-        eprintln!("not tried here: loop mounts, {} and xfs_io are needed", mkfs[0]);
+        eprintln!("not tried here: loop mounts, {mkfs:?} and xfs_io are needed");
         return;
     };
     let cuts =

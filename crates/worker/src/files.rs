@@ -196,7 +196,9 @@ impl FileStore {
             })?;
             Ok::<_, anyhow::Error>(results)
         })?;
-        keys.iter().for_each(|key| self.panics.forget(*key));
+        for key in &keys {
+            self.panics.forget(*key);
+        }
         warn_of_delays(&results);
         let results = tried.iter().zip(&mailboxes).zip(results);
         let results = results.filter_map(|((ordinal, mailbox), result)| {

@@ -41,6 +41,10 @@ pub trait MailStore: Debug + Send + Sync {
     fn claim(&self, under: Under) -> anyhow::Result<bool>;
 
     /// The generations that its claims on disk name, by job; they outlive the journal.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
     fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
         Ok(BTreeMap::new())
     }

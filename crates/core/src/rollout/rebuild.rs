@@ -122,19 +122,21 @@ impl Rollout {
     /// Takes a job over as it was found.
     pub(super) fn apply_found(
         &mut self,
-        job: JobNumber,
         incarnation: Incarnation,
-        generation: Generation,
+        report: &JobReport,
         reclosed: &[Ordinal],
+        at: Timestamp,
     ) {
-        self.generation = self.generation.max(generation);
-        let state = self.job_mut(job);
-        debug_assert!(state.generation <= generation, "claims only rise");
-        state.generation = generation;
+        let JobReport { job, generation, facts, totals, findings } = report;
+        self.generation = self.generation.max(*generation);
+        let state = self.job_mut(*job);
+        debug_assert!(state.generation <= *generation, "claims only rise");
+        state.generation = *generation;
         state.leased_to = Some(incarnation);
-        let found = reclosed.iter().map(|ordinal| (job, *ordinal));
-        let found: Vec<_> = found.collect();
-        self.found.reclosed.extend(found);
+        self.found.reclosed.extend(reclosed.iter().map(|ordinal| (*job, *ordinal)));
+        self.has_told(*job, *generation);
+        self.apply_told(*job, facts, *totals, at);
+        self.apply_findings(*job, facts, findings);
     }
 
     pub(super) fn apply_recounted(&mut self, node: NodeNumber) {

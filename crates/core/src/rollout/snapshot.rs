@@ -68,7 +68,7 @@ pub struct WaveSnapshot {
 }
 
 /// What is remembered of a node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NodeSnapshot {
     /// The run of its worker.
     pub incarnation: Option<Incarnation>,

@@ -61,11 +61,8 @@ fn the_dial_tones_of_an_isolated_node_stand_and_a_reclose_ends_them() {
     let node = NodeNumber::new(1);
     evening.sick = (0..40).map(|key| (node, key)).collect();
     let isolated = |evening: &Evening| {
-        let told = evening.story(|record| match record {
-            Told::NodeIsolated { node, .. } => Some(*node),
-            _ => None,
-        });
-        told == [node]
+        let isolates = |record: &Told| matches!(record, Told::NodeIsolated { node: it, .. } if *it == node);
+        evening.rollout.history().iter().any(isolates)
     };
     evening.until(600, isolated);
     evening.pass(2);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_core::fleet::{Generation, MailboxNumber, NodeNumber, Ordinal, WaveNumber};
 use tidegate_core::gate::HaltReason;
 use tidegate_core::holding;
-use tidegate_core::mailbox::{Health, Level};
+use tidegate_core::mailbox::{Health, Level, MailboxState};
 use tidegate_core::policy::{Cohort, Selector};
 use tidegate_core::rollout::{
     Action, Etag, Event, Join, MessageTotals, Operate, Phase, Record, Refusal, RequestId,
@@ -585,7 +585,7 @@ fn shows_altered_mail(evening: &mut Evening, index: usize) {
     };
     let mut jobs = evening.workers[index].holding.jobs().filter(|(it, _)| first(*it));
     let (job, held) = jobs.next().unwrap();
-    let open = held.states().position(|state| state.is_open()).unwrap();
+    let open = held.states().position(MailboxState::is_open).unwrap();
     let generation = held.generation();
     drop(jobs);
     let place = Ordinal::new(u16::try_from(open).unwrap());
