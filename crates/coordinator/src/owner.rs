@@ -20,6 +20,7 @@ mod knocking;
 
 use std::sync::Arc;
 
+use tidegate_core::planted::{self, Bug};
 use tidegate_core::rollout::{Event, Record, Rollout};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_journal::{AppendError, Log};
@@ -241,7 +242,11 @@ impl Owner {
 
     /// Makes the batch durable; only then does anybody hear of it.
     fn settle(&mut self) -> Result<(), AppendError> {
-        if !self.payloads.is_empty() {
+        if planted::is(Bug::ReplyBeforeRecord) {
+            self.replies.drain(..).for_each(|reply| reply());
+        }
+        let skipped = planted::is(Bug::SkipFlush) && self.payloads.len() == 1;
+        if !self.payloads.is_empty() && !skipped {
             self.journal.append(&self.payloads)?;
         }
         self.payloads.clear();

@@ -34,6 +34,7 @@ pub use work::{ProbeTask, Room, Work};
 
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::planted::{self, Bug};
 use crate::rollout::{Finding, MessageTotals, Order, Orders};
 use crate::time::Timestamp;
 
@@ -183,7 +184,7 @@ impl Holding {
             return;
         }
         self.orders_version = orders.version;
-        self.may_open = orders.may_open;
+        self.may_open = orders.may_open || self.may_open && planted::is(Bug::StaleOrders);
         for order in orders.jobs {
             match self.jobs.get_mut(&order.job) {
                 Some(job) if job.generation == order.generation => {
@@ -241,7 +242,9 @@ impl Holding {
         results: Vec<Settled>,
         now: Timestamp,
     ) -> Option<Record> {
-        let held = self.jobs.get(&job).filter(|held| held.generation == generation)?;
+        let held = self.jobs.get(&job).filter(|held| {
+            held.generation == generation || planted::is(Bug::WorkerIgnoresGeneration)
+        })?;
         let mailboxes: Vec<Settled> = results
             .into_iter()
             .filter(|result| {
@@ -283,7 +286,8 @@ impl Holding {
             match look {
                 Look::Beside(_) if mailbox.dial == Dial::None => beside.push(*ordinal),
                 Look::Stamp(stamp) | Look::Beside(stamp)
-                    if mailbox.stamp == Some(*stamp) =>
+                    if mailbox.stamp == Some(*stamp)
+                        || planted::is(Bug::OpenWithoutStamp) =>
                 {
                     if !mailbox.state.is_settled() {
                         again.push(mailbox.settled_again(*ordinal));
@@ -395,7 +399,8 @@ impl Holding {
                     Health::IntegrityFailed
                 }
             };
-            if mailbox.state.health < health {
+            let heals = planted::is(Bug::BadHeals) && mailbox.state.health != health;
+            if mailbox.state.health < health || heals {
                 healths.push((result.ordinal, health));
             }
         }
@@ -521,7 +526,8 @@ impl Holding {
 
     /// Whether the mailbox may be raised now.
     fn permits(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
-        held.dial(ordinal) == Dial::None && self.allows(held, ordinal, lease)
+        let here = held.dial(ordinal) == Dial::None || planted::is(Bug::OpenBeside);
+        here && self.allows(held, ordinal, lease)
     }
 
     /// Whether the mailbox may be raised once it has no dial tone.
@@ -533,7 +539,8 @@ impl Holding {
             && order.generation == held.generation
             && order.permits(ordinal)
             && !order.held_back.contains(&ordinal)
-            && mailbox.state.preparation == Preparation::Prepared
+            && (mailbox.state.preparation == Preparation::Prepared
+                || planted::is(Bug::OpenBeforeVerify))
             && mailbox.state.level < order.level
             && mailbox.state.health < Health::Failed
     }
@@ -564,7 +571,7 @@ pub struct Lease {
 impl Lease {
     /// Whether it still runs.
     pub fn is_valid(self) -> bool {
-        self.now < self.until
+        self.now < self.until || planted::is(Bug::KeepPermits)
     }
 }
 

@@ -14,6 +14,8 @@
 
 use std::fmt;
 
+use crate::planted::{self, Bug};
+
 /// The step of the service ladder a mailbox stands on; 0 is held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Level(u8);
@@ -136,7 +138,9 @@ impl MailboxState {
     /// What is known after `news` of the same generation, where bad news stay.
     #[must_use]
     pub fn merge(self, news: Self) -> Self {
-        let health = if self.health >= Health::Failed && news.level > Level::HELD {
+        let stays = !planted::is(Bug::BadHeals);
+        let health = if self.health >= Health::Failed && news.level > Level::HELD && stays
+        {
             self.health.max(news.health)
         } else {
             news.health

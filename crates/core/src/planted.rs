@@ -11,6 +11,109 @@
 pub enum Bug {
     /// Time is read from the wall clock.
     WallClock,
+    /// The coordinator answers, then records.
+    ReplyBeforeRecord,
+    /// A small batch of the coordinator is not recorded at all.
+    SkipFlush,
+    /// The coordinator forgets the newest record when it starts.
+    ForgetOnReplay,
+    /// A worker forgets closings when it starts.
+    WorkerForgets,
+    /// A worker opens doors, then records.
+    ActBeforeRecord,
+    /// The coordinator takes reports of older generations.
+    IgnoreGeneration,
+    /// A worker takes what was done under older generations.
+    WorkerIgnoresGeneration,
+    /// Mailboxes without outcome count as mature.
+    UnknownIsGood,
+    /// A start counts as having heard everybody.
+    SilenceIsConsent,
+    /// A halt is resumed without re-closing its wave.
+    ResumeClearsHalt,
+    /// What a wave passed before it was re-closed counts afterwards.
+    StaleVerdict,
+    /// Re-closing takes no new generation.
+    RecloseInPlace,
+    /// The newest generation is issued again.
+    ReissueGeneration,
+    /// A worker that was permitted once goes by that whatever it hears later.
+    StaleOrders,
+    /// A stop is called effective before all nodes have said so.
+    AckPauseEarly,
+    /// Orders permit openings while the rollout is paused.
+    PauseOnPaper,
+    /// Bad health is overwritten by later good.
+    BadHeals,
+    /// A node is given to a second worker while the first has it.
+    TwoIncarnations,
+    /// A mailbox is opened that was not verified.
+    OpenBeforeVerify,
+    /// A mailbox is opened whatever the last look has found.
+    OpenWithoutStamp,
+    /// A worker opens after its lease is over.
+    KeepPermits,
+    /// A lease is counted from when the answer came.
+    LeaseFromAnswer,
+    /// An open mailbox is restored.
+    RestoreIntoOpen,
+    /// All mailboxes of a job are permitted at once.
+    NoWindow,
+    /// A wave does not wait for those before it.
+    JumpTheQueue,
+    /// A wave does not wait for its schedule.
+    NoDelay,
+    /// What was reported counts as confirmed though it has changed since.
+    ConfirmAll,
+    /// Doors are not closed with the mailbox.
+    DoorsStayOpen,
+    /// After a restart doors open that nobody has seen open.
+    ShowAtOnce,
+    /// A history is put back while mail is on its way in.
+    NoGrace,
+    /// A mailbox is opened while its history is beside.
+    OpenBeside,
+    /// What the mail system still lets in is reported as closed.
+    TellNobody,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 33] = [
+        Self::WallClock,
+        Self::ReplyBeforeRecord,
+        Self::SkipFlush,
+        Self::ForgetOnReplay,
+        Self::WorkerForgets,
+        Self::ActBeforeRecord,
+        Self::IgnoreGeneration,
+        Self::WorkerIgnoresGeneration,
+        Self::UnknownIsGood,
+        Self::SilenceIsConsent,
+        Self::ResumeClearsHalt,
+        Self::StaleVerdict,
+        Self::RecloseInPlace,
+        Self::ReissueGeneration,
+        Self::StaleOrders,
+        Self::AckPauseEarly,
+        Self::PauseOnPaper,
+        Self::BadHeals,
+        Self::TwoIncarnations,
+        Self::OpenBeforeVerify,
+        Self::OpenWithoutStamp,
+        Self::KeepPermits,
+        Self::LeaseFromAnswer,
+        Self::RestoreIntoOpen,
+        Self::NoWindow,
+        Self::JumpTheQueue,
+        Self::NoDelay,
+        Self::ConfirmAll,
+        Self::DoorsStayOpen,
+        Self::ShowAtOnce,
+        Self::NoGrace,
+        Self::OpenBeside,
+        Self::TellNobody,
+    ];
 }
 
 /// Whether `bug` is in force on this thread.

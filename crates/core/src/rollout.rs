@@ -61,6 +61,7 @@ use crate::gate::{Evidence, HaltReason, IsolateReason, NodeEvidence, Pulses};
 use crate::gate::{ShortName, TierEvidence};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::plan::Plan;
+use crate::planted::{self, Bug};
 use crate::time::Timestamp;
 use permit::Given;
 use rebuild::Found;
@@ -308,6 +309,9 @@ impl Rollout {
         self.awake_since = now;
         self.heard.fill(Heard::default());
         self.given.fill(Given::after_restart());
+        if planted::is(Bug::SilenceIsConsent) {
+            self.heard.fill(Heard { at: Some(now), ..Heard::default() });
+        }
         self.pulses.iter_mut().for_each(Window::clear);
         self.answers.iter_mut().for_each(Answers::forget);
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::Context as _;
-use tidegate_admission::{Doors, Ladder};
+use tidegate_admission::{Doors, Ladder, Standing};
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
 use tidegate_core::gate::Pulses;
 use tidegate_core::holding::Holding;
@@ -82,6 +82,8 @@ pub enum Kind {
     Prepare,
     /// Looking and reading.
     Quick,
+    /// Asking for the free space.
+    Measure,
     /// Dial tones.
     Dial,
     /// Telling the mail system.
@@ -252,9 +254,19 @@ impl Driven {
         self.inputs.push(Input::Done(Box::new(worked.0)));
     }
 
-    /// What mail servers are answered from.
-    pub fn doors(&self) -> &Doors {
-        &self.doors
+    /// How far admission lets the owner of this address in: a level, and whether there is a
+    /// dial tone.
+    pub fn standing(&self, address: &str) -> (u8, bool) {
+        match self.doors.standing(address) {
+            Some(Standing::Level(level)) => (level, false),
+            Some(Standing::DialTone) => (0, true),
+            None => (0, false),
+        }
+    }
+
+    /// Whether admission lets a service of this address through now.
+    pub fn admits(&self, service: &str, address: &str) -> bool {
+        self.doors.answer(service, address) == tidegate_admission::Answer::Online
     }
 
     /// What it holds, for whoever checks it.
@@ -274,7 +286,8 @@ impl Work {
         match &self.0 {
             Task::Claim { .. } => Kind::Claim,
             Task::Prepare { .. } => Kind::Prepare,
-            Task::Look { .. } | Task::Probe { .. } | Task::Measure => Kind::Quick,
+            Task::Look { .. } | Task::Probe { .. } => Kind::Quick,
+            Task::Measure => Kind::Measure,
             Task::Dial { .. } | Task::Switch { .. } => Kind::Dial,
             Task::Tell { .. } => Kind::Tell,
         }

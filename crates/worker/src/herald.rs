@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Holding, Lease, Outcome, Probed, Raising, Record, Settled};
 use tidegate_core::mailbox::Level;
+use tidegate_core::planted::{self, Bug};
 use tidegate_core::rollout::{
     Finding, FindingKind, Grade, Grades, JobReport, MessageTotals,
 };
@@ -198,7 +199,7 @@ impl Herald {
 
     /// `reports` without what is owed: it stands higher than the record says.
     pub(crate) fn withhold(&self, mut reports: Vec<JobReport>) -> Vec<JobReport> {
-        if self.owed.is_empty() {
+        if self.owed.is_empty() || planted::is(Bug::TellNobody) {
             return reports;
         }
         for report in &mut reports {

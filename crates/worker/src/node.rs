@@ -31,6 +31,7 @@ use tidegate_core::gate::Pulses;
 use tidegate_core::holding::{DialStep, Holding, Lease, Record, Room};
 use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::Level;
+use tidegate_core::planted::{self, Bug};
 use tidegate_core::policy::Soaks;
 use tidegate_core::rollout::{Account, Vitals};
 use tidegate_core::time::{Span, Timestamp};
@@ -254,17 +255,14 @@ impl Node {
                 records.push(entry);
             }
         }
+        if planted::is(Bug::ActBeforeRecord) {
+            self.act_all(&records);
+        }
         if !entries.is_empty() {
             self.given.journal.append(&entries).context("record what happened")?;
         }
         self.compact(now);
-        for entry in &records {
-            if let Entry::Record(record) = entry {
-                self.act(record);
-            }
-        }
-        self.trust_what_is_ordered();
-        self.open_doors();
+        self.act_all(&records);
         for reply in beats {
             // A session that has gone away asks again by itself.
             let _gone = reply.send(self.beat());
@@ -277,6 +275,16 @@ impl Node {
     fn noted(&mut self, entry: &Entry) -> Vec<u8> {
         self.unconfirmed.note(entry, &self.holding);
         encode_entry(entry)
+    }
+
+    fn act_all(&mut self, records: &[Entry]) {
+        for entry in records {
+            if let Entry::Record(record) = entry {
+                self.act(record);
+            }
+        }
+        self.trust_what_is_ordered();
+        self.open_doors();
     }
 
     fn on_joined(&mut self, joined: Joined) -> anyhow::Result<Option<Vec<u8>>> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::{Dial, HeldMailbox, Holding};
 use crate::fleet::{JobNumber, Ordinal};
 use crate::mailbox::MailboxState;
+use crate::planted::{self, Bug};
 use crate::rollout::{Account, JobReport};
 
 /// The most findings in one report: with texts of some hundred bytes they stay well below
@@ -73,7 +74,7 @@ impl Holding {
             }
             for (ordinal, state) in &report.facts {
                 let now = job.mailboxes.get(ordinal.index()).map(HeldMailbox::fact);
-                if now == Some(*state) {
+                if now == Some(*state) || planted::is(Bug::ConfirmAll) {
                     self.unreported.remove(&(report.job, *ordinal));
                 }
             }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{Dial, HeldJob, HeldMailbox, Holding, Lease, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
+use crate::planted::{self, Bug};
 use crate::policy::Soaks;
 use crate::time::Span;
 
@@ -130,7 +131,11 @@ impl Holding {
         };
         let chosen = |known: bool, room: &mut usize| {
             let chosen: Vec<Ordinal> = ordinals(&job.held.mailboxes)
-                .filter(|(_, m)| !m.state.is_settled() && m.stamp.is_some() == known)
+                .filter(|(_, m)| {
+                    let open = planted::is(Bug::RestoreIntoOpen) && m.state.is_open();
+                    let known = m.stamp.is_some() == known;
+                    !m.state.is_settled() && known || open && !known
+                })
                 .filter(|(ordinal, m)| !is_dialled_first(*ordinal, m))
                 .map(|(ordinal, _)| ordinal)
                 .filter(|ordinal| {
@@ -194,6 +199,9 @@ pub struct Room {
 /// that sickens later, seldom enough to cost next to nothing.
 const WATCH_SOAKS: u64 = 8;
 
+/// And no more often than this: a rung without a soak would be read without end.
+const WATCH_MIN: Span = Span::from_secs(5);
+
 /// An open mailbox rises further only once it was seen healthy where it stands.
 fn may_rise(mailbox: &HeldMailbox) -> bool {
     !mailbox.state.is_open() || mailbox.state.health == Health::Healthy
@@ -207,12 +215,13 @@ fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
         }
         let soak = job.soaks.on(mailbox.state.level);
         let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
+        let watch = watch.max(WATCH_MIN);
         let mature = now.since(mailbox.level_since) >= soak;
         let wanted = match mailbox.state.health {
             _ if !mailbox.state.is_open() => false,
             Health::Unproven => mature || mailbox.probed_at.is_none(),
             Health::Healthy => mailbox.probed_at.is_none_or(|at| now.since(at) >= watch),
-            Health::Failed | Health::IntegrityFailed => false,
+            Health::Failed | Health::IntegrityFailed => planted::is(Bug::BadHeals),
         };
         if wanted && (job.free)(ordinal) {
             room.probe -= 1;

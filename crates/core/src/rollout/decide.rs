@@ -10,6 +10,7 @@ use super::{
 use crate::fleet::{COUNT_MAX, Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::{Verdict, judge};
 use crate::mailbox::{Level, MailboxState, Preparation};
+use crate::planted::{self, Bug};
 use crate::time::Timestamp;
 
 impl Rollout {
@@ -67,7 +68,7 @@ impl Rollout {
         {
             let heard_at = self.heard_at(node);
             let silent = now.since(heard_at);
-            if silent < lease {
+            if silent < lease && !planted::is(Bug::TwoIncarnations) {
                 return Err(Refusal::NodeTaken {
                     node: join.node.clone(),
                     holder,
@@ -197,7 +198,8 @@ impl Rollout {
     /// What is new in a report; nothing if it is stale or was told before.
     fn news(&self, sync: &Sync, report: &JobReport, now: Timestamp) -> Option<Record> {
         let job = self.jobs.get(report.job.index())?;
-        let current = job.generation == report.generation
+        let same = job.generation == report.generation;
+        let current = (same || planted::is(Bug::IgnoreGeneration))
             && job.leased_to == Some(sync.incarnation)
             && self.plan.jobs().get(report.job.index())?.node == sync.node;
         if !current {
@@ -279,7 +281,8 @@ impl Rollout {
 
     /// Generations not issued yet, in order.
     pub(super) fn generations(&self) -> impl Iterator<Item = Generation> + use<> {
-        let first = self.generation.next();
+        let again = planted::is(Bug::ReissueGeneration);
+        let first = if again { self.generation } else { self.generation.next() };
         std::iter::successors(Some(first), |last| Some(last.next()))
     }
 
@@ -358,7 +361,8 @@ impl Rollout {
             return match &self.phase {
                 Phase::Paused(_) => Ok(vec![Record::Resumed { action, scope: None }]),
                 Phase::Halted { reason, wave, epoch, .. } => {
-                    if self.wave(*wave).epoch > *epoch {
+                    let clears = planted::is(Bug::ResumeClearsHalt);
+                    if self.wave(*wave).epoch > *epoch || clears {
                         return Ok(vec![Record::Resumed { action, scope: None }]);
                     }
                     Err(Refusal::HaltStands {
@@ -416,6 +420,7 @@ impl Rollout {
                 .collect(),
         };
         let leased = touched.into_iter().filter(|job| self.job(*job).leased_to.is_some());
+        let leased = leased.filter(|_| !planted::is(Bug::RecloseInPlace));
         let generations =
             self.generations().zip(leased).map(|(g, job)| (job, g)).collect();
         Ok(vec![Record::Reclosed { action, scope, generations }])

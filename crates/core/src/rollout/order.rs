@@ -15,6 +15,7 @@
 use super::{NodeState, Phase, Rollout, ordinals};
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::planted::{self, Bug};
 
 /// What one node shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,8 @@ impl Rollout {
         let state = self.nodes.get(node.index());
         let out = state.is_none_or(NodeState::is_out);
         let told = state.is_some_and(|node| !node.recount.is_pending());
-        let moving = matches!(self.phase, Phase::Running | Phase::Finished { .. });
+        let moving = matches!(self.phase, Phase::Running | Phase::Finished { .. })
+            || planted::is(Bug::PauseOnPaper);
         let may_open = moving && !out;
         let jobs = self
             .plan
@@ -153,7 +155,7 @@ impl Rollout {
                 || state.preparation == Preparation::Quarantined
                 || held_back.contains(&ordinal);
             on_the_way += u16::from(!arrived);
-            if on_the_way > window {
+            if on_the_way > window && !planted::is(Bug::NoWindow) {
                 return ordinal.get();
             }
         }

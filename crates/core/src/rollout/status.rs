@@ -15,6 +15,7 @@ use crate::fleet::{
 use crate::gate::{HoldReason, Judgement, Verdict, judge};
 use crate::mailbox::{Level, MailboxState};
 use crate::plan::Job;
+use crate::planted::{self, Bug};
 use crate::time::{MinuteOf, Span, Timestamp};
 
 /// The whole rollout at one instant.
@@ -452,7 +453,10 @@ impl Rollout {
                 continue;
             }
             stop.nodes += 1;
-            if heard.without_permit || heard.orders_obeyed >= self.stop_version {
+            if planted::is(Bug::AckPauseEarly)
+                || heard.without_permit
+                || heard.orders_obeyed >= self.stop_version
+            {
                 continue;
             }
             let silent = now.since(self.heard_at(number));

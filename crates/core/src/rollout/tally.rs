@@ -7,6 +7,7 @@
 
 use crate::fleet::{NodeNumber, TierNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::planted::{self, Bug};
 
 const LEVELS: usize = Level::MAX.get() as usize + 1;
 const HEALTHS: usize = 4;
@@ -118,6 +119,11 @@ impl Tally {
         let bad_above: u32 = self.prepared.iter().skip(level.index() + 1).map(bad).sum();
         let here =
             self.prepared.get(level.index()).map_or(0, |row| count(row, Health::Healthy));
+        let unproven = self.prepared.get(level.index());
+        if planted::is(Bug::UnknownIsGood) {
+            let unproven = unproven.map_or(0, |row| count(row, Health::Unproven));
+            return above - bad_above + here + unproven;
+        }
         above - bad_above + here
     }
 

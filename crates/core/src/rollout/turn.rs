@@ -14,6 +14,7 @@
 use super::{Rollout, WaveState};
 use crate::fleet::WaveNumber;
 use crate::mailbox::Level;
+use crate::planted::{self, Bug};
 use crate::time::Timestamp;
 
 /// What one wave does, or waits for.
@@ -85,9 +86,9 @@ impl Rollout {
         }
         let level = passed.above();
         let due = passed_at + self.plan.delay(number, level);
-        if now < due {
+        if now < due && !planted::is(Bug::NoDelay) {
             Turn::Scheduled(level, due)
-        } else if ceiling >= Some(level) {
+        } else if ceiling >= Some(level) || planted::is(Bug::JumpTheQueue) {
             Turn::Next(level)
         } else {
             Turn::Waits

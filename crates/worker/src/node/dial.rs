@@ -9,6 +9,7 @@
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Dial, DialStep, Lease, Record, Settled, Stamp, Switched};
 use tidegate_core::mailbox::Preparation;
+use tidegate_core::planted::{self, Bug};
 use tidegate_core::rollout::{Finding, Grade, Grades, MessageTotals};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_mail::Mailbox;
@@ -55,7 +56,8 @@ impl Node {
             return;
         };
         let was_dial_tone = matches!(record, Record::DialTone { .. });
-        if was_dial_tone && !self.given.store.hears() {
+        let waits = !planted::is(Bug::NoGrace);
+        if was_dial_tone && !self.given.store.hears() && waits {
             let until = now + UNTOLD_GRACE;
             let places = ordinals.iter().map(|ordinal| ((*job, *ordinal), until));
             self.deferred.extend(places);

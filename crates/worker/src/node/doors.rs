@@ -9,6 +9,7 @@
 use tidegate_admission::{Notices, Standing, Zone};
 use tidegate_core::fleet::{JobNumber, Ordinal};
 use tidegate_core::holding::{Dial, DialStep, HeldJob, Record};
+use tidegate_core::planted::{self, Bug};
 use tidegate_core::policy::{Language, Notice};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::NodeNotice;
@@ -23,6 +24,9 @@ impl Node {
         else {
             return;
         };
+        if planted::is(Bug::DoorsStayOpen) {
+            return;
+        }
         self.set_doors(*job, ordinals, Standing::Level(0));
         let Some(description) = self.descriptions.get(job) else { return };
         let addresses = ordinals.iter().filter_map(|it| description.address(*it));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tidegate_core::fleet::{JobNumber, Ordinal};
 use tidegate_core::holding::{DialStep, Holding, Record};
+use tidegate_core::planted::{self, Bug};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::snapshot::{OfNode, decode_node, encode_node};
 use tidegate_wire::worker_record::{Entry, decode_entry, is_story};
@@ -77,6 +78,8 @@ impl Node {
                     self.give_notice(&joined.notice, &joined.dial_services);
                     self.rollout = Some(joined.rollout);
                 }
+                Entry::Record(Record::Closed { .. })
+                    if planted::is(Bug::WorkerForgets) => {}
                 Entry::Record(record) => {
                     if let Record::JobClaimed { job, description, .. } = &record {
                         self.describe(*job, *description)?;
@@ -92,6 +95,9 @@ impl Node {
         }
         self.shut_out = !self.herald.owes_any();
         self.unseen = self.unconfirmed.not_shown.0.clone();
+        if planted::is(Bug::ShowAtOnce) {
+            self.unseen.clear();
+        }
         self.shown = self.unseen.is_empty();
         Ok(())
     }

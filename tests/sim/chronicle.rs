@@ -1,0 +1,148 @@
+//! Chronicle: what the coordinator's journal says, read by somebody who does not trust it.
+//!
+//! # Invariants
+//!
+//! * Only what survives every crash is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidegate_core::fleet::JobNumber;
+use tidegate_core::mailbox::Level;
+use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{Record, Rollout, Scope};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::record::{decode_plan_applied, decode_record};
+
+/// What one wave was allowed and has passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Climb {
+    pub(crate) allowed: u8,
+    pub(crate) passed: u8,
+    pub(crate) passed_at: u64,
+}
+
+/// What the coordinator's journal says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chronicle {
+    read: usize,
+    pub(crate) applied_at: Option<Timestamp>,
+    pub(crate) issued: u64,
+    pub(crate) leased: BTreeMap<JobNumber, (u64, u64)>,
+    pub(crate) climbs: Vec<Climb>,
+    /// Reasons of all that operators did.
+    pub(crate) reasons: BTreeSet<String>,
+    pub(crate) over: bool,
+    /// The wave at which the gate stopped everything, until that is re-closed.
+    pub(crate) halted: Option<usize>,
+}
+
+impl Chronicle {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self { climbs: vec![Climb::default(); plan.waves().len()], ..Self::default() }
+    }
+
+    /// Reads what is new; the new records.
+    pub(crate) fn read(
+        &mut self,
+        records: &[Arc<[u8]>],
+        plan: &Plan,
+    ) -> Result<Vec<Record>, String> {
+        if records.len() < self.read {
+            *self = Self::new(plan);
+        }
+        let mut new = Vec::new();
+        for payload in &records[self.read..] {
+            if self.applied_at.is_none() {
+                let applied =
+                    decode_plan_applied(payload).map_err(|error| error.to_string())?;
+                self.applied_at = Some(applied.at);
+                let passed_at = applied.at.millis();
+                self.climbs.iter_mut().for_each(|climb| climb.passed_at = passed_at);
+            } else {
+                new.push(
+                    decode_record(payload, plan.policy())
+                        .map_err(|error| error.to_string())?,
+                );
+            }
+        }
+        self.read = records.len();
+        Ok(new)
+    }
+
+    /// Goes on with one record.
+    pub(crate) fn note(&mut self, record: &Record) {
+        match record {
+            Record::JobLeased { job, incarnation, generation, .. } => {
+                self.issued = self.issued.max(generation.get());
+                self.leased.insert(*job, (generation.get(), incarnation.get()));
+            }
+            Record::Reclosed { action, scope, generations } => {
+                self.reasons.insert(action.reason.clone());
+                for (job, generation) in generations {
+                    self.issued = self.issued.max(generation.get());
+                    let holder = self.leased.get(job).map_or(0, |(_, holder)| *holder);
+                    self.leased.insert(*job, (generation.get(), holder));
+                }
+                if let Scope::Wave(wave) = scope {
+                    self.halted = self.halted.filter(|it| *it != wave.index());
+                    let passed_at = action.at.millis();
+                    self.climbs[wave.index()] = Climb { passed_at, ..Climb::default() };
+                }
+            }
+            Record::LevelAllowed { wave, level, .. } => {
+                self.climbs[wave.index()].allowed = level.get();
+            }
+            Record::Expanded { evidence, at } => {
+                let climb = &mut self.climbs[evidence.wave.index()];
+                climb.passed = evidence.level.get();
+                climb.passed_at = at.millis();
+            }
+            Record::Paused(action) | Record::Resumed { action, .. } => {
+                self.reasons.insert(action.reason.clone());
+            }
+            Record::Aborted(action) => {
+                self.reasons.insert(action.reason.clone());
+                self.over = true;
+            }
+            Record::Halted { evidence, .. } => self.halted = Some(evidence.wave.index()),
+            Record::NodeAccepted { action, generations, .. } => {
+                self.reasons.insert(action.reason.clone());
+                for (job, generation) in generations {
+                    self.issued = self.issued.max(generation.get());
+                    let holder = self.leased.get(job).map_or(0, |(_, holder)| *holder);
+                    self.leased.insert(*job, (generation.get(), holder));
+                }
+            }
+            Record::RebuildBegun(_)
+            | Record::ClaimsFound { .. }
+            | Record::MailboxesFound { .. }
+            | Record::NodeRecounted { .. }
+            | Record::Rebuilt { .. }
+            | Record::NodeJoined { .. }
+            | Record::FactsReported { .. }
+            | Record::NodeIsolated { .. }
+            | Record::Finished { .. } => {}
+        }
+    }
+
+    /// The rollout as its records alone make it.
+    pub(crate) fn replay(
+        records: &[Arc<[u8]>],
+        plan: &Arc<Plan>,
+        now: Timestamp,
+    ) -> Option<Rollout> {
+        let (first, rest) = records.split_first()?;
+        let applied = decode_plan_applied(first).ok()?;
+        let mut rollout = Rollout::new(Arc::clone(plan), applied.at, now);
+        for payload in rest {
+            rollout.apply(&decode_record(payload, plan.policy()).ok()?);
+        }
+        Some(rollout)
+    }
+}
+
+/// The level above.
+pub(crate) fn above(level: u8) -> Level {
+    Level::new(level + 1).unwrap_or(Level::MAX)
+}

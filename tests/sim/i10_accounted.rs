@@ -1,0 +1,84 @@
+//! I10 accounted: programs think exactly what their records say.
+
+use tidegate_core::holding::Dial;
+use tidegate_core::rollout::Rollout;
+use tidegate_core::time::Timestamp;
+
+use crate::chronicle::Chronicle;
+use crate::diary::number;
+use crate::world::{Checked, World, broken};
+
+const I10: &str = "I10 accounted";
+
+/// The coordinator and all workers.
+pub(crate) fn check(world: &World) -> Checked {
+    check_coordinator(world)?;
+    let runs = world.nodes.iter().filter_map(|node| node.run);
+    runs.into_iter().try_for_each(|run| check_worker(world, run))
+}
+
+/// The rollout against the replay of what is on disk.
+pub(crate) fn check_coordinator(world: &World) -> Checked {
+    let Some(live) = world.coordinator.driven.as_ref().and_then(|it| it.rollout()) else {
+        return Ok(());
+    };
+    let disk = world.coordinator.disk.lock();
+    let now = Timestamp::default();
+    let Some(replayed) = Chronicle::replay(disk.records(), &world.fleet.plan, now) else {
+        return broken(I10, "there is a rollout, and nothing on disk".to_owned());
+    };
+    if replayed.phase() != live.phase() {
+        let text = format!(
+            "the rollout is {:?}, its records say {:?}",
+            live.phase(),
+            replayed.phase()
+        );
+        return broken(I10, text);
+    }
+    for place in &world.fleet.places {
+        let (one, other) =
+            (live.mailbox_state(place.mailbox), replayed.mailbox_state(place.mailbox));
+        if one != other {
+            return broken(
+                I10,
+                format!("{} is {one:?}, its records say {other:?}", place.mailbox),
+            );
+        }
+    }
+    let told = |rollout: &Rollout| {
+        let status = rollout.status(now);
+        let waves = status
+            .waves
+            .iter()
+            .map(|it| (it.allowed, it.passed, it.open, it.quarantined));
+        (status.orders_version, status.totals, waves.collect::<Vec<_>>())
+    };
+    let (one, other) = (told(live), told(&replayed));
+    if one != other {
+        return broken(I10, format!("counts are {one:?}, records say {other:?}"));
+    }
+    Ok(())
+}
+
+/// What a worker holds against what its disk says.
+fn check_worker(world: &World, run: u64) -> Checked {
+    let Some(worker) = world.workers.get(&run) else { return Ok(()) };
+    let diary = &world.oracle.diaries[worker.node];
+    let holding = worker.driven.holding();
+    for place in world.fleet.places.iter().filter(|it| it.node == worker.node) {
+        let Some(held) = holding.job(place.job) else { continue };
+        let Some(state) = held.state(place.ordinal) else { continue };
+        let noted = diary.of(place.job, place.ordinal);
+        let dial = held.dial(place.ordinal) == Dial::On;
+        let claimed = diary.claims.get(&place.job).copied().unwrap_or(0);
+        let same = state.level.get() == noted.level
+            && number(state.health) == noted.health
+            && dial == noted.dial
+            && held.generation().get() == claimed;
+        if !same {
+            let text = format!("{}: {state:?} is held, {noted:?} on disk", place.address);
+            return broken(I10, text);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! I6 a stop stops: once a stop is shown as effective nothing opens; once a part is shown as closed
+//! all of it is held; and a worker whose lease is over opens nothing.
+
+use crate::world::{Checked, World, broken};
+
+const I6: &str = "I6 a stop stops";
+
+/// A mailbox's doors open.
+pub(crate) fn check_opening(world: &World, run: u64, at: usize, dial: bool) -> Checked {
+    let seen = world.oracle.seen[at];
+    if seen.level > 0 && !dial {
+        return Ok(());
+    }
+    if let Some(since) = world.oracle.stopped {
+        let text = format!("u{at} opens, the stop was shown as effective at {since} ms");
+        return broken(I6, text);
+    }
+    check_lease(world, run, at)
+}
+
+/// The lease in true time, from when the newest answered report was sent.
+fn check_lease(world: &World, run: u64, at: usize) -> Checked {
+    let Some(worker) = world.workers.get(&run) else { return Ok(()) };
+    // What clocks may stray, and what a slow disk adds between a look at the clock and the door.
+    let lease = world.fleet.lease + world.fleet.lease / 200 + 100;
+    match worker.heard_sent {
+        Some(sent) if world.now <= sent + lease => Ok(()),
+        heard => {
+            let text =
+                format!("u{at} opens at {}, heard for reports of {heard:?}", world.now);
+            broken(I6, text)
+        }
+    }
+}
+
+/// The mail system was told to let somebody in.
+pub(crate) fn check_let_in(
+    world: &World,
+    key: u64,
+    generation: u64,
+    level: u8,
+) -> Checked {
+    let Some(at) = world.fleet.by_key.get(&key).copied() else { return Ok(()) };
+    let place = &world.fleet.places[at];
+    let granted = world.oracle.granted.get(&(place.job, generation)).copied();
+    let recorded = world.oracle.diaries[place.node].of(place.job, place.ordinal).level;
+    let permitted = granted.is_some_and(|(highest, _)| highest >= level);
+    if !permitted && recorded < level {
+        return broken(
+            I6,
+            format!("u{at} is let in to {level}, permitted was {granted:?}"),
+        );
+    }
+    if world.oracle.stopped.is_some() && recorded == 0 {
+        return broken(
+            I6,
+            format!("u{at} is let in after a stop was shown as effective"),
+        );
+    }
+    Ok(())
+}
+
+/// What is shown as closed is closed.
+pub(crate) fn check_closed(world: &World) -> Checked {
+    for scope in &world.oracle.closed {
+        for at in world.fleet.members(*scope) {
+            let seen = world.oracle.seen[at];
+            if seen.level > 0 || seen.dial {
+                return broken(
+                    I6,
+                    format!("u{at} is open, {scope:?} is shown as closed"),
+                );
+            }
+            let place = &world.fleet.places[at];
+            let room = world.nodes[place.node].room.lock();
+            let let_in = room.boxes.get(&place.key).map_or(0, |it| it.let_in.0);
+            if room.hears && let_in > 0 {
+                return broken(
+                    I6,
+                    format!("u{at} is let in, {scope:?} is shown as closed"),
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Sim: a coordinator and its workers in one thread, against chance, for hours without end.
+//!
+//! The very programs run: the coordinator's services, inbox and owner, the workers' dialogues,
+//! owners and hands. Time, network, disks, processes and people are simulated, and the mail lies in a
+//! model of the store. After a phase of faults comes a quiet one in which everything must come back.
+//!
+//! `TIDEGATE_SEED=7 cargo test -p tidegate --test sim` lives through one hour again and tells its
+//! story; `TIDEGATE_SEEDS=1000000` lives through more hours than usual.
+#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(clippy::print_stderr, reason = "figures and stories are for people")]
+#![expect(clippy::panic, reason = "a failing test says what it saw")]
+#![expect(clippy::indexing_slicing, reason = "fleets of known size")]
+
+mod bugs;
+mod chance;
+mod chronicle;
+mod coordinator;
+mod diary;
+mod disk;
+mod faults;
+mod fleet;
+mod hours;
+mod i10_accounted;
+mod i1_kept;
+mod i2_nothing_destroyed;
+mod i3_verified;
+mod i4_one_hand;
+mod i5_evidence;
+mod i6_stop;
+mod i7_durable;
+mod i8_everyone;
+mod i9_right_person;
+mod mailroom;
+mod operators;
+mod oracle;
+mod shrink;
+mod story;
+mod trouble;
+mod worker;
+mod world;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fleet::Fleet;
+use hours::{Span, Sum, live_all, live_one};
+use shrink::shrink;
+use world::{HOUR, Outcome, Script};
+
+/// Hours of the ordinary run.
+const SEEDS: u64 = 300;
+
+/// Every so many, an hour is lived twice and must be the same.
+const TWICE_EVERY: u64 = 100;
+
+/// Who never met one of these has not been tested.
+const SOMETIMES: [&str; 24] = [
+    "fenced zombie",
+    "fenced at the store",
+    "coordinator restart",
+    "worker restart",
+    "reclose",
+    "expansion",
+    "halt",
+    "isolation",
+    "finished",
+    "abort",
+    "quarantine",
+    "changed after verification",
+    "report of an older generation",
+    "message lost",
+    "message doubled",
+    "fsync error",
+    "torn append",
+    "disk full",
+    "slow append",
+    "store error",
+    "pause with an unreachable node",
+    "effective stop",
+    "second worker refused",
+    "dial tone",
+];
+
+#[test]
+fn every_hour_ends_well_and_breaks_no_promise() {
+    let fleets = Fleet::all();
+    if let Some(seed) = number("TIDEGATE_SEED") {
+        return tell(&Script { telling: true, ..Script::of(seed, &fleets) });
+    }
+    let seeds = number("TIDEGATE_SEEDS").unwrap_or(SEEDS);
+    let began = Instant::now();
+    let span = Span { from: 0, to: seeds, bug: None, twice_every: TWICE_EVERY };
+
+    let sum = live_all(span, &fleets);
+
+    figures(&sum, began);
+    if let Some((seed, violation)) = &sum.broken {
+        let (script, outcome) = shrink(&Script::of(*seed, &fleets), None);
+        eprintln!("seed {seed} needs {} faults:", script.faults.len());
+        print(&outcome);
+        panic!(
+            "{}: {}; replay with TIDEGATE_SEED={seed}",
+            violation.promise, violation.text
+        );
+    }
+    assert!(sum.unstable.is_empty(), "lived twice, not the same: {:?}", sum.unstable);
+    let never = SOMETIMES.iter().filter(|what| !sum.counts.contains_key(**what));
+    let never: Vec<_> = never.collect();
+    assert!(never.is_empty() || seeds < SEEDS, "never met: {never:?}");
+}
+
+fn tell(script: &Script) {
+    let outcome = live_one(script, None);
+    print(&outcome);
+    assert_eq!(outcome.violation, None, "seed {}", script.seed);
+}
+
+fn print(outcome: &Outcome) {
+    outcome.lines.iter().for_each(|line| eprintln!("{line}"));
+}
+
+fn figures(sum: &Sum, began: Instant) {
+    let hours = sum.simulated / HOUR;
+    let seconds = began.elapsed().as_secs().max(1);
+    eprintln!(
+        "{} seeds, {hours} simulated hours, {} hours a second",
+        sum.seeds,
+        hours / seconds
+    );
+    for (kind, count) in &sum.faults {
+        eprintln!("  fault {kind:?}: {count}");
+    }
+    for (what, count) in &sum.counts {
+        eprintln!("  sometimes {what}: {count}");
+    }
+}
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// All fleets, for tests of their own.
+fn fleets() -> Vec<Arc<Fleet>> {
+    Fleet::all()
+}

@@ -1,0 +1,267 @@
+//! Operators: people who pause, resume, re-close and abort, at once and again, and one patient
+//! operator who puts everything right when the faults are over.
+//!
+//! # Invariants
+//!
+//! * A request that got no answer is sent again, word for word.
+
+use std::collections::BTreeMap;
+
+use tidegate_core::fleet::WaveNumber;
+use tidegate_core::rollout::{NodeCondition, Phase, Scope};
+use tidegate_wire::hop::to_bytes;
+use tidegate_wire::scope::ScopeName;
+use tidegate_wire::v1;
+
+use crate::coordinator::{From, Question, Rpc};
+use crate::faults::Wish;
+use crate::fleet::Fleet;
+use crate::i7_durable;
+use crate::worker::Answer;
+use crate::world::{Checked, Event, World};
+
+/// An operator waits so long for an answer, then asks again.
+const RETRY: u64 = 8_000;
+
+/// And gives up after so many times.
+const TRIES: u32 = 5;
+
+/// The patient one looks as often.
+const LOOK: u64 = 12_000;
+
+/// What people want.
+#[derive(Default)]
+pub(crate) struct Operators {
+    asked: BTreeMap<u64, Request>,
+    ids: u64,
+}
+
+struct Request {
+    rpc: Rpc,
+    bytes: Vec<u8>,
+    reason: String,
+    tries: u32,
+}
+
+impl World {
+    /// Somebody wants something.
+    pub(crate) fn wish(&mut self, wish: Wish) {
+        let waves = self.fleet.plan.waves().len() as u64;
+        let (nodes, mailboxes) = (self.nodes.len(), self.fleet.places.len());
+        let wave =
+            |at: u64| Scope::Wave(WaveNumber::new(u16::try_from(at % waves).unwrap()));
+        let node = |at: u64| Scope::Node(Fleet::node_number(index(at, nodes)));
+        let mailbox =
+            |at: u64| Scope::Mailbox(self.fleet.places[index(at, mailboxes)].mailbox);
+        let (rpc, scope) = match wish {
+            Wish::Pause => (Rpc::Pause, None),
+            Wish::Resume => (Rpc::Resume, None),
+            Wish::Abort => (Rpc::Abort, None),
+            Wish::RecloseWave(at) => (Rpc::Reclose, Some(wave(at))),
+            Wish::RecloseNode(at) => (Rpc::Reclose, Some(node(at))),
+            Wish::RecloseMailbox(at) => (Rpc::Reclose, Some(mailbox(at))),
+            Wish::ResumeWave(at) => (Rpc::Resume, Some(wave(at))),
+            Wish::ResumeNode(at) => (Rpc::Resume, Some(node(at))),
+            Wish::ResumeMailbox(at) => (Rpc::Resume, Some(mailbox(at))),
+        };
+        self.operate(rpc, scope);
+    }
+
+    fn operate(&mut self, rpc: Rpc, scope: Option<Scope>) {
+        self.operators.ids += 1;
+        let id = self.operators.ids;
+        let (by, reason) = (format!("op-{}", id % 3), format!("wish {id}"));
+        let node = match scope {
+            Some(Scope::Node(node)) => Some(self.fleet.nodes[node.index()].clone()),
+            Some(Scope::Wave(_) | Scope::Mailbox(_)) | None => None,
+        };
+        let scope = scope.map(|scope| v1::Scope::from(self.named(scope)));
+        self.story.tell(self.now, || format!("{by}: {rpc:?} {scope:?} ({reason})"));
+        let told = reason.clone();
+        let request_id = format!("request-{id}");
+        let bytes = match rpc {
+            Rpc::Pause => to_bytes(&v1::PauseRequest {
+                by,
+                reason,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Resume => to_bytes(&v1::ResumeRequest {
+                by,
+                reason,
+                scope,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Abort => to_bytes(&v1::AbortRequest {
+                by,
+                reason,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Reclose => to_bytes(&v1::RecloseRequest {
+                by,
+                reason,
+                scope,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Accept => {
+                let node = node.unwrap_or_default();
+                to_bytes(&v1::AcceptRequest {
+                    by,
+                    reason,
+                    node,
+                    request_id,
+                    ..Default::default()
+                })
+            }
+            Rpc::Join | Rpc::Sync | Rpc::Fetch => return,
+        };
+        let request = Request { rpc, bytes, reason: told, tries: 0 };
+        self.operators.asked.insert(id, request);
+        self.send_wish(id);
+    }
+
+    fn named(&self, scope: Scope) -> ScopeName {
+        match scope {
+            Scope::Wave(wave) => {
+                ScopeName::Wave(self.fleet.plan.waves()[wave.index()].name.clone())
+            }
+            Scope::Node(node) => ScopeName::Node(self.fleet.nodes[node.index()].clone()),
+            Scope::Mailbox(mailbox) => ScopeName::Mailbox(
+                self.fleet.plan.inventory().address(mailbox).to_owned(),
+            ),
+        }
+    }
+
+    fn send_wish(&mut self, id: u64) {
+        let Some(request) = self.operators.asked.get_mut(&id) else { return };
+        request.tries += 1;
+        let (rpc, bytes) = (request.rpc, request.bytes.clone());
+        self.ask(Question { from: From::Operator { id }, rpc }, bytes, false);
+        self.after(RETRY, Event::OperatorRetries { id });
+    }
+
+    pub(crate) fn operator_retries(&mut self, id: u64) -> Checked {
+        let Some(request) = self.operators.asked.get(&id) else { return Ok(()) };
+        if request.tries >= TRIES {
+            self.operators.asked.remove(&id);
+        } else {
+            self.story.count("operator retry");
+            self.send_wish(id);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn operator_hears(&mut self, id: u64, answer: Answer) -> Checked {
+        if self.operators.asked.remove(&id).is_some()
+            && let Answer::Refused(status) = answer
+        {
+            self.story.count("operator refused");
+            self.story.tell(self.now, || format!("wish {id} is refused: {status}"));
+        }
+        Ok(())
+    }
+
+    /// The coordinator says that it is done.
+    pub(crate) fn action_is_acknowledged(&mut self, id: u64) -> Checked {
+        let Some(request) = self.operators.asked.get(&id) else { return Ok(()) };
+        i7_durable::check_action(self, &request.reason.clone())
+    }
+
+    /// The patient one, until all is well.
+    pub(crate) fn operator_acts(&mut self) -> Checked {
+        self.after(LOOK, Event::OperatorActs);
+        if !self.operators.asked.is_empty() {
+            return Ok(());
+        }
+        if let Some((rpc, scope)) = self.next_step() {
+            self.operate(rpc, scope);
+        }
+        Ok(())
+    }
+
+    /// What a patient operator does next.
+    fn next_step(&self) -> Option<(Rpc, Option<Scope>)> {
+        let rollout = self.coordinator.driven.as_ref()?.rollout()?;
+        let closing = &self.oracle.closing;
+        let still_open = |scope: Scope| rollout.still_open(scope) > 0;
+        if let Phase::Halted { wave, epoch, .. } = rollout.phase() {
+            let scope = Scope::Wave(*wave);
+            let reclosed = rollout.evidence(*wave).epoch > *epoch;
+            return match reclosed {
+                false => Some((Rpc::Reclose, Some(scope))),
+                true if still_open(scope) => None,
+                true => Some((Rpc::Resume, None)),
+            };
+        }
+        let status = rollout.status(tidegate_core::time::Timestamp::default());
+        for (node, state) in status.nodes.iter().enumerate() {
+            let scope = Scope::Node(Fleet::node_number(node));
+            // Not while another worker has the node: then the one turned away is to be stopped.
+            let holder = self.oracle.holders.get(&Fleet::node_number(node));
+            let silent = holder.is_none_or(|it| self.now - it.heard > self.fleet.lease);
+            if state.condition == NodeCondition::TurnedAway && silent {
+                return Some((Rpc::Accept, Some(scope)));
+            }
+            if state.condition == NodeCondition::Isolated && !closing.contains(&scope) {
+                return Some((Rpc::Reclose, Some(scope)));
+            }
+        }
+        if let Some(scope) = closing.iter().find(|scope| !still_open(**scope)) {
+            return Some((Rpc::Resume, Some(*scope)));
+        }
+        let paused = matches!(rollout.phase(), Phase::Paused(_));
+        (closing.is_empty() && paused).then_some((Rpc::Resume, None))
+    }
+
+    /// Whether everything has come back as far as it can.
+    pub(crate) fn is_well(&self) -> bool {
+        let rollout = self.coordinator.driven.as_ref().and_then(|it| it.rollout());
+        let Some(rollout) = rollout.filter(|_| self.quiet) else { return false };
+        if matches!(rollout.phase(), Phase::Aborted(_)) {
+            let shown = self.coordinator.driven.as_ref().and_then(|it| it.shown());
+            return shown.and_then(|it| it.stop).is_none_or(|stop| stop.effective);
+        }
+        let open = self.oracle.seen.iter().filter(|it| it.level > 0).count();
+        let aside = self.fleet.places.iter().filter(|place| {
+            let diary = &self.oracle.diaries[place.node];
+            diary.of(place.job, place.ordinal).aside.is_some()
+        });
+        let known: u32 = rollout
+            .plan()
+            .jobs()
+            .iter()
+            .map(|job| rollout.still_open(Scope::Wave(job.wave)))
+            .sum::<u32>()
+            .min(u32::MAX);
+        matches!(rollout.phase(), Phase::Finished { .. })
+            && open + aside.count() == self.fleet.places.len()
+            && known > 0
+    }
+
+    /// What keeps everything from coming back.
+    pub(crate) fn what_is_wrong(&self) -> String {
+        let Some(rollout) = self.coordinator.driven.as_ref().and_then(|it| it.rollout())
+        else {
+            return "there is no coordinator".to_owned();
+        };
+        let status = rollout.status(tidegate_core::time::Timestamp::default());
+        let waves =
+            status.waves.iter().map(|w| (w.condition, w.allowed, w.passed, w.open));
+        let waves: Vec<_> = waves.collect();
+        let nodes: Vec<_> = status.nodes.iter().map(|n| (n.condition, n.open)).collect();
+        let doors: Vec<u8> = self.oracle.seen.iter().map(|it| it.level).collect();
+        let closing = &self.oracle.closing;
+        format!(
+            "not well in the end: {:?}, why {:?}, waves {waves:?}, nodes {nodes:?}, \
+             closing {closing:?}, doors {doors:?}",
+            status.phase, status.why
+        )
+    }
+}
+
+fn index(at: u64, end: usize) -> usize {
+    usize::try_from(at % end as u64).unwrap()
+}
