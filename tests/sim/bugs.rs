@@ -11,7 +11,8 @@ use crate::{fleets, number};
 const SEEDS_MAX: u64 = 400;
 
 /// Bugs that no seed has found yet: tried only by name, with `TIDEGATE_BUG`.
-const NOT_FOUND_YET: [Bug; 5] = [
+const NOT_FOUND_YET: [Bug; 6] = [
+    Bug::RestoreIntoOpen,
     Bug::WorkerIgnoresGeneration,
     Bug::OpenBeforeVerify,
     Bug::KeepPermits,
