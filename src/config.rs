@@ -532,7 +532,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `log`, `log_format`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

@@ -260,7 +260,7 @@ fn a_bad_list_is_refused_as_a_whole_with_its_lines() {
         65,
         &expect![[r"
             error: `sums` has no message of a mailbox of this node
-            help: paths begin below the mail root: make the list with `cd LIVE && find . -type f -exec sha256sum {} +`
+            help: paths begin below the mail root, and only Maildirs count: make the list with `cd LIVE && find . -type f -exec sha256sum {} +`; for sdbox and mdbox use `tidegate manifest make`
         "]],
     );
     assert_eq!(fs::read_dir(node.dir.path().join("work/manifests")).unwrap().count(), 0);

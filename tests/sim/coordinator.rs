@@ -187,7 +187,9 @@ impl World {
             let mut disk = self.coordinator.disk.lock();
             (disk.take_waited(), std::mem::take(&mut disk.met))
         };
-        met.into_iter().for_each(|what| self.story.count(what));
+        for what in met {
+            self.story.count(what);
+        }
         self.coordinator.frozen_until =
             self.coordinator.frozen_until.max(self.now + waited);
         self.coordinator_has_recorded()?;

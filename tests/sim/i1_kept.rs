@@ -36,11 +36,8 @@ pub(crate) fn check_all(world: &World) -> Checked {
             let all = mailbox.live.iter().chain(mailbox.beside.iter().flatten());
             let mut ids: Vec<u32> = all.map(|letter| letter.id).collect();
             ids.sort_unstable();
-            if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-                return broken(
-                    I1,
-                    format!("n{node}: message {} is there twice", pair[0]),
-                );
+            if let Some([id, _]) = ids.array_windows().find(|[one, next]| one == next) {
+                return broken(I1, format!("n{node}: message {id} is there twice"));
             }
             let snapshot = |id: u32| mailbox.snapshot.iter().any(|it| it.id == id);
             let gone = mailbox

@@ -1,12 +1,14 @@
 //! I8 everyone exactly once: the counts that are shown add up to the inventory.
 
+use tidegate_coordinator::driven::Driven;
+
 use crate::world::{Checked, World, broken};
 
 const I8: &str = "I8 everyone exactly once";
 
 /// What readers are shown.
 pub(crate) fn check(world: &World) -> Checked {
-    let Some(shown) = world.coordinator.driven.as_ref().and_then(|it| it.shown()) else {
+    let Some(shown) = world.coordinator.driven.as_ref().and_then(Driven::shown) else {
         return Ok(());
     };
     let everybody = world.fleet.plan.inventory().len();

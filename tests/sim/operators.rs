@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_coordinator::driven::Driven;
 use tidegate_core::fleet::WaveNumber;
 use tidegate_core::rollout::{NodeCondition, Phase, Scope};
 use tidegate_wire::hop::to_bytes;
@@ -221,7 +222,7 @@ impl World {
         let rollout = self.coordinator.driven.as_ref().and_then(|it| it.rollout());
         let Some(rollout) = rollout.filter(|_| self.quiet) else { return false };
         if matches!(rollout.phase(), Phase::Aborted(_)) {
-            let shown = self.coordinator.driven.as_ref().and_then(|it| it.shown());
+            let shown = self.coordinator.driven.as_ref().and_then(Driven::shown);
             return shown.and_then(|it| it.stop).is_none_or(|stop| stop.effective);
         }
         let open = self.oracle.seen.iter().filter(|it| it.level > 0).count();
@@ -234,8 +235,7 @@ impl World {
             .jobs()
             .iter()
             .map(|job| rollout.still_open(Scope::Wave(job.wave)))
-            .sum::<u32>()
-            .min(u32::MAX);
+            .sum();
         matches!(rollout.phase(), Phase::Finished { .. })
             && open + aside.count() == self.fleet.places.len()
             && known > 0

@@ -276,7 +276,9 @@ impl World {
             let mut room = self.nodes[node].room.lock();
             (std::mem::take(&mut room.touches), std::mem::take(&mut room.met))
         };
-        met.into_iter().for_each(|what| self.story.count(what));
+        for what in met {
+            self.story.count(what);
+        }
         for touch in touches {
             match touch {
                 Touch::Claimed { job, generation } => {

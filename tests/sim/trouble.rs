@@ -40,7 +40,7 @@ impl World {
                 *frozen = (*frozen).max(until);
             }
             Fault::Partition { node, up, down, lasts } => {
-                self.cut(self.node(node), (up, down), lasts)
+                self.cut(self.node(node), (up, down), lasts);
             }
             Fault::Swizzle { step, lasts } => self.swizzle(step, lasts),
             Fault::Noise { loss, double, delay, lasts } => {

@@ -49,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) turns: u64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one call of each run at a time")]
 enum Waiting {
     Join,
     Sync(Outstanding, u64, Vec<(JobNumber, Vec<u8>)>),
@@ -63,9 +64,11 @@ pub(crate) enum Answer {
     Refused(Status),
 }
 
+type Descriptions = BTreeMap<(JobNumber, [u8; 32]), Vec<u8>>;
+
 /// Descriptions of jobs on a node's disk.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf(Mutex<BTreeMap<(JobNumber, [u8; 32]), Vec<u8>>>);
+pub(crate) struct Shelf(Mutex<Descriptions>);
 
 impl driven::Shelf for Shelf {
     fn keep(&self, job: JobNumber, digest: [u8; 32], bytes: &[u8]) -> io::Result<()> {
@@ -185,7 +188,9 @@ impl World {
                 let mut disk = self.nodes[node].disk.lock();
                 (disk.take_waited(), std::mem::take(&mut disk.met))
             };
-            met.into_iter().for_each(|what| self.story.count(what));
+            for what in met {
+                self.story.count(what);
+            }
             if let Some(worker) = self.workers.get_mut(&run) {
                 worker.frozen_until = worker.frozen_until.max(self.now + waited);
             }
