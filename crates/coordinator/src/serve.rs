@@ -5,6 +5,7 @@
 //! * Every connection, stream, message and wait has a limit; tonic's defaults have few.
 //! * Stopping ends: watchers are told, calls may finish, then everything is cut.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,8 +14,9 @@ use tidegate_wire::v1::exchanger_service_server::ExchangerServiceServer;
 use tidegate_wire::v1::operator_service_server::OperatorServiceServer;
 use tidegate_wire::v1::progress_service_server::ProgressServiceServer;
 use tidegate_wire::v1::worker_service_server::WorkerServiceServer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_stream::StreamExt as _;
 use tonic::codegen::http;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
@@ -49,6 +51,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const KEEPALIVE: (Duration, Duration) =
     (Duration::from_secs(20), Duration::from_secs(10));
 
+/// How long nobody new is taken in when that has just failed, for example because no file
+/// descriptor is left: the next attempt would fail as well, and attempts cost a processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long calls may take to finish once stopping.
 const STOP_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -78,7 +84,8 @@ pub(crate) async fn serve(
     let router = router(services).await?;
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
-        .with_keepalive(Some(Duration::from_mins(1)));
+        .with_keepalive(Some(Duration::from_mins(1)))
+        .then(after_a_pause_unless_accepted);
     let stopped = async move {
         // Without a sender there is nobody left to serve for.
         drop(stopping.wait_for(|stopping| *stopping).await);
@@ -96,6 +103,15 @@ pub(crate) async fn serve(
             Ok(())
         }
     }
+}
+
+async fn after_a_pause_unless_accepted(
+    accepted: io::Result<TcpStream>,
+) -> io::Result<TcpStream> {
+    if accepted.is_err() {
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+    accepted
 }
 
 async fn router(services: Services) -> anyhow::Result<Router> {
