@@ -33,6 +33,45 @@ pub(crate) enum Kind {
     Operator,
     Race,
     PauseUnreachable,
+    StopInCall,
+    StuckHands,
+    Impatient,
+    DeafMail,
+    Rot,
+}
+
+impl Kind {
+    /// All of them: a run that never met one is none.
+    pub(crate) const ALL: [Self; 28] = [
+        Self::WorkerCrash,
+        Self::WorkerPause,
+        Self::Zombie,
+        Self::CoordinatorCrash,
+        Self::CoordinatorPause,
+        Self::Partition,
+        Self::OneWay,
+        Self::Swizzle,
+        Self::Noise,
+        Self::WallJump,
+        Self::ClockRate,
+        Self::DiskFull,
+        Self::AppendTrouble,
+        Self::SlowDisk,
+        Self::StoreError,
+        Self::StoreBusy,
+        Self::OddAnswers,
+        Self::Intruder,
+        Self::Sickness,
+        Self::TwinWorker,
+        Self::Operator,
+        Self::Race,
+        Self::PauseUnreachable,
+        Self::StopInCall,
+        Self::StuckHands,
+        Self::Impatient,
+        Self::DeafMail,
+        Self::Rot,
+    ];
 }
 
 /// What an operator wants; parts by number.
@@ -146,6 +185,31 @@ pub(crate) enum Fault {
         node: u64,
         lasts: u64,
     },
+    /// A worker stops with its next report on the way; the answer waits for it.
+    StopInCall {
+        node: u64,
+        stopped: u64,
+    },
+    /// What hands have done is told so much later: the disk hangs, the heart beats on.
+    StuckHands {
+        node: u64,
+        by: u64,
+        lasts: u64,
+    },
+    /// An operator wants the same thing again while it is being done.
+    Impatient {
+        wish: Wish,
+        after: u64,
+    },
+    /// The mail system does not shut out anybody for a while, and just then a node is re-closed.
+    DeafMail {
+        node: u64,
+        lasts: u64,
+    },
+    /// A message in an open mailbox goes bad where it lies.
+    Rot {
+        mailbox: u64,
+    },
 }
 
 impl Fault {
@@ -174,6 +238,11 @@ impl Fault {
             Self::Operator(_) => Kind::Operator,
             Self::Race(..) => Kind::Race,
             Self::PauseUnreachable { .. } => Kind::PauseUnreachable,
+            Self::StopInCall { .. } => Kind::StopInCall,
+            Self::StuckHands { .. } => Kind::StuckHands,
+            Self::Impatient { .. } => Kind::Impatient,
+            Self::DeafMail { .. } => Kind::DeafMail,
+            Self::Rot { .. } => Kind::Rot,
         }
     }
 }
@@ -207,7 +276,7 @@ pub(crate) fn draw(seed: u64, end: u64) -> Vec<Planned> {
 }
 
 /// What [`one`] tells apart.
-const KINDS: u64 = 34;
+const KINDS: u64 = 42;
 
 fn one(kind: u64, chance: &mut Chance) -> Fault {
     let node = chance.below(1_000);
@@ -252,7 +321,24 @@ fn one(kind: u64, chance: &mut Chance) -> Fault {
         26 => Fault::TwinWorker { node, lives: secs(c, 10, 200) },
         27..=30 => Fault::Operator(wish(c)),
         31 | 32 => Fault::Race(wish(c), wish(c)),
-        _ => Fault::PauseUnreachable { node, lasts: secs(c, 20, 200) },
+        33 => Fault::PauseUnreachable { node, lasts: secs(c, 20, 200) },
+        34 | 35 => Fault::StopInCall { node, stopped: secs(c, 20, 200) },
+        36 | 37 => {
+            Fault::StuckHands { node, by: secs(c, 2, 70), lasts: secs(c, 20, 200) }
+        }
+        38 | 39 => Fault::Impatient { wish: closing(c), after: secs(c, 1, 30) },
+        40 => Fault::DeafMail { node, lasts: secs(c, 20, 120) },
+        _ => Fault::Rot { mailbox: node },
+    }
+}
+
+/// Somebody closes a part.
+fn closing(chance: &mut Chance) -> Wish {
+    let which = chance.below(1_000);
+    match chance.below(4) {
+        0 => Wish::RecloseWave(which),
+        1 => Wish::RecloseMailbox(which),
+        _ => Wish::RecloseNode(which),
     }
 }
 

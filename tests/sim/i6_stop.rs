@@ -6,9 +6,11 @@ use crate::world::{Checked, World, broken};
 const I6: &str = "I6 a stop stops";
 
 /// A mailbox's doors open.
-pub(crate) fn check_opening(world: &World, run: u64, at: usize, dial: bool) -> Checked {
-    let seen = world.oracle.seen[at];
-    if seen.level > 0 && !dial {
+pub(crate) fn check_opening(world: &World, run: u64, at: usize) -> Checked {
+    let further = world.oracle.seen[at].level > 0;
+    let started = world.workers.get(&run).is_some_and(|it| it.heard_sent.is_none());
+    if further && started {
+        // It was recorded before this run started, and its owner was in already.
         return Ok(());
     }
     if let Some(since) = world.oracle.stopped {

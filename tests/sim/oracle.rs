@@ -265,7 +265,7 @@ impl World {
         i3_verified::check_opening(self, run, at, level)?;
         i4_one_hand::check_opening(self, run, at)?;
         i5_evidence::check_opening(self, at, level)?;
-        i6_stop::check_opening(self, run, at, dial)?;
+        i6_stop::check_opening(self, run, at)?;
         i7_durable::check_opening(self, at, level, dial)?;
         i1_kept::check_opening(self, at, level)
     }

@@ -57,6 +57,16 @@ impl World {
                 self.wish(Wish::Pause);
                 self.story.count("pause with an unreachable node");
             }
+            Fault::Impatient { wish, after } => {
+                self.wish(wish);
+                self.after(after, Event::Wish(wish));
+            }
+            Fault::StopInCall { node, stopped } => {
+                let run = self.nodes[self.node(node)].run;
+                if let Some(worker) = run.and_then(|run| self.workers.get_mut(&run)) {
+                    worker.stops_in_call = Some(stopped);
+                }
+            }
             other => return self.machine_fault(other),
         }
         Ok(())
@@ -116,6 +126,18 @@ impl World {
             Fault::TwinWorker { node, lives } => {
                 return self.twin(self.node(node), lives);
             }
+            Fault::StuckHands { node, by, lasts } => {
+                let node = self.node(node);
+                self.nodes[node].stuck = by;
+                self.after(lasts, Event::Over(Over::Stuck { node }));
+            }
+            Fault::DeafMail { node, lasts } => {
+                let at = self.node(node);
+                self.nodes[at].room.lock().deaf = true;
+                self.after(lasts, Event::Over(Over::Deaf { node: at }));
+                self.wish(Wish::RecloseNode(node));
+            }
+            Fault::Rot { mailbox } => self.rot(mailbox),
             _ => {}
         }
         Ok(())
@@ -132,6 +154,8 @@ impl World {
             Over::Full { machine } => self.disk(machine).lock().full = false,
             Over::Slow { machine } => self.disk(machine).lock().slow = 0,
             Over::Sick { mailbox } => self.sicken(mailbox, false),
+            Over::Stuck { node } => self.nodes[node].stuck = 0,
+            Over::Deaf { node } => self.nodes[node].room.lock().deaf = false,
         }
         Ok(())
     }
@@ -148,8 +172,10 @@ impl World {
         }
         for node in &mut self.nodes {
             node.link = crate::world::Link::default();
+            node.stuck = 0;
             let mut room = node.room.lock();
             (room.errors, room.busy, room.odd) = (0, 0, 0);
+            room.deaf = false;
             room.boxes.values_mut().for_each(|mailbox| mailbox.sick = false);
         }
         self.after(0, Event::OperatorActs);
@@ -238,6 +264,22 @@ impl World {
                 letter.sound = false;
             }
         });
+    }
+
+    /// A message that somebody can read goes bad, and nothing else changes with it.
+    fn rot(&mut self, mailbox: u64) {
+        let at = self.mailbox(mailbox);
+        let place = &self.fleet.places[at];
+        let mut room = self.nodes[place.node].room.lock();
+        let Some(it) = room.boxes.get_mut(&place.key) else { return };
+        let open = self.oracle.seen[at].level > 0 && it.beside.is_none();
+        let copies = &it.snapshot;
+        let has_copy = |id: u32| copies.iter().any(|copy| copy.id == id && copy.sound);
+        let whole = it.live.iter_mut().find(|letter| letter.sound && has_copy(letter.id));
+        if let Some(letter) = whole.filter(|_| open) {
+            letter.sound = false;
+            self.story.count("message gone bad");
+        }
     }
 
     fn sicken(&mut self, at: usize, sick: bool) {

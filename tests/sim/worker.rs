@@ -28,6 +28,10 @@ const IDLE: u64 = 7_000;
 /// One with something to do looks again so soon.
 const BUSY: u64 = 300;
 
+/// How long before and after the end of its lease it is awake, and how often it looks then.
+const LEASE_ENDS: u64 = 1_000;
+const AWAKE: u64 = 400;
+
 /// One run of a worker.
 pub(crate) struct Worker {
     pub(crate) node: usize,
@@ -47,6 +51,8 @@ pub(crate) struct Worker {
     /// Records on the disk when doors were looked at last, and the time before.
     pub(crate) looked_at: (usize, usize),
     pub(crate) turns: u64,
+    /// It stops for so long when its next report is on its way.
+    pub(crate) stops_in_call: Option<u64>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "one call of each run at a time")]
@@ -137,6 +143,7 @@ impl World {
             turn_at: u64::MAX,
             looked_at: (usize::MAX, usize::MAX),
             turns: 0,
+            stops_in_call: None,
         };
         self.workers.insert(run, worker);
         self.story.mix(run);
@@ -222,8 +229,9 @@ impl World {
             self.after(begins, Event::Work { run, work });
         }
         let idle = if given > 0 { BUSY } else { IDLE };
-        let at = self.now + idle;
+        let (now, lease) = (self.now, self.fleet.lease);
         if let Some(worker) = self.workers.get_mut(&run)
+            && let at = worker.looks_again(now, idle, lease)
             && (worker.turn_at <= self.now || worker.turn_at > at)
         {
             worker.turn_at = at;
@@ -252,6 +260,11 @@ impl World {
         let late = self.hands.one_in(8);
         let lasts =
             if late { self.hands.between(100, 6_000) } else { self.hands.between(1, 40) };
+        let stuck = self.nodes[node].stuck;
+        if stuck > 0 {
+            self.story.count("hands stuck");
+        }
+        let lasts = lasts + stuck;
         self.after(lasts, Event::Worked { run, worked });
         Ok(())
     }
@@ -303,7 +316,12 @@ impl World {
         let sent = self.now;
         let Some(worker) = self.workers.get_mut(&run) else { return Ok(()) };
         let call = worker.called(Waiting::Sync(report.sent, sent, fetch));
+        let stops = worker.stops_in_call.take();
         self.call(run, call, Rpc::Sync, request);
+        if let (Some(stopped), Some(worker)) = (stops, self.workers.get_mut(&run)) {
+            worker.frozen_until = worker.frozen_until.max(sent + stopped);
+            self.story.count("stopped in a call");
+        }
         Ok(())
     }
 
@@ -429,6 +447,21 @@ impl World {
 }
 
 impl Worker {
+    /// When its owner looks at the time again. A running one does so many times a second; here
+    /// only when its lease ends, so that it is awake then.
+    fn looks_again(&self, now: u64, idle: u64, lease: u64) -> u64 {
+        let ends = self.heard_sent.unwrap_or(0) + lease;
+        let (from, to) = (ends.saturating_sub(LEASE_ENDS), ends + LEASE_ENDS);
+        if now >= from && now < to {
+            now + AWAKE.min(idle)
+        } else {
+            {
+                let next = now + idle;
+                if now < from { next.min(from) } else { next }
+            }
+        }
+    }
+
     fn called(&mut self, waiting: Waiting) -> u64 {
         self.calls_made += 1;
         self.calls.insert(self.calls_made, waiting);

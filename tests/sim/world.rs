@@ -21,7 +21,7 @@ use tidegate_worker::driven::{Work, Worked};
 use crate::chance::Chance;
 use crate::coordinator::{Coordinator, Question};
 use crate::disk::{Clock, SharedDisk};
-use crate::faults::{self, Kind, Planned};
+use crate::faults::{self, Kind, Planned, Wish};
 use crate::fleet::Fleet;
 use crate::mailroom::SharedRoom;
 use crate::operators::Operators;
@@ -102,6 +102,8 @@ pub(crate) enum Event {
         worked: Worked,
     },
     OperatorActs,
+    /// Somebody wants something.
+    Wish(Wish),
     OperatorHears {
         id: u64,
         answer: Answer,
@@ -128,6 +130,8 @@ pub(crate) enum Over {
     Full { machine: usize },
     Slow { machine: usize },
     Sick { mailbox: usize },
+    Stuck { node: usize },
+    Deaf { node: usize },
 }
 
 struct Due {
@@ -165,6 +169,8 @@ pub(crate) struct Node {
     /// The run that mail servers ask.
     pub(crate) run: Option<u64>,
     pub(crate) link: Link,
+    /// How much later than usual hands say what they have done.
+    pub(crate) stuck: u64,
 }
 
 /// What comes through between a node and the coordinator.
@@ -285,6 +291,7 @@ impl World {
                 room: shared,
                 run: None,
                 link: Link::default(),
+                stuck: 0,
             }
         });
         let nodes: Vec<Node> = nodes.collect();
@@ -356,7 +363,9 @@ impl World {
     fn happens(&mut self, event: Event) -> Checked {
         match self.frozen_until(&event) {
             Some(until) if until > self.now => {
-                self.at(until, event);
+                // What lies in the socket is read before anybody says that it is late.
+                let late = u64::from(matches!(event, Event::Late { .. }));
+                self.at(until + late, event);
                 return Ok(());
             }
             _ => {}
@@ -378,6 +387,10 @@ impl World {
             Event::Work { run, work } => self.hand_works(run, work),
             Event::Worked { run, worked } => self.hand_is_done(run, worked),
             Event::OperatorActs => self.operator_acts(),
+            Event::Wish(wish) => {
+                self.wish(wish);
+                Ok(())
+            }
             Event::OperatorHears { id, answer } => self.operator_hears(id, answer),
             Event::OperatorRetries { id } => self.operator_retries(id),
             Event::Letter => self.letter_comes(),
@@ -409,6 +422,7 @@ impl World {
             | Event::WorkerEnd { .. }
             | Event::TakeOver { .. }
             | Event::OperatorActs
+            | Event::Wish(_)
             | Event::OperatorHears { .. }
             | Event::OperatorRetries { .. }
             | Event::Letter

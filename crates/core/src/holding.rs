@@ -280,16 +280,19 @@ impl Holding {
         let mut beside = Vec::new();
         for (ordinal, look) in looks {
             let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { continue };
-            if mailbox.state.is_open() || mailbox.stamp.is_none() {
+            let unverified = planted::is(Bug::OpenBeforeVerify);
+            let known = mailbox.stamp.is_some() || unverified;
+            if mailbox.state.is_open() || !known {
                 continue;
             }
             match look {
                 Look::Beside(_) if mailbox.dial == Dial::None => beside.push(*ordinal),
                 Look::Stamp(stamp) | Look::Beside(stamp)
                     if mailbox.stamp == Some(*stamp)
-                        || planted::is(Bug::OpenWithoutStamp) =>
+                        || planted::is(Bug::OpenWithoutStamp)
+                        || unverified && self.permits(held, *ordinal, lease) =>
                 {
-                    if !mailbox.state.is_settled() {
+                    if !mailbox.state.is_settled() && mailbox.stamp.is_some() {
                         again.push(mailbox.settled_again(*ordinal));
                     } else if self.permits(held, *ordinal, lease) {
                         raised.push(*ordinal);
@@ -620,7 +623,8 @@ impl HeldMailbox {
     }
 
     fn raise(&mut self, level: Level, at: Timestamp) {
-        debug_assert_eq!(self.state.preparation, Preparation::Prepared);
+        let prepared = self.state.preparation == Preparation::Prepared;
+        debug_assert!(prepared || planted::is(Bug::OpenBeforeVerify), "verified first");
         debug_assert!(self.state.level < level, "a mailbox is raised, not lowered");
         self.state.level = level;
         self.state.health = Health::Unproven;
