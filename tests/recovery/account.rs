@@ -52,6 +52,12 @@ impl Fleet {
             open.map(|it| it.health()).all(|health| health == Health::Healthy)
         });
         let mailboxes = self.mailboxes();
+        let open = mailboxes.iter().filter(|it| it.level > 0);
+        let open: BTreeSet<_> = open.map(|it| it.address.clone()).collect();
+        // Whoever has just come back keeps its doors shut until it has been given orders.
+        self.wait("admission lets in whom the coordinator knows to be open", |fleet| {
+            fleet.admitted() == open
+        });
         let listed = self.listed();
         self.recount(&mailboxes, &listed);
         let admitted = self.admitted();
