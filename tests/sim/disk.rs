@@ -5,13 +5,17 @@
 //! * What an append has returned is on the disk whatever happens; of one that failed it is
 //!   chance whether it is.
 //! * An append is kept whole or not at all, as the journal's frames see to.
+//! * Who checks sees every record there ever was; programs see the newest snapshot, the story
+//!   and what came after.
 //! * Steady time never goes back; the wall clock does what it likes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_core::time::{Span, TimeSource, Timestamp};
-use tidegate_journal::{AppendError, Entry, Log, ReadError, StoreError};
+use tidegate_journal::{
+    AppendError, Compacted, Encode, Entry, Log, ReadError, StoreError,
+};
 
 /// What the wall clocks show at the beginning.
 pub(crate) const EPOCH: u64 = 1_700_000_000_000;
@@ -72,10 +76,31 @@ impl Clock {
         self.rate = rate;
     }
 
+    /// The machine was switched off and on: time since boot begins anew.
+    pub(crate) fn reboot(&mut self, now: u64) {
+        let before = self.boot_at(now);
+        self.anchor = (now, BOOTED);
+        self.wall_off += i64::try_from(before).unwrap_or_default();
+        self.wall_off -= i64::try_from(BOOTED).unwrap_or_default();
+        self.dial.boot.store(BOOTED, Ordering::Relaxed);
+        self.show(now);
+    }
+
     /// Somebody sets the wall clock.
     pub(crate) fn set_wall(&mut self, off: i64) {
         self.wall_off = off;
     }
+}
+
+/// Time since boot when programs start after a reboot.
+const BOOTED: u64 = 20_000;
+
+/// A snapshot of a journal.
+#[derive(Clone, Debug)]
+struct Base {
+    covers: usize,
+    snapshot: Arc<[u8]>,
+    story: Arc<Vec<(u64, Arc<[u8]>)>>,
 }
 
 /// What will go wrong with a disk.
@@ -93,6 +118,14 @@ pub(crate) enum Trouble {
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     records: Vec<Arc<[u8]>>,
+    /// How many there were after each append.
+    ends: Vec<usize>,
+    /// Snapshots so far; the newest is in force.
+    bases: Vec<Base>,
+    /// One that is being written, and after how many appends it is there.
+    coming: Option<(u64, Base)>,
+    /// So many records after one snapshot comes the next; never if it is 0.
+    pub(crate) rhythm: usize,
     /// After so many further appends.
     trouble: Option<(u32, Trouble)>,
     pub(crate) full: bool,
@@ -111,9 +144,21 @@ impl Disk {
         &self.records
     }
 
-    /// What was put away comes back.
-    pub(crate) fn restore(&mut self, records: Vec<Arc<[u8]>>) {
-        self.records = records;
+    /// A copy of it for another machine.
+    pub(crate) fn copy(&self) -> SharedDisk {
+        let (records, bases) = (self.records.clone(), self.bases.clone());
+        let (ends, rhythm) = (self.ends.clone(), self.rhythm);
+        let copy = Self { records, ends, bases, rhythm, ..Self::default() };
+        SharedDisk(Arc::new(Mutex::new(copy)))
+    }
+
+    /// What it was after so many records comes back, or after the append before.
+    pub(crate) fn put_back(&mut self, records: usize) {
+        self.ends.retain(|end| *end <= records);
+        let records = self.ends.last().copied().unwrap_or_default();
+        self.records.truncate(records);
+        self.bases.retain(|base| base.covers <= records);
+        self.coming = None;
     }
 
     pub(crate) fn plan(&mut self, after: u32, trouble: Trouble) {
@@ -160,8 +205,16 @@ impl Disk {
     }
 
     fn keep(&mut self, payloads: &[Vec<u8>]) -> Result<u64, AppendError> {
-        self.records.extend(payloads.iter().map(|it| Arc::from(it.as_slice())));
+        self.take(payloads);
         self.waited += self.slow;
+        match self.coming.take() {
+            Some((0, base)) => {
+                self.bases.push(base);
+                self.met.push("compaction");
+            }
+            Some((left, base)) => self.coming = Some((left - 1, base)),
+            None => {}
+        }
         if self.slow > 0 {
             self.met.push("slow append");
         }
@@ -176,7 +229,7 @@ impl Disk {
     ) -> Result<u64, AppendError> {
         let after = self.newest();
         if kept {
-            self.records.extend(payloads.iter().map(|it| Arc::from(it.as_slice())));
+            self.take(payloads);
         }
         self.failed = true;
         self.met.push(what);
@@ -184,8 +237,29 @@ impl Disk {
         Err(AppendError::Failed { count: payloads.len(), after, source })
     }
 
+    fn take(&mut self, payloads: &[Vec<u8>]) {
+        self.records.extend(payloads.iter().map(|it| Arc::from(it.as_slice())));
+        self.ends.push(self.records.len());
+    }
+
     fn newest(&self) -> u64 {
         self.records.len() as u64
+    }
+
+    /// How many records the snapshot in force covers.
+    fn covered(&self) -> usize {
+        self.bases.last().map_or(0, |base| base.covers)
+    }
+
+    fn begin_snapshot(&mut self, is_story: fn(&[u8]) -> bool, snapshot: Vec<u8>) {
+        let before = self.bases.last();
+        let mut story = before.map_or_else(Vec::new, |base| base.story.to_vec());
+        let since = (1_u64..).zip(&self.records).skip(self.covered());
+        let since = since.filter(|(_, payload)| is_story(payload));
+        story.extend(since.map(|(sequence, payload)| (sequence, Arc::clone(payload))));
+        let (covers, story) = (self.records.len(), Arc::new(story));
+        let takes = self.newest() % 4;
+        self.coming = Some((takes, Base { covers, snapshot: snapshot.into(), story }));
     }
 }
 
@@ -200,7 +274,12 @@ impl SharedDisk {
 
     /// The journal as a program opens it.
     pub(crate) fn open(&self, dial: &Arc<Dial>) -> Box<dyn Log> {
-        self.lock().failed = false;
+        let mut disk = self.lock();
+        disk.failed = false;
+        if disk.coming.take().is_some() {
+            disk.met.push("compaction interrupted");
+        }
+        drop(disk);
         Box::new(Journal { disk: self.clone(), dial: Arc::clone(dial) })
     }
 }
@@ -221,15 +300,49 @@ impl Log for Journal {
     }
 
     fn replay(&self) -> Box<dyn Iterator<Item = Result<Entry, ReadError>> + '_> {
-        let records = self.disk.lock().records.clone();
-        let entries = records
-            .into_iter()
-            .zip(1..)
-            .map(|(payload, sequence)| Ok(Entry { sequence, payload: payload.to_vec() }));
-        Box::new(entries)
+        let disk = self.disk.lock();
+        let entries = (1..).zip(&disk.records).skip(disk.covered());
+        let entries: Vec<(u64, Arc<[u8]>)> =
+            entries.map(|(sequence, payload)| (sequence, Arc::clone(payload))).collect();
+        entries_of(entries)
     }
 
     fn newest(&self) -> u64 {
         self.disk.lock().newest()
     }
+
+    fn snapshot(&self) -> Result<Option<Compacted>, ReadError> {
+        let disk = self.disk.lock();
+        let compacted = disk.bases.last().map(|base| Compacted {
+            records: base.covers as u64,
+            snapshot: base.snapshot.to_vec(),
+        });
+        Ok(compacted)
+    }
+
+    fn story(&self) -> Box<dyn Iterator<Item = Result<Entry, ReadError>> + '_> {
+        let disk = self.disk.lock();
+        entries_of(disk.bases.last().map_or_else(Vec::new, |base| base.story.to_vec()))
+    }
+
+    fn wants_snapshot(&self) -> bool {
+        let disk = self.disk.lock();
+        let behind = disk.records.len() - disk.covered();
+        disk.rhythm > 0 && disk.coming.is_none() && behind >= disk.rhythm
+    }
+
+    fn compact(&self, is_story: fn(&[u8]) -> bool, encode: Encode) {
+        let snapshot = encode();
+        self.disk.lock().begin_snapshot(is_story, snapshot);
+    }
+}
+
+fn entries_of(
+    entries: Vec<(u64, Arc<[u8]>)>,
+) -> Box<dyn Iterator<Item = Result<Entry, ReadError>>> {
+    let entries = entries.into_iter();
+    Box::new(
+        entries
+            .map(|(sequence, payload)| Ok(Entry { sequence, payload: payload.to_vec() })),
+    )
 }

@@ -38,11 +38,18 @@ pub(crate) enum Kind {
     Impatient,
     DeafMail,
     Rot,
+    LongDelay,
+    StoreFull,
+    ReadError,
+    PowerCut,
+    LostTail,
+    OldJournal,
+    OldMachine,
 }
 
 impl Kind {
     /// All of them: a run that never met one is none.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::WorkerCrash,
         Self::WorkerPause,
         Self::Zombie,
@@ -71,6 +78,13 @@ impl Kind {
         Self::Impatient,
         Self::DeafMail,
         Self::Rot,
+        Self::LongDelay,
+        Self::StoreFull,
+        Self::ReadError,
+        Self::PowerCut,
+        Self::LostTail,
+        Self::OldJournal,
+        Self::OldMachine,
     ];
 }
 
@@ -210,6 +224,35 @@ pub(crate) enum Fault {
     Rot {
         mailbox: u64,
     },
+    /// There is no room where the mail lies.
+    StoreFull {
+        node: u64,
+        lasts: u64,
+    },
+    /// What is read next at the store cannot be read.
+    ReadError {
+        node: u64,
+        times: u64,
+    },
+    /// A node loses its power, if it can be in the middle of restoring a mailbox.
+    PowerCut {
+        node: u64,
+        after: u64,
+        down: u64,
+    },
+    /// A node's journal is put back to what it was so many records ago: few are what a disk
+    /// forgets that lies about flushes.
+    OldJournal {
+        node: u64,
+        lost: u64,
+        down: u64,
+    },
+    /// A node is put back, with all its mail, to what it was so long ago.
+    OldMachine {
+        node: u64,
+        age: u64,
+        down: u64,
+    },
 }
 
 impl Fault {
@@ -223,6 +266,7 @@ impl Fault {
             Self::Partition { up: true, down: true, .. } => Kind::Partition,
             Self::Partition { .. } => Kind::OneWay,
             Self::Swizzle { .. } => Kind::Swizzle,
+            Self::Noise { delay, .. } if delay > LONG => Kind::LongDelay,
             Self::Noise { .. } => Kind::Noise,
             Self::WallJump { .. } => Kind::WallJump,
             Self::ClockRate { .. } => Kind::ClockRate,
@@ -243,6 +287,12 @@ impl Fault {
             Self::Impatient { .. } => Kind::Impatient,
             Self::DeafMail { .. } => Kind::DeafMail,
             Self::Rot { .. } => Kind::Rot,
+            Self::StoreFull { .. } => Kind::StoreFull,
+            Self::ReadError { .. } => Kind::ReadError,
+            Self::PowerCut { .. } => Kind::PowerCut,
+            Self::OldJournal { lost, .. } if lost <= TAIL => Kind::LostTail,
+            Self::OldJournal { .. } => Kind::OldJournal,
+            Self::OldMachine { .. } => Kind::OldMachine,
         }
     }
 }
@@ -253,6 +303,12 @@ pub(crate) struct Planned {
     pub(crate) at: u64,
     pub(crate) fault: Fault,
 }
+
+/// Delays above this outlast every lease's beats.
+const LONG: u64 = 20_000;
+
+/// So many records are a tail.
+const TAIL: u64 = 4;
 
 /// Seconds in milliseconds.
 fn secs(chance: &mut Chance, from: u64, to: u64) -> u64 {
@@ -276,7 +332,7 @@ pub(crate) fn draw(seed: u64, end: u64) -> Vec<Planned> {
 }
 
 /// What [`one`] tells apart.
-const KINDS: u64 = 42;
+const KINDS: u64 = 51;
 
 fn one(kind: u64, chance: &mut Chance) -> Fault {
     let node = chance.below(1_000);
@@ -328,7 +384,23 @@ fn one(kind: u64, chance: &mut Chance) -> Fault {
         }
         38 | 39 => Fault::Impatient { wish: closing(c), after: secs(c, 1, 30) },
         40 => Fault::DeafMail { node, lasts: secs(c, 20, 120) },
-        _ => Fault::Rot { mailbox: node },
+        41 => Fault::Rot { mailbox: node },
+        42 => Fault::Noise {
+            loss: 0,
+            double: c.below(600),
+            delay: secs(c, 21, 200),
+            lasts: secs(c, 10, 120),
+        },
+        43 => Fault::StoreFull { node, lasts: secs(c, 5, 120) },
+        44 => Fault::ReadError { node, times: c.between(1, 6) },
+        45..=47 => Fault::PowerCut { node, after: c.below(8), down: secs(c, 20, 120) },
+        48 => Fault::OldJournal { node, lost: c.between(1, TAIL), down: secs(c, 1, 90) },
+        49 => Fault::OldJournal {
+            node,
+            lost: c.between(TAIL + 1, 60),
+            down: secs(c, 1, 90),
+        },
+        _ => Fault::OldMachine { node, age: secs(c, 20, 600), down: secs(c, 1, 90) },
     }
 }
 

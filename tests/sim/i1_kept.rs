@@ -1,5 +1,8 @@
 //! I1 kept: every message that a side holds intact is served once, and no bad one ever is.
 
+use tidegate_core::mailbox::Health;
+
+use crate::diary::number;
 use crate::world::{Checked, World, broken};
 
 const I1: &str = "I1 kept";
@@ -17,7 +20,10 @@ pub(crate) fn check_opening(world: &World, at: usize, level: u8) -> Checked {
     if mailbox.beside.is_some() {
         return broken(I1, format!("u{at} opens while its history is beside"));
     }
-    if let Some(bad) = mailbox.live.iter().find(|letter| !letter.sound) {
+    // What went bad where it lay, with nothing else changed, is seen only by whoever reads it.
+    let visible = |id: u32| !mailbox.rotten.contains(&id);
+    let mut bad = mailbox.live.iter().filter(|it| !it.sound && visible(it.id));
+    if let Some(bad) = bad.next() {
         return broken(I1, format!("u{at} opens with the bad message {}", bad.id));
     }
     let missing =
@@ -58,7 +64,10 @@ pub(crate) fn check_end(world: &World) -> Checked {
         let room = world.nodes[place.node].room.lock();
         let Some(mailbox) = room.boxes.get(&place.key) else { continue };
         let level = world.oracle.seen[at].level;
-        if level == 0 {
+        let noted = world.oracle.diaries[place.node].of(place.job, place.ordinal);
+        // What goes bad when nothing moves any more is told, and a person's.
+        let told = noted.health == number(Health::IntegrityFailed);
+        if level == 0 || told {
             continue;
         }
         let served = |id: &u32| mailbox.live.iter().any(|it| it.id == *id && it.sound);

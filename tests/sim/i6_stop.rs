@@ -67,6 +67,9 @@ pub(crate) fn check_closed(world: &World) -> Checked {
     for scope in &world.oracle.closed {
         for at in world.fleet.members(*scope) {
             let seen = world.oracle.seen[at];
+            if world.nodes[world.fleet.places[at].node].unaware {
+                continue;
+            }
             if seen.level > 0 || seen.dial {
                 return broken(
                     I6,
@@ -76,7 +79,7 @@ pub(crate) fn check_closed(world: &World) -> Checked {
             let place = &world.fleet.places[at];
             let room = world.nodes[place.node].room.lock();
             let let_in = room.boxes.get(&place.key).map_or(0, |it| it.let_in.0);
-            if room.hears && let_in > 0 {
+            if room.hears && let_in > 0 && !world.nodes[place.node].untold {
                 return broken(
                     I6,
                     format!("u{at} is let in, {scope:?} is shown as closed"),

@@ -35,7 +35,7 @@ pub(crate) struct Letter {
 }
 
 /// One mailbox as it truly is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Box_ {
     pub(crate) owner: u32,
     pub(crate) address: String,
@@ -50,6 +50,8 @@ pub(crate) struct Box_ {
     /// The history of a mailbox that has a dial tone.
     pub(crate) beside: Option<Vec<Letter>>,
     pub(crate) stamp: u64,
+    /// What went bad where it lies.
+    pub(crate) rotten: BTreeSet<u32>,
     /// Cannot be read by its user.
     pub(crate) sick: bool,
     /// Cannot be restored.
@@ -92,6 +94,14 @@ pub(crate) struct Room {
     pub(crate) touches: Vec<Touch>,
     pub(crate) hears: bool,
     stamps: u64,
+    /// There is no room left.
+    pub(crate) full: bool,
+    /// So many reads fail.
+    pub(crate) unreadable: u32,
+    /// The power goes after so many more messages were looked at by whoever restores.
+    pub(crate) cut: Option<u64>,
+    /// It has gone.
+    pub(crate) is_cut: bool,
     /// Tasks that fail, and how.
     pub(crate) errors: u32,
     pub(crate) busy: u32,
@@ -139,9 +149,28 @@ impl Room {
         Ok(())
     }
 
+    /// Whether what is read next cannot be read.
+    fn cannot_read(&mut self) -> bool {
+        let fails = self.unreadable > 0;
+        self.unreadable = self.unreadable.saturating_sub(1);
+        if fails {
+            self.met.push("read error");
+        }
+        fails
+    }
+
+    /// Whether there is no room to write.
+    fn has_no_room(&mut self) -> bool {
+        if self.full {
+            self.met.push("store full");
+        }
+        self.full
+    }
+
     fn restore(&mut self, key: u64, under: Under) -> (Option<Stamp>, MessageTotals) {
         let (job, generation) = (under.job.get(), under.generation.get());
         let stamp = self.next_stamp();
+        let mut power = self.cut;
         let Some(mailbox) = self.boxes.get_mut(&key) else {
             return (None, MessageTotals::default());
         };
@@ -153,12 +182,14 @@ impl Room {
         let mut changed = false;
         let mut good: Vec<Letter> = Vec::new();
         for letter in place.drain(..) {
-            if letter.sound {
+            power = power.map(|left| left.saturating_sub(1));
+            if letter.sound || power == Some(0) {
                 totals.intact += 1;
                 good.push(letter);
                 continue;
             }
             changed = true;
+            mailbox.rotten.remove(&letter.id);
             mailbox.aside.insert(letter.id);
             match mailbox.snapshot.iter().find(|it| it.id == letter.id && it.sound) {
                 Some(copy) => {
@@ -172,7 +203,8 @@ impl Room {
             }
         }
         mailbox.ever.extend(good.iter().map(|letter| letter.id));
-        for copy in &mailbox.snapshot {
+        let rest = if power == Some(0) { &[][..] } else { &mailbox.snapshot[..] };
+        for copy in rest {
             let here = good.iter().any(|it| it.id == copy.id);
             if !here && copy.sound {
                 (totals.returned, changed) = (totals.returned + 1, true);
@@ -188,6 +220,7 @@ impl Room {
             self.touches.push(Touch::Changed { key, job, what });
         }
         mailbox.touched = mailbox.touched.max(generation);
+        (self.cut, self.is_cut) = (power, power == Some(0));
         (Some(wide(mailbox.stamp)), totals)
     }
 }
@@ -227,6 +260,7 @@ impl MailStore for Hand {
     fn claim(&self, under: Under) -> anyhow::Result<bool> {
         let mut room = self.room.lock();
         room.fails()?;
+        anyhow::ensure!(!room.has_no_room(), "no space left on device");
         let (job, generation) = (under.job.get(), under.generation.get());
         if let Some((held, by)) = room.claims.get(&job).cloned() {
             if held == generation && by == self.holder {
@@ -255,6 +289,9 @@ impl MailStore for Hand {
             // Whoever has claimed it since does it himself.
             return Ok(Vec::new());
         }
+        if room.has_no_room() {
+            return Ok(Vec::new());
+        }
         room.fails()?;
         let mut results = Vec::new();
         for (ordinal, mailbox) in mailboxes {
@@ -263,7 +300,11 @@ impl MailStore for Hand {
                 room.met.push("store busy");
                 continue;
             }
+            if room.cannot_read() {
+                continue;
+            }
             let (stamp, totals) = room.restore(mailbox.key, under);
+            anyhow::ensure!(!room.is_cut, "the power has gone");
             let findings = match stamp {
                 Some(_) => Vec::new(),
                 None => vec![finding(ordinal, FindingKind::Quarantined, "beyond-help")],
@@ -281,6 +322,9 @@ impl MailStore for Hand {
         let mut room = self.room.lock();
         if !room.holds(under, &self.holder) {
             // Whoever has claimed it since does it himself.
+            return Ok(Vec::new());
+        }
+        if room.has_no_room() {
             return Ok(Vec::new());
         }
         room.fails()?;
@@ -308,6 +352,9 @@ impl MailStore for Hand {
         let mut room = self.room.lock();
         if !room.holds(under, &self.holder) {
             // Whoever has claimed it since does it himself.
+            return Ok(Vec::new());
+        }
+        if room.has_no_room() {
             return Ok(Vec::new());
         }
         room.fails()?;
@@ -349,6 +396,9 @@ impl MailStore for Hand {
         }
         let now = room.now;
         let look = |(ordinal, mailbox): &(Ordinal, Mailbox)| {
+            if room.cannot_read() {
+                return Some((*ordinal, Look::Impossible));
+            }
             let it = room.boxes.get_mut(&mailbox.key)?;
             it.looked = Some((now, it.stamp, under.generation.get()));
             let stamp = wide(it.stamp);
@@ -365,13 +415,14 @@ impl MailStore for Hand {
         &self,
         tasks: &[(ProbeTask, Mailbox)],
     ) -> Vec<(ProbeTask, Outcome, Option<Duration>)> {
-        let room = self.room.lock();
+        let mut room = self.room.lock();
         let probe = |(task, mailbox): &(ProbeTask, Mailbox)| {
+            let unreadable = room.cannot_read();
             let it = room.boxes.get(&mailbox.key)?;
             let told = |code| finding(task.ordinal, FindingKind::Probe, code);
             let outcome = if it.live.iter().any(|letter| !letter.sound) {
                 Outcome::Altered(told("altered"))
-            } else if it.sick {
+            } else if it.sick || unreadable {
                 Outcome::Unreadable(told("unreadable"))
             } else {
                 Outcome::Read

@@ -37,6 +37,7 @@ mod i9_right_person;
 mod mailroom;
 mod operators;
 mod oracle;
+mod past;
 mod shrink;
 mod story;
 mod trouble;
@@ -59,7 +60,18 @@ const SEEDS: u64 = 300;
 const TWICE_EVERY: u64 = 100;
 
 /// Who never met one of these has not been tested.
-const SOMETIMES: [&str; 28] = [
+const SOMETIMES: [&str; 39] = [
+    "compaction",
+    "compaction interrupted",
+    "power cut",
+    "power cut in a restore",
+    "store full",
+    "read error",
+    "old journal",
+    "old machine",
+    "old worker refused",
+    "node accepted",
+    "died in append",
     "deaf mail system",
     "hands stuck",
     "message gone bad",

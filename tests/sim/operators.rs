@@ -188,6 +188,16 @@ impl World {
         let rollout = self.coordinator.driven.as_ref()?.rollout()?;
         let closing = &self.oracle.closing;
         let still_open = |scope: Scope| rollout.still_open(scope) > 0;
+        let status = rollout.status(tidegate_core::time::Timestamp::default());
+        let nodes = (0..).map(Fleet::node_number).zip(&status.nodes);
+        for (node, _) in nodes.filter(|(_, it)| it.condition == NodeCondition::TurnedAway)
+        {
+            // Not while another worker has the node: then the one turned away is to be stopped.
+            let holder = self.oracle.holders.get(&node);
+            if holder.is_none_or(|it| self.now - it.heard > self.fleet.lease) {
+                return Some((Rpc::Accept, Some(Scope::Node(node))));
+            }
+        }
         if let Phase::Halted { wave, epoch, .. } = rollout.phase() {
             let scope = Scope::Wave(*wave);
             let reclosed = rollout.evidence(*wave).epoch > *epoch;
@@ -197,15 +207,8 @@ impl World {
                 true => Some((Rpc::Resume, None)),
             };
         }
-        let status = rollout.status(tidegate_core::time::Timestamp::default());
         for (node, state) in status.nodes.iter().enumerate() {
             let scope = Scope::Node(Fleet::node_number(node));
-            // Not while another worker has the node: then the one turned away is to be stopped.
-            let holder = self.oracle.holders.get(&Fleet::node_number(node));
-            let silent = holder.is_none_or(|it| self.now - it.heard > self.fleet.lease);
-            if state.condition == NodeCondition::TurnedAway && silent {
-                return Some((Rpc::Accept, Some(scope)));
-            }
             if state.condition == NodeCondition::Isolated && !closing.contains(&scope) {
                 return Some((Rpc::Reclose, Some(scope)));
             }

@@ -245,7 +245,7 @@ impl World {
             self.story.mix(at as u64 * 16 + u64::from(level) * 2 + u64::from(dial));
             let again = level <= before.stood.0 && (!dial || before.stood.1);
             let opens = level > before.level || dial && !before.dial;
-            if opens && !again {
+            if opens && !again && !self.nodes[node].unaware {
                 self.opens(run, at, level, dial)?;
             }
             let seen = &mut self.oracle.seen[at];

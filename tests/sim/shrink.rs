@@ -12,7 +12,7 @@ use crate::hours::live_one;
 use crate::world::{Outcome, Script};
 
 /// Lives after which the shortest so far must do.
-const LIVES_MAX: usize = 200;
+const LIVES_MAX: usize = 60;
 
 /// The same hour with as few faults as break the same promise, and its story.
 pub(crate) fn shrink(script: &Script, bug: Option<Bug>) -> (Script, Outcome) {

@@ -138,6 +138,24 @@ impl World {
                 self.wish(Wish::RecloseNode(node));
             }
             Fault::Rot { mailbox } => self.rot(mailbox),
+            Fault::StoreFull { node, lasts } => {
+                let node = self.node(node);
+                self.nodes[node].room.lock().full = true;
+                self.after(lasts, Event::Over(Over::StoreFull { node }));
+            }
+            Fault::ReadError { node, times } => {
+                let times = u32::try_from(times).unwrap_or_default();
+                self.nodes[self.node(node)].room.lock().unreadable += times;
+            }
+            Fault::PowerCut { node, after, down } => {
+                self.power_will_go(self.node(node), after, down);
+            }
+            Fault::OldJournal { node, lost, down } => {
+                return self.old_journal(self.node(node), lost, down);
+            }
+            Fault::OldMachine { node, age, down } => {
+                self.image(self.node(node), age, down);
+            }
             _ => {}
         }
         Ok(())
@@ -155,6 +173,9 @@ impl World {
             Over::Slow { machine } => self.disk(machine).lock().slow = 0,
             Over::Sick { mailbox } => self.sicken(mailbox, false),
             Over::Stuck { node } => self.nodes[node].stuck = 0,
+            Over::StoreFull { node } => self.nodes[node].room.lock().full = false,
+            Over::Power { node } => self.power_goes(node),
+            Over::Image { node, down } => return self.old_machine(node, down),
             Over::Deaf { node } => self.nodes[node].room.lock().deaf = false,
         }
         Ok(())
@@ -175,7 +196,8 @@ impl World {
             node.stuck = 0;
             let mut room = node.room.lock();
             (room.errors, room.busy, room.odd) = (0, 0, 0);
-            room.deaf = false;
+            (room.deaf, room.full, room.unreadable) = (false, false, 0);
+            room.cut = None;
             room.boxes.values_mut().for_each(|mailbox| mailbox.sick = false);
         }
         self.after(0, Event::OperatorActs);
@@ -208,9 +230,7 @@ impl World {
         if !reachable || !awake || self.coordinator.driven.is_none() {
             return Ok(());
         }
-        let disk = crate::disk::SharedDisk::default();
-        let records = self.nodes[node].disk.lock().records().to_vec();
-        disk.lock().restore(records);
+        let disk = self.nodes[node].disk.lock().copy();
         let Ok(run) = self.start_on(node, &disk, true) else { return Ok(()) };
         self.story.count("second worker");
         self.after(lives.min(self.fleet.beat), Event::WorkerEnd { run });
@@ -226,9 +246,7 @@ impl World {
             return Ok(());
         }
         worker.is_twin = true;
-        let records = self.nodes[node].disk.lock().records().to_vec();
-        let disk = crate::disk::SharedDisk::default();
-        disk.lock().restore(records);
+        let disk = self.nodes[node].disk.lock().copy();
         // The first one's has been taken away from it.
         self.nodes[node].disk.lock().full = true;
         self.nodes[node].disk = disk;
@@ -278,6 +296,7 @@ impl World {
         let whole = it.live.iter_mut().find(|letter| letter.sound && has_copy(letter.id));
         if let Some(letter) = whole.filter(|_| open) {
             letter.sound = false;
+            it.rotten.insert(letter.id);
             self.story.count("message gone bad");
         }
     }

@@ -94,6 +94,8 @@ impl World {
         if self.nodes[node].run.is_some() {
             return Ok(());
         }
+        // It does not remember that it was turned away.
+        self.nodes[node].unaware = self.nodes[node].untold;
         let disk = self.nodes[node].disk.clone();
         match self.start_on(node, &disk, false) {
             Ok(run) => {
@@ -101,6 +103,12 @@ impl World {
                 self.node_has_recorded(node)?;
                 self.after_turn(run, Ok(()))?;
                 self.worker_joins(run)
+            }
+            // Then it is started again, until the mail system does.
+            Err(error) if format!("{error:#}").contains("does not close them") => {
+                self.story.count("mail system keeps a worker from starting");
+                self.after(5_000, Event::WorkerStart { node });
+                Ok(())
             }
             Err(error) => {
                 broken("I7", format!("worker of n{node} cannot start: {error:#}"))
@@ -256,6 +264,10 @@ impl World {
         let Some(worker) = self.workers.get(&run) else { return Ok(()) };
         let worked = worker.driven.carry_out(work);
         self.look_at_touches(node)?;
+        if self.nodes[node].room.lock().is_cut {
+            self.power_goes(node);
+            return Ok(());
+        }
         // What was done may be told late: a hand has to get the processor too.
         let late = self.hands.one_in(8);
         let lasts =
@@ -402,6 +414,14 @@ impl World {
             Next::End => self.worker_dies(run, 20_000, "refused for good"),
             Next::Join | Next::Beat => self.after(retry, Event::Join { run }),
         }
+        if is_too_old(status) {
+            // Doors move without a record.
+            if let Some(worker) = self.workers.get_mut(&run) {
+                worker.looked_at = (usize::MAX, usize::MAX);
+            }
+            self.turn(run)?;
+            self.nodes[node].unaware = false;
+        }
         Ok(())
     }
 
@@ -431,6 +451,8 @@ impl World {
             return self.after_turn(run, Err(error));
         }
         worker.heard_sent = worker.heard_sent.max(Some(at));
+        let node = worker.node;
+        self.node_is_aware(node);
         self.turn(run)
     }
 
@@ -440,10 +462,17 @@ impl World {
             Some("node-taken") if is_twin => self.story.count("second worker refused"),
             Some("node-taken") => self.story.count("node taken"),
             Some("not-the-worker") => self.story.count("fenced zombie"),
-            Some("journal-too-old") => self.story.count("old journal refused"),
+            Some("journal-too-old") => self.story.count("old coordinator refused"),
+            Some("worker-too-old") => self.story.count("old worker refused"),
             _ => self.story.count("other refusal"),
         }
     }
+}
+
+/// Whether the coordinator knows more of the node than its worker does.
+fn is_too_old(status: &Status) -> bool {
+    let code = status.metadata().get("tidegate-code");
+    code.and_then(|code| code.to_str().ok()) == Some("worker-too-old")
 }
 
 impl Worker {

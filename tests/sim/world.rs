@@ -124,14 +124,40 @@ pub(crate) enum Event {
 /// How a fault ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Over {
-    Link { node: usize },
+    Link {
+        node: usize,
+    },
     Noise,
-    Rate { machine: usize },
-    Full { machine: usize },
-    Slow { machine: usize },
-    Sick { mailbox: usize },
-    Stuck { node: usize },
-    Deaf { node: usize },
+    Rate {
+        machine: usize,
+    },
+    Full {
+        machine: usize,
+    },
+    Slow {
+        machine: usize,
+    },
+    Sick {
+        mailbox: usize,
+    },
+    Stuck {
+        node: usize,
+    },
+    StoreFull {
+        node: usize,
+    },
+    /// A node that was not restoring anything loses its power now.
+    Power {
+        node: usize,
+    },
+    /// A node is put back to its image.
+    Image {
+        node: usize,
+        down: u64,
+    },
+    Deaf {
+        node: usize,
+    },
 }
 
 struct Due {
@@ -171,6 +197,13 @@ pub(crate) struct Node {
     pub(crate) link: Link,
     /// How much later than usual hands say what they have done.
     pub(crate) stuck: u64,
+    /// How long it is off when its power goes.
+    pub(crate) off: u64,
+    pub(crate) image: Option<crate::past::Image>,
+    /// It was put back, and nobody can know it yet.
+    pub(crate) unaware: bool,
+    /// It was put back, and its mail system has not been told yet who is held.
+    pub(crate) untold: bool,
 }
 
 /// What comes through between a node and the coordinator.
@@ -292,9 +325,19 @@ impl World {
                 run: None,
                 link: Link::default(),
                 stuck: 0,
+                off: 0,
+                image: None,
+                unaware: false,
+                untold: false,
             }
         });
         let nodes: Vec<Node> = nodes.collect();
+        let mut rhythms = Chance::of(script.seed, 7);
+        for node in &nodes {
+            node.disk.lock().rhythm = rhythm(&mut rhythms);
+        }
+        let coordinator = Coordinator::new();
+        coordinator.disk.lock().rhythm = rhythm(&mut rhythms);
         let mut world = Self {
             now: 0,
             quiet: false,
@@ -304,7 +347,7 @@ impl World {
             hands: Chance::of(script.seed, 5),
             people: Chance::of(script.seed, 6),
             faults: script.faults.clone(),
-            coordinator: Coordinator::new(),
+            coordinator,
             nodes,
             workers: BTreeMap::new(),
             runs: 0,
@@ -470,4 +513,9 @@ impl World {
     pub(crate) fn node_of(&self, job: JobNumber) -> usize {
         self.fleet.plan.jobs()[job.index()].node.index()
     }
+}
+
+/// After how many records a journal is compacted: often, seldom or never.
+fn rhythm(chance: &mut Chance) -> usize {
+    [0, 12, 40, 90][chance.index(4)]
 }
