@@ -21,10 +21,18 @@ const ACCESS_LISTS: &[u8] = b"system.posix_acl_";
 /// What programs note.
 const NOTES: &[u8] = b"user.";
 
-/// Gives `to` the attributes of `from`.
-pub(crate) fn copy(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+/// Whether something has attributes of any kind.
+pub(crate) fn has_some(of: impl AsFd) -> io::Result<bool> {
+    match rustix::fs::flistxattr_query(&of) {
+        Err(Errno::NOTSUP) => Ok(false),
+        size => Ok(size? > 0),
+    }
+}
+
+/// Gives `to` the attributes of `from`; whether there were any.
+pub(crate) fn copy(from: impl AsFd, to: impl AsFd) -> io::Result<bool> {
     let size = match rustix::fs::flistxattr_query(&from) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(()),
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(false),
         size => size?.min(BYTES_MAX),
     };
     let mut names = vec![0; size];
@@ -43,7 +51,7 @@ pub(crate) fn copy(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
             result => result?,
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -110,8 +110,10 @@ impl fmt::Display for Fingerprint {
 
 /// As text: lower case hexadecimal.
 pub(crate) fn to_hex(digest: &[u8]) -> String {
+    let mut text = String::with_capacity(digest.len() * 2);
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
+    text.extend(digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)));
+    text
 }
 
 /// The bytes behind hexadecimal digits of either case; nothing if they are not exactly that.

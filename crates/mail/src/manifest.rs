@@ -112,10 +112,12 @@ impl<R: BufRead> ManifestReader<R> {
 
     /// The next entry; nothing after the last line.
     fn advance(&mut self) -> Result<Option<ManifestEntry>, ManifestLineError> {
-        if self.line == 0 && self.read_line()? != FIRST_LINE {
-            return Err(ManifestLineError::Malformed { line: 1 });
+        if self.line == 0 {
+            if self.read_line()? != FIRST_LINE {
+                return Err(ManifestLineError::Malformed { line: 1 });
+            }
+            self.hasher.update(FIRST_LINE);
         }
-        let digest = self.hasher.finish();
         self.read_line()?;
         let line = self.line;
         let malformed = ManifestLineError::Malformed { line };
@@ -124,11 +126,13 @@ impl<R: BufRead> ManifestReader<R> {
         match *fields {
             [folder, uid, name, size, fingerprint] => {
                 let entry = entry([folder, uid, name, size, fingerprint]);
+                self.hasher.update(&self.bytes);
                 entry.map(Some).ok_or(malformed)
             }
             [LAST_LINE, count, digits] => {
                 let count: u64 = number(count).ok_or(malformed)?;
-                if count + 2 != line || from_hex(digits) != Some(digest) {
+                // Of all lines but this one.
+                if count + 2 != line || from_hex(digits) != Some(self.hasher.finish()) {
                     return Err(ManifestLineError::Altered { line });
                 }
                 let rest = self.source.fill_buf();
@@ -153,7 +157,6 @@ impl<R: BufRead> ManifestReader<R> {
         if !self.bytes.ends_with(b"\n") {
             return Err(ManifestLineError::Cut { line: self.line - 1 });
         }
-        self.hasher.update(&self.bytes);
         Ok(&self.bytes)
     }
 }
@@ -254,8 +257,12 @@ pub(crate) fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
 
 /// Bytes that are not plain text, and `%`, as `%XX`.
 pub(crate) fn push_escaped(to: &mut Vec<u8>, bytes: &[u8]) {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'%';
+    if bytes.iter().all(is_plain) {
+        return to.extend_from_slice(bytes);
+    }
     for byte in bytes {
-        if byte.is_ascii_graphic() && *byte != b'%' {
+        if is_plain(byte) {
             to.push(*byte);
         } else {
             to.extend_from_slice(format!("%{byte:02X}").as_bytes());
@@ -265,6 +272,9 @@ pub(crate) fn push_escaped(to: &mut Vec<u8>, bytes: &[u8]) {
 
 /// The bytes behind `%XX`; nothing if an escape is broken.
 pub(crate) fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    if !text.contains(&b'%') {
+        return Some(text.to_vec());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter();
     while let Some(byte) = rest.next() {

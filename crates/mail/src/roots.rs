@@ -6,15 +6,19 @@
 //! * A live name is only ever replaced by a rename of complete, flushed bytes, and only while the
 //!   file under it is the one that was judged.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid,
+};
 use rustix::fs::{UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
@@ -165,6 +169,18 @@ impl Roots {
         fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
     }
 
+    /// The same in a directory of our own that is open; what is in the file can be read too.
+    pub(crate) fn create_in(
+        &self,
+        (dir, name): (&OwnedFd, &OsStr),
+        like: Option<Like>,
+    ) -> io::Result<File> {
+        self.fuse.burn()?;
+        let mode = Mode::from_raw_mode(like.map_or(0o600, |like| like.mode & 0o777));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(dir, name, flags, mode)?.into())
+    }
+
     /// Makes a directory of our own and those above it, as far as they are not there.
     pub(crate) fn make_own_dirs(&self, path: &Path) -> io::Result<()> {
         self.fuse.burn()?;
@@ -181,7 +197,7 @@ impl Roots {
     pub(crate) fn make_own_dir(&self, path: &Path, like: Like) -> io::Result<()> {
         self.fuse.burn()?;
         fs::create_dir(path)?;
-        dress(&File::open(path)?, like)
+        dress(&File::open(path)?, like).map(|_| ())
     }
 
     /// A name for a staged file or tree: nothing of this process has or had it, and what an earlier
@@ -321,8 +337,13 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Gives a complete file its owner, mode and time, in the order that keeps all three.
-pub(crate) fn dress(file: &File, like: Like) -> io::Result<()> {
+/// Gives a complete file its owner, mode and time, in the order that keeps all three; what it is then.
+pub(crate) fn dress(file: &File, like: Like) -> io::Result<Meta> {
+    if let Some((seconds, nanoseconds)) = like.modified {
+        let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::futimens(file, &times)?;
+    }
     let now = rustix::fs::fstat(file)?;
     let gets_owner = (now.st_uid, now.st_gid) != (like.uid, like.gid);
     if gets_owner {
@@ -332,15 +353,11 @@ pub(crate) fn dress(file: &File, like: Like) -> io::Result<()> {
             Some(Gid::from_raw(like.gid)),
         )?;
     }
-    if gets_owner || now.st_mode & 0o7777 != like.mode {
+    let gets_mode = gets_owner || now.st_mode & 0o7777 != like.mode;
+    if gets_mode {
         rustix::fs::fchmod(file, Mode::from_raw_mode(like.mode))?;
     }
-    if let Some((seconds, nanoseconds)) = like.modified {
-        let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
-        let times = Timestamps { last_access: time, last_modification: time };
-        rustix::fs::futimens(file, &times)?;
-    }
-    Ok(())
+    Ok(Meta::of(&if gets_mode { rustix::fs::fstat(file)? } else { now }))
 }
 
 fn dress_dir(dir: &Tree, like: Like) -> io::Result<()> {

@@ -10,14 +10,18 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::attributes;
 use crate::digest::{Digest, Digester};
 use crate::judge::fill;
 use crate::refusal::Refusal;
 use crate::roots::{Act, Like, Roots, Side, dress};
+use crate::stamp::weigh;
 use crate::walk::{Meta, Reach, escape, join};
 
 /// Control files larger than this are not read: a list of two million messages has half of it.
@@ -58,6 +62,41 @@ pub(crate) struct Bench<'a> {
     made: HashSet<PathBuf>,
     /// Names given out for files and trees that are made ready.
     staged: Vec<PathBuf>,
+    /// Where a file of our own was made last.
+    own: Option<OwnDir>,
+    /// Trees that will be moved in, and where to, below the mailbox.
+    trees: Vec<(PathBuf, Vec<u8>)>,
+    /// What the files in them add to the mailbox's stamp.
+    tree_weight: u128,
+    /// Their directories, below the mailbox.
+    tree_dirs: Vec<Vec<u8>>,
+}
+
+/// A directory of our own, open for as long as files are made in it one after the other.
+#[derive(Debug)]
+struct OwnDir {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// Where it will be below the mailbox, if it is in a tree.
+    rel: Option<Vec<u8>>,
+}
+
+/// A file of our own that gets the bytes of another one while these are judged.
+#[derive(Debug)]
+pub(crate) struct Copying {
+    file: File,
+    like: Like,
+    to: PathBuf,
+    /// The file system gave it all bytes at once.
+    shared: bool,
+}
+
+impl Copying {
+    /// Where to read what is judged, if that is the copy itself: of bytes that were shared, those count
+    /// that it has.
+    pub(crate) fn shared(&mut self) -> Option<&mut File> {
+        self.shared.then_some(&mut self.file)
+    }
 }
 
 impl<'a> Bench<'a> {
@@ -82,6 +121,10 @@ impl<'a> Bench<'a> {
             promised: HashSet::new(),
             made: HashSet::new(),
             staged: Vec::new(),
+            own: None,
+            trees: Vec::new(),
+            tree_weight: 0,
+            tree_dirs: Vec::new(),
         }
     }
 
@@ -90,6 +133,11 @@ impl<'a> Bench<'a> {
         let mut acts = std::mem::take(&mut self.acts);
         acts.sort_by_key(|(phase, _)| *phase);
         acts.into_iter().map(|(_, act)| act).collect()
+    }
+
+    /// What the trees that are moved in add to the mailbox's stamp: their files, and which directories.
+    pub(crate) fn take_trees(&mut self) -> (u128, Vec<Vec<u8>>) {
+        (self.tree_weight, std::mem::take(&mut self.tree_dirs))
     }
 
     /// Where things were made ready; acts take most of them from there.
@@ -136,7 +184,9 @@ impl<'a> Bench<'a> {
             return Ok(None);
         }
         let path = self.path(rel);
-        let mut bytes = Vec::new();
+        let room = meta.map_or(0, |meta| usize::try_from(meta.size).unwrap_or(0));
+        // One more byte, so that its end is seen without growing.
+        let mut bytes = Vec::with_capacity(room + 1);
         let file = match self.open(side, &path) {
             Err(Refusal::Unreadable { .. }) => return Ok(None),
             result => result?,
@@ -210,7 +260,7 @@ impl<'a> Bench<'a> {
         let tree = tree.ok_or_else(|| Refusal::NotThere { path: escape(&path) })?;
         let (mut source, meta) =
             tree.file(&path).map_err(|errno| Refusal::read(&path, errno))?;
-        let file = self.roots.create(to, Some(like(&meta)));
+        let file = self.create(to, Some(like(&meta)));
         let mut file = file.map_err(|error| Refusal::write(&path, error))?;
         let shared = rustix::fs::ioctl_ficlone(&file, &source).is_ok();
         let mut hasher = Digester::default();
@@ -233,8 +283,8 @@ impl<'a> Bench<'a> {
         }
         // One that cannot be opened has none to give.
         let live = as_live.and_then(|rel| self.open_mail((Side::Live, rel)).ok());
-        let done = dress(&file, like(&meta))
-            .and_then(|()| attributes::copy(live.as_ref().unwrap_or(&source), &file));
+        let source = live.as_ref().unwrap_or(&source);
+        let done = self.complete(&file, Some(like(&meta)), (to, Some(source)));
         done.map_err(|error| Refusal::write(&path, error))
     }
 
@@ -246,14 +296,54 @@ impl<'a> Bench<'a> {
         like: Like,
         to: &Path,
     ) -> Result<(), Refusal> {
-        let bytes = self.buffer.get(..length).unwrap_or_default();
-        let write = || -> io::Result<()> {
-            let mut file = self.roots.create(to, Some(like))?;
-            file.write_all(bytes)?;
-            dress(&file, like)?;
-            attributes::copy(source, &file)
+        let mut write = || -> io::Result<()> {
+            let mut file = self.create(to, Some(like))?;
+            file.write_all(self.buffer.get(..length).unwrap_or_default())?;
+            self.complete(&file, Some(like), (to, Some(source)))
         };
         own(write(), "staging")
+    }
+
+    /// Begins a copy of `source` at `to`, a new file of our own.
+    pub(crate) fn begin_copy(
+        &mut self,
+        source: &File,
+        like: Like,
+        to: PathBuf,
+    ) -> Result<Copying, Refusal> {
+        let file = own(self.create(&to, Some(like)), "staging")?;
+        let shared = rustix::fs::ioctl_ficlone(&file, source).is_ok();
+        Ok(Copying { file, like, to, shared })
+    }
+
+    /// Writes the first bytes of the buffer to a copy, unless it has them.
+    pub(crate) fn go_on_copying(
+        &mut self,
+        copy: &mut Copying,
+        length: usize,
+    ) -> Result<(), Refusal> {
+        if copy.shared {
+            return Ok(());
+        }
+        let bytes = self.buffer.get(..length).unwrap_or_default();
+        own(copy.file.write_all(bytes), "staging")
+    }
+
+    /// Gives a complete copy of `source` what else a file has; where it is.
+    pub(crate) fn end_copy(
+        &mut self,
+        copy: Copying,
+        source: &File,
+    ) -> Result<PathBuf, Refusal> {
+        let Copying { file, like, to, shared: _ } = copy;
+        own(self.complete(&file, Some(like), (&to, Some(source))), "staging")?;
+        Ok(to)
+    }
+
+    /// Removes a copy that is not wanted.
+    pub(crate) fn give_up_copy(&mut self, copy: &Copying) -> Result<(), Refusal> {
+        self.forget(&copy.to);
+        own(self.roots.discard(std::slice::from_ref(&copy.to)), "staging")
     }
 
     /// Writes what `write` gives to `to`, a new file of our own.
@@ -264,10 +354,10 @@ impl<'a> Bench<'a> {
         write: &mut dyn FnMut(&mut io::BufWriter<File>) -> io::Result<()>,
     ) -> Result<(), Refusal> {
         let mut make = || -> io::Result<()> {
-            let mut file = io::BufWriter::new(self.roots.create(to, like)?);
+            let mut file = io::BufWriter::new(self.create(to, like)?);
             write(&mut file)?;
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            like.map_or(Ok(()), |like| dress(&file, like))
+            self.complete(&file, like, (to, None))
         };
         own(make(), "staging")
     }
@@ -283,10 +373,13 @@ impl<'a> Bench<'a> {
         Ok(staged)
     }
 
-    /// A new directory, to be filled and then moved into the mail as a whole.
-    pub(crate) fn tree(&mut self, like: Like) -> Result<PathBuf, Refusal> {
+    /// A new directory, to be filled and then moved into the mail as a whole. `rel`: where to, below
+    /// the mailbox.
+    pub(crate) fn tree(&mut self, like: Like, rel: &[u8]) -> Result<PathBuf, Refusal> {
         let tree = self.next_staged();
         own(self.roots.make_own_dir(&tree, like), "staging")?;
+        self.trees.push((tree.clone(), rel.to_vec()));
+        self.tree_dirs.push(rel.to_vec());
         Ok(tree)
     }
 
@@ -299,7 +392,61 @@ impl<'a> Bench<'a> {
     ) -> Result<PathBuf, Refusal> {
         let dir = tree.join(OsStr::from_bytes(name));
         own(self.roots.make_own_dir(&dir, like), "staging")?;
+        self.tree_dirs.extend(self.rel_of(&dir));
         Ok(dir)
+    }
+
+    /// Where something in a tree will be below the mailbox.
+    fn rel_of(&self, path: &Path) -> Option<Vec<u8>> {
+        self.trees.iter().find_map(|(tree, rel)| {
+            let below = path.strip_prefix(tree).ok()?;
+            Some(join(rel, below.as_os_str().as_bytes()))
+        })
+    }
+
+    /// Makes a file of our own.
+    fn create(&mut self, to: &Path, like: Option<Like>) -> io::Result<File> {
+        let (Some(dir), Some(name)) = (to.parent(), to.file_name()) else {
+            return Err(rustix::io::Errno::INVAL.into());
+        };
+        if self.own.as_ref().is_none_or(|own| own.path != dir) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(dir, flags, Mode::empty())?;
+            let (path, rel) = (dir.to_owned(), self.rel_of(dir));
+            self.own = Some(OwnDir { path, fd, rel });
+        }
+        let own = self.own.as_ref().ok_or(rustix::io::Errno::NOENT)?;
+        self.roots.create_in((&own.fd, name), like)
+    }
+
+    /// Gives a file of our own, which has all its bytes, what else it is to have: of `like`, and the
+    /// attributes of `source`.
+    fn complete(
+        &mut self,
+        file: &File,
+        like: Option<Like>,
+        (to, source): (&Path, Option<&File>),
+    ) -> io::Result<()> {
+        let mut meta = like.map(|like| dress(file, like)).transpose()?;
+        if let Some(source) = source
+            && attributes::copy(source, file)?
+        {
+            meta = None;
+        }
+        let own = self.own.as_ref().filter(|own| Some(&*own.path) == to.parent());
+        let rel = match own {
+            Some(own) => own.rel.clone(),
+            None => to.parent().and_then(|dir| self.rel_of(dir)),
+        };
+        if let Some((dir, name)) = rel.zip(to.file_name()) {
+            let meta = match meta {
+                Some(meta) => meta,
+                None => Meta::of(&rustix::fs::fstat(file)?),
+            };
+            let weight = weigh(&dir, name.as_bytes(), &meta);
+            self.tree_weight = self.tree_weight.wrapping_add(weight);
+        }
+        Ok(())
     }
 
     /// Gives a directory of our own the attributes of the snapshot's directory at `rel`, if that is
@@ -310,8 +457,13 @@ impl<'a> Bench<'a> {
         let Some(from) = snapshot.and_then(|root| root.dir(&path).ok()) else {
             return Ok(());
         };
-        let copied = File::open(dir).and_then(|dir| attributes::copy(&from, &dir));
-        copied.map_err(|error| Refusal::write(&path, error))
+        let copy = || -> io::Result<()> {
+            if !attributes::has_some(&from)? {
+                return Ok(());
+            }
+            attributes::copy(&from, &File::open(dir)?).map(|_| ())
+        };
+        copy().map_err(|error| Refusal::write(&path, error))
     }
 
     /// Gives a staged file the attributes of a file of the mailbox.
@@ -327,7 +479,7 @@ impl<'a> Bench<'a> {
         };
         let copied = File::options().write(true).open(staged);
         let copied = copied.and_then(|staged| attributes::copy(&source, &staged));
-        copied.map_err(|error| Refusal::write(&self.path(from.1), error))
+        copied.map_err(|error| Refusal::write(&self.path(from.1), error)).map(|_| ())
     }
 
     /// The live file at `rel`, as it is now.

@@ -81,10 +81,12 @@ pub(crate) struct Followed<'a> {
 
 impl<'a> Followed<'a> {
     /// Takes out of `sum`, which was read, what `acts` will change; nothing if that cannot be told.
+    /// `tree_dirs`: the directories of trees that will be moved in, below the mailbox; the files in
+    /// them are in the sum.
     pub(crate) fn begin(
         (root, path): (&'a Tree, &'a [u8]),
         sum: u128,
-        acts: &[Act],
+        (acts, tree_dirs): (&[Act], Vec<Vec<u8>>),
     ) -> Option<Self> {
         let root = Reach::new(root);
         let mut followed = Self { root, path, sum, touched: BTreeSet::new() };
@@ -103,7 +105,16 @@ impl<'a> Followed<'a> {
                     asked.insert(followed.below(&join(dir, name))?);
                 }
                 Act::Record { .. } => {}
-                Act::MakeDir { .. } | Act::PutTree { .. } => return None,
+                // The mailbox itself, or one of its folders; its files are in the sum.
+                Act::PutTree { path, .. } => {
+                    if !followed.below(path)?.is_empty() {
+                        asked.insert(Vec::new());
+                    }
+                }
+                Act::MakeDir { path: dir, .. } => {
+                    // One above the mailbox is none of its own.
+                    path.strip_prefix(&**dir)?.strip_prefix(b"/")?;
+                }
             }
         }
         for entry in asked {
@@ -111,6 +122,7 @@ impl<'a> Followed<'a> {
             followed.sum = followed.sum.wrapping_sub(weight);
             followed.touched.insert(entry);
         }
+        followed.touched.extend(tree_dirs);
         followed.root.leave();
         Some(followed)
     }

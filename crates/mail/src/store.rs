@@ -527,10 +527,12 @@ impl Store {
         } else if matches!(spooled.place, Place::Memory(_)) {
             bench.forget(&staged);
         }
-        let weight = bench.weight;
+        let (tree_weight, tree_dirs) = bench.take_trees();
+        let weight = bench.weight.map(|weight| weight.wrapping_add(tree_weight));
         let (acts, staged) = (bench.take_acts(), bench.take_staged());
         Ok(Planned {
             weight,
+            tree_dirs,
             acts,
             staged,
             counts,
@@ -575,6 +577,7 @@ impl Store {
     fn switch(&self, mailbox: &Mailbox, plan: Planned) -> Result<Prepared, Refusal> {
         let Planned {
             weight,
+            tree_dirs,
             acts,
             mut staged,
             counts,
@@ -585,7 +588,8 @@ impl Store {
         } = plan;
         let roots = self.roots_of(mailbox);
         let at = (&roots.live, &*mailbox.path);
-        let followed = weight.and_then(|sum| Followed::begin(at, sum, &acts));
+        let followed =
+            weight.and_then(|sum| Followed::begin(at, sum, (&acts, tree_dirs)));
         let mut live = Reach::new(&roots.live);
         let switched = acts.iter().try_for_each(|act| roots.carry_out(act, &mut live));
         if switched.is_ok() {
@@ -645,6 +649,8 @@ pub(crate) struct Past<'a> {
 struct Planned {
     /// Its stamp as it was read, as a sum; nothing if not all of it is known.
     weight: Option<u128>,
+    /// Directories that it gets, below it.
+    tree_dirs: Vec<Vec<u8>>,
     acts: Vec<Act>,
     /// Where things were made ready for the acts.
     staged: Vec<PathBuf>,

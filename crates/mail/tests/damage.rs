@@ -57,6 +57,7 @@ fn prepare(provider: &Provider) -> Prepared {
     let second = prepare_with(provider, false);
     assert_eq!((second.counts.repaired, second.counts.returned), (0, 0));
     assert_eq!(second.set_aside, first.set_aside);
+    assert_eq!(second.stamp, first.stamp);
     assert_eq!(second.manifest_digest, first.manifest_digest);
     assert_eq!(provider.tree("live"), after);
     first

@@ -87,6 +87,17 @@ impl Yardstick {
         self.measure(&command, &self.dir.join("read.out"))
     }
 
+    /// The least that anybody takes who reads both trees and compares them: no sums, nothing written.
+    pub(crate) fn lean(
+        &self,
+        left: &Path,
+        right: &Path,
+    ) -> Result<Taken, Box<dyn Error>> {
+        let mut command = Command::new(&self.program);
+        command.arg("lean").arg(left).arg(right);
+        self.measure(&command, &self.dir.join("lean.out"))
+    }
+
     /// The floor of a restore: a bare copy and one flush.
     pub(crate) fn copy(&self, from: &Path, to: &Path) -> Result<Taken, Box<dyn Error>> {
         let mut command = Command::new(&self.program);

@@ -236,7 +236,7 @@ pub(super) fn make_dir(
     }
     let dir = parent.dir(name)?;
     let dir = File::from(rustix::io::dup(&dir)?);
-    dress(&dir, like)
+    dress(&dir, like).map(|_| ())
 }
 
 fn put(roots: &Roots, staged: &Path, path: &[u8], keep: Option<&[u8]>) -> io::Result<()> {

@@ -103,7 +103,7 @@ impl<'b, 'a> Round<'b, 'a> {
         let write = || {
             let mut file = self.roots().create(&at, Some(like))?;
             file.write_all(bytes)?;
-            dress(&file, like)
+            dress(&file, like).map(|_| ())
         };
         write().map_err(|error| Refusal::write(to, error))?;
         self.put(staged, to, replaces);

@@ -90,21 +90,22 @@ impl Head {
     /// Whose mail it is tells nothing where the owner is not known: an empty `owner`.
     pub(super) fn read(header: &Header, owner: &str) -> Self {
         let mut head = Self { ends: header.ended, ..Self::default() };
-        let (owner, mut ours) = (plain_address(owner.as_bytes()), false);
+        let (owner, mut ours) = (Person::of(owner.as_bytes()), false);
+        let mut last = None;
         for (index, line) in lines(&header.bytes).enumerate() {
             if index == 0 {
                 head.begins = is_field(line) || is_mbox_line(line);
                 head.binary = line.iter().take(HEAD_BYTES).copied().any(is_binary);
             }
             let recipient = value_of(line, b"delivered-to:");
-            if let Some(address) = recipient.filter(|_| !owner.is_empty()) {
-                let address = plain_address(address);
-                ours |= address == owner;
-                head.stranger.get_or_insert(address.into_boxed_slice());
+            if let Some(address) = recipient.filter(|_| !owner.is_nobody()) {
+                let recipient = Person::of(address);
+                ours |= recipient.is(owner);
+                last.get_or_insert(recipient);
             }
         }
-        head.ours = head.stranger.as_ref().map(|_| ours);
-        head.stranger = head.stranger.filter(|_| !ours);
+        head.ours = last.map(|_| ours);
+        head.stranger = last.filter(|_| !ours).map(Person::to_bytes);
         head.digest = head.stranger.as_ref().map(|_| {
             let mut hasher = Digester::default();
             lines(&header.bytes).for_each(|line| hasher.update(line));
@@ -175,14 +176,36 @@ fn value_of<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
     name.eq_ignore_ascii_case(field).then(|| value.trim_ascii())
 }
 
-/// The address as it names a person: without brackets, case and `+detail`.
-fn plain_address(address: &[u8]) -> Vec<u8> {
-    let address = address.strip_prefix(b"<").unwrap_or(address);
-    let address = address.strip_suffix(b">").unwrap_or(address);
-    let at = address.iter().rposition(|byte| *byte == b'@').unwrap_or(address.len());
-    let (local, domain) = address.split_at(at);
-    let local = local.split(|byte| *byte == b'+').next().unwrap_or(local);
-    [local, domain].concat().to_ascii_lowercase()
+/// An address as it names a person: without brackets, case and `+detail`.
+#[derive(Debug, Clone, Copy)]
+struct Person<'a> {
+    local: &'a [u8],
+    /// With its `@`.
+    domain: &'a [u8],
+}
+
+impl<'a> Person<'a> {
+    fn of(address: &'a [u8]) -> Self {
+        let address = address.strip_prefix(b"<").unwrap_or(address);
+        let address = address.strip_suffix(b">").unwrap_or(address);
+        let at = address.iter().rposition(|byte| *byte == b'@').unwrap_or(address.len());
+        let (local, domain) = address.split_at(at);
+        let local = local.split(|byte| *byte == b'+').next().unwrap_or(local);
+        Self { local, domain }
+    }
+
+    fn is_nobody(self) -> bool {
+        self.local.is_empty() && self.domain.is_empty()
+    }
+
+    fn is(self, other: Self) -> bool {
+        self.local.eq_ignore_ascii_case(other.local)
+            && self.domain.eq_ignore_ascii_case(other.domain)
+    }
+
+    fn to_bytes(self) -> Box<[u8]> {
+        [self.local, self.domain].concat().to_ascii_lowercase().into_boxed_slice()
+    }
 }
 
 #[cfg(test)]

@@ -133,6 +133,18 @@ impl<'a> Scan<'a> {
         Findings { fingerprints, ..findings }
     }
 
+    /// What `bytes` show, which are all there are; nothing was taken in before.
+    pub(crate) fn whole(mut self, bytes: &[u8]) -> Findings {
+        if self.others.is_some() || Magic::of(bytes).is_some() {
+            self.add(bytes);
+            return self.finish();
+        }
+        let mut findings = self.text.whole(bytes);
+        findings.raw = findings.digest;
+        findings.raw_size = findings.size;
+        findings
+    }
+
     fn begin(&mut self, first: &[u8]) {
         let raw = Raw::default();
         self.stored = match Magic::of(first) {

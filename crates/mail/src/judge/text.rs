@@ -19,7 +19,8 @@ const STRIDE_BYTES: usize = 16 * 1024;
 pub(super) struct Text<'a> {
     promise: Promise,
     owner: &'a str,
-    hasher: Digester,
+    /// Of what came in pieces.
+    hasher: Option<Digester>,
     count: Count,
     header: Header,
     depth: Depth,
@@ -40,7 +41,7 @@ impl<'a> Text<'a> {
         Self {
             promise: Promise { virtual_size, ..promise },
             owner,
-            hasher: Digester::default(),
+            hasher: None,
             count: Count::new(leaves_out_feeds),
             header: Header::default(),
             depth,
@@ -50,6 +51,16 @@ impl<'a> Text<'a> {
 
     /// Takes in the next bytes.
     pub(super) fn add(&mut self, chunk: &[u8]) {
+        self.look(chunk);
+        let hasher = self.hasher.get_or_insert_default();
+        for stride in chunk.chunks(STRIDE_BYTES) {
+            hasher.update(stride);
+            self.count.add(stride);
+        }
+    }
+
+    /// Looks at header and structure.
+    fn look(&mut self, chunk: &[u8]) {
         let mut body = chunk;
         if !self.header.is_done() {
             body = self.header.add(chunk);
@@ -63,10 +74,6 @@ impl<'a> Text<'a> {
             seals.add(body);
             shape.add(body);
         }
-        for stride in chunk.chunks(STRIDE_BYTES) {
-            self.hasher.update(stride);
-            self.count.add(stride);
-        }
     }
 
     /// Bytes taken in.
@@ -75,7 +82,22 @@ impl<'a> Text<'a> {
     }
 
     /// What all bytes together show.
-    pub(super) fn finish(mut self) -> Findings {
+    pub(super) fn finish(self) -> Findings {
+        let digest = self.hasher.as_ref().map(Digester::finish);
+        let digest = digest.unwrap_or_else(|| Digester::of(b""));
+        self.conclude(digest)
+    }
+
+    /// What `bytes` show, which are all there are. Most mail is read in one piece, and a digest of that
+    /// needs no state of its own.
+    pub(super) fn whole(mut self, bytes: &[u8]) -> Findings {
+        debug_assert_eq!(self.count, Count::new(self.depth == Depth::Glance));
+        self.look(bytes);
+        self.count.add(bytes);
+        self.conclude(Digester::of(bytes))
+    }
+
+    fn conclude(mut self, digest: Digest) -> Findings {
         self.count.finish();
         let head = Head::read(&self.header, self.owner);
         let mut findings = weigh(&self.count, &head, self.promise);
@@ -86,7 +108,7 @@ impl<'a> Text<'a> {
         }
         findings.climb(self.promise, head.ours);
         (findings.stranger, findings.header) = (head.stranger, head.digest);
-        findings.digest = Some(self.hasher.finish());
+        findings.digest = Some(digest);
         findings
     }
 }

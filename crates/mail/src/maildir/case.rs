@@ -24,7 +24,7 @@ use crate::judge::Findings;
 use crate::merge::{self, Decision, Evidence, Listing, Verdict};
 use crate::refusal::Refusal;
 use crate::roots::{Like, Side};
-use crate::stage::Bench;
+use crate::stage::{Bench, Copying};
 use crate::walk::{Meta, join};
 
 /// Owner and modes for what has no live file to take them from.
@@ -275,12 +275,17 @@ impl Case {
         Some(Cow::Owned(Findings { digest, raw, size, raw_size: size, stood, ..rest }))
     }
 
+    /// Whether a message of the snapshot comes back if it is good.
+    pub(super) fn is_missed(&self, row: Row) -> bool {
+        let missing = self.table.slot(Side::Live, row).is_none();
+        missing && self.listing(row) != Listing::Unlisted
+    }
+
     /// Whether a message of the snapshot that is good comes back, whatever else is found.
     pub(super) fn comes_back(&self, row: Row, findings: &Findings) -> bool {
         let recorded = self.table.recorded(row);
         let altered = recorded.is_some_and(|it| findings.matches(&it) == Some(false));
-        let missing = self.table.slot(Side::Live, row).is_none();
-        missing && !altered && self.listing(row) != Listing::Unlisted
+        !altered && self.is_missed(row)
     }
 
     pub(super) fn decide(&mut self, past: Past) {
@@ -376,14 +381,26 @@ impl Case {
         row: Row,
         (length, source, meta): (usize, &File, &Meta),
     ) -> Result<(), Refusal> {
-        let like = self.home.file_like(meta);
-        let to = match self.place_in_tree(row) {
-            Some(place) => place,
-            None => bench.next_staged(),
-        };
-        bench.stage_buffer((length, source), like, &to)?;
+        let to = self.place_of(bench, row);
+        bench.stage_buffer((length, source), self.home.file_like(meta), &to)?;
         self.staged.insert(row, to);
         Ok(())
+    }
+
+    /// Begins to make a message ready to come back that is larger than the bench's buffer.
+    pub(super) fn begin_back(
+        &mut self,
+        bench: &mut Bench<'_>,
+        row: Row,
+        (source, meta): (&File, &Meta),
+    ) -> Result<Copying, Refusal> {
+        let to = self.place_of(bench, row);
+        bench.begin_copy(source, self.home.file_like(meta), to)
+    }
+
+    /// Where a message that comes back is made ready.
+    fn place_of(&self, bench: &mut Bench<'_>, row: Row) -> PathBuf {
+        self.place_in_tree(row).unwrap_or_else(|| bench.next_staged())
     }
 
     /// Where a message of a folder that is put together anew has its place: under its own name.

@@ -364,39 +364,93 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
     Ok(())
 }
 
-/// Reads the snapshot's file of a message that is missing live. One that is small and good is made
-/// ready at once, from memory, so that its bytes are read a single time.
+/// Reads the snapshot's file of a message that is missing live, and makes it ready at once where it
+/// comes back if it is good: its bytes are read a single time.
 fn take_back(
     bench: &mut Bench<'_>,
     case: &mut Case,
     row: Row,
     (file, meta): (&mut File, Meta),
 ) -> Result<(), Refusal> {
-    let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
-    let small = meta.size < bench.buffer().len() as u64;
-    let filled = watch(bench, |bench| {
-        let filled = small.then(|| fill_file(file, bench.buffer(), meta.size).ok());
-        bench.bytes_read += filled.flatten().map_or(0, |length| length as u64);
-        filled.flatten()
-    });
-    let findings = match filled {
-        Some(length) if length as u64 == meta.size => {
-            let mut scan = wish.scan(bench);
-            scan.add(bench.buffer().get(..length).unwrap_or_default());
-            let findings = scan.finish();
-            if is_clean(&findings) {
-                if case.comes_back(row, &findings) {
-                    case.stage_back(bench, row, (length, file, &meta))?;
-                }
-                findings
-            } else {
-                rejudge(bench, Wished::deep(case, row), (file, meta.size))
-            }
-        }
-        Some(_) | None => rejudge(bench, Wished::deep(case, row), (file, meta.size)),
+    let found = if meta.size < bench.buffer().len() as u64 {
+        take_small_back(bench, case, row, (file, &meta))?
+    } else {
+        take_large_back(bench, case, row, (file, &meta))?
+    };
+    let findings = match found {
+        Some(findings) => findings,
+        None => rejudge(bench, Wished::deep(case, row), (file, meta.size)),
     };
     case.see(Side::Snapshot, row, Seen { findings, meta: Some(meta) });
     Ok(())
+}
+
+/// One that the buffer holds, from memory; nothing if more is to be known of it.
+fn take_small_back(
+    bench: &mut Bench<'_>,
+    case: &mut Case,
+    row: Row,
+    (file, meta): (&mut File, &Meta),
+) -> Result<Option<Findings>, Refusal> {
+    let filled = watch(bench, |bench| {
+        let filled = fill_file(file, bench.buffer(), meta.size).ok();
+        bench.bytes_read += filled.map_or(0, |length| length as u64);
+        filled
+    });
+    let Some(length) = filled.filter(|length| *length as u64 == meta.size) else {
+        return Ok(None);
+    };
+    let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
+    let scan = wish.scan(bench);
+    let findings = scan.whole(bench.buffer().get(..length).unwrap_or_default());
+    if !is_clean(&findings) {
+        return Ok(None);
+    }
+    if case.comes_back(row, &findings) {
+        case.stage_back(bench, row, (length, file, meta))?;
+    }
+    Ok(Some(findings))
+}
+
+/// A larger one, written while it is judged; nothing if more is to be known of it.
+fn take_large_back(
+    bench: &mut Bench<'_>,
+    case: &mut Case,
+    row: Row,
+    (file, meta): (&mut File, &Meta),
+) -> Result<Option<Findings>, Refusal> {
+    if !case.is_missed(row) {
+        return Ok(None);
+    }
+    let mut copy = case.begin_back(bench, row, (file, meta))?;
+    let wish = Wished { depth: Depth::Quick, ..Wished::deep(case, row) };
+    let (mut scan, mut left_over) = (wish.scan(bench), meta.size);
+    let whole = loop {
+        let length = watch(bench, |bench| {
+            let from = copy.shared().unwrap_or(&mut *file);
+            let length = fill_file(from, bench.buffer(), left_over).ok();
+            bench.bytes_read += length.map_or(0, |length| length as u64);
+            length
+        });
+        let Some(length) = length.filter(|length| *length as u64 <= left_over) else {
+            break false;
+        };
+        left_over -= length as u64;
+        scan.add(bench.buffer().get(..length).unwrap_or_default());
+        bench.go_on_copying(&mut copy, length)?;
+        if length < bench.buffer().len() {
+            break left_over == 0;
+        }
+    };
+    let findings = whole.then(|| scan.finish()).filter(is_clean);
+    match &findings {
+        Some(findings) if case.comes_back(row, findings) => {
+            let staged = bench.end_copy(copy, file)?;
+            case.staged.insert(row, staged);
+        }
+        Some(_) | None => bench.give_up_copy(&copy)?,
+    }
+    Ok(findings)
 }
 
 /// Reads something, and books whether it had to be waited for. While the disk is known to be slow that
@@ -417,30 +471,43 @@ fn watch<T>(bench: &mut Bench<'_>, read: impl FnOnce(&mut Bench<'_>) -> T) -> T 
 fn compare(
     bench: &mut Bench<'_>,
     wish: Wished,
-    (live, snapshot): (&mut File, &mut File),
+    files: (&mut File, &mut File),
     size: u64,
 ) -> io::Result<Option<Findings>> {
-    let mut scan = wish.scan(bench);
-    let mut left_over = size;
+    let (scan, mut read) = (wish.scan(bench), 0);
+    let half = bench.buffer().len() / 2;
+    let Some(halves) = bench.buffer().split_at_mut_checked(half) else { return Ok(None) };
+    let found = compare_in(halves, scan, files, (size, &mut read));
+    bench.bytes_read += read;
+    found
+}
+
+/// The same in two buffers. `read`: the bytes of both sides.
+fn compare_in(
+    (left, right): (&mut [u8], &mut [u8]),
+    mut scan: Scan<'_>,
+    (live, snapshot): (&mut File, &mut File),
+    (size, read): (u64, &mut u64),
+) -> io::Result<Option<Findings>> {
+    let (mut left_over, mut first) = (size, true);
     loop {
-        let half = bench.buffer().len() / 2;
-        let Some((left, right)) = bench.buffer().split_at_mut_checked(half) else {
-            return Ok(None);
-        };
         let length = fill_file(live, left, left_over)?;
         let other = fill_file(snapshot, right, left_over)?;
+        *read += (length + other) as u64;
         left_over = left_over.saturating_sub(length as u64);
-        let same = left.get(..length) == right.get(..other);
-        if same {
-            scan.add(left.get(..length).unwrap_or_default());
+        let piece = left.get(..length).unwrap_or_default();
+        if piece != right.get(..other).unwrap_or_default() {
+            return Ok(None);
         }
-        let full = length == left.len();
-        bench.bytes_read += (length + other) as u64;
-        match (same, full) {
-            (false, _) => return Ok(None),
-            (true, false) => return Ok(Some(scan.finish())),
-            (true, true) => {}
+        let last = length < left.len();
+        if first && last {
+            return Ok(Some(scan.whole(piece)));
         }
+        scan.add(piece);
+        if last {
+            return Ok(Some(scan.finish()));
+        }
+        first = false;
     }
 }
 
@@ -510,7 +577,13 @@ fn judge_file(
         let Ok(length) = fill_file(file, buffer, size.saturating_sub(read)) else {
             return Findings::unread(Reason::Unreadable);
         };
-        scan.add(buffer.get(..length).unwrap_or_default());
+        let piece = buffer.get(..length).unwrap_or_default();
+        if read == 0 && length < full {
+            let findings = scan.whole(piece);
+            bench.bytes_read += length as u64;
+            return findings;
+        }
+        scan.add(piece);
         read += length as u64;
         bench.bytes_read += length as u64;
         // It may grow while it is read; more than the limit tells.

@@ -54,7 +54,8 @@ pub(crate) fn plan(
     let served = past.served && live.is_some();
     ledger.odd_items(live.as_ref());
     let whole = live.is_none();
-    let listed = live.as_ref().and_then(|live| live.weight);
+    // Of a Maildir that is gone all is put together, and nothing listed.
+    let listed = live.as_ref().map_or(Some(0), |live| live.weight);
     let mut cases = cases(bench, (live, snapshot), home)?;
     if let Some(recorded) = past.recorded {
         let read = recorded.each(&mut |entry| remember(&mut cases, &entry));

@@ -33,7 +33,7 @@ pub(super) fn plan_maildir(
 ) -> Result<(), Refusal> {
     let Some(home) = cases.first().map(|case| case.home) else { return Ok(()) };
     make_parents(bench, maildir, home.dir())?;
-    let tree = bench.tree(home.dir())?;
+    let tree = bench.tree(home.dir(), b"")?;
     for case in cases.iter_mut().filter(|case| !case.given_up) {
         let folder = folder_path(&case.name);
         let place = if folder.is_empty() {
@@ -60,9 +60,10 @@ pub(super) fn plan_folders(
             continue;
         }
         let like = case.home.dir();
-        let tree = bench.tree(like)?;
-        make_mail_dirs(bench, (&tree, &folder_path(&case.name)), like)?;
-        let path = bench.path(&folder_path(&case.name));
+        let folder = folder_path(&case.name);
+        let tree = bench.tree(like, &folder)?;
+        make_mail_dirs(bench, (&tree, &folder), like)?;
+        let path = bench.path(&folder);
         // What is no directory and has its name is for a person to look at.
         let there = bench.roots().live.dir_if_there(&path);
         there.map_err(|errno| Refusal::read(&path, errno))?;
