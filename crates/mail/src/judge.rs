@@ -193,7 +193,9 @@ mod tests {
             judge(&mut &mail[..], name, OWNER, Depth::Deep, &mut [0; 600]).unwrap();
         let large =
             judge(&mut &mail[..], name, OWNER, Depth::Deep, &mut [0; 9000]).unwrap();
+        let whole = Scan::new(name, OWNER, Depth::Deep).whole(&mail);
 
         assert_eq!(small, large);
+        assert_eq!(small, whole);
     }
 }

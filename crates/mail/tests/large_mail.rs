@@ -40,7 +40,7 @@ fn prepare(provider: &Provider) -> Prepared {
     let mailboxes = [mailbox()];
     let task =
         PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
-    let mut run = || store.prepare(&task).unwrap().pop().unwrap().unwrap();
+    let run = || store.prepare(&task).unwrap().pop().unwrap().unwrap();
     let first = run();
     assert_eq!(store.stamp(&mailboxes[0]).unwrap(), first.stamp);
     assert_eq!(run().stamp, first.stamp);
