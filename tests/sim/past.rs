@@ -6,19 +6,11 @@
 //! * Of what is in an image nothing was lost; what came later is nobody's to keep.
 //! * Whoever checks forgets what was put back, too: it is judged by what is on the disk now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use tidegate_core::fleet::WaveNumber;
-use tidegate_core::rollout::{NodeCondition, Record, Scope, WaveCondition, Why};
-use tidegate_core::time::Timestamp;
-
-use crate::chronicle::Chronicle;
-use crate::coordinator::Rpc;
 use crate::diary::Diary;
-use crate::fleet::Fleet;
 use crate::mailroom::Box_;
-use crate::oracle::Holder;
-use crate::world::{Checked, Event, Over, Violation, World};
+use crate::world::{Checked, Event, Over, World};
 
 /// A node as it was.
 pub(crate) struct Image {
@@ -29,9 +21,6 @@ pub(crate) struct Image {
 
 /// Whoever is not restoring anything when its power shall go loses it after this.
 const POWER_MAX: u64 = 15_000;
-
-/// Whoever makes a rollout again takes so long to move the old journal away.
-const MEND: u64 = 10_000;
 
 impl World {
     /// The power of a node goes while somebody restores there, or soon.
@@ -107,90 +96,6 @@ impl World {
         self.put_back(node, image.records, down)
     }
 
-    /// The coordinator's journal is put back.
-    pub(crate) fn old_coordinator(&mut self, lost: u64, down: u64) -> Checked {
-        let records = self.coordinator.disk.lock().records().len();
-        let left = records.saturating_sub(usize::try_from(lost).unwrap_or_default());
-        if left == 0 || self.coordinator.driven.is_none() {
-            return Ok(());
-        }
-        self.story.count("old coordinator");
-        self.after(down + self.fleet.lease * 3, Event::Mend);
-        self.coordinator_goes_back(left, down)
-    }
-
-    /// The coordinator's journal is gone, and somebody knows it.
-    pub(crate) fn journal_lost(&mut self, down: u64) -> Checked {
-        if self.coordinator.driven.is_none() {
-            return Ok(());
-        }
-        self.story.count("journal lost");
-        self.coordinator_goes_back(0, down)
-    }
-
-    fn coordinator_goes_back(&mut self, records: usize, down: u64) -> Checked {
-        self.coordinator_dies(down, "put back");
-        self.coordinator.lost = records == 0;
-        let disk = self.coordinator.disk.clone();
-        disk.lock().put_back(records);
-        let plan = std::sync::Arc::clone(&self.fleet.plan);
-        let mut chronicle = Chronicle::new(&plan);
-        let oracle = &mut self.oracle;
-        oracle.holders.clear();
-        let known = chronicle.read(disk.lock().records(), &plan);
-        let known = known.map_err(|text| Violation { promise: "I7 durable", text })?;
-        for record in known {
-            if let Record::NodeJoined { node, incarnation, .. } = &record {
-                oracle.holders.insert(*node, Holder::silent(incarnation.get()));
-            }
-            chronicle.note(&record);
-        }
-        if let Some(rollout) =
-            Chronicle::replay(disk.lock().records(), &plan, Timestamp::default())
-        {
-            chronicle.take_waves(&rollout);
-        }
-        oracle.chronicle = chronicle;
-        Ok(())
-    }
-
-    /// A rollout was made again from what workers hold: whoever resumes it starts from what is
-    /// held back now.
-    pub(crate) fn is_rebuilt(&mut self) {
-        let driven = self.coordinator.driven.as_ref();
-        let Some(rollout) = driven.and_then(|it| it.rollout()) else { return };
-        self.story.count("rebuilt");
-        self.oracle.chronicle.take_waves(rollout);
-        let status = rollout.status(Timestamp::default());
-        let waves = (0..).map(WaveNumber::new).zip(&status.waves);
-        let waves = waves.filter(|(_, it)| it.condition == WaveCondition::HeldBack);
-        let nodes = (0..).map(Fleet::node_number).zip(&status.nodes);
-        let nodes = nodes.filter(|(_, it)| it.condition == NodeCondition::HeldBack);
-        let mut scopes: BTreeSet<Scope> = waves.map(|(it, _)| Scope::Wave(it)).collect();
-        scopes.extend(nodes.map(|(it, _)| Scope::Node(it)));
-        let places = self.fleet.places.iter().map(|place| place.mailbox);
-        let held = places.filter(|it| {
-            let state = rollout.mailbox(*it, Timestamp::default());
-            state.is_some_and(|it| it.why.contains(&Why::MailboxHeldBack))
-        });
-        scopes.extend(held.map(Scope::Mailbox));
-        self.oracle.closing = scopes;
-        self.oracle.closed.clear();
-        self.oracle.stopped = None;
-    }
-
-    /// Somebody looks after machines that were put back: accepts nodes, and makes the rollout
-    /// again if its journal is older than what workers know.
-    pub(crate) fn mend(&mut self) -> Checked {
-        if self.coordinator.outgrown && self.coordinator.driven.is_some() {
-            return self.journal_lost(MEND);
-        }
-        if let Some(node) = self.turned_away() {
-            self.operate(Rpc::Accept, Some(Scope::Node(node)));
-        }
-        Ok(())
-    }
-
     /// A node hears orders: from now on everybody knows that it was put back.
     pub(crate) fn node_is_aware(&mut self, node: usize) {
         self.nodes[node].unaware = false;
@@ -213,8 +118,6 @@ impl World {
         for run in runs {
             self.worker_dies(run, down, "put back");
         }
-        let mend = down + self.fleet.lease + self.people.between(60_000, 400_000);
-        self.after(mend, Event::Mend);
         let disk = self.nodes[node].disk.clone();
         disk.lock().put_back(records);
         let mut diary = Diary::default();
