@@ -77,6 +77,12 @@ pub fn judge(evidence: &Evidence, policy: &GatePolicy, now: Timestamp) -> Judgem
 #[derive(Clone, Debug)]
 pub struct Gate<'p> {
     policy: &'p GatePolicy,
+    drawn: Cow<'p, Drawn>,
+}
+
+/// The lines of one wave on one level: they cost more than a judgement, and never change.
+#[derive(Clone, Debug)]
+pub(crate) struct Drawn {
     look: Look,
     opening: Test,
     preparation: Test,
@@ -96,12 +102,11 @@ const HALTING_PULSES: u8 = 3;
 /// hour and a half have then together no more chance than the first window has (measured).
 const LATER_LOOKS: u32 = 8;
 
-impl<'p> Gate<'p> {
+impl Drawn {
     /// Draws the lines of `wave` on `level`.
-    pub fn new(policy: &'p GatePolicy, wave: WaveNumber, level: Level) -> Self {
+    pub(crate) fn of(policy: &GatePolicy, wave: WaveNumber, level: Level) -> Self {
         let look = Look { wave, level, signals: HALTING_SIGNALS };
         Self {
-            policy,
             look,
             opening: Test::opening(policy.mode, &policy.opening, look),
             preparation: Test::sequential(&policy.preparation, look),
@@ -109,13 +114,27 @@ impl<'p> Gate<'p> {
             breaker: Lines::of(&policy.node_breaker.rates),
         }
     }
+}
+
+impl<'p> Gate<'p> {
+    /// Draws the lines of `wave` on `level`.
+    pub fn new(policy: &'p GatePolicy, wave: WaveNumber, level: Level) -> Self {
+        Self { policy, drawn: Cow::Owned(Drawn::of(policy, wave, level)) }
+    }
+
+    /// The gate whose lines were drawn before from the same policy.
+    pub(crate) fn with(policy: &'p GatePolicy, drawn: &'p Drawn) -> Self {
+        Self { policy, drawn: Cow::Borrowed(drawn) }
+    }
 
     /// Judges what the wave has shown by `now`.
     ///
     /// `evidence` is about the wave and the level whose lines were drawn.
     pub fn judge(&self, evidence: &Evidence, now: Timestamp) -> Judgement {
-        let evidence = evidence.canonical();
-        let pool = Pool::of(&evidence, self.policy, now);
+        let ordered =
+            if evidence.is_canonical() { None } else { Some(evidence.canonical()) };
+        let evidence = ordered.as_ref().unwrap_or(evidence);
+        let pool = Pool::of(evidence, self.policy, now);
         let elapsed = now.since(evidence.allowed_at);
         let numbers: Vec<SignalNumbers> = self
             .signals(&pool)
@@ -125,9 +144,9 @@ impl<'p> Gate<'p> {
             })
             .collect();
 
-        let stop = self.reason_to_stop(&evidence, &pool, &numbers);
+        let stop = self.reason_to_stop(evidence, &pool, &numbers);
         let verdict = stop.unwrap_or_else(|| {
-            let reasons = self.reasons_to_hold(&evidence, &pool, &numbers, now);
+            let reasons = self.reasons_to_hold(evidence, &pool, &numbers, now);
             if reasons.is_empty() { Verdict::Expand } else { Verdict::Hold(reasons) }
         });
 
@@ -140,7 +159,7 @@ impl<'p> Gate<'p> {
 
     /// What is counted: always the mailboxes, of the pulses those that have a source, and
     /// every external one that the policy names, answered or not.
-    fn signals(&self, pool: &Pool) -> impl Iterator<Item = Signal> {
+    fn signals(&self, pool: &Pool<'_>) -> impl Iterator<Item = Signal> {
         let pulses = PulseSignal::ALL.into_iter();
         let pulses = pulses.filter(|signal| pool.measures(*signal)).map(Signal::Pulse);
         let external = self.policy.external.iter().map(|it| Signal::External(it.name));
@@ -153,7 +172,12 @@ impl<'p> Gate<'p> {
     /// What `numbers` say when more than a window has passed since the wave was allowed.
     ///
     /// A window in which nothing was bad passes in any case: more cannot be shown.
-    fn later(&self, numbers: SignalNumbers, pool: &Pool, elapsed: Span) -> SignalNumbers {
+    fn later(
+        &self,
+        numbers: SignalNumbers,
+        pool: &Pool<'_>,
+        elapsed: Span,
+    ) -> SignalNumbers {
         let SignalsPolicy { every, window, .. } = self.policy.signals;
         let (rates, every, sources) = match numbers.signal {
             Signal::Opening | Signal::Preparation | Signal::Latency => return numbers,
@@ -170,7 +194,7 @@ impl<'p> Gate<'p> {
             return numbers;
         }
         let beta = Ppm::new((rates.beta.parts() / LATER_LOOKS).max(1));
-        let test = Test::sequential(&SignalPolicy { beta, ..rates }, self.look);
+        let test = Test::sequential(&SignalPolicy { beta, ..rates }, self.drawn.look);
         let minutes = window.millis() / every.millis().max(1);
         let most = minutes.saturating_sub(1).saturating_mul(u64::from(sources));
         if u64::from(test.n_min()) > most {
@@ -190,19 +214,22 @@ impl<'p> Gate<'p> {
     /// have all of them.
     fn test(&self, signal: Signal) -> Cow<'_, Test> {
         match signal {
-            Signal::Opening => Cow::Borrowed(&self.opening),
-            Signal::Preparation => Cow::Borrowed(&self.preparation),
-            Signal::Latency => Cow::Borrowed(&self.latency),
+            Signal::Opening => Cow::Borrowed(&self.drawn.opening),
+            Signal::Preparation => Cow::Borrowed(&self.drawn.preparation),
+            Signal::Latency => Cow::Borrowed(&self.drawn.latency),
             Signal::Pulse(pulse) => {
                 let signals = if pulse.halts() { HALTING_PULSES } else { 1 };
-                let look = Look { signals, ..self.look };
+                let look = Look { signals, ..self.drawn.look };
                 let rates = self.policy.signals.of(pulse).rates;
                 Cow::Owned(Test::sequential(&rates, look))
             }
             Signal::External(name) => {
                 let named = self.policy.external.iter().find(|it| it.name == name);
                 let rates = named.map_or(EXTERNAL_RATES, |it| it.rates);
-                Cow::Owned(Test::sequential(&rates, Look { signals: 1, ..self.look }))
+                Cow::Owned(Test::sequential(
+                    &rates,
+                    Look { signals: 1, ..self.drawn.look },
+                ))
             }
         }
     }

@@ -8,6 +8,7 @@
 //!   so a failing node and a failing wave can be told apart.
 //! * Every wave is large enough to pass its gate.
 
+mod gates;
 mod lint;
 mod nesting;
 mod select;
@@ -22,10 +23,12 @@ use thiserror::Error;
 
 use crate::fleet::{CohortNumber, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, TierNumber, WaveNumber};
+use crate::gate::{Evidence, Judgement, judge};
 use crate::inventory::{Canon, Digest, Inventory};
 use crate::mailbox::Level;
 use crate::policy::{Cohort, Language, Policy, PolicyError, Window};
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
+use gates::Gates;
 use select::{Fate, Selection};
 
 pub use lint::{Finding, NameKind};
@@ -42,6 +45,7 @@ pub struct Plan {
     /// Where each mailbox is in `members`; [`EXCLUDED`] for the others.
     places: Vec<u32>,
     excluded: Vec<Excluded>,
+    gates: Gates,
     digest: Digest,
 }
 
@@ -314,6 +318,15 @@ impl Plan {
         cohort.zip(rung).map_or(Span::ZERO, |(cohort, rung)| cohort.delay(rung))
     }
 
+    /// Judges what a wave has shown on a level, under the gate of that level.
+    pub fn judge(&self, evidence: &Evidence, now: Timestamp) -> Judgement {
+        match self.gates.gate(evidence.wave, evidence.level) {
+            Some(gate) => gate.judge(evidence, now),
+            // No wave of this plan: whoever asks gets what the policy alone says.
+            None => judge(evidence, &self.policy.gate_on(evidence.level), now),
+        }
+    }
+
     /// Whether mailboxes of `wave` have a dial tone while they are held.
     pub fn has_dial_tone(&self, wave: WaveNumber) -> bool {
         self.cohort_of(wave).is_some_and(|cohort| !cohort.dial_tone.is_empty())
@@ -512,6 +525,7 @@ impl<'a> Draft<'a> {
             "every mailbox is in exactly one wave or excluded"
         );
         let digest = self.digest();
+        let gates = Gates::of(self.policy, self.waves.len());
         Plan {
             inventory: Arc::clone(self.inventory),
             policy: Arc::clone(self.policy),
@@ -520,6 +534,7 @@ impl<'a> Draft<'a> {
             members: self.members,
             places,
             excluded: self.excluded,
+            gates,
             digest,
         }
     }

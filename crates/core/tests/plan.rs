@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use tidegate_core::fleet::{JobNumber, MailboxNumber, NodeNumber};
-use tidegate_core::gate::{GatePolicy, Mode};
+use tidegate_core::fleet::{JobNumber, MailboxNumber, NodeNumber, WaveNumber};
+use tidegate_core::gate::{Evidence, GatePolicy, Mode, NodeEvidence, judge};
 use tidegate_core::inventory::{Inventory, InventoryBuilder, Row};
+use tidegate_core::mailbox::Level;
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::{
     Cohort, Delays, Exclude, Growth, Limits, Notice, Policy, Rung, Selector, Share,
@@ -54,6 +55,37 @@ fn a_cohort_comes_as_canary_then_growing_waves_up_to_the_cap() {
             to look at: []
         "]],
     );
+}
+
+#[test]
+fn a_plan_judges_a_wave_as_its_policy_does_however_often_it_is_asked() {
+    let cohorts = vec![cohort("all", 1_000, 300, 5_000, Selector::everybody())];
+    let plan = plan(&inventory(20_000), &Arc::new(policy(cohorts))).unwrap();
+    let now = Timestamp::from_millis(1_769_324_400_000);
+
+    for (wave, failed) in [(0, 0), (0, 9), (3, 9), (0, 40), (0, 9), (900, 9)] {
+        let shown = NodeEvidence {
+            planned: 1_000,
+            settled: 1_000,
+            opened: 1_000,
+            mature: 1_000 - failed,
+            failed,
+            reported_at: Some(now),
+            ..NodeEvidence::default()
+        };
+        let evidence = Evidence {
+            wave: WaveNumber::new(wave),
+            level: Level::FIRST,
+            planned: 1_000,
+            nodes: vec![shown],
+            fleet_nodes: 3,
+            ..Evidence::default()
+        };
+
+        let alone = judge(&evidence, &plan.policy().gate_on(Level::FIRST), now);
+
+        assert_eq!(plan.judge(&evidence, now), alone);
+    }
 }
 
 #[test]

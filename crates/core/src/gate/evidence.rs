@@ -110,6 +110,15 @@ impl Evidence {
         evidence
     }
 
+    /// Whether it is in canonical order: what a rollout counts always is.
+    pub(super) fn is_canonical(&self) -> bool {
+        let Self { nodes, tiers, isolated_before, externals, .. } = self;
+        nodes.is_sorted_by(|one, next| one.node < next.node)
+            && tiers.is_sorted_by(|one, next| one.tier < next.tier)
+            && isolated_before.is_sorted_by(|one, next| one < next)
+            && externals.is_sorted_by(|one, next| one.name < next.name)
+    }
+
     /// Its canonical bytes: fixed widths, the highest byte first, lists after their lengths.
     ///
     /// Evidence without pulses and externals has the bytes of the first layout, which knew

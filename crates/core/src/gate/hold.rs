@@ -41,7 +41,7 @@ impl Gate<'_> {
     pub(super) fn reasons_to_hold(
         &self,
         evidence: &Evidence,
-        pool: &Pool,
+        pool: &Pool<'_>,
         numbers: &[SignalNumbers],
         now: Timestamp,
     ) -> Vec<HoldReason> {
@@ -82,7 +82,7 @@ impl Gate<'_> {
         reasons
     }
 
-    fn workers_silent(&self, pool: &Pool, now: Timestamp) -> Option<HoldReason> {
+    fn workers_silent(&self, pool: &Pool<'_>, now: Timestamp) -> Option<HoldReason> {
         let age_max = self.policy.report_age_max;
         let is_fresh = |at: Timestamp| now.since(at) <= age_max;
         let reports = pool.nodes.iter().map(|node| node.evidence.reported_at);
@@ -92,7 +92,7 @@ impl Gate<'_> {
     }
 
     /// Why `numbers` do not pass, if they are asked to.
-    fn signal(&self, numbers: &SignalNumbers, pool: &Pool) -> Option<HoldReason> {
+    fn signal(&self, numbers: &SignalNumbers, pool: &Pool<'_>) -> Option<HoldReason> {
         let SignalNumbers { signal, failed, mature: samples, missing, .. } = *numbers;
         if let Signal::External(name) = signal {
             // However good the others were, the newest answer must be.
@@ -128,12 +128,12 @@ impl Gate<'_> {
     }
 
     /// Why a signal that tripped keeps the wave waiting.
-    fn too_many(&self, numbers: &SignalNumbers, pool: &Pool) -> Option<HoldReason> {
+    fn too_many(&self, numbers: &SignalNumbers, pool: &Pool<'_>) -> Option<HoldReason> {
         let SignalNumbers { signal, failed, mature: samples, trip_at: limit, .. } =
             *numbers;
         match signal {
             Signal::Pulse(signal) => {
-                let newest = |node: &PoolNode| {
+                let newest = |node: &PoolNode<'_>| {
                     let pulse = node.evidence.pulses.get(signal)?;
                     Some((pulse.latest, node.evidence.node))
                 };
@@ -167,7 +167,7 @@ impl Gate<'_> {
     fn out_of_bounds(
         &self,
         name: ShortName,
-        pool: &Pool,
+        pool: &Pool<'_>,
         anyhow: bool,
     ) -> Option<HoldReason> {
         let policy = self.policy.external.iter().find(|it| it.name == name)?;
@@ -188,7 +188,7 @@ impl Gate<'_> {
     /// since the wave was allowed: what others have shown says nothing of a node whose worker
     /// has just started. Where nobody has, the minutes that are missing say so, if they are
     /// asked for.
-    fn not_measured(&self, signal: PulseSignal, pool: &Pool) -> Option<HoldReason> {
+    fn not_measured(&self, signal: PulseSignal, pool: &Pool<'_>) -> Option<HoldReason> {
         let silent_max = self.policy.signals.silent_max;
         let every = matches!(self.policy.mode, Mode::EveryMailbox { .. });
         let some = every || pool.count(Signal::Pulse(signal)).mature > 0;
@@ -204,19 +204,19 @@ impl Gate<'_> {
     }
 
     /// The nodes that have no source for `signal`, if it is required.
-    fn no_source(&self, signal: PulseSignal, pool: &Pool) -> Option<HoldReason> {
+    fn no_source(&self, signal: PulseSignal, pool: &Pool<'_>) -> Option<HoldReason> {
         if !self.policy.signals.of(signal).required {
             return None;
         }
-        let nodes = pool.nodes.iter().map(|node| &node.evidence);
+        let nodes = pool.nodes.iter().map(|node| node.evidence);
         let mut without = nodes.filter(|node| node.pulses.get(signal).is_none());
         let node = without.next()?.node;
         let nodes = count(without).saturating_add(1);
         Some(HoldReason::NoSource { signal, node, nodes })
     }
 
-    fn nodes_short(&self, pool: &Pool) -> Option<HoldReason> {
-        let nodes = pool.nodes.iter().map(|node| &node.evidence);
+    fn nodes_short(&self, pool: &Pool<'_>) -> Option<HoldReason> {
+        let nodes = pool.nodes.iter().map(|node| node.evidence);
         let expected = count(nodes.clone().filter(|node| node.openable() > 0));
         let mature = count(nodes.filter(|node| node.mature > 0));
         let need = self.policy.nodes_min.of_at_least(expected);
@@ -229,7 +229,7 @@ impl Gate<'_> {
         (mature < need).then_some(HoldReason::TierShort { tier, mature, need })
     }
 
-    fn unknown_too_many(&self, pool: &Pool) -> Option<HoldReason> {
+    fn unknown_too_many(&self, pool: &Pool<'_>) -> Option<HoldReason> {
         let Pool { unknown, opened, .. } = *pool;
         let limit = self.policy.unknown_max;
         let whole = u64::from(Ppm::WHOLE.parts());
@@ -239,7 +239,7 @@ impl Gate<'_> {
     }
 
     /// The nodes whose disks are nearly full; a store that cannot tell is not asked.
-    fn disks_low(&self, pool: &Pool) -> impl Iterator<Item = HoldReason> {
+    fn disks_low(&self, pool: &Pool<'_>) -> impl Iterator<Item = HoldReason> {
         let need = self.policy.disk_free_min;
         pool.nodes.iter().filter_map(move |node| {
             let free = node.evidence.disk_free.filter(|free| *free < need)?;
@@ -252,7 +252,7 @@ impl Gate<'_> {
 /// wave was allowed says nothing of the wave.
 fn no_answer(
     external: &ExternalPolicy,
-    pool: &Pool,
+    pool: &Pool<'_>,
     now: Timestamp,
 ) -> Option<HoldReason> {
     let (name, limit) = (external.name, external.age_max);
@@ -263,7 +263,7 @@ fn no_answer(
     (!is_fresh).then_some(HoldReason::NoAnswer { name, age, limit })
 }
 
-fn wave_unfinished(pool: &Pool) -> Option<HoldReason> {
+fn wave_unfinished(pool: &Pool<'_>) -> Option<HoldReason> {
     let Pool { settled, opened, quarantined, planned, .. } = *pool;
     (!pool.is_finished()).then_some(HoldReason::WaveUnfinished {
         settled,
@@ -273,7 +273,7 @@ fn wave_unfinished(pool: &Pool) -> Option<HoldReason> {
     })
 }
 
-fn unproven(pool: &Pool) -> Option<HoldReason> {
+fn unproven(pool: &Pool<'_>) -> Option<HoldReason> {
     let Pool { opened, unproven, .. } = *pool;
     (unproven > 0)
         .then(|| HoldReason::Unproven { proven: opened.saturating_sub(unproven), opened })

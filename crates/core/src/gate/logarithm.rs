@@ -15,13 +15,13 @@ pub(super) type Nats = i128;
 pub(super) const FRACTION_BITS: u32 = 56;
 
 /// One, in fixed point.
-pub(super) const ONE: Nats = 1 << FRACTION_BITS;
+const ONE: u128 = 1 << FRACTION_BITS;
 
 /// ln 2, in fixed point.
 const LN_2: Nats = 49_946_518_145_322_874;
 
 /// Terms of the series of artanh: its argument is at most 1/3, so each gains 3.1 bits.
-const TERMS: i128 = 20;
+const TERMS: u64 = 20;
 
 /// The natural logarithm of `number`; of zero, that of one.
 pub(super) fn ln(number: u128) -> Nats {
@@ -31,17 +31,22 @@ pub(super) fn ln(number: u128) -> Nats {
     } else {
         number.max(1) << (FRACTION_BITS - exponent)
     };
-    let mantissa = i128::try_from(mantissa).unwrap_or(ONE);
-
     let ratio = ((mantissa - ONE) << FRACTION_BITS) / (mantissa + ONE);
-    let square = (ratio * ratio) >> FRACTION_BITS;
+    // All powers of a third fit 64 bits, and are divided much faster there.
+    let ratio = u64::try_from(ratio).unwrap_or(0);
+    let square = product(ratio, ratio);
     let mut power = ratio;
     let mut sum = 0;
     for term in 0..TERMS {
         sum += power / (2 * term + 1);
-        power = (power * square) >> FRACTION_BITS;
+        power = product(power, square);
     }
-    2 * sum + i128::from(exponent) * LN_2
+    2 * i128::from(sum) + i128::from(exponent) * LN_2
+}
+
+/// The product of two fractions.
+fn product(one: u64, other: u64) -> u64 {
+    u64::try_from((u128::from(one) * u128::from(other)) >> FRACTION_BITS).unwrap_or(0)
 }
 
 /// The quotient rounded up; `divisor` is positive.

@@ -17,9 +17,9 @@ use super::verdict::Signal;
 
 /// What the nodes that are not isolated have shown together.
 #[derive(Clone, Debug)]
-pub(super) struct Pool {
+pub(super) struct Pool<'e> {
     /// These nodes.
-    pub(super) nodes: Vec<PoolNode>,
+    pub(super) nodes: Vec<PoolNode<'e>>,
     /// All isolated ones of the rollout, ascending.
     pub(super) isolated: Vec<NodeNumber>,
     pub(super) planned: u32,
@@ -32,21 +32,25 @@ pub(super) struct Pool {
     /// Of these, those on nodes silent for too long.
     pub(super) unknown: u32,
     /// What others' measurements have said.
-    externals: Vec<ExternalEvidence>,
+    externals: &'e [ExternalEvidence],
 }
 
 /// One node of the pool.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PoolNode {
+pub(super) struct PoolNode<'e> {
     /// What it has shown.
-    pub(super) evidence: NodeEvidence,
+    pub(super) evidence: &'e NodeEvidence,
     /// Its unknown mailboxes.
     unknown: u32,
 }
 
-impl Pool {
+impl<'e> Pool<'e> {
     /// Counts `evidence` as it is at `now`.
-    pub(super) fn of(evidence: &Evidence, policy: &GatePolicy, now: Timestamp) -> Self {
+    pub(super) fn of(
+        evidence: &'e Evidence,
+        policy: &GatePolicy,
+        now: Timestamp,
+    ) -> Self {
         let mut isolated = evidence.isolated_before.clone();
         isolated.extend(
             evidence.nodes.iter().filter(|node| node.isolated).map(|node| node.node),
@@ -55,11 +59,13 @@ impl Pool {
         isolated.dedup();
 
         let is_isolated =
-            |node: &NodeEvidence| isolated.binary_search(&node.node).is_ok();
-        let (out, inside): (Vec<NodeEvidence>, Vec<NodeEvidence>) =
-            evidence.nodes.iter().copied().partition(is_isolated);
-        let nodes: Vec<_> = inside
-            .into_iter()
+            |node: &&NodeEvidence| isolated.binary_search(&node.node).is_ok();
+        let out = evidence.nodes.iter().filter(is_isolated);
+        let planned_out = sum(out.map(|node| node.planned));
+        let nodes: Vec<_> = evidence
+            .nodes
+            .iter()
+            .filter(|node| !is_isolated(node))
             .map(|node| {
                 let heard = node.reported_at.unwrap_or(evidence.allowed_at);
                 let silent = now.since(heard.max(evidence.watched_from));
@@ -69,10 +75,9 @@ impl Pool {
             })
             .collect();
 
-        let planned_out = sum(out.iter().map(|node| node.planned));
         let listed = sum(nodes.iter().map(|node| node.evidence.planned));
         let total =
-            |of: fn(&NodeEvidence) -> u32| sum(nodes.iter().map(|n| of(&n.evidence)));
+            |of: fn(&NodeEvidence) -> u32| sum(nodes.iter().map(|n| of(n.evidence)));
         Self {
             isolated,
             planned: listed.max(evidence.planned.saturating_sub(planned_out)),
@@ -83,7 +88,7 @@ impl Pool {
             unproven: total(NodeEvidence::unproven),
             unknown: sum(nodes.iter().map(|node| node.unknown)),
             nodes,
-            externals: evidence.externals.clone(),
+            externals: &evidence.externals,
         }
     }
 
@@ -122,10 +127,10 @@ impl Pool {
     }
 }
 
-impl PoolNode {
+impl PoolNode<'_> {
     /// What was counted of `signal` on this node.
     pub(super) fn count(&self, signal: Signal) -> Count {
-        let node = &self.evidence;
+        let node = self.evidence;
         match signal {
             Signal::Opening => {
                 let failed = sum([node.failed, node.integrity_failed, self.unknown]);

@@ -25,7 +25,7 @@ impl Gate<'_> {
     pub(super) fn reason_to_stop(
         &self,
         evidence: &Evidence,
-        pool: &Pool,
+        pool: &Pool<'_>,
         numbers: &[SignalNumbers],
     ) -> Option<Verdict> {
         let budget = Budget::of(evidence, pool, self.policy);
@@ -35,18 +35,18 @@ impl Gate<'_> {
     }
 
     /// The node whose own failures crossed the breaker's line the furthest.
-    fn broken_node(&self, pool: &Pool, budget: &Budget) -> Option<Verdict> {
+    fn broken_node(&self, pool: &Pool<'_>, budget: &Budget) -> Option<Verdict> {
         let failures_min = self.policy.node_breaker.failures_min;
         let mut broken = 0;
         let mut worst: Option<(i64, NodeNumber, Count)> = None;
         for node in &pool.nodes {
             let count = node.count(Signal::Opening);
             let Count { failed, opened, .. } = count;
-            if failed < failures_min || !self.breaker.trips(opened, failed) {
+            if failed < failures_min || !self.drawn.breaker.trips(opened, failed) {
                 continue;
             }
             broken += 1;
-            let weight = self.breaker.weight_millis(opened, failed);
+            let weight = self.drawn.breaker.weight_millis(opened, failed);
             if worst.is_none_or(|(most, ..)| weight > most) {
                 worst = Some((weight, node.evidence.node, count));
             }
@@ -56,7 +56,7 @@ impl Gate<'_> {
         if let Some(reason) = budget.exceeded_by(broken, node) {
             return Some(Verdict::Halt(reason));
         }
-        let limit = self.breaker.trip_at(opened).max(failures_min);
+        let limit = self.drawn.breaker.trip_at(opened).max(failures_min);
         Some(Verdict::Isolate {
             node,
             why: IsolateReason::Breaker { failed, opened, limit },
@@ -66,7 +66,7 @@ impl Gate<'_> {
     /// The first signal that tripped and may halt.
     fn tripped_signal(
         &self,
-        pool: &Pool,
+        pool: &Pool<'_>,
         numbers: &[SignalNumbers],
         budget: &Budget,
     ) -> Option<Verdict> {
@@ -92,12 +92,12 @@ impl Gate<'_> {
     /// would otherwise stop a fleet for one sick node.
     fn outlier(
         &self,
-        pool: &Pool,
+        pool: &Pool<'_>,
         signal: Signal,
     ) -> Option<(NodeNumber, IsolateReason)> {
         let test = self.test(signal);
         let all = pool.count(signal);
-        let explains = |node: &&PoolNode| {
+        let explains = |node: &&PoolNode<'_>| {
             let count = node.count(signal);
             count.failed >= OUTLIER_FAILURES_MIN
                 && u64::from(count.failed) * 3 >= u64::from(all.failed) * 2
@@ -129,7 +129,7 @@ struct Budget {
 }
 
 impl Budget {
-    fn of(evidence: &Evidence, pool: &Pool, policy: &GatePolicy) -> Self {
+    fn of(evidence: &Evidence, pool: &Pool<'_>, policy: &GatePolicy) -> Self {
         let listed = u32::try_from(evidence.nodes.len()).unwrap_or(u32::MAX);
         let fleet = u32::from(evidence.fleet_nodes).max(listed);
         Self {

@@ -8,7 +8,7 @@ use super::{
     Refusal, Rollout, Scope, Step, Sync, Verb, ordinals,
 };
 use crate::fleet::{COUNT_MAX, Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
-use crate::gate::{Verdict, judge};
+use crate::gate::Verdict;
 use crate::mailbox::{Level, MailboxState, Preparation};
 use crate::planted::{self, Bug};
 use crate::time::Timestamp;
@@ -444,12 +444,11 @@ impl Rollout {
         if !matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             return Vec::new();
         }
-        let policy = self.plan.policy();
         let opened = (0..).map(WaveNumber::new).take(self.waves.len());
         for wave in opened.filter(|wave| self.wave(*wave).allowed > Level::HELD) {
             let evidence = self.evidence(wave);
             let climbing = self.wave(wave).passed < evidence.level;
-            match judge(&evidence, &policy.gate_on(evidence.level), now).verdict {
+            match self.plan.judge(&evidence, now).verdict {
                 Verdict::Halt(reason) => {
                     return vec![Record::Halted { reason, evidence, at: now }];
                 }

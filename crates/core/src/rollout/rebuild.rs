@@ -25,7 +25,7 @@ use super::{
     Scope, Sync, Verb, ordinals,
 };
 use crate::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber};
-use crate::gate::{Verdict, judge};
+use crate::gate::Verdict;
 use crate::mailbox::{Level, MailboxState};
 use crate::time::Timestamp;
 
@@ -331,13 +331,11 @@ impl Rollout {
         }
         let mut after = self.clone();
         after.apply(rebuilt);
-        let policy = self.plan.policy();
         let waves = (0..).map(WaveNumber::new).take(after.waves.len());
         let mut open = waves.filter(|wave| after.wave(*wave).allowed > Level::HELD);
         open.find_map(|wave| {
             let evidence = after.evidence(wave);
-            let gate = policy.gate_on(evidence.level);
-            let Verdict::Halt(reason) = judge(&evidence, &gate, now).verdict else {
+            let Verdict::Halt(reason) = self.plan.judge(&evidence, now).verdict else {
                 return None;
             };
             Some(Record::Halted { reason, evidence, at: now })

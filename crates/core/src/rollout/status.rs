@@ -12,7 +12,7 @@ use super::{Phase, RebuildStatus, Recount, Rollout, Scope};
 use crate::fleet::{
     Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal, WaveNumber,
 };
-use crate::gate::{HoldReason, Judgement, Verdict, judge};
+use crate::gate::{HoldReason, Judgement, Verdict};
 use crate::mailbox::{Level, MailboxState};
 use crate::plan::Job;
 use crate::planted::{self, Bug};
@@ -571,9 +571,8 @@ impl Rollout {
             |count: &dyn Fn(&super::Tally) -> u32| wave.tallies.iter().map(count).sum();
         let quarantined = sum(&|t| t.quarantined());
         let settled: u32 = sum(&|t| t.settled());
-        let policy = self.plan.policy();
         let judgement = (wave.allowed > Level::HELD)
-            .then(|| judge(&self.evidence(number), &policy.gate_on(wave.allowed), now));
+            .then(|| self.plan.judge(&self.evidence(number), now));
         let condition = match turn {
             Turn::HeldBack => WaveCondition::HeldBack,
             Turn::Passed => WaveCondition::Passed,

@@ -88,7 +88,7 @@ impl Tally {
 
     /// Prepared or quarantined.
     pub(super) fn settled(&self) -> u32 {
-        self.quarantined + self.prepared.iter().flatten().sum::<u32>()
+        self.quarantined + self.prepared.iter().map(all).sum::<u32>()
     }
 
     /// Set aside for a person.
@@ -98,7 +98,7 @@ impl Tally {
 
     /// On any level above held.
     pub(super) fn open(&self) -> u32 {
-        self.prepared.iter().skip(1).flatten().sum()
+        self.prepared.iter().skip(1).map(all).sum()
     }
 
     /// Held with a dial tone.
@@ -109,13 +109,13 @@ impl Tally {
     /// On `level` or above, or failed below it: a failed mailbox is not raised further, but
     /// has had its chance and counts on every level.
     pub(super) fn opened(&self, level: Level) -> u32 {
-        let above: u32 = self.prepared.iter().skip(level.index()).flatten().sum();
+        let above: u32 = self.prepared.iter().skip(level.index()).map(all).sum();
         above + self.bad_below(level)
     }
 
     /// Mature on `level`, or raised above it.
     pub(super) fn mature(&self, level: Level) -> u32 {
-        let above: u32 = self.prepared.iter().skip(level.index() + 1).flatten().sum();
+        let above: u32 = self.prepared.iter().skip(level.index() + 1).map(all).sum();
         let bad_above: u32 = self.prepared.iter().skip(level.index() + 1).map(bad).sum();
         let here =
             self.prepared.get(level.index()).map_or(0, |row| count(row, Health::Healthy));
@@ -161,6 +161,11 @@ fn column(health: Health) -> usize {
         Health::Failed => 2,
         Health::IntegrityFailed => 3,
     }
+}
+
+fn all(row: &[u32; HEALTHS]) -> u32 {
+    let [unproven, healthy, failed, integrity_failed] = *row;
+    unproven + healthy + failed + integrity_failed
 }
 
 fn count(row: &[u32; HEALTHS], health: Health) -> u32 {
