@@ -25,7 +25,7 @@ pub(crate) struct Climb {
 /// What the coordinator's journal says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chronicle {
-    read: usize,
+    pub(crate) read: usize,
     pub(crate) applied_at: Option<Timestamp>,
     pub(crate) issued: u64,
     pub(crate) leased: BTreeMap<JobNumber, (u64, u64)>,
@@ -139,6 +139,33 @@ impl Chronicle {
             rollout.apply(&decode_record(payload, plan.policy()).ok()?);
         }
         Some(rollout)
+    }
+}
+
+/// The rollout as the records on the disk alone make it, made further as they come.
+#[derive(Default)]
+pub(crate) struct Replay {
+    rollout: Option<Rollout>,
+    records: usize,
+}
+
+impl Replay {
+    /// Goes on with what is new.
+    pub(crate) fn further(
+        &mut self,
+        records: &[Arc<[u8]>],
+        plan: &Arc<Plan>,
+    ) -> Option<&Rollout> {
+        let new = records.get(self.records..);
+        self.records = records.len();
+        let (Some(rollout), Some(new)) = (&mut self.rollout, new) else {
+            self.rollout = Chronicle::replay(records, plan, Timestamp::default());
+            return self.rollout.as_ref();
+        };
+        for payload in new {
+            rollout.apply(&decode_record(payload, plan.policy()).ok()?);
+        }
+        self.rollout.as_ref()
     }
 }
 

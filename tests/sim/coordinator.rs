@@ -240,8 +240,9 @@ impl World {
                     Some(Answer::Refused(status))
                 }
                 Poll::Ready(Ok(response)) => {
-                    self.report_is_acknowledged(request, &response)?;
-                    Some(Answer::Message(bytes(&response)))
+                    let told = bytes(&response);
+                    self.report_is_acknowledged(std::mem::take(request), response)?;
+                    Some(Answer::Message(told))
                 }
             },
         })

@@ -20,6 +20,8 @@ use crate::world::{Outcome, Script, Violation, World};
 pub(crate) struct Sum {
     pub(crate) seeds: u64,
     pub(crate) simulated: u64,
+    /// Of all hours together.
+    pub(crate) digest: u64,
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) faults: BTreeMap<Kind, u64>,
     /// The first seed that broke a promise, and which.
@@ -99,6 +101,8 @@ impl Sum {
     fn add(&mut self, seed: u64, outcome: Outcome) {
         self.seeds += 1;
         self.simulated += outcome.simulated;
+        // A sum, so that the order in which threads have lived them does not matter.
+        self.digest = self.digest.wrapping_add(outcome.digest);
         for (what, count) in outcome.counts {
             *self.counts.entry(what).or_default() += count;
         }
@@ -115,6 +119,7 @@ impl Sum {
     fn plus(mut self, other: Self) -> Self {
         self.seeds += other.seeds;
         self.simulated += other.simulated;
+        self.digest = self.digest.wrapping_add(other.digest);
         for (what, count) in other.counts {
             *self.counts.entry(what).or_default() += count;
         }

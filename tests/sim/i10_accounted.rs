@@ -4,27 +4,27 @@ use tidegate_core::holding::Dial;
 use tidegate_core::rollout::Rollout;
 use tidegate_core::time::Timestamp;
 
-use crate::chronicle::Chronicle;
 use crate::diary::number;
 use crate::world::{Checked, World, broken};
 
 const I10: &str = "I10 accounted";
 
 /// The coordinator and all workers.
-pub(crate) fn check(world: &World) -> Checked {
+pub(crate) fn check(world: &mut World) -> Checked {
     check_coordinator(world)?;
     let runs = world.nodes.iter().filter_map(|node| node.run);
     runs.into_iter().try_for_each(|run| check_worker(world, run))
 }
 
 /// The rollout against the replay of what is on disk.
-pub(crate) fn check_coordinator(world: &World) -> Checked {
+pub(crate) fn check_coordinator(world: &mut World) -> Checked {
     let Some(live) = world.coordinator.driven.as_ref().and_then(|it| it.rollout()) else {
         return Ok(());
     };
-    let disk = world.coordinator.disk.lock();
     let now = Timestamp::default();
-    let Some(replayed) = Chronicle::replay(disk.records(), &world.fleet.plan, now) else {
+    let disk = world.coordinator.disk.lock();
+    let replay = &mut world.oracle.replay;
+    let Some(replayed) = replay.further(disk.records(), &world.fleet.plan) else {
         return broken(I10, "there is a rollout, and nothing on disk".to_owned());
     };
     if replayed.phase() != live.phase() {
@@ -53,7 +53,7 @@ pub(crate) fn check_coordinator(world: &World) -> Checked {
             .map(|it| (it.allowed, it.passed, it.open, it.quarantined));
         (status.orders_version, status.totals, waves.collect::<Vec<_>>())
     };
-    let (one, other) = (told(live), told(&replayed));
+    let (one, other) = (told(live), told(replayed));
     if one != other {
         return broken(I10, format!("counts are {one:?}, records say {other:?}"));
     }

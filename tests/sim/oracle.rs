@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_coordinator::driven::Driven;
-use tidegate_core::fleet::{JobNumber, NodeNumber};
+use tidegate_core::fleet::{JobNumber, NodeNumber, Ordinal};
 use tidegate_core::holding::{DialStep, Record as Note};
 use tidegate_core::mailbox::Preparation;
 use tidegate_core::rollout::{Orders, Phase, Record, Scope, Sync};
@@ -18,10 +18,11 @@ use tidegate_core::time::Timestamp;
 use tidegate_wire::v1;
 use tonic::Status;
 
-use crate::chronicle::Chronicle;
+use crate::chronicle::{Chronicle, Replay};
 use crate::diary::{Diary, number};
 use crate::fleet::Fleet;
 use crate::mailroom::Touch;
+use crate::worker::Worker;
 use crate::world::{Checked, Event, Violation, World, broken};
 use crate::{
     i1_kept, i2_nothing_destroyed, i3_verified, i4_one_hand, i5_evidence, i6_stop,
@@ -57,6 +58,7 @@ pub(crate) struct Holder {
 /// What truly happened.
 pub(crate) struct Oracle {
     pub(crate) chronicle: Chronicle,
+    pub(crate) replay: Replay,
     pub(crate) diaries: Vec<Diary>,
     pub(crate) seen: Vec<Seen>,
     /// What orders have permitted, per job and generation: level and number of mailboxes.
@@ -70,12 +72,15 @@ pub(crate) struct Oracle {
     /// Re-closed parts that are shown as closed.
     pub(crate) closed: BTreeSet<Scope>,
     pub(crate) closing: BTreeSet<Scope>,
+    /// Of these, the ones that had somebody in them.
+    going_back: BTreeSet<Scope>,
 }
 
 impl Oracle {
     pub(crate) fn new(fleet: &Fleet) -> Self {
         Self {
             chronicle: Chronicle::new(&fleet.plan),
+            replay: Replay::default(),
             diaries: vec![Diary::default(); fleet.nodes.len()],
             seen: vec![Seen::default(); fleet.places.len()],
             granted: BTreeMap::new(),
@@ -84,11 +89,13 @@ impl Oracle {
             stopped: None,
             closed: BTreeSet::new(),
             closing: BTreeSet::new(),
+            going_back: BTreeSet::new(),
         }
     }
 
     pub(crate) fn coordinator_started(&mut self, _driven: Option<&Driven>) {
         self.heard.clear();
+        self.replay = Replay::default();
     }
 }
 
@@ -99,11 +106,11 @@ impl World {
         let plan = std::sync::Arc::clone(&self.fleet.plan);
         let new = {
             let disk = self.coordinator.disk.lock();
-            let from = disk.records().len();
-            let read = self.oracle.chronicle.read(disk.records(), &plan);
-            for payload in disk.records().iter().skip(from.saturating_sub(8)) {
+            let known = self.oracle.chronicle.read;
+            for payload in disk.records().iter().skip(known) {
                 self.story.mix_bytes(payload);
             }
+            let read = self.oracle.chronicle.read(disk.records(), &plan);
             read.map_err(|text| Violation { promise: "I7 durable", text })?
         };
         for record in new {
@@ -121,6 +128,11 @@ impl World {
         match record {
             Record::NodeJoined { node, incarnation, at, .. } => {
                 let (incarnation, heard) = (incarnation.get(), self.now);
+                let before = self.oracle.holders.get(node).map(|it| it.incarnation);
+                let lives = |worker: &Worker| Some(worker.incarnation) == before;
+                if before != Some(incarnation) && self.workers.values().any(lives) {
+                    self.story.count("failover");
+                }
                 let holder = Holder { incarnation, heard, sequence: 0 };
                 self.oracle.holders.insert(*node, holder);
                 self.oracle.heard.insert(*node, *at);
@@ -134,6 +146,10 @@ impl World {
             Record::Reclosed { scope, .. } => {
                 self.story.count("reclose");
                 self.oracle.closing.insert(*scope);
+                let is_open = |at: usize| self.oracle.seen[at].level > 0;
+                if self.fleet.members(*scope).into_iter().any(is_open) {
+                    self.oracle.going_back.insert(*scope);
+                }
             }
             Record::NodeAccepted { .. } => self.story.count("node accepted"),
             Record::Halted { .. } => self.story.count("halt"),
@@ -212,11 +228,7 @@ impl World {
         }
     }
 
-    fn seen_mut(
-        &mut self,
-        job: JobNumber,
-        ordinal: tidegate_core::fleet::Ordinal,
-    ) -> &mut Seen {
+    fn seen_mut(&mut self, job: JobNumber, ordinal: Ordinal) -> &mut Seen {
         let at = self.fleet.by_place[&(job, ordinal)];
         &mut self.oracle.seen[at]
     }
@@ -306,13 +318,13 @@ impl World {
     pub(crate) fn report_leaves(
         &mut self,
         run: u64,
-        request: &v1::SyncRequest,
+        request: v1::SyncRequest,
     ) -> Checked {
         let Some(worker) = self.workers.get(&run).filter(|it| !it.is_twin) else {
             return Ok(());
         };
         let node = worker.node;
-        let sync = Sync::try_from(request.clone());
+        let sync = Sync::try_from(request);
         let sync = sync.map_err(|error| Violation {
             promise: "I10 accounted",
             text: format!("a report that cannot be understood: {error}"),
@@ -323,11 +335,11 @@ impl World {
     /// The coordinator has answered a report.
     pub(crate) fn report_is_acknowledged(
         &mut self,
-        request: &v1::SyncRequest,
-        response: &v1::SyncResponse,
+        request: v1::SyncRequest,
+        response: v1::SyncResponse,
     ) -> Checked {
         let (Ok(sync), Ok(orders)) =
-            (Sync::try_from(request.clone()), Orders::try_from(response.clone()))
+            (Sync::try_from(request), Orders::try_from(response))
         else {
             return broken(
                 "I10 accounted",
@@ -352,6 +364,24 @@ impl World {
             )?;
         }
         Ok(())
+    }
+
+    /// Orders reach a worker: some may tell it to open what is open by then.
+    pub(crate) fn orders_arrive(&mut self, node: usize, orders: &v1::SyncResponse) {
+        let diary = &self.oracle.diaries[node];
+        let again = orders.jobs.iter().any(|order| {
+            let job = JobNumber::new(order.job);
+            let current = diary.claims.get(&job) == Some(&order.generation);
+            let opened = |ordinal: &u32| {
+                let ordinal = u16::try_from(*ordinal).map(Ordinal::new);
+                let noted = ordinal.map(|ordinal| diary.of(job, ordinal).level);
+                noted.is_ok_and(|level| u32::from(level) >= order.level)
+            };
+            current && order.level > 0 && order.named.iter().any(opened)
+        });
+        if orders.may_open && again {
+            self.story.count("duplicate open");
+        }
     }
 
     fn hear(&mut self, sync: &Sync) {
@@ -408,6 +438,9 @@ impl World {
             }
         }
         for scope in closed {
+            if self.oracle.going_back.remove(&scope) {
+                self.story.count("rollback");
+            }
             if self.oracle.closed.insert(scope) {
                 self.story.tell(self.now, || format!("{scope:?} is shown as closed"));
             }

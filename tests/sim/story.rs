@@ -32,12 +32,11 @@ impl Story {
     /// Makes bytes part of the digest.
     pub(crate) fn mix_bytes(&mut self, bytes: &[u8]) {
         self.mix(bytes.len() as u64);
-        let mut words = bytes.chunks_exact(8);
-        for word in &mut words {
-            self.mix(word.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.mix(u64::from_be_bytes(*word));
         }
-        let rest = words.remainder().iter();
-        self.mix(rest.fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+        self.mix(rest.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
     }
 
     /// Counts something that must have been met.

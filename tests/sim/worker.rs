@@ -322,9 +322,9 @@ impl World {
         self.after_turn(run, Ok(()))?;
         self.after(beat, Event::Beat { run, session });
         let Some(report) = report else { return Ok(()) };
-        self.report_leaves(run, &report.request)?;
         let fetch = report.fetch.iter().map(|(job, it)| (*job, to_bytes(it))).collect();
         let request = to_bytes(&report.request);
+        self.report_leaves(run, report.request)?;
         let sent = self.now;
         let Some(worker) = self.workers.get_mut(&run) else { return Ok(()) };
         let call = worker.called(Waiting::Sync(report.sent, sent, fetch));
@@ -447,6 +447,11 @@ impl World {
     ) -> Checked {
         let Some(worker) = self.workers.get_mut(&run) else { return Ok(()) };
         let Ok(answer) = from_bytes(bytes) else { return Ok(()) };
+        let (node, is_twin) = (worker.node, worker.is_twin);
+        if !is_twin {
+            self.orders_arrive(node, &answer);
+        }
+        let Some(worker) = self.workers.get_mut(&run) else { return Ok(()) };
         if let Err(error) = worker.driven.answered(sent, answer) {
             return self.after_turn(run, Err(error));
         }

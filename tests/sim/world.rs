@@ -160,31 +160,9 @@ pub(crate) enum Over {
     },
 }
 
-struct Due {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
+/// When something happens, in which order among others of that time, and its place among all
+/// that will: events are large, and a queue moves what is in it.
+type Due = (u64, u64, usize);
 
 /// A storage node and its machine.
 pub(crate) struct Node {
@@ -227,6 +205,8 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) quiet: bool,
     queue: BinaryHeap<Reverse<Due>>,
+    coming: Vec<Option<Event>>,
+    free: Vec<usize>,
     order: u64,
     /// For the network, for hands, for people.
     pub(crate) network: Chance,
@@ -342,6 +322,8 @@ impl World {
             now: 0,
             quiet: false,
             queue: BinaryHeap::new(),
+            coming: Vec::new(),
+            free: Vec::new(),
             order: 0,
             network: Chance::of(script.seed, 4),
             hands: Chance::of(script.seed, 5),
@@ -377,9 +359,11 @@ impl World {
     }
 
     fn run(&mut self) -> Checked {
-        while let Some(Reverse(due)) = self.queue.pop() {
-            debug_assert!(due.at >= self.now, "time goes forward");
-            self.now = due.at;
+        while let Some(Reverse((at, _, place))) = self.queue.pop() {
+            debug_assert!(at >= self.now, "time goes forward");
+            self.now = at;
+            self.free.push(place);
+            let Some(event) = self.coming[place].take() else { continue };
             if self.now > HOUR && self.is_well() {
                 self.finished_at = Some(self.now);
                 return self.last_look();
@@ -387,7 +371,7 @@ impl World {
             if self.now > PATIENCE {
                 return broken("L liveness", self.what_is_wrong());
             }
-            self.happens(due.event)?;
+            self.happens(event)?;
         }
         broken("L liveness", "nothing happens any more".to_owned())
     }
@@ -395,7 +379,13 @@ impl World {
     /// Lets something happen at `at`.
     pub(crate) fn at(&mut self, at: u64, event: Event) {
         self.order += 1;
-        self.queue.push(Reverse(Due { at: at.max(self.now), order: self.order, event }));
+        let place = self.free.pop().unwrap_or(self.coming.len());
+        if place == self.coming.len() {
+            self.coming.push(Some(event));
+        } else {
+            self.coming[place] = Some(event);
+        }
+        self.queue.push(Reverse((at.max(self.now), self.order, place)));
     }
 
     /// Lets something happen after so many milliseconds.
