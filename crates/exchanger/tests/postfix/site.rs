@@ -105,9 +105,15 @@ impl Site {
         self.exchanger = Some(Exchanger::start(self.config.clone()));
     }
 
-    /// Waits until it has been told everything: Postfix takes mail for a held mailbox.
+    /// Waits until it has been told everything: it answers, and Postfix, which remembers older
+    /// answers, takes mail for a held mailbox.
     pub(crate) fn ready(&self) -> &Self {
         let ready = wait_until(PATIENCE, || {
+            if TcpStream::connect(self.config.socketmap_listen).is_err()
+                || self.lookup("dora@example.org").starts_with("TEMP ")
+            {
+                return false;
+            }
             let said = self.postfix.smtp().ask("RCPT TO:<dora@example.org>");
             said.starts_with("250 ") || said.starts_with("450 ")
         });
