@@ -18,7 +18,7 @@ use std::thread;
 use tidegate_mail::{Mailbox, PrepareTask, Prepared, Refusal, Store, StoreConfig};
 
 /// Mailboxes of one call, as a worker takes them. Twice as many would save half of the flushes, a
-/// fiftieth of the CPU; but what is in hand when a worker is told to stop would be twice as much.
+/// hundredth of the CPU; but what is in hand when a worker is told to stop would be twice as much.
 const BATCH: usize = 24;
 
 /// Calls at once, as a worker of two cores makes them.
