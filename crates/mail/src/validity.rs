@@ -103,6 +103,7 @@ fn dbox_folders(dir: &Tree, name: &[u8], found: &mut Vec<Vec<u8>>, depth: usize)
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
     use crate::dbox::doveadm::Life;
@@ -114,13 +115,18 @@ mod tests {
 
         let list = life.mail(".Archive.2024/dovecot-uidlist");
         fs::write(&list, b"3 V17").unwrap();
-        fs::create_dir(life.mail(".Empty")).unwrap();
+        let empty = life.mail(".Empty");
+        fs::create_dir(&empty).unwrap();
+        // Dovecot may look into it, and makes what it misses there.
+        let owner = fs::metadata(life.mail("")).unwrap();
+        std::os::unix::fs::chown(&empty, Some(owner.uid()), Some(owner.gid())).unwrap();
 
         assert_eq!(
             told(&life),
             shown(&life, &[(b"", "INBOX")]),
             "a line without its end"
         );
+        fs::remove_dir_all(empty).unwrap();
         fs::remove_file(&list).unwrap();
         std::os::unix::fs::symlink("../dovecot-uidlist", &list).unwrap();
         assert_eq!(told(&life).len(), 1, "no link is followed");
