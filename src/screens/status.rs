@@ -279,6 +279,7 @@ pub(crate) fn node_word(state: NodeState) -> (&'static str, Tone) {
         NodeState::Recounting => ("recounting", Tone::Warn),
         NodeState::LeftOut => ("left-out", Tone::Bad),
         NodeState::TurnedAway => ("turned-away", Tone::Bad),
+        NodeState::Ahead => ("ahead", Tone::Bad),
     }
 }
 

@@ -184,6 +184,7 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::WorkerJournalTooOld { .. }
         | Refusal::LeftOut { .. }
         | Refusal::NothingToAccept { .. }
+        | Refusal::NodeAtWork { .. }
         | Refusal::NotRecounted { .. }
         | Refusal::JournalTooOld { .. }
         | Refusal::Over { .. }

@@ -165,6 +165,7 @@ impl View {
             NodeCondition::Recounting => Some(Why::NodeRecounting(name)),
             NodeCondition::LeftOut => Some(Why::NodeLeftOut(name)),
             NodeCondition::TurnedAway => Some(Why::WorkerTooOld(name)),
+            NodeCondition::Ahead => Some(Why::JournalTooOld(name)),
             NodeCondition::Working => None,
         }
     }
@@ -301,6 +302,7 @@ fn node_state(condition: NodeCondition) -> v1::NodeState {
         NodeCondition::Recounting => v1::NodeState::Recounting,
         NodeCondition::LeftOut => v1::NodeState::LeftOut,
         NodeCondition::TurnedAway => v1::NodeState::TurnedAway,
+        NodeCondition::Ahead => v1::NodeState::Ahead,
     }
 }
 

@@ -23,6 +23,7 @@
 //! * While the rollout is paused, halted or aborted, no order permits an opening.
 
 mod decide;
+mod doubt;
 mod grades;
 mod order;
 mod permit;
@@ -63,6 +64,7 @@ use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::plan::Plan;
 use crate::planted::{self, Bug};
 use crate::time::Timestamp;
+use doubt::Doubts;
 use permit::Given;
 use rebuild::Found;
 use request::Requests;
@@ -139,8 +141,7 @@ pub struct Rollout {
     pulses: Vec<Window<Pulses>>,
     answers: Vec<Answers>,
     awake_since: Timestamp,
-    /// What showed that the journal is older than the fleet, if anything has.
-    outgrown: Option<Refusal>,
+    doubts: Doubts,
 }
 
 #[derive(Clone, Debug)]
@@ -259,7 +260,7 @@ impl Rollout {
                 .map(|external| Answers::none(external.name, external.bound))
                 .collect(),
             awake_since: now,
-            outgrown: None,
+            doubts: Doubts::default(),
             plan,
         }
     }
@@ -330,6 +331,7 @@ impl Rollout {
             heard.at = Some(now);
             // The rightful run is back.
             heard.turned_away = false;
+            self.doubts.forget(sync.node);
             heard.sequence = sync.sequence;
             heard.without_permit &= still;
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);
@@ -350,6 +352,16 @@ impl Rollout {
     pub fn turn_away(&mut self, node: NodeNumber) {
         if let Some(heard) = self.heard.get_mut(node.index()) {
             heard.turned_away = true;
+        }
+    }
+
+    /// Remembers that the rightful run of `node` has joined again: whoever was turned away
+    /// meanwhile is another one.
+    ///
+    /// Not journaled, as [`Rollout::hear`].
+    pub fn welcome(&mut self, node: NodeNumber) {
+        if let Some(heard) = self.heard.get_mut(node.index()) {
+            heard.turned_away = false;
         }
     }
 
@@ -410,7 +422,10 @@ impl Rollout {
             Record::Halted { reason, evidence, at } => {
                 self.phase = Phase::halted(*reason, evidence, *at);
             }
-            Record::Paused(action) => self.phase = Phase::Paused(action.clone()),
+            Record::Paused(action) => {
+                self.phase = Phase::Paused(action.clone());
+                self.doubts.recorded(action);
+            }
             Record::Resumed { scope, .. } => self.apply_resumed(*scope),
             Record::Aborted(action) => self.phase = Phase::Aborted(action.clone()),
             Record::Reclosed { action, scope, generations } => {
@@ -515,6 +530,7 @@ impl Rollout {
         match scope {
             None => {
                 self.phase = Phase::Running;
+                self.doubts.overruled();
                 self.heard.iter_mut().for_each(|heard| heard.without_permit = false);
             }
             Some(Scope::Wave(wave)) => self.wave_mut(wave).held_back = false,

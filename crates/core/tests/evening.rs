@@ -6,6 +6,8 @@
 
 #[path = "evening/dial.rs"]
 mod dial;
+#[path = "evening/doubt.rs"]
+mod doubt;
 #[path = "evening/fleet.rs"]
 mod fleet;
 #[path = "evening/permits.rs"]

@@ -63,7 +63,8 @@ impl Drain {
             | NodeCondition::HeldBack
             | NodeCondition::Recounting
             | NodeCondition::LeftOut
-            | NodeCondition::TurnedAway => Some(DrainWhy::Out),
+            | NodeCondition::TurnedAway
+            | NodeCondition::Ahead => Some(DrainWhy::Out),
         };
         let parts = why.map_or(PARTS, DrainWhy::parts);
         let whole = DELIVERIES_PER_SECOND / OPENING_PART;

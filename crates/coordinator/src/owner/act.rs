@@ -108,16 +108,6 @@ fn warn_of_clocks(node: &str, theirs: Timestamp, ours: Timestamp) {
     }
 }
 
-/// Stops everything when the journal turns out to be older than the fleet.
-fn outgrown(rollout: &mut Rollout, refusal: &Refusal) {
-    if rollout.outgrow(refusal) {
-        tracing::error!(
-            %refusal,
-            "this journal is older than the fleet: nothing is decided any more until this \
-             program is started with the newest one"
-        );
-    }
-}
 
 /// Whether a user of the plan has this address.
 fn is_planned(plan: &Plan, address: &str) -> bool {
@@ -156,8 +146,10 @@ impl Owner {
             }
             // A store that another rollout has claimed says nothing of this journal.
             if theirs.is_some() {
-                outgrown(rollout, refusal);
+                self.doubt(node, refusal, now);
             }
+        } else if let Some(rollout) = &mut self.rollout {
+            rollout.welcome(node);
         }
         self.carry_out(step)?;
         Ok(joined)
@@ -178,7 +170,7 @@ impl Owner {
             rollout.hear(&sync, now);
         }
         if let Some(refusal) = &step.refusal {
-            outgrown(rollout, refusal);
+            self.doubt(sync.node, refusal, now);
         }
         self.carry_out(step)?;
         let rollout = self.rollout.as_mut().ok_or(Refused::NoPlan)?;
@@ -254,6 +246,22 @@ impl Owner {
             self.remember(vec![Record::RebuildBegun(action)]);
         }
         Ok(told)
+    }
+
+    /// Pauses the rollout when a worker's word shows that the journal may be older than the
+    /// fleet.
+    fn doubt(&mut self, node: NodeNumber, refusal: &Refusal, now: Timestamp) {
+        let Some(rollout) = &mut self.rollout else { return };
+        if !rollout.doubt(node, refusal) {
+            return;
+        }
+        tracing::error!(
+            %refusal,
+            action = "look at `tidegate status`: where most nodes say so, put the newest journal \
+                      back; where one says so, stop its worker and resume",
+            "this journal may be older than the fleet: nothing opens until a person resumes"
+        );
+        self.tick(now);
     }
 
     fn carry_out(&mut self, step: Step) -> Result<(), Refused> {

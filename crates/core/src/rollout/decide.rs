@@ -22,7 +22,6 @@ impl Rollout {
                 Event::Join(join) => self.on_join(join, now),
                 Event::Sync(sync) => self.on_sync(sync, now),
                 Event::Operate(operate) => self.on_operate(operate, now),
-                Event::Tick if self.outgrown.is_some() => Ok(Vec::new()),
                 Event::Tick => Ok(self.on_tick(now)),
             },
         };
@@ -32,10 +31,11 @@ impl Rollout {
         }
     }
 
-    /// Refuses what cannot be, and everything once the journal is known to be too old.
+    /// Refuses what cannot be, and everything while it is to be recorded first that the
+    /// journal may be too old.
     fn heed(&self, event: &Event) -> Result<(), Refusal> {
         possible(event)?;
-        match &self.outgrown {
+        match self.unrecorded_doubt() {
             Some(older) if *event != Event::Tick => Err(older.clone()),
             Some(_) | None => Ok(()),
         }
@@ -82,6 +82,7 @@ impl Rollout {
         if recount.is_pending() {
             return self.join_recount(node, join, now);
         }
+        self.check_doubted(node)?;
         self.check_issued(node, join.claimed_max)?;
         self.check_obeyed(node, join.orders_seen)?;
         if let Some(state) = state.filter(|state| join.claimed_max < state.claimed) {
@@ -119,6 +120,7 @@ impl Rollout {
         }
         let recounts = state.is_some_and(|node| node.recount.is_pending());
         if !recounts {
+            self.check_doubted(sync.node)?;
             self.check_issued(sync.node, sync.claimed_max)?;
             self.check_obeyed(sync.node, sync.orders_obeyed)?;
         }
@@ -335,7 +337,7 @@ impl Rollout {
                 records.extend(self.on_resume(action, None)?);
                 Ok(records)
             }
-            Verb::Accept(node) => self.on_accept(action, node),
+            Verb::Accept(node) => self.on_accept(action, node, now),
             Verb::Resume(scope) => self.on_resume(action, scope),
             Verb::Abort => Ok(vec![Record::Aborted(action)]),
             Verb::Reclose(scope) => self.on_reclose(action, scope),
@@ -437,6 +439,9 @@ impl Rollout {
 
     /// Judges what is open, then lets the next step begin if it may.
     fn on_tick(&self, now: Timestamp) -> Vec<Record> {
+        if let Some(refusal) = self.unrecorded_doubt() {
+            return vec![Self::pause_in_doubt(refusal, now)];
+        }
         if let Some(records) = self.on_recounted(now) {
             return records;
         }

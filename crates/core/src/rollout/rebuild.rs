@@ -27,7 +27,7 @@ use super::{
 use crate::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::Verdict;
 use crate::mailbox::{Level, MailboxState};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// Whether a node has told what it holds, where that must be learnt from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,24 +76,6 @@ impl Rollout {
         let told = nodes().filter(|(_, node)| node.recount == Recount::Told).count();
         let missing = nodes().filter(|(_, node)| node.recount == Recount::Awaited);
         Some(RebuildStatus { told, missing: missing.map(|(node, _)| node).collect() })
-    }
-
-    /// Remembers that the journal is older than the fleet, if `refusal` says so: from then on
-    /// nothing is decided, for what is decided by an old journal may outgrow what showed it.
-    /// Whether that is news.
-    ///
-    /// Not journaled, as [`Rollout::hear`]: whoever starts this program again has put the
-    /// newest journal back, or is told again.
-    pub fn outgrow(&mut self, refusal: &Refusal) -> bool {
-        let too_old = matches!(
-            refusal,
-            Refusal::JournalTooOld { .. } | Refusal::OrdersTooOld { .. }
-        );
-        let news = too_old && self.outgrown.is_none();
-        if news {
-            self.outgrown = Some(refusal.clone());
-        }
-        news
     }
 
     /// Whether it was made again from what the workers hold.
@@ -415,6 +397,7 @@ impl Rollout {
         &self,
         action: Action,
         node: NodeNumber,
+        now: Timestamp,
     ) -> Result<Vec<Record>, Refusal> {
         let state = self.nodes.get(node.index());
         let state = state.ok_or_else(|| Refusal::NoSuch { what: "node".to_owned() })?;
@@ -423,6 +406,7 @@ impl Rollout {
         let taken_back = match state.recount {
             Recount::LeftOut => Vec::new(),
             Recount::Done if turned_away => {
+                self.check_unheard(node, now)?;
                 let jobs = self.plan.jobs().iter().filter(|job| job.node == node);
                 let leased = jobs.filter(|job| self.job(job.number).leased_to.is_some());
                 self.generations().zip(leased).map(|(g, job)| (job.number, g)).collect()
@@ -433,6 +417,30 @@ impl Rollout {
             }
         };
         Ok(vec![Record::NodeAccepted { action, node, generations: taken_back }])
+    }
+
+    /// A worker that is heard keeps its node, whoever else has been turned away.
+    fn check_unheard(&self, node: NodeNumber, now: Timestamp) -> Result<(), Refusal> {
+        match self.at_work(node, now) {
+            Some((holder, silent)) => Err(Refusal::NodeAtWork {
+                node: self.node_name(node).to_owned(),
+                holder,
+                heard_millis: silent.millis(),
+                lease_millis: self.plan.policy().limits.lease.millis(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The run that has `node` and was heard within its lease, and how long ago that was.
+    pub(super) fn at_work(
+        &self,
+        node: NodeNumber,
+        now: Timestamp,
+    ) -> Option<(Incarnation, Span)> {
+        let holder = self.worker_of(node)?;
+        let silent = now.since(self.heard_at(node));
+        (silent < self.plan.policy().limits.lease).then_some((holder, silent))
     }
 
     pub(super) fn apply_accepted(

@@ -579,6 +579,22 @@ pub enum Refusal {
         /// The node.
         node: String,
     },
+    /// The node's own worker is heard: whoever was turned away is another one.
+    #[error(
+        "node `{node}` has a worker at work ({holder}), heard {heard_millis} ms ago; whoever \
+         was turned away is another run: stop that one; to have it instead, stop the one at \
+         work, wait {lease_millis} ms and accept again"
+    )]
+    NodeAtWork {
+        /// The node.
+        node: String,
+        /// The run that has it.
+        holder: Incarnation,
+        /// Milliseconds since it was heard.
+        heard_millis: u64,
+        /// The lease, milliseconds.
+        lease_millis: u64,
+    },
     /// Nodes have yet to tell what they hold.
     #[error(
         "not every node has told what it holds; missing: {missing}; wait for them, or leave \
@@ -675,6 +691,7 @@ impl Refusal {
             Self::LeftOut { .. } => "left-out",
             Self::Impossible { .. } => "impossible-number",
             Self::NothingToAccept { .. } => "nothing-to-accept",
+            Self::NodeAtWork { .. } => "node-at-work",
             Self::NotRecounted { .. } => "not-recounted",
             Self::Over { .. } => "rollout-over",
             Self::Already { .. } => "already",

@@ -163,7 +163,7 @@ impl Rollout {
             pulses: _,
             answers: _,
             awake_since: _,
-            outgrown: _,
+            doubts: _,
         } = self;
         // What is found while nodes tell what they hold is soon told.
         let telling =

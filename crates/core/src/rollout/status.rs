@@ -113,6 +113,8 @@ pub enum Why {
     NodeLeftOut(String),
     /// A worker of the node was turned away that knew less than the node has told before.
     WorkerTooOld(String),
+    /// The node's worker has obeyed or claimed more than this coordinator ever gave.
+    JournalTooOld(String),
 }
 
 impl Why {
@@ -138,6 +140,7 @@ impl Why {
             Self::NodeRecounting(_) => "node-recounting",
             Self::NodeLeftOut(_) => "node-left-out",
             Self::WorkerTooOld(_) => "worker-too-old",
+            Self::JournalTooOld(_) => "journal-too-old",
         }
     }
 }
@@ -202,6 +205,14 @@ impl fmt::Display for Why {
                     f,
                     "the worker of node `{node}` was put back to an older state; accept it \
                      to have everything there verified anew"
+                )
+            }
+            Self::JournalTooOld(node) => {
+                write!(
+                    f,
+                    "node `{node}` knows orders or claims that this coordinator never gave: \
+                     where most nodes do, an older journal was put back and the newest is \
+                     needed; where only this one does, its worker is wrong"
                 )
             }
         }
@@ -279,6 +290,8 @@ pub enum NodeCondition {
     LeftOut,
     /// A worker of it was turned away that knew less than the node has told before.
     TurnedAway,
+    /// Its worker has obeyed or claimed more than this coordinator ever gave.
+    Ahead,
 }
 
 /// One node at one instant.
@@ -616,7 +629,10 @@ impl Rollout {
         let heard = self.heard.get(index).copied().unwrap_or_default();
         let lease = self.plan.policy().limits.lease;
         let condition = match state {
-            Some(_) if heard.turned_away => NodeCondition::TurnedAway,
+            Some(_) if self.is_ahead(number) => NodeCondition::Ahead,
+            Some(_) if heard.turned_away && self.at_work(number, now).is_none() => {
+                NodeCondition::TurnedAway
+            }
             Some(node) if node.recount == Recount::LeftOut => NodeCondition::LeftOut,
             Some(node) if node.incarnation.is_some() && node.recount.is_pending() => {
                 NodeCondition::Recounting
@@ -675,6 +691,7 @@ impl Rollout {
             NodeCondition::Recounting => why.push(Why::NodeRecounting(name)),
             NodeCondition::LeftOut => why.push(Why::NodeLeftOut(name)),
             NodeCondition::TurnedAway => why.push(Why::WorkerTooOld(name)),
+            NodeCondition::Ahead => why.push(Why::JournalTooOld(name)),
             NodeCondition::Working => {}
         }
         match self.turn_of(wave, now) {

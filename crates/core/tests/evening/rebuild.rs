@@ -8,8 +8,8 @@ use tidegate_core::holding;
 use tidegate_core::mailbox::{Health, Level, MailboxState};
 use tidegate_core::policy::{Cohort, Selector};
 use tidegate_core::rollout::{
-    Action, Etag, Event, Join, MessageTotals, Operate, Phase, Record, Refusal, RequestId,
-    Rollout, Scope, Verb,
+    Action, Etag, Event, Join, MessageTotals, NodeCondition, Operate, Phase, Record,
+    Refusal, RequestId, Rollout, Scope, Verb,
 };
 
 use super::fleet::{Evening, Worker, small_policy, unreadable};
@@ -79,7 +79,7 @@ fn a_node_that_is_left_out_stays_as_it_is_until_somebody_accepts_it() {
     let (status, left_open) = (evening.rollout.status(evening.now), open_on(&evening, 2));
 
     assert!(missing.to_string().contains("missing: `n2`"), "{missing}");
-    assert_eq!(status.nodes[2].condition, tidegate_core::rollout::NodeCondition::LeftOut);
+    assert_eq!(status.nodes[2].condition, NodeCondition::LeftOut);
     assert_eq!(left_open, open_there, "nobody has closed anything");
     let twice = evening.operate(Verb::Accept(NodeNumber::new(1)), "mistake").unwrap_err();
     assert!(matches!(twice, Refusal::NothingToAccept { .. }));
@@ -182,6 +182,41 @@ fn whoever_was_turned_away_is_forgotten_when_the_rightful_run_speaks() {
 
     evening.rollout.turn_away(node);
     evening.pass(2);
+
+    let refused = evening.operate(Verb::Accept(node), "too late").unwrap_err();
+    assert!(matches!(refused, Refusal::NothingToAccept { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_node_is_not_taken_from_a_worker_that_is_at_work() {
+    let mut evening = Evening::new(3, 120);
+    let node = NodeNumber::new(1);
+    evening.until(600, |evening| open_on(evening, 1) > 5);
+    let lease = evening.rollout.plan().policy().limits.lease;
+
+    // As when a copy of the machine knocks with the number of the run that is at work.
+    evening.rollout.turn_away(node);
+    let shown = evening.rollout.status(evening.now).nodes[1].condition;
+    let refused = evening.operate(Verb::Accept(node), "the old one").unwrap_err();
+    evening.now = evening.now + lease;
+    let later = evening.rollout.status(evening.now).nodes[1].condition;
+
+    assert_eq!(shown, NodeCondition::Working);
+    assert_eq!(refused.code(), "node-at-work");
+    assert!(refused.to_string().contains("stop that one"), "{refused}");
+    assert_eq!(later, NodeCondition::TurnedAway);
+    evening.operate(Verb::Accept(node), "the one at work is gone").unwrap();
+}
+
+#[test]
+fn whoever_was_turned_away_is_forgotten_when_the_rightful_run_joins_again() {
+    let mut evening = Evening::new(3, 120);
+    let node = NodeNumber::new(1);
+    evening.until(600, |evening| open_on(evening, 1) > 5);
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    evening.rollout.turn_away(node);
+
+    evening.rollout.welcome(node);
 
     let refused = evening.operate(Verb::Accept(node), "too late").unwrap_err();
     assert!(matches!(refused, Refusal::NothingToAccept { .. }), "{refused:?}");
@@ -532,29 +567,6 @@ fn decisions_of_a_future_that_is_lost_are_answered_with_those_there_are() {
 
     let Refusal::Conflict { changes, .. } = refused else { panic!("{refused:?}") };
     assert!(matches!(changes[..], [Record::Paused(_)]));
-}
-
-#[test]
-fn once_a_journal_has_shown_to_be_old_nothing_is_decided_until_a_restart() {
-    let mut evening = Evening::new(3, 120);
-    evening.until(600, |evening| evening.open() > 20);
-    let worker = &evening.workers[0];
-    let mut sync = worker.sync(Vec::new());
-    sync.orders_obeyed += 1_000;
-    let refusal = evening.coordinate(&Event::Sync(sync)).unwrap_err();
-
-    assert!(evening.rollout.outgrow(&refusal));
-    assert!(!evening.rollout.outgrow(&refusal), "it is said once");
-    let records = evening.records.len();
-    evening.pass(60);
-    let open = evening.open();
-    evening.pass(60);
-    let pause = evening.operate(Verb::Resume(None), "go").unwrap_err();
-
-    assert_eq!((evening.open(), evening.records.len()), (open, records));
-    assert_eq!(pause.code(), "journal-too-old");
-    evening.restart_coordinator();
-    evening.until(900, Evening::is_finished);
 }
 
 /// An evening in which node 2 was left out of a rebuild, and is back.

@@ -1,0 +1,116 @@
+//! Doubt: a worker says that the coordinator's journal is older than the fleet.
+
+use tidegate_core::fleet::{JobNumber, NodeNumber, WaveNumber};
+use tidegate_core::mailbox::MailboxState;
+use tidegate_core::rollout::{Event, NodeCondition, Phase, Refusal, Scope, Verb};
+
+use super::fleet::Evening;
+
+#[test]
+fn one_worker_s_word_that_the_journal_is_old_stops_every_opening_for_good() {
+    let mut evening = opening();
+    let open = evening.open();
+
+    let refusal = says_more_was_given(&mut evening, 0);
+    evening.pass(1);
+    let (phase, records) = (evening.rollout.phase().clone(), evening.records.len());
+    evening.pass(60);
+
+    let Phase::Paused(action) = phase else { panic!("{phase:?}") };
+    assert_eq!(action.by, "tidegate");
+    assert!(action.reason.contains("n0"), "{}", action.reason);
+    assert!(action.reason.contains(&refusal.to_string()), "{}", action.reason);
+    let stories = evening.records.iter().skip(records);
+    assert_eq!(stories.filter(|record| record.is_decision()).count(), 0, "said once");
+    assert!(evening.open() <= open + 15, "what was permitted may open, no more");
+    let open = evening.open();
+    evening.restart_coordinator();
+    evening.pass(60);
+    assert_eq!(evening.open(), open, "a restart opens nothing");
+    evening.operate(Verb::Resume(None), "the newest journal is back").unwrap();
+    evening.until(900, Evening::is_finished);
+}
+
+#[test]
+fn a_worker_that_is_wrong_keeps_nobody_from_stopping_and_taking_back() {
+    let mut evening = opening();
+    says_more_was_given(&mut evening, 0);
+
+    let early = evening.operate(Verb::Abort, "not before it is on record").unwrap_err();
+    evening.pass(1);
+    let wave = Scope::Wave(WaveNumber::new(0));
+    evening.operate(Verb::Reclose(wave), "virus").unwrap();
+    evening.workers.remove(0);
+    evening.until(60, |evening| {
+        let first = |job: JobNumber| {
+            let jobs = evening.rollout.plan().jobs();
+            jobs[job.index()].wave == WaveNumber::new(0)
+        };
+        let jobs = evening.workers.iter().flat_map(|worker| worker.holding.jobs());
+        let mut held = jobs.filter(|(job, _)| first(*job)).flat_map(|(_, it)| it.states());
+        !held.any(MailboxState::is_open)
+    });
+
+    assert_eq!(early.code(), "journal-too-old");
+    let status = evening.rollout.status(evening.now);
+    assert_eq!(status.nodes[0].condition, NodeCondition::Ahead);
+    assert_eq!(status.nodes[1].condition, NodeCondition::Working, "others are heard");
+    evening.operate(Verb::Abort, "enough").unwrap();
+}
+
+#[test]
+fn a_person_overrules_a_worker_that_is_wrong_and_it_is_refused_alone() {
+    let mut evening = opening();
+    says_more_was_given(&mut evening, 0);
+    evening.pass(1);
+    let mut again = |evening: &mut Evening| {
+        let worker = &mut evening.workers[0];
+        worker.sent += 1;
+        let sync = worker.sync(Vec::new());
+        evening.coordinate(&Event::Sync(sync)).map_err(|refusal| refusal.code())
+    };
+    let before = again(&mut evening);
+
+    evening.operate(Verb::Resume(None), "that worker was wrong").unwrap();
+    says_more_was_given(&mut evening, 0);
+    let unmoved = evening.rollout.phase().clone();
+    let after = again(&mut evening);
+
+    assert_eq!(before, Err("journal-too-old"), "it takes nothing back by itself");
+    assert_eq!(unmoved, Phase::Running, "it has said so before");
+    assert_eq!(after, Ok(()), "by then it agrees");
+    evening.until(900, Evening::is_finished);
+}
+
+#[test]
+fn a_second_worker_that_says_so_after_a_person_has_resumed_stops_it_again() {
+    let mut evening = opening();
+    says_more_was_given(&mut evening, 0);
+    evening.pass(1);
+    evening.operate(Verb::Resume(None), "that worker was wrong").unwrap();
+
+    says_more_was_given(&mut evening, 1);
+    evening.coordinate(&Event::Tick).unwrap();
+
+    let phase = evening.rollout.phase().clone();
+    let Phase::Paused(action) = phase else { panic!("{phase:?}") };
+    assert!(action.reason.contains("n1"), "{}", action.reason);
+}
+
+fn opening() -> Evening {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 20);
+    evening
+}
+
+/// A worker reports that it has obeyed orders that were never given.
+fn says_more_was_given(evening: &mut Evening, index: usize) -> Refusal {
+    let worker = &mut evening.workers[index];
+    worker.sent += 1;
+    let mut sync = worker.sync(Vec::new());
+    sync.orders_obeyed += 1_000;
+    let refusal = evening.coordinate(&Event::Sync(sync)).unwrap_err();
+    let node = NodeNumber::new(u16::try_from(index).unwrap());
+    evening.rollout.doubt(node, &refusal);
+    refusal
+}
