@@ -54,7 +54,10 @@ fn plan_of(kind: &Kind, first: &[u8]) -> String {
     let applied = || decode_plan_applied(first).ok().map(|applied| applied.plan);
     let joined = || match decode_entry(first) {
         Ok(Entry::Joined(joined)) => Some(joined.rollout),
-        Ok(Entry::Record(_) | Entry::Shown(_) | Entry::ShutOut(_)) | Err(_) => None,
+        Ok(
+            Entry::Record(_) | Entry::Shown(_) | Entry::ShutOut(_) | Entry::PutBack(_),
+        )
+        | Err(_) => None,
     };
     let plan = if kind.name == "worker" { joined() } else { applied() };
     plan.map_or(String::new(), |plan| format!(",\"plan\":\"{plan}\""))

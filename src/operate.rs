@@ -274,8 +274,8 @@ async fn still_open(client: &mut Client, args: &Reclose) -> Result<StillOpen, Fa
     if args.part == PartKind::Mailbox {
         let mailbox = client.mailbox(&args.name).await?;
         let why = mailbox.why.first().map(|why| safe(&why.text));
-        let open = mailbox.level > 0 || mailbox.dial_tone;
-        return Ok(StillOpen { mailboxes: u32::from(open), why, unknown: None });
+        let mailboxes = u32::from(mailbox.closing);
+        return Ok(StillOpen { mailboxes, why, unknown: None });
     }
     let rollout = client.rollout().await?;
     let silent = nodes_in(&rollout, NodeState::Silent).map(|nodes| {
@@ -286,13 +286,13 @@ async fn still_open(client: &mut Client, args: &Reclose) -> Result<StillOpen, Fa
             .waves
             .iter()
             .filter(|wave| wave.name == args.name || wave.number.to_string() == args.name)
-            .map(|wave| wave.open.saturating_add(wave.dial_tones))
+            .map(|wave| wave.closing)
             .sum(),
         PartKind::Node | PartKind::Mailbox => rollout
             .nodes
             .iter()
             .filter(|node| node.name == args.name)
-            .map(|node| node.open.saturating_add(node.dial_tones))
+            .map(|node| node.closing)
             .sum(),
     };
     let unknown = [NodeState::LeftOut, NodeState::Recounting]

@@ -137,6 +137,10 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
     if after > 0 {
         say!(text, "  … {after} waves after\n");
     }
+    for wave in rollout.waves.iter().filter(|wave| wave.closing > 0) {
+        let (closing, name) = (thousands(wave.closing), safe(&wave.name));
+        say!(text, "  {closing} of {name} re-closed and still open\n");
+    }
     text.push_str(&schedule::waiting(rollout));
     text
 }

@@ -113,18 +113,20 @@ fn a_worker_that_the_kernel_kills_for_its_memory_goes_on() {
         }
     }
     fleet.apply();
-    let mut killed = 0;
+    let mut ended = 0;
     for mib in MEMORY_MIB {
         fleet.kill(Which::Worker(0));
         cage.narrow(mib).unwrap();
         fleet.run_by(Which::Worker(0), &["sh", "-c", &enter]);
         fleet.restart(Which::Worker(0));
         std::thread::sleep(fleet::LEASE * 2);
-        killed += u64::from(fleet.ended(Which::Worker(0)).is_some());
+        ended += u64::from(fleet.ended(Which::Worker(0)).is_some());
     }
+    let killed = cage.killed().unwrap();
     faults.injected(killed);
 
     assert!(killed > 0, "the kernel has killed nobody");
+    assert!(ended >= killed, "{ended} have ended, {killed} by the kernel");
     fleet.account(&faults);
     faults.survived(killed);
 }
@@ -154,6 +156,18 @@ impl Cage {
             limits.into_iter().map(|name| self.0.join(name)).find(|it| it.exists());
         let limit = limit.ok_or(io::ErrorKind::NotFound)?;
         fs::write(limit, (u64::from(mib) << 20).to_string())
+    }
+}
+
+impl Cage {
+    /// How many processes the kernel has killed in it for their memory.
+    fn killed(&self) -> io::Result<u64> {
+        let files = ["memory.events", "memory.oom_control"];
+        let file = files.into_iter().map(|name| self.0.join(name)).find(|it| it.exists());
+        let counts = fs::read_to_string(file.ok_or(io::ErrorKind::NotFound)?)?;
+        let count = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        let count = count.and_then(|count| count.parse().ok());
+        count.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 

@@ -115,6 +115,7 @@ impl Diary {
                     });
                 }
             }
+            Record::KeptBack { .. } => {}
             Record::HealthNoted { job, generation, healths, .. } => {
                 self.check_current(*job, generation.get(), "health noted")?;
                 for (ordinal, health) in healths {

@@ -224,7 +224,9 @@ impl World {
                     self.seen_mut(*job, *ordinal).stood.1 = false;
                 }
             }
-            Note::JobClaimed { .. } | Note::DialToneSwitched { .. } => {}
+            Note::JobClaimed { .. }
+            | Note::DialToneSwitched { .. }
+            | Note::KeptBack { .. } => {}
         }
     }
 

@@ -166,6 +166,7 @@ fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
         findings: status.findings.iter().cloned().map(v1::Finding::from).collect(),
         rungs: rungs(plan, &status.rungs),
         dial_tone: status.dial_tone_since.is_some(),
+        closing: status.closing,
         dial_tone_time: status.dial_tone_since.map(timestamp),
         dial_services: plan.policy().dial_services().to_vec(),
         notice: Some(notice(plan, status)),

@@ -217,6 +217,7 @@ impl View {
             dial_tone: self.plan.has_dial_tone(wave.wave),
             queue: None,
             dial_tones: wave.dial_tones,
+            closing: wave.closing,
         }
     }
 
@@ -238,6 +239,7 @@ impl View {
                 text: why.to_string(),
             }),
             dial_tones: node.dial_tones,
+            closing: node.closing,
         }
     }
 }

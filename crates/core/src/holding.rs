@@ -35,7 +35,7 @@ pub use work::{ProbeTask, Room, Work};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::planted::{self, Bug};
-use crate::rollout::{Finding, MessageTotals, Order, Orders};
+use crate::rollout::{Finding, KeptBack, MessageTotals, Order, Orders};
 use crate::time::Timestamp;
 
 /// A content stamp as the store makes it: equal stamps mean unchanged content.
@@ -46,8 +46,11 @@ pub type Stamp = [u8; 16];
 pub struct Holding {
     // What it remembers.
     jobs: BTreeMap<JobNumber, HeldJob>,
+    /// What persons have re-closed and not resumed.
+    kept_back: KeptBack,
 
     // What it has heard since it started.
+    kept_back_heard: Option<KeptBack>,
     orders_version: u64,
     may_open: bool,
     pending: BTreeMap<JobNumber, Order>,
@@ -158,6 +161,7 @@ impl Holding {
         self.may_open = false;
         self.orders_version = 0;
         self.pending.clear();
+        self.kept_back_heard = None;
         for job in self.jobs.values_mut() {
             job.order = None;
         }
@@ -184,6 +188,7 @@ impl Holding {
             return;
         }
         self.orders_version = orders.version;
+        self.kept_back_heard = orders.kept_back.or(self.kept_back_heard.take());
         self.may_open = orders.may_open || self.may_open && planted::is(Bug::StaleOrders);
         for order in orders.jobs {
             match self.jobs.get_mut(&order.job) {
@@ -204,14 +209,22 @@ impl Holding {
         }
     }
 
-    /// Mailboxes that stand higher than their orders allow.
+    /// What persons have re-closed and not resumed, as far as it remembers.
+    pub fn kept_back(&self) -> &KeptBack {
+        &self.kept_back
+    }
+
+    /// What of the orders must be remembered: mailboxes that stand higher than they allow, and
+    /// what persons keep back.
     pub fn closings(&self, now: Timestamp) -> Vec<Record> {
+        let heard = self.kept_back_heard.iter().filter(|heard| **heard != self.kept_back);
+        let kept = heard.map(|it| Record::KeptBack { kept_back: it.clone(), at: now });
         let jobs = self.jobs.iter().filter_map(|(number, job)| {
             let order = job.order.as_ref()?;
             let closed = job.closing(*number, order, now);
             Some(closed.into_iter().chain(job.hanging_up(*number, order, now)))
         });
-        jobs.flatten().collect()
+        kept.chain(jobs.flatten()).collect()
     }
 
     /// What to remember when the store has been claimed for `job` at `generation`.
@@ -415,6 +428,7 @@ impl Holding {
     /// Makes `record` part of the state. The only mutator of what is remembered.
     pub fn apply(&mut self, record: &Record) {
         match record {
+            Record::KeptBack { kept_back, .. } => self.kept_back.clone_from(kept_back),
             Record::JobClaimed { job, generation, description, mailboxes, at } => {
                 let (job, generation) = (*job, *generation);
                 let (description, mailboxes) = (*description, *mailboxes);

@@ -25,6 +25,7 @@
 mod decide;
 mod doubt;
 mod grades;
+mod kept_back;
 mod order;
 mod permit;
 mod rebuild;
@@ -43,6 +44,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use grades::{Grade, Grades};
+pub use kept_back::{KEPT_BACK_MAX, KeptBack};
 pub use order::{Order, Orders};
 pub use rebuild::{RebuildStatus, Recount};
 pub use record::{
@@ -346,25 +348,6 @@ impl Rollout {
         }
     }
 
-    /// Remembers that a worker was turned away which knew less than its node has told before.
-    ///
-    /// Not journaled, as [`Rollout::hear`]: it asks again.
-    pub fn turn_away(&mut self, node: NodeNumber) {
-        if let Some(heard) = self.heard.get_mut(node.index()) {
-            heard.turned_away = true;
-        }
-    }
-
-    /// Remembers that the rightful run of `node` has joined again: whoever was turned away
-    /// meanwhile is another one.
-    ///
-    /// Not journaled, as [`Rollout::hear`].
-    pub fn welcome(&mut self, node: NodeNumber) {
-        if let Some(heard) = self.heard.get_mut(node.index()) {
-            heard.turned_away = false;
-        }
-    }
-
     /// Remembers the answer, in millionths, to the external question called `name`. One that
     /// is no number is not an answer, and is not told here.
     ///
@@ -442,7 +425,9 @@ impl Rollout {
             Record::MailboxesFound { incarnation, report, reclosed, at } => {
                 self.apply_found(*incarnation, report, reclosed, *at);
             }
-            Record::NodeRecounted { node, .. } => self.apply_recounted(*node),
+            Record::NodeRecounted { node, kept_back, .. } => {
+                self.apply_recounted(*node, kept_back);
+            }
             Record::Rebuilt { left_out, at } => self.apply_rebuilt(left_out, *at),
             Record::NodeAccepted { node, generations, .. } => {
                 self.apply_accepted(*node, generations);

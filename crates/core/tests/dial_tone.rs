@@ -63,7 +63,10 @@ impl Worker {
         self.generation = order.generation;
         let (version, jobs) = (self.version, vec![order]);
         let open_millis_per_second = None;
-        self.holding.hear(Orders { version, may_open, open_millis_per_second, jobs });
+        let kept_back = None;
+        let orders =
+            Orders { version, may_open, open_millis_per_second, jobs, kept_back };
+        self.holding.hear(orders);
         let (generation, mailboxes) = (self.generation, 2);
         let claim = Claim { job: JOB, generation, description: [0; 32], mailboxes };
         let mut records = self.holding.claimed(claim, now());

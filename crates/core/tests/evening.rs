@@ -10,6 +10,8 @@ mod dial;
 mod doubt;
 #[path = "evening/fleet.rs"]
 mod fleet;
+#[path = "evening/kept_back.rs"]
+mod kept_back;
 #[path = "evening/permits.rs"]
 mod permits;
 #[path = "evening/rebuild.rs"]

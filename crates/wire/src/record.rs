@@ -31,7 +31,7 @@ mod rebuild;
 use facts::{facts_reported, keep_facts};
 use rebuild::{
     keep_accepted, keep_claims, keep_found, keep_rebuilt, keep_recounted,
-    mailboxes_found, node_accepted,
+    mailboxes_found, node_accepted, node_recounted,
 };
 
 /// The journal's first record: which plan was applied.
@@ -183,10 +183,7 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
             at: Timestamp::from_millis(kept.at_millis),
         }),
         Kept::MailboxesFound(kept) => mailboxes_found(kept),
-        Kept::NodeRecounted(kept) => Ok(Record::NodeRecounted {
-            node: node(kept.node)?,
-            at: Timestamp::from_millis(kept.at_millis),
-        }),
+        Kept::NodeRecounted(kept) => node_recounted(kept),
         Kept::Rebuilt(kept) => Ok(Record::Rebuilt {
             left_out: kept.left_out.into_iter().map(node).collect::<Result<_, _>>()?,
             at: Timestamp::from_millis(kept.at_millis),
@@ -347,7 +344,9 @@ fn keep(record: &Record) -> Kept {
         Record::MailboxesFound { incarnation, report, reclosed, at } => {
             keep_found(*incarnation, report, reclosed, *at)
         }
-        Record::NodeRecounted { node, at } => keep_recounted(*node, *at),
+        Record::NodeRecounted { node, kept_back, at } => {
+            keep_recounted(*node, kept_back, *at)
+        }
         Record::Rebuilt { left_out, at } => keep_rebuilt(left_out, *at),
         Record::NodeAccepted { action, node, generations } => {
             keep_accepted(action, *node, generations)
@@ -535,8 +534,7 @@ mod tests {
     use tidegate_core::fleet::{Incarnation, Ordinal};
     use tidegate_core::gate::PulseSignal;
     use tidegate_core::mailbox::{Level, MailboxState};
-    use tidegate_core::rollout::JobReport;
-    use tidegate_core::rollout::MessageTotals;
+    use tidegate_core::rollout::{JobReport, KeptBack, MessageTotals};
 
     const AT: Timestamp = Timestamp::from_millis(1_795_302_000_000);
 
@@ -632,7 +630,11 @@ mod tests {
                 reclosed: vec![Ordinal::new(0), Ordinal::new(4)],
                 at: AT,
             },
-            Record::NodeRecounted { node: NodeNumber::new(1), at: AT },
+            Record::NodeRecounted {
+                node: NodeNumber::new(1),
+                kept_back: KeptBack { node: true, ..KeptBack::default() },
+                at: AT,
+            },
             Record::Rebuilt { left_out: vec![NodeNumber::new(2)], at: AT },
             Record::NodeAccepted {
                 action: action(),

@@ -11,7 +11,7 @@ use prost::Message;
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, Ordinal};
 use tidegate_core::holding::{self, Dial, Stamp};
 use tidegate_core::inventory::Digest;
-use tidegate_core::rollout::{self, Finding, NodeSnapshot, WaveSnapshot};
+use tidegate_core::rollout::{self, Finding, KeptBack, NodeSnapshot, WaveSnapshot};
 use tidegate_core::time::Timestamp;
 
 use crate::journal::v1 as past;
@@ -55,6 +55,8 @@ pub struct OfNode {
     pub not_shown: Places,
     /// Closed, and somebody may still be in them.
     pub not_shut_out: Places,
+    /// What persons have re-closed and not resumed.
+    pub kept_back: KeptBack,
 }
 
 /// Mailboxes by job and place, ascending.
@@ -195,12 +197,13 @@ fn jobs(
 
 /// The bytes of a worker's snapshot.
 pub fn encode_node(snapshot: &OfNode) -> Vec<u8> {
-    let OfNode { at, jobs, not_shown, not_shut_out } = snapshot;
+    let OfNode { at, jobs, not_shown, not_shut_out, kept_back } = snapshot;
     let kept = past::WorkerSnapshot {
         at_millis: at.millis(),
         jobs: jobs.iter().map(keep_held).collect(),
         not_shown: keep_places(not_shown),
         not_shut_out: keep_places(not_shut_out),
+        kept_back: Some(kept_back.into()),
     };
     kept.encode_to_vec()
 }
@@ -218,6 +221,12 @@ pub fn decode_node(bytes: &[u8]) -> Result<OfNode, SnapshotError> {
         jobs: kept.jobs.into_iter().map(held).collect::<Result<_, _>>()?,
         not_shown: places(&kept.not_shown)?,
         not_shut_out: places(&kept.not_shut_out)?,
+        // Absent in snapshots of older programs, which remembered none.
+        kept_back: kept
+            .kept_back
+            .map(KeptBack::try_from)
+            .transpose()?
+            .unwrap_or_default(),
     })
 }
 
@@ -541,6 +550,7 @@ mod tests {
             jobs: vec![held],
             not_shown: places(&[(5, 0), (5, 3), (6, 0)]),
             not_shut_out: places(&[(1, 9)]),
+            kept_back: KeptBack { node: true, ..KeptBack::default() },
         }
     }
 

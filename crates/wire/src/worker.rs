@@ -16,8 +16,8 @@ use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::pace::PacePolicy;
 use tidegate_core::policy::{Policy, Rung, Soaks};
 use tidegate_core::rollout::{
-    Account, Finding, FindingKind, Grades, JobReport, Join, MessageTotals, Order, Orders,
-    Origin, Sync,
+    Account, Finding, FindingKind, Grades, JobReport, Join, KeptBack, MessageTotals,
+    Order, Orders, Origin, Sync,
 };
 use tidegate_core::share::Ppm;
 use tidegate_core::time::{Span, Timestamp};
@@ -29,6 +29,7 @@ use crate::protocol::{
 use crate::v1;
 use crate::vitals::{pace_policy, pulse_limits, tell_pace, tell_pulse_limits};
 
+mod account;
 mod job;
 mod notice;
 
@@ -297,34 +298,6 @@ impl TryFrom<v1::SyncRequest> for Sync {
     }
 }
 
-impl From<Account> for v1::Account {
-    fn from(account: Account) -> Self {
-        let Account { answered, untold, reclosed, journaled } = account;
-        let reclosed = reclosed.into_iter().map(|(job, ordinals)| v1::Reclosed {
-            job: job.get(),
-            ordinals: ordinals.into_iter().map(|it| u32::from(it.get())).collect(),
-        });
-        Self { answered, untold, reclosed: reclosed.collect(), journaled }
-    }
-}
-
-impl TryFrom<v1::Account> for Account {
-    type Error = ProtocolError;
-
-    fn try_from(message: v1::Account) -> Result<Self, Self::Error> {
-        let v1::Account { answered, untold, reclosed, journaled } = message;
-        bounded("account.reclosed", reclosed.len(), REPORTS_MAX)?;
-        let reclosed = reclosed.into_iter().map(|v1::Reclosed { job, ordinals }| {
-            bounded("reclosed.ordinals", ordinals.len(), REPORT_FACTS_MAX)?;
-            let ordinals = ordinals.into_iter().map(ordinal).collect::<Result<_, _>>()?;
-            Ok((JobNumber::new(job), ordinals))
-        });
-        let reclosed = reclosed.collect::<Result<_, ProtocolError>>()?;
-        let journaled = journaled.map(|it| counted("journaled", it)).transpose()?;
-        Ok(Self { answered, untold, reclosed, journaled })
-    }
-}
-
 impl From<JobReport> for v1::JobReport {
     fn from(report: JobReport) -> Self {
         let JobReport { job, generation, facts, totals, findings } = report;
@@ -503,6 +476,7 @@ impl From<Orders> for v1::SyncResponse {
             may_open: orders.may_open,
             jobs: orders.jobs.into_iter().map(v1::Order::from).collect(),
             open_millis_per_second: orders.open_millis_per_second,
+            kept_back: orders.kept_back.as_ref().map(v1::KeptBack::from),
         }
     }
 }
@@ -518,6 +492,7 @@ impl TryFrom<v1::SyncResponse> for Orders {
             may_open: message.may_open,
             jobs: jobs.collect::<Result<_, _>>()?,
             open_millis_per_second: message.open_millis_per_second,
+            kept_back: message.kept_back.map(KeptBack::try_from).transpose()?,
         })
     }
 }
@@ -634,6 +609,7 @@ pub(crate) fn ordinal(place: u32) -> Result<Ordinal, ProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_core::fleet::WaveNumber;
     use tidegate_core::rollout::Vitals;
 
     #[test]
@@ -676,6 +652,7 @@ mod tests {
                 dial_tone: true,
             }],
             open_millis_per_second: Some(2_500),
+            kept_back: Some(kept_back()),
         };
 
         let arrived = Orders::try_from(v1::SyncResponse::from(orders.clone()));
@@ -781,7 +758,14 @@ mod tests {
                 untold: 5,
                 reclosed: vec![(JobNumber::new(3), vec![Ordinal::new(1)])],
                 journaled: Some(12),
+                kept_back: Some(kept_back()),
             }),
         }
+    }
+
+    fn kept_back() -> KeptBack {
+        let waves = vec![WaveNumber::new(0), WaveNumber::new(u16::MAX)];
+        let mailboxes = vec![(JobNumber::new(3), Ordinal::new(1))];
+        KeptBack { node: true, waves, mailboxes }
     }
 }

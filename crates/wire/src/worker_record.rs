@@ -44,6 +44,9 @@ pub enum Entry {
     Shown(Timestamp),
     /// The mail system has carried out every closing so far; when.
     ShutOut(Timestamp),
+    /// A state that was put back has been accepted: somebody may be in any of its mailboxes;
+    /// when.
+    PutBack(Timestamp),
 }
 
 /// A rollout, and the ladder by which admission answers.
@@ -76,6 +79,9 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
         Entry::ShutOut(at) => {
             let at_millis = at.millis();
             Kept::ClosingsCarriedOut(past::ClosingsCarriedOut { at_millis })
+        }
+        Entry::PutBack(at) => {
+            Kept::StatePutBack(past::StatePutBack { at_millis: at.millis() })
         }
     };
     past::WorkerRecord { record: Some(kept) }.encode_to_vec()
@@ -148,6 +154,13 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
         Kept::ClosingsCarriedOut(kept) => {
             return Ok(Entry::ShutOut(Timestamp::from_millis(kept.at_millis)));
         }
+        Kept::KeepingBack(kept) => Record::KeptBack {
+            kept_back: present("kept_back", kept.kept_back)?.try_into()?,
+            at: Timestamp::from_millis(kept.at_millis),
+        },
+        Kept::StatePutBack(kept) => {
+            return Ok(Entry::PutBack(Timestamp::from_millis(kept.at_millis)));
+        }
         Kept::DoorsShown(kept) => {
             return Ok(Entry::Shown(Timestamp::from_millis(kept.at_millis)));
         }
@@ -173,6 +186,10 @@ pub fn decode_description(bytes: &[u8]) -> Result<JobPart, WorkerRecordError> {
 
 fn keep(record: &Record) -> Kept {
     match record {
+        Record::KeptBack { kept_back, at } => Kept::KeepingBack(past::KeepingBack {
+            kept_back: Some(kept_back.into()),
+            at_millis: at.millis(),
+        }),
         Record::JobClaimed { job, generation, description, mailboxes, at } => {
             Kept::JobClaimed(past::JobClaimed {
                 job: job.get(),
@@ -399,9 +416,9 @@ fn fixed<const LENGTH: usize>(
 mod tests {
     use super::*;
     use crate::worker::JobMailbox;
-    use tidegate_core::fleet::MailboxNumber;
+    use tidegate_core::fleet::{MailboxNumber, WaveNumber};
     use tidegate_core::policy::{Language, Window};
-    use tidegate_core::rollout::{FindingKind, MessageTotals, Origin};
+    use tidegate_core::rollout::{FindingKind, KeptBack, MessageTotals, Origin};
     use tidegate_core::time::Span;
 
     #[test]
@@ -450,6 +467,7 @@ mod tests {
                 at,
             },
             Record::Closed { job, generation, ordinals: places(), at },
+            Record::KeptBack { kept_back: kept_back(), at },
             Record::HealthNoted {
                 job,
                 generation,
@@ -462,6 +480,7 @@ mod tests {
             Entry::Joined(joined()),
             Entry::Shown(at),
             Entry::ShutOut(at),
+            Entry::PutBack(at),
         ]);
 
         for entry in entries {
@@ -469,6 +488,11 @@ mod tests {
 
             assert_eq!(decoded, entry);
         }
+    }
+
+    fn kept_back() -> KeptBack {
+        let mailboxes = vec![(JobNumber::new(2), Ordinal::new(9))];
+        KeptBack { node: false, waves: vec![WaveNumber::new(4)], mailboxes }
     }
 
     #[test]

@@ -288,7 +288,10 @@ mod tests {
             };
             let (version, jobs) = (self.version, vec![order]);
             let open_millis_per_second = None;
-            self.holding.hear(Orders { version, may_open, jobs, open_millis_per_second });
+            let kept_back = None;
+            let orders =
+                Orders { version, may_open, jobs, open_millis_per_second, kept_back };
+            self.holding.hear(orders);
         }
 
         fn claim(&mut self, generation: u64) {

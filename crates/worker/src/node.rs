@@ -314,7 +314,11 @@ impl Node {
             self.vitals.pulses = (self.given.listen)(&joined.settings);
             self.pulses_at = self.given.clock.now();
         }
-        self.turned_away = false;
+        let put_back = std::mem::take(&mut self.turned_away);
+        let entry = entry.or_else(|| {
+            // Only now: while it is turned away, its journal must not grow.
+            put_back.then(|| self.noted(&Entry::PutBack(self.given.clock.now())))
+        });
         self.rollout = Some(joined.rollout);
         self.settings = Some(joined.settings);
         Ok(entry)
@@ -386,6 +390,11 @@ impl Node {
                 let imported: u64 = mailboxes.iter().map(|it| it.imported).sum();
                 let mailboxes = mailboxes.len();
                 tracing::info!(%job, mailboxes, imported, "histories are back");
+            }
+            Record::KeptBack { kept_back, .. } => {
+                let (waves, mailboxes) =
+                    (kept_back.waves.len(), kept_back.mailboxes.len());
+                tracing::info!(node = kept_back.node, waves, mailboxes, "kept back");
             }
             Record::HealthNoted { job, healths, .. } => {
                 tracing::debug!(%job, mailboxes = healths.len(), "health noted");

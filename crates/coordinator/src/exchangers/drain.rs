@@ -235,6 +235,7 @@ mod tests {
             quarantined: 0,
             open: 1,
             dial_tones: 0,
+            closing: 0,
             failed: 0,
             vitals: Vitals::default(),
         }

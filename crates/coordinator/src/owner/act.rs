@@ -108,7 +108,6 @@ fn warn_of_clocks(node: &str, theirs: Timestamp, ours: Timestamp) {
     }
 }
 
-
 /// Whether a user of the plan has this address.
 fn is_planned(plan: &Plan, address: &str) -> bool {
     let mailbox = plan.inventory().find(address);

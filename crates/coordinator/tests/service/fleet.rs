@@ -266,6 +266,7 @@ impl Worker {
                 may_open: false,
                 jobs: Vec::new(),
                 open_millis_per_second: None,
+                kept_back: None,
             },
             jobs: BTreeMap::new(),
             quarantine_first: false,

@@ -3,7 +3,7 @@
 use super::{DialStep, Stamp};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
-use crate::rollout::{Finding, MessageTotals};
+use crate::rollout::{Finding, KeptBack, MessageTotals};
 use crate::time::Timestamp;
 
 /// What a worker remembers. Replaying these, in order, is the only recovery.
@@ -89,6 +89,14 @@ pub enum Record {
         generation: Generation,
         /// One per mailbox.
         mailboxes: Vec<Switched>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Persons have re-closed something, or resumed it; told to a coordinator that has lost its
+    /// own memory.
+    KeptBack {
+        /// All that is re-closed and not resumed.
+        kept_back: KeptBack,
         /// When.
         at: Timestamp,
     },

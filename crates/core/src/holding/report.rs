@@ -99,6 +99,7 @@ impl Holding {
             untold: u32::try_from(untold).unwrap_or(u32::MAX),
             reclosed: reclosed.filter(|(_, closed)| !closed.is_empty()).collect(),
             journaled: None,
+            kept_back: self.kept_back_heard.is_none().then(|| self.kept_back.clone()),
         }
     }
 

@@ -10,7 +10,7 @@
 use super::{Dial, HeldJob, HeldMailbox, Holding, Stamp, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{MailboxState, NotAState};
-use crate::rollout::{Finding, MessageTotals};
+use crate::rollout::{Finding, KeptBack, MessageTotals};
 use crate::time::Timestamp;
 
 /// What is remembered of a job. The columns are as long as the job has mailboxes.
@@ -56,11 +56,19 @@ pub enum SnapshotError {
 }
 
 impl Holding {
-    /// All that is remembered.
-    pub fn snapshot(&self) -> Vec<JobSnapshot> {
-        let Self { jobs, orders_version: _, may_open: _, pending: _, unreported: _ } =
-            self;
-        jobs.iter().map(|(job, held)| held.snapshot(*job)).collect()
+    /// All that is remembered: of jobs, and what persons keep back.
+    pub fn snapshot(&self) -> (Vec<JobSnapshot>, KeptBack) {
+        let Self {
+            jobs,
+            kept_back,
+            kept_back_heard: _,
+            orders_version: _,
+            may_open: _,
+            pending: _,
+            unreported: _,
+        } = self;
+        let jobs = jobs.iter().map(|(job, held)| held.snapshot(*job));
+        (jobs.collect(), kept_back.clone())
     }
 
     /// The holding as a snapshot left it. Records behind it are to be applied next.
@@ -68,9 +76,12 @@ impl Holding {
     /// # Errors
     ///
     /// [`SnapshotError`] when no holding makes such a snapshot.
-    pub fn restore(snapshot: Vec<JobSnapshot>) -> Result<Self, SnapshotError> {
-        let mut holding = Self::default();
-        for kept in snapshot {
+    pub fn restore(
+        jobs: Vec<JobSnapshot>,
+        kept_back: KeptBack,
+    ) -> Result<Self, SnapshotError> {
+        let mut holding = Self { kept_back, ..Self::default() };
+        for kept in jobs {
             let job = kept.job;
             let held = HeldJob::restore(kept)?;
             let all = ordinals(&held.mailboxes).map(|(ordinal, _)| (job, ordinal));

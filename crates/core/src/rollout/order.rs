@@ -12,7 +12,7 @@
 //! * While the rollout is paused, halted or aborted, or a node is isolated, nothing more
 //!   may open, and no dial tone begins.
 
-use super::{NodeState, Phase, Rollout, ordinals};
+use super::{KeptBack, NodeState, Phase, Rollout, ordinals};
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::planted::{self, Bug};
@@ -29,6 +29,9 @@ pub struct Orders {
     /// Its part of what all nodes together may open, thousandths of a mailbox in a second;
     /// nothing if there is no such limit.
     pub open_millis_per_second: Option<u32>,
+    /// What persons have re-closed and not resumed, for the node to remember; nothing if it is
+    /// to tell that itself, or the coordinator is too old to say.
+    pub kept_back: Option<KeptBack>,
 }
 
 /// What shall become of one job.
@@ -89,6 +92,7 @@ impl Rollout {
             may_open,
             jobs,
             open_millis_per_second: self.part_of(node),
+            kept_back: self.kept_back(node),
         }
     }
 

@@ -15,14 +15,15 @@
 //!   was left out shows later raises that, and lowers nothing.
 //! * Evidence on which the gate halts is judged before every mailbox has to prove itself anew.
 //! * What is accepted from a worker put back to an older state is closed, whatever was known.
-//! * What had been open and was found closed is held back until a person resumes it.
+//! * What had been open and was found closed is held back until a person resumes it, and so is
+//!   what a node remembers to have been re-closed before it had ever been open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::permit::Given;
 use super::{
-    Action, JobReport, LEVELS, NodeState, Operate, Phase, Record, Refusal, Rollout,
-    Scope, Sync, Verb, ordinals,
+    Action, JobReport, KeptBack, LEVELS, NodeState, Operate, Phase, Record, Refusal,
+    Rollout, Scope, Sync, Verb, ordinals,
 };
 use crate::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::gate::Verdict;
@@ -64,6 +65,8 @@ pub struct RebuildStatus {
 pub(super) struct Found {
     /// Closed, and open at some time before.
     reclosed: BTreeSet<(JobNumber, Ordinal)>,
+    /// What nodes remember that persons have re-closed and not resumed.
+    kept_back: BTreeMap<NodeNumber, KeptBack>,
 }
 
 impl Rollout {
@@ -76,6 +79,25 @@ impl Rollout {
         let told = nodes().filter(|(_, node)| node.recount == Recount::Told).count();
         let missing = nodes().filter(|(_, node)| node.recount == Recount::Awaited);
         Some(RebuildStatus { told, missing: missing.map(|(node, _)| node).collect() })
+    }
+
+    /// Remembers that a worker was turned away which knew less than its node has told before.
+    ///
+    /// Not journaled, as [`Rollout::hear`]: it asks again.
+    pub fn turn_away(&mut self, node: NodeNumber) {
+        if let Some(heard) = self.heard.get_mut(node.index()) {
+            heard.turned_away = true;
+        }
+    }
+
+    /// Remembers that the rightful run of `node` has joined again: whoever was turned away
+    /// meanwhile is another one.
+    ///
+    /// Not journaled, as [`Rollout::hear`].
+    pub fn welcome(&mut self, node: NodeNumber) {
+        if let Some(heard) = self.heard.get_mut(node.index()) {
+            heard.turned_away = false;
+        }
     }
 
     /// Whether it was made again from what the workers hold.
@@ -121,8 +143,9 @@ impl Rollout {
         self.apply_findings(*job, facts, findings);
     }
 
-    pub(super) fn apply_recounted(&mut self, node: NodeNumber) {
+    pub(super) fn apply_recounted(&mut self, node: NodeNumber, kept_back: &KeptBack) {
         self.node_mut(node).recount = Recount::Told;
+        self.found.kept_back.insert(node, kept_back.clone());
     }
 
     pub(super) fn apply_rebuilt(&mut self, left_out: &[NodeNumber], at: Timestamp) {
@@ -141,6 +164,9 @@ impl Rollout {
             self.raise_waves(at);
         }
         self.hold_back_found(&found, whole);
+        for (node, kept) in &found.kept_back {
+            self.keep_back(*node, kept, whole, at);
+        }
     }
 
     /// From the last wave to the first: what each has shown, and what later ones prove of it.
@@ -240,7 +266,10 @@ impl Rollout {
         records.extend(found);
         let told_all = sync.account.as_ref().is_some_and(|account| account.untold == 0);
         if told_all && node.recount == Recount::Awaited {
-            records.push(Record::NodeRecounted { node: sync.node, at: now });
+            let told = sync.account.as_ref().and_then(|it| it.kept_back.as_ref());
+            let told = told.map(|told| self.known_of(sync.node, told));
+            let (node, kept_back) = (sync.node, told.unwrap_or_default());
+            records.push(Record::NodeRecounted { node, kept_back, at: now });
         }
         records
     }

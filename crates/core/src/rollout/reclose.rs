@@ -6,7 +6,7 @@
 //!   said otherwise under the new generation.
 
 use super::{Action, JobState, Phase, Rollout, Scope, ordinals};
-use crate::fleet::{Generation, JobNumber, Ordinal};
+use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::planted::{self, Bug};
 
@@ -41,6 +41,51 @@ impl Rollout {
         if wide && matches!(self.phase, Phase::Running | Phase::Finished { .. }) {
             self.phase = Phase::Paused(action.clone());
         }
+    }
+
+    /// Mailboxes of `wave` that are re-closed and not known to be closed yet.
+    pub(super) fn closing_of_wave(&self, wave: WaveNumber) -> u32 {
+        let state = self.wave(wave);
+        if state.held_back {
+            return state.tallies.iter().map(|it| it.open() + it.dial_tones()).sum();
+        }
+        let planned = self.plan.waves().get(wave.index());
+        let jobs =
+            planned.map_or(0..0, |wave| wave.jobs.start as usize..wave.jobs.end as usize);
+        sum_closing(self.jobs.get(jobs).unwrap_or_default())
+    }
+
+    /// Mailboxes that are re-closed and not known to be closed yet, by node.
+    pub(super) fn closing_by_node(&self) -> Vec<u32> {
+        let mut closing = vec![0; self.nodes.len()];
+        let jobs = self.plan.jobs().iter().zip(&self.jobs);
+        for (planned, job) in jobs.filter(|(_, job)| !job.reclosed.is_empty()) {
+            if let Some(count) = closing.get_mut(planned.node.index()) {
+                *count += sum_closing(std::slice::from_ref(job));
+            }
+        }
+        for (number, count) in (0..).map(NodeNumber::new).zip(&mut closing) {
+            if self.nodes.get(number.index()).is_some_and(|node| node.held_back) {
+                let tallies = self.waves.iter().flat_map(|wave| &wave.tallies);
+                let here = tallies.filter(|tally| tally.node == number);
+                *count = here.map(|it| it.open() + it.dial_tones()).sum();
+            }
+        }
+        closing
+    }
+
+    /// Whether one mailbox is re-closed and not known to be closed yet.
+    pub(super) fn is_closing(&self, job: JobNumber, ordinal: Ordinal) -> bool {
+        let state = self.job(job);
+        let is_inside = state.states.get(ordinal.index());
+        let is_inside = is_inside.is_some_and(|it| it.is_open() || it.dial_tone);
+        let planned = self.plan.jobs().get(job.index());
+        let kept = planned.is_some_and(|job| {
+            let node = self.nodes.get(job.node.index());
+            self.wave(job.wave).held_back || node.is_some_and(|node| node.held_back)
+        });
+        state.reclosed.contains(&ordinal)
+            || is_inside && (kept || self.held_back_of(job).contains(&ordinal))
     }
 
     /// Gives jobs new generations, under which whatever of `scope` is open must be closed.
@@ -106,4 +151,9 @@ impl Rollout {
         })
         .collect()
     }
+}
+
+fn sum_closing(jobs: &[JobState]) -> u32 {
+    let closing = jobs.iter().map(|job| job.reclosed.len()).sum::<usize>();
+    u32::try_from(closing).unwrap_or(u32::MAX)
 }

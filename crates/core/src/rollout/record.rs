@@ -10,7 +10,7 @@ use crate::pace::PaceReport;
 use crate::share::Ppm;
 use crate::time::Timestamp;
 
-use super::{Etag, Grades, RequestId};
+use super::{Etag, Grades, KeptBack, RequestId};
 
 /// What a coordinator remembers. Replaying these, in order, is the only recovery.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +147,8 @@ pub enum Record {
     NodeRecounted {
         /// The node.
         node: NodeNumber,
+        /// What it remembers that persons have re-closed and not resumed.
+        kept_back: KeptBack,
         /// When.
         at: Timestamp,
     },
@@ -374,6 +376,9 @@ pub struct Account {
     pub reclosed: Vec<(JobNumber, Vec<Ordinal>)>,
     /// How many records the worker's journal has ever had; nothing if it is too old to tell.
     pub journaled: Option<u64>,
+    /// What persons have re-closed and not resumed, as far as the worker remembers; nothing
+    /// once the coordinator has said it, and from a worker that is too old to remember.
+    pub kept_back: Option<KeptBack>,
 }
 
 /// Facts about one job.

@@ -259,6 +259,8 @@ pub struct WaveStatus {
     pub open: u32,
     /// Held ones that have a dial tone.
     pub dial_tones: u32,
+    /// Re-closed, and not known to be closed yet; dial tones among them.
+    pub closing: u32,
     /// On the allowed level or above.
     pub opened: u32,
     /// Mature on the allowed level.
@@ -313,6 +315,8 @@ pub struct NodeStatus {
     pub open: u32,
     /// Held ones that have a dial tone.
     pub dial_tones: u32,
+    /// Re-closed, and not known to be closed yet; dial tones among them.
+    pub closing: u32,
     /// Failed, integrity included.
     pub failed: u32,
     /// How it feels.
@@ -347,6 +351,8 @@ pub struct MailboxStatus {
     pub rungs: Vec<RungStatus>,
     /// Since when it has been held with a dial tone, if it is: since those of its job began.
     pub dial_tone_since: Option<Timestamp>,
+    /// Whether it is re-closed, and not known to be closed yet.
+    pub closing: bool,
     /// What it waits for.
     pub why: Vec<Why>,
     /// What a person should know.
@@ -371,7 +377,11 @@ impl Rollout {
             why: self.why(&waves, now),
             waves,
             nodes: (0..self.nodes.len())
-                .map(|index| self.node_status(index, now))
+                .zip(self.closing_by_node())
+                .map(|(index, closing)| NodeStatus {
+                    closing,
+                    ..self.node_status(index, now)
+                })
                 .collect(),
             totals,
             orders_version: self.orders_version,
@@ -418,6 +428,7 @@ impl Rollout {
             dial_tone_since: place
                 .filter(|_| state.dial_tone)
                 .map(|(job, _)| self.job(job).dial_tone_since.unwrap_or(self.started_at)),
+            closing: place.is_some_and(|(job, ordinal)| self.is_closing(job, ordinal)),
             why,
             findings,
         }
@@ -614,6 +625,7 @@ impl Rollout {
             quarantined,
             open: sum(&|t| t.open()),
             dial_tones: sum(&|t| t.dial_tones()),
+            closing: self.closing_of_wave(number),
             opened: sum(&|t| t.opened(wave.allowed)),
             mature: sum(&|t| t.mature(wave.allowed)),
             failed: sum(&|t| t.failed() + t.integrity_failed()),
@@ -656,6 +668,7 @@ impl Rollout {
             quarantined,
             open: tallies().map(super::Tally::open).sum(),
             dial_tones: tallies().map(super::Tally::dial_tones).sum(),
+            closing: 0,
             failed: tallies().map(|t| t.failed() + t.integrity_failed()).sum(),
             vitals: heard.vitals,
         }

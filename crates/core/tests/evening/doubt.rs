@@ -47,7 +47,8 @@ fn a_worker_that_is_wrong_keeps_nobody_from_stopping_and_taking_back() {
             jobs[job.index()].wave == WaveNumber::new(0)
         };
         let jobs = evening.workers.iter().flat_map(|worker| worker.holding.jobs());
-        let mut held = jobs.filter(|(job, _)| first(*job)).flat_map(|(_, it)| it.states());
+        let mut held =
+            jobs.filter(|(job, _)| first(*job)).flat_map(|(_, it)| it.states());
         !held.any(MailboxState::is_open)
     });
 
@@ -63,7 +64,7 @@ fn a_person_overrules_a_worker_that_is_wrong_and_it_is_refused_alone() {
     let mut evening = opening();
     says_more_was_given(&mut evening, 0);
     evening.pass(1);
-    let mut again = |evening: &mut Evening| {
+    let again = |evening: &mut Evening| {
         let worker = &mut evening.workers[0];
         worker.sent += 1;
         let sync = worker.sync(Vec::new());

@@ -611,7 +611,7 @@ fn shows_altered_mail(evening: &mut Evening, index: usize) {
     evening.workers[index].remember([noted]);
 }
 
-fn lose_the_journal(evening: &mut Evening) {
+pub(super) fn lose_the_journal(evening: &mut Evening) {
     let plan = Arc::clone(evening.rollout.plan());
     evening.started = evening.now;
     evening.rollout = Rollout::new(plan, evening.now, evening.now);
@@ -624,7 +624,7 @@ fn lose_the_journal(evening: &mut Evening) {
     evening.workers.iter_mut().for_each(|worker| worker.joined = false);
 }
 
-fn resume_without(evening: &mut Evening, node: u16) -> Result<(), Refusal> {
+pub(super) fn resume_without(evening: &mut Evening, node: u16) -> Result<(), Refusal> {
     let (by, reason) = ("op".to_owned(), "it is dead".to_owned());
     let without = vec![NodeNumber::new(node)];
     let operate = Operate { without, ..Operate::new(by, reason, Verb::Resume(None)) };

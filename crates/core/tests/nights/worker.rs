@@ -149,7 +149,8 @@ impl Worker {
         for note in before {
             earlier.apply(note);
         }
-        let mut restored = Holding::restore(earlier.snapshot()).unwrap();
+        let (jobs, kept_back) = earlier.snapshot();
+        let mut restored = Holding::restore(jobs, kept_back).unwrap();
         for note in after {
             restored.apply(note);
         }
@@ -435,6 +436,7 @@ impl Worker {
         raised: &mut Vec<(JobNumber, Generation, Level)>,
     ) {
         match note {
+            Note::KeptBack { .. } => {}
             Note::JobClaimed { job, generation, .. } => {
                 let before = self.holding.job(*job).map(HeldJob::generation);
                 assert!(before < Some(*generation), "I4: claimed again: {note:?}");

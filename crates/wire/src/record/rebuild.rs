@@ -5,7 +5,7 @@
 //! * The bytes of a record read back are the record.
 
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal};
-use tidegate_core::rollout::{Action, JobReport, Record};
+use tidegate_core::rollout::{Action, JobReport, KeptBack, Record};
 use tidegate_core::time::Timestamp;
 
 use super::{Kept, RecordError, issued, node};
@@ -28,6 +28,16 @@ pub(super) fn node_accepted(kept: past::NodeAccepted) -> Result<Record, RecordEr
         action: present("action", kept.action)?.try_into()?,
         node: node(kept.node)?,
         generations: issued(kept.jobs, kept.generations)?,
+    })
+}
+
+pub(super) fn node_recounted(kept: past::NodeRecounted) -> Result<Record, RecordError> {
+    // Absent in journals of older programs, to which nobody told it.
+    let kept_back = kept.kept_back.map(KeptBack::try_from).transpose()?;
+    Ok(Record::NodeRecounted {
+        node: node(kept.node)?,
+        kept_back: kept_back.unwrap_or_default(),
+        at: Timestamp::from_millis(kept.at_millis),
     })
 }
 
@@ -72,9 +82,14 @@ pub(super) fn keep_accepted(
     })
 }
 
-pub(super) fn keep_recounted(node: NodeNumber, at: Timestamp) -> Kept {
+pub(super) fn keep_recounted(
+    node: NodeNumber,
+    kept_back: &KeptBack,
+    at: Timestamp,
+) -> Kept {
     let (node, at_millis) = (u32::from(node.get()), at.millis());
-    Kept::NodeRecounted(past::NodeRecounted { node, at_millis })
+    let kept_back = Some(kept_back.into());
+    Kept::NodeRecounted(past::NodeRecounted { node, at_millis, kept_back })
 }
 
 pub(super) fn keep_rebuilt(left_out: &[NodeNumber], at: Timestamp) -> Kept {

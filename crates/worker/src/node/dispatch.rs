@@ -61,7 +61,14 @@ impl Node {
         };
         let together = self.given.store.tell_together(Level::HELD);
         let most = TELL_MAX.min(TELL_TASKS_MAX * together);
-        let errands = herald.errands(&self.holding, most, &waits);
+        let (holding, doubted) = (&self.holding, &self.doubted);
+        // What an older state has open is let in by nobody.
+        let waits_shut = |job, ordinal| {
+            let state = holding.job(job).and_then(|held| held.state(ordinal));
+            waits(job, ordinal)
+                || doubted.contains(&job) && state.is_some_and(MailboxState::is_open)
+        };
+        let errands = herald.errands(holding, most, &waits_shut);
         let soaks = settings.soaks();
         let work = self.holding.work(self.lease(now), &soaks, room, &|job, ordinal| {
             waits(job, ordinal) || herald.owes(job, ordinal)

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! * A door opens only for what is on disk, and only while the lease runs.
-//! * Closing waits for nothing.
+//! * Closing waits for nothing, and whoever is inside is shut out.
 //! * Of what may be an older state nothing is shown as open before orders for it were obeyed.
 
 use tidegate_admission::{Notices, Standing, Zone};
@@ -15,6 +15,7 @@ use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::NodeNotice;
 
 use super::Node;
+use super::recovery::everywhere;
 
 impl Node {
     /// Closing does not wait for the disk: a closed door is always safe.
@@ -101,6 +102,10 @@ impl Node {
         for (job, description) in &self.descriptions {
             let all: Vec<Ordinal> = (0..description.len()).map(Ordinal::new).collect();
             self.set_doors(*job, &all, Standing::Level(0));
+        }
+        // Later runs may have let in more than this journal knows of.
+        for (job, ordinal) in everywhere(&self.holding) {
+            self.herald.owe(job, &[ordinal]);
         }
         tracing::error!(
             action = "tidegate accept, if the older state is meant",

@@ -3,6 +3,8 @@
 //! # Invariants
 //!
 //! * What may be open behind the journal's back is owed a closing before anything else.
+//! * While this node is turned away its journal does not grow: it is told by its length that it
+//!   was put back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,9 +46,20 @@ impl Unconfirmed {
             }
             Entry::Shown(_) => self.not_shown = NotShown::default(),
             Entry::ShutOut(_) => self.not_shut_out.clear(),
+            Entry::PutBack(_) => self.not_shut_out.extend(everywhere(holding)),
             Entry::Joined(_) => {}
         }
     }
+}
+
+/// Every mailbox that is held.
+pub(super) fn everywhere(
+    holding: &Holding,
+) -> impl Iterator<Item = (JobNumber, Ordinal)> + '_ {
+    holding.jobs().flat_map(|(job, held)| {
+        let places = (0..).map(Ordinal::new).zip(held.states());
+        places.map(move |(ordinal, _)| (job, ordinal))
+    })
 }
 
 impl Node {
@@ -86,7 +99,7 @@ impl Node {
                     }
                     self.holding.apply(&record);
                 }
-                Entry::Shown(_) | Entry::ShutOut(_) => {}
+                Entry::Shown(_) | Entry::ShutOut(_) | Entry::PutBack(_) => {}
             }
         }
         // Somebody may still be in what was closed when the program ended.
@@ -123,11 +136,12 @@ impl Node {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> anyhow::Result<()> {
-        let OfNode { at: _, jobs, not_shown, not_shut_out } = decode_node(snapshot)?;
+        let OfNode { at: _, jobs, kept_back, not_shown, not_shut_out } =
+            decode_node(snapshot)?;
         for job in &jobs {
             self.describe(job.job, job.description)?;
         }
-        self.holding = Holding::restore(jobs)?;
+        self.holding = Holding::restore(jobs, kept_back)?;
         self.unconfirmed = Unconfirmed {
             not_shown: NotShown(not_shown.into_iter().collect()),
             not_shut_out: not_shut_out.into_iter().collect(),
@@ -142,9 +156,11 @@ impl Node {
             return;
         }
         let Unconfirmed { not_shown, not_shut_out } = &self.unconfirmed;
+        let (jobs, kept_back) = self.holding.snapshot();
         let snapshot = OfNode {
             at,
-            jobs: self.holding.snapshot(),
+            jobs,
+            kept_back,
             not_shown: not_shown.0.iter().copied().collect(),
             not_shut_out: not_shut_out.iter().copied().collect(),
         };

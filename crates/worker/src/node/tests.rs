@@ -17,6 +17,7 @@ use tidegate_wire::worker::{JobMailbox, JobPart, NodeNotice};
 
 use super::*;
 use crate::description::Shelf;
+use crate::hands::Task;
 use crate::store::Under;
 
 const JOB: JobNumber = JobNumber::new(3);
@@ -62,7 +63,10 @@ impl Shelf for OneShelf {
 }
 
 #[derive(Debug)]
-struct Claimed(Generation);
+struct Claimed {
+    at: Generation,
+    hears: bool,
+}
 
 impl MailStore for Claimed {
     fn claim(&self, _: Under) -> anyhow::Result<bool> {
@@ -70,7 +74,11 @@ impl MailStore for Claimed {
     }
 
     fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
-        Ok(BTreeMap::from([(JOB, self.0)]))
+        Ok(BTreeMap::from([(JOB, self.at)]))
+    }
+
+    fn hears(&self) -> bool {
+        self.hears
     }
 
     fn prepare(
@@ -114,6 +122,16 @@ fn ladder() -> Vec<Rung> {
 
 /// A journal by which one mailbox stands open, and a store that was claimed at `claimed`.
 fn recovered(claimed: u64) -> (Node, Doors, SyncSender<Input>) {
+    let store = Claimed { at: Generation::new(claimed), hears: false };
+    let (node, doors, inbox, _) = recovered_on(store, Level::FIRST);
+    (node, doors, inbox)
+}
+
+/// A journal by which one mailbox stands at `level`, and what its hands are given.
+fn recovered_on(
+    store: Claimed,
+    level: Level,
+) -> (Node, Doors, SyncSender<Input>, Receiver<Task>) {
     let description = Description::new(told());
     let (job, generation, at) = (JOB, JOURNALED, Timestamp::from_millis(1));
     let ordinals = vec![Ordinal::new(0)];
@@ -124,8 +142,7 @@ fn recovered(claimed: u64) -> (Node, Doors, SyncSender<Input>) {
         findings: Vec::new(),
     };
     let digest = description.digest;
-    let level = Level::FIRST;
-    let entries = [
+    let mut entries = vec![
         Entry::Joined(RolloutJoined {
             rollout: Digest::new([1; 32]),
             node: "n1".to_owned(),
@@ -141,25 +158,33 @@ fn recovered(claimed: u64) -> (Node, Doors, SyncSender<Input>) {
             at,
         }),
         Entry::Record(Record::Settled { job, generation, mailboxes: vec![settled], at }),
-        Entry::Record(Record::Raised { job, generation, level, ordinals, at }),
-        Entry::Shown(at),
     ];
+    if level > Level::HELD {
+        entries.push(Entry::Record(Record::Raised {
+            job,
+            generation,
+            level,
+            ordinals,
+            at,
+        }));
+        entries.push(Entry::Shown(at));
+    }
     let journal = Memory::default();
     journal.append(&entries.iter().map(encode_entry).collect::<Vec<_>>()).unwrap();
     let doors = Doors::new(Ladder::default());
     let (inbox, inputs) = sync_channel(1);
-    let (tasks, _) = sync_channel(1);
+    let (tasks, given_to_hands) = sync_channel(16);
     let given = Given {
         node: "n1".to_owned(),
         clock: Clock::start(),
         journal: Box::new(journal),
         doors: doors.clone(),
         shelf: Arc::new(OneShelf),
-        store: Arc::new(Claimed(Generation::new(claimed))),
+        store: Arc::new(store),
         hands: Box::new(move |_| Hands::driven(&tasks)),
         listen: Box::new(|_| Pulses::default()),
     };
-    (Node::recover(given, inputs).unwrap(), doors, inbox)
+    (Node::recover(given, inputs).unwrap(), doors, inbox, given_to_hands)
 }
 
 fn joined() -> Input {
@@ -193,8 +218,13 @@ fn heard(level: Level) -> Input {
         dial_tone: false,
     };
     let jobs = vec![order];
-    let orders =
-        Orders { version: 9, may_open: false, jobs, open_millis_per_second: None };
+    let orders = Orders {
+        version: 9,
+        may_open: false,
+        jobs,
+        open_millis_per_second: None,
+        kept_back: None,
+    };
     Input::Heard(Box::new(Heard {
         confirmed: Vec::new(),
         orders,
@@ -243,4 +273,53 @@ fn whoever_was_turned_away_and_is_accepted_stays_shut_until_orders_are_obeyed() 
         assert_eq!((away, welcomed), (SHUT, SHUT));
         assert_eq!(doors.standing(ADDRESS), then);
     }
+}
+
+#[test]
+fn whoever_a_later_run_had_let_in_is_shut_out_when_the_older_state_is_accepted() {
+    let hears = Claimed { at: JOURNALED, hears: true };
+    let (mut node, _doors, _inbox, hands) = recovered_on(hears, Level::HELD);
+    node.turn(vec![Input::TurnedAway]).unwrap();
+    let journaled = node.remembered().journaled;
+    let before = told_to(&hands);
+
+    node.turn(vec![joined()]).unwrap();
+
+    assert_eq!(before, [], "nobody has decided yet");
+    assert_eq!(told_to(&hands), [Level::HELD]);
+    assert_eq!(node.remembered().journaled, journaled + 1, "a restart goes on with it");
+}
+
+#[test]
+fn a_state_that_is_turned_away_does_not_grow() {
+    let hears = Claimed { at: JOURNALED, hears: true };
+    let (mut node, _doors, _inbox, _hands) = recovered_on(hears, Level::FIRST);
+    let journaled = node.remembered().journaled;
+
+    for _ in 0..3 {
+        node.turn(vec![Input::TurnedAway]).unwrap();
+    }
+
+    assert_eq!(node.remembered().journaled, journaled);
+}
+
+#[test]
+fn what_an_older_state_has_open_is_told_to_be_open_to_nobody() {
+    let hears = Claimed { at: JOURNALED, hears: true };
+    let (mut node, _doors, _inbox, hands) = recovered_on(hears, Level::FIRST);
+    node.turn(vec![Input::TurnedAway]).unwrap();
+
+    node.turn(vec![joined()]).unwrap();
+
+    assert_eq!(told_to(&hands), [], "it waits for its orders");
+}
+
+/// The levels that the mail system is to be told of.
+fn told_to(hands: &Receiver<Task>) -> Vec<Level> {
+    let tasks = hands.try_iter();
+    let levels = tasks.filter_map(|task| match task {
+        Task::Tell { telling, .. } => Some(telling.level),
+        _ => None,
+    });
+    levels.collect()
 }
