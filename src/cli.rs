@@ -577,7 +577,8 @@ pub(crate) struct Resume {
     pub(crate) part: Option<PartKind>,
     /// The part's name.
     pub(crate) name: Option<String>,
-    /// A node that a rebuild shall not wait for; once for each.
+    /// A node that a rebuild shall not wait for, or whose doubt about the journal is wrong; once
+    /// for each.
     #[arg(long, value_name = "NODE")]
     pub(crate) without: Vec<String>,
     /// Why, for the record.

@@ -185,6 +185,7 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::LeftOut { .. }
         | Refusal::NothingToAccept { .. }
         | Refusal::NodeAtWork { .. }
+        | Refusal::InDoubt { .. }
         | Refusal::NotRecounted { .. }
         | Refusal::JournalTooOld { .. }
         | Refusal::Over { .. }

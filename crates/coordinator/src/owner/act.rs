@@ -257,7 +257,7 @@ impl Owner {
         tracing::error!(
             %refusal,
             action = "look at `tidegate status`: where most nodes say so, put the newest journal \
-                      back; where one says so, stop its worker and resume",
+                      back; where one says so, stop its worker and resume without it",
             "this journal may be older than the fleet: nothing opens until a person resumes"
         );
         self.tick(now);

@@ -329,6 +329,7 @@ impl Rollout {
             }
             Verb::Pause => self.on_pause(action),
             Verb::Resume(None) => {
+                self.check_overruled(operate)?;
                 let mut records = self.end_rebuild(operate, now)?;
                 if records.iter().any(|it| matches!(it, Record::Halted { .. })) {
                     // What was found is not waited out either.

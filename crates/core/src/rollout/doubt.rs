@@ -4,7 +4,7 @@
 //! can tell which, so a person must.
 //!
 //! ```text
-//! said ─ on record: paused ─ a person resumes ─▶ overruled: that worker is refused alone
+//! said ─ on record: paused ─ a person resumes without it ─▶ overruled: it is refused alone
 //! ```
 //!
 //! # Invariants
@@ -13,11 +13,12 @@
 //!   restarts, and what is decided afterwards cannot outgrow it.
 //! * It stops nothing else: whatever a person stops or takes back, and what other workers tell,
 //!   is taken as ever.
-//! * Whoever said so is not heard before a person has resumed the rollout.
+//! * Whoever said so is not heard before a person has resumed the rollout, and nobody resumes it
+//!   by mistake: every node that said so must be named.
 
 use std::collections::BTreeMap;
 
-use super::{Action, Phase, Record, Refusal, Rollout};
+use super::{Action, Operate, Phase, Record, Refusal, Rollout};
 use crate::fleet::NodeNumber;
 use crate::time::Timestamp;
 
@@ -113,9 +114,30 @@ impl Rollout {
     /// The pause that records it.
     pub(super) fn pause_in_doubt(refusal: &Refusal, at: Timestamp) -> Record {
         let reason = format!(
-            "{refusal}; but if no other node says so, its worker is wrong: stop it, then resume"
+            "{refusal}; but if no other node says so, its worker is wrong: stop it, then \
+             resume without it"
         );
         Record::Paused(Action { by: COORDINATOR.to_owned(), reason, at, request: None })
+    }
+
+    /// Whoever lets a rollout go on that was paused in doubt says which nodes are wrong.
+    pub(super) fn check_overruled(&self, operate: &Operate) -> Result<(), Refusal> {
+        if !self.is_paused_by_doubt() {
+            return Ok(());
+        }
+        let open = self.doubts.said.iter();
+        let open = open.filter(|(_, (standing, _))| *standing != Standing::Overruled);
+        let all = open.clone().all(|(node, _)| operate.without.contains(node));
+        if all && !operate.without.is_empty() {
+            return Ok(());
+        }
+        let names = open.map(|(node, _)| format!("`{}`", self.node_name(*node)));
+        let names: Vec<String> = names.collect();
+        let nodes = match names.is_empty() {
+            true => "the node that `tidegate events` names".to_owned(),
+            false => names.join(", "),
+        };
+        Err(Refusal::InDoubt { nodes })
     }
 
     fn is_paused_by_doubt(&self) -> bool {

@@ -600,6 +600,16 @@ pub enum Refusal {
         /// The lease, milliseconds.
         lease_millis: u64,
     },
+    /// A worker says that this journal is older than the fleet.
+    #[error(
+        "paused because of {nodes}, which knows orders or claims that this coordinator never \
+         gave: where most nodes do, put the newest journal back; where only these do, stop \
+         their workers and resume without them (`--without NODE`, each)"
+    )]
+    InDoubt {
+        /// The nodes.
+        nodes: String,
+    },
     /// Nodes have yet to tell what they hold.
     #[error(
         "not every node has told what it holds; missing: {missing}; wait for them, or leave \
@@ -697,6 +707,7 @@ impl Refusal {
             Self::Impossible { .. } => "impossible-number",
             Self::NothingToAccept { .. } => "nothing-to-accept",
             Self::NodeAtWork { .. } => "node-at-work",
+            Self::InDoubt { .. } => "in-doubt",
             Self::NotRecounted { .. } => "not-recounted",
             Self::Over { .. } => "rollout-over",
             Self::Already { .. } => "already",

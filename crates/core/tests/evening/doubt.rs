@@ -5,6 +5,7 @@ use tidegate_core::mailbox::MailboxState;
 use tidegate_core::rollout::{Event, NodeCondition, Phase, Refusal, Scope, Verb};
 
 use super::fleet::Evening;
+use super::rebuild::resume_without;
 
 #[test]
 fn one_worker_s_word_that_the_journal_is_old_stops_every_opening_for_good() {
@@ -27,7 +28,9 @@ fn one_worker_s_word_that_the_journal_is_old_stops_every_opening_for_good() {
     evening.restart_coordinator();
     evening.pass(60);
     assert_eq!(evening.open(), open, "a restart opens nothing");
-    evening.operate(Verb::Resume(None), "the newest journal is back").unwrap();
+    let unnamed = evening.operate(Verb::Resume(None), "go").unwrap_err();
+    assert_eq!(unnamed.code(), "in-doubt");
+    resume_without(&mut evening, 0).unwrap();
     evening.until(900, Evening::is_finished);
 }
 
@@ -72,11 +75,15 @@ fn a_person_overrules_a_worker_that_is_wrong_and_it_is_refused_alone() {
     };
     let before = again(&mut evening);
 
-    evening.operate(Verb::Resume(None), "that worker was wrong").unwrap();
+    let unnamed = evening.operate(Verb::Resume(None), "go").unwrap_err();
+    let other = resume_without(&mut evening, 1).unwrap_err();
+    resume_without(&mut evening, 0).unwrap();
     says_more_was_given(&mut evening, 0);
     let unmoved = evening.rollout.phase().clone();
     let after = again(&mut evening);
 
+    assert!(unnamed.to_string().contains("`n0`"), "{unnamed}");
+    assert_eq!((unnamed.code(), other.code()), ("in-doubt", "in-doubt"));
     assert_eq!(before, Err("journal-too-old"), "it takes nothing back by itself");
     assert_eq!(unmoved, Phase::Running, "it has said so before");
     assert_eq!(after, Ok(()), "by then it agrees");
@@ -88,7 +95,7 @@ fn a_second_worker_that_says_so_after_a_person_has_resumed_stops_it_again() {
     let mut evening = opening();
     says_more_was_given(&mut evening, 0);
     evening.pass(1);
-    evening.operate(Verb::Resume(None), "that worker was wrong").unwrap();
+    resume_without(&mut evening, 0).unwrap();
 
     says_more_was_given(&mut evening, 1);
     evening.coordinate(&Event::Tick).unwrap();
