@@ -405,10 +405,7 @@ impl Rollout {
             Record::Halted { reason, evidence, at } => {
                 self.phase = Phase::halted(*reason, evidence, *at);
             }
-            Record::Paused(action) => {
-                self.phase = Phase::Paused(action.clone());
-                self.doubts.recorded(action);
-            }
+            Record::Paused(action) => self.apply_paused(action),
             Record::Resumed { scope, .. } => self.apply_resumed(*scope),
             Record::Aborted(action) => self.phase = Phase::Aborted(action.clone()),
             Record::Reclosed { action, scope, generations } => {

@@ -4,6 +4,8 @@
 #![expect(clippy::panic, reason = "a failing test says what it saw")]
 #![expect(clippy::indexing_slicing, reason = "fleets of known size")]
 
+#[path = "evening/closing.rs"]
+mod closing;
 #[path = "evening/dial.rs"]
 mod dial;
 #[path = "evening/doubt.rs"]

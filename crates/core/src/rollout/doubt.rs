@@ -99,6 +99,11 @@ impl Rollout {
         }
     }
 
+    pub(super) fn apply_paused(&mut self, action: &Action) {
+        self.phase = Phase::Paused(action.clone());
+        self.doubts.recorded(action);
+    }
+
     /// What must be on record before anything else is decided.
     pub(super) fn unrecorded_doubt(&self) -> Option<&Refusal> {
         match self.phase {
@@ -133,9 +138,10 @@ impl Rollout {
         }
         let names = open.map(|(node, _)| format!("`{}`", self.node_name(*node)));
         let names: Vec<String> = names.collect();
-        let nodes = match names.is_empty() {
-            true => "the node that `tidegate events` names".to_owned(),
-            false => names.join(", "),
+        let nodes = if names.is_empty() {
+            "the node that `tidegate events` names".to_owned()
+        } else {
+            names.join(", ")
         };
         Err(Refusal::InDoubt { nodes })
     }

@@ -1,0 +1,57 @@
+//! Closing: what a re-close has not reached yet.
+
+use tidegate_core::fleet::WaveNumber;
+use tidegate_core::rollout::{Scope, Verb};
+
+use super::fleet::Evening;
+
+#[test]
+fn what_a_re_close_has_not_reached_is_counted_until_its_nodes_have_told() {
+    let wave = Scope::Wave(WaveNumber::new(0));
+    for resumed in [false, true] {
+        let mut evening = Evening::new(3, 120);
+        evening.until(600, |evening| evening.rollout.still_open(wave) > 5);
+        assert_eq!(closing(&evening), (0, 0), "nothing was re-closed");
+
+        evening.cut = true;
+        evening.operate(Verb::Reclose(wave), "bad").unwrap();
+        let open = evening.rollout.still_open(wave);
+        if resumed {
+            evening.operate(Verb::Resume(Some(wave)), "good again").unwrap();
+        }
+        let at_once = closing(&evening);
+        evening.pass(5);
+        let unheard = closing(&evening);
+        evening.cut = false;
+        evening.until(60, |evening| closing(evening) == (0, 0));
+
+        assert!(open > 5);
+        assert_eq!((at_once, unheard), ((open, open), (open, open)), "{resumed}");
+        assert_eq!(evening.rollout.still_open(wave), 0);
+    }
+}
+
+#[test]
+fn a_mailbox_that_is_re_closed_says_so_until_it_is_closed() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 20);
+    let inventory = evening.rollout.plan().inventory();
+    let mut mailboxes =
+        (0..inventory.len()).map(tidegate_core::fleet::MailboxNumber::new);
+    let open = mailboxes.find(|it| evening.rollout.mailbox_state(*it).is_open()).unwrap();
+
+    evening.operate(Verb::Reclose(Scope::Mailbox(open)), "hers").unwrap();
+    let at_once = evening.rollout.mailbox_status(open, evening.now).closing;
+    evening
+        .until(60, |evening| !evening.rollout.mailbox_status(open, evening.now).closing);
+
+    assert!(at_once);
+    assert_eq!(evening.rollout.still_open(Scope::Mailbox(open)), 0);
+}
+
+/// As waves and as nodes count them.
+fn closing(evening: &Evening) -> (u32, u32) {
+    let status = evening.rollout.status(evening.now);
+    let waves = status.waves.iter().map(|wave| wave.closing).sum();
+    (waves, status.nodes.iter().map(|node| node.closing).sum())
+}
