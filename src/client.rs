@@ -435,7 +435,9 @@ fn help_for(code: &str) -> Option<&'static str> {
              tidegate resume node NODE --reason '…'; tidegate resume --reason '…'"
         }
         "has-begun" => "tidegate rebuild --inventory … --policy … --reason '…'",
-        "nothing-to-accept" => "see the nodes: tidegate status",
+        "nothing-to-accept" | "node-at-work" | "in-doubt" => {
+            "see the nodes: tidegate status"
+        }
         "not-recounted" => {
             "tidegate status shows who has told; `tidegate resume --without NODE` leaves one out"
         }

@@ -436,7 +436,6 @@ impl Worker {
         raised: &mut Vec<(JobNumber, Generation, Level)>,
     ) {
         match note {
-            Note::KeptBack { .. } => {}
             Note::JobClaimed { job, generation, .. } => {
                 let before = self.holding.job(*job).map(HeldJob::generation);
                 assert!(before < Some(*generation), "I4: claimed again: {note:?}");
@@ -494,7 +493,7 @@ impl Worker {
             | Note::HealthNoted { job, generation, .. } => {
                 self.check_current(*job, *generation);
             }
-            Note::Closed { .. } => {}
+            Note::Closed { .. } | Note::KeptBack { .. } => {}
         }
     }
 

@@ -317,9 +317,9 @@ fn what_an_older_state_has_open_is_told_to_be_open_to_nobody() {
 /// The levels that the mail system is to be told of.
 fn told_to(hands: &Receiver<Task>) -> Vec<Level> {
     let tasks = hands.try_iter();
-    let levels = tasks.filter_map(|task| match task {
-        Task::Tell { telling, .. } => Some(telling.level),
-        _ => None,
+    let levels = tasks.filter_map(|task| {
+        let Task::Tell { telling, .. } = task else { return None };
+        Some(telling.level)
     });
     levels.collect()
 }
