@@ -51,6 +51,10 @@ pub(crate) struct Coordinator {
     pub(crate) data_dir: PathBuf,
     /// Where it listens.
     pub(crate) listen: SocketAddr,
+    /// Where it listens for operators instead.
+    pub(crate) operators_listen: Option<SocketAddr>,
+    /// Where it listens for readers as well.
+    pub(crate) readers_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server, for the gate's external questions.
     pub(crate) prometheus: Option<String>,
 }
@@ -117,8 +121,15 @@ impl CoordinatorFile {
         let text = Text::read(path)?;
         let raw: RawCoordinatorFile = text.parse()?;
         let log = raw_log(raw.log, raw.log_format);
-        let RawCoordinatorFile { data_dir, listen, prometheus, .. } = raw;
-        let table = RawCoordinator { data_dir, listen, prometheus };
+        let RawCoordinatorFile { data_dir, listen, .. } = raw;
+        let RawCoordinatorFile { operators_listen, readers_listen, prometheus, .. } = raw;
+        let table = RawCoordinator {
+            data_dir,
+            listen,
+            operators_listen,
+            readers_listen,
+            prometheus,
+        };
         Ok(Self { coordinator: table.check(&text)?, log })
     }
 }
@@ -185,6 +196,8 @@ impl SoloFile {
 struct RawCoordinatorFile {
     data_dir: PathBuf,
     listen: Option<SocketAddr>,
+    operators_listen: Option<SocketAddr>,
+    readers_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
     log: Option<String>,
     log_format: Option<LogFormat>,
@@ -195,6 +208,8 @@ struct RawCoordinatorFile {
 struct RawCoordinator {
     data_dir: PathBuf,
     listen: Option<SocketAddr>,
+    operators_listen: Option<SocketAddr>,
+    readers_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
 }
 
@@ -275,6 +290,8 @@ impl RawCoordinator {
         Ok(Coordinator {
             data_dir: text.beside(&self.data_dir),
             listen: self.listen.unwrap_or(cli::LISTEN),
+            operators_listen: self.operators_listen,
+            readers_listen: self.readers_listen,
             prometheus: url.map(Spanned::into_inner),
         })
     }

@@ -146,8 +146,20 @@ fn address(data_dir: &Path) -> Option<String> {
 }
 
 fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Config {
-    let config::Coordinator { data_dir, listen, prometheus } = config;
-    tidegate_coordinator::Config { data_dir, listen, prometheus }
+    let config::Coordinator {
+        data_dir,
+        listen,
+        operators_listen,
+        readers_listen,
+        prometheus,
+    } = config;
+    tidegate_coordinator::Config {
+        data_dir,
+        listen,
+        operators_listen,
+        readers_listen,
+        prometheus,
+    }
 }
 
 fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker::Config {

@@ -28,12 +28,13 @@ use tidegate_wire::limits::{
 use tidegate_wire::v1;
 use tidegate_wire::v1::exchanger_service_server::ExchangerService;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::owner::Views;
 use crate::refused::Refused;
+use crate::serve::Peer;
 use crate::view::View;
 pub(crate) use age::QueueAge;
 pub(crate) use drain::Drain;
@@ -48,6 +49,10 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Without changes an exchanger hears this often that it is still told everything.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// An exchanger that takes nothing for so long is cut; it goes by what it was told, and asks
+/// again.
+const READS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Parts on their way to a watcher: enough to keep a directory of millions flowing.
 const PARTS_MAX: usize = 8;
@@ -84,6 +89,7 @@ impl ExchangerService for Exchangers {
         &self,
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
         let Watching { exchanger, holds } = Watching::try_from(request.into_inner())?;
         let view = self.view()?;
         if view.is_rebuilding() {
@@ -102,6 +108,7 @@ impl ExchangerService for Exchangers {
             told: vec![0; receiving.words().len()],
             receiving,
             to,
+            peer,
             watchers: Arc::clone(&self.watchers),
             _place: place,
         };
@@ -133,6 +140,7 @@ struct Watcher {
     /// The doors as they were told.
     told: Vec<u64>,
     to: mpsc::Sender<Result<v1::WatchResponse, Status>>,
+    peer: Option<Peer>,
     watchers: Arc<Semaphore>,
     _place: OwnedSemaphorePermit,
 }
@@ -183,7 +191,16 @@ impl Watcher {
     }
 
     async fn tell(&self, told: Told) -> Result<(), Left> {
-        self.to.send(Ok(told.into())).await.map_err(|_| Left)
+        match timeout(READS_WITHIN, self.to.send(Ok(told.into()))).await {
+            Ok(sent) => sent.map_err(|_| Left),
+            Err(_) => {
+                tracing::warn!("an exchanger that reads nothing was cut");
+                if let Some(peer) = &self.peer {
+                    peer.cut();
+                }
+                Err(Left)
+            }
+        }
     }
 
     async fn tell_directory(&self, plan: &Plan) -> Result<(), Left> {

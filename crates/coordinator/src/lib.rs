@@ -37,7 +37,7 @@ use tokio::task::JoinSet;
 use clock::Clock;
 use exchangers::Queues;
 use owner::{Inbox, Owner, Views};
-use serve::Services;
+use serve::{Listeners, Services};
 
 /// What a coordinator is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where it listens; port 0 for any free one, see [`address_file`].
     pub listen: SocketAddr,
+    /// Where it listens for operators instead, who then have connections of their own.
+    pub operators_listen: Option<SocketAddr>,
+    /// Where it listens for readers as well.
+    pub readers_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server that the gate's external questions are asked.
     pub prometheus: Option<String>,
 }
@@ -69,12 +73,11 @@ const TICK_MIN: Duration = Duration::from_millis(10);
 /// When it cannot start: the address is refused or taken, the data directory belongs to
 /// somebody else, or its journal cannot be trusted. Nothing was changed then.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Config { data_dir, listen, prometheus } = config;
-    if !listen.ip().is_loopback() {
-        bail!(
-            "cannot listen on {listen}: without transport security only addresses of this \
-             machine are served; use 127.0.0.1 and a tunnel"
-        );
+    let Config { data_dir, listen, operators_listen, readers_listen, prometheus } =
+        config;
+    let others = operators_listen.iter().chain(&readers_listen);
+    for listen in std::iter::once(&listen).chain(others) {
+        check_loopback(*listen)?;
     }
     let clock = Clock::start();
     let dir = data_dir.clone();
@@ -82,10 +85,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     let past = past.await.context("read the data directory")??;
     // Left behind by an earlier run that was killed.
     drop(fs::remove_file(address_file(&data_dir)));
-    let listener = TcpListener::bind(listen).await.with_context(|| {
-        format!("listen on {listen}; is another coordinator running?")
-    })?;
-    let address = listener.local_addr().context("learn the address")?;
+    let listeners = Listeners {
+        all: bind(listen).await?,
+        operators: bind_if(operators_listen).await?,
+        readers: bind_if(readers_listen).await?,
+    };
+    let address = listeners.all.local_addr().context("learn the address")?;
 
     let queues = Queues::kept_in(&data_dir).context("read who the exchangers are")?;
     let (owner, inbox, views) = Owner::new(past, queues.clone());
@@ -96,11 +101,33 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         .with_context(|| format!("write `{}`", address_file(&data_dir).display()))?;
     tracing::info!(%address, "coordinator serving");
 
-    let served = owned.serve(listener, stop).await;
+    let served = owned.serve(listeners, stop).await;
     // A file that stays behind names an address where nobody answers.
     drop(fs::remove_file(address_file(&data_dir)));
     tracing::info!("coordinator stopped");
     served
+}
+
+fn check_loopback(listen: SocketAddr) -> anyhow::Result<()> {
+    if !listen.ip().is_loopback() {
+        bail!(
+            "cannot listen on {listen}: without transport security only addresses of this \
+             machine are served; use 127.0.0.1 and a tunnel"
+        );
+    }
+    Ok(())
+}
+
+async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    let why = || format!("listen on {listen}; is another coordinator running?");
+    TcpListener::bind(listen).await.with_context(why)
+}
+
+async fn bind_if(listen: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    match listen {
+        Some(listen) => Ok(Some(bind(listen).await?)),
+        None => Ok(None),
+    }
 }
 
 /// An owner on its thread.
@@ -132,7 +159,7 @@ impl Owned {
     /// Serves until `stop`, or until the owner has failed.
     async fn serve(
         &mut self,
-        listener: TcpListener,
+        listeners: Listeners,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         let (say_stop, stopping) = watch::channel(false);
@@ -144,7 +171,7 @@ impl Owned {
         }
         let queues = self.queues.clone();
         let services = Services { inbox, views, stopping, queues };
-        let mut serving = pin!(serve::serve(listener, services));
+        let mut serving = pin!(serve::serve(listeners, services));
         // None is polled again after it was ready.
         tokio::select! {
             () = stop => {
@@ -157,7 +184,7 @@ impl Owned {
                  acknowledged is lost"
             ),
         }
-        self.inbox.stop().await;
+        self.inbox.stop();
         // Ready when the thread has ended.
         drop((&mut self.ended).await);
         Ok(())
@@ -167,7 +194,7 @@ impl Owned {
 impl Drop for Owned {
     /// Whoever stops waiting for the coordinator wants it to end.
     fn drop(&mut self) {
-        self.inbox.stop_now();
+        self.inbox.stop();
     }
 }
 

@@ -13,19 +13,22 @@
 //!   nothing of the batch has ever become visible.
 //! * Questions get the rollout to look at, never to change.
 //! * A batch is bounded in messages and in bytes.
+//! * Stops and workers' reports are taken before everything else that waits.
 
 mod act;
 mod inbox;
 mod knocking;
+mod lanes;
 
 use std::sync::Arc;
 
+use tidegate_core::fleet::NodeNumber;
 use tidegate_core::planted::{self, Bug};
 use tidegate_core::rollout::{Event, Record, Rollout};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_journal::{AppendError, Log};
 use tidegate_wire::record::encode_record;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::events;
@@ -35,14 +38,13 @@ use crate::refused::chain;
 use crate::view::View;
 pub use act::Proposal;
 pub(crate) use act::{Applied, Intent, NamedVerb, find_wave, unknown};
-pub(crate) use inbox::{Inbox, Message};
+pub(crate) use inbox::Inbox;
+use inbox::{Known, Message};
 use knocking::Knocking;
+use lanes::Lanes;
 
 /// What ends the program when its store fails: an input/output error, as `sysexits` says.
 const EXIT_STORE_FAILED: i32 = 74;
-
-/// Messages waiting for the owner: several for each of some hundred nodes.
-const INBOX_MAX: usize = 1_024;
 
 /// The most messages of one batch: none of them waits long for the others.
 const BATCH_MAX: usize = 256;
@@ -73,10 +75,11 @@ pub(crate) struct Owner {
     clock: Clock,
 
     // What comes in.
-    messages: mpsc::Receiver<Message>,
+    messages: Waiting,
 
     // What goes out.
     views: watch::Sender<Option<Arc<View>>>,
+    known: watch::Sender<Option<Arc<Known>>>,
 
     // What it remembers.
     rollout: Option<Rollout>,
@@ -91,6 +94,15 @@ pub(crate) struct Owner {
     replies: Vec<Reply>,
 }
 
+/// What waits for the owner; whoever waits for one that has gone is told so.
+struct Waiting(Arc<Lanes>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 /// The newest view that went out.
 #[derive(Clone, Copy, Default)]
 struct Published {
@@ -101,14 +113,17 @@ struct Published {
 impl Owner {
     /// The owner of what `past` left, the inbox to reach it, and its views.
     pub(crate) fn new(past: Past, queues: Queues) -> (Self, Inbox, Views) {
-        let (queue, messages) = mpsc::channel(INBOX_MAX);
+        let lanes = Lanes::new();
+        let messages = Waiting(Arc::clone(&lanes));
         let (views, newest) = watch::channel(None);
+        let (known, who_is_known) = watch::channel(None);
         let mut owner = Self {
             plans: past.plans,
             journal: past.journal,
             clock: past.clock,
             messages,
             views,
+            known,
             rollout: past.rollout,
             receiving: None,
             queue_age: QueueAge::of(queues),
@@ -119,53 +134,49 @@ impl Owner {
             replies: Vec::new(),
         };
         owner.publish();
-        (owner, Inbox::new(queue), newest)
+        owner.introduce();
+        (owner, Inbox::new(lanes, who_is_known), newest)
     }
 
     /// Serves until it is told to stop or nobody can reach it any more. Blocks.
     pub(crate) fn run(mut self) {
-        while let Some(first) = self.messages.blocking_recv() {
-            match self.turn(first) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::error!(
-                        error = chain(&error),
-                        "cannot record what was decided; nothing of it was told to \
-                         anybody; free the disk or mend it, then start again"
-                    );
-                    std::process::exit(EXIT_STORE_FAILED);
-                }
+        while let Some(first) = self.messages.0.next() {
+            if let Err(error) = self.turn(first) {
+                tracing::error!(
+                    error = chain(&error),
+                    "cannot record what was decided; nothing of it was told to \
+                     anybody; free the disk or mend it, then start again"
+                );
+                std::process::exit(EXIT_STORE_FAILED);
             }
         }
     }
 
     /// What waits, without waiting for it.
     pub(crate) fn waiting(&mut self) -> Option<Message> {
-        self.messages.try_recv().ok()
+        self.messages.0.waiting()
     }
 
-    /// One turn of the loop: a batch that begins with `first`. Whether there will be another.
+    /// One turn of the loop: a batch that begins with `first`.
     ///
     /// # Errors
     ///
     /// The batch could not be recorded, nobody has heard of it, and the program must end.
-    pub(crate) fn turn(&mut self, first: Message) -> Result<bool, AppendError> {
-        let mut stopping = self.take(first);
+    pub(crate) fn turn(&mut self, first: Message) -> Result<(), AppendError> {
+        self.take(first);
         let mut taken = 1;
-        while !stopping
-            && taken < BATCH_MAX
+        while taken < BATCH_MAX
             && self.payloads.iter().map(Vec::len).sum::<usize>() < BATCH_BYTES
             && let Some(next) = self.waiting()
         {
-            stopping = self.take(next);
+            self.take(next);
             taken += 1;
         }
         self.settle()?;
         if let Some(rollout) = &self.rollout {
             past::compact(&*self.journal, rollout, self.clock.now());
         }
-        Ok(!stopping)
+        Ok(())
     }
 
     /// The rollout, for whoever turns the owner.
@@ -173,8 +184,8 @@ impl Owner {
         self.rollout.as_ref()
     }
 
-    /// Takes one message into the batch. `true` when it is the last.
-    fn take(&mut self, message: Message) -> bool {
+    /// Takes one message into the batch.
+    fn take(&mut self, message: Message) {
         let now = self.clock.now();
         match message {
             Message::Tick => self.tick(now),
@@ -202,9 +213,7 @@ impl Owner {
                     rollout.hear_external(name, answer, now);
                 }
             }
-            Message::Stop => return true,
         }
-        false
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -261,10 +270,25 @@ impl Owner {
                 receiving.follow(rollout, &self.records);
             }
         }
+        let changes_workers = self.known.borrow().is_none()
+            || self.records.iter().any(|it| matches!(it, Record::NodeJoined { .. }));
         self.records.clear();
         self.publish();
+        if changes_workers {
+            self.introduce();
+        }
         self.replies.drain(..).for_each(|reply| reply());
         Ok(())
+    }
+
+    /// Tells the border who works which node, before any of them hears that it may.
+    fn introduce(&self) {
+        let Some(rollout) = &self.rollout else { return };
+        let plan = Arc::clone(rollout.plan());
+        let nodes = (0_u16..).take(plan.inventory().node_names().len());
+        let workers = nodes.map(|node| rollout.worker_of(NodeNumber::new(node)));
+        let known = Known { workers: workers.collect(), plan };
+        self.known.send_replace(Some(Arc::new(known)));
     }
 
     /// Shows what is now durable, if it is news or the last view is old.

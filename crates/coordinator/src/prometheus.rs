@@ -146,7 +146,7 @@ impl Turn {
                     tracing::info!(%name, "a question to Prometheus is answered again");
                 }
                 self.warned = false;
-                inbox.external(name, answer).await;
+                inbox.external(name, answer);
             }
             Ok(Err(error)) if !self.warned => {
                 self.warned = true;

@@ -4,11 +4,11 @@
 //!
 //! * Nothing here changes anything.
 //! * Every page and every look at the rollout is bounded, so that no reader slows a decision.
-//! * A watcher gets the newest view, never a backlog.
+//! * A watcher gets the newest view, never a backlog; one that does not read is told and cut.
 
 mod lists;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_core::mailbox::Level;
@@ -20,19 +20,32 @@ use tidegate_wire::v1;
 use tidegate_wire::v1::progress_service_server::ProgressService;
 use tidegate_wire::worker::NodeNotice;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
 
 use crate::exchangers::Queues;
 use crate::owner::{Inbox, Views, unknown};
 use crate::refused::Refused;
+use crate::serve::Peer;
 use crate::view::{self, View};
 
-/// At most five answers a second to each watcher.
+/// At most five answers a second to each watcher, while there are few.
 const WATCH_PAUSE: Duration = Duration::from_millis(200);
+
+/// With more watchers than this each gets fewer answers, so that all together cost no more.
+const WATCHERS_FEW: usize = 200;
 
 /// Without news a watcher hears this often that it is still watching.
 const WATCH_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// A watcher that takes nothing for so long is told that it is too slow, and is watched for
+/// no longer.
+const WATCHER_READS_WITHIN: Duration = Duration::from_secs(10);
+
+/// One that has not even taken that by then is cut.
+const WATCHER_GOES_WITHIN: Duration = Duration::from_secs(20);
 
 /// Dashboards and terminals of a whole provider.
 const WATCHERS_MAX: usize = 1_000;
@@ -43,7 +56,7 @@ pub(crate) struct Readers {
     views: Views,
     stopping: watch::Receiver<bool>,
     watchers: Arc<Semaphore>,
-    queues: Queues,
+    show: Arc<Show>,
 }
 
 impl Readers {
@@ -55,13 +68,14 @@ impl Readers {
         queues: Queues,
     ) -> Self {
         let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
-        Self { inbox, views, stopping, watchers, queues }
+        let show = Arc::new(Show { queues, newest: Mutex::default() });
+        Self { inbox, views, stopping, watchers, show }
     }
 }
 
 #[tonic::async_trait]
 impl ProgressService for Readers {
-    type WatchRolloutStream = ReceiverStream<Result<v1::Rollout, Status>>;
+    type WatchRolloutStream = Shown;
 
     async fn get_rollout(
         &self,
@@ -69,28 +83,30 @@ impl ProgressService for Readers {
     ) -> Result<Response<v1::Rollout>, Status> {
         let view = self.views.borrow().clone();
         let view = view.ok_or_else(no_rollout)?;
-        Ok(Response::new(rollout(&view, &self.queues)))
+        Ok(Response::new(self.show.rollout(&view).as_ref().clone()))
     }
 
     async fn watch_rollout(
         &self,
-        _request: Request<v1::WatchRolloutRequest>,
+        request: Request<v1::WatchRolloutRequest>,
     ) -> Result<Response<Self::WatchRolloutStream>, Status> {
         if self.views.borrow().is_none() {
             return Err(no_rollout());
         }
         let place = Arc::clone(&self.watchers).try_acquire_owned();
         let place = place.map_err(|_| Refused::TooManyWatchers { max: WATCHERS_MAX })?;
-        let (to, messages) = mpsc::channel(1);
+        let (to, messages) = mpsc::channel(PARTS_MAX);
         let watcher = Watcher {
             views: self.views.clone(),
             stopping: self.stopping.clone(),
-            queues: self.queues.clone(),
+            show: Arc::clone(&self.show),
+            peer: request.extensions().get::<Peer>().cloned(),
             to,
+            watchers: Arc::clone(&self.watchers),
             _place: place,
         };
         tokio::spawn(watcher.run());
-        Ok(Response::new(ReceiverStream::new(messages)))
+        Ok(Response::new(Box::new(ReceiverStream::new(messages).map(told))))
     }
 
     async fn get_mailbox(
@@ -139,11 +155,46 @@ fn no_rollout() -> Status {
     Refused::NoPlan.status(Code::NotFound)
 }
 
-/// The rollout as readers get it.
-fn rollout(view: &View, queues: &Queues) -> v1::Rollout {
-    let mut rollout = view.message();
-    queues.show_in(&mut rollout, Instant::now());
-    rollout
+/// One answer on its way to a watcher, and its farewell.
+const PARTS_MAX: usize = 2;
+
+/// Answers to a watcher; each is made when it can be sent.
+type Shown = Box<dyn Stream<Item = Result<v1::Rollout, Status>> + Send + Unpin>;
+
+fn told(news: Result<Arc<v1::Rollout>, Refused>) -> Result<v1::Rollout, Status> {
+    Ok(news?.as_ref().clone())
+}
+
+/// What all watchers are shown, made once for all of them.
+struct Show {
+    queues: Queues,
+    newest: Mutex<Option<Made>>,
+}
+
+struct Made {
+    of: Arc<View>,
+    at: Instant,
+    rollout: Arc<v1::Rollout>,
+}
+
+impl Show {
+    /// The rollout as readers get it.
+    fn rollout(&self, view: &Arc<View>) -> Arc<v1::Rollout> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(made) = newest.as_ref()
+            && Arc::ptr_eq(&made.of, view)
+            && now.duration_since(made.at) < WATCH_PAUSE
+        {
+            return Arc::clone(&made.rollout);
+        }
+        let mut rollout = view.message();
+        self.queues.show_in(&mut rollout, now);
+        let rollout = Arc::new(rollout);
+        let shared = Arc::clone(&rollout);
+        *newest = Some(Made { of: Arc::clone(view), at: now, rollout: shared });
+        rollout
+    }
 }
 
 /// One mailbox as readers get it.
@@ -210,23 +261,34 @@ fn services(plan: &Plan, level: Level) -> Vec<String> {
 struct Watcher {
     views: Views,
     stopping: watch::Receiver<bool>,
-    queues: Queues,
-    to: mpsc::Sender<Result<v1::Rollout, Status>>,
+    show: Arc<Show>,
+    peer: Option<Peer>,
+    to: mpsc::Sender<Result<Arc<v1::Rollout>, Refused>>,
+    watchers: Arc<Semaphore>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Watcher {
     async fn run(mut self) {
-        let mut told = v1::Rollout::default();
+        // Kept free for the farewell.
+        let Ok(farewell) = self.to.clone().reserve_owned().await else { return };
+        let mut told = Arc::new(v1::Rollout::default());
         let mut silent_since = tokio::time::Instant::now();
         loop {
             let Some(view) = self.views.borrow_and_update().clone() else { return };
-            let news = rollout(&view, &self.queues);
-            let is_news = v1::Rollout { at_time: told.at_time, ..news.clone() } != told;
-            if is_news || silent_since.elapsed() >= WATCH_SILENCE_MAX {
-                told = news.clone();
+            let news = self.show.rollout(&view);
+            if is_news(&news, &told) || silent_since.elapsed() >= WATCH_SILENCE_MAX {
+                told = Arc::clone(&news);
                 silent_since = tokio::time::Instant::now();
-                if self.to.send(Ok(news)).await.is_err() || view.is_over() {
+                match timeout(WATCHER_READS_WITHIN, self.to.send(Ok(news))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return,
+                    Err(_) => {
+                        farewell.send(Err(Refused::TooSlow));
+                        return self.let_go().await;
+                    }
+                }
+                if view.is_over() {
                     return;
                 }
             }
@@ -234,17 +296,42 @@ impl Watcher {
             tokio::select! {
                 () = self.to.closed() => return,
                 _ = self.stopping.wait_for(|stopping| *stopping) => break,
-                () = next(&mut self.views) => {}
+                () = next(&mut self.views, pause(&self.watchers)) => {}
             }
         }
         // A reader that has left needs no farewell.
-        drop(self.to.try_send(Err(Refused::Stopping.into())));
+        farewell.send(Err(Refused::Stopping));
+    }
+
+    /// Waits a little for a reader that was told to go, then cuts its connection: nothing else
+    /// ends an answer that is not taken.
+    async fn let_go(self) {
+        let left = timeout(WATCHER_GOES_WITHIN, self.to.closed()).await;
+        if left.is_err() {
+            tracing::warn!("a watcher that reads nothing was cut");
+            if let Some(peer) = self.peer {
+                peer.cut();
+            }
+        }
     }
 }
 
+/// Whether more than the time has changed.
+fn is_news(news: &Arc<v1::Rollout>, told: &Arc<v1::Rollout>) -> bool {
+    !Arc::ptr_eq(news, told)
+        && v1::Rollout { at_time: told.at_time, ..news.as_ref().clone() } != **told
+}
+
+/// How long a watcher rests after an answer: the longer, the more of them there are.
+fn pause(watchers: &Semaphore) -> Duration {
+    let watching = WATCHERS_MAX.saturating_sub(watchers.available_permits());
+    let times = u32::try_from(watching.div_ceil(WATCHERS_FEW)).unwrap_or(u32::MAX);
+    WATCH_PAUSE.saturating_mul(times.max(1))
+}
+
 /// Waits until there may be a newer view, but not less than a watcher's pause.
-async fn next(views: &mut Views) {
-    tokio::time::sleep(WATCH_PAUSE).await;
+async fn next(views: &mut Views, pause: Duration) {
+    tokio::time::sleep(pause).await;
     // An owner that has ended is followed by `stopping`.
     if views.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -4,6 +4,7 @@
 //!
 //! * Every refusal has a stable code, sent as the metadata `tidegate-code`.
 //! * A refused call has changed nothing.
+//! * Who is turned away for want of room is told what is full and when to try again.
 
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ use tonic::{Code, Status};
 use crate::events;
 use crate::inventory_file::InventoryFileError;
 use crate::names::with_names;
+
+/// How soon whoever found no place tries again: batches take less.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Tells gRPC's own retries the same, in milliseconds.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +102,18 @@ pub(crate) enum Refused {
     /// More watchers than are served at once.
     #[error("{max} watchers are served already; try again later")]
     TooManyWatchers { max: usize },
+    /// A watcher takes no answers.
+    #[error("the answers of this watch were not read in time; watch again")]
+    TooSlow,
+    /// More of this waits already than is let wait.
+    #[error(
+        "the coordinator has too much to do: {max} {what} wait already; try again in {} s",
+        TRY_AGAIN_AFTER.as_secs()
+    )]
+    Full { what: &'static str, max: usize },
+    /// A newer report of the same worker has come before this one was read.
+    #[error("a newer report of this worker waits already; nothing is lost")]
+    Overtaken,
     /// The coordinator did not get round to it.
     #[error(
         "the coordinator is busy; whether it was done is not known, ask for the status"
@@ -135,6 +154,9 @@ impl Refused {
             Self::NotKept(_) => "inventory-not-kept",
             Self::Rebuilding => "rebuilding",
             Self::TooManyWatchers { .. } => "too-many-watchers",
+            Self::Full { .. } => "too-much",
+            Self::TooSlow => "too-slow",
+            Self::Overtaken => "overtaken",
             Self::Busy => "busy",
             Self::Stopping => "stopping",
         }
@@ -145,6 +167,10 @@ impl Refused {
         let mut status = Status::new(code, self.to_string());
         let name = MetadataValue::from_static(self.name());
         status.metadata_mut().insert("tidegate-code", name);
+        if code == Code::ResourceExhausted {
+            let millis = u64::try_from(TRY_AGAIN_AFTER.as_millis()).unwrap_or(u64::MAX);
+            status.metadata_mut().insert(PUSHBACK, millis.into());
+        }
         status
     }
 
@@ -162,7 +188,10 @@ impl Refused {
             Self::Stale { .. } | Self::ApplyUnderWay => Code::Aborted,
             Self::Wrong { .. } => Code::InvalidArgument,
             Self::NotKept(_) => Code::Internal,
-            Self::TooManyWatchers { .. } => Code::ResourceExhausted,
+            Self::TooManyWatchers { .. }
+            | Self::TooSlow
+            | Self::Full { .. }
+            | Self::Overtaken => Code::ResourceExhausted,
             Self::Busy | Self::UploadStalled { .. } => Code::DeadlineExceeded,
             Self::Rebuilding | Self::Stopping => Code::Unavailable,
         }

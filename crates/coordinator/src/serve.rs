@@ -1,11 +1,17 @@
-//! Serves everybody over one listener, until told to stop.
+//! Serves everybody over one listener or several, until told to stop.
 //!
 //! # Invariants
 //!
 //! * Every connection, stream, message and wait has a limit; tonic's defaults have few.
+//! * Workers, operators, readers and exchangers have room of their own, also on one listener.
 //! * Stopping ends: watchers are told, calls may finish, then everything is cut.
 
-use std::io;
+mod connection;
+mod descriptors;
+mod hall;
+mod turnstile;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,12 +20,12 @@ use tidegate_wire::v1::exchanger_service_server::ExchangerServiceServer;
 use tidegate_wire::v1::operator_service_server::OperatorServiceServer;
 use tidegate_wire::v1::progress_service_server::ProgressServiceServer;
 use tidegate_wire::v1::worker_service_server::WorkerServiceServer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::StreamExt as _;
+use tokio::task::JoinSet;
 use tonic::codegen::http;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use tracing::field::Empty;
 
 use crate::exchangers::{Exchangers, Queues};
@@ -27,38 +33,51 @@ use crate::operators::Operators;
 use crate::owner::{Inbox, Views};
 use crate::readers::Readers;
 use crate::workers::Workers;
+pub(crate) use hall::Peer;
+use hall::{Class, Hall};
+use turnstile::Turnstile;
 
 /// Until a call's answer begins; an upload of millions of rows is one call. Shorter waits
 /// inside are bounded where they happen.
 const CALL_TIME_MAX: Duration = Duration::from_mins(15);
 
-/// Calls under way on one connection; a worker has two, a dashboard a few.
-const CALLS_PER_CONNECTION_MAX: usize = 64;
-
-/// Streams of one connection.
+/// Streams of one connection: watchers behind one proxy.
 const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 
-/// Bytes of a request's headers.
-const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Bytes of a request's headers: ours have a few hundred.
+const HEADER_BYTES_MAX: u32 = 8 << 10;
 
 /// Bytes of uploads under way on one stream: enough to keep a fast upload busy.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
 /// Bytes of uploads under way on one connection.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
+
+/// Streams that a client opens and gives up at once, before its connection is ended.
+const RESETS_MAX: usize = 32;
 
 /// Silent connections are asked this often whether they are alive, and given that long.
 const KEEPALIVE: (Duration, Duration) =
     (Duration::from_secs(20), Duration::from_secs(10));
 
-/// How long nobody new is taken in when that has just failed, for example because no file
-/// descriptor is left: the next attempt would fail as well, and attempts cost a processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is told that callers were turned away.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// How long calls may take to finish once stopping.
 const STOP_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// Where callers come.
+pub(crate) struct Listeners {
+    /// Workers and exchangers, and everybody for whom there is no other.
+    pub(crate) all: TcpListener,
+    /// Operators, who also read.
+    pub(crate) operators: Option<TcpListener>,
+    /// Readers.
+    pub(crate) readers: Option<TcpListener>,
+}
+
 /// What the services are made of.
+#[derive(Clone)]
 pub(crate) struct Services {
     /// The way to the owner.
     pub(crate) inbox: Inbox,
@@ -70,34 +89,31 @@ pub(crate) struct Services {
     pub(crate) queues: Queues,
 }
 
+/// Whom a listener serves, besides readers of health and descriptions.
+#[derive(Clone, Copy)]
+struct Audience {
+    workers: bool,
+    operators: bool,
+    readers: bool,
+}
+
 /// Serves until `stopping`, and a little longer for calls to finish.
 ///
 /// # Errors
 ///
-/// When the listener fails.
+/// When a listener fails.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     services: Services,
 ) -> anyhow::Result<()> {
-    let mut stopping = services.stopping.clone();
     let mut deadline = services.stopping.clone();
-    let router = router(services).await?;
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(Duration::from_mins(1)))
-        .then(after_a_pause_unless_accepted);
-    let stopped = async move {
-        // Without a sender there is nobody left to serve for.
-        drop(stopping.wait_for(|stopping| *stopping).await);
-    };
-    let served = router.serve_with_incoming_shutdown(incoming, stopped);
     let cut = async move {
         drop(deadline.wait_for(|stopping| *stopping).await);
         tokio::time::sleep(STOP_TIME_MAX).await;
     };
     // Neither is waited for again: the first to end, ends both.
     tokio::select! {
-        served = served => served.context("serve"),
+        served = serve_all(listeners, services) => served.context("serve"),
         () = cut => {
             tracing::warn!("some calls did not finish in time and were cut");
             Ok(())
@@ -105,37 +121,83 @@ pub(crate) async fn serve(
     }
 }
 
-async fn after_a_pause_unless_accepted(
-    accepted: io::Result<TcpStream>,
-) -> io::Result<TcpStream> {
-    if accepted.is_err() {
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+async fn serve_all(listeners: Listeners, services: Services) -> anyhow::Result<()> {
+    let Listeners { all, operators, readers } = listeners;
+    let everybody = operators.is_none();
+    let of_all = Audience { workers: true, operators: everybody, readers: everybody };
+    let of_operators = Audience { workers: false, operators: true, readers: true };
+    let of_readers = Audience { workers: false, operators: false, readers: true };
+    let listeners = [
+        Some((all, of_all)),
+        operators.map(|it| (it, of_operators)),
+        readers.map(|it| (it, of_readers)),
+    ];
+    let listeners: Vec<_> = listeners.into_iter().flatten().collect();
+    let each = descriptors::most() / listeners.len();
+    let (mut serving, mut telling) = (JoinSet::new(), JoinSet::new());
+    for (listener, audience) in listeners {
+        let hall = Hall::new(each);
+        telling.spawn(tell(Arc::clone(&hall)));
+        let mut stopping = services.stopping.clone();
+        let router = router(services.clone(), audience).await?;
+        let stopped = async move {
+            // Without a sender there is nobody left to serve for.
+            drop(stopping.wait_for(|stopping| *stopping).await);
+        };
+        let arrivals = connection::arrivals(listener, hall);
+        serving.spawn(router.serve_with_incoming_shutdown(arrivals, stopped));
     }
-    accepted
+    while let Some(served) = serving.join_next().await {
+        served??;
+    }
+    Ok(())
 }
 
-async fn router(services: Services) -> anyhow::Result<Router> {
+/// Tells who was turned away, for as long as it is polled.
+async fn tell(hall: Arc<Hall>) {
+    loop {
+        tokio::time::sleep(TELL_EVERY).await;
+        for (class, refused, cut) in hall.turned_away() {
+            tracing::warn!(?class, refused, cut, "callers were turned away");
+        }
+    }
+}
+
+async fn router(services: Services, audience: Audience) -> anyhow::Result<Router> {
     let Services { inbox, views, stopping, queues } = services;
-    let workers = WorkerServiceServer::new(Workers::new(inbox.clone()))
-        .max_decoding_message_size(SYNC_BYTES_MAX)
-        .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let operators =
-        OperatorServiceServer::new(Operators::new(inbox.clone(), views.clone()))
-            .max_decoding_message_size(REQUEST_BYTES_MAX)
-            .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let exchangers = Exchangers::new(views.clone(), stopping.clone(), queues.clone());
-    let exchangers = ExchangerServiceServer::new(exchangers)
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let readers =
-        ProgressServiceServer::new(Readers::new(inbox, views, stopping, queues))
-            .max_decoding_message_size(REQUEST_BYTES_MAX)
-            .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let Audience { workers, operators, readers } = audience;
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<WorkerServiceServer<Workers>>().await;
-    reporter.set_serving::<OperatorServiceServer<Operators>>().await;
-    reporter.set_serving::<ProgressServiceServer<Readers>>().await;
-    reporter.set_serving::<ExchangerServiceServer<Exchangers>>().await;
+    let mut routes = server().add_service(Turnstile::new(Class::Reader, health));
+    if workers {
+        let service = WorkerServiceServer::new(Workers::new(inbox.clone()))
+            .max_decoding_message_size(SYNC_BYTES_MAX)
+            .max_encoding_message_size(ANSWER_BYTES_MAX);
+        routes = routes.add_service(Turnstile::new(Class::Stranger, service));
+        reporter.set_serving::<WorkerServiceServer<Workers>>().await;
+        let (views, stopping) = (views.clone(), stopping.clone());
+        let exchangers = Exchangers::new(views, stopping, queues.clone());
+        let service = ExchangerServiceServer::new(exchangers)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(ANSWER_BYTES_MAX);
+        routes = routes.add_service(Turnstile::new(Class::Exchanger, service));
+        reporter.set_serving::<ExchangerServiceServer<Exchangers>>().await;
+    }
+    if operators {
+        let operators = Operators::new(inbox.clone(), views.clone());
+        let service = OperatorServiceServer::new(operators)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(ANSWER_BYTES_MAX);
+        routes = routes.add_service(Turnstile::new(Class::Operator, service));
+        reporter.set_serving::<OperatorServiceServer<Operators>>().await;
+    }
+    if readers {
+        let readers = Readers::new(inbox, views, stopping, queues);
+        let service = ProgressServiceServer::new(readers)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(ANSWER_BYTES_MAX);
+        routes = routes.add_service(Turnstile::new(Class::Reader, service));
+        reporter.set_serving::<ProgressServiceServer<Readers>>().await;
+    }
     let describe = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tidegate_wire::DESCRIPTORS)
@@ -144,25 +206,24 @@ async fn router(services: Services) -> anyhow::Result<Router> {
     // Python's tools and older ones know only this one.
     let reflection_before =
         describe().build_v1alpha().context("describe the services as before")?;
+    Ok(routes
+        .add_service(Turnstile::new(Class::Reader, reflection))
+        .add_service(Turnstile::new(Class::Reader, reflection_before)))
+}
+
+fn server() -> Server {
     let (ask_after, give_up_after) = KEEPALIVE;
-    Ok(Server::builder()
+    Server::builder()
         .trace_fn(span)
         .timeout(CALL_TIME_MAX)
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
-        .load_shed(true)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_MAX))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(ask_after))
         .http2_keepalive_timeout(Some(give_up_after))
-        .add_service(workers)
-        .add_service(operators)
-        .add_service(readers)
-        .add_service(exchangers)
-        .add_service(health)
-        .add_service(reflection)
-        .add_service(reflection_before))
 }
 
 /// The span of a call. What identifies its subject is filled in by who serves it; nothing

@@ -20,6 +20,7 @@ use tracing::Span;
 
 use crate::owner::Inbox;
 use crate::refused::Refused;
+use crate::serve::Peer;
 
 /// Serves the workers' contract.
 pub(crate) struct Workers {
@@ -53,9 +54,14 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::SyncRequest>,
     ) -> Result<Response<v1::SyncResponse>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
         let sync = Sync::try_from(request.into_inner())?;
-        Span::current().record("node_id", sync.node.get());
+        let node = sync.node;
+        Span::current().record("node_id", node.get());
         let orders = self.inbox.sync(sync).await?;
+        if let Some(peer) = peer {
+            peer.is_worker_of(node);
+        }
         Ok(Response::new(orders.into()))
     }
 
@@ -67,7 +73,8 @@ impl WorkerService for Workers {
         Span::current().record("node_id", fetch.node.get());
         Span::current().record("job_id", fetch.job.get());
         let look = move |rollout: &Rollout, _| plan_of_holder(rollout, fetch);
-        let plan = self.inbox.ask(look).await?;
+        let who = (fetch.node, fetch.incarnation);
+        let plan = self.inbox.ask_for(who, look).await?;
         let parts = description(plan, fetch.job);
         Ok(Response::new(Box::new(tokio_stream::iter(parts))))
     }

@@ -3,17 +3,22 @@
 //! # Invariants
 //!
 //! * Every wait for the owner ends: with its answer, or with a refusal.
+//! * Nobody waits for a place: a full lane refuses at once.
 //! * An answer has been made durable before it arrives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_core::fleet::{Incarnation, NodeNumber};
 use tidegate_core::gate::ShortName;
-use tidegate_core::rollout::{Answer, Orders, Rollout, Sync};
+use tidegate_core::plan::Plan;
+use tidegate_core::rollout::{Answer, Orders, Refusal, Rollout, Sync};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::{Joined, Joining};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{oneshot, watch};
 
-use super::{Applied, Intent, Proposal, Reply};
+use super::lanes::{Lane, Lanes};
+use super::{Applied, Intent, NamedVerb, Proposal, Reply};
 use crate::refused::Refused;
 
 /// How long a caller waits: longer than a bad disk takes for a flush, shorter than people
@@ -41,9 +46,32 @@ pub(crate) enum Message {
     Ask(Question),
     /// Somebody else's measurement, in millionths.
     External { name: ShortName, answer: i64 },
-    /// Finish what has queued, then end.
-    Stop,
 }
+
+/// Who works which node, for the border: made durable before anybody sees it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) plan: Arc<Plan>,
+    pub(super) workers: Vec<Option<Incarnation>>,
+}
+
+impl Known {
+    /// Refuses whoever is not the node's worker, as the owner would.
+    fn check(&self, node: NodeNumber, incarnation: Incarnation) -> Result<(), Refused> {
+        let worker = self.workers.get(node.index()).copied().flatten();
+        if worker == Some(incarnation) {
+            return Ok(());
+        }
+        let node = self.plan.inventory().node_name(node).to_owned();
+        Err(Refusal::NotTheWorker { node, incarnation }.into())
+    }
+}
+
+/// The newest of it; nothing before a plan was applied.
+pub(super) type WhoIsKnown = watch::Receiver<Option<Arc<Known>>>;
+
+/// Workers of unknown nodes share the places of a node that no plan has.
+const STRANGERS: NodeNumber = NodeNumber::new(u16::MAX);
 
 /// Looks at the rollout and says how to answer.
 type Question = Box<dyn FnOnce(Option<&Rollout>, Timestamp) -> Reply + Send>;
@@ -51,42 +79,67 @@ type Question = Box<dyn FnOnce(Option<&Rollout>, Timestamp) -> Reply + Send>;
 /// Hands messages to the owner; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    queue: mpsc::Sender<Message>,
+    entrance: Arc<Entrance>,
+    known: WhoIsKnown,
+}
+
+/// The way in; when nobody can use it any more, the owner ends.
+struct Entrance(Arc<Lanes>);
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl Inbox {
-    pub(super) fn new(queue: mpsc::Sender<Message>) -> Self {
-        Self { queue }
+    pub(super) fn new(lanes: Arc<Lanes>, known: WhoIsKnown) -> Self {
+        Self { entrance: Arc::new(Entrance(lanes)), known }
     }
 
-    /// Says that time has passed. A full inbox does not need to be told.
+    /// Says that time has passed.
     pub(crate) fn tick(&self) {
-        drop(self.queue.try_send(Message::Tick));
+        self.entrance.0.tick();
     }
 
     /// A worker asks to take up its node.
     pub(crate) async fn join(&self, joining: Joining) -> Result<Joined, Refused> {
-        self.send(ANSWER_WAIT_MAX, |to| Message::Join { joining, to }).await?
+        let node = match self.known.borrow().as_deref() {
+            Some(known) => known.plan.inventory().find_node(&joining.join.node),
+            None => None,
+        };
+        let place = Place { lane: Lane::Join, node: Some(node.unwrap_or(STRANGERS)) };
+        self.send(place, ANSWER_WAIT_MAX, |to| Message::Join { joining, to }).await?
     }
 
-    /// A worker reports and asks for orders.
+    /// A worker reports and asks for orders. Only the node's own worker gets as far as to the
+    /// owner.
     pub(crate) async fn sync(&self, sync: Sync) -> Result<Orders, Refused> {
+        self.check(sync.node, sync.incarnation)?;
+        let place = Place { lane: Lane::Report, node: Some(sync.node) };
         let sync = Box::new(sync);
-        self.send(ANSWER_WAIT_MAX, |to| Message::Sync { sync, to }).await?
+        self.send(place, ANSWER_WAIT_MAX, |to| Message::Sync { sync, to }).await?
     }
 
     /// An operator acts.
     pub(crate) async fn operate(&self, intent: Intent) -> Result<Answer, Refused> {
-        self.send(ANSWER_WAIT_MAX, |to| Message::Operate { intent, to }).await?
+        let lane = match intent.verb {
+            NamedVerb::Pause | NamedVerb::Abort => Lane::Stop,
+            NamedVerb::Reclose(_) => Lane::Close,
+            NamedVerb::Resume(_) | NamedVerb::Accept(_) => Lane::Verb,
+        };
+        let place = Place { lane, node: None };
+        self.send(place, ANSWER_WAIT_MAX, |to| Message::Operate { intent, to }).await?
     }
 
     /// An operator applies a plan.
     pub(crate) async fn apply(&self, proposal: Proposal) -> Result<Applied, Refused> {
         let proposal = Box::new(proposal);
-        self.send(APPLY_WAIT_MAX, |to| Message::Apply { proposal, to }).await?
+        let place = Place { lane: Lane::Verb, node: None };
+        self.send(place, APPLY_WAIT_MAX, |to| Message::Apply { proposal, to }).await?
     }
 
-    /// Asks something about the rollout.
+    /// A reader asks something about the rollout.
     ///
     /// # Errors
     ///
@@ -96,8 +149,54 @@ impl Inbox {
         T: Send + 'static,
         L: FnOnce(&Rollout, Timestamp) -> Result<T, Refused> + Send + 'static,
     {
-        let answer = self.send(ANSWER_WAIT_MAX, |to: To<T>| {
+        self.ask_at(Place { lane: Lane::Question, node: None }, look).await
+    }
+
+    /// The worker of `node` asks something about the rollout.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`], and if it is not that worker.
+    pub(crate) async fn ask_for<T, L>(
+        &self,
+        (node, incarnation): (NodeNumber, Incarnation),
+        look: L,
+    ) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        L: FnOnce(&Rollout, Timestamp) -> Result<T, Refused> + Send + 'static,
+    {
+        self.check(node, incarnation)?;
+        self.ask_at(Place { lane: Lane::Fetch, node: Some(node) }, look).await
+    }
+
+    /// Hands on the answer, in millionths, to the external question called `name`.
+    pub(crate) fn external(&self, name: ShortName, answer: i64) {
+        // An owner that has ended judges nothing any more; one that is busy is told again.
+        let message = Message::External { name, answer };
+        drop(self.entrance.0.put(Lane::Own, None, message));
+    }
+
+    /// Ends the owner after what has queued until now.
+    pub(crate) fn stop(&self) {
+        self.entrance.0.end();
+    }
+
+    fn check(&self, node: NodeNumber, incarnation: Incarnation) -> Result<(), Refused> {
+        self.known.borrow().as_deref().ok_or(Refused::NoPlan)?.check(node, incarnation)
+    }
+
+    async fn ask_at<T, L>(&self, place: Place, look: L) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        L: FnOnce(&Rollout, Timestamp) -> Result<T, Refused> + Send + 'static,
+    {
+        let answer = self.send(place, ANSWER_WAIT_MAX, |to: To<T>| {
             Message::Ask(Box::new(move |rollout, now| {
+                if to.is_closed() {
+                    // Nobody waits for it any more.
+                    return Box::new(|| ());
+                }
                 let answer = rollout.ok_or(Refused::NoPlan).and_then(|r| look(r, now));
                 Box::new(move || drop(to.send(answer)))
             }))
@@ -105,33 +204,24 @@ impl Inbox {
         answer.await?
     }
 
-    /// Hands on the answer, in millionths, to the external question called `name`.
-    pub(crate) async fn external(&self, name: ShortName, answer: i64) {
-        // An owner that has ended judges nothing any more.
-        drop(self.queue.send(Message::External { name, answer }).await);
-    }
-
-    /// Ends the owner after what has queued until now.
-    pub(crate) async fn stop(&self) {
-        // If it has ended already, so much the better.
-        drop(self.queue.send(Message::Stop).await);
-    }
-
-    /// The same without waiting, for whom there is no time left.
-    pub(crate) fn stop_now(&self) {
-        drop(self.queue.try_send(Message::Stop));
-    }
-
     async fn send<T>(
         &self,
+        place: Place,
         wait_max: Duration,
         message: impl FnOnce(oneshot::Sender<T>) -> Message,
     ) -> Result<T, Refused> {
         let (to, answer) = oneshot::channel();
-        let exchange = async {
-            self.queue.send(message(to)).await.map_err(|_| Refused::Stopping)?;
-            answer.await.map_err(|_| Refused::Stopping)
-        };
-        tokio::time::timeout(wait_max, exchange).await.unwrap_or(Err(Refused::Busy))
+        self.entrance.0.put(place.lane, place.node, message(to))?;
+        match tokio::time::timeout(wait_max, answer).await {
+            Ok(answer) => answer.map_err(|_| Refused::Stopping),
+            Err(_) => Err(Refused::Busy),
+        }
     }
+}
+
+/// Where a message waits.
+#[derive(Clone, Copy)]
+struct Place {
+    lane: Lane,
+    node: Option<NodeNumber>,
 }

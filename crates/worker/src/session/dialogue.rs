@@ -167,15 +167,16 @@ pub(crate) fn is_too_old(status: &Status) -> bool {
 pub(crate) fn meaning(status: &Status) -> Meaning {
     match status.code() {
         Code::Aborted | Code::FailedPrecondition => Meaning::JoinAgain,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-            Meaning::Passing
-        }
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::ResourceExhausted => Meaning::Passing,
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
         | Code::PermissionDenied
-        | Code::ResourceExhausted
         | Code::OutOfRange
         | Code::Unimplemented
         | Code::Internal
