@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! * A connection that cannot be made is tried again, and a verb under an id of its own is
-//!   sent again, both only for seconds; no other call is repeated by itself.
+//!   sent again, both only for seconds; no other call is repeated by itself, unless the
+//!   coordinator had no room for it.
 //! * Every call has a deadline.
 
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::exit::{Exit, Failure};
-use crate::request::{is_unknown, until_known};
+use crate::request::{is_unknown, until_known, until_there_is_room};
 use crate::telemetry::Chain;
 
 /// One attempt to connect: a coordinator answers within a fraction of it.
@@ -82,7 +83,9 @@ impl Client {
     ///
     /// What the coordinator answered, as a failure of the command.
     pub(crate) async fn rollout(&mut self) -> Result<v1::Rollout, Failure> {
-        let answer = self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
+        let ask =
+            async || self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
+        let answer = until_there_is_room(ask).await;
         self.open(answer)
     }
 
@@ -96,7 +99,8 @@ impl Client {
         address: &str,
     ) -> Result<v1::Mailbox, Failure> {
         let request = v1::GetMailboxRequest { address: address.to_owned() };
-        let answer = self.progress.get_mailbox(call(request)).await;
+        let ask = async || self.progress.get_mailbox(call(request.clone())).await;
+        let answer = until_there_is_room(ask).await;
         self.open(answer)
     }
 
@@ -112,7 +116,8 @@ impl Client {
     ) -> Result<(), Failure> {
         let mut request = v1::ListMailboxesRequest { page_size: PAGE_SIZE, ..filter };
         loop {
-            let answer = self.progress.list_mailboxes(call(request.clone())).await;
+            let ask = async || self.progress.list_mailboxes(call(request.clone())).await;
+            let answer = until_there_is_room(ask).await;
             let page = self.open(answer)?;
             page.mailboxes.into_iter().try_for_each(&mut *take)?;
             if page.next_page_token.is_empty() {
@@ -134,7 +139,8 @@ impl Client {
     ) -> Result<(), Failure> {
         let mut request = v1::ListFindingsRequest { page_size: PAGE_SIZE, ..filter };
         loop {
-            let answer = self.progress.list_findings(call(request.clone())).await;
+            let ask = async || self.progress.list_findings(call(request.clone())).await;
+            let answer = until_there_is_room(ask).await;
             let page = self.open(answer)?;
             page.findings.into_iter().try_for_each(&mut *take)?;
             if page.next_page_token.is_empty() {
@@ -156,7 +162,8 @@ impl Client {
         let mut request =
             v1::ListEventsRequest { page_size: PAGE_SIZE, page_token: String::new() };
         loop {
-            let answer = self.progress.list_events(call(request.clone())).await;
+            let ask = async || self.progress.list_events(call(request.clone())).await;
+            let answer = until_there_is_room(ask).await;
             let page = self.open(answer)?;
             page.events.into_iter().try_for_each(&mut *take)?;
             if page.next_page_token.is_empty() {
@@ -322,8 +329,11 @@ impl Watcher {
         self.stream = None;
         let silent = self.heard.elapsed();
         let Some(status) = status else { return Ok(Seen::Silence(silent)) };
-        let connection_lost =
-            matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled);
+        // Also one that had no room, or found us too slow.
+        let connection_lost = matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::ResourceExhausted
+        );
         if connection_lost && silent < RECONNECT_PATIENCE {
             return Ok(Seen::Silence(silent));
         }

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! * Only a request with an id is sent again; the coordinator does it once.
-//! * What the coordinator has refused is never sent again by itself.
+//! * What the coordinator has refused is never sent again by itself, unless it had no room.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -44,6 +44,29 @@ pub(crate) async fn until_known<T>(
     ask_with(patience, ask).await
 }
 
+/// Asks until there is room, and gives whatever else is answered.
+///
+/// # Errors
+///
+/// The refusal.
+pub(crate) async fn until_there_is_room<T>(
+    mut ask: impl AsyncFnMut() -> Result<Response<T>, Status>,
+) -> Result<Response<T>, Status> {
+    let mut patience = ExponentialBackoffBuilder::new()
+        .with_initial_interval(PAUSE_MIN)
+        .with_max_interval(PAUSE_MAX)
+        .with_max_elapsed_time(Some(PATIENCE))
+        .build();
+    loop {
+        let answer = ask().await;
+        let is_full = |status: &Status| status.code() == Code::ResourceExhausted;
+        let pause =
+            patience.next_backoff().filter(|_| answer.as_ref().is_err_and(is_full));
+        let Some(pause) = pause else { return answer };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 async fn ask_with<T>(
     mut patience: ExponentialBackoff,
     mut ask: impl AsyncFnMut() -> Result<Response<T>, Status>,
@@ -54,12 +77,16 @@ async fn ask_with<T>(
             Ok(answer) => return Ok(answer.into_inner()),
             Err(status) => status,
         };
-        let pause = patience.next_backoff().filter(|_| is_unknown(&status));
+        let is_full = status.code() == Code::ResourceExhausted;
+        let asks_again = is_full || is_unknown(&status);
+        let pause = patience.next_backoff().filter(|_| asks_again);
         let Some(pause) = pause else { return Err(status) };
-        if !told {
+        if !told && is_full {
+            console::tell("the coordinator has too much to do; asking again");
+        } else if !told {
             console::tell("no answer; asking again, under the same request id");
-            told = true;
         }
+        told = true;
         tokio::time::sleep(pause).await;
     }
 }
@@ -129,6 +156,23 @@ mod tests {
 
         assert_eq!(asked, 1);
         assert_eq!(lost.await.unwrap_err().code(), Code::Unknown);
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_no_room_asks_again_until_there_is_some() {
+        let mut asked = 0;
+
+        let answer = ask_with(patience(PATIENCE), async || {
+            asked += 1;
+            if asked < 3 {
+                Err(Status::resource_exhausted("64 stops wait already"))
+            } else {
+                Ok(Response::new(7))
+            }
+        });
+
+        assert_eq!(answer.await.ok(), Some(7));
+        assert_eq!(asked, 3);
     }
 
     #[test]

@@ -54,8 +54,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// again.
 const READS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Parts on their way to a watcher: enough to keep a directory of millions flowing.
-const PARTS_MAX: usize = 8;
+/// Parts on their way to a watcher: one is sent while the next is made. Each has a few hundred
+/// kilobytes, and nobody knows that it will be read.
+const PARTS_MAX: usize = 2;
 
 /// Serves the exchangers' contract.
 pub(crate) struct Exchangers {

@@ -97,14 +97,15 @@ const CAPACITIES: [Capacity; 6] = [
         calls_of_one_max: 4,
         watches_max: 256,
     },
-    // Workers before their first report.
+    // Workers before their first report; reading what they send costs a processor, so few at a
+    // time.
     Capacity {
         class: Class::Stranger,
         connections: "connections of workers that have not reported yet",
         calls: "calls of workers that have not reported yet",
         connections_max: 256,
-        calls_max: 64,
-        calls_of_one_max: 4,
+        calls_max: 32,
+        calls_of_one_max: 2,
         watches_max: 0,
     },
     Capacity {
@@ -129,7 +130,7 @@ const CAPACITIES: [Capacity; 6] = [
 ];
 
 /// Connections of one node's worker: one that has died may seem to be there for a while.
-const CONNECTIONS_OF_A_WORKER_MAX: usize = 4;
+const CONNECTIONS_OF_A_WORKER_MAX: usize = 2;
 
 /// File descriptors that are not for connections: the journal, the runtime, listeners.
 const OWN_DESCRIPTORS: usize = 32;
@@ -476,3 +477,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is whole before anything can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

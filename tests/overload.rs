@@ -1,0 +1,160 @@
+//! Overload: floods of every kind against a real coordinator. While they last, honest workers are
+//! answered, a pause reaches them, and memory stays bounded.
+//!
+//! # Invariants
+//!
+//! * Nothing is measured in time: a pause is waited for while the flood goes on.
+//! * One flood at a time.
+#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(clippy::panic, reason = "a test may say why it failed")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test may say no more than that it failed"
+)]
+#![expect(clippy::print_stderr, reason = "how much memory a flood took is worth knowing")]
+
+#[path = "overload/deaf.rs"]
+mod deaf;
+#[path = "overload/floods.rs"]
+mod floods;
+#[path = "overload/scene.rs"]
+mod scene;
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::process::Command;
+
+use tonic::Code;
+
+use floods::{Flood, MALFORMED, UNKNOWN};
+use scene::{Scene, raise_descriptors, until};
+
+/// The most memory of a coordinator with a thousand watchers, each over a connection of its
+/// own: some 30 kB of buffers each, besides what it holds.
+const MANY_WATCHERS_MIB: u64 = 200;
+
+/// The most memory under any other flood: some hundred calls with some hundred kilobytes each.
+const FLOODED_MIB: u64 = 200;
+
+/// Clients that never read.
+const DEAF: usize = 40;
+
+/// Watchers that are served at once.
+const WATCHERS: usize = 1_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_watchers_are_served_and_one_more_is_refused() {
+    raise_descriptors();
+    let scene = Scene::start(&[]).await;
+
+    let watchers = Flood::of_watchers(&scene, WATCHERS).await;
+    watchers.until_all_have_seen(&scene, 2).await;
+    let one_more = scene.watch_once().await;
+
+    assert_eq!(one_more.unwrap_err().code(), Code::ResourceExhausted);
+    scene.stands("1,000 watchers", MANY_WATCHERS_MIB).await;
+    watchers.until_all_have_seen(&scene, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_never_read_cost_nobody_anything_and_are_cut() {
+    let scene = Scene::start(&[]).await;
+
+    let deaf = Flood::of_deaf_readers(&scene, DEAF);
+
+    scene.stands("clients that never read", FLOODED_MIB).await;
+    until("they are cut", || deaf.ended() == DEAF).await;
+    assert!(scene.log().contains("a watcher that reads nothing was cut"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_are_dropped_and_keep_nobody_out() {
+    raise_descriptors();
+    let scene = Scene::start(&[]).await;
+
+    let mut crowd: Vec<TcpStream> =
+        (0..600).map(|_| TcpStream::connect(scene.address()).unwrap()).collect();
+    for stream in &crowd {
+        stream.set_nonblocking(true).unwrap();
+    }
+
+    scene.stands("600 silent connections", FLOODED_MIB).await;
+    let is_dropped = |stream: &mut TcpStream| match stream.read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    };
+    until("all are dropped", || {
+        crowd.retain_mut(|stream| !is_dropped(stream));
+        crowd.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_reports_of_a_worker_that_has_gone_mad_is_its_own_trouble() {
+    let scene = Scene::start(&[]).await;
+    let mad = scene.join("stor-03").await;
+
+    let flood = Flood::of_reports(&scene, mad);
+
+    flood.until_refused(200).await;
+    scene.stands("reports of a mad worker", FLOODED_MIB).await;
+    assert_eq!(flood.codes(), [Code::ResourceExhausted]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impostors_reports_are_refused_before_they_reach_the_rollout() {
+    let scene = Scene::start(&[]).await;
+    let mut impostor = scene.join("stor-03").await;
+    impostor.incarnation += 1;
+
+    let flood = Flood::of_reports(&scene, impostor);
+
+    flood.until_refused(200).await;
+    scene.stands("reports of an impostor", FLOODED_MIB).await;
+    assert_eq!(flood.codes(), [Code::ResourceExhausted, Code::Aborted]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_requests_are_refused_and_keep_nobody_out() {
+    let scene = Scene::start(&[]).await;
+
+    let floods = [
+        Flood::of_oversized(&scene),
+        Flood::of_malformed(&scene),
+        Flood::of_unknown_nodes(&scene),
+    ];
+
+    for flood in &floods {
+        flood.until_refused(50).await;
+    }
+    scene.stands("oversized, malformed, unknown", FLOODED_MIB).await;
+    for (flood, codes) in floods.iter().zip([&[Code::OutOfRange][..], MALFORMED, UNKNOWN])
+    {
+        let seen = flood.codes();
+        let all = [codes, &[Code::ResourceExhausted][..]].concat();
+        assert!(seen.iter().all(|code| all.contains(code)), "{seen:?}");
+        assert!(codes.iter().any(|code| seen.contains(code)), "{seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_slow_disk_reports_and_a_pause_still_pass_readers_and_operators() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("skipped: there is no strace that slows a disk down");
+        return;
+    }
+    let slow = "inject=fdatasync:delay_enter=300000";
+    let trace =
+        ["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", slow];
+    let scene = Scene::start(&trace).await;
+
+    let operators = Flood::of_resumptions(&scene);
+    let readers = Flood::of_questions(&scene);
+
+    operators.until_refused(50).await;
+    readers.until_refused(50).await;
+    scene.stands("a slow disk, operators and readers", FLOODED_MIB).await;
+    let seen = [readers.codes(), operators.codes()].concat();
+    assert!(seen.contains(&Code::ResourceExhausted), "{seen:?}");
+}

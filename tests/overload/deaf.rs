@@ -1,0 +1,92 @@
+//! Deaf clients: they speak just enough HTTP/2 to call, answer pings, and take no byte of any
+//! answer.
+//!
+//! # Invariants
+//!
+//! * Their windows are shut from the first byte on, and stay so.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes before the payload of every frame.
+const HEAD: usize = 9;
+
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const SETTINGS: u8 = 0x4;
+const PING: u8 = 0x6;
+
+const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+
+/// No bytes may be sent on any stream.
+const WINDOW_SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
+/// An empty message, not compressed.
+const EMPTY: [u8; 5] = [0; 5];
+
+/// Calls `path` so many times over one connection, and waits until it is cut.
+pub(crate) async fn call(address: &str, path: &str, times: u32) {
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    let mut opening = PREFACE.to_vec();
+    opening.extend(frame(SETTINGS, 0, 0, &WINDOW_SHUT));
+    for stream in (1..).step_by(2).take(times as usize) {
+        opening.extend(frame(HEADERS, END_HEADERS, stream, &headers(path)));
+        opening.extend(frame(DATA, END_STREAM, stream, &EMPTY));
+    }
+    if tcp.write_all(&opening).await.is_ok() {
+        until_cut(&mut tcp).await;
+    }
+}
+
+async fn until_cut(tcp: &mut TcpStream) {
+    let mut head = [0; HEAD];
+    while tcp.read_exact(&mut head).await.is_ok() {
+        let [a, b, c, kind, flags, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        if tcp.read_exact(&mut payload).await.is_err() {
+            return;
+        }
+        let answer = match (kind, flags) {
+            (PING, 0) => frame(PING, ACK, 0, &payload),
+            (SETTINGS, 0) => frame(SETTINGS, ACK, 0, &[]),
+            _ => continue,
+        };
+        if tcp.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Headers as literals that nobody needs to remember.
+fn headers(path: &str) -> Vec<u8> {
+    let headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let mut block = Vec::new();
+    for (name, value) in headers {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}

@@ -1,0 +1,311 @@
+//! The scene: a coordinator with a plan, and honest workers that report all the while.
+//!
+//! # Invariants
+//!
+//! * The coordinator is the built program, and goes with its scene.
+//! * An honest worker that is refused for want of room has failed the test.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
+use tidegate_core::fleet::{Generation, Incarnation, NodeNumber};
+use tidegate_core::rollout::{Account, Join, Orders, Sync, Vitals};
+use tidegate_core::time::Timestamp;
+use tidegate_wire::v1;
+use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
+use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
+use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
+use tidegate_wire::worker::{Joined, Joining};
+use tokio::sync::{Mutex as OneAtATime, MutexGuard};
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// Longer than anything takes, also on a machine that does other things.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often a state is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How often an honest worker reports.
+const BEAT: Duration = Duration::from_millis(50);
+
+/// Reports of each honest worker that must be answered while a flood lasts.
+const REPORTS: u64 = 10;
+
+/// Mailboxes, over all nodes.
+const MAILBOXES: usize = 400;
+
+/// Nodes with an honest worker.
+const HONEST: [&str; 2] = ["stor-01", "stor-02"];
+
+static ONE_AT_A_TIME: OneAtATime<()> = OneAtATime::const_new(());
+
+/// Waits for a state.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        look.tick().await;
+    }
+}
+
+/// Lets this process have a few thousand connections.
+pub(crate) fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(8_192, |most| most.min(8_192));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).unwrap();
+}
+
+/// A coordinator, its plan and its honest workers.
+pub(crate) struct Scene {
+    coordinator: Child,
+    dir: TempDir,
+    address: String,
+    honest: Vec<Arc<Honest>>,
+    _working: JoinSet<()>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// A worker that has joined.
+#[derive(Clone, Copy)]
+pub(crate) struct Taken {
+    pub(crate) node: NodeNumber,
+    pub(crate) incarnation: u64,
+}
+
+/// What became of an honest worker's reports.
+#[derive(Default)]
+struct Honest {
+    answered: AtomicU64,
+    orders: AtomicU64,
+    refusals: Mutex<Vec<Status>>,
+}
+
+impl Scene {
+    /// Starts a coordinator, run by these words, applies a plan, and lets workers join.
+    pub(crate) async fn start(before: &[&str]) -> Self {
+        let alone = ONE_AT_A_TIME.lock().await;
+        let dir = TempDir::with_prefix("tidegate-overload-").unwrap();
+        let config = "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\nlog = \"warn\"\n";
+        fs::write(dir.path().join("coordinator.toml"), config).unwrap();
+        let coordinator = spawn(dir.path(), before);
+        let at = dir.path().join("data/address");
+        let address = || fs::read_to_string(&at).unwrap_or_default();
+        until("it listens", || address().contains(':')).await;
+        let address = address().trim().to_owned();
+        apply(dir.path(), &address);
+        let mut scene = Self {
+            coordinator,
+            dir,
+            address,
+            honest: Vec::new(),
+            _working: JoinSet::new(),
+            _alone: alone,
+        };
+        for node in HONEST {
+            let taken = scene.join(node).await;
+            let honest = Arc::new(Honest::default());
+            scene.honest.push(Arc::clone(&honest));
+            scene._working.spawn(honest.work(scene.channel().await, taken));
+        }
+        until("they work", || scene.honest.iter().all(|it| it.has_told(1))).await;
+        scene
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.unwrap()
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap()
+    }
+
+    /// What the coordinator has said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// Watches until the first answer or refusal.
+    pub(crate) async fn watch_once(&self) -> Result<(), Status> {
+        let mut client = ProgressServiceClient::new(self.channel().await);
+        let mut answers =
+            client.watch_rollout(v1::WatchRolloutRequest {}).await?.into_inner();
+        answers.message().await.map(drop)
+    }
+
+    /// Takes up a node.
+    pub(crate) async fn join(&self, node: &str) -> Taken {
+        let incarnation = 7;
+        let mut client = WorkerServiceClient::new(self.channel().await);
+        let answer = client.join(joining(node, incarnation)).await.unwrap();
+        let joined = Joined::try_from(answer.into_inner()).unwrap();
+        Taken { node: joined.node, incarnation }
+    }
+
+    /// While the flood lasts: reports are answered, a pause reaches every honest worker, and
+    /// memory is bounded.
+    pub(crate) async fn stands(&self, what: &str, memory_mib_max: u64) {
+        let told: Vec<u64> = self.honest.iter().map(|it| it.told()).collect();
+        until("honest workers are answered", || {
+            let mut all = self.honest.iter().zip(&told);
+            all.all(|(it, before)| it.has_told(before + REPORTS))
+        })
+        .await;
+        let began = Instant::now();
+        let mut operator = OperatorServiceClient::new(self.channel().await);
+        let pause = v1::PauseRequest { by: "anna".to_owned(), ..Default::default() };
+        let answer = operator.pause(pause).await;
+        let asked = began.elapsed();
+        let version = answer.unwrap_or_else(|refused| panic!("pause: {refused}"));
+        let version = version.into_inner().orders_version;
+        until("the pause reaches them", || {
+            self.honest.iter().all(|it| it.obeys(version))
+        })
+        .await;
+        let obeyed = began.elapsed();
+
+        let memory = self.memory_mib();
+        eprintln!(
+            "{what}: at most {memory} MiB; a pause was answered after {} ms, obeyed after {} ms",
+            asked.as_millis(),
+            obeyed.as_millis()
+        );
+        for honest in &self.honest {
+            let refusals = honest.refusals.lock().unwrap();
+            assert!(refusals.is_empty(), "{what}: {refusals:?}");
+        }
+        assert!(memory <= memory_mib_max, "{what}: {memory} MiB");
+    }
+
+    /// The most memory that the coordinator has had.
+    fn memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1_024
+    }
+
+    fn pid(&self) -> u32 {
+        self.coordinator.id()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // It may have ended by itself already.
+        let _gone = self.coordinator.kill();
+        let _status = self.coordinator.wait();
+        if std::thread::panicking() {
+            for honest in &self.honest {
+                let refusals = honest.refusals.lock().unwrap();
+                eprintln!("answered {}, refused {refusals:?}", honest.told());
+            }
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+impl Honest {
+    async fn work(self: Arc<Self>, channel: Channel, taken: Taken) {
+        let mut client = WorkerServiceClient::new(channel);
+        let mut beat = tokio::time::interval(BEAT);
+        let mut sequence = 0;
+        loop {
+            beat.tick().await;
+            sequence += 1;
+            let obeyed = self.orders.load(Ordering::Relaxed);
+            let report = report(taken, sequence, obeyed);
+            match client.sync(Request::new(report)).await {
+                Ok(answer) => {
+                    let orders = Orders::try_from(answer.into_inner()).unwrap();
+                    self.orders.store(orders.version, Ordering::Relaxed);
+                    self.answered.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(status) => self.refusals.lock().unwrap().push(status),
+            }
+        }
+    }
+
+    fn told(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn has_told(&self, reports: u64) -> bool {
+        self.told() >= reports
+    }
+
+    fn obeys(&self, version: u64) -> bool {
+        self.orders.load(Ordering::Relaxed) >= version
+    }
+}
+
+/// What a worker asks that wants to take up `node`.
+pub(crate) fn joining(node: &str, incarnation: u64) -> v1::JoinRequest {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    v1::JoinRequest::from(Joining {
+        join: Join {
+            node: node.to_owned(),
+            incarnation: Incarnation::new(incarnation),
+            claimed_max: Generation::default(),
+            orders_seen: 0,
+            journaled: Some(1),
+            store_claimed: Generation::default(),
+        },
+        rollout: None,
+        clock: Timestamp::from_millis(now.as_millis().try_into().unwrap()),
+        canary: None,
+    })
+}
+
+/// A report without facts.
+pub(crate) fn report(taken: Taken, sequence: u64, orders_obeyed: u64) -> v1::SyncRequest {
+    v1::SyncRequest::from(Sync {
+        node: taken.node,
+        incarnation: Incarnation::new(taken.incarnation),
+        sequence,
+        orders_obeyed,
+        claimed_max: Generation::default(),
+        reports: Vec::new(),
+        vitals: Vitals::default(),
+        account: Some(Account { journaled: Some(1), ..Account::default() }),
+    })
+}
+
+fn spawn(dir: &Path, before: &[&str]) -> Child {
+    let program = env!("CARGO_BIN_EXE_tidegate");
+    let mut words = before.iter().copied().chain([program]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).args(["coordinator", "--config", "coordinator.toml"]);
+    let log = File::create(dir.join("log")).unwrap();
+    command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().unwrap()
+}
+
+fn apply(dir: &Path, address: &str) {
+    let rows = (0..MAILBOXES).map(|number| {
+        let node = number % 4 + 1;
+        format!("user{number}@example.org,stor-0{node},free,example.org/user{number}\n")
+    });
+    let inventory = format!("address,node,tier,path\n{}", rows.collect::<String>());
+    fs::write(dir.join("inventory.csv"), inventory).unwrap();
+    let policy = include_str!("../../deploy/config/lab-policy-small.toml");
+    fs::write(dir.join("policy.toml"), policy).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["apply", "--yes", "--inventory", "inventory.csv"]);
+    command.args(["--policy", "policy.toml", "--coordinator"]);
+    command.arg(format!("http://{address}")).current_dir(dir).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
