@@ -51,6 +51,17 @@ pub(crate) enum Class {
     Worker,
 }
 
+/// What a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It ends by itself.
+    Usual,
+    /// It has no end.
+    Watch,
+    /// It stops or closes: it has places that nothing else takes.
+    Stop,
+}
+
 /// How much of a class there is room for.
 struct Capacity {
     class: Class,
@@ -64,6 +75,8 @@ struct Capacity {
     calls_of_one_max: usize,
     /// Calls that stay, besides.
     watches_max: usize,
+    /// Calls that stop, besides.
+    stops_max: usize,
 }
 
 /// What is sent in one call is bounded by the limits of messages: at most a megabyte for
@@ -77,6 +90,7 @@ const CAPACITIES: [Capacity; 6] = [
         calls_max: 0,
         calls_of_one_max: 0,
         watches_max: 0,
+        stops_max: 0,
     },
     // A thousand dashboards and terminals, and others who look now and then.
     Capacity {
@@ -87,6 +101,7 @@ const CAPACITIES: [Capacity; 6] = [
         calls_max: 64,
         calls_of_one_max: 8,
         watches_max: 1_064,
+        stops_max: 0,
     },
     Capacity {
         class: Class::Exchanger,
@@ -96,6 +111,7 @@ const CAPACITIES: [Capacity; 6] = [
         calls_max: 64,
         calls_of_one_max: 4,
         watches_max: 256,
+        stops_max: 0,
     },
     // Workers before their first report; reading what they send costs a processor, so few at a
     // time.
@@ -107,6 +123,7 @@ const CAPACITIES: [Capacity; 6] = [
         calls_max: 32,
         calls_of_one_max: 2,
         watches_max: 0,
+        stops_max: 0,
     },
     Capacity {
         class: Class::Operator,
@@ -116,6 +133,7 @@ const CAPACITIES: [Capacity; 6] = [
         calls_max: 32,
         calls_of_one_max: 4,
         watches_max: 0,
+        stops_max: 128,
     },
     // A worker reports and fetches beside it.
     Capacity {
@@ -126,6 +144,7 @@ const CAPACITIES: [Capacity; 6] = [
         calls_max: 1_024,
         calls_of_one_max: 4,
         watches_max: 0,
+        stops_max: 0,
     },
 ];
 
@@ -152,6 +171,7 @@ struct Room {
     seats: Mutex<BTreeMap<u64, Arc<Seat>>>,
     calls: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    stops: Arc<Semaphore>,
     refused: AtomicU64,
     cut: AtomicU64,
 }
@@ -189,6 +209,7 @@ impl Hall {
             seats: Mutex::default(),
             calls: Arc::new(Semaphore::new(capacity.calls_max)),
             watches: Arc::new(Semaphore::new(capacity.watches_max)),
+            stops: Arc::new(Semaphore::new(capacity.stops_max)),
             refused: AtomicU64::new(0),
             cut: AtomicU64::new(0),
         });
@@ -319,28 +340,31 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Begins a call of `class`; one that stays, if `watches`.
+    /// Begins a call of `class`.
     ///
     /// # Errors
     ///
     /// [`Refused::Full`].
-    pub(super) fn begin(&self, class: Class, watches: bool) -> Result<Call, Refused> {
-        let class = self.settle(class)?;
+    pub(super) fn begin(&self, class: Class, kind: Kind) -> Result<Call, Refused> {
+        let class = self.settle(class, kind)?;
         let room = self.hall.room(class).ok_or(Refused::Stopping)?;
-        let Capacity { calls, calls_max, calls_of_one_max, watches_max, .. } =
-            *room.capacity;
-        let of_one = lock(&self.seat.activity).calls.len();
-        if !watches && of_one >= calls_of_one_max {
-            return Err(room.full("calls of this connection", calls_of_one_max));
+        let Capacity {
+            calls, calls_max, calls_of_one_max, watches_max, stops_max, ..
+        } = *room.capacity;
+        let (places, what, max, of_one_max) = match kind {
+            Kind::Usual => (&room.calls, calls, calls_max, calls_of_one_max),
+            Kind::Watch => (&room.watches, "watchers", watches_max, usize::MAX),
+            Kind::Stop => (&room.stops, "stops", stops_max, calls_of_one_max * 2),
+        };
+        if lock(&self.seat.activity).calls.len() >= of_one_max {
+            return Err(room.full("calls of this connection", of_one_max));
         }
-        let (places, max) =
-            if watches { (&room.watches, watches_max) } else { (&room.calls, calls_max) };
         let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
             room.cut_slowest();
-            return Err(room.full(if watches { "watchers" } else { calls }, max));
+            return Err(room.full(what, max));
         };
         let mut activity = lock(&self.seat.activity);
-        let id = (!watches).then_some(activity.next_call);
+        let id = (kind != Kind::Watch).then_some(activity.next_call);
         activity.next_call += 1;
         match id {
             Some(id) => drop(activity.calls.insert(id, Some(Instant::now()))),
@@ -391,12 +415,12 @@ impl Peer {
 
     /// The class that a call of `class` counts for; the connection moves to it if that is
     /// weightier than what it was there for.
-    fn settle(&self, class: Class) -> Result<Class, Refused> {
+    fn settle(&self, class: Class, kind: Kind) -> Result<Class, Refused> {
         let now = lock(&self.seat.activity).class;
         if class > now {
             let moved = self.move_to(class);
-            // Whoever has a place already keeps it.
-            if now == Class::Arrived {
+            // Whoever has a place already keeps it, and whoever stops needs none.
+            if now == Class::Arrived && kind != Kind::Stop {
                 moved?;
             }
         }

@@ -14,7 +14,7 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Bytes, Service, http};
 use tonic::server::NamedService;
 
-use super::hall::{Call, Class, Peer};
+use super::hall::{Call, Class, Kind, Peer};
 use crate::refused::Refused;
 
 /// A service behind its turnstile.
@@ -32,13 +32,17 @@ impl<S> Turnstile<S> {
 
     fn enter(&self, request: &http::Request<Body>) -> Result<Call, Refused> {
         let peer = request.extensions().get::<Peer>().ok_or(Refused::Stopping)?;
-        peer.begin(self.class, stays(request.uri().path()))
+        peer.begin(self.class, kind_of(request.uri().path()))
     }
 }
 
-/// Whether a call of this method has no end: those that watch.
-fn stays(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|method| method.starts_with("Watch"))
+/// What a call of this method is.
+fn kind_of(path: &str) -> Kind {
+    match path.rsplit('/').next().unwrap_or_default() {
+        "Pause" | "Abort" | "Reclose" => Kind::Stop,
+        method if method.starts_with("Watch") => Kind::Watch,
+        _ => Kind::Usual,
+    }
 }
 
 impl<S: NamedService> NamedService for Turnstile<S> {

@@ -87,7 +87,13 @@ impl Coordinator {
     pub(crate) async fn start_asking(dir: &Path, prometheus: Option<String>) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let listen = "127.0.0.1:0".parse().unwrap();
-        let config = Config { data_dir: dir.to_owned(), listen, prometheus };
+        let config = Config {
+            data_dir: dir.to_owned(),
+            listen,
+            operators_listen: None,
+            readers_listen: None,
+            prometheus,
+        };
         let task = tokio::spawn(run(config, async { drop(stopped.await) }));
         let channel = until("the coordinator serves", async || {
             assert!(!task.is_finished(), "the coordinator did not start");

@@ -696,7 +696,13 @@ fn remembered(rollout: &v1::Rollout) -> v1::Rollout {
 /// Why a coordinator does not start there.
 async fn start_error(dir: &std::path::Path, listen: &str) -> String {
     let listen = listen.parse().unwrap();
-    let config = Config { data_dir: dir.to_owned(), listen, prometheus: None };
+    let config = Config {
+        data_dir: dir.to_owned(),
+        listen,
+        operators_listen: None,
+        readers_listen: None,
+        prometheus: None,
+    };
     let ran = tokio::time::timeout(
         Duration::from_secs(30),
         run(config, std::future::pending()),

@@ -12,10 +12,10 @@ fn a_flood_of_readers_takes_no_operators_room() {
     let hall = Hall::new(PLENTY);
     let readers: Vec<_> = (0..1_300).map(|_| hall.arrive()).collect();
     let calls: Vec<_> =
-        readers.iter().map(|(peer, _)| peer.begin(Class::Reader, true)).collect();
+        readers.iter().map(|(peer, _)| peer.begin(Class::Reader, Kind::Watch)).collect();
 
     let (operator, _stays) = hall.arrive();
-    let call = operator.begin(Class::Operator, false);
+    let call = operator.begin(Class::Operator, Kind::Usual);
 
     assert!(call.is_ok());
     assert_eq!(calls.iter().filter(|call| call.is_ok()).count(), 1_064);
@@ -31,11 +31,11 @@ fn in_a_full_class_whoever_has_been_idle_the_longest_makes_room() {
     let hall = Hall::new(PLENTY);
     let mut operators: Vec<_> = (0..64).map(|_| hall.arrive()).collect();
     for (peer, _) in &operators {
-        drop(peer.begin(Class::Operator, false).ok().unwrap());
+        drop(peer.begin(Class::Operator, Kind::Usual).ok().unwrap());
     }
 
     let (newest, _stays) = hall.arrive();
-    let call = newest.begin(Class::Operator, false);
+    let call = newest.begin(Class::Operator, Kind::Usual);
 
     assert!(call.is_ok());
     let cut = operators.iter_mut().map(|(_, must_go)| must_go.try_recv());
@@ -49,16 +49,16 @@ fn one_connection_has_a_few_calls_and_gets_their_places_back() {
     let hall = Hall::new(PLENTY);
     let (peer, _stays) = hall.arrive();
     let mut calls: Vec<_> =
-        (0..2).map(|_| peer.begin(Class::Stranger, false).ok().unwrap()).collect();
+        (0..2).map(|_| peer.begin(Class::Stranger, Kind::Usual).ok().unwrap()).collect();
 
-    let refused = peer.begin(Class::Stranger, false).err().unwrap();
+    let refused = peer.begin(Class::Stranger, Kind::Usual).err().unwrap();
     drop(calls.pop());
 
     assert!(matches!(
         refused,
         Refused::Full { what: "calls of this connection", max: 2 }
     ));
-    assert!(peer.begin(Class::Stranger, false).is_ok());
+    assert!(peer.begin(Class::Stranger, Kind::Usual).is_ok());
 }
 
 #[test]
@@ -77,18 +77,18 @@ fn connections_that_say_nothing_are_few_and_the_oldest_goes() {
 fn a_worker_that_has_reported_does_not_share_with_those_that_have_not() {
     let hall = Hall::new(PLENTY);
     let (worker, _stays) = hall.arrive();
-    drop(worker.begin(Class::Stranger, false).ok().unwrap());
+    drop(worker.begin(Class::Stranger, Kind::Usual).ok().unwrap());
     worker.is_worker_of(NodeNumber::new(3));
     let strangers: Vec<_> = (0..32)
         .map(|_| {
             let (peer, stays) = hall.arrive();
-            (peer.begin(Class::Stranger, false).ok().unwrap(), peer, stays)
+            (peer.begin(Class::Stranger, Kind::Usual).ok().unwrap(), peer, stays)
         })
         .collect();
 
     let (late, _stays) = hall.arrive();
-    let refused = late.begin(Class::Stranger, false);
-    let report = worker.begin(Class::Stranger, false);
+    let refused = late.begin(Class::Stranger, Kind::Usual);
+    let report = worker.begin(Class::Stranger, Kind::Usual);
 
     assert!(refused.is_err());
     assert!(report.is_ok());
@@ -101,7 +101,7 @@ fn one_node_has_few_workers_connections() {
     let mut peers: Vec<_> = (0..6).map(|_| hall.arrive()).collect();
 
     for (peer, _) in &peers {
-        drop(peer.begin(Class::Stranger, false).ok().unwrap());
+        drop(peer.begin(Class::Stranger, Kind::Usual).ok().unwrap());
         peer.is_worker_of(NodeNumber::new(3));
     }
 
@@ -115,7 +115,7 @@ fn a_connection_that_goes_leaves_nothing_behind() {
     let hall = Hall::new(PLENTY);
     for _ in 0..3 {
         let (peer, _stays) = hall.arrive();
-        drop(peer.begin(Class::Reader, false).ok().unwrap());
+        drop(peer.begin(Class::Reader, Kind::Usual).ok().unwrap());
         peer.leave();
         peer.is_worker_of(NodeNumber::new(1));
     }
@@ -130,4 +130,26 @@ fn scarce_descriptors_are_divided_among_all_classes() {
     let rooms: Vec<_> = hall.rooms.iter().map(|room| room.connections_max).collect();
 
     assert_eq!(rooms, [2, 6, 2, 2, 2, 5]);
+}
+
+#[test]
+fn a_stop_has_room_where_operators_have_none() {
+    let hall = Hall::new(PLENTY);
+    let operators: Vec<_> = (0..64).map(|_| hall.arrive()).collect();
+    let calls: Vec<_> = operators
+        .iter()
+        .map(|(peer, _)| peer.begin(Class::Operator, Kind::Usual))
+        .collect();
+    let watching =
+        operators.iter().map(|(peer, _)| peer.begin(Class::Reader, Kind::Watch));
+    let watching: Vec<_> = watching.collect();
+
+    let (anna, _stays) = hall.arrive();
+    let resume = anna.begin(Class::Operator, Kind::Usual);
+    let pause = anna.begin(Class::Operator, Kind::Stop);
+
+    assert_eq!(calls.iter().filter(|call| call.is_ok()).count(), 32);
+    assert!(watching.iter().all(Result::is_ok));
+    assert!(resume.is_err());
+    assert!(pause.is_ok());
 }
