@@ -120,7 +120,7 @@ const CAPACITIES: [Capacity; 6] = [
         connections: "connections of workers that have not reported yet",
         calls: "calls of workers that have not reported yet",
         connections_max: 256,
-        calls_max: 32,
+        calls_max: 16,
         calls_of_one_max: 2,
         watches_max: 0,
         stops_max: 0,

@@ -79,7 +79,7 @@ fn a_worker_that_has_reported_does_not_share_with_those_that_have_not() {
     let (worker, _stays) = hall.arrive();
     drop(worker.begin(Class::Stranger, Kind::Usual).ok().unwrap());
     worker.is_worker_of(NodeNumber::new(3));
-    let strangers: Vec<_> = (0..32)
+    let strangers: Vec<_> = (0..16)
         .map(|_| {
             let (peer, stays) = hall.arrive();
             (peer.begin(Class::Stranger, Kind::Usual).ok().unwrap(), peer, stays)
