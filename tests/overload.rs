@@ -7,10 +7,6 @@
 //! * One flood at a time.
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
 #![expect(clippy::panic, reason = "a test may say why it failed")]
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a test may say no more than that it failed"
-)]
 #![expect(clippy::print_stderr, reason = "how much memory a flood took is worth knowing")]
 
 #[path = "overload/deaf.rs"]

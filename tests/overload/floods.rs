@@ -140,7 +140,7 @@ impl Flood {
         let reports: Arc<Vec<v1::JobReport>> = Arc::new(reports.collect());
         Self::of(scene, move |channel, number| {
             let mut message = report(taken, number, 0);
-            message.reports = reports.as_ref().clone();
+            message.reports.clone_from(reports.as_ref());
             async move { WorkerServiceClient::new(channel).sync(message).await.map(drop) }
         })
     }

@@ -28,7 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 /// Longer than anything takes, also on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How often a state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -70,7 +70,7 @@ pub(crate) struct Scene {
     dir: TempDir,
     address: String,
     honest: Vec<Arc<Honest>>,
-    _working: JoinSet<()>,
+    working: JoinSet<()>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -107,14 +107,14 @@ impl Scene {
             dir,
             address,
             honest: Vec::new(),
-            _working: JoinSet::new(),
+            working: JoinSet::new(),
             _alone: alone,
         };
         for node in HONEST {
             let taken = scene.join(node).await;
             let honest = Arc::new(Honest::default());
             scene.honest.push(Arc::clone(&honest));
-            scene._working.spawn(honest.work(scene.channel().await, taken));
+            scene.working.spawn(honest.work(scene.channel().await, taken));
         }
         until("they work", || scene.honest.iter().all(|it| it.has_told(1))).await;
         scene

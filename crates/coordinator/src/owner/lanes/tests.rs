@@ -17,7 +17,7 @@ fn a_stop_passes_everything_that_waits() {
         lanes.put(Lane::Question, None, question()).unwrap();
     }
     let (report, _answer) = report(1, 1);
-    lanes.put(Lane::Report, node(1), report).unwrap();
+    lanes.put(Lane::Report, Some(node(1)), report).unwrap();
     lanes.put(Lane::Stop, None, pause()).unwrap();
 
     assert_eq!(order(&lanes, 3), ["operate", "report 1/1", "question"]);
@@ -34,7 +34,7 @@ fn no_flood_starves_another_lane() {
         while lanes.put(Lane::Stop, None, pause()).is_ok() {}
         for number in 0..400 {
             let (report, _answer) = report(number, 1);
-            lanes.put(Lane::Report, node(number), report).unwrap();
+            lanes.put(Lane::Report, Some(node(number)), report).unwrap();
         }
         lanes.tick();
         taken.extend(order(&lanes, 1));
@@ -77,10 +77,10 @@ fn of_a_workers_reports_the_newest_waits_in_the_place_of_the_oldest() {
     let (third, mut third_answer) = report(7, 3);
     let (second, mut second_answer) = report(7, 2);
 
-    lanes.put(Lane::Report, node(7), first).unwrap();
-    lanes.put(Lane::Report, node(8), other).unwrap();
-    lanes.put(Lane::Report, node(7), third).unwrap();
-    lanes.put(Lane::Report, node(7), second).unwrap();
+    lanes.put(Lane::Report, Some(node(7)), first).unwrap();
+    lanes.put(Lane::Report, Some(node(8)), other).unwrap();
+    lanes.put(Lane::Report, Some(node(7)), third).unwrap();
+    lanes.put(Lane::Report, Some(node(7)), second).unwrap();
 
     assert!(matches!(first_answer.try_recv(), Ok(Err(Refused::Overtaken))));
     assert!(matches!(second_answer.try_recv(), Ok(Err(Refused::Overtaken))));
@@ -91,9 +91,9 @@ fn of_a_workers_reports_the_newest_waits_in_the_place_of_the_oldest() {
 #[test]
 fn a_node_that_joins_without_end_takes_no_other_nodes_place() {
     let lanes = Lanes::new();
-    while lanes.put(Lane::Join, node(1), question()).is_ok() {}
+    while lanes.put(Lane::Join, Some(node(1)), question()).is_ok() {}
 
-    lanes.put(Lane::Join, node(2), question()).unwrap();
+    lanes.put(Lane::Join, Some(node(2)), question()).unwrap();
 
     assert_eq!(order(&lanes, 9).len(), 5);
 }
@@ -128,8 +128,8 @@ fn order(lanes: &Lanes, max: usize) -> Vec<String> {
     named.collect()
 }
 
-fn node(number: u16) -> Option<NodeNumber> {
-    Some(NodeNumber::new(number))
+fn node(number: u16) -> NodeNumber {
+    NodeNumber::new(number)
 }
 
 /// Anything that is told apart from the rest.
