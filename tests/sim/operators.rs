@@ -30,6 +30,10 @@ const TRIES: u32 = 5;
 /// The patient one looks as often.
 const LOOK: u64 = 12_000;
 
+/// When nobody has been heard for long: who is turned away is shown then.
+const LATER: tidegate_core::time::Timestamp =
+    tidegate_core::time::Timestamp::from_millis(u64::MAX / 4);
+
 /// What people want.
 #[derive(Default)]
 pub(crate) struct Operators {
@@ -189,7 +193,8 @@ impl World {
         let closing = &self.oracle.closing;
         let still_open = |scope: Scope| rollout.still_open(scope) > 0;
         let status = rollout.status(tidegate_core::time::Timestamp::default());
-        let nodes = (0..).map(Fleet::node_number).zip(&status.nodes);
+        let later = rollout.status(LATER);
+        let nodes = (0..).map(Fleet::node_number).zip(&later.nodes);
         for (node, _) in nodes.filter(|(_, it)| it.condition == NodeCondition::TurnedAway)
         {
             // Not while another worker has the node: then the one turned away is to be stopped.
