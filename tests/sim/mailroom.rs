@@ -86,6 +86,7 @@ pub(crate) enum Touch {
 }
 
 /// A node's mail.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     pub(crate) boxes: BTreeMap<u64, Box_>,

@@ -106,6 +106,14 @@ impl World {
                 self.disk(machine).lock().slow = by;
                 self.after(lasts, Event::Over(Over::Slow { machine }));
             }
+            other => return self.store_fault(other),
+        }
+        Ok(())
+    }
+
+    /// What goes wrong with mail, and with who works on it.
+    fn store_fault(&mut self, fault: Fault) -> Checked {
+        match fault {
             Fault::StoreError { node } => {
                 self.nodes[self.node(node)].room.lock().errors += 1;
             }
