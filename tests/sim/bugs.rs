@@ -8,7 +8,7 @@ use crate::hours::{Span, live_all};
 use crate::{fleets, number};
 
 /// Seeds within which a bug must be found.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 4_000;
 
 #[test]
 fn every_planted_bug_is_found() {

@@ -98,18 +98,20 @@ impl World {
 
     /// A node hears orders: from now on everybody knows that it was put back.
     pub(crate) fn node_is_aware(&mut self, node: usize) {
-        self.nodes[node].unaware = false;
         if !self.nodes[node].untold {
+            self.nodes[node].unaware = false;
             return;
         }
         let closed = self.oracle.closed.iter().flat_map(|it| self.fleet.members(*it));
         let room = self.nodes[node].room.lock();
         let mut here = closed.filter(|at| self.fleet.places[*at].node == node);
         let let_in = here.any(|at| {
-            room.boxes.get(&self.fleet.places[at].key).is_some_and(|it| it.let_in.0 > 0)
+            let seen = self.oracle.seen[at];
+            let it = room.boxes.get(&self.fleet.places[at].key);
+            seen.level > 0 || seen.dial || it.is_some_and(|it| it.let_in.0 > 0)
         });
         drop(room);
-        self.nodes[node].untold = let_in;
+        (self.nodes[node].unaware, self.nodes[node].untold) = (let_in, let_in);
     }
 
     fn put_back(&mut self, node: usize, records: usize, down: u64) -> Checked {
