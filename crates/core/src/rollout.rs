@@ -24,6 +24,7 @@
 
 mod decide;
 mod doubt;
+mod evidence;
 mod grades;
 mod kept_back;
 mod order;
@@ -59,10 +60,9 @@ pub use status::{
 };
 
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
-use crate::fleet::{Ordinal, TierNumber, WaveNumber};
-use crate::gate::{Evidence, HaltReason, IsolateReason, NodeEvidence, Pulses};
-use crate::gate::{ShortName, TierEvidence};
-use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::fleet::{Ordinal, WaveNumber};
+use crate::gate::{Evidence, HaltReason, IsolateReason, Pulses, ShortName};
+use crate::mailbox::{Health, Level, MailboxState};
 use crate::plan::Plan;
 use crate::planted::{self, Bug};
 use crate::time::Timestamp;
@@ -619,112 +619,6 @@ impl Rollout {
         }
         let room = FINDINGS_PER_JOB_MAX.saturating_sub(known.len());
         known.extend(told.iter().take(room).cloned());
-    }
-
-    /// What is known about the step of the ladder `wave` is allowed to stand on.
-    pub fn evidence(&self, wave: WaveNumber) -> Evidence {
-        let state = self.wave(wave);
-        let level = state.allowed;
-        let planned = self.plan.waves().get(wave.index());
-        let nodes: Vec<NodeEvidence> = state
-            .tallies
-            .iter()
-            .map(|tally| self.node_evidence(wave, tally, level))
-            .collect();
-        Evidence {
-            wave,
-            level,
-            epoch: state.epoch,
-            allowed_at: state.allowed_at,
-            watched_from: self.awake_since,
-            planned: nodes.iter().map(|node| node.planned).sum(),
-            tiers: planned.map_or(Vec::new(), |planned| {
-                planned
-                    .by_tier
-                    .iter()
-                    .map(|(tier, _)| self.tier_evidence(wave, *tier))
-                    .collect()
-            }),
-            nodes,
-            fleet_nodes: u16::try_from(self.nodes.len()).unwrap_or(u16::MAX),
-            isolated_before: self.out_of_service(),
-            externals: self.answers.iter().map(|it| it.since(state.allowed_at)).collect(),
-        }
-    }
-
-    fn tier_evidence(&self, number: WaveNumber, tier: TierNumber) -> TierEvidence {
-        let wave = self.wave(number);
-        let working = wave.tallies.iter().filter(|tally| {
-            let node = self.nodes.get(tally.node.index());
-            node.is_some_and(|node| !node.is_out())
-        });
-        let (planned, mature) = working.fold((0, 0), |(planned, mature), tally| {
-            let (can, has) = tally.maturing(tier);
-            let held_back = self.held_back_in(number, tally.node, Some(tier));
-            (planned + can.saturating_sub(held_back), mature + has)
-        });
-        TierEvidence { tier, planned, mature }
-    }
-
-    fn node_evidence(
-        &self,
-        wave: WaveNumber,
-        tally: &Tally,
-        level: Level,
-    ) -> NodeEvidence {
-        let heard = self.heard.get(tally.node.index()).copied().unwrap_or_default();
-        let node = self.nodes.get(tally.node.index());
-        let held_back = self.held_back_in(wave, tally.node, None);
-        NodeEvidence {
-            node: tally.node,
-            isolated: node.is_some_and(NodeState::is_out),
-            planned: tally.planned().saturating_sub(held_back),
-            settled: tally.settled().min(tally.planned().saturating_sub(held_back)),
-            quarantined: tally.quarantined(),
-            opened: tally.opened(level),
-            mature: tally.mature(level),
-            failed: tally.failed(),
-            integrity_failed: tally.integrity_failed(),
-            // What the worker sees are its own probes; sessions are the mail system's.
-            sessions: 0,
-            probes: heard.vitals.probes,
-            probes_slow: heard.vitals.probes_slow,
-            reported_at: heard.at,
-            disk_free: heard.vitals.disk_free,
-            pulses: self.pulses_since(wave, tally.node),
-        }
-    }
-
-    /// What the mail system of `node` has shown since `wave` was allowed, as far back as
-    /// minutes count.
-    fn pulses_since(&self, wave: WaveNumber, node: NodeNumber) -> Pulses {
-        let heard = self.heard.get(node.index()).copied().unwrap_or_default();
-        let (Some(window), Some(at)) = (self.pulses.get(node.index()), heard.at) else {
-            return Pulses::default();
-        };
-        let counting = at - self.plan.policy().gate.signals.window;
-        let from = self.wave(wave).allowed_at.max(counting);
-        window.since(from, &heard.vitals.pulses)
-    }
-
-    /// Mailboxes of `wave` on `node`, of `tier` if one is named, that somebody put back one
-    /// by one; quarantined ones are counted as such already.
-    fn held_back_in(
-        &self,
-        wave: WaveNumber,
-        node: NodeNumber,
-        tier: Option<TierNumber>,
-    ) -> u32 {
-        let inventory = self.plan.inventory();
-        let count = self.held_back.iter().filter(|mailbox| {
-            self.plan
-                .place(**mailbox)
-                .and_then(|(job, _)| self.plan.jobs().get(job.index()))
-                .is_some_and(|job| job.wave == wave && job.node == node)
-                && tier.is_none_or(|tier| inventory.tier(**mailbox) == tier)
-                && self.mailbox_state(**mailbox).preparation != Preparation::Quarantined
-        });
-        u32::try_from(count.count()).unwrap_or(u32::MAX)
     }
 
     fn out_of_service(&self) -> Vec<NodeNumber> {

@@ -154,6 +154,19 @@ impl Tally {
     }
 }
 
+/// Whether a mailbox in `state` is one of those that [`Tally::opened`] counts.
+pub(super) fn is_opened(state: MailboxState, level: Level) -> bool {
+    let bad = state.health >= Health::Failed;
+    state.preparation == Preparation::Prepared && (state.level >= level || bad)
+}
+
+/// Whether a mailbox in `state` is one of those that [`Tally::mature`] counts.
+pub(super) fn is_mature(state: MailboxState, level: Level) -> bool {
+    let bad = state.health >= Health::Failed;
+    let here = state.level == level && state.health == Health::Healthy;
+    state.preparation == Preparation::Prepared && (here || state.level > level && !bad)
+}
+
 fn column(health: Health) -> usize {
     match health {
         Health::Unproven => 0,

@@ -32,6 +32,30 @@ fn what_a_re_close_has_not_reached_is_counted_until_its_nodes_have_told() {
 }
 
 #[test]
+fn what_is_being_closed_is_no_evidence_of_what_is_opened_anew() {
+    let wave = WaveNumber::new(0);
+    let mut evening = Evening::new(3, 120);
+    let mature = |evening: &Evening| {
+        let evidence = evening.rollout.evidence(wave);
+        let nodes = evidence.nodes.iter().map(|it| it.opened + it.mature).sum::<u32>();
+        (nodes, evidence.tiers.iter().map(|it| it.mature).sum::<u32>())
+    };
+    evening.until(600, |evening| mature(evening).1 > 5);
+
+    evening.cut = true;
+    evening.operate(Verb::Reclose(Scope::Wave(wave)), "bad").unwrap();
+    evening.operate(Verb::Resume(Some(Scope::Wave(wave))), "good again").unwrap();
+    evening.operate(Verb::Resume(None), "good again").unwrap();
+    evening.pass(2);
+
+    assert!(evening.rollout.still_open(Scope::Wave(wave)) > 5);
+    assert_eq!(mature(&evening), (0, 0));
+    evening.cut = false;
+    evening.until(3_000, Evening::is_finished);
+    assert_eq!(evening.open(), 120);
+}
+
+#[test]
 fn a_mailbox_that_is_re_closed_says_so_until_it_is_closed() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.open() > 20);
