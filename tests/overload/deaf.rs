@@ -28,7 +28,8 @@ const WINDOW_SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
 /// An empty message, not compressed.
 const EMPTY: [u8; 5] = [0; 5];
 
-/// Calls `path` so many times over one connection, and waits until it is cut.
+/// Calls `path` so many times over one connection, and waits until it is cut, or until all calls
+/// were refused: whoever gets nothing owes nothing.
 pub(crate) async fn call(address: &str, path: &str, times: u32) {
     let mut tcp = TcpStream::connect(address).await.unwrap();
     let mut opening = PREFACE.to_vec();
@@ -38,18 +39,20 @@ pub(crate) async fn call(address: &str, path: &str, times: u32) {
         opening.extend(frame(DATA, END_STREAM, stream, &EMPTY));
     }
     if tcp.write_all(&opening).await.is_ok() {
-        until_cut(&mut tcp).await;
+        until_cut(&mut tcp, times).await;
     }
 }
 
-async fn until_cut(tcp: &mut TcpStream) {
-    let mut head = [0; HEAD];
-    while tcp.read_exact(&mut head).await.is_ok() {
+async fn until_cut(tcp: &mut TcpStream, calls: u32) {
+    let (mut head, mut refused) = ([0; HEAD], 0);
+    while refused < calls && tcp.read_exact(&mut head).await.is_ok() {
         let [a, b, c, kind, flags, ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         if tcp.read_exact(&mut payload).await.is_err() {
             return;
         }
+        // Refusals have no body, so that shut windows do not keep them.
+        refused += u32::from(kind == HEADERS && flags & END_STREAM != 0);
         let answer = match (kind, flags) {
             (PING, 0) => frame(PING, ACK, 0, &payload),
             (SETTINGS, 0) => frame(SETTINGS, ACK, 0, &[]),
