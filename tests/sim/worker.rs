@@ -22,6 +22,11 @@ use crate::world::{Checked, Event, World, broken};
 /// A call is given up after so long.
 const CALL_TIMEOUT: u64 = 2_000;
 
+/// Joining is tried again after this, then twice as long each time, up to the maximum; more or
+/// less by half, as workers do.
+const JOIN_AGAIN: u64 = 100;
+const JOIN_AGAIN_MAX: u64 = 2_000;
+
 /// A worker with nothing to do looks at the time as often.
 const IDLE: u64 = 7_000;
 
@@ -43,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) heard_sent: Option<u64>,
     pub(crate) incarnation: u64,
     joined: bool,
+    /// How often it has tried in vain.
+    knocked: u32,
     session: u64,
     beat: u64,
     calls: BTreeMap<u64, Waiting>,
@@ -144,6 +151,7 @@ impl World {
             heard_sent: None,
             incarnation,
             joined: false,
+            knocked: 0,
             session: 0,
             beat: self.fleet.beat,
             calls: BTreeMap::new(),
@@ -339,7 +347,7 @@ impl World {
 
     /// Nobody waits for this answer any more.
     pub(crate) fn worker_waits_no_longer(&mut self, run: u64, call: u64) -> Checked {
-        let retry = 100 + self.people.below(1_900);
+        let retry = self.knocks_again(run);
         let Some(worker) = self.workers.get_mut(&run) else { return Ok(()) };
         let given_up = worker.calls.remove(&call);
         if !worker.joined && matches!(given_up, Some(Waiting::Join)) {
@@ -391,6 +399,7 @@ impl World {
             return self.after_turn(run, Err(error));
         }
         worker.joined = true;
+        worker.knocked = 0;
         worker.session += 1;
         let (session, node) = (worker.session, worker.node);
         self.story.tell(self.now, || format!("n{node}: run {run} has joined"));
@@ -399,8 +408,18 @@ impl World {
         Ok(())
     }
 
+    /// After how long a worker that could not join tries again.
+    fn knocks_again(&mut self, run: u64) -> u64 {
+        let tries = self.workers.get_mut(&run).filter(|it| !it.joined).map_or(0, |it| {
+            it.knocked = it.knocked.saturating_add(1);
+            it.knocked
+        });
+        let patience = (JOIN_AGAIN << tries.min(8)).min(JOIN_AGAIN_MAX);
+        patience / 2 + self.people.below(patience)
+    }
+
     fn is_not_joined(&mut self, run: u64, status: &Status) -> Checked {
-        let retry = 200 + self.people.below(1_800);
+        let retry = self.knocks_again(run);
         let Some(worker) = self.workers.get_mut(&run) else { return Ok(()) };
         let (node, is_twin, next) =
             (worker.node, worker.is_twin, worker.driven.not_joined(status));
