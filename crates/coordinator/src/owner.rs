@@ -92,6 +92,9 @@ pub(crate) struct Owner {
     payloads: Vec<Vec<u8>>,
     records: Vec<Record>,
     replies: Vec<Reply>,
+    /// Something was taken that may be news for readers. Questions, and workers that are
+    /// refused, are none: floods of them cost no views.
+    stirred: bool,
 }
 
 /// What waits for the owner; whoever waits for one that has gone is told so.
@@ -132,6 +135,7 @@ impl Owner {
             payloads: Vec::new(),
             records: Vec::new(),
             replies: Vec::new(),
+            stirred: false,
         };
         owner.publish();
         owner.introduce();
@@ -187,6 +191,7 @@ impl Owner {
     /// Takes one message into the batch.
     fn take(&mut self, message: Message) {
         let now = self.clock.now();
+        self.stirred |= !matches!(message, Message::Join { .. } | Message::Ask(_));
         match message {
             Message::Tick => self.tick(now),
             Message::Join { joining, to } => {
@@ -272,8 +277,11 @@ impl Owner {
         }
         let changes_workers = self.known.borrow().is_none()
             || self.records.iter().any(|it| matches!(it, Record::NodeJoined { .. }));
+        let news = std::mem::take(&mut self.stirred) || !self.records.is_empty();
         self.records.clear();
-        self.publish();
+        if news {
+            self.publish();
+        }
         if changes_workers {
             self.introduce();
         }
