@@ -21,8 +21,8 @@ fn every_planted_bug_is_found() {
     let wanted =
         |bug: &Bug| named.as_ref().is_none_or(|named| *named == format!("{bug:?}"));
     for bug in Bug::ALL.into_iter().filter(wanted) {
-        let span = Span { from: 0, to, bug: Some(bug), twice_every: u64::MAX };
-        match live_all(span, &fleets).broken {
+        let span = Span { to, bug: Some(bug), ..Span::ONCE };
+        match live_all(span, &fleets).broken.pop_first() {
             Some((seed, violation)) => {
                 let seeds = seed + 1;
                 let text: String = violation.text.chars().take(90).collect();

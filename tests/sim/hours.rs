@@ -24,8 +24,8 @@ pub(crate) struct Sum {
     pub(crate) digest: u64,
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) faults: BTreeMap<Kind, u64>,
-    /// The first seed that broke a promise, and which.
-    pub(crate) broken: Option<(u64, Violation)>,
+    /// Seeds that broke a promise, and which.
+    pub(crate) broken: BTreeMap<u64, Violation>,
     /// Seeds whose second life was another.
     pub(crate) unstable: Vec<u64>,
 }
@@ -39,9 +39,17 @@ pub(crate) struct Span {
     pub(crate) bug: Option<Bug>,
     /// Every so many, an hour is lived twice.
     pub(crate) twice_every: u64,
+    /// A promise that breaks ends nothing.
+    pub(crate) goes_on: bool,
 }
 
-/// Lives through the hours of these seeds; no further when a promise breaks.
+impl Span {
+    /// No hour at all, and none twice.
+    pub(crate) const ONCE: Self =
+        Self { from: 0, to: 0, bug: None, twice_every: u64::MAX, goes_on: false };
+}
+
+/// Lives through the hours of these seeds; no further when a promise breaks, if they do not go on.
 pub(crate) fn live_all(span: Span, fleets: &[Arc<Fleet>]) -> Sum {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let (next, end) = (AtomicU64::new(span.from), AtomicU64::new(span.to));
@@ -73,7 +81,7 @@ fn live_some(
                 sum.unstable.push(seed);
             }
         }
-        if outcome.violation.is_some() {
+        if outcome.violation.is_some() && !span.goes_on {
             end.fetch_min(seed, Ordering::Relaxed);
         }
         sum.add(seed, outcome);
@@ -109,11 +117,7 @@ impl Sum {
         for (kind, count) in outcome.faults {
             *self.faults.entry(kind).or_default() += count;
         }
-        if let Some(violation) = outcome.violation
-            && self.broken.as_ref().is_none_or(|(first, _)| seed < *first)
-        {
-            self.broken = Some((seed, violation));
-        }
+        self.broken.extend(outcome.violation.map(|it| (seed, it)));
     }
 
     fn plus(mut self, other: Self) -> Self {
@@ -126,8 +130,7 @@ impl Sum {
         for (kind, count) in other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
-        let both = self.broken.into_iter().chain(other.broken);
-        self.broken = both.min_by_key(|(seed, _)| *seed);
+        self.broken.extend(other.broken);
         self.unstable.extend(other.unstable);
         self
     }

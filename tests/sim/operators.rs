@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_coordinator::driven::Driven;
-use tidegate_core::fleet::WaveNumber;
+use tidegate_core::fleet::{NodeNumber, WaveNumber};
 use tidegate_core::rollout::{NodeCondition, Phase, Scope};
 use tidegate_wire::hop::to_bytes;
 use tidegate_wire::scope::ScopeName;
@@ -29,10 +29,6 @@ const TRIES: u32 = 5;
 
 /// The patient one looks as often.
 const LOOK: u64 = 12_000;
-
-/// When nobody has been heard for long: who is turned away is shown then.
-const LATER: tidegate_core::time::Timestamp =
-    tidegate_core::time::Timestamp::from_millis(u64::MAX / 4);
 
 /// What people want.
 #[derive(Default)]
@@ -187,21 +183,22 @@ impl World {
         Ok(())
     }
 
+    /// A node that is shown to wait until somebody accepts it.
+    fn turned_away(&self) -> Option<NodeNumber> {
+        let shown = self.coordinator.driven.as_ref()?.shown()?;
+        let mut nodes = (0..).map(Fleet::node_number).zip(&shown.nodes);
+        let found = nodes.find(|(_, it)| it.state() == v1::NodeState::TurnedAway);
+        found.map(|(node, _)| node)
+    }
+
     /// What a patient operator does next.
     fn next_step(&self) -> Option<(Rpc, Option<Scope>)> {
         let rollout = self.coordinator.driven.as_ref()?.rollout()?;
         let closing = &self.oracle.closing;
         let still_open = |scope: Scope| rollout.still_open(scope) > 0;
         let status = rollout.status(tidegate_core::time::Timestamp::default());
-        let later = rollout.status(LATER);
-        let nodes = (0..).map(Fleet::node_number).zip(&later.nodes);
-        for (node, _) in nodes.filter(|(_, it)| it.condition == NodeCondition::TurnedAway)
-        {
-            // Not while another worker has the node: then the one turned away is to be stopped.
-            let holder = self.oracle.holders.get(&node);
-            if holder.is_none_or(|it| self.now - it.heard > self.fleet.lease) {
-                return Some((Rpc::Accept, Some(Scope::Node(node))));
-            }
+        if let Some(node) = self.turned_away() {
+            return Some((Rpc::Accept, Some(Scope::Node(node))));
         }
         if let Phase::Halted { wave, epoch, .. } = rollout.phase() {
             let scope = Scope::Wave(*wave);

@@ -5,7 +5,8 @@
 //! model of the store. After a phase of faults comes a quiet one in which everything must come back.
 //!
 //! `TIDEGATE_SEED=7 cargo test -p tidegate-sim every_hour -- --nocapture` lives through one hour
-//! again and tells its story; `TIDEGATE_SEEDS=1000000` lives through more hours than usual.
+//! again and tells its story; `TIDEGATE_SEEDS=1000000` lives through more hours than usual, from
+//! seed `TIDEGATE_FROM` on, and with `TIDEGATE_GO_ON=1` one that breaks a promise ends nothing.
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
 #![expect(clippy::print_stderr, reason = "figures and stories are for people")]
 #![expect(clippy::unnecessary_wraps, reason = "every turn may break a promise")]
@@ -117,12 +118,18 @@ fn every_hour_ends_well_and_breaks_no_promise() {
     }
     let seeds = number("TIDEGATE_SEEDS").unwrap_or(SEEDS);
     let began = Instant::now();
-    let span = Span { from: 0, to: seeds, bug: None, twice_every: TWICE_EVERY };
+    let from = number("TIDEGATE_FROM").unwrap_or(0);
+    let goes_on = std::env::var_os("TIDEGATE_GO_ON").is_some();
+    let span =
+        Span { from, to: from + seeds, bug: None, twice_every: TWICE_EVERY, goes_on };
 
     let sum = live_all(span, &fleets);
 
     figures(&sum, began);
-    if let Some((seed, violation)) = &sum.broken {
+    for (seed, violation) in &sum.broken {
+        eprintln!("  seed {seed} breaks {}: {}", violation.promise, violation.text);
+    }
+    if let Some((seed, violation)) = sum.broken.first_key_value() {
         let (script, outcome) = shrink(&Script::of(*seed, &fleets), None);
         eprintln!("seed {seed} needs {} faults:", script.faults.len());
         print(&outcome);

@@ -403,21 +403,16 @@ impl Holding {
                 continue;
             }
             mailbox.probed_at = Some(now);
-            let health = match result.outcome {
-                Outcome::Read if result.mature => Health::Healthy,
+            let (health, finding) = match result.outcome {
+                Outcome::Read if result.mature => (Health::Healthy, None),
                 Outcome::Read => continue,
-                Outcome::Unreadable(finding) => {
-                    findings.push(finding);
-                    Health::Failed
-                }
-                Outcome::Altered(finding) => {
-                    findings.push(finding);
-                    Health::IntegrityFailed
-                }
+                Outcome::Unreadable(finding) => (Health::Failed, Some(finding)),
+                Outcome::Altered(finding) => (Health::IntegrityFailed, Some(finding)),
             };
             let heals = planted::is(Bug::BadHeals) && mailbox.state.health != health;
             if mailbox.state.health < health || heals {
                 healths.push((result.ordinal, health));
+                findings.extend(finding);
             }
         }
         let known = Record::HealthNoted { job, generation, healths, findings, at: now };

@@ -220,8 +220,14 @@ fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
         let wanted = match mailbox.state.health {
             _ if !mailbox.state.is_open() => false,
             Health::Unproven => mature || mailbox.probed_at.is_none(),
-            Health::Healthy => mailbox.probed_at.is_none_or(|at| now.since(at) >= watch),
-            Health::Failed | Health::IntegrityFailed => planted::is(Bug::BadHeals),
+            Health::Failed | Health::IntegrityFailed if planted::is(Bug::BadHeals) => {
+                true
+            }
+            // One that could not be read may show altered mail too, which is worse.
+            Health::Healthy | Health::Failed => {
+                mailbox.probed_at.is_none_or(|at| now.since(at) >= watch)
+            }
+            Health::IntegrityFailed => false,
         };
         if wanted && (job.free)(ordinal) {
             room.probe -= 1;

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal};
+use tidegate_core::holding::{Holding, Lease, Outcome, Probed, Record as Noted, Room};
 use tidegate_core::mailbox::{Health, Level, MailboxState, Preparation};
 use tidegate_core::rollout::{Event, JobReport, MessageTotals, Record, Sync};
+use tidegate_core::time::Span;
 
-use super::fleet::Evening;
+use super::fleet::{Evening, unreadable};
 
 /// How a report differs from an honest one.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +89,37 @@ proptest! {
         }
         prop_assert!(worst >= known.health);
     }
+}
+
+#[test]
+fn a_mailbox_that_could_not_be_read_is_read_again_in_case_its_mail_is_altered() {
+    let mut evening = Evening::new(1, 120);
+    evening.until(600, |evening| evening.open() > 5);
+    let worker = &mut evening.workers[0];
+    let (job, held) = worker.holding.jobs().next().unwrap();
+    let (generation, ordinal) = (held.generation(), Ordinal::new(0));
+    let level = held.state(ordinal).unwrap().level;
+    let read_as = |holding: &mut Holding, outcome, now| {
+        let probed = vec![Probed { ordinal, level, mature: true, outcome }];
+        holding.probed(job, generation, probed, now)
+    };
+    let failed = Outcome::Unreadable(unreadable(ordinal));
+    let noted = read_as(&mut worker.holding, failed.clone(), evening.now);
+    worker.remember(noted);
+    let later = evening.now + Span::from_secs(3_600);
+    let lease = Lease { now: later, until: later };
+    let room = Room { probe: 100, ..Room::default() };
+    let soaks = worker.plan.policy().soaks();
+
+    let work = worker.holding.work(lease, &soaks, room, &|_, _| false);
+    let again = read_as(&mut worker.holding, failed, later);
+    let altered =
+        read_as(&mut worker.holding, Outcome::Altered(unreadable(ordinal)), later);
+
+    assert!(work.probe.iter().any(|task| (task.job, task.ordinal) == (job, ordinal)));
+    assert_eq!(again, None, "nothing new");
+    let Some(Noted::HealthNoted { healths, .. }) = altered else { panic!("{altered:?}") };
+    assert_eq!(healths, [(ordinal, Health::IntegrityFailed)]);
 }
 
 /// A report of one mailbox with something wrong with it, perhaps.

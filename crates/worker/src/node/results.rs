@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Claim, Lease, Outcome, ProbeTask, Probed, Record, Settled};
+use tidegate_core::mailbox::Health;
 use tidegate_core::time::{Span, Timestamp};
 
 use tidegate_mailserver::log::{Complaint, ComplaintKind};
@@ -154,6 +155,12 @@ impl Node {
         let mut latencies = Vec::new();
         let mut by_job: BTreeMap<(JobNumber, Generation), Vec<_>> = BTreeMap::new();
         for (task, probed, latency) in results {
+            // Told long ago: it says nothing new of the node.
+            let failed = self.holding.job(task.job).and_then(|it| it.state(task.ordinal));
+            if failed.is_some_and(|state| state.health >= Health::Failed) {
+                by_job.entry((task.job, task.generation)).or_default().push(probed);
+                continue;
+            }
             self.vitals.probes += 1;
             let slow =
                 latency.is_none_or(|took| took.as_millis() > u128::from(slow_after));
