@@ -11,6 +11,7 @@ pub mod driven;
 mod events;
 mod exchangers;
 mod inventory_file;
+mod metrics;
 mod names;
 mod operators;
 mod owner;

@@ -60,15 +60,14 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    /// The service that shows `views` and `queues` and asks `inbox`, until `stopping` says so.
+    /// The service that shows `views` and asks `inbox`, until `stopping` says so.
     pub(crate) fn new(
         inbox: Inbox,
         views: Views,
         stopping: watch::Receiver<bool>,
-        queues: Queues,
+        show: Arc<Show>,
     ) -> Self {
         let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
-        let show = Arc::new(Show { queues, newest: Mutex::default() });
         Self { inbox, views, stopping, watchers, show }
     }
 }
@@ -166,7 +165,7 @@ fn told(news: Result<Arc<v1::Rollout>, Refused>) -> Result<v1::Rollout, Status> 
 }
 
 /// What all watchers are shown, made once for all of them.
-struct Show {
+pub(crate) struct Show {
     queues: Queues,
     newest: Mutex<Option<Made>>,
 }
@@ -178,8 +177,13 @@ struct Made {
 }
 
 impl Show {
+    /// Shows `queues` beside the view.
+    pub(crate) fn new(queues: Queues) -> Self {
+        Self { queues, newest: Mutex::default() }
+    }
+
     /// The rollout as readers get it.
-    fn rollout(&self, view: &Arc<View>) -> Arc<v1::Rollout> {
+    pub(crate) fn rollout(&self, view: &Arc<View>) -> Arc<v1::Rollout> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if let Some(made) = newest.as_ref()

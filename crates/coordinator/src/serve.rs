@@ -1,4 +1,5 @@
-//! Serves everybody over one listener or several, until told to stop.
+//! Serves everybody over one listener or several, until told to stop: gRPC, and pages over plain
+//! HTTP where there are readers.
 //!
 //! # Invariants
 //!
@@ -9,6 +10,7 @@
 mod connection;
 mod descriptors;
 mod hall;
+mod pages;
 mod turnstile;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::codegen::http;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::field::Empty;
@@ -31,10 +34,11 @@ use tracing::field::Empty;
 use crate::exchangers::{Exchangers, Queues};
 use crate::operators::Operators;
 use crate::owner::{Inbox, Views};
-use crate::readers::Readers;
+use crate::readers::{Readers, Show};
 use crate::workers::Workers;
 pub(crate) use hall::Peer;
 use hall::{Class, Hall};
+use pages::Pages;
 use turnstile::Turnstile;
 
 /// Until a call's answer begins; an upload of millions of rows is one call. Shorter waits
@@ -167,7 +171,7 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
     let Services { inbox, views, stopping, queues } = services;
     let Audience { workers, operators, readers } = audience;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let mut routes = server().add_service(Turnstile::new(Class::Reader, health));
+    let mut routes = Routes::new(Turnstile::new(Class::Reader, health));
     if workers {
         let service = WorkerServiceServer::new(Workers::new(inbox.clone()))
             .max_decoding_message_size(SYNC_BYTES_MAX)
@@ -191,7 +195,12 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         reporter.set_serving::<OperatorServiceServer<Operators>>().await;
     }
     if readers {
-        let readers = Readers::new(inbox, views, stopping, queues);
+        let show = Arc::new(Show::new(queues));
+        let pages =
+            Pages { inbox: inbox.clone(), views: views.clone(), show: Arc::clone(&show) };
+        let beside = std::mem::take(routes.axum_router_mut());
+        *routes.axum_router_mut() = beside.merge(pages::routes(pages));
+        let readers = Readers::new(inbox, views, stopping, show);
         let service = ProgressServiceServer::new(readers)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
@@ -206,9 +215,10 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
     // Python's tools and older ones know only this one.
     let reflection_before =
         describe().build_v1alpha().context("describe the services as before")?;
-    Ok(routes
+    let routes = routes
         .add_service(Turnstile::new(Class::Reader, reflection))
-        .add_service(Turnstile::new(Class::Reader, reflection_before)))
+        .add_service(Turnstile::new(Class::Reader, reflection_before));
+    Ok(server().accept_http1(readers).add_routes(routes))
 }
 
 fn server() -> Server {

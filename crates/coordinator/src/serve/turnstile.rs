@@ -81,19 +81,21 @@ where
 }
 
 /// An answer on its way.
-struct Answer {
-    body: Body,
-    _call: Call,
+pub(super) struct Answer<B> {
+    /// What is left of it.
+    pub(super) body: B,
+    /// The call, until nobody takes any more of it.
+    pub(super) _call: Call,
 }
 
-impl http_body::Body for Answer {
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
     type Data = Bytes;
-    type Error = Status;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

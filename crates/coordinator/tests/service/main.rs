@@ -7,6 +7,7 @@ mod exchangers;
 mod fleet;
 mod full_disk;
 mod operators;
+mod pages;
 mod prometheus;
 mod rebuild;
 mod schedule;

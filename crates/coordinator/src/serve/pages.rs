@@ -1,0 +1,92 @@
+//! Pages over plain HTTP, beside gRPC on the same address: `/metrics` for Prometheus, `/livez` and
+//! `/readyz` for whoever restarts and routes.
+//!
+//! # Invariants
+//!
+//! * Whoever asks is a reader, with a reader's places, and is cut as one.
+//! * The coordinator is alive while whoever owns the rollout takes questions; restarting it would
+//!   not help one that only has too much to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::hall::{Class, Kind, Peer};
+use super::turnstile::Answer;
+use crate::metrics;
+use crate::owner::{Inbox, Views};
+use crate::readers::Show;
+use crate::refused::Refused;
+
+/// Who is ready answers at once, even on a busy disk.
+const READY_WITHIN: Duration = Duration::from_secs(1);
+
+/// As the specification of `OpenMetrics` has it.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What pages are made from.
+#[derive(Clone)]
+pub(super) struct Pages {
+    /// The way to the owner.
+    pub(super) inbox: Inbox,
+    /// What readers see.
+    pub(super) views: Views,
+    /// How they see it.
+    pub(super) show: Arc<Show>,
+}
+
+/// All pages.
+pub(super) fn routes(pages: Pages) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .layer(from_fn(enter))
+        .with_state(pages)
+}
+
+async fn metrics(State(Pages { views, show, .. }): State<Pages>) -> Response {
+    let view = views.borrow().clone();
+    let rollout = view.map(|view| show.rollout(&view));
+    let page = metrics::page(rollout.as_deref());
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
+}
+
+async fn live(State(Pages { inbox, .. }): State<Pages>) -> (StatusCode, String) {
+    match inbox.ask(|_, _| Ok(())).await {
+        Err(refused @ (Refused::Busy | Refused::Stopping)) => unavailable(&refused),
+        Ok(()) | Err(_) => (StatusCode::OK, "alive\n".to_owned()),
+    }
+}
+
+async fn ready(State(Pages { inbox, .. }): State<Pages>) -> (StatusCode, String) {
+    match tokio::time::timeout(READY_WITHIN, inbox.ask(|_, _| Ok(()))).await {
+        Ok(Ok(()) | Err(Refused::NoPlan)) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Err(refused)) => unavailable(&refused),
+        Err(_) => unavailable(&Refused::Busy),
+    }
+}
+
+fn unavailable(refused: &Refused) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{refused}\n"))
+}
+
+/// The turnstile of pages: whoever finds no room is refused before anything is done.
+async fn enter(mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned().ok_or(Refused::Stopping);
+    let call = match peer.and_then(|peer| peer.begin(Class::Reader, Kind::Usual)) {
+        Ok(call) => call,
+        Err(refused) => return unavailable(&refused).into_response(),
+    };
+    request.extensions_mut().insert(call.receiving());
+    let answer = next.run(request).await;
+    call.answers();
+    answer.map(|body| Body::new(Answer { body, _call: call }))
+}
