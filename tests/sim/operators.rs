@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use tidegate_coordinator::driven::Driven;
 use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::gate::{HaltReason, Signal};
 use tidegate_core::rollout::{NodeCondition, Phase, Scope};
 use tidegate_wire::hop::to_bytes;
 use tidegate_wire::scope::ScopeName;
@@ -230,6 +231,9 @@ impl World {
             let shown = self.coordinator.driven.as_ref().and_then(Driven::shown);
             return shown.and_then(|it| it.stop).is_none_or(|stop| stop.effective);
         }
+        if let Phase::Halted { reason, wave, .. } = rollout.phase() {
+            return self.is_beyond_help(reason, *wave);
+        }
         let open = self.oracle.seen.iter().filter(|it| it.level > 0).count();
         let aside = self.fleet.places.iter().filter(|place| {
             let diary = &self.oracle.diaries[place.node];
@@ -244,6 +248,26 @@ impl World {
         matches!(rollout.phase(), Phase::Finished { .. })
             && open + aside.count() == self.fleet.places.len()
             && known > 0
+    }
+
+    /// Whether so much of a wave truly cannot be restored that its gate rightly stops there, with
+    /// everything before it open: a person must decide.
+    fn is_beyond_help(&self, reason: &HaltReason, wave: WaveNumber) -> bool {
+        let HaltReason::Tripped { signal: Signal::Preparation, limit, .. } = reason
+        else {
+            return false;
+        };
+        let mut dead = 0;
+        for (at, place) in self.fleet.places.iter().enumerate() {
+            let room = self.nodes[place.node].room.lock();
+            let is_dead = room.boxes.get(&place.key).is_some_and(|it| it.dead);
+            dead += u32::from(is_dead && self.fleet.wave(at) == wave.index());
+            let is_open = self.oracle.seen[at].level > 0;
+            if !is_open && !is_dead && self.fleet.wave(at) < wave.index() {
+                return false;
+            }
+        }
+        dead >= *limit
     }
 
     /// What keeps everything from coming back.

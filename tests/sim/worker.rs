@@ -439,7 +439,10 @@ impl World {
                 worker.looked_at = (usize::MAX, usize::MAX);
             }
             self.turn(run)?;
-            self.nodes[node].unaware = false;
+            // Another run that is shut out says nothing of the doors of this one.
+            if self.nodes[node].run == Some(run) {
+                self.nodes[node].unaware = false;
+            }
         }
         Ok(())
     }
@@ -475,8 +478,9 @@ impl World {
             return self.after_turn(run, Err(error));
         }
         worker.heard_sent = worker.heard_sent.max(Some(at));
-        let node = worker.node;
-        self.node_is_aware(node);
+        if self.nodes[node].run == Some(run) {
+            self.node_is_aware(node);
+        }
         self.turn(run)
     }
 

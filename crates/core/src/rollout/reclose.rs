@@ -46,29 +46,36 @@ impl Rollout {
     /// Mailboxes of `wave` that are re-closed and not known to be closed yet.
     pub(super) fn closing_of_wave(&self, wave: WaveNumber) -> u32 {
         let state = self.wave(wave);
-        if state.held_back {
-            return state.tallies.iter().map(|it| it.open() + it.dial_tones()).sum();
-        }
         let planned = self.plan.waves().get(wave.index());
         let jobs =
             planned.map_or(0..0, |wave| wave.jobs.start as usize..wave.jobs.end as usize);
-        sum_closing(self.jobs.get(jobs).unwrap_or_default())
+        let jobs = self.jobs.get(jobs).unwrap_or_default().iter();
+        if state.held_back {
+            let inside: u32 =
+                state.tallies.iter().map(|it| it.open() + it.dial_tones()).sum();
+            return inside + jobs.map(JobState::may_be_inside).sum::<u32>();
+        }
+        jobs.map(JobState::closing).sum()
     }
 
     /// Mailboxes that are re-closed and not known to be closed yet, by node.
     pub(super) fn closing_by_node(&self) -> Vec<u32> {
         let mut closing = vec![0; self.nodes.len()];
+        let held_back = |at: usize| self.nodes.get(at).is_some_and(|node| node.held_back);
         let jobs = self.plan.jobs().iter().zip(&self.jobs);
         for (planned, job) in jobs.filter(|(_, job)| !job.reclosed.is_empty()) {
-            if let Some(count) = closing.get_mut(planned.node.index()) {
-                *count += sum_closing(std::slice::from_ref(job));
+            let node = planned.node.index();
+            if let Some(count) = closing.get_mut(node) {
+                let some =
+                    if held_back(node) { job.may_be_inside() } else { job.closing() };
+                *count += some;
             }
         }
         for (number, count) in (0..).map(NodeNumber::new).zip(&mut closing) {
-            if self.nodes.get(number.index()).is_some_and(|node| node.held_back) {
+            if held_back(number.index()) {
                 let tallies = self.waves.iter().flat_map(|wave| &wave.tallies);
                 let here = tallies.filter(|tally| tally.node == number);
-                *count = here.map(|it| it.open() + it.dial_tones()).sum();
+                *count += here.map(|it| it.open() + it.dial_tones()).sum::<u32>();
             }
         }
         closing
@@ -153,7 +160,24 @@ impl Rollout {
     }
 }
 
-fn sum_closing(jobs: &[JobState]) -> u32 {
-    let closing = jobs.iter().map(|job| job.reclosed.len()).sum::<usize>();
-    u32::try_from(closing).unwrap_or(u32::MAX)
+impl JobState {
+    /// Whether somebody may be in a mailbox.
+    pub(super) fn is_inside(&self, ordinal: Ordinal, state: MailboxState) -> bool {
+        state.is_open() || state.dial_tone || self.reclosed.contains(&ordinal)
+    }
+
+    /// Mailboxes that are re-closed and not known to be closed yet.
+    fn closing(&self) -> u32 {
+        u32::try_from(self.reclosed.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Of those, the ones that are only feared to be open: a node's older state may hold open
+    /// what is known to be closed.
+    fn may_be_inside(&self) -> u32 {
+        let feared = self.reclosed.iter().filter(|ordinal| {
+            let state = self.states.get(ordinal.index());
+            state.is_some_and(|it| !it.is_open() && !it.dial_tone)
+        });
+        u32::try_from(feared.count()).unwrap_or(u32::MAX)
+    }
 }

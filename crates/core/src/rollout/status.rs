@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::turn::Turn;
-use super::{Phase, RebuildStatus, Recount, Rollout, Scope};
+use super::{Phase, RebuildStatus, Recount, Rollout, Scope, ordinals};
 use crate::fleet::{
     Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal, WaveNumber,
 };
@@ -434,27 +434,28 @@ impl Rollout {
         }
     }
 
-    /// Mailboxes of `scope` that are still open as far as is known, or have a dial tone: zero
-    /// once a reclose has reached every mailbox.
+    /// Mailboxes of `scope` that are still open as far as is known, or have a dial tone, or may
+    /// be open in the older state of a node: zero once a reclose has reached every mailbox.
     pub fn still_open(&self, scope: Scope) -> u32 {
-        let is_open = |state: &MailboxState| state.is_open() || state.dial_tone;
-        let open = |states: &[MailboxState]| states.iter().filter(|s| is_open(s)).count();
         let jobs = self.plan.jobs().iter();
+        let open = |number: JobNumber| {
+            let job = self.job(number);
+            let states = ordinals(&job.states);
+            let open = states.filter(|(at, state)| job.is_inside(*at, *state));
+            open.count()
+        };
         let count: usize = match scope {
-            Scope::Wave(wave) => jobs
-                .filter(|job| job.wave == wave)
-                .map(|job| open(&self.job(job.number).states))
-                .sum(),
-            Scope::Node(node) => jobs
-                .filter(|job| job.node == node)
-                .map(|job| open(&self.job(job.number).states))
-                .sum(),
+            Scope::Wave(wave) => {
+                jobs.filter(|job| job.wave == wave).map(|job| open(job.number)).sum()
+            }
+            Scope::Node(node) => {
+                jobs.filter(|job| job.node == node).map(|job| open(job.number)).sum()
+            }
             Scope::Mailbox(mailbox) => {
-                self.plan.place(mailbox).map_or(0, |(job, ordinal)| {
-                    self.job(job)
-                        .states
-                        .get(ordinal.index())
-                        .map_or(0, |s| usize::from(is_open(s)))
+                self.plan.place(mailbox).map_or(0, |(number, ordinal)| {
+                    let job = self.job(number);
+                    let state = job.states.get(ordinal.index());
+                    usize::from(state.is_some_and(|it| job.is_inside(ordinal, *it)))
                 })
             }
         };

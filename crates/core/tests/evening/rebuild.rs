@@ -535,6 +535,33 @@ fn a_node_is_accepted_after_the_end_and_what_it_held_open_stays_open_or_is_close
 }
 
 #[test]
+fn what_an_accepted_node_may_hold_open_counts_as_closing_where_all_was_known_to_be_closed()
+ {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| open_on(evening, 1) > 5);
+    let (wave, node) = (WaveNumber::new(0), NodeNumber::new(1));
+    evening.operate(Verb::Reclose(Scope::Wave(wave)), "bad").unwrap();
+    evening.until(60, |evening| evening.rollout.still_open(Scope::Wave(wave)) == 0);
+    let closing = |evening: &Evening| {
+        let status = evening.rollout.status(evening.now);
+        (status.waves[0].closing > 0, status.nodes[1].closing > 0)
+    };
+    assert_eq!(closing(&evening), (false, false));
+
+    put_back(&mut evening, 1, 1);
+    evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
+    assert!(matches!(join(&mut evening, 1), Refusal::WorkerTooOld { .. }));
+    evening.rollout.turn_away(node);
+    evening.operate(Verb::Accept(node), "the backup of yesterday").unwrap();
+
+    assert_eq!(closing(&evening), (true, true), "its state may be older");
+    assert!(evening.rollout.still_open(Scope::Wave(wave)) > 0);
+    evening.pass(60);
+    assert_eq!(closing(&evening), (false, false), "it has said otherwise");
+    assert_eq!(evening.rollout.still_open(Scope::Wave(wave)), 0);
+}
+
+#[test]
 fn a_stop_is_not_effective_while_nobody_knows_what_a_node_goes_by() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.open() > 20);
