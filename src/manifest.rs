@@ -199,7 +199,7 @@ fn mailboxes(
         inventory.mailboxes().filter(|it| inventory.node(*it) == node).collect();
     Ok(Box::new(all.into_iter().map(move |number| {
         let (address, path) = (inventory.address(number), inventory.path(number));
-        Ok(mailbox(address.to_owned(), path.as_bytes().to_vec()))
+        Ok(mailbox(address.to_owned(), path.into_bytes()))
     })))
 }
 

@@ -209,7 +209,7 @@ impl Iterator for Portions {
             let labels = row.labels.iter().map(|(key, value)| key.len() + value.len());
             bytes += row.address.len() + row.path.len() + row.node.len() + row.tier.len();
             bytes += labels.sum::<usize>();
-            rows.push(message(&row));
+            rows.push(message(row));
             self.next += 1;
         }
         let part = v1::apply_request::Part::Rows(v1::InventoryRows { rows });
@@ -222,15 +222,13 @@ impl Iterator for Portions {
     }
 }
 
-fn message(row: &FullRow<'_>) -> v1::InventoryRow {
-    let labels = row.labels.iter();
+fn message(row: FullRow<'_>) -> v1::InventoryRow {
+    let labels = row.labels.into_iter();
     v1::InventoryRow {
         address: row.address.to_owned(),
         node: row.node.to_owned(),
         tier: row.tier.to_owned(),
-        path: row.path.to_owned(),
-        labels: labels
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect(),
+        path: row.path,
+        labels: labels.map(|(key, value)| (key.to_owned(), value.into_owned())).collect(),
     }
 }

@@ -29,7 +29,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
         0,
         &expect![[r"
             read 3 rows from users.csv
-            Plan lab  inventory a2f4c618164f  policy bd6899bb5ca7
+            Plan lab  inventory 9999515e4d07  policy bd6899bb5ca7
 
               3 mailboxes on 2 nodes   3 in waves   0 excluded
 
@@ -55,8 +55,8 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
               !  TG0104  wave `rest-1` jumps from 33.3333 % of all mailboxes to 100 %
 
             Plan: 2 waves to open, 3 mailboxes. Nothing has been changed.
-            Digest 1f5475c933bed220058f3533e3505209c78e62de20ec8818b2877b07bc705877
-            Next   tidegate apply --inventory users.csv --policy policy.toml --plan 1f5475c933bed220058f3533e3505209c78e62de20ec8818b2877b07bc705877
+            Digest 85a0aea54864fc418330b6386d1151bccaa0178c5b1e316a63b6f9462b8fb8f4
+            Next   tidegate apply --inventory users.csv --policy policy.toml --plan 85a0aea54864fc418330b6386d1151bccaa0178c5b1e316a63b6f9462b8fb8f4
         "]],
     );
 }

@@ -68,7 +68,7 @@ const OWNED: [(&str, &str); 3] =
     [("prost", "wire"), ("prost-types", "wire"), ("sled", "journal")];
 
 /// All that deciding needs.
-const CORE_NEEDS: [&str; 2] = ["blake3", "thiserror"];
+const CORE_NEEDS: [&str; 3] = ["blake3", "thiserror", "twox-hash"];
 
 /// What may stand at the top, besides files whose names begin with a dot and what a build
 /// leaves behind.

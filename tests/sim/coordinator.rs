@@ -8,8 +8,7 @@
 use std::sync::Arc;
 use std::task::Poll;
 
-use tidegate_coordinator::driven::{Call, Driven, InventoryFileError, Plans, Proposal};
-use tidegate_core::inventory::Inventory;
+use tidegate_coordinator::driven::{Call, Driven, PlanFileError, Plans, Proposal};
 use tidegate_core::plan::Plan;
 use tidegate_wire::hop::{from_bytes, to_bytes};
 use tidegate_wire::record::PlanApplied;
@@ -72,7 +71,7 @@ enum Pending {
 struct OnePlan(Arc<Plan>);
 
 impl Plans for OnePlan {
-    fn keep(&self, _inventory: &Inventory) -> Result<(), InventoryFileError> {
+    fn keep(&self, _plan: &Plan) -> Result<(), PlanFileError> {
         Ok(())
     }
 

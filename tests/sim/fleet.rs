@@ -219,7 +219,7 @@ fn small_plan(shape: Shape) -> Plan {
         let (address, node, path) = (&*address, &*node, &*path);
         inventory.push(Row { address, node, tier, path, labels: &[] }).unwrap();
     }
-    plan(&Arc::new(inventory.finish()), &Arc::new(policy(shape))).unwrap()
+    plan(&Arc::new(inventory.finish().unwrap()), &Arc::new(policy(shape))).unwrap()
 }
 
 fn policy(shape: Shape) -> Policy {

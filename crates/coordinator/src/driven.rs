@@ -27,9 +27,9 @@ use crate::owner::{Inbox, Owner, Views};
 use crate::past;
 use crate::workers::Workers;
 
-pub use crate::inventory_file::InventoryFileError;
 pub use crate::owner::Proposal;
 pub use crate::past::Plans;
+pub use crate::plan_files::{FileKind, PlanFileError};
 
 /// A coordinator that somebody else turns.
 pub struct Driven {

@@ -74,6 +74,6 @@ mod tests {
                       [[cohort]]\nname = \"all\"\nselect.rest = true\n\
                       [gate]\nmode = \"every-mailbox\"\n";
         let policy = policy_file::parse("x", policy).unwrap();
-        plan(&Arc::new(builder.finish()), &Arc::new(policy)).unwrap()
+        plan(&Arc::new(builder.finish().unwrap()), &Arc::new(policy)).unwrap()
     }
 }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::inventory::{Digest, InventoryBuilder, Row};
+use tidegate_core::inventory::{Clash, Digest, Inventory, InventoryBuilder, Row};
 use tidegate_core::plan;
 use tidegate_core::rollout::{Etag, Refusal, RequestId};
 use tidegate_wire::limits::{
@@ -268,6 +268,17 @@ async fn receive_rows(
     Ok(builder)
 }
 
+/// The inventory of all rows, or which of them cannot be together.
+fn inventory_of(builder: InventoryBuilder) -> Result<Inventory, Refused> {
+    builder.finish().map_err(|clashes| {
+        let mut bad = BadRows::default();
+        for Clash { row, error } in clashes.iter() {
+            bad.add(u64::from(*row) + 1, &error.to_string());
+        }
+        bad.refused()
+    })
+}
+
 fn push(
     builder: &mut InventoryBuilder,
     row: &v1::InventoryRow,
@@ -300,9 +311,10 @@ impl BadRows {
     }
 
     fn refuse(self) -> Result<(), Refused> {
-        if self.count == 0 {
-            return Ok(());
-        }
+        if self.count == 0 { Ok(()) } else { Err(self.refused()) }
+    }
+
+    fn refused(self) -> Refused {
         let more = match self.count - self.shown.len() {
             0 => String::new(),
             more => format!("\nand {more} more"),
@@ -312,7 +324,7 @@ impl BadRows {
             self.count,
             self.shown.join("\n")
         );
-        Err(Refused::Wrong { code: "bad-rows", text })
+        Refused::Wrong { code: "bad-rows", text }
     }
 }
 
@@ -321,8 +333,8 @@ fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Ref
     let Header { rebuild, request, by, seen, policy_toml } = header;
     let policy = policy_file::parse(POLICY_NAME, &policy_toml)
         .map_err(|error| wrong("bad-policy", &error))?;
-    let inventory = Arc::new(builder.finish());
-    let plan = plan::plan(&inventory, &Arc::new(policy))
+    let inventory = inventory_of(builder)?;
+    let plan = plan::plan(&Arc::new(inventory), &Arc::new(policy))
         .map_err(|refusal| wrong("no-plan-possible", &refusal))?;
     let found = plan.digest();
     if found != seen {

@@ -4,15 +4,14 @@
 //!
 //! * The rollout of today is the replay of yesterday's records, or of those behind a snapshot
 //!   that all before have led to; there is no other way to it.
-//! * A plan that does not come out as it did when it was applied is not carried out.
+//! * A plan that is not byte for byte the one that was applied is not carried out.
 //! * Nothing is served before everything has been read and checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
-use tidegate_core::inventory::Inventory;
-use tidegate_core::plan::{self, Plan};
+use anyhow::{Context, ensure};
+use tidegate_core::plan::Plan;
 use tidegate_core::planted::{self, Bug};
 use tidegate_core::rollout::Rollout;
 use tidegate_core::time::Timestamp;
@@ -22,15 +21,15 @@ use tidegate_wire::record::{PlanApplied, decode_plan_applied, decode_record, is_
 use tidegate_wire::snapshot::{OfRollout, decode_rollout, encode_rollout};
 
 use crate::clock::Clock;
-use crate::inventory_file::InventoryFileError;
-use crate::{events, inventory_file};
+use crate::plan_files::PlanFileError;
+use crate::{events, plan_files};
 
 /// The meaning of the records that this program writes.
 const FORMAT: u32 = 1;
 
 /// What was found in a data directory.
 pub(crate) struct Past {
-    /// Where inventories are kept.
+    /// Where plans are kept.
     pub(crate) plans: Box<dyn Plans>,
     /// The journal, held by this program alone.
     pub(crate) journal: Box<dyn Log>,
@@ -40,20 +39,20 @@ pub(crate) struct Past {
     pub(crate) clock: Clock,
 }
 
-/// Keeps what a plan is made from beside the journal.
+/// Keeps plans beside the journal.
 pub trait Plans: Send {
-    /// Makes an inventory durable.
+    /// Makes a plan durable, with its inventory.
     ///
     /// # Errors
     ///
     /// The file system's; then no record may name it.
-    fn keep(&self, inventory: &Inventory) -> Result<(), InventoryFileError>;
+    fn keep(&self, plan: &Plan) -> Result<(), PlanFileError>;
 
-    /// The plan that was applied, made again.
+    /// The plan that was applied.
     ///
     /// # Errors
     ///
-    /// It cannot be made, or does not come out as it did.
+    /// It cannot be read, or is another one.
     fn read(&self, applied: &PlanApplied) -> anyhow::Result<Arc<Plan>>;
 }
 
@@ -65,7 +64,7 @@ pub trait Plans: Send {
 pub(crate) fn recover(dir: &Path, clock: Clock) -> anyhow::Result<Past> {
     let kind = Kind { name: "coordinator".to_owned(), format: FORMAT, id: [0; 16] };
     let journal = Journal::open(&dir.join("journal"), &kind)?;
-    let plans = InventoryFiles(dir.to_owned());
+    let plans = PlanFiles(dir.to_owned());
     replay(Box::new(journal), Box::new(plans), clock)
         .with_context(|| format!("go on with what is in `{}`", dir.display()))
 }
@@ -161,36 +160,22 @@ pub(crate) fn compact(journal: &dyn Log, rollout: &Rollout, at: Timestamp) {
     }
 }
 
-/// Inventories in files beside the journal.
-struct InventoryFiles(PathBuf);
+/// Plans in files beside the journal.
+struct PlanFiles(PathBuf);
 
-impl Plans for InventoryFiles {
-    fn keep(&self, inventory: &Inventory) -> Result<(), InventoryFileError> {
-        inventory_file::write(&self.0, inventory)
+impl Plans for PlanFiles {
+    fn keep(&self, plan: &Plan) -> Result<(), PlanFileError> {
+        plan_files::write(&self.0, plan)
     }
 
     fn read(&self, applied: &PlanApplied) -> anyhow::Result<Arc<Plan>> {
-        let inventory = inventory_file::read(&self.0, applied.inventory)?;
+        let inventory = plan_files::read_inventory(&self.0, applied.inventory)?;
         let policy = policy_file::parse("policy in the journal", &applied.policy_toml)
             .context(
                 "read the policy that was applied; use the program that applied it",
             )?;
-        let plan = plan::plan(&Arc::new(inventory), &Arc::new(policy))
-            .context("plan again what was applied; use the program that applied it")?;
-        check_same(&plan, applied)?;
+        let (inventory, policy) = (Arc::new(inventory), Arc::new(policy));
+        let plan = plan_files::read_plan(&self.0, applied.plan, &inventory, &policy)?;
         Ok(Arc::new(plan))
     }
-}
-
-fn check_same(plan: &Plan, applied: &PlanApplied) -> anyhow::Result<()> {
-    if plan.digest() != applied.plan {
-        bail!(
-            "the plan that was applied is {}, but planning again gives {}: this program \
-             plans differently from the one that applied it; nothing was changed and what \
-             is open stays open; go on with the program that applied it",
-            applied.plan,
-            plan.digest()
-        );
-    }
-    Ok(())
 }

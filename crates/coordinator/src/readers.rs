@@ -210,7 +210,7 @@ fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
         address: row.address.to_owned(),
         node: row.node.to_owned(),
         tier: row.tier.to_owned(),
-        path: row.path.to_owned(),
+        path: row.path,
         wave: wave.map_or_else(String::new, |wave| wave.name.clone()),
         excluded: exclusion.unwrap_or_default(),
         preparation: lists::preparation(status.state.preparation).into(),

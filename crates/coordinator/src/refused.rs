@@ -17,8 +17,8 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::events;
-use crate::inventory_file::InventoryFileError;
 use crate::names::with_names;
+use crate::plan_files::PlanFileError;
 
 /// How soon whoever found no place tries again: batches take less.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ pub(crate) enum Refused {
     Wrong { code: &'static str, text: String },
     /// The inventory could not be kept.
     #[error("cannot keep the inventory: {}", chain(.0))]
-    NotKept(#[from] InventoryFileError),
+    NotKept(#[from] PlanFileError),
     /// Who takes mail is not known yet.
     #[error(
         "the rollout is made again from what the workers hold; who takes mail is told once \

@@ -107,8 +107,8 @@ fn description(
         let members = plan.members(job).chunks(JOB_MAILBOXES_PER_MESSAGE).nth(part);
         let mailboxes = members.unwrap_or_default().iter().map(|number| {
             let inventory = plan.inventory();
-            let (address, path) = (inventory.address(*number), inventory.path(*number));
-            let (address, path) = (address.to_owned(), path.to_owned());
+            let address = inventory.address(*number).to_owned();
+            let path = inventory.path(*number);
             let language = plan.language(*number);
             JobMailbox { number: *number, address, path, language }
         });

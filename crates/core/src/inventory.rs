@@ -8,9 +8,13 @@
 //! * A path stays below its node's mail root: relative, without `.` and `..`.
 
 mod builder;
+mod canonical;
 mod digest;
+mod forms;
 mod index;
+mod texts;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -18,13 +22,17 @@ use thiserror::Error;
 
 use crate::fleet::{MailboxNumber, NodeNumber, TierNumber};
 use index::{Index, hash};
+use texts::Texts;
 
-pub use builder::InventoryBuilder;
+pub use builder::{Clash, Clashes, InventoryBuilder};
 pub(crate) use digest::Canon;
 pub use digest::Digest;
 
 /// The label that says how many bytes a mailbox has; larger ones are prepared first.
 pub const SIZE_BYTES: &str = "size_bytes";
+
+/// Where no label says how many bytes a mailbox has.
+const SIZE_UNKNOWN: u64 = u64::MAX;
 
 /// One mailbox as its provider describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,41 +176,44 @@ impl fmt::Display for LongField {
 /// The user base.
 #[derive(Clone)]
 pub struct Inventory {
-    parts: Parts,
+    columns: Columns,
+    find: Index,
     digest: Digest,
 }
 
-/// What the builder hands over.
+/// One value or more of each mailbox, in the order of the mailboxes.
 #[derive(Clone)]
-struct Parts {
-    /// Address and path of each mailbox in turn.
-    texts: Texts,
+struct Columns {
+    addresses: Texts,
     node_names: Vec<String>,
     /// The first mailbox of each node, and one more for the end.
     node_starts: Vec<u32>,
     tier_names: Vec<String>,
     tiers: Vec<u8>,
+    /// The number of the form of each path.
+    forms: Vec<u32>,
+    form_texts: Texts,
+    /// Empty where no size is known.
+    sizes: Vec<u64>,
     labels: Labels,
-    find: Index,
 }
 
 impl Inventory {
-    fn new(parts: Parts) -> Self {
-        debug_assert_eq!(parts.node_starts.len(), parts.node_names.len() + 1);
-        debug_assert!(parts.node_starts.is_sorted());
-        let mut inventory = Self { parts, digest: Digest::new([0; 32]) };
-        inventory.digest = inventory.canonical_digest();
-        inventory
+    fn new(columns: Columns, find: Index) -> Self {
+        debug_assert_eq!(columns.node_starts.len(), columns.node_names.len() + 1);
+        debug_assert!(columns.node_starts.is_sorted());
+        let digest = columns.digest();
+        Self { columns, find, digest }
     }
 
     /// How many mailboxes it has.
     pub fn len(&self) -> u32 {
-        u32::try_from(self.parts.tiers.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.columns.tiers.len()).unwrap_or(u32::MAX)
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
-        self.parts.tiers.is_empty()
+        self.columns.tiers.is_empty()
     }
 
     /// Its name: the same on every machine for the same rows in any order.
@@ -217,7 +228,7 @@ impl Inventory {
 
     /// The address, in lower case; empty for a number that is not in it.
     pub fn address(&self, mailbox: MailboxNumber) -> &str {
-        self.parts.texts.get(mailbox.index().saturating_mul(2))
+        self.columns.addresses.get(mailbox.index())
     }
 
     /// The part of the address behind the last `@`.
@@ -226,82 +237,113 @@ impl Inventory {
     }
 
     /// Where the mailbox is below the node's mail root.
-    pub fn path(&self, mailbox: MailboxNumber) -> &str {
-        self.parts.texts.get(mailbox.index().saturating_mul(2).saturating_add(1))
+    pub fn path(&self, mailbox: MailboxNumber) -> String {
+        let mut path = String::new();
+        self.path_into(mailbox, &mut path);
+        path
+    }
+
+    /// Writes where the mailbox is below the node's mail root into `path`.
+    pub fn path_into(&self, mailbox: MailboxNumber, path: &mut String) {
+        let form = self.columns.forms.get(mailbox.index()).copied().unwrap_or(0);
+        let form = self.columns.form_texts.get(index(form));
+        forms::fill(form, self.address(mailbox), path);
+    }
+
+    /// How many parts its path has.
+    pub(crate) fn path_depth(&self, mailbox: MailboxNumber) -> usize {
+        let form = self.columns.forms.get(mailbox.index()).copied().unwrap_or(0);
+        let form = self.columns.form_texts.get(index(form));
+        forms::depth(form, self.address(mailbox))
     }
 
     /// The node that holds the mailbox.
     pub fn node(&self, mailbox: MailboxNumber) -> NodeNumber {
-        let starts = &self.parts.node_starts;
+        let starts = &self.columns.node_starts;
         let after = starts.partition_point(|start| *start <= mailbox.get());
         NodeNumber::new(u16::try_from(after.saturating_sub(1)).unwrap_or(u16::MAX))
     }
 
     /// The user's tier.
     pub fn tier(&self, mailbox: MailboxNumber) -> TierNumber {
-        TierNumber::new(self.parts.tiers.get(mailbox.index()).copied().unwrap_or(0))
+        TierNumber::new(self.columns.tiers.get(mailbox.index()).copied().unwrap_or(0))
     }
 
     /// The value of a label, if the mailbox has it.
-    pub fn label(&self, mailbox: MailboxNumber, key: &str) -> Option<&str> {
-        self.parts.labels.get(mailbox, key)
+    pub fn label(&self, mailbox: MailboxNumber, key: &str) -> Option<Cow<'_, str>> {
+        if key == SIZE_BYTES {
+            return self.size_bytes(mailbox).map(|size| size.to_string().into());
+        }
+        self.columns.labels.get(mailbox, key).map(Cow::Borrowed)
     }
 
     /// All labels of a mailbox, by key.
     pub fn labels(
         &self,
         mailbox: MailboxNumber,
-    ) -> impl Iterator<Item = (&str, &str)> + '_ {
-        self.parts.labels.of(mailbox)
+    ) -> impl Iterator<Item = (&str, Cow<'_, str>)> + '_ {
+        self.label_keys()
+            .filter_map(move |key| self.label(mailbox, key).map(|value| (key, value)))
     }
 
     /// How many bytes the mailbox has, where its label says so.
     pub fn size_bytes(&self, mailbox: MailboxNumber) -> Option<u64> {
-        self.label(mailbox, SIZE_BYTES)?.parse().ok()
+        let size = self.columns.sizes.get(mailbox.index()).copied();
+        size.filter(|size| *size != SIZE_UNKNOWN)
+    }
+
+    /// Whether it is known of any mailbox how many bytes it has.
+    pub fn has_sizes(&self) -> bool {
+        !self.columns.sizes.is_empty()
     }
 
     /// The mailbox with this address, in any case.
     pub fn find(&self, address: &str) -> Option<MailboxNumber> {
         let lower = address.to_lowercase();
         let same = |number| self.address(MailboxNumber::new(number)) == lower;
-        self.parts.find.find(hash(&[lower.as_bytes()]), same).map(MailboxNumber::new)
+        self.find.find(hash(lower.as_bytes()), same).map(MailboxNumber::new)
     }
 
     /// The nodes' names; a [`NodeNumber`] counts them.
     pub fn node_names(&self) -> &[String] {
-        &self.parts.node_names
+        &self.columns.node_names
     }
 
     /// The name of a node; empty for a number that is not in it.
     pub fn node_name(&self, node: NodeNumber) -> &str {
-        self.parts.node_names.get(node.index()).map_or("", String::as_str)
+        self.columns.node_names.get(node.index()).map_or("", String::as_str)
     }
 
     /// The node with this name.
     pub fn find_node(&self, name: &str) -> Option<NodeNumber> {
         let place =
-            self.parts.node_names.binary_search_by(|node| node.as_str().cmp(name));
+            self.columns.node_names.binary_search_by(|node| node.as_str().cmp(name));
         place.ok().and_then(|place| u16::try_from(place).ok()).map(NodeNumber::new)
     }
 
     /// The tiers' names; a [`TierNumber`] counts them.
     pub fn tier_names(&self) -> &[String] {
-        &self.parts.tier_names
+        &self.columns.tier_names
     }
 
     /// The name of a tier; empty for a number that is not in it.
     pub fn tier_name(&self, tier: TierNumber) -> &str {
-        self.parts.tier_names.get(tier.index()).map_or("", String::as_str)
+        self.columns.tier_names.get(tier.index()).map_or("", String::as_str)
     }
 
     /// The keys of all labels, in order.
-    pub fn label_keys(&self) -> &[String] {
-        &self.parts.labels.keys
+    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+        let keys = &self.columns.labels.keys;
+        let before = keys.partition_point(|key| key.as_str() < SIZE_BYTES);
+        let (before, after) = keys.split_at(before);
+        let sizes = self.has_sizes().then_some(SIZE_BYTES);
+        let text = String::as_str;
+        before.iter().map(text).chain(sizes).chain(after.iter().map(text))
     }
 
     /// The numbers of a node's mailboxes.
     pub fn on_node(&self, node: NodeNumber) -> Range<u32> {
-        let start = |place: usize| self.parts.node_starts.get(place).copied();
+        let start = |place: usize| self.columns.node_starts.get(place).copied();
         match (start(node.index()), start(node.index() + 1)) {
             (Some(start), Some(end)) => start..end,
             (None | Some(_), None | Some(_)) => 0..0,
@@ -322,23 +364,6 @@ impl Inventory {
     /// All mailboxes, in order. Pushed into a builder they give this inventory again.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = FullRow<'_>> + '_ {
         self.mailboxes().map(|mailbox| self.row(mailbox))
-    }
-
-    fn canonical_digest(&self) -> Digest {
-        let mut canon = Canon::of("tidegate inventory 1");
-        canon.number(self.len());
-        for mailbox in self.mailboxes() {
-            canon.text(self.address(mailbox));
-            canon.text(self.node_name(self.node(mailbox)));
-            canon.text(self.tier_name(self.tier(mailbox)));
-            canon.text(self.path(mailbox));
-            canon.length(self.labels(mailbox).count());
-            for (key, value) in self.labels(mailbox) {
-                canon.text(key);
-                canon.text(value);
-            }
-        }
-        canon.finish()
     }
 }
 
@@ -361,50 +386,9 @@ pub struct FullRow<'a> {
     /// The user's tier.
     pub tier: &'a str,
     /// Where the mailbox is below the node's mail root.
-    pub path: &'a str,
+    pub path: String,
     /// Further attributes, by key.
-    pub labels: Vec<(&'a str, &'a str)>,
-}
-
-impl FullRow<'_> {
-    /// The row as a builder takes it.
-    pub fn as_row(&self) -> Row<'_> {
-        Row {
-            address: self.address,
-            node: self.node,
-            tier: self.tier,
-            path: self.path,
-            labels: &self.labels,
-        }
-    }
-}
-
-/// Many texts in one piece of memory, four bytes each beside their own.
-#[derive(Clone, Default)]
-struct Texts {
-    arena: String,
-    ends: Vec<u32>,
-}
-
-impl Texts {
-    fn with_capacity(bytes: usize, texts: usize) -> Self {
-        Self { arena: String::with_capacity(bytes), ends: Vec::with_capacity(texts) }
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn push(&mut self, text: &str) {
-        self.arena.push_str(text);
-        self.ends.push(u32::try_from(self.arena.len()).unwrap_or(u32::MAX));
-    }
-
-    fn get(&self, place: usize) -> &str {
-        let end = |place: usize| self.ends.get(place).map_or(0, |end| index(*end));
-        let start = place.checked_sub(1).map_or(0, end);
-        self.arena.get(start..end(place)).unwrap_or_default()
-    }
+    pub labels: Vec<(&'a str, Cow<'a, str>)>,
 }
 
 /// A column of value numbers for each key.
@@ -424,16 +408,15 @@ impl Labels {
         self.value(self.columns.get(place)?, mailbox)
     }
 
-    fn of(&self, mailbox: MailboxNumber) -> impl Iterator<Item = (&str, &str)> + '_ {
-        self.keys.iter().zip(&self.columns).filter_map(move |(key, column)| {
-            self.value(column, mailbox).map(|value| (key.as_str(), value))
-        })
-    }
-
     fn value(&self, column: &[u32], mailbox: MailboxNumber) -> Option<&str> {
         let value = column.get(mailbox.index()).filter(|value| **value != Self::NONE)?;
         Some(self.values.get(index(*value)))
     }
+}
+
+/// A long number as an index.
+fn wide(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// A number as an index.
@@ -496,8 +479,8 @@ mod tests {
                 address: "a@b.it",
                 node: "n2",
                 tier: "free",
-                path: "a",
-                labels: vec![("country", "it"), ("size_bytes", "7")],
+                path: "a".to_owned(),
+                labels: vec![("country", "it".into()), ("size_bytes", "7".into())],
             })
         );
         assert_eq!(inventory.find("nobody@b.it"), None);
@@ -510,9 +493,15 @@ mod tests {
     #[test]
     fn an_inventory_taken_apart_builds_again() {
         let inventory = build(ROWS);
-        let rows: Vec<_> = inventory.rows().collect();
+        let mut builder = InventoryBuilder::new();
 
-        let again = build(rows.iter().map(FullRow::as_row));
+        for FullRow { address, node, tier, path, labels } in inventory.rows() {
+            let labels: Vec<_> =
+                labels.iter().map(|(key, value)| (*key, value.as_ref())).collect();
+            let row = Row { address, node, tier, path: &path, labels: &labels };
+            builder.push(row).unwrap();
+        }
+        let again = builder.finish().unwrap();
 
         assert_eq!(again.digest(), inventory.digest());
     }
@@ -584,10 +573,31 @@ mod tests {
             Row { labels: &[("a", "1"), ("a", "2")], ..good },
             "the label `a` is given twice",
         );
-        check(row("A@a.IT", "n9", "p"), "the address is that of row 1 already");
-        check(
+    }
+
+    #[test]
+    fn rows_that_cannot_be_together_are_named_with_the_first_of_them() {
+        let mut builder = InventoryBuilder::new();
+        let again = [
+            row("A@a.IT", "n9", "p"),
             row("new@a.it", "n2", "b/"),
-            "the path on this node is that of row 1 already",
+            row("a@A.it", "n2", "b"),
+        ];
+        for row in ROWS.into_iter().chain(again) {
+            builder.push(row).unwrap();
+        }
+
+        let clashes = builder.finish().unwrap_err();
+        let clashes: Vec<_> =
+            clashes.iter().map(|it| format!("{}: {}", it.row, it.error)).collect();
+
+        assert_eq!(
+            clashes,
+            [
+                "4: the address is that of row 1 already",
+                "5: the path on this node is that of row 1 already",
+                "6: the address is that of row 1 already",
+            ]
         );
     }
 
@@ -600,13 +610,13 @@ mod tests {
         let refused = builder.push(bad).unwrap_err();
 
         assert_eq!(refused.to_string(), reason);
-        assert_eq!(builder.finish().digest(), build(ROWS).digest());
+        assert_eq!(builder.finish().unwrap().digest(), build(ROWS).digest());
     }
 
     fn build<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> Inventory {
         let mut builder = InventoryBuilder::new();
         rows.into_iter().for_each(|row| builder.push(row).unwrap());
-        builder.finish()
+        builder.finish().unwrap()
     }
 
     const fn row<'a>(address: &'a str, node: &'a str, path: &'a str) -> Row<'a> {

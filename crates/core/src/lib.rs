@@ -18,4 +18,5 @@ pub mod planted;
 pub mod policy;
 pub mod rollout;
 pub mod share;
+pub mod stored;
 pub mod time;

@@ -9,6 +9,7 @@
 //! * Every wave is large enough to pass its gate.
 
 mod gates;
+mod kept;
 mod lint;
 mod nesting;
 mod select;
@@ -24,11 +25,12 @@ use thiserror::Error;
 use crate::fleet::{CohortNumber, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, TierNumber, WaveNumber};
 use crate::gate::{Evidence, Judgement, judge};
-use crate::inventory::{Canon, Digest, Inventory};
+use crate::inventory::{Digest, Inventory};
 use crate::mailbox::Level;
 use crate::policy::{Cohort, Language, Policy, PolicyError, Window};
 use crate::time::{Span, Timestamp};
 use gates::Gates;
+use kept::{Outline, Parts};
 use select::{Fate, Selection};
 
 pub use lint::{Finding, NameKind};
@@ -48,6 +50,9 @@ pub struct Plan {
     gates: Gates,
     digest: Digest,
 }
+
+/// Waves have numbers of 16 bits, and the last number is kept free.
+const WAVES_MAX: usize = 65_535;
 
 /// The place of a mailbox that is in no job.
 const EXCLUDED: u32 = u32::MAX;
@@ -206,8 +211,8 @@ pub fn plan(
     if let Some((outer, inner)) = nesting::nested(inventory) {
         return Err(PlanRefusal::NestedPaths {
             node: inventory.node_name(inventory.node(outer)).to_owned(),
-            outer: inventory.path(outer).to_owned(),
-            inner: inventory.path(inner).to_owned(),
+            outer: inventory.path(outer),
+            inner: inventory.path(inner),
         });
     }
     let selection = Selection::new(inventory, policy);
@@ -335,7 +340,8 @@ impl Plan {
     /// The language in which the owner of `mailbox` is told to wait, if a label says it.
     pub fn language(&self, mailbox: MailboxNumber) -> Option<Language> {
         let label = &self.policy.notice.language_label;
-        self.inventory.label(mailbox, label).and_then(Language::of_tag)
+        let tag = self.inventory.label(mailbox, label)?;
+        Language::of_tag(&tag)
     }
 
     /// What a person should look at before starting; nothing of it makes the plan wrong.
@@ -365,20 +371,19 @@ struct Draft<'a> {
     policy: &'a Arc<Policy>,
     hashes: Vec<u64>,
     sizes_known: bool,
-    waves: Vec<Wave>,
-    jobs: Vec<Job>,
+    waves: Vec<Outline>,
+    jobs: Vec<(NodeNumber, u16)>,
     members: Vec<MailboxNumber>,
     excluded: Vec<Excluded>,
 }
 
 impl<'a> Draft<'a> {
     fn new(inventory: &'a Arc<Inventory>, policy: &'a Arc<Policy>) -> Self {
-        let sizes = crate::inventory::SIZE_BYTES.to_owned();
         Self {
             inventory,
             policy,
             hashes: select::hashes(inventory, &policy.hash_seed),
-            sizes_known: inventory.label_keys().binary_search(&sizes).is_ok(),
+            sizes_known: inventory.has_sizes(),
             waves: Vec::new(),
             jobs: Vec::new(),
             members: Vec::with_capacity(index(inventory.len())),
@@ -408,7 +413,7 @@ impl<'a> Draft<'a> {
             self.excluded.push(Excluded { mailbox, why });
         }
         for (_, mailboxes) in cohorts.values_mut().flatten() {
-            mailboxes.sort_unstable_by_key(|mailbox| (self.hash(*mailbox), *mailbox));
+            mailboxes.sort_by_cached_key(|mailbox| (self.hash(*mailbox), *mailbox));
         }
         cohorts
     }
@@ -440,31 +445,21 @@ impl<'a> Draft<'a> {
                     need,
                 });
             }
-            let wave = self.next_wave()?;
-            let first_job = count(self.jobs.len());
-            let mut by_node = Vec::new();
-            let mut by_tier = BTreeMap::new();
+            if self.waves.len() >= WAVES_MAX {
+                return Err(PlanRefusal::TooManyWaves { max: u16::MAX });
+            }
             for ((node, left), share) in left.iter_mut().zip(row) {
                 let members: Vec<_> = left.take(index(share)).collect();
                 debug_assert_eq!(count(members.len()), share);
-                for member in &members {
-                    *by_tier.entry(self.inventory.tier(*member)).or_insert(0) += 1;
-                }
                 if share > 0 {
-                    by_node.push((*node, share));
-                    self.add_jobs(wave, *node, members);
+                    self.add_jobs(*node, members);
                 }
             }
-            self.waves.push(Wave {
-                number: wave,
+            self.waves.push(Outline {
                 cohort: number,
                 step: u16::try_from(step).unwrap_or(u16::MAX),
-                name,
-                size,
-                jobs: first_job..count(self.jobs.len()),
-                by_node,
-                by_tier: by_tier.into_iter().collect(),
                 expected: cohort.expected.map(|w| w.slice(before, size, cohort_size)),
+                jobs_end: count(self.jobs.len()),
             });
             before = before.saturating_add(size);
         }
@@ -472,18 +467,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn next_wave(&self) -> Result<WaveNumber, PlanRefusal> {
-        let number = u16::try_from(self.waves.len()).ok().filter(|n| *n < u16::MAX);
-        number.map(WaveNumber::new).ok_or(PlanRefusal::TooManyWaves { max: u16::MAX })
-    }
-
     /// Adds a wave's mailboxes on one node, in parts of nearly the same size.
-    fn add_jobs(
-        &mut self,
-        wave: WaveNumber,
-        node: NodeNumber,
-        mut members: Vec<MailboxNumber>,
-    ) {
+    fn add_jobs(&mut self, node: NodeNumber, mut members: Vec<MailboxNumber>) {
         if self.sizes_known {
             // Stable, so that those of one size or none stay in hash order: whole
             // companies must not open at once.
@@ -496,13 +481,7 @@ impl<'a> Draft<'a> {
         for part in (1..=parts).rev() {
             let (now, later) = rest.split_at(rest.len().div_ceil(part));
             rest = later;
-            self.jobs.push(Job {
-                number: JobNumber::new(count(self.jobs.len())),
-                wave,
-                node,
-                size: u16::try_from(now.len()).unwrap_or(u16::MAX),
-                start: count(self.members.len()),
-            });
+            self.jobs.push((node, u16::try_from(now.len()).unwrap_or(u16::MAX)));
             self.members.extend_from_slice(now);
         }
     }
@@ -512,59 +491,16 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(self) -> Plan {
-        let mut places = vec![EXCLUDED; index(self.inventory.len())];
-        for (place, member) in (0_u32..).zip(&self.members) {
-            if let Some(slot) = places.get_mut(member.index()) {
-                debug_assert_eq!(*slot, EXCLUDED, "{member} is in two jobs");
-                *slot = place;
-            }
-        }
-        assert_eq!(
-            self.members.len() + self.excluded.len(),
-            index(self.inventory.len()),
-            "every mailbox is in exactly one wave or excluded"
-        );
-        let digest = self.digest();
-        let gates = Gates::of(self.policy, self.waves.len());
-        Plan {
+        let parts = Parts {
             inventory: Arc::clone(self.inventory),
             policy: Arc::clone(self.policy),
             waves: self.waves,
             jobs: self.jobs,
             members: self.members,
-            places,
             excluded: self.excluded,
-            gates,
-            digest,
-        }
-    }
-
-    fn digest(&self) -> Digest {
-        let mut canon = Canon::of("tidegate plan 1");
-        canon.bytes(self.inventory.digest().bytes());
-        canon.bytes(self.policy.digest().bytes());
-        canon.length(self.waves.len());
-        for wave in &self.waves {
-            canon.text(&wave.name);
-            canon.number(wave.jobs.end);
-        }
-        canon.length(self.jobs.len());
-        for job in &self.jobs {
-            canon.number(job.node.get());
-            canon.number(job.size);
-        }
-        for member in &self.members {
-            canon.bytes(&member.get().to_le_bytes());
-        }
-        for wave in &self.waves {
-            // A plan without windows keeps the name it had before there were any.
-            if let Some(Window { from, to }) = wave.expected {
-                canon.number(wave.number.get());
-                canon.number(from.millis());
-                canon.number(to.millis());
-            }
-        }
-        canon.finish()
+        };
+        let digest = parts.digest();
+        parts.whole(digest).expect("every mailbox is in exactly one wave or excluded")
     }
 }
 

@@ -158,7 +158,7 @@ fn a_mailbox_inside_another_one_is_refused() {
     }
 
     check(
-        &Arc::new(builder.finish()),
+        &Arc::new(builder.finish().unwrap()),
         policy(vec![cohort("all", 1, 300, 10, Selector::everybody())]),
         &expect![[r"
             on node `n1`, the path `x/a/b` lies inside `x/a`, another mailbox
@@ -249,7 +249,7 @@ fn larger_mailboxes_start_first_and_equal_ones_not_by_name() {
             .push(Row { address: &address, node: "n", tier: "free", path, labels })
             .unwrap();
     }
-    let inventory = Arc::new(builder.finish());
+    let inventory = Arc::new(builder.finish().unwrap());
     let cohorts = vec![cohort("all", 600, 300, 600, Selector::everybody())];
 
     let plan = plan(&inventory, &Arc::new(policy(cohorts))).unwrap();
@@ -289,6 +289,34 @@ proptest! {
         prop_assert!(seen.iter().all(|times| *times == 1));
         check_waves(&plan);
         check_spread(&plan);
+    }
+
+    #[test]
+    fn a_plan_and_its_inventory_come_back_from_their_bytes(case in case()) {
+        let Case { inventory, policy, .. } = &case;
+        let Ok(plan) = plan(inventory, policy) else { return Ok(()) };
+        let (mut kept, mut kept_plan) = (Vec::new(), Vec::new());
+        inventory.write(&mut kept).unwrap();
+        plan.write(&mut kept_plan).unwrap();
+
+        let mut from = kept.as_slice();
+        let again = Inventory::read(&mut from, kept.len() as u64).unwrap();
+        let again = Arc::new(again);
+        let mut from = kept_plan.as_slice();
+        let again =
+            Plan::read(&mut from, kept_plan.len() as u64, &again, policy).unwrap();
+
+        prop_assert_eq!(again.inventory().digest(), inventory.digest());
+        prop_assert!(again.inventory().rows().eq(inventory.rows()));
+        prop_assert_eq!(again.digest(), plan.digest());
+        prop_assert_eq!(again.waves(), plan.waves());
+        prop_assert_eq!(again.jobs(), plan.jobs());
+        prop_assert_eq!(members(&again), members(&plan));
+        prop_assert_eq!(again.excluded(), plan.excluded());
+        for mailbox in inventory.mailboxes() {
+            let found = again.inventory().find(inventory.address(mailbox));
+            prop_assert_eq!(found, Some(mailbox));
+        }
     }
 
     #[test]
@@ -378,7 +406,7 @@ fn build(rows: &[Generated]) -> Inventory {
             Row { address: &address, node: &node, tier: &tier, path: &address, labels };
         builder.push(row).unwrap();
     }
-    builder.finish()
+    builder.finish().unwrap()
 }
 
 fn check_waves(plan: &Plan) {
@@ -458,7 +486,7 @@ fn inventory(mailboxes: u32) -> Arc<Inventory> {
             .push(Row { address: &address, node, tier, path: &address, labels })
             .unwrap();
     }
-    Arc::new(builder.finish())
+    Arc::new(builder.finish().unwrap())
 }
 
 fn policy(cohorts: Vec<Cohort>) -> Policy {

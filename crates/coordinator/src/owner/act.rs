@@ -224,7 +224,7 @@ impl Owner {
         if rebuild.is_none() {
             self.knocking.refuse_new(plan.digest(), now)?;
         }
-        self.plans.keep(plan.inventory())?;
+        self.plans.keep(&plan)?;
         let applied = PlanApplied {
             plan: plan.digest(),
             inventory: plan.inventory().digest(),

@@ -208,7 +208,7 @@ fn plan_under(policy: &str, rows: &[v1::InventoryRow]) -> Plan {
         builder.push(Row { address, node, tier, path, labels: &labels }).unwrap();
     }
     let policy = policy_file::parse("evening.toml", policy).unwrap();
-    plan(&builder.finish().into(), &policy.into()).unwrap()
+    plan(&builder.finish().unwrap().into(), &policy.into()).unwrap()
 }
 
 /// The parts of an upload.

@@ -107,7 +107,7 @@ pub(crate) async fn apply_under(coordinator: &Coordinator, policy: String) {
         builder.push(Row { address, node, tier, path, labels: &labels }).unwrap();
     }
     let parsed = policy_file::parse("asks.toml", &policy).unwrap();
-    let planned = plan(&builder.finish().into(), &parsed.into()).unwrap();
+    let planned = plan(&builder.finish().unwrap().into(), &parsed.into()).unwrap();
     let mut parts = upload(&planned.digest().to_string(), rows);
     let header = parts.iter_mut().find_map(|request| match &mut request.part {
         Some(v1::apply_request::Part::Header(header)) => Some(header),

@@ -157,8 +157,8 @@ fn names(plan: &Plan, findings: &mut Vec<Finding>) {
         let (tiers, nodes) = (inventory.tier_names(), inventory.node_names());
         absent(&select.tiers, tiers).for_each(|name| unknown(NameKind::Tier, name));
         absent(&select.nodes, nodes).for_each(|name| unknown(NameKind::Node, name));
-        let keys = inventory.label_keys();
-        let labels = select.labels.keys().filter(|key| keys.binary_search(key).is_err());
+        let known = |key: &&String| inventory.label_keys().any(|known| known == *key);
+        let labels = select.labels.keys().filter(|key| !known(key));
         labels.for_each(|name| unknown(NameKind::Label, name));
         let domains = select.domains.iter();
         domains

@@ -1,26 +1,63 @@
 //! Nesting: no mailbox may lie inside another one of its node, or one person's folders would
 //! be another person's mail.
+//!
+//! # Invariants
+//!
+//! * Paths of one depth cannot lie inside each other; so where a node's mailboxes all have the
+//!   same, no path is compared.
 
-use crate::fleet::MailboxNumber;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::fleet::{MailboxNumber, NodeNumber};
 use crate::inventory::Inventory;
 
 /// The first two mailboxes of one node of which the second lies inside the first.
 pub(super) fn nested(inventory: &Inventory) -> Option<(MailboxNumber, MailboxNumber)> {
-    let mut by_path: Vec<MailboxNumber> = inventory.mailboxes().collect();
-    // With the slash that ends every directory, whatever lies inside a path follows it.
-    by_path.sort_unstable_by(|a, b| {
-        let key = |mailbox: MailboxNumber| {
-            (inventory.node(mailbox), inventory.path(mailbox).bytes().chain([b'/']))
-        };
-        let ((node_a, path_a), (node_b, path_b)) = (key(*a), key(*b));
-        node_a.cmp(&node_b).then_with(|| path_a.cmp(path_b))
-    });
-    by_path.array_windows().find_map(|[outer, inner]| {
-        let inside = inventory
-            .path(*inner)
-            .strip_prefix(inventory.path(*outer))
-            .is_some_and(|rest| rest.starts_with('/'));
-        (inside && inventory.node(*outer) == inventory.node(*inner))
-            .then_some((*outer, *inner))
+    let nodes = 0..u16::try_from(inventory.node_names().len()).unwrap_or(u16::MAX);
+    nodes.map(|node| inventory.on_node(NodeNumber::new(node))).find_map(|mailboxes| {
+        let depths = Depths::of(inventory, &mailboxes)?;
+        nested_among(inventory, mailboxes, depths)
     })
+}
+
+/// How many parts the paths of a node have.
+#[derive(Clone, Copy)]
+struct Depths {
+    least: usize,
+    most: usize,
+}
+
+impl Depths {
+    /// Those of some mailboxes; nothing if all have the same.
+    fn of(inventory: &Inventory, mailboxes: &Range<u32>) -> Option<Self> {
+        let mut depths = Self { least: usize::MAX, most: 0 };
+        for mailbox in mailboxes.clone().map(MailboxNumber::new) {
+            let depth = inventory.path_depth(mailbox);
+            depths.least = depths.least.min(depth);
+            depths.most = depths.most.max(depth);
+        }
+        (depths.least < depths.most).then_some(depths)
+    }
+}
+
+fn nested_among(
+    inventory: &Inventory,
+    mailboxes: Range<u32>,
+    depths: Depths,
+) -> Option<(MailboxNumber, MailboxNumber)> {
+    let mailboxes = mailboxes.map(MailboxNumber::new);
+    let outer = mailboxes.clone().filter(|it| inventory.path_depth(*it) < depths.most);
+    let outer: HashMap<String, MailboxNumber> =
+        outer.map(|mailbox| (inventory.path(mailbox), mailbox)).collect();
+    let mut path = String::new();
+    let mut pairs = mailboxes.filter_map(|inner| {
+        inventory.path_into(inner, &mut path);
+        let ends = path.match_indices('/').map(|(end, _)| end);
+        // A path with fewer parts than any has no mailbox.
+        let mut ends = ends.skip(depths.least.saturating_sub(1));
+        let found = ends.find_map(|end| outer.get(path.get(..end)?))?;
+        Some((*found, inner))
+    });
+    pairs.next()
 }

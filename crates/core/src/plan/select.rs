@@ -78,7 +78,7 @@ impl<'a> Rule<'a> {
         let chosen = |flags: &[bool], place: usize| flags.get(place) == Some(&true);
         let label = |(key, values): (&String, &Vec<String>)| {
             let value = inventory.label(mailbox, key);
-            value.is_some_and(|value| values.iter().any(|chosen| chosen == value))
+            value.is_some_and(|value| values.iter().any(|chosen| **chosen == *value))
         };
         *rest
             || (tiers.is_empty() || chosen(&self.tiers, inventory.tier(mailbox).index()))
@@ -91,14 +91,14 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// The hash of every address under `seed`.
+/// The hash of every address under `seed`: XXH3-64, whose own seed is the first eight bytes of
+/// the BLAKE3 of the text.
 pub(super) fn hashes(inventory: &Inventory, seed: &str) -> Vec<u64> {
-    let key = *blake3::hash(seed.as_bytes()).as_bytes();
+    let seed = blake3::hash(seed.as_bytes());
+    let seed = seed.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
     let hash = |mailbox| {
-        let hash = blake3::keyed_hash(&key, inventory.address(mailbox).as_bytes());
-        let mut head = [0; 8];
-        head.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
-        u64::from_le_bytes(head)
+        let address = inventory.address(mailbox).as_bytes();
+        twox_hash::XxHash3_64::oneshot_with_seed(seed, address)
     };
     inventory.mailboxes().map(hash).collect()
 }

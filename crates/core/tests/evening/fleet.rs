@@ -336,7 +336,7 @@ fn small_plan(nodes: u16, mailboxes: u32, policy: Policy) -> Plan {
         };
         inventory.push(row).unwrap();
     }
-    plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()
+    plan(&Arc::new(inventory.finish().unwrap()), &Arc::new(policy)).unwrap()
 }
 
 /// Three waves of 40 mailboxes a node at most; every mailbox must prove itself.

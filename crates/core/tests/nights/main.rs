@@ -581,7 +581,7 @@ fn small_plan(delays: [u64; 2]) -> Plan {
         notice: Notice::default(),
         hash_seed: "night".to_owned(),
     };
-    plan(&Arc::new(inventory.finish()), &Arc::new(policy)).unwrap()
+    plan(&Arc::new(inventory.finish().unwrap()), &Arc::new(policy)).unwrap()
 }
 
 /// Chance that can be had again: xorshift.

@@ -578,7 +578,7 @@ fn plan_lab(text: &str, mailboxes: u32) -> String {
             Row { address: &address, node: &node, tier, path: &address, labels: &[] };
         builder.push(row).unwrap();
     }
-    let plan = plan(&Arc::new(builder.finish()), &Arc::new(policy)).unwrap();
+    let plan = plan(&Arc::new(builder.finish().unwrap()), &Arc::new(policy)).unwrap();
     let waves = plan.waves().iter().map(|wave| format!("{} {}", wave.name, wave.size));
     waves.collect::<Vec<_>>().join(", ")
 }
