@@ -5,12 +5,22 @@
 //! * Verbs are commands, nouns are in configuration; what reads never changes anything.
 //! * A wrong command line ends with 64 and changes nothing.
 
+mod reading;
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::share::Ppm;
+
+pub(crate) use reading::{
+    Completions, Events, Explain, Mailbox, MailboxFormat, MailboxList, MailboxShow,
+    Manual, PreparationArg, Quarantine, QuarantineList, Report, Status, Wait, Watch,
+    WhyOf,
+};
+pub(crate) use values::Fault;
+use values::{fault, share};
 
 /// Where a coordinator listens if nobody says otherwise.
 pub(crate) const LISTEN: SocketAddr =
@@ -38,7 +48,10 @@ Watch:
   watch        Follow it live
   events       Show what happened, oldest first
   report       Sum up what came back and what did not
-  mailbox      Look up one mailbox
+  wait         Wait until something is so
+  why          Say why something waits, and what to do
+  explain      Say what a word means and what to do
+  mailbox      Look up mailboxes
   quarantine   List what was set aside for a person
   findings     Export everything found on a storage node
 
@@ -58,6 +71,8 @@ Run:
   doctor       Check an installation; changes nothing
   journal      Check or export a journal
   manifest     Record what mailboxes hold while all is well
+  completions  Print completions for a shell
+  manual       Write the manual pages
 
 Exit status: 0 done, 1 failed, 2 stopped or changes, 3 refused, 4 stale, 5 timed out,
 6 finished with mailboxes set aside or still held, 64 usage, 65 input,
@@ -97,7 +112,13 @@ pub(crate) enum Verb {
     Events(Events),
     /// Sum up what came back and what did not.
     Report(Report),
-    /// Look up one mailbox.
+    /// Wait until something is so.
+    Wait(Wait),
+    /// Say why something waits, and what to do.
+    Why(WhyOf),
+    /// Say what a word means and what to do: a reason code, an alert, a metric, a setting.
+    Explain(Explain),
+    /// Look up mailboxes.
     #[command(subcommand)]
     Mailbox(Mailbox),
     /// List what was set aside for a person.
@@ -135,6 +156,10 @@ pub(crate) enum Verb {
     /// Record what mailboxes hold while all is well.
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Write the manual pages.
+    Manual(Manual),
 }
 
 /// Which coordinator to talk to.
@@ -251,30 +276,6 @@ pub(crate) struct Lab {
     pub(crate) fault: Fault,
 }
 
-/// What goes wrong in the lab after opening.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Nothing.
-    None,
-    /// A share of the mailboxes of one node fails after opening.
-    Node {
-        /// The node.
-        name: String,
-        /// The share.
-        share: Ppm,
-    },
-    /// A share of all mailboxes fails after opening.
-    All {
-        /// The share.
-        share: Ppm,
-    },
-    /// A program is killed and started again, so many times.
-    Kill {
-        /// How many times.
-        times: u32,
-    },
-}
-
 /// Show what would open; changes nothing.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
@@ -335,103 +336,6 @@ pub(crate) struct Accept {
     pub(crate) asked: Asked,
     #[command(flatten)]
     pub(crate) seen: Seen,
-}
-
-/// Show how far it is and what to do.
-#[derive(Debug, Args)]
-pub(crate) struct Status {
-    /// How to show it.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: TableOrJson,
-    /// Ends with 2 when it is stopped and needs a person, with 4 when that cannot be told.
-    #[arg(long)]
-    pub(crate) test: bool,
-    #[command(flatten)]
-    pub(crate) coordinator: Coordinator,
-}
-
-/// Until when to watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Until {
-    /// Until every wave stands on the top; stops early when that cannot come by itself.
-    Finished,
-    /// Until the gate has stopped it, or it is over.
-    Halted,
-}
-
-/// Follow it live.
-#[derive(Debug, Args)]
-pub(crate) struct Watch {
-    /// How to show it; the default redraws on a terminal and prints changes elsewhere.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: LiveFormat,
-    /// Returns when this is so.
-    #[arg(long, value_enum)]
-    pub(crate) until: Option<Until>,
-    /// Gives up after so many seconds, with 5.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) timeout: Option<Duration>,
-    #[command(flatten)]
-    pub(crate) coordinator: Coordinator,
-}
-
-/// Show what happened, oldest first.
-#[derive(Debug, Args)]
-pub(crate) struct Events {
-    /// How to show it.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: LiveFormat,
-    #[command(flatten)]
-    pub(crate) coordinator: Coordinator,
-}
-
-/// Sum up what came back and what did not.
-#[derive(Debug, Args)]
-pub(crate) struct Report {
-    /// How to show it.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: TableOrJson,
-    #[command(flatten)]
-    pub(crate) coordinator: Coordinator,
-}
-
-/// Look up one mailbox.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Mailbox {
-    /// Show one mailbox: how far it is, why it waits, what was found.
-    Show(MailboxShow),
-}
-
-/// Show one mailbox.
-#[derive(Debug, Args)]
-pub(crate) struct MailboxShow {
-    /// Its owner's address.
-    pub(crate) address: String,
-    /// How to show it.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: TableOrJson,
-    #[command(flatten)]
-    pub(crate) coordinator: Coordinator,
-}
-
-/// List what was set aside.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Quarantine {
-    /// List mailboxes and messages that wait for a person, with the reason.
-    List(QuarantineList),
-}
-
-/// List what was set aside.
-#[derive(Debug, Args)]
-pub(crate) struct QuarantineList {
-    /// How to show it.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: ListFormat,
-    /// Only this node.
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub(crate) node: String,
-    #[command(flatten)]
-    pub(crate) coordinator: Coordinator,
 }
 
 /// Everything found on a storage node.
@@ -691,62 +595,11 @@ pub(crate) enum Journal {
     },
 }
 
-/// Reads a share: `8%`, `0.5 %`.
-fn share(text: &str) -> Result<Ppm, String> {
-    let wrong = || format!("`{text}` is no share: write it as `8%` or `0.5%`");
-    let number = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim_end();
-    let (whole, rest) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty()
-        || whole.len() > 3
-        || rest.len() > 4
-        || !digits(whole)
-        || !digits(rest)
-    {
-        return Err(wrong());
-    }
-    let parts: u32 = format!("{whole}{rest:0<4}").parse().map_err(|_| wrong())?;
-    if parts > Ppm::WHOLE.parts() {
-        return Err(format!("`{text}` is more than the whole"));
-    }
-    Ok(Ppm::new(parts))
-}
-
-/// Reads a fault.
-fn fault(text: &str) -> Result<Fault, String> {
-    if text == "none" {
-        return Ok(Fault::None);
-    }
-    let wrong = || {
-        format!(
-            "`{text}` is no fault: `none`, `node:stor-01=30%`, `all=30%` and `kill=20` are"
-        )
-    };
-    let (what, value) = text.split_once('=').ok_or_else(wrong)?;
-    match what.split_once(':').unwrap_or((what, "")) {
-        ("all", "") => Ok(Fault::All { share: share(value)? }),
-        ("node", name) if !name.is_empty() => {
-            Ok(Fault::Node { name: name.to_owned(), share: share(value)? })
-        }
-        ("kill", "") => Ok(Fault::Kill { times: value.parse().map_err(|_| wrong())? }),
-        _ => Err(wrong()),
-    }
-}
-
-/// Reads a number of seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.trim().trim_end_matches('s').trim_end();
-    let seconds: u64 =
-        number.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
-    Ok(Duration::from_secs(seconds))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
-    use tidegate_core::share::Ppm;
 
-    use super::{Cli, Fault, VERBS, fault, share};
+    use super::{Cli, VERBS};
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -768,33 +621,5 @@ mod tests {
         missing.retain(|verb| !named.contains(&verb.as_str()));
 
         assert_eq!((missing, named.len()), (Vec::new(), count));
-    }
-
-    #[test]
-    fn a_share_is_read_as_people_write_it() {
-        let read = ["8%", "0.5 %", "100%", "101%", "8", "-1%", "1.23456%"].map(share);
-
-        assert_eq!(
-            read.map(Result::ok),
-            [
-                Some(Ppm::new(80_000)),
-                Some(Ppm::new(5_000)),
-                Some(Ppm::WHOLE),
-                None,
-                None,
-                None,
-                None
-            ]
-        );
-    }
-
-    #[test]
-    fn a_fault_names_what_fails_and_how_often() {
-        let node = Fault::Node { name: "stor-02".to_owned(), share: Ppm::new(300_000) };
-
-        assert_eq!(fault("node:stor-02=30%"), Ok(node));
-        assert_eq!(fault("all=5%"), Ok(Fault::All { share: Ppm::new(50_000) }));
-        assert_eq!(fault("kill=3"), Ok(Fault::Kill { times: 3 }));
-        assert!(fault("node:=30%").is_err());
     }
 }

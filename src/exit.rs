@@ -103,6 +103,18 @@ impl Failure {
         Self::new(exit, anyhow::anyhow!("{text}"))
     }
 
+    /// Ends because the plan has no such part, and says which it has.
+    pub(crate) fn unknown<'a>(
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
+        let text =
+            format!("no {what} `{name}` in this plan; it has {}", known.join(", "));
+        Self::text(Exit::Input, text)
+    }
+
     /// Ends with `exit`; `text` is a complete message that says what to do.
     pub(crate) fn complete(exit: Exit, text: impl fmt::Display) -> Self {
         Self { shown: true, ..Self::text(exit, text) }

@@ -11,8 +11,8 @@ use tidegate_core::time::Timestamp;
 use tidegate_wire::v1;
 
 use crate::cli::{
-    Events, ListFormat, LiveFormat, MailboxShow, QuarantineList, Report, Status,
-    TableOrJson,
+    Events, ListFormat, LiveFormat, MailboxFormat, MailboxList, MailboxShow,
+    PreparationArg, QuarantineList, Report, Status, TableOrJson,
 };
 use crate::client::Client;
 use crate::console::{self, Paint};
@@ -41,6 +41,47 @@ pub(crate) async fn mailbox(args: &MailboxShow) -> Outcome {
     match args.output {
         TableOrJson::Json => console::data_line(screens::json::mailbox(&mailbox, now()))?,
         TableOrJson::Table => console::data(single::mailbox(&mailbox, now()))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate mailbox list`.
+pub(crate) async fn mailboxes(args: &MailboxList) -> Outcome {
+    let preparation =
+        args.bytes.map_or(v1::Preparation::Unspecified, |bytes| match bytes {
+            PreparationArg::Waiting => v1::Preparation::Waiting,
+            PreparationArg::Prepared => v1::Preparation::Prepared,
+            PreparationArg::Quarantined => v1::Preparation::Quarantined,
+        });
+    let filter = v1::ListMailboxesRequest {
+        node: args.node.clone(),
+        wave: args.wave.clone(),
+        preparation: preparation.into(),
+        open: (args.open || args.held).then_some(args.open),
+        ..Default::default()
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    if args.output == MailboxFormat::Csv {
+        csv_line(&mut out, &single::MAILBOX_HEADER)?;
+    }
+    let now = now();
+    let mut listed: u64 = 0;
+    let mut write = |mailbox: v1::Mailbox| -> Result<(), Failure> {
+        listed += 1;
+        match args.output {
+            MailboxFormat::Table => writeln!(out, "{}", single::mailbox_line(&mailbox))?,
+            MailboxFormat::Jsonl => {
+                writeln!(out, "{}", screens::json::mailbox(&mailbox, now))?;
+            }
+            MailboxFormat::Csv => csv_line(&mut out, &single::mailbox_row(&mailbox))?,
+            MailboxFormat::Name => writeln!(out, "{}", console::safe(&mailbox.address))?,
+        }
+        Ok(())
+    };
+    Client::connect(&args.coordinator.url).await?.mailboxes(filter, &mut write).await?;
+    out.flush()?;
+    if args.output == MailboxFormat::Table {
+        console::tell(format_args!("{} mailboxes", console::thousands(listed)));
     }
     Ok(Exit::Done)
 }

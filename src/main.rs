@@ -9,17 +9,20 @@
 mod cli;
 mod client;
 mod complaint;
+mod condition;
 mod config;
 mod console;
 mod daemon;
 mod doctor;
 mod exit;
+mod explain;
 mod findings;
 mod inventory_file;
 mod journal;
 mod lab;
 mod look;
 mod manifest;
+mod manual;
 mod mx;
 mod operate;
 mod planning;
@@ -27,6 +30,7 @@ mod request;
 mod screens;
 mod telemetry;
 mod watch;
+mod why;
 
 use std::process::ExitCode;
 
@@ -68,6 +72,14 @@ fn run(verb: Verb) -> Outcome {
         Verb::Watch(args) => with_runtime(Threads::One, watch::run(&args)),
         Verb::Events(args) => with_runtime(Threads::One, look::events(&args)),
         Verb::Report(args) => with_runtime(Threads::One, look::report(&args)),
+        Verb::Wait(args) => with_runtime(Threads::One, watch::wait(&args)),
+        Verb::Why(args) => with_runtime(Threads::One, why::run(&args)),
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Completions(args) => manual::completions(&args),
+        Verb::Manual(args) => manual::pages(&args),
+        Verb::Mailbox(Mailbox::List(args)) => {
+            with_runtime(Threads::One, look::mailboxes(&args))
+        }
         Verb::Mailbox(Mailbox::Show(args)) => {
             with_runtime(Threads::One, look::mailbox(&args))
         }

@@ -9,11 +9,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use tidegate_wire::v1::{Rollout, RolloutState};
+use tidegate_wire::v1::Rollout;
 use tokio::time::timeout;
 
-use crate::cli::{LiveFormat, Until, Watch};
+use crate::cli::{LiveFormat, Wait, Watch};
 use crate::client::{Client, Seen, Watcher, is_over};
+use crate::condition::Condition;
 use crate::console::{self, Paint, Screen};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::look::ending;
@@ -27,10 +28,11 @@ const SILENCE_SHOWN: Duration = Duration::from_secs(5);
 pub(crate) async fn run(args: &Watch) -> Outcome {
     let client = Client::connect(&args.coordinator.url).await?;
     let mut display = Display::for_stdout(args.output)?;
+    let goal = Goal { until: args.until.as_ref(), within: args.timeout };
     let mut last = None;
     let outcome = tokio::select! {
         // Nothing is kept between the arms: whichever ends, the other is done with.
-        outcome = follow(client, args, &mut display, &mut last) => outcome,
+        outcome = follow(client, goal, &mut display, &mut last) => outcome,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     };
     display.close();
@@ -40,13 +42,32 @@ pub(crate) async fn run(args: &Watch) -> Outcome {
     outcome
 }
 
+/// Carries out `tidegate wait`.
+pub(crate) async fn wait(args: &Wait) -> Outcome {
+    let client = Client::connect(&args.coordinator.url).await?;
+    let goal = Goal { until: Some(&args.condition), within: args.timeout };
+    let (mut display, mut last) = (Display::Nothing, None);
+    tokio::select! {
+        // Nothing is kept between the arms: whichever ends, the other is done with.
+        outcome = follow(client, goal, &mut display, &mut last) => outcome,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+/// Until when to follow.
+#[derive(Clone, Copy)]
+struct Goal<'a> {
+    until: Option<&'a Condition>,
+    within: Option<Duration>,
+}
+
 async fn follow(
     client: Client,
-    args: &Watch,
+    goal: Goal<'_>,
     display: &mut Display,
     last: &mut Option<Box<Rollout>>,
 ) -> Outcome {
-    let deadline = args.timeout.map(|limit| Instant::now() + limit);
+    let deadline = goal.within.map(|limit| Instant::now() + limit);
     let mut watcher = Watcher::new(client);
     loop {
         let seen = match deadline {
@@ -67,7 +88,7 @@ async fn follow(
         match seen {
             Seen::Rollout(rollout) => {
                 display.show(&rollout, None)?;
-                let flow = decide(&rollout, args.until);
+                let flow = decide(&rollout, goal.until)?;
                 *last = Some(rollout);
                 if let ControlFlow::Break(exit) = flow {
                     return Ok(exit);
@@ -84,18 +105,14 @@ async fn follow(
 }
 
 /// Whether to go on watching.
-fn decide(rollout: &Rollout, until: Option<Until>) -> ControlFlow<Exit> {
-    let halted = rollout.state() == RolloutState::Halted;
-    let aborted = rollout.state() == RolloutState::Aborted;
+fn decide(
+    rollout: &Rollout,
+    until: Option<&Condition>,
+) -> Result<ControlFlow<Exit>, Failure> {
     match until {
-        Some(Until::Halted) if halted => ControlFlow::Break(Exit::Done),
-        Some(Until::Halted) if is_over(rollout) => ControlFlow::Break(Exit::Failed),
-        Some(Until::Finished) if halted => ControlFlow::Break(Exit::Changes),
-        Some(Until::Finished) if aborted => ControlFlow::Break(Exit::Failed),
-        Some(Until::Finished | Until::Halted) | None if is_over(rollout) => {
-            ControlFlow::Break(ending(rollout))
-        }
-        Some(Until::Finished | Until::Halted) | None => ControlFlow::Continue(()),
+        Some(condition) => condition.check(rollout),
+        None if is_over(rollout) => Ok(ControlFlow::Break(ending(rollout))),
+        None => Ok(ControlFlow::Continue(())),
     }
 }
 
@@ -107,6 +124,8 @@ pub(crate) enum Display {
     Lines(Lines),
     /// An object for each state.
     Json,
+    /// Not at all.
+    Nothing,
 }
 
 impl Display {
@@ -147,6 +166,7 @@ impl Display {
                 let news = lines.news(rollout, Instant::now());
                 news.iter().try_for_each(console::data_line)
             }
+            Self::Nothing => Ok(()),
             Self::Json if silent.is_some() => Ok(()),
             Self::Json => console::data_line(screens::json::status(rollout)),
         }

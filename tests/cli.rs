@@ -21,6 +21,56 @@ const INVENTORY: &str = "address,node,tier,path\n\
     carla@example.net,stor-01,business,example.net/carla/Maildir\n";
 
 #[test]
+fn a_code_is_explained_while_everything_is_down() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    check(
+        &desk.tidegate(&["explain", "node-recounting"]),
+        0,
+        &expect![[r"
+            node-recounting
+
+              Why it waits > The rollout, a wave, a node, a mailbox
+                means: the node has yet to tell what it holds
+                do: wait; its worker must be of this version
+        "]],
+    );
+    let json = desk.tidegate(&["explain", "TidegateHalted", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json.pointer("/schema").unwrap(), "tidegate.explain/v1");
+    assert_eq!(json.pointer("/see/0/title").unwrap(), "The gate halts");
+    let slip = desk.tidegate(&["explain", "node-recount"]);
+    assert_eq!(slip.status.code(), Some(65));
+    assert!(
+        String::from_utf8_lossy(&slip.stderr).contains("`node-recounting`")
+    );
+}
+
+#[test]
+fn every_verb_has_a_manual_page_and_shells_complete_it() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let pages = TempDir::new().unwrap();
+    let dir = pages.path().to_str().unwrap();
+
+    let written = desk.tidegate(&["manual", dir]);
+    let nowhere = desk.tidegate(&["manual", "/nonexistent"]);
+
+    assert_eq!(written.status.code(), Some(0), "{written:?}");
+    for page in ["tidegate.1", "tidegate-pause.1", "tidegate-mailbox-list.1"] {
+        let text = fs::read_to_string(pages.path().join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}: {text}");
+    }
+    let main = fs::read_to_string(pages.path().join("tidegate.1")).unwrap();
+    assert!(main.contains("Exit status: 0 done"), "{main}");
+    assert_eq!(nowhere.status.code(), Some(1));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = desk.tidegate(&["completions", shell]);
+        assert_eq!(script.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&script.stdout).contains("reclose"), "{shell}");
+    }
+}
+
+#[test]
 fn a_plan_is_shown_and_names_the_command_that_applies_it() {
     let desk = Desk::new(INVENTORY, POLICY);
 

@@ -105,6 +105,68 @@ fn a_watch_that_is_not_fulfilled_in_time_ends_with_5() {
 }
 
 #[test]
+fn a_script_waits_for_what_is_so_and_not_for_what_cannot_come() {
+    let site = Site::start();
+    site.apply();
+
+    let no_worker = site.tidegate(&["wait", "--for", "node=stor-01:no-worker"]);
+    let late = site.tidegate(&["wait", "--for", "finished", "--timeout", "1"]);
+    let nobody = site.tidegate(&["wait", "--for", "node=stor-09:working"]);
+    let nonsense = site.tidegate(&["wait", "--for", "done"]);
+    site.tidegate(&["abort", "--yes", "--reason", "we go another way"]);
+    let never = site.tidegate(&["wait", "--for", "finished"]);
+
+    assert_eq!(no_worker.status.code(), Some(0), "{}", text(&no_worker.stderr));
+    assert_eq!(late.status.code(), Some(5), "{late:?}");
+    assert_eq!(nobody.status.code(), Some(65));
+    assert!(text(&nobody.stderr).contains("it has `stor-01`, `stor-02`"), "{nobody:?}");
+    assert_eq!(nonsense.status.code(), Some(64));
+    assert!(text(&nonsense.stderr).contains("`finished`"), "{nonsense:?}");
+    assert_eq!(never.status.code(), Some(1));
+}
+
+#[test]
+fn whoever_asks_why_is_told_what_to_do() {
+    let site = Site::start();
+    site.apply();
+
+    let rollout = site.tidegate(&["why"]);
+    let node = site.tidegate(&["why", "node", "stor-01", "-o", "json"]);
+    site.tidegate(&["pause", "--reason", "support is flooded"]);
+    let mailbox = site.tidegate(&["why", "mailbox", "anna@example.org"]);
+
+    let said = text(&rollout.stdout);
+    assert!(said.contains("node `stor-01`; start one there (no-worker)"), "{said}");
+    assert!(said.contains("  do: start it there"), "{said}");
+    let node: serde_json::Value = serde_json::from_str(&text(&node.stdout)).unwrap();
+    assert_eq!(node.pointer("/schema").unwrap(), "tidegate.why/v1");
+    assert_eq!(node.pointer("/why/0/code").unwrap(), "no-worker");
+    assert!(text(&mailbox.stdout).contains("(paused)"), "{}", text(&mailbox.stdout));
+}
+
+#[test]
+fn mailboxes_are_listed_by_filter_for_people_and_for_programs() {
+    let site = Site::start();
+    site.apply();
+
+    let all = site.tidegate(&["mailbox", "list", "-o", "name"]);
+    let one =
+        site.tidegate(&["mailbox", "list", "--node", "stor-02", "--held", "-o", "csv"]);
+    let open = site.tidegate(&["mailbox", "list", "--open", "-o", "jsonl"]);
+    let wrong = site.tidegate(&["mailbox", "list", "--node", "stor-09"]);
+
+    let mut names: Vec<String> = text(&all.stdout).lines().map(str::to_owned).collect();
+    names.sort();
+    assert_eq!(names, ["anna@example.org", "bob@example.org"]);
+    let rows = text(&one.stdout);
+    let mut rows = rows.lines();
+    assert!(rows.next().unwrap().starts_with("address,node,tier,path,wave,preparation"));
+    assert!(rows.next().unwrap().starts_with("bob@example.org,stor-02,free,"));
+    assert_eq!((rows.next(), text(&open.stdout).as_str()), (None, ""));
+    assert_eq!(wrong.status.code(), Some(65), "{}", text(&wrong.stderr));
+}
+
+#[test]
 fn an_unknown_part_is_named_with_those_there_are() {
     let site = Site::start();
     site.apply();

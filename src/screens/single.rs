@@ -72,6 +72,42 @@ pub(crate) fn mailbox(mailbox: &Mailbox, now: Timestamp) -> String {
     out
 }
 
+/// A mailbox on one line: where it is, how far its bytes are, and what works of it.
+pub(crate) fn mailbox_line(mailbox: &Mailbox) -> String {
+    let [address, node, _, _, wave, bytes, services, health, _] = mailbox_row(mailbox);
+    let services = if services.is_empty() { "held".to_owned() } else { services };
+    format!("{node}  {address}  {wave}  {bytes}  {services}  {health}")
+}
+
+/// The header of the list of mailboxes as CSV.
+pub(crate) const MAILBOX_HEADER: [&str; 9] = [
+    "address",
+    "node",
+    "tier",
+    "path",
+    "wave",
+    "preparation",
+    "services",
+    "health",
+    "why",
+];
+
+/// A mailbox as a row of CSV.
+pub(crate) fn mailbox_row(mailbox: &Mailbox) -> [String; 9] {
+    let why: Vec<&str> = mailbox.why.iter().map(|why| why.code.as_str()).collect();
+    [
+        guard(&mailbox.address),
+        guard(&mailbox.node),
+        guard(&mailbox.tier),
+        guard(&mailbox.path),
+        guard(&mailbox.wave),
+        preparation_word(mailbox.preparation()).to_owned(),
+        guard(&mailbox.services.join(" ")),
+        health_word(mailbox.health()).to_owned(),
+        guard(&why.join(" ")),
+    ]
+}
+
 /// A finding on one line, with its mailbox if `named`.
 pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
     let finding = found.finding.clone().unwrap_or_default();

@@ -1,0 +1,211 @@
+//! What commands that read are asked: they change nothing.
+//!
+//! # Invariants
+//!
+//! * Every one says how to show it, for people and for programs, where there is more than one way.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::values::seconds;
+use super::{Coordinator, ListFormat, LiveFormat, PartKind, TableOrJson};
+use crate::condition::Condition;
+
+/// Show how far it is and what to do.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    /// Ends with 2 when it is stopped and needs a person, with 4 when that cannot be told.
+    #[arg(long)]
+    pub(crate) test: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Follow it live.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// How to show it; the default redraws on a terminal and prints changes elsewhere.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: LiveFormat,
+    /// Returns when this is so: as for `tidegate wait --for`.
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) until: Option<Condition>,
+    /// Gives up after so many seconds, with 5.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Show what happened, oldest first.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: LiveFormat,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Sum up what came back and what did not.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Look up one mailbox.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mailbox {
+    /// List mailboxes of the inventory, in its order.
+    List(MailboxList),
+    /// Show one mailbox: how far it is, why it waits, what was found.
+    Show(MailboxShow),
+}
+
+/// Show one mailbox.
+#[derive(Debug, Args)]
+pub(crate) struct MailboxShow {
+    /// Its owner's address.
+    pub(crate) address: String,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// How far the bytes of a mailbox are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PreparationArg {
+    /// Not yet verified.
+    Waiting,
+    /// Verified and repaired.
+    Prepared,
+    /// Set aside for a person.
+    Quarantined,
+}
+
+/// List mailboxes.
+#[derive(Debug, Args)]
+pub(crate) struct MailboxList {
+    /// How to show them.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: MailboxFormat,
+    /// Only this node.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) node: String,
+    /// Only this wave.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) wave: String,
+    /// Only those so far.
+    #[arg(long, value_enum)]
+    pub(crate) bytes: Option<PreparationArg>,
+    /// Only those that are open for something.
+    #[arg(long, conflicts_with = "held")]
+    pub(crate) open: bool,
+    /// Only those that are not.
+    #[arg(long)]
+    pub(crate) held: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// For people, for programs, or the addresses alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MailboxFormat {
+    /// For people.
+    Table,
+    /// An object a line.
+    Jsonl,
+    /// For spreadsheets.
+    Csv,
+    /// An address a line.
+    Name,
+}
+
+/// List what was set aside.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List mailboxes and messages that wait for a person, with the reason.
+    List(QuarantineList),
+}
+
+/// List what was set aside.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineList {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: ListFormat,
+    /// Only this node.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Wait until something is so, for scripts.
+///
+/// Ends with 0 when it is so, with 5 when the time is over, with 2 when the gate has stopped the
+/// rollout meanwhile, and with 1 when it is over and so it cannot come any more.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// `finished`; a state of the rollout (`paused`); `wave=NAME:STATE` (`opening`, `passed`, or
+    /// `open` once a mailbox of it is); `node=NAME:STATE` (`working`); `gate=WAVE:VERDICT` (`hold`).
+    #[arg(long = "for", value_name = "CONDITION")]
+    pub(crate) condition: Condition,
+    /// Gives up after so many seconds, with 5.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Say why something waits, and what to do.
+#[derive(Debug, Args)]
+pub(crate) struct WhyOf {
+    /// The kind of part; without it, the rollout itself.
+    #[arg(value_enum, requires = "name")]
+    pub(crate) part: Option<PartKind>,
+    /// The part's name.
+    pub(crate) name: Option<String>,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Say what a word means and what to do: a reason code, an alert, a metric, a setting. It talks to
+/// nobody.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The word, as it was shown.
+    pub(crate) word: String,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+}
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write the manual pages.
+#[derive(Debug, Args)]
+pub(crate) struct Manual {
+    /// Into this directory, which must be there.
+    pub(crate) dir: PathBuf,
+}

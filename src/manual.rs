@@ -1,0 +1,30 @@
+//! Manual pages and completions, made from the command line itself.
+//!
+//! # Invariants
+//!
+//! * Every verb has a page; pages say the same as `--help`.
+
+use std::fs;
+use std::io;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Completions, Manual};
+use crate::exit::{Exit, Outcome};
+
+/// Carries out `tidegate completions`.
+pub(crate) fn completions(args: &Completions) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "tidegate", &mut script);
+    io::Write::write_all(&mut io::stdout().lock(), &script)?;
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate manual`.
+pub(crate) fn pages(args: &Manual) -> Outcome {
+    let write = |dir: &std::path::Path| clap_mangen::generate_to(Cli::command(), dir);
+    fs::metadata(&args.dir).with_context(|| format!("find `{}`", args.dir.display()))?;
+    write(&args.dir).with_context(|| format!("write into `{}`", args.dir.display()))?;
+    Ok(Exit::Done)
+}
