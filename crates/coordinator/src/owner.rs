@@ -92,8 +92,9 @@ pub(crate) struct Owner {
     payloads: Vec<Vec<u8>>,
     records: Vec<Record>,
     replies: Vec<Reply>,
-    /// Something was taken that may be news for readers. Questions, and workers that are
-    /// refused, are none: floods of them cost no views.
+    /// Something was taken that may be news for readers. Questions, workers that are refused and
+    /// reports of nothing new are none: floods of them cost no views, and the next tick shows
+    /// what they have changed.
     stirred: bool,
 }
 
@@ -191,7 +192,13 @@ impl Owner {
     /// Takes one message into the batch.
     fn take(&mut self, message: Message) {
         let now = self.clock.now();
-        self.stirred |= !matches!(message, Message::Join { .. } | Message::Ask(_));
+        self.stirred |= match &message {
+            Message::Join { .. } | Message::Sync { .. } | Message::Ask(_) => false,
+            Message::Tick
+            | Message::Operate { .. }
+            | Message::Apply { .. }
+            | Message::External { .. } => true,
+        };
         match message {
             Message::Tick => self.tick(now),
             Message::Join { joining, to } => {
