@@ -422,6 +422,14 @@ impl Fleet {
         (0..self.provider.nodes.len()).flat_map(|index| self.admitted_on(index)).collect()
     }
 
+    /// Whether the admission of one node answers.
+    pub(crate) fn answers_on(&self, index: usize) -> bool {
+        let at = fs::read_to_string(self.state_dir(index).join("admission-address"));
+        let address = self.addresses_on(index).into_iter().next();
+        let asked = at.ok().zip(address).and_then(|(at, it)| ask(at.trim(), &it));
+        asked.is_some_and(|answer| answer.starts_with("HTTP/1.1 "))
+    }
+
     /// Those of one node.
     pub(crate) fn admitted_on(&self, index: usize) -> BTreeSet<String> {
         let at = fs::read_to_string(self.state_dir(index).join("admission-address"));

@@ -70,6 +70,19 @@ fn a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted() {
     fleet.wait("the status says so", |fleet| {
         fleet.tidegate(&["status"], 0).contains("turned-away")
     });
+    // Nor does a restart, with nobody to ask, show what that copy had open.
+    fleet.kill(Which::Coordinator);
+    fleet.kill(Which::Worker(0));
+    let said =
+        |fleet: &Fleet| fleet.log(Which::Worker(0)).matches("nobody is let in").count();
+    let before = said(&fleet);
+    fleet.restart(Which::Worker(0));
+    fleet.wait("it knows that it was turned away", |fleet| said(fleet) > before);
+    let _ended = std::fs::remove_file(fleet.state_dir(0).join("admission-address"));
+    fleet.kill_and_restart(Which::Worker(0));
+    fleet.wait("it answers", |fleet| fleet.answers_on(0));
+    assert_eq!(fleet.admitted_on(0), std::collections::BTreeSet::new());
+    fleet.restart(Which::Coordinator);
 
     fleet.tidegate(&["accept", node, "--reason", "that is the backup"], 0);
     fleet.tidegate(&["resume", "node", node, "--reason", "test"], 0);

@@ -17,6 +17,7 @@ pub(crate) struct Image {
     records: usize,
     boxes: BTreeMap<u64, Box_>,
     claims: BTreeMap<u32, (u64, String)>,
+    turned_away: bool,
 }
 
 /// Whoever is not restoring anything when its power shall go loses it after this.
@@ -72,7 +73,9 @@ impl World {
         let room = self.nodes[node].room.lock();
         let (boxes, claims) = (room.boxes.clone(), room.claims.clone());
         drop(room);
-        self.nodes[node].image = Some(Image { records, boxes, claims });
+        let turned_away = self.nodes[node].shelf.has_note();
+        let image = Image { records, boxes, claims, turned_away };
+        self.nodes[node].image = Some(image);
         self.after(age, Event::Over(Over::Image { node, down }));
     }
 
@@ -82,6 +85,7 @@ impl World {
         if self.quiet || self.nodes[node].disk.lock().records().len() < image.records {
             return Ok(());
         }
+        self.nodes[node].shelf.put_back(image.turned_away);
         let mut room = self.nodes[node].room.lock();
         let before = std::mem::replace(&mut room.boxes, image.boxes);
         room.claims = image.claims;

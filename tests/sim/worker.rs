@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_core::fleet::{Incarnation, JobNumber};
@@ -79,20 +80,50 @@ pub(crate) enum Answer {
 
 type Descriptions = BTreeMap<(JobNumber, [u8; 32]), Vec<u8>>;
 
-/// Descriptions of jobs on a node's disk.
+/// Descriptions of jobs on a node's disk, and the note that it was turned away.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf(Mutex<Descriptions>);
+pub(crate) struct Shelf {
+    descriptions: Mutex<Descriptions>,
+    turned_away: AtomicBool,
+}
+
+impl Shelf {
+    /// The same with the note as it was.
+    pub(crate) fn put_back(&self, turned_away: bool) {
+        self.turned_away.store(turned_away, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_note(&self) -> bool {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// What is found on a copy of the disk.
+    fn copied(&self) -> Self {
+        let kept = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let descriptions = Mutex::new(kept.clone());
+        Self { descriptions, turned_away: AtomicBool::new(self.has_note()) }
+    }
+}
 
 impl driven::Shelf for Shelf {
     fn keep(&self, job: JobNumber, digest: [u8; 32], bytes: &[u8]) -> io::Result<()> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert((job, digest), bytes.to_vec());
         Ok(())
     }
 
     fn read(&self, job: JobNumber, digest: [u8; 32]) -> io::Result<Vec<u8>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(&(job, digest)).cloned().ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn note_turned_away(&self, turned_away: bool) -> io::Result<()> {
+        self.put_back(turned_away);
+        Ok(())
+    }
+
+    fn was_turned_away(&self) -> io::Result<bool> {
+        Ok(self.has_note())
     }
 }
 
@@ -101,8 +132,6 @@ impl World {
         if self.nodes[node].run.is_some() {
             return Ok(());
         }
-        // It does not remember that it was turned away.
-        self.nodes[node].unaware = self.nodes[node].untold;
         let disk = self.nodes[node].disk.clone();
         match self.start_on(node, &disk, false) {
             Ok(run) => {
@@ -139,7 +168,7 @@ impl World {
             node: self.fleet.nodes[node].clone(),
             incarnation: Incarnation::new(incarnation),
             journal: disk.open(&it.clock.dial),
-            shelf: it.shelf.clone(),
+            shelf: if is_twin { Arc::new(it.shelf.copied()) } else { it.shelf.clone() },
             store: it.room.open(format!("{incarnation:016x}")),
             time: Arc::clone(&it.clock.dial) as _,
         })?;

@@ -137,13 +137,14 @@ impl fmt::Display for Told<'_> {
             Record::NodeRecounted { node, .. } => {
                 write!(f, "node `{}` has told all that it holds", self.node(*node))
             }
-            Record::Rebuilt { left_out, .. } if left_out.is_empty() => {
-                f.write_str("rebuilt from what the nodes hold")
-            }
-            Record::Rebuilt { left_out, .. } => {
-                let names = left_out.iter().map(|node| self.node(*node));
-                let names = names.collect::<Vec<_>>().join(", ");
-                write!(f, "rebuilt from what the nodes hold, without {names}")
+            Record::Rebuilt { left_out, by, .. } => {
+                f.write_str("rebuilt from what the nodes hold")?;
+                if !left_out.is_empty() {
+                    let names = left_out.iter().map(|node| self.node(*node));
+                    let names = names.collect::<Vec<_>>().join(", ");
+                    write!(f, ", without {names}")?;
+                }
+                by.as_ref().map_or(Ok(()), |by| write!(f, ", by {}", Who(by)))
             }
             Record::NodeAccepted { action, node, .. } => {
                 write!(f, "node `{}` accepted by {}", self.node(*node), Who(action))
@@ -250,6 +251,7 @@ fn action(record: &Record) -> Option<&Action> {
         | Record::RebuildBegun(action)
         | Record::NodeAccepted { action, .. }
         | Record::Reclosed { action, .. } => Some(action),
+        Record::Rebuilt { by, .. } => by.as_ref(),
         Record::NodeJoined { .. }
         | Record::JobLeased { .. }
         | Record::FactsReported { .. }
@@ -260,7 +262,6 @@ fn action(record: &Record) -> Option<&Action> {
         | Record::ClaimsFound { .. }
         | Record::MailboxesFound { .. }
         | Record::NodeRecounted { .. }
-        | Record::Rebuilt { .. }
         | Record::Finished { .. } => None,
     }
 }

@@ -425,7 +425,7 @@ impl Rollout {
             Record::NodeRecounted { node, kept_back, .. } => {
                 self.apply_recounted(*node, kept_back);
             }
-            Record::Rebuilt { left_out, at } => self.apply_rebuilt(left_out, *at),
+            Record::Rebuilt { left_out, at, .. } => self.apply_rebuilt(left_out, *at),
             Record::NodeAccepted { node, generations, .. } => {
                 self.apply_accepted(*node, generations);
             }

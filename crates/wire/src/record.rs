@@ -186,6 +186,7 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
         Kept::NodeRecounted(kept) => node_recounted(kept),
         Kept::Rebuilt(kept) => Ok(Record::Rebuilt {
             left_out: kept.left_out.into_iter().map(node).collect::<Result<_, _>>()?,
+            by: kept.by.map(Action::try_from).transpose()?,
             at: Timestamp::from_millis(kept.at_millis),
         }),
         Kept::NodeAccepted(kept) => node_accepted(kept),
@@ -347,7 +348,7 @@ fn keep(record: &Record) -> Kept {
         Record::NodeRecounted { node, kept_back, at } => {
             keep_recounted(*node, kept_back, *at)
         }
-        Record::Rebuilt { left_out, at } => keep_rebuilt(left_out, *at),
+        Record::Rebuilt { left_out, by, at } => keep_rebuilt(left_out, by.as_ref(), *at),
         Record::NodeAccepted { action, node, generations } => {
             keep_accepted(action, *node, generations)
         }
@@ -635,7 +636,8 @@ mod tests {
                 kept_back: KeptBack { node: true, ..KeptBack::default() },
                 at: AT,
             },
-            Record::Rebuilt { left_out: vec![NodeNumber::new(2)], at: AT },
+            Record::Rebuilt { left_out: vec![NodeNumber::new(2)], by: None, at: AT },
+            Record::Rebuilt { left_out: Vec::new(), by: Some(action()), at: AT },
             Record::NodeAccepted {
                 action: action(),
                 node: NodeNumber::new(2),

@@ -1,10 +1,13 @@
 //! Descriptions: which mailboxes a job has, kept beside the journal so that admission can
 //! answer and work can go on without the coordinator.
 //!
+//! Beside them lies the note that this node was turned away.
+//!
 //! # Invariants
 //!
 //! * A description is named by its job and its digest, and never changes.
 //! * It is on disk before the journal speaks of its job.
+//! * The note outlives whatever is put in the journal's place: it lies where the claims do.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -32,30 +35,74 @@ pub trait Shelf: Debug + Send + Sync {
     ///
     /// The file system's.
     fn read(&self, job: JobNumber, digest: [u8; 32]) -> io::Result<Vec<u8>>;
+
+    /// Notes, durably, that this node was turned away, or that it goes by orders again.
+    ///
+    /// # Errors
+    ///
+    /// The file system's; then nobody knows which of the two the next run will read.
+    fn note_turned_away(&self, turned_away: bool) -> io::Result<()>;
+
+    /// Whether this node was turned away and has not gone by orders since.
+    ///
+    /// # Errors
+    ///
+    /// The file system's; then nobody may be let in.
+    fn was_turned_away(&self) -> io::Result<bool>;
 }
 
 /// Descriptions in files of one directory.
 #[derive(Debug)]
-pub(crate) struct Files(pub(crate) PathBuf);
+pub(crate) struct Files {
+    /// Where descriptions lie.
+    pub(crate) jobs: PathBuf,
+    /// Where the note lies that this node was turned away: beside the store's claims.
+    pub(crate) work: PathBuf,
+}
+
+/// The note's name in the work directory.
+const TURNED_AWAY_FILE: &str = "turned-away";
+
+/// What the note tells a person who finds it.
+const TURNED_AWAY: &str = "The coordinator knows more of this node than its journal does. \
+     Until it has accepted the node again and its orders are obeyed, nobody is let in here. \
+     The worker removes this file by itself.\n";
 
 impl Shelf for Files {
     fn keep(&self, job: JobNumber, digest: [u8; 32], bytes: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(&self.0)?;
-        let path = file(&self.0, job, digest);
+        fs::create_dir_all(&self.jobs)?;
+        let path = file(&self.jobs, job, digest);
         let temporary = path.with_extension("new");
         let mut out = File::create(&temporary)?;
         out.write_all(bytes)?;
         out.sync_all()?;
         fs::rename(&temporary, &path)?;
-        File::open(&self.0)?.sync_all()
+        File::open(&self.jobs)?.sync_all()
     }
 
     fn read(&self, job: JobNumber, digest: [u8; 32]) -> io::Result<Vec<u8>> {
-        let path = file(&self.0, job, digest);
+        let path = file(&self.jobs, job, digest);
         fs::read(&path).map_err(|error| {
             let text = format!("`{}`: {error}", path.display());
             io::Error::new(error.kind(), text)
         })
+    }
+
+    fn note_turned_away(&self, turned_away: bool) -> io::Result<()> {
+        let path = self.work.join(TURNED_AWAY_FILE);
+        if turned_away {
+            let mut note = File::create(&path)?;
+            note.write_all(TURNED_AWAY.as_bytes())?;
+            note.sync_all()?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        File::open(&self.work)?.sync_all()
+    }
+
+    fn was_turned_away(&self) -> io::Result<bool> {
+        // A note that was cut off in the middle is one, too.
+        self.work.join(TURNED_AWAY_FILE).try_exists()
     }
 }
 

@@ -147,7 +147,10 @@ pub async fn run(
     let node = {
         let heard = inputs.clone();
         let inputs = inputs.clone();
-        let shelf = Arc::new(description::Files(config.state_dir.join(DESCRIPTIONS_DIR)));
+        let shelf = Arc::new(description::Files {
+            jobs: config.state_dir.join(DESCRIPTIONS_DIR),
+            work: config.work.clone(),
+        });
         let hand = Hand { store: Arc::clone(&store), shelf: shelf.clone() };
         let given = Given {
             node: config.node.clone(),
@@ -156,8 +159,7 @@ pub async fn run(
             doors: doors.clone(),
             shelf,
             store: Arc::clone(&store),
-            hands: Box::new(move |settings| {
-                let threads = usize::from(settings.prepare_threads);
+            hands: Box::new(move |threads| {
                 let inputs = inputs.clone();
                 let done = move |done| inputs.send(Input::Done(Box::new(done))).is_ok();
                 Hands::start(&hand, threads, &done)

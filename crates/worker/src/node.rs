@@ -13,6 +13,7 @@
 mod dial;
 mod dispatch;
 mod doors;
+mod estranged;
 mod inbox;
 mod recovery;
 mod results;
@@ -68,7 +69,8 @@ pub(crate) struct Given {
     pub(crate) doors: Doors,
     pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) store: Arc<dyn MailStore>,
-    pub(crate) hands: Box<dyn Fn(&NodeSettings) -> Hands + Send>,
+    /// Starts hands, so many of them for preparing.
+    pub(crate) hands: Box<dyn Fn(usize) -> Hands + Send>,
     /// Starts listening to the mail system; tells which signals have a source.
     pub(crate) listen: Box<dyn FnMut(&NodeSettings) -> Pulses + Send>,
 }
@@ -114,8 +116,12 @@ pub(crate) struct Node {
     shut_out: bool,
     /// The coordinator knows more of this node than the journal does: nobody is let in.
     turned_away: bool,
+    /// Whether the shelf has the note that it was turned away.
+    noted_away: bool,
     /// Jobs of which the journal may be an older state: shut until they have orders.
     doubted: BTreeSet<JobNumber>,
+    /// Of these, mailboxes that the mail system shuts out although they are open on record.
+    kept_out: BTreeSet<(JobNumber, Ordinal)>,
     /// The highest generation of a claim that lay at the store when it started.
     store_claimed: Generation,
     /// When the owner last turned.
@@ -152,12 +158,15 @@ impl Node {
             shown: true,
             shut_out: true,
             turned_away: false,
+            noted_away: false,
             doubted: BTreeSet::new(),
+            kept_out: BTreeSet::new(),
             store_claimed: Generation::default(),
             turned_at: now,
         };
         node.replay()?;
         node.doubt_what_is_older()?;
+        node.remember_being_turned_away()?;
         node.owe_what_may_be_open()?;
         node.wait_for_deliveries(now);
         node.holding.wake(now);
@@ -212,7 +221,10 @@ impl Node {
             self.shown = true;
             entries.push(self.noted(&Entry::Shown(now)));
         }
-        if !self.shut_out && !self.herald.owes_any() {
+        // Its length tells whether a journal was put back: before somebody has looked at it,
+        // it does not grow.
+        let is_known = self.settings.is_some() && !self.turned_away;
+        if is_known && !self.shut_out && !self.herald.owes_any() {
             self.shut_out = true;
             entries.push(self.noted(&Entry::ShutOut(now)));
         }
@@ -309,8 +321,10 @@ impl Node {
         };
         self.given.doors.set_ladder(ladder(&joined.settings.ladder));
         self.give_notice(&joined.settings.notice, &joined.settings.dial_services);
-        if self.hands.is_none() {
-            self.hands = Some((self.given.hands)(&joined.settings));
+        if self.settings.is_none() {
+            // Those that shut people out before end when they have.
+            let threads = usize::from(joined.settings.prepare_threads);
+            self.hands = Some((self.given.hands)(threads));
             self.vitals.pulses = (self.given.listen)(&joined.settings);
             self.pulses_at = self.given.clock.now();
         }

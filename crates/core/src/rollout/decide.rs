@@ -330,13 +330,8 @@ impl Rollout {
             Verb::Pause => self.on_pause(action),
             Verb::Resume(None) => {
                 self.check_overruled(operate)?;
-                let mut records = self.end_rebuild(operate, now)?;
-                if records.iter().any(|it| matches!(it, Record::Halted { .. })) {
-                    // What was found is not waited out either.
-                    return Ok(records);
-                }
-                records.extend(self.on_resume(action, None)?);
-                Ok(records)
+                let ended = self.end_rebuild(operate, now)?;
+                Ok(with(ended, self.on_resume(action, None)?))
             }
             Verb::Accept(node) => self.on_accept(action, node, now),
             Verb::Resume(scope) => self.on_resume(action, scope),
@@ -508,6 +503,16 @@ impl Rollout {
             Scope::Mailbox(_) => "this mailbox".to_owned(),
         }
     }
+}
+
+/// What ends a rebuild, with what a person decided by ending it. What was found is not waited
+/// out: whatever halts the rollout comes after it.
+pub(super) fn with(ended: Vec<Record>, decided: Vec<Record>) -> Vec<Record> {
+    let mut records = ended;
+    let halts = records.iter().position(|it| matches!(it, Record::Halted { .. }));
+    let at = halts.unwrap_or(records.len());
+    records.splice(at..at, decided);
+    records
 }
 
 fn joined(node: NodeNumber, join: &Join, at: Timestamp) -> Record {

@@ -20,6 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::decide::with;
 use super::permit::Given;
 use super::{
     Action, JobReport, KeptBack, LEVELS, NodeState, Operate, Phase, Record, Refusal,
@@ -308,11 +309,16 @@ impl Rollout {
     pub(super) fn on_recounted(&self, now: Timestamp) -> Option<Vec<Record>> {
         let is = |recount| self.nodes.iter().any(|node| node.recount == recount);
         let complete = is(Recount::Told) && !is(Recount::Awaited);
-        complete.then(|| self.rebuilt(Vec::new(), now))
+        complete.then(|| self.rebuilt(Vec::new(), None, now))
     }
 
     /// Ends the rebuild and fences every job that was found.
-    fn rebuilt(&self, left_out: Vec<NodeNumber>, now: Timestamp) -> Vec<Record> {
+    fn rebuilt(
+        &self,
+        left_out: Vec<NodeNumber>,
+        by: Option<Action>,
+        now: Timestamp,
+    ) -> Vec<Record> {
         let told = |node: NodeNumber| {
             let node = self.nodes.get(node.index());
             node.filter(|node| node.recount == Recount::Told)
@@ -329,7 +335,7 @@ impl Rollout {
             generation,
             at: now,
         });
-        let rebuilt = Record::Rebuilt { left_out, at: now };
+        let rebuilt = Record::Rebuilt { left_out, by, at: now };
         // The leases reset what mailboxes have shown.
         let halted = self.halt_found(&rebuilt, now);
         std::iter::once(rebuilt).chain(halted).chain(leases).collect()
@@ -361,12 +367,14 @@ impl Rollout {
         action: Action,
         now: Timestamp,
     ) -> Result<Vec<Record>, Refusal> {
-        let mut records = self.end_rebuild(operate, now)?;
-        let halts = records.iter().any(|it| matches!(it, Record::Halted { .. }));
-        if matches!(self.phase, Phase::Paused(_)) && !halts {
-            records.push(Record::Paused(action));
+        let mut ended = self.end_rebuild(operate, now)?;
+        if matches!(self.phase, Phase::Paused(_)) {
+            return Ok(with(ended, vec![Record::Paused(action)]));
         }
-        Ok(records)
+        if let Some(Record::Rebuilt { by, .. }) = ended.first_mut() {
+            *by = Some(action);
+        }
+        Ok(ended)
     }
 
     /// Whether `operate` ends a rebuild, and nothing else.
@@ -414,7 +422,7 @@ impl Rollout {
         let (left_out, missing): (Vec<NodeNumber>, Vec<NodeNumber>) =
             rebuild.missing.iter().partition(|node| operate.without.contains(node));
         if missing.is_empty() {
-            return Ok(self.rebuilt(left_out, now));
+            return Ok(self.rebuilt(left_out, None, now));
         }
         let nodes: Vec<String> =
             missing.iter().map(|node| format!("`{}`", self.node_name(*node))).collect();

@@ -156,6 +156,8 @@ pub enum Record {
     Rebuilt {
         /// Nodes that somebody left out.
         left_out: Vec<NodeNumber>,
+        /// Who ended it, where no record beside it says so.
+        by: Option<Action>,
         /// When.
         at: Timestamp,
     },

@@ -148,11 +148,12 @@ impl Record {
             Self::NodeAccepted { action, node, .. } => {
                 Some((action, Verb::Accept(*node)))
             }
+            // Whoever resumes has a record of its own.
+            Self::Rebuilt { by, .. } => by.as_ref().map(|by| (by, Verb::Pause)),
             Self::RebuildBegun(_)
             | Self::ClaimsFound { .. }
             | Self::MailboxesFound { .. }
             | Self::NodeRecounted { .. }
-            | Self::Rebuilt { .. }
             | Self::NodeJoined { .. }
             | Self::JobLeased { .. }
             | Self::FactsReported { .. }
@@ -266,7 +267,8 @@ impl Rollout {
             let etag = Etag { decisions: *decisions, begun };
             let answer = Answer { orders_version: *orders_version, etag };
             let before = place.checked_sub(1).and_then(|place| decided.get(place));
-            let left_out = left_out_by(before.copied(), action);
+            let both = [decided.get(place), before];
+            let left_out = left_out_by(both.map(Option::<&&Record>::copied), action);
             let action = action.clone();
             requests.note(id, Known { action, verb, left_out, answer });
         }
@@ -286,19 +288,20 @@ impl Rollout {
         {
             let answer = self.answer();
             let before = self.history.iter().rev().skip(1).find(|it| it.is_decision());
-            let left_out = left_out_by(before, action);
+            let left_out = left_out_by([Some(record), before], action);
             let action = action.clone();
             self.requests.note(id.clone(), Known { action, verb, left_out, answer });
         }
     }
 }
 
-/// The nodes without which `action` ended a rebuild; `before` is the decision before it.
-fn left_out_by(before: Option<&Record>, action: &Action) -> Vec<NodeNumber> {
-    match before {
-        Some(Record::Rebuilt { left_out, at }) if *at == action.at => left_out.clone(),
-        Some(_) | None => Vec::new(),
-    }
+/// The nodes without which `action` ended a rebuild, by its decision and the one before.
+fn left_out_by(decisions: [Option<&Record>; 2], action: &Action) -> Vec<NodeNumber> {
+    let left_out = decisions.into_iter().flatten().find_map(|record| match record {
+        Record::Rebuilt { left_out, at, .. } if *at == action.at => Some(left_out),
+        _ => None,
+    });
+    left_out.cloned().unwrap_or_default()
 }
 
 #[cfg(test)]

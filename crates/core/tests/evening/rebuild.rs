@@ -493,6 +493,36 @@ fn a_rebuild_can_end_without_a_node_and_stay_paused() {
 }
 
 #[test]
+fn whoever_ends_a_rebuild_is_on_record_whatever_follows_from_it() {
+    for (verb, aborted) in
+        [(Verb::Resume(None), false), (Verb::Pause, false), (Verb::Pause, true)]
+    {
+        let mut evening = Evening::new(3, 120);
+        evening.until(900, |evening| evening.open() > 20);
+        shows_altered_mail(&mut evening, 0);
+        evening.workers.remove(2);
+        lose_the_journal(&mut evening);
+        evening.pass(40);
+        if aborted {
+            evening.operate(Verb::Abort, "enough").unwrap();
+        }
+
+        evening.coordinate(&Event::Operate(asked(verb, "r1", &[2]))).unwrap();
+        let again = evening.coordinate(&Event::Operate(asked(verb, "r1", &[2])));
+        let other = evening.coordinate(&Event::Operate(asked(verb, "r1", &[1])));
+
+        let told = evening.rollout.history().iter().rev().find_map(Record::asked);
+        let (action, what) = told.unwrap();
+        assert_eq!((action.by.as_str(), action.reason.as_str()), ("op", "it is dead"));
+        assert_eq!((what, again), (verb, Ok(())));
+        assert!(matches!(other, Err(Refusal::RequestReused { .. })), "{other:?}");
+        let phase = evening.rollout.phase();
+        assert_eq!(matches!(phase, Phase::Halted { .. }), !aborted, "{phase:?}");
+        replays_the_same(&evening);
+    }
+}
+
+#[test]
 fn a_request_that_left_a_node_out_is_not_the_one_that_did_not() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.open() > 40);

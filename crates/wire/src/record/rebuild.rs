@@ -92,7 +92,12 @@ pub(super) fn keep_recounted(
     Kept::NodeRecounted(past::NodeRecounted { node, at_millis, kept_back })
 }
 
-pub(super) fn keep_rebuilt(left_out: &[NodeNumber], at: Timestamp) -> Kept {
+pub(super) fn keep_rebuilt(
+    left_out: &[NodeNumber],
+    by: Option<&Action>,
+    at: Timestamp,
+) -> Kept {
     let left_out = left_out.iter().map(|node| u32::from(node.get())).collect();
-    Kept::Rebuilt(past::Rebuilt { left_out, at_millis: at.millis() })
+    let by = by.map(past::Action::from);
+    Kept::Rebuilt(past::Rebuilt { left_out, at_millis: at.millis(), by })
 }

@@ -38,7 +38,9 @@ const MEASURE_EVERY: Span = Span::from_secs(2);
 impl Node {
     /// Gives the hands what they have room for.
     pub(super) fn dispatch(&mut self, now: Timestamp) {
-        let Some(settings) = self.settings.clone() else { return };
+        let Some(settings) = self.settings.clone() else {
+            return self.shut_out_before_joining(now);
+        };
         self.deferred.retain(|_, until| *until > now);
         self.pace.fill(&settings, now);
         if self.pace.is_lesson_due(now) {
@@ -59,16 +61,7 @@ impl Node {
         let waits = |job, ordinal| {
             busy.contains(&(job, ordinal)) || deferred.contains_key(&(job, ordinal))
         };
-        let together = self.given.store.tell_together(Level::HELD);
-        let most = TELL_MAX.min(TELL_TASKS_MAX * together);
-        let (holding, doubted) = (&self.holding, &self.doubted);
-        // What an older state has open is let in by nobody.
-        let waits_shut = |job, ordinal| {
-            let state = holding.job(job).and_then(|held| held.state(ordinal));
-            waits(job, ordinal)
-                || doubted.contains(&job) && state.is_some_and(MailboxState::is_open)
-        };
-        let errands = herald.errands(holding, most, &waits_shut);
+        let errands = self.errands();
         let soaks = settings.soaks();
         let work = self.holding.work(self.lease(now), &soaks, room, &|job, ordinal| {
             waits(job, ordinal) || herald.owes(job, ordinal)
@@ -108,6 +101,12 @@ impl Node {
         self.dispatch_dial(work.dial, work.switch);
         self.hanging_up = work.hang_up;
         self.rising = work.raise;
+    }
+
+    /// The most mailboxes that the mail system is told of in one turn.
+    pub(super) fn tell_most(&self) -> usize {
+        let together = self.given.store.tell_together(Level::HELD);
+        TELL_MAX.min(TELL_TASKS_MAX * together)
     }
 
     pub(super) fn claim(&mut self, job: JobNumber, generation: Generation) {

@@ -8,14 +8,13 @@
 
 use tidegate_admission::{Notices, Standing, Zone};
 use tidegate_core::fleet::{JobNumber, Ordinal};
-use tidegate_core::holding::{Dial, DialStep, HeldJob, Record};
+use tidegate_core::holding::{Dial, DialStep, Record};
 use tidegate_core::planted::{self, Bug};
 use tidegate_core::policy::{Language, Notice};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::worker::NodeNotice;
 
 use super::Node;
-use super::recovery::everywhere;
 
 impl Node {
     /// Closing does not wait for the disk: a closed door is always safe.
@@ -81,7 +80,12 @@ impl Node {
         Some(if is_shut { Standing::Level(0) } else { standing })
     }
 
-    fn set_doors(&self, job: JobNumber, ordinals: &[Ordinal], standing: Standing) {
+    pub(super) fn set_doors(
+        &self,
+        job: JobNumber,
+        ordinals: &[Ordinal],
+        standing: Standing,
+    ) {
         let Some(description) = self.descriptions.get(&job) else { return };
         let addresses =
             ordinals.iter().filter_map(|ordinal| description.address(*ordinal));
@@ -90,43 +94,6 @@ impl Node {
 
     fn address(&self, job: JobNumber, ordinal: Ordinal) -> Option<Box<str>> {
         self.descriptions.get(&job)?.address(ordinal).map(Into::into)
-    }
-
-    /// What the journal knows is older than what the coordinator does: nobody is let in until
-    /// a person has decided.
-    pub(super) fn shut_all(&mut self) {
-        if std::mem::replace(&mut self.turned_away, true) {
-            return;
-        }
-        self.doubted.extend(self.holding.jobs().map(|(job, _)| job));
-        for (job, description) in &self.descriptions {
-            let all: Vec<Ordinal> = (0..description.len()).map(Ordinal::new).collect();
-            self.set_doors(*job, &all, Standing::Level(0));
-        }
-        // Later runs may have let in more than this journal knows of.
-        for (job, ordinal) in everywhere(&self.holding) {
-            self.herald.owe(job, &[ordinal]);
-        }
-        tracing::error!(
-            action = "tidegate accept, if the older state is meant",
-            "this node was put back to an older state: nobody is let in"
-        );
-    }
-
-    /// Shows what stands in jobs that may be an older state, once they go by orders: these
-    /// were obeyed before, and what they close is closed.
-    pub(super) fn trust_what_is_ordered(&mut self) {
-        if self.turned_away || self.doubted.is_empty() {
-            return;
-        }
-        let is_ordered =
-            |job: &JobNumber| self.holding.job(*job).is_some_and(HeldJob::is_ordered);
-        let ordered: Vec<JobNumber> =
-            self.doubted.iter().copied().filter(is_ordered).collect();
-        for job in ordered {
-            self.doubted.remove(&job);
-            self.publish(job);
-        }
     }
 
     pub(super) fn publish_all(&self) {

@@ -131,6 +131,7 @@ impl Node {
             };
             self.deferred.insert((job, *ordinal), lease.now + pause);
         }
+        self.note_kept_out(telling, told);
         self.herald.told(telling, told, &mut self.holding, lease)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use tidegate_admission::{Ladder, Standing};
@@ -17,8 +18,8 @@ use tidegate_wire::worker::{JobMailbox, JobPart, NodeNotice};
 
 use super::*;
 use crate::description::Shelf;
-use crate::hands::Task;
-use crate::store::Under;
+use crate::hands::{Done, Task};
+use crate::store::{Told, Under};
 
 const JOB: JobNumber = JobNumber::new(3);
 const JOURNALED: Generation = Generation::new(5);
@@ -49,8 +50,18 @@ impl Log for Memory {
     }
 }
 
-#[derive(Debug)]
-struct OneShelf;
+/// A shelf with one description.
+#[derive(Debug, Default)]
+struct OneShelf {
+    turned_away: AtomicBool,
+    is_full: AtomicBool,
+}
+
+impl OneShelf {
+    fn has_note(&self) -> bool {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+}
 
 impl Shelf for OneShelf {
     fn keep(&self, _: JobNumber, _: [u8; 32], _: &[u8]) -> io::Result<()> {
@@ -59,6 +70,18 @@ impl Shelf for OneShelf {
 
     fn read(&self, _: JobNumber, _: [u8; 32]) -> io::Result<Vec<u8>> {
         Ok(tidegate_wire::worker_record::encode_description(&told()))
+    }
+
+    fn note_turned_away(&self, turned_away: bool) -> io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.turned_away.store(turned_away, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn was_turned_away(&self) -> io::Result<bool> {
+        Ok(self.has_note())
     }
 }
 
@@ -132,6 +155,11 @@ fn recovered_on(
     store: Claimed,
     level: Level,
 ) -> (Node, Doors, SyncSender<Input>, Receiver<Task>) {
+    recovered_from(store, &Arc::default(), &entries(level))
+}
+
+/// The entries of a journal by which one mailbox stands at `level`.
+fn entries(level: Level) -> Vec<Entry> {
     let description = Description::new(told());
     let (job, generation, at) = (JOB, JOURNALED, Timestamp::from_millis(1));
     let ordinals = vec![Ordinal::new(0)];
@@ -169,6 +197,14 @@ fn recovered_on(
         }));
         entries.push(Entry::Shown(at));
     }
+    entries
+}
+
+fn recovered_from(
+    store: Claimed,
+    shelf: &Arc<OneShelf>,
+    entries: &[Entry],
+) -> (Node, Doors, SyncSender<Input>, Receiver<Task>) {
     let journal = Memory::default();
     journal.append(&entries.iter().map(encode_entry).collect::<Vec<_>>()).unwrap();
     let doors = Doors::new(Ladder::default());
@@ -179,7 +215,7 @@ fn recovered_on(
         clock: Clock::start(),
         journal: Box::new(journal),
         doors: doors.clone(),
-        shelf: Arc::new(OneShelf),
+        shelf: Arc::<OneShelf>::clone(shelf),
         store: Arc::new(store),
         hands: Box::new(move |_| Hands::driven(&tasks)),
         listen: Box::new(|_| Pulses::default()),
@@ -224,6 +260,7 @@ fn heard(level: Level) -> Input {
         jobs,
         open_millis_per_second: None,
         kept_back: None,
+        recorded: 0,
     };
     Input::Heard(Box::new(Heard {
         confirmed: Vec::new(),
@@ -285,8 +322,7 @@ fn whoever_a_later_run_had_let_in_is_shut_out_when_the_older_state_is_accepted()
 
     node.turn(vec![joined()]).unwrap();
 
-    assert_eq!(before, [], "nobody has decided yet");
-    assert_eq!(told_to(&hands), [Level::HELD]);
+    assert_eq!(before, [Level::HELD], "nobody has to be reached for that");
     assert_eq!(node.remembered().journaled, journaled + 1, "a restart goes on with it");
 }
 
@@ -304,14 +340,104 @@ fn a_state_that_is_turned_away_does_not_grow() {
 }
 
 #[test]
-fn what_an_older_state_has_open_is_told_to_be_open_to_nobody() {
+fn what_an_older_state_has_open_is_shut_until_its_orders_open_it_again() {
     let hears = Claimed { at: JOURNALED, hears: true };
     let (mut node, _doors, _inbox, hands) = recovered_on(hears, Level::FIRST);
     node.turn(vec![Input::TurnedAway]).unwrap();
+    let away = carried_out(&mut node, &hands);
+    node.turn(vec![Input::TurnedAway]).unwrap();
+    let still_away = carried_out(&mut node, &hands);
 
     node.turn(vec![joined()]).unwrap();
+    let welcomed = carried_out(&mut node, &hands);
+    node.turn(vec![heard(Level::FIRST)]).unwrap();
+    let ordered = carried_out(&mut node, &hands);
 
-    assert_eq!(told_to(&hands), [], "it waits for its orders");
+    assert_eq!((away, still_away), (vec![Level::HELD], vec![]), "it is told once");
+    assert_eq!(welcomed, [], "it waits for its orders");
+    assert_eq!(ordered, [Level::FIRST], "it was shut out meanwhile");
+}
+
+#[test]
+fn whoever_was_turned_away_starts_shut_until_its_orders_are_obeyed() {
+    for level in [Level::FIRST, Level::HELD] {
+        let shelf = Arc::<OneShelf>::default();
+        let start = || {
+            let store = Claimed { at: JOURNALED, hears: false };
+            recovered_from(store, &shelf, &entries(Level::FIRST))
+        };
+        let (mut node, ..) = start();
+        node.turn(vec![Input::TurnedAway]).unwrap();
+        assert!(shelf.has_note());
+        drop(node);
+
+        let (mut node, doors, _inbox, _hands) = start();
+        let started = doors.standing(ADDRESS);
+        let journaled = node.remembered().journaled;
+        node.turn(vec![]).unwrap();
+        assert_eq!(node.remembered().journaled, journaled, "it does not grow");
+        node.turn(vec![joined()]).unwrap();
+        let welcomed = (doors.standing(ADDRESS), shelf.has_note());
+        node.turn(vec![heard(level)]).unwrap();
+
+        assert_eq!((started, welcomed), (SHUT, (SHUT, true)));
+        assert!(!shelf.has_note(), "it goes by orders again");
+        assert_eq!(
+            doors.standing(ADDRESS),
+            if level > Level::HELD { OPEN } else { SHUT }
+        );
+    }
+}
+
+#[test]
+fn a_note_that_finds_no_room_is_written_when_it_is_turned_away_again() {
+    let shelf = Arc::<OneShelf>::default();
+    shelf.is_full.store(true, Ordering::Relaxed);
+    let store = Claimed { at: JOURNALED, hears: false };
+    let (mut node, doors, _inbox, _hands) =
+        recovered_from(store, &shelf, &entries(Level::FIRST));
+    node.turn(vec![Input::TurnedAway]).unwrap();
+    let full = (doors.standing(ADDRESS), shelf.has_note());
+
+    shelf.is_full.store(false, Ordering::Relaxed);
+    node.turn(vec![Input::TurnedAway]).unwrap();
+
+    assert_eq!((full, shelf.has_note()), ((SHUT, false), true));
+}
+
+#[test]
+fn whoever_was_closed_when_the_worker_died_is_shut_out_before_it_has_joined() {
+    let mut entries = entries(Level::FIRST);
+    let (ordinals, at) = (vec![Ordinal::new(0)], Timestamp::from_millis(2));
+    let (job, generation) = (JOB, JOURNALED);
+    entries.push(Entry::Record(Record::Closed { job, generation, ordinals, at }));
+    let store = Claimed { at: JOURNALED, hears: true };
+    let (mut node, _doors, _inbox, hands) =
+        recovered_from(store, &Arc::default(), &entries);
+    let journaled = node.remembered().journaled;
+
+    node.turn(vec![]).unwrap();
+    let told = carried_out(&mut node, &hands);
+    node.turn(vec![]).unwrap();
+
+    assert_eq!(told, [Level::HELD]);
+    assert_eq!(node.remembered().journaled, journaled, "nobody has looked at it yet");
+    node.turn(vec![joined()]).unwrap();
+    node.turn(vec![]).unwrap();
+    assert_eq!(node.remembered().journaled, journaled + 1);
+}
+
+/// The levels that the mail system was told of, all of which it has done.
+fn carried_out(node: &mut Node, hands: &Receiver<Task>) -> Vec<Level> {
+    let tasks: Vec<Task> = hands.try_iter().collect();
+    let mut levels = Vec::new();
+    for task in tasks {
+        let Task::Tell { telling, mailboxes } = task else { continue };
+        levels.push(telling.level);
+        let told = mailboxes.into_iter().map(|(it, _)| (it, Told::Done)).collect();
+        node.turn(vec![Input::Done(Box::new(Done::Told { telling, told }))]).unwrap();
+    }
+    levels
 }
 
 /// The levels that the mail system is to be told of.
