@@ -202,6 +202,7 @@ fn code_of(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::NodeTaken { .. }
         | Refusal::NotTheWorker { .. }
+        | Refusal::ReportsLost { .. }
         | Refusal::Conflict { .. } => Code::Aborted,
         Refusal::NoSuch { .. } => Code::NotFound,
         Refusal::ReasonMissing

@@ -198,6 +198,8 @@ struct Heard {
     without_permit: bool,
     /// A worker of it knew less than the node has told before.
     turned_away: bool,
+    /// All that it holds was told to this program or is on record.
+    told_all: bool,
     sequence: u64,
     orders_obeyed: u64,
     vitals: Vitals,
@@ -333,7 +335,8 @@ impl Rollout {
             heard.at = Some(now);
             // The rightful run is back.
             heard.turned_away = false;
-            self.doubts.forget(sync.node);
+            heard.told_all = sync.account.as_ref().is_none_or(|it| it.untold == 0);
+            self.doubts.agrees(sync.node, heard.told_all);
             heard.sequence = sync.sequence;
             heard.without_permit &= still;
             heard.orders_obeyed = heard.orders_obeyed.max(sync.orders_obeyed);

@@ -64,8 +64,15 @@ impl Worker {
         let (version, jobs) = (self.version, vec![order]);
         let open_millis_per_second = None;
         let kept_back = None;
-        let orders =
-            Orders { version, may_open, open_millis_per_second, jobs, kept_back };
+        let recorded = 0;
+        let orders = Orders {
+            version,
+            may_open,
+            open_millis_per_second,
+            jobs,
+            kept_back,
+            recorded,
+        };
         self.holding.hear(orders);
         let (generation, mailboxes) = (self.generation, 2);
         let claim = Claim { job: JOB, generation, description: [0; 32], mailboxes };

@@ -477,6 +477,7 @@ impl From<Orders> for v1::SyncResponse {
             jobs: orders.jobs.into_iter().map(v1::Order::from).collect(),
             open_millis_per_second: orders.open_millis_per_second,
             kept_back: orders.kept_back.as_ref().map(v1::KeptBack::from),
+            recorded: orders.recorded,
         }
     }
 }
@@ -493,6 +494,7 @@ impl TryFrom<v1::SyncResponse> for Orders {
             jobs: jobs.collect::<Result<_, _>>()?,
             open_millis_per_second: message.open_millis_per_second,
             kept_back: message.kept_back.map(KeptBack::try_from).transpose()?,
+            recorded: message.recorded,
         })
     }
 }
@@ -653,6 +655,7 @@ mod tests {
             }],
             open_millis_per_second: Some(2_500),
             kept_back: Some(kept_back()),
+            recorded: 17,
         };
 
         let arrived = Orders::try_from(v1::SyncResponse::from(orders.clone()));
@@ -755,6 +758,7 @@ mod tests {
             },
             account: Some(Account {
                 answered: 4,
+                recorded: 3,
                 untold: 5,
                 reclosed: vec![(JobNumber::new(3), vec![Ordinal::new(1)])],
                 journaled: Some(12),

@@ -74,4 +74,30 @@ mod tests {
         assert!(first <= second);
         assert!(u128::from(second.millis()).abs_diff(wall) < 1_000);
     }
+
+    /// What a machine that slept for a day has: the time since boot is ahead of the time that
+    /// it was awake.
+    #[test]
+    fn it_counts_the_time_that_the_machine_sleeps() {
+        const TELL: &str = "TIDEGATE_TELL_BOOT_TIME";
+        const DAY: u64 = 24 * 3_600 * 1_000;
+        if std::env::var_os(TELL).is_some() {
+            return eprintln!("since boot: {}", Machine.since_boot().millis());
+        }
+        let slept = std::process::Command::new("unshare")
+            .args(["--fork", "--time", "--boottime", "86400"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["it_counts_the_time_that_the_machine_sleeps", "--nocapture"])
+            .env(TELL, "1")
+            .output();
+        let here = Machine.since_boot().millis();
+        let said = slept.map(|it| String::from_utf8_lossy(&it.stderr).into_owned());
+        let said = said.unwrap_or_default();
+        let line = said.lines().find_map(|line| line.strip_prefix("since boot: "));
+        let Some(there) = line.and_then(|line| line.parse::<u64>().ok()) else {
+            return eprintln!("skipped: this machine pretends no sleep: {said}");
+        };
+
+        assert!(there + 3_600_000 > here + DAY, "{there} there, {here} here");
+    }
 }

@@ -289,8 +289,15 @@ mod tests {
             let (version, jobs) = (self.version, vec![order]);
             let open_millis_per_second = None;
             let kept_back = None;
-            let orders =
-                Orders { version, may_open, jobs, open_millis_per_second, kept_back };
+            let recorded = 0;
+            let orders = Orders {
+                version,
+                may_open,
+                jobs,
+                open_millis_per_second,
+                kept_back,
+                recorded,
+            };
             self.holding.hear(orders);
         }
 

@@ -273,6 +273,7 @@ impl Worker {
                 jobs: Vec::new(),
                 open_millis_per_second: None,
                 kept_back: None,
+                recorded: 0,
             },
             jobs: BTreeMap::new(),
             quarantine_first: false,

@@ -96,6 +96,7 @@ impl Holding {
         });
         Account {
             answered: 0,
+            recorded: 0,
             untold: u32::try_from(untold).unwrap_or(u32::MAX),
             reclosed: reclosed.filter(|(_, closed)| !closed.is_empty()).collect(),
             journaled: None,

@@ -123,6 +123,7 @@ impl Rollout {
             self.check_doubted(sync.node)?;
             self.check_issued(sync.node, sync.claimed_max)?;
             self.check_obeyed(sync.node, sync.orders_obeyed)?;
+            self.check_recorded(sync)?;
         }
         if self.is_late(sync) {
             return Ok(Vec::new());
@@ -330,6 +331,7 @@ impl Rollout {
             Verb::Pause => self.on_pause(action),
             Verb::Resume(None) => {
                 self.check_overruled(operate)?;
+                self.check_told_anew(operate)?;
                 let ended = self.end_rebuild(operate, now)?;
                 Ok(with(ended, self.on_resume(action, None)?))
             }
@@ -532,8 +534,9 @@ fn possible(event: &Event) -> Result<(), Refusal> {
         Event::Sync(sync) => {
             let reported = sync.reports.iter().map(|report| report.generation.get());
             let own = [sync.claimed_max.get(), sync.orders_obeyed, sync.sequence];
-            let journaled = sync.account.as_ref().and_then(|it| it.journaled);
-            own.into_iter().chain(journaled).chain(reported).collect()
+            let account = sync.account.as_ref();
+            let told = account.map(|it| [it.recorded, it.journaled.unwrap_or(0)]);
+            own.into_iter().chain(told.into_iter().flatten()).chain(reported).collect()
         }
         Event::Operate(_) | Event::Tick => Vec::new(),
     };

@@ -32,6 +32,9 @@ pub struct Orders {
     /// What persons have re-closed and not resumed, for the node to remember; nothing if it is
     /// to tell that itself, or the coordinator is too old to say.
     pub kept_back: Option<KeptBack>,
+    /// The newest report of the node's present run of which something is on record; 0 if
+    /// nothing is.
+    pub recorded: u64,
 }
 
 /// What shall become of one job.
@@ -93,6 +96,7 @@ impl Rollout {
             jobs,
             open_millis_per_second: self.part_of(node),
             kept_back: self.kept_back(node),
+            recorded: state.map_or(0, |node| node.reported),
         }
     }
 

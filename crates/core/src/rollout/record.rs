@@ -372,6 +372,9 @@ pub struct Sync {
 pub struct Account {
     /// The newest report whose answer it goes by; 0 if it goes by none.
     pub answered: u64,
+    /// The newest report of its run that the coordinator has said to have on record, since it
+    /// joined; 0 if it has said so of none.
+    pub recorded: u64,
     /// Facts that the coordinator has not confirmed and that are not in this report.
     pub untold: u32,
     /// Mailboxes of the report that were open at some time and are closed, by job.
@@ -533,6 +536,20 @@ pub enum Refusal {
         obeyed: u64,
         /// The coordinator's newest.
         given: u64,
+    },
+    /// A worker was told that more of its reports were on record than are.
+    #[error(
+        "this coordinator told node `{node}` that its report {told} was on record, but the \
+         newest on record is {recorded}: an older copy of its journal was put back, without \
+         what nodes had told since; they tell all of it anew, then `tidegate resume`"
+    )]
+    ReportsLost {
+        /// The node.
+        node: String,
+        /// The newest that the worker was told of.
+        told: u64,
+        /// The newest on record.
+        recorded: u64,
     },
     /// The worker knows less than it has told before.
     #[error(
@@ -705,6 +722,7 @@ impl Refusal {
             Self::WorkerTooOld { .. } | Self::WorkerJournalTooOld { .. } => {
                 "worker-too-old"
             }
+            Self::ReportsLost { .. } => "reports-lost",
             Self::LeftOut { .. } => "left-out",
             Self::Impossible { .. } => "impossible-number",
             Self::NothingToAccept { .. } => "nothing-to-accept",

@@ -647,6 +647,7 @@ impl Rollout {
                 NodeCondition::TurnedAway
             }
             Some(node) if node.recount == Recount::LeftOut => NodeCondition::LeftOut,
+            Some(_) if self.tells_anew(number) => NodeCondition::Recounting,
             Some(node) if node.incarnation.is_some() && node.recount.is_pending() => {
                 NodeCondition::Recounting
             }

@@ -2,7 +2,7 @@
 
 use tidegate_core::fleet::{JobNumber, NodeNumber, WaveNumber};
 use tidegate_core::mailbox::MailboxState;
-use tidegate_core::rollout::{Event, NodeCondition, Phase, Refusal, Scope, Verb};
+use tidegate_core::rollout::{Event, NodeCondition, Phase, Record, Refusal, Scope, Verb};
 
 use super::fleet::Evening;
 use super::rebuild::resume_without;
@@ -121,4 +121,71 @@ fn says_more_was_given(evening: &mut Evening, index: usize) -> Refusal {
     let node = NodeNumber::new(u16::try_from(index).unwrap());
     evening.rollout.doubt(node, &refusal);
     refusal
+}
+
+#[test]
+fn reports_that_an_older_journal_lacks_are_told_anew_and_a_person_goes_on() {
+    let mut evening = opening();
+    let node = NodeNumber::new(0);
+    forgets_reports(&mut evening);
+
+    evening.beat(0);
+    evening.coordinate(&Event::Tick).unwrap();
+    let at_once = evening.rollout.status(evening.now).nodes[0].condition;
+    let early = evening.operate(Verb::Resume(None), "go").unwrap_err();
+    let Phase::Paused(action) = evening.rollout.phase().clone() else { panic!() };
+    let open = evening.open();
+    evening.pass(3);
+
+    assert_eq!(at_once, NodeCondition::Recounting);
+    assert_eq!(early.code(), "not-recounted");
+    assert!(early.to_string().contains("`n0`"), "{early}");
+    assert_eq!(action.by, "tidegate, for a recount");
+    assert!(action.reason.contains("`n0`"), "{}", action.reason);
+    let told = evening.rollout.status(evening.now);
+    assert_eq!(told.nodes[0].condition, NodeCondition::Working);
+    let held = evening.workers[0].holding.jobs().flat_map(|(_, job)| job.states());
+    let open_there = held.filter(|state| state.is_open()).count();
+    assert_eq!(told.nodes[usize::from(node.get())].open as usize, open_there);
+    evening.pass(20);
+    assert!(evening.open() <= open + 15, "what was permitted may open, no more");
+    evening.operate(Verb::Resume(None), "all have told").unwrap();
+    evening.until(900, Evening::is_finished);
+}
+
+#[test]
+fn a_node_that_never_tells_anew_is_gone_on_without_also_after_a_restart() {
+    let mut evening = opening();
+    forgets_reports(&mut evening);
+    evening.beat(0);
+    evening.coordinate(&Event::Tick).unwrap();
+    evening.restart_coordinator();
+    evening.workers.remove(0);
+    evening.pass(20);
+
+    let waits = evening.operate(Verb::Resume(None), "go").unwrap_err();
+    let without = resume_without(&mut evening, 0);
+
+    assert_eq!(waits.code(), "not-recounted");
+    assert_eq!(without, Ok(()));
+    assert_eq!(evening.rollout.phase(), &Phase::Running);
+}
+
+/// The journal is put back to what it was before node 0 reported last; no decision is lost.
+fn forgets_reports(evening: &mut Evening) {
+    for _ in 0..600 {
+        evening.pass(1);
+        let is_fact = |it: &&Record| matches!(it, Record::FactsReported { .. });
+        let tail = evening.records.iter().rev().take_while(is_fact).count();
+        let from = evening.records.len() - tail;
+        let of_node = |it: &Record| {
+            let Record::FactsReported { job, .. } = it else { return false };
+            evening.rollout.plan().jobs()[job.index()].node == NodeNumber::new(0)
+        };
+        if let Some(first) = evening.records[from..].iter().position(of_node) {
+            evening.records.truncate(from + first);
+            return evening.restart_coordinator();
+        }
+    }
+    panic!("node 0 tells nothing");
 }

@@ -37,6 +37,7 @@ pub(crate) struct Worker {
     pub(crate) joined: bool,
     pub(crate) sent: u64,
     pub(crate) answered: u64,
+    pub(crate) recorded: u64,
     pub(crate) holding: Holding,
     pub(crate) records: Vec<tidegate_core::holding::Record>,
     pub(crate) lease_until: Timestamp,
@@ -109,13 +110,14 @@ impl Evening {
             }
             let worker = &mut self.workers[index];
             worker.joined = true;
-            worker.answered = 0;
+            (worker.answered, worker.recorded) = (0, 0);
             worker.holding.forget_orders();
         }
         let worker = &mut self.workers[index];
         worker.sent += 1;
         let sync = worker.sync(worker.holding.report(50));
-        if self.coordinate(&Event::Sync(sync.clone())).is_err() {
+        if let Err(refusal) = self.coordinate(&Event::Sync(sync.clone())) {
+            self.rollout.doubt(sync.node, &refusal);
             self.workers[index].joined = false;
             return;
         }
@@ -124,6 +126,7 @@ impl Evening {
         let lease = self.rollout.plan().policy().limits.lease;
         let worker = &mut self.workers[index];
         worker.answered = sync.sequence;
+        worker.recorded = worker.recorded.max(orders.recorded);
         worker.lease_until = self.now + lease;
         worker.holding.confirmed(&sync.reports);
         worker.holding.hear(orders);
@@ -203,6 +206,7 @@ impl Worker {
             joined: false,
             sent: 0,
             answered: 0,
+            recorded: 0,
             holding: Holding::default(),
             records: Vec::new(),
             lease_until: Timestamp::default(),
@@ -219,6 +223,7 @@ impl Worker {
             claimed_max: self.holding.generation_max(),
             account: Some(Account {
                 answered: self.answered,
+                recorded: self.recorded,
                 journaled: Some(self.records.len() as u64),
                 ..self.holding.account(&reports)
             }),

@@ -17,13 +17,15 @@ const WAVES_MAX: usize = 1 << 16;
 
 impl From<Account> for v1::Account {
     fn from(account: Account) -> Self {
-        let Account { answered, untold, reclosed, journaled, kept_back } = account;
+        let Account { answered, recorded, untold, reclosed, journaled, kept_back } =
+            account;
         let reclosed = reclosed.into_iter().map(|(job, ordinals)| v1::Reclosed {
             job: job.get(),
             ordinals: ordinals.into_iter().map(|it| u32::from(it.get())).collect(),
         });
         let kept_back = kept_back.as_ref().map(v1::KeptBack::from);
-        Self { answered, untold, reclosed: reclosed.collect(), journaled, kept_back }
+        let reclosed = reclosed.collect();
+        Self { answered, untold, reclosed, journaled, kept_back, recorded }
     }
 }
 
@@ -31,7 +33,8 @@ impl TryFrom<v1::Account> for Account {
     type Error = ProtocolError;
 
     fn try_from(message: v1::Account) -> Result<Self, Self::Error> {
-        let v1::Account { answered, untold, reclosed, journaled, kept_back } = message;
+        let v1::Account { answered, untold, reclosed, journaled, kept_back, recorded } =
+            message;
         bounded("account.reclosed", reclosed.len(), REPORTS_MAX)?;
         let reclosed = reclosed.into_iter().map(|v1::Reclosed { job, ordinals }| {
             bounded("reclosed.ordinals", ordinals.len(), REPORT_FACTS_MAX)?;
@@ -41,7 +44,7 @@ impl TryFrom<v1::Account> for Account {
         let reclosed = reclosed.collect::<Result<_, ProtocolError>>()?;
         let journaled = journaled.map(|it| counted("journaled", it)).transpose()?;
         let kept_back = kept_back.map(KeptBack::try_from).transpose()?;
-        Ok(Self { answered, untold, reclosed, journaled, kept_back })
+        Ok(Self { answered, recorded, untold, reclosed, journaled, kept_back })
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Dialogue {
     answered: u64,
     /// The newest orders heard since it joined.
     orders_seen: u64,
+    /// The newest report that is on record, as the coordinator has said since it joined.
+    recorded: u64,
 }
 
 /// A report that was sent.
@@ -62,7 +64,7 @@ pub(crate) enum Meaning {
 impl Dialogue {
     /// Nothing was said yet.
     pub(crate) fn new(identity: Identity, clock: Clock) -> Self {
-        Self { identity, clock, sent: 0, answered: 0, orders_seen: 0 }
+        Self { identity, clock, sent: 0, answered: 0, orders_seen: 0, recorded: 0 }
     }
 
     /// Asks to take up the node.
@@ -90,7 +92,7 @@ impl Dialogue {
         let terms =
             Terms::try_from(answer).context("understand the coordinator's welcome")?;
         self.identity.remembered.rollout = Some(terms.rollout);
-        (self.answered, self.orders_seen) = (0, 0);
+        (self.answered, self.orders_seen, self.recorded) = (0, 0, 0);
         let (rollout, settings) = (terms.rollout, terms.settings.clone());
         Ok((terms, Input::Joined(Box::new(Joined { rollout, settings }))))
     }
@@ -120,7 +122,11 @@ impl Dialogue {
             claimed_max: beat.claimed_max,
             reports: beat.reports,
             vitals: beat.vitals,
-            account: Some(Account { answered: self.answered, ..beat.account }),
+            account: Some(Account {
+                answered: self.answered,
+                recorded: self.recorded,
+                ..beat.account
+            }),
         };
         let request = v1::SyncRequest::from(sync.clone());
         (Sent { sync, at: self.clock.now() }, request)
@@ -137,6 +143,7 @@ impl Dialogue {
         let Sent { sync, at } = sent;
         self.answered = sync.sequence;
         self.orders_seen = self.orders_seen.max(orders.version);
+        self.recorded = self.recorded.max(orders.recorded);
         let at = if planted::is(Bug::LeaseFromAnswer) { self.clock.now() } else { at };
         let heard = Heard { confirmed: sync.reports, orders, until: at + terms.lease };
         Ok(Input::Heard(Box::new(heard)))
