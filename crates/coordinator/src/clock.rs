@@ -1,13 +1,15 @@
-//! The clock: the wall clock once, monotonic time from then on.
+//! The clock: the wall clock once, the time since boot added from then on.
 //!
 //! # Invariants
 //!
 //! * Within one run it never goes back, whatever is done to the wall clock.
 //! * It never starts before the newest record that was replayed.
+//! * It goes on while the machine sleeps: what was heard before is as old as it is.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use tidegate_core::planted::{self, Bug};
 use tidegate_core::time::{Span, TimeSource, Timestamp};
 
@@ -22,7 +24,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that reads the wall clock now.
     pub(crate) fn start() -> Self {
-        Self::of(Arc::new(Machine(Instant::now())))
+        Self::of(Arc::new(Machine))
     }
 
     /// The same on another source than this machine.
@@ -49,11 +51,15 @@ impl Clock {
 
 /// The machine this runs on.
 #[derive(Debug)]
-struct Machine(Instant);
+struct Machine;
 
 impl TimeSource for Machine {
+    /// Time since the machine was started, sleep included.
     fn since_boot(&self) -> Span {
-        Span::from_millis(millis(self.0.elapsed()))
+        let time = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+        Span::from_millis(seconds * 1_000 + nanos / 1_000_000)
     }
 
     fn wall(&self) -> Timestamp {
@@ -79,5 +85,31 @@ mod tests {
 
         assert!(moved.now() >= recorded);
         assert!(clock.not_before(Timestamp::default()).now() < recorded);
+    }
+
+    /// What a machine that slept for a day has: the time since boot is ahead of the time that
+    /// it was awake.
+    #[test]
+    fn it_counts_the_time_that_the_machine_sleeps() {
+        const TELL: &str = "TIDEGATE_TELL_BOOT_TIME";
+        const DAY: u64 = 24 * 3_600 * 1_000;
+        if std::env::var_os(TELL).is_some() {
+            return eprintln!("since boot: {}", Machine.since_boot().millis());
+        }
+        let slept = std::process::Command::new("unshare")
+            .args(["--fork", "--time", "--boottime", "86400"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["it_counts_the_time_that_the_machine_sleeps", "--nocapture"])
+            .env(TELL, "1")
+            .output();
+        let here = Machine.since_boot().millis();
+        let said = slept.map(|it| String::from_utf8_lossy(&it.stderr).into_owned());
+        let said = said.unwrap_or_default();
+        let line = said.lines().find_map(|line| line.strip_prefix("since boot: "));
+        let Some(there) = line.and_then(|line| line.parse::<u64>().ok()) else {
+            return eprintln!("skipped: this machine pretends no sleep: {said}");
+        };
+
+        assert!(there + 3_600_000 > here + DAY, "{there} there, {here} here");
     }
 }

@@ -11,6 +11,7 @@ mod connection;
 mod descriptors;
 mod hall;
 mod pages;
+mod sender;
 mod turnstile;
 
 use std::sync::Arc;
@@ -176,7 +177,7 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         let service = WorkerServiceServer::new(Workers::new(inbox.clone()))
             .max_decoding_message_size(SYNC_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
-        routes = routes.add_service(Turnstile::new(Class::Stranger, service));
+        routes = routes.add_service(Turnstile::of_workers(service, inbox.clone()));
         reporter.set_serving::<WorkerServiceServer<Workers>>().await;
         let (views, stopping) = (views.clone(), stopping.clone());
         let exchangers = Exchangers::new(views, stopping, queues.clone());

@@ -182,7 +182,16 @@ impl Inbox {
         self.entrance.0.end();
     }
 
-    fn check(&self, node: NodeNumber, incarnation: Incarnation) -> Result<(), Refused> {
+    /// Whether it is the node's worker who calls.
+    ///
+    /// # Errors
+    ///
+    /// What whoever is not is answered.
+    pub(crate) fn check(
+        &self,
+        node: NodeNumber,
+        incarnation: Incarnation,
+    ) -> Result<(), Refused> {
         self.known.borrow().as_deref().ok_or(Refused::NoPlan)?.check(node, incarnation)
     }
 

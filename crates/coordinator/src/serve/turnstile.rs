@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! * A call has its place from its first byte until its answer has been taken or given up.
+//! * A report of somebody who is not its node's worker is refused by its first bytes.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,6 +16,8 @@ use tonic::codegen::{BoxFuture, Bytes, Service, http};
 use tonic::server::NamedService;
 
 use super::hall::{Call, Class, Kind, Peer};
+use super::sender::only_of_workers;
+use crate::owner::Inbox;
 use crate::refused::Refused;
 
 /// A service behind its turnstile.
@@ -22,12 +25,22 @@ use crate::refused::Refused;
 pub(super) struct Turnstile<S> {
     class: Class,
     inner: S,
+    /// Who knows the workers, where these report.
+    workers: Option<Inbox>,
 }
+
+/// The end of the path of a worker's report.
+const REPORT: &str = "/Sync";
 
 impl<S> Turnstile<S> {
     /// `inner` for callers of `class`.
     pub(super) fn new(class: Class, inner: S) -> Self {
-        Self { class, inner }
+        Self { class, inner, workers: None }
+    }
+
+    /// `inner` for workers, as far as they are known to `inbox`.
+    pub(super) fn of_workers(inner: S, inbox: Inbox) -> Self {
+        Self { class: Class::Stranger, inner, workers: Some(inbox) }
     }
 
     fn enter(&self, request: &http::Request<Body>) -> Result<Call, Refused> {
@@ -52,6 +65,7 @@ impl<S: NamedService> NamedService for Turnstile<S> {
 impl<S> Service<http::Request<Body>> for Turnstile<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -66,18 +80,34 @@ where
         let call = match self.enter(&request) {
             Ok(call) => call,
             Err(refused) => {
-                let answer = Status::from(refused).into_http();
-                return Box::pin(std::future::ready(Ok(answer)));
+                return Box::pin(std::future::ready(Ok(refusal(refused))));
             }
         };
         request.extensions_mut().insert(call.receiving());
-        let answer = self.inner.call(request);
+        let reports = request.uri().path().ends_with(REPORT);
+        let Some(inbox) = self.workers.clone().filter(|_| reports) else {
+            let answer = self.inner.call(request);
+            return Box::pin(async move { Ok(answered(call, answer.await?)) });
+        };
+        // Generated services keep nothing between calls: one is as ready as the other.
+        let mut inner = self.inner.clone();
         Box::pin(async move {
-            let answer = answer.await?;
-            call.answers();
-            Ok(answer.map(|body| Body::new(Answer { body, _call: call })))
+            match only_of_workers(request, &inbox).await {
+                Ok(request) => Ok(answered(call, inner.call(request).await?)),
+                Err(refused) => Ok(refusal(refused)),
+            }
         })
     }
+}
+
+fn refusal(refused: Refused) -> http::Response<Body> {
+    Status::from(refused).into_http()
+}
+
+/// The answer, with its place until it has been taken.
+fn answered(call: Call, answer: http::Response<Body>) -> http::Response<Body> {
+    call.answers();
+    answer.map(|body| Body::new(Answer { body, _call: call }))
 }
 
 /// An answer on its way.
