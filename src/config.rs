@@ -57,6 +57,8 @@ pub(crate) struct Coordinator {
     pub(crate) readers_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server, for the gate's external questions.
     pub(crate) prometheus: Option<String>,
+    /// How many records its journal has when it is compacted.
+    pub(crate) compact_after_records: Option<u64>,
 }
 
 /// What a worker is started with.
@@ -80,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) notices: Notices,
     /// What the doctor tries things with.
     pub(crate) doctor: Doctor,
+    /// How many records its journal has when it is compacted.
+    pub(crate) compact_after_records: Option<u64>,
 }
 
 /// `coordinator.toml`.
@@ -123,12 +127,14 @@ impl CoordinatorFile {
         let log = raw_log(raw.log, raw.log_format);
         let RawCoordinatorFile { data_dir, listen, .. } = raw;
         let RawCoordinatorFile { operators_listen, readers_listen, prometheus, .. } = raw;
+        let compact_after_records = raw.compact_after_records;
         let table = RawCoordinator {
             data_dir,
             listen,
             operators_listen,
             readers_listen,
             prometheus,
+            compact_after_records,
         };
         Ok(Self { coordinator: table.check(&text)?, log })
     }
@@ -169,6 +175,7 @@ impl WorkerFile {
             notice: raw.notice,
             canary: raw.canary,
             doctor: raw.doctor,
+            compact_after_records: raw.compact_after_records,
         };
         let worker = table.check(text)?;
         let log = raw_log(raw.log, raw.log_format);
@@ -199,6 +206,7 @@ struct RawCoordinatorFile {
     operators_listen: Option<SocketAddr>,
     readers_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
+    compact_after_records: Option<Spanned<u64>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -211,6 +219,7 @@ struct RawCoordinator {
     operators_listen: Option<SocketAddr>,
     readers_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
+    compact_after_records: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -237,6 +246,7 @@ struct RawWorkerFile {
     notice: Option<RawNotice>,
     canary: Option<Spanned<RawCanary>>,
     doctor: Option<Spanned<RawDoctor>>,
+    compact_after_records: Option<Spanned<u64>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -258,6 +268,7 @@ struct RawWorker {
     notice: Option<RawNotice>,
     canary: Option<Spanned<RawCanary>>,
     doctor: Option<Spanned<RawDoctor>>,
+    compact_after_records: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -267,6 +278,19 @@ struct RawSoloFile {
     worker: RawWorker,
     log: Option<String>,
     log_format: Option<LogFormat>,
+}
+
+/// The fewest records between two compactions: fewer would only write snapshots.
+const COMPACT_AFTER_MIN: u64 = 8;
+
+fn compacted(after: Option<Spanned<u64>>, text: &Text) -> Result<Option<u64>, Failure> {
+    let Some(after) = after else { return Ok(None) };
+    if *after.get_ref() < COMPACT_AFTER_MIN {
+        let title = "the journal would be compacted all the time";
+        let help = "leave `compact_after_records` out, or write at least 8";
+        return Err(text.complain(after.span(), title, help));
+    }
+    Ok(Some(after.into_inner()))
 }
 
 fn raw_log(filter: Option<String>, format: Option<LogFormat>) -> Log {
@@ -293,6 +317,7 @@ impl RawCoordinator {
             operators_listen: self.operators_listen,
             readers_listen: self.readers_listen,
             prometheus: url.map(Spanned::into_inner),
+            compact_after_records: compacted(self.compact_after_records, text)?,
         })
     }
 }
@@ -328,6 +353,7 @@ impl RawWorker {
             canary,
             notices,
             doctor,
+            compact_after_records: compacted(self.compact_after_records, text)?,
         })
     }
 }
@@ -549,7 +575,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `compact_after_records`, `log`, `log_format`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tidegate_journal::AppendError;
+use tidegate_journal::{AppendError, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -152,6 +152,7 @@ fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Conf
         operators_listen,
         readers_listen,
         prometheus,
+        compact_after_records,
     } = config;
     tidegate_coordinator::Config {
         data_dir,
@@ -159,6 +160,7 @@ fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Conf
         operators_listen,
         readers_listen,
         prometheus,
+        compact_after_records,
     }
 }
 
@@ -173,6 +175,7 @@ fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker
         dovecot: config.dovecot,
         canary: config.canary,
         notices: config.notices,
+        compact_after_records: config.compact_after_records,
     }
 }
 
@@ -192,16 +195,22 @@ pub(crate) fn ended(result: anyhow::Result<()>) -> Outcome {
     }
 }
 
-/// Whether a journal could not be written, or a disk is full.
+/// Whether a journal could not be written, or a disk is full or broken.
 fn is_not_kept(error: &anyhow::Error) -> bool {
     let full =
         [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::QuotaExceeded];
     error.chain().any(|cause| {
         cause.is::<AppendError>()
+            || cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_of_the_disk)
             || cause
                 .downcast_ref::<std::io::Error>()
-                .is_some_and(|e| full.contains(&e.kind()))
+                .is_some_and(|e| full.contains(&e.kind()) || is_broken(e))
     })
+}
+
+/// Whether the disk can neither be read nor written.
+fn is_broken(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 async fn asked(mut ask: watch::Receiver<bool>) {

@@ -22,8 +22,12 @@ use std::process::Command;
 
 use tonic::Code;
 
-use floods::{Flood, MALFORMED, UNKNOWN};
-use scene::{Scene, raise_descriptors, until};
+use tidegate_wire::v1;
+use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
+use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
+
+use floods::{Flood, MALFORMED, UNKNOWN, ask};
+use scene::{Scene, joining, raise_descriptors, until};
 
 /// The most memory of a coordinator with a thousand watchers, each over a connection of its
 /// own: some 30 kB of buffers each, besides what it holds.
@@ -155,4 +159,43 @@ async fn with_a_slow_disk_reports_and_a_pause_still_pass_readers_and_operators()
     scene.stands("a slow disk, operators and readers", FLOODED_MIB).await;
     let seen = [readers.codes(), operators.codes()].concat();
     assert!(seen.contains(&Code::ResourceExhausted), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_address_serves_its_callers_and_no_others() {
+    let scene = Scene::with_listeners().await;
+    let mut seen = Vec::new();
+
+    for at in [scene.endpoint(), scene.for_operators(), scene.for_readers()] {
+        let channel = at.connect().await.unwrap();
+        let mut worker = WorkerServiceClient::new(channel.clone());
+        let joins = worker.join(joining("stor-04", 9)).await.map(drop);
+        let mut operator = OperatorServiceClient::new(channel.clone());
+        let pause = v1::PauseRequest { by: "anna".to_owned(), ..Default::default() };
+        let pauses = operator.pause(pause).await.map(drop);
+        seen.push([joins, pauses, ask(channel).await].map(|it| code(it)));
+    }
+
+    let (ok, no) = (Code::Ok, Code::Unimplemented);
+    assert_eq!(seen, [[ok, no, no], [no, ok, ok], [no, no, ok]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_at_one_address_keeps_nobody_out_at_another() {
+    raise_descriptors();
+    let scene = Scene::with_listeners().await;
+
+    let crowd = Flood::of_questions(&scene);
+
+    crowd.until_refused(50).await;
+    assert!(crowd.codes().contains(&Code::ResourceExhausted), "{:?}", crowd.codes());
+    for _ in 0..20 {
+        let operators = scene.for_operators().connect().await.unwrap();
+        assert_eq!(code(ask(operators).await), Code::Ok, "operators read, too");
+    }
+    scene.stands("readers at an address of their own", FLOODED_MIB).await;
+}
+
+fn code(answer: Result<(), tonic::Status>) -> Code {
+    answer.map_or_else(|status| status.code(), |()| Code::Ok)
 }

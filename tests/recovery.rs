@@ -16,6 +16,8 @@
 mod account;
 #[path = "recovery/clocks.rs"]
 mod clocks;
+#[path = "recovery/compactions.rs"]
+mod compactions;
 #[path = "recovery/dice.rs"]
 mod dice;
 #[path = "recovery/fleet.rs"]
@@ -59,8 +61,9 @@ use libtest_mimic::{Arguments, Trial};
 type Test = (&'static str, fn());
 
 /// Every test, by kind of fault.
-const FILES: [&[Test]; 14] = [
+const FILES: [&[Test]; 15] = [
     kills::TESTS,
+    compactions::TESTS,
     pauses::TESTS,
     orders::TESTS,
     impostors::TESTS,

@@ -17,7 +17,7 @@ use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 use tokio::task::JoinSet;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
@@ -190,7 +190,7 @@ impl Flood {
 
     /// Readers who ask without end.
     pub(crate) fn of_questions(scene: &Scene) -> Self {
-        Self::of(scene, |channel, _| async move { ask(channel).await })
+        Self::at(&scene.for_readers(), |channel, _| async move { ask(channel).await })
     }
 
     fn of<F>(
@@ -200,11 +200,21 @@ impl Flood {
     where
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
+        Self::at(&scene.endpoint(), call)
+    }
+
+    fn at<F>(
+        endpoint: &Endpoint,
+        call: impl Fn(Channel, u64) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), Status>> + Send + 'static,
+    {
         let mut flood = Self::new();
         let call = Arc::new(call);
         let number = Arc::new(AtomicU64::new(1));
         for _ in 0..CONNECTIONS {
-            let channel = scene.endpoint().connect_lazy();
+            let channel = endpoint.connect_lazy();
             for _ in 0..CALLS {
                 let (channel, call) = (channel.clone(), Arc::clone(&call));
                 let (seen, number) = (Arc::clone(&flood.seen), Arc::clone(&number));
@@ -231,7 +241,8 @@ impl Flood {
     }
 }
 
-async fn ask(channel: Channel) -> Result<(), Status> {
+/// A reader's question.
+pub(crate) async fn ask(channel: Channel) -> Result<(), Status> {
     let request = v1::ListMailboxesRequest { page_size: 1_000, ..Default::default() };
     ProgressServiceClient::new(channel).list_mailboxes(request).await.map(drop)
 }

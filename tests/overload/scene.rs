@@ -69,6 +69,8 @@ pub(crate) struct Scene {
     coordinator: Child,
     dir: TempDir,
     address: String,
+    operators: String,
+    readers: String,
     honest: Vec<Arc<Honest>>,
     working: JoinSet<()>,
     _alone: MutexGuard<'static, ()>,
@@ -92,20 +94,41 @@ struct Honest {
 impl Scene {
     /// Starts a coordinator, run by these words, applies a plan, and lets workers join.
     pub(crate) async fn start(before: &[&str]) -> Self {
+        Self::listening(before, None).await
+    }
+
+    /// The same with addresses of their own for operators and readers.
+    pub(crate) async fn with_listeners() -> Self {
+        let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [operators, readers] = free.map(|it| it.local_addr().unwrap().to_string());
+        Self::listening(&[], Some((operators, readers))).await
+    }
+
+    async fn listening(before: &[&str], others: Option<(String, String)>) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
         let dir = TempDir::with_prefix("tidegate-overload-").unwrap();
         let config = "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\nlog = \"warn\"\n";
+        let listeners = others.as_ref().map_or(String::new(), |(operators, readers)| {
+            format!(
+                "operators_listen = \"{operators}\"\nreaders_listen = \"{readers}\"\n"
+            )
+        });
+        let config = format!("{config}{listeners}");
         fs::write(dir.path().join("coordinator.toml"), config).unwrap();
         let coordinator = spawn(dir.path(), before);
         let at = dir.path().join("data/address");
         let address = || fs::read_to_string(&at).unwrap_or_default();
         until("it listens", || address().contains(':')).await;
         let address = address().trim().to_owned();
-        apply(dir.path(), &address);
+        let same = || (address.clone(), address.clone());
+        let (operators, readers) = others.unwrap_or_else(same);
+        apply(dir.path(), &operators);
         let mut scene = Self {
             coordinator,
             dir,
             address,
+            operators,
+            readers,
             honest: Vec::new(),
             working: JoinSet::new(),
             _alone: alone,
@@ -130,7 +153,17 @@ impl Scene {
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::from_shared(format!("http://{}", self.address)).unwrap()
+        endpoint(&self.address)
+    }
+
+    /// Where operators come.
+    pub(crate) fn for_operators(&self) -> Endpoint {
+        endpoint(&self.operators)
+    }
+
+    /// Where readers come.
+    pub(crate) fn for_readers(&self) -> Endpoint {
+        endpoint(&self.readers)
     }
 
     /// What the coordinator has said.
@@ -165,7 +198,8 @@ impl Scene {
         })
         .await;
         let began = Instant::now();
-        let mut operator = OperatorServiceClient::new(self.channel().await);
+        let channel = self.for_operators().connect().await.unwrap();
+        let mut operator = OperatorServiceClient::new(channel);
         let pause = v1::PauseRequest { by: "anna".to_owned(), ..Default::default() };
         let answer = operator.pause(pause).await;
         let asked = began.elapsed();
@@ -204,6 +238,10 @@ impl Scene {
     fn pid(&self) -> u32 {
         self.coordinator.id()
     }
+}
+
+fn endpoint(address: &str) -> Endpoint {
+    Endpoint::from_shared(format!("http://{address}")).unwrap()
 }
 
 impl Drop for Scene {

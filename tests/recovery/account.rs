@@ -145,7 +145,9 @@ impl Fleet {
         let (whole, exported) = tidegate(&["journal", "export"], journal);
         assert!(whole, "{name}: {exported}");
         let path = self.path(&format!("{name}.jsonl"));
-        let is_record = |line: &&str| line.starts_with("{\"sequence\"");
+        let is_record = |line: &&str| {
+            line.starts_with("{\"sequence\"") || line.starts_with("{\"snapshot_of\"")
+        };
         let lines = exported.lines().filter(is_record);
         fs::write(&path, lines.collect::<Vec<_>>().join("\n")).unwrap();
         path

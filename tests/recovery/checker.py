@@ -293,6 +293,9 @@ class Count:
         jobs = {}
         for kind, record in self.records(node["export"], node["name"]):
             number = record.number(1)
+            if kind == SNAPSHOT:
+                for job in record.messages(2):
+                    jobs[job.number(1)] = Held(addresses_of(node["state"], job.number(1))).restore(job)
             if kind in (2, 3, 4, 5, 6):
                 held = jobs.setdefault(number, Held(addresses_of(node["state"], number)))
                 fault = held.apply(kind, record)
@@ -303,8 +306,13 @@ class Count:
     def records(self, export, whose):
         last = None
         with open(export, encoding="utf-8") as lines:
+            lines = [json.loads(line) for line in lines]
+            for snapshot in [line for line in lines if "snapshot_of" in line]:
+                last = snapshot["snapshot_of"]
+                lines = [line for line in lines if line.get("sequence", 0) > last]
+                self.counts["snapshots"] += 1
+                yield SNAPSHOT, Message(bytes.fromhex(snapshot["snapshot"]))
             for line in lines:
-                line = json.loads(line)
                 if last is not None and line["sequence"] != last + 1:
                     self.complain("records missing", f"{whose} after {last}")
                 last = line["sequence"]
@@ -323,6 +331,10 @@ class Count:
         """What the coordinator was told last of every mailbox."""
         newest = {}
         for kind, record in self.records(export, "coordinator"):
+            if kind == SNAPSHOT:
+                states = iter(runs(record.blobs(13)[0]))
+                for job, size in enumerate(record.numbers(12)):
+                    newest.update({(job, at): state for at, state in zip(range(size), states) if state})
             if kind != 4:
                 continue
             for report in record.messages(1):
@@ -331,12 +343,36 @@ class Count:
         return [(job, ordinal, state & 3, state >> 2 & 7) for (job, ordinal), state in newest.items()]
 
 
+# What stands for all the records before it.
+SNAPSHOT = "snapshot"
+
+
+def runs(raw):
+    """Bytes, each with the number of times that it is repeated."""
+    at, values = 0, []
+    while at < len(raw):
+        repeated, after = varint(raw, at + 1)
+        values += [raw[at]] * (repeated + 1)
+        at = after
+    return values
+
+
 class Held:
     """One job, as a node's journal tells it."""
 
     def __init__(self, addresses):
         self.addresses = addresses
         self.generation, self.levels, self.verified, self.aside = 0, {}, {}, set()
+
+    def restore(self, job):
+        self.generation = job.number(2)
+        for ordinal, state in enumerate(runs(b"".join(job.blobs(5)))):
+            self.levels[ordinal] = state >> 2 & 7
+            if state & 3 == 1:
+                self.verified[ordinal] = self.generation
+            elif state & 3 == 2:
+                self.aside.add(ordinal)
+        return self
 
     def preparation(self, ordinal):
         return 2 if ordinal in self.aside else 1 if ordinal in self.verified else 0

@@ -93,6 +93,8 @@ pub(crate) struct Ground {
     pub(crate) before: BTreeMap<Which, Vec<String>>,
     /// How programs reach each other; by the loopback if not said.
     pub(crate) roads: Option<Roads>,
+    /// After how many records journals are compacted; the usual number if not said.
+    pub(crate) compact_after: Option<u64>,
 }
 
 /// How programs reach each other.
@@ -118,6 +120,7 @@ impl Ground {
             provider: None,
             before: BTreeMap::new(),
             roads: None,
+            compact_after: None,
         }
     }
 
@@ -194,14 +197,17 @@ impl Fleet {
         fs::write(self.path("policy.toml"), POLICY).unwrap();
         let data = text(&self.coordinator_dir());
         let listen = &self.roads.listen;
-        let config = format!("data_dir = \"{data}\"\nlisten = \"{listen}\"\n");
+        let rhythm = self.ground.compact_after;
+        let rhythm = rhythm.map(|it| format!("compact_after_records = {it}\n"));
+        let rhythm = rhythm.unwrap_or_default();
+        let config = format!("data_dir = \"{data}\"\nlisten = \"{listen}\"\n{rhythm}");
         fs::write(self.path("coordinator.toml"), config).unwrap();
         for (index, node) in self.provider.nodes.iter().enumerate() {
             let road = if index == 0 { &self.roads.to_first } else { &self.roads.to_all };
             let config = format!(
                 "node = \"{}\"\ncoordinator = \"http://{road}\"\nstate_dir = \"{}\"\n\
                  live = \"{}\"\nsnapshot = \"{}\"\nwork = \"{}\"\nformat = \"maildir\"\n\
-                 admission_listen = \"127.0.0.1:0\"\n",
+                 admission_listen = \"127.0.0.1:0\"\n{rhythm}",
                 node.name,
                 text(&self.state_dir(index)),
                 text(&node.live),
@@ -374,7 +380,8 @@ impl Fleet {
         fs::read_to_string(self.path(&format!("{which:?}.log"))).unwrap_or_default()
     }
 
-    fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+    /// Runs a verb; how it ends, and what it says.
+    pub(crate) fn run(&self, args: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(args).env("TIDEGATE_COORDINATOR", self.url()).stdin(Stdio::null());
         let output = command.output().unwrap();

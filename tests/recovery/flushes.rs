@@ -13,7 +13,19 @@ use crate::{Test, tests};
 pub(crate) const TESTS: &[Test] = tests![
     a_coordinator_whose_flush_failed_stops_says_so_and_never_asks_again,
     a_worker_whose_flush_failed_stops_says_so_and_never_asks_again,
+    a_coordinator_whose_disk_is_broken_for_good_ends_each_time_it_is_started,
+    a_worker_whose_disk_is_broken_for_good_ends_each_time_and_lets_nobody_in,
 ];
+
+/// What a program ends with whose journal cannot be kept.
+const NOT_KEPT: i32 = 74;
+
+/// How often a broken one is started.
+const STARTS: u64 = 3;
+
+/// Whatever writes to a file or makes it durable.
+const WRITES: &str =
+    "write,pwrite64,writev,pwritev,fsync,fdatasync,syncfs,sync_file_range";
 
 /// Failed flushes of one rollout.
 const FAILURES: u64 = 4;
@@ -80,6 +92,55 @@ fn fail(faults: &Faults, which: Which, test: &str) {
         fleet.account(faults);
         faults.survived(failed);
     }
+}
+
+fn a_coordinator_whose_disk_is_broken_for_good_ends_each_time_it_is_started() {
+    let faults = Faults::of("EIO of every write for good: coordinator");
+    broken_for_good(&faults, Which::Coordinator);
+}
+
+fn a_worker_whose_disk_is_broken_for_good_ends_each_time_and_lets_nobody_in() {
+    let faults = Faults::of("EIO of every write for good: worker");
+    broken_for_good(&faults, Which::Worker(0));
+}
+
+fn broken_for_good(faults: &Faults, which: Which) {
+    if let Some(lack) = machine::lacks(&[Need::Tool("strace", "-V")]) {
+        return faults.skipped(&lack);
+    }
+    let mut fleet = Fleet::on(Ground::small(61));
+    fleet.wait_for_openings();
+    let journal = match which {
+        Which::Coordinator => fleet.coordinator_dir(),
+        Which::Worker(index) => fleet.state_dir(index),
+    };
+    let db = journal.join("journal/db").to_str().unwrap().to_owned();
+    let trace = fleet.path("broken").to_str().unwrap().to_owned();
+    let (calls, inject) =
+        (format!("trace={WRITES}"), format!("inject={WRITES}:error=EIO"));
+    fleet.run_by(
+        which,
+        &["strace", "-D", "-f", "-o", &trace, "-P", &db, "-e", &calls, "-e", &inject],
+    );
+
+    fleet.kill(which);
+    for start in 0..STARTS {
+        fleet.restart(which);
+        let status = fleet.ends(which);
+        let log = fleet.log(which);
+        assert_eq!(status.code(), Some(NOT_KEPT), "start {start}: {}", fleet.logs());
+        assert!(log.contains("Input/output error"), "{log}");
+        faults.injected(1);
+    }
+    if let Which::Worker(index) = which {
+        assert_eq!(fleet.admitted_on(index), BTreeSet::new(), "nobody answers: held");
+        assert!(!fleet.admitted_on(1 - index).is_empty(), "the others go on");
+    }
+
+    fleet.run_by(which, &[]);
+    fleet.restart(which);
+    fleet.account(faults);
+    faults.survived(STARTS);
 }
 
 fn is_over(fleet: &Fleet) -> bool {

@@ -83,6 +83,9 @@ fn a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted() {
     fleet.wait("it answers", |fleet| fleet.answers_on(0));
     assert_eq!(fleet.admitted_on(0), std::collections::BTreeSet::new());
     fleet.restart(Which::Coordinator);
+    fleet.wait("the status says so again", |fleet| {
+        fleet.run(&["status"]).1.contains("turned-away")
+    });
 
     fleet.tidegate(&["accept", node, "--reason", "that is the backup"], 0);
     fleet.tidegate(&["resume", "node", node, "--reason", "test"], 0);

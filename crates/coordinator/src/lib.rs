@@ -53,6 +53,8 @@ pub struct Config {
     pub readers_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server that the gate's external questions are asked.
     pub prometheus: Option<String>,
+    /// Its journal is compacted after so many records, if not after as many as usual.
+    pub compact_after_records: Option<u64>,
 }
 
 /// The file in which a running coordinator says where it listens, as `address:port`.
@@ -74,15 +76,15 @@ const TICK_MIN: Duration = Duration::from_millis(10);
 /// When it cannot start: the address is refused or taken, the data directory belongs to
 /// somebody else, or its journal cannot be trusted. Nothing was changed then.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Config { data_dir, listen, operators_listen, readers_listen, prometheus } =
+    let Config { data_dir, listen, operators_listen, readers_listen, prometheus, .. } =
         config;
     let others = operators_listen.iter().chain(&readers_listen);
     for listen in std::iter::once(&listen).chain(others) {
         check_loopback(*listen)?;
     }
     let clock = Clock::start();
-    let dir = data_dir.clone();
-    let past = tokio::task::spawn_blocking(move || past::recover(&dir, clock));
+    let (dir, rhythm) = (data_dir.clone(), config.compact_after_records);
+    let past = tokio::task::spawn_blocking(move || past::recover(&dir, clock, rhythm));
     let past = past.await.context("read the data directory")??;
     // Left behind by an earlier run that was killed.
     drop(fs::remove_file(address_file(&data_dir)));

@@ -56,14 +56,22 @@ pub trait Plans: Send {
     fn read(&self, applied: &PlanApplied) -> anyhow::Result<Arc<Plan>>;
 }
 
-/// Reads everything in `dir`, which is created if it is not there.
+/// Reads everything in `dir`, which is created if it is not there; from now on its journal is
+/// compacted after so many records, if that is said.
 ///
 /// # Errors
 ///
 /// Whatever cannot be trusted; nothing was changed, and a person has to decide.
-pub(crate) fn recover(dir: &Path, clock: Clock) -> anyhow::Result<Past> {
+pub(crate) fn recover(
+    dir: &Path,
+    clock: Clock,
+    compact_after: Option<u64>,
+) -> anyhow::Result<Past> {
     let kind = Kind { name: "coordinator".to_owned(), format: FORMAT, id: [0; 16] };
-    let journal = Journal::open(&dir.join("journal"), &kind)?;
+    let mut journal = Journal::open(&dir.join("journal"), &kind)?;
+    if let Some(records) = compact_after {
+        journal = journal.compacted_after(records);
+    }
     let plans = PlanFiles(dir.to_owned());
     replay(Box::new(journal), Box::new(plans), clock)
         .with_context(|| format!("go on with what is in `{}`", dir.display()))

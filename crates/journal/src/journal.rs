@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::compaction::Rhythm;
 use crate::frame::{Damage, Head};
 use crate::kept::Kept;
 use crate::lock::{Lock, LockError};
@@ -24,6 +25,7 @@ use crate::writer::{AppendError, Appender, Contents};
 /// An open journal; this program is the only one that has it.
 pub struct Journal {
     kind: Kind,
+    rhythm: Rhythm,
     db: sled::Db,
     appender: Appender,
     writer: Option<JoinHandle<()>>,
@@ -201,7 +203,20 @@ impl Journal {
         let compacted = base.map_or(0, |base| base.head.sequence);
         let records = head.sequence;
         tracing::info!(dir = %dir.display(), records, compacted, "journal opened");
-        Ok(Self { kind, db, appender, writer: Some(writer), _lock: lock })
+        let (rhythm, writer) = (Rhythm::USUAL, Some(writer));
+        Ok(Self { kind, rhythm, db, appender, writer, _lock: lock })
+    }
+
+    /// The same, which wants a snapshot after so many records.
+    #[must_use]
+    pub fn compacted_after(mut self, records: u64) -> Self {
+        self.rhythm = Rhythm::after(records);
+        self
+    }
+
+    /// When it wants a snapshot.
+    pub(crate) fn rhythm(&self) -> Rhythm {
+        self.rhythm
     }
 
     /// The kind in the journal's header: its format may be older than what was asked for.

@@ -6,7 +6,6 @@
 //!   owner stops.
 //! * A log that never takes a snapshot is a whole one: the methods about them may be left out.
 
-use crate::compaction::Rhythm;
 use crate::journal::{Compacted, Journal};
 use crate::replay::{Entry, ReadError};
 use crate::writer::AppendError;
@@ -78,7 +77,7 @@ impl Log for Journal {
     }
 
     fn wants_snapshot(&self) -> bool {
-        self.appender().wants_snapshot(Rhythm::USUAL)
+        self.appender().wants_snapshot(self.rhythm())
     }
 
     fn compact(&self, is_story: fn(&[u8]) -> bool, encode: Encode) {

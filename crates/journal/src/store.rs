@@ -49,6 +49,20 @@ pub enum StoreError {
     Sync(#[source] io::Error),
 }
 
+impl StoreError {
+    /// Whether the file system refused to read or write: a person must look at the disk.
+    pub fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::Sync(_) => true,
+            Self::Engine(error) => {
+                matches!(error.downcast_ref(), Some(sled::Error::Io(_)))
+                    && !is_locked(error.as_ref())
+            }
+            Self::Panicked(_) | Self::Changed => false,
+        }
+    }
+}
+
 impl From<sled::Error> for StoreError {
     fn from(error: sled::Error) -> Self {
         Self::Engine(Box::new(error))

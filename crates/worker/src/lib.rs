@@ -89,6 +89,8 @@ pub struct Config {
     pub canary: Option<Canary>,
     /// What held users are told until the rollout says it.
     pub notices: Notices,
+    /// Its journal is compacted after so many records, if not after as many as usual.
+    pub compact_after_records: Option<u64>,
 }
 
 /// What a node's mail is kept in.
@@ -225,8 +227,12 @@ fn owner_gone() -> anyhow::Error {
 fn open_journal(config: &Config) -> anyhow::Result<Journal> {
     let kind = Kind { name: "worker".to_owned(), format: 1, id: node_id(&config.node) };
     let dir = config.state_dir.join("journal");
-    Journal::open(&dir, &kind)
-        .with_context(|| format!("open the journal of node `{}`", config.node))
+    let journal = Journal::open(&dir, &kind)
+        .with_context(|| format!("open the journal of node `{}`", config.node))?;
+    Ok(match config.compact_after_records {
+        Some(records) => journal.compacted_after(records),
+        None => journal,
+    })
 }
 
 fn open_store(config: &Config, holder: String) -> anyhow::Result<Arc<dyn MailStore>> {

@@ -93,6 +93,7 @@ impl Coordinator {
             operators_listen: None,
             readers_listen: None,
             prometheus,
+            compact_after_records: None,
         };
         let task = tokio::spawn(run(config, async { drop(stopped.await) }));
         let channel = until("the coordinator serves", async || {

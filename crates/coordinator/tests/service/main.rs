@@ -703,6 +703,7 @@ async fn start_error(dir: &std::path::Path, listen: &str) -> String {
         operators_listen: None,
         readers_listen: None,
         prometheus: None,
+        compact_after_records: None,
     };
     let ran = tokio::time::timeout(
         Duration::from_secs(30),
