@@ -41,9 +41,7 @@ fn a_code_is_explained_while_everything_is_down() {
     assert_eq!(json.pointer("/see/0/title").unwrap(), "The gate halts");
     let slip = desk.tidegate(&["explain", "node-recount"]);
     assert_eq!(slip.status.code(), Some(65));
-    assert!(
-        String::from_utf8_lossy(&slip.stderr).contains("`node-recounting`")
-    );
+    assert!(String::from_utf8_lossy(&slip.stderr).contains("`node-recounting`"));
 }
 
 #[test]

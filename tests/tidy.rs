@@ -28,7 +28,7 @@ const BANNED_WORDS: [&str; 7] = [
 ];
 
 /// Which of our crates each crate may know.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("core", &[]),
     ("wire", &["core"]),
     ("journal", &[]),
@@ -38,9 +38,13 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("rig", &[]),
     (SIM, &[]),
     ("mailserver", &[]),
-    ("coordinator", &["core", "wire", "journal"]),
-    ("worker", &["core", "wire", "journal", "mail", "admission", "mailserver"]),
-    ("exchanger", &["core", "wire", "admission", "mailserver"]),
+    ("watchdog", &[]),
+    ("coordinator", &["core", "wire", "journal", "watchdog"]),
+    (
+        "worker",
+        &["core", "wire", "journal", "mail", "admission", "mailserver", "watchdog"],
+    ),
+    ("exchanger", &["core", "wire", "admission", "mailserver", "watchdog"]),
     (
         ROOT,
         &[

@@ -103,6 +103,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     publish_address(&data_dir, address)
         .with_context(|| format!("write `{}`", address_file(&data_dir).display()))?;
     tracing::info!(%address, "coordinator serving");
+    tidegate_watchdog::ready();
 
     let served = owned.serve(listeners, stop).await;
     // A file that stays behind names an address where nobody answers.
@@ -178,6 +179,7 @@ impl Owned {
         // None is polled again after it was ready.
         tokio::select! {
             () = stop => {
+                tidegate_watchdog::stopping();
                 say_stop.send_replace(true);
                 serving.await?;
             }

@@ -27,6 +27,7 @@ use tidegate_core::planted::{self, Bug};
 use tidegate_core::rollout::{Event, Record, Rollout};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_journal::{AppendError, Log};
+use tidegate_watchdog::Watchdog;
 use tidegate_wire::record::encode_record;
 use tokio::sync::watch;
 
@@ -145,7 +146,9 @@ impl Owner {
 
     /// Serves until it is told to stop or nobody can reach it any more. Blocks.
     pub(crate) fn run(mut self) {
+        let mut watchdog = Watchdog::from_environment();
         while let Some(first) = self.messages.0.next() {
+            watchdog.feed(|| self.line());
             if let Err(error) = self.turn(first) {
                 tracing::error!(
                     error = chain(&error),
@@ -155,6 +158,13 @@ impl Owner {
                 std::process::exit(EXIT_STORE_FAILED);
             }
         }
+    }
+
+    /// What it is doing, on one line.
+    fn line(&self) -> String {
+        let view = self.views.borrow();
+        view.as_ref()
+            .map_or_else(|| "no plan has been applied".to_owned(), |it| it.line())
     }
 
     /// What waits, without waiting for it.

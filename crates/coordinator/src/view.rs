@@ -100,6 +100,30 @@ impl View {
         self.status.rebuild.is_some()
     }
 
+    /// The view on one line, for whoever supervises the program.
+    pub(crate) fn line(&self) -> String {
+        let waves = &self.status.waves;
+        let sum = |count: fn(&WaveStatus) -> u32| waves.iter().map(count).sum::<u32>();
+        let state = match self.status.phase {
+            Phase::Running => "running",
+            Phase::Paused(_) => "paused",
+            Phase::Halted { .. } => "halted",
+            Phase::Aborted(_) => "aborted",
+            Phase::Finished { .. } => "finished",
+        };
+        let nodes = &self.status.nodes;
+        let works = |node: &&NodeStatus| node.condition == NodeCondition::Working;
+        format!(
+            "{state}: {} of {} open, {} prepared, {} set aside; {} of {} nodes at work",
+            sum(|wave| wave.open),
+            self.plan.planned(),
+            sum(|wave| wave.prepared),
+            sum(|wave| wave.quarantined),
+            nodes.iter().filter(works).count(),
+            nodes.len(),
+        )
+    }
+
     /// The view as readers get it.
     pub(crate) fn message(&self) -> v1::Rollout {
         let Self { plan, started_at, etag, status, .. } = self;

@@ -119,6 +119,7 @@ pub async fn run(
         }
     };
     let mut serving = pin!(serving);
+    tidegate_watchdog::ready();
     // Nothing is lost with the arms that did not come: what was told is told again, and what
     // is kept on disk is whole at any moment.
     let ended = tokio::select! {

@@ -192,6 +192,7 @@ pub async fn run(
         })
         .context("start the owner")?;
 
+    tidegate_watchdog::ready();
     let mut result = tokio::select! {
         // Cancel-safe: the owner is told to stop below, whichever arm wins; the session
         // holds nothing that is not told again.
@@ -199,6 +200,7 @@ pub async fn run(
         result = &mut end => return result.unwrap_or_else(|_| Err(owner_gone())),
         result = session.run() => result,
     };
+    tidegate_watchdog::stopping();
     if inputs.try_send(Input::Stop).is_ok() {
         // A turn that does not end in time is cut off like a kill: nothing is lost.
         let _late = tokio::time::timeout(FAREWELL, end).await;

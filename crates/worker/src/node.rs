@@ -37,6 +37,7 @@ use tidegate_core::policy::Soaks;
 use tidegate_core::rollout::{Account, Vitals};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_journal::Log;
+use tidegate_watchdog::Watchdog;
 use tidegate_wire::worker::NodeSettings;
 use tidegate_wire::worker_record::{Entry, RolloutJoined, encode_entry};
 
@@ -192,7 +193,9 @@ impl Node {
 
     /// Runs until told to stop, or until going on would be unsafe.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let mut watchdog = Watchdog::from_environment();
         loop {
+            watchdog.feed(|| self.line());
             let mut batch = Vec::new();
             match self.inputs.recv_timeout(TICK) {
                 Ok(input) => batch.push(input),
@@ -208,6 +211,21 @@ impl Node {
                 return Ok(());
             }
         }
+    }
+
+    /// What it is doing, on one line, for whoever supervises the program.
+    fn line(&self) -> String {
+        let now = self.given.clock.now();
+        let lease = self.lease_until.since(now).millis();
+        let has_lease = match (self.rollout, lease) {
+            (None, _) => "knows no rollout".to_owned(),
+            (Some(_), 0) => {
+                "no lease: opens nothing, answers for what is open".to_owned()
+            }
+            (Some(_), millis) => format!("lease {} s", millis.div_ceil(1_000)),
+        };
+        let jobs = self.holding.jobs().count();
+        format!("{has_lease}; {jobs} jobs, {} mailboxes in hand", self.busy.len())
     }
 
     /// One turn of the loop: decide and apply everything, record it, then act.
