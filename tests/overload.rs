@@ -173,7 +173,7 @@ async fn each_address_serves_its_callers_and_no_others() {
         let mut operator = OperatorServiceClient::new(channel.clone());
         let pause = v1::PauseRequest { by: "anna".to_owned(), ..Default::default() };
         let pauses = operator.pause(pause).await.map(drop);
-        seen.push([joins, pauses, ask(channel).await].map(|it| code(it)));
+        seen.push([joins, pauses, ask(channel).await].map(code));
     }
 
     let (ok, no) = (Code::Ok, Code::Unimplemented);

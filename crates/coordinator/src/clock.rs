@@ -90,6 +90,7 @@ mod tests {
     /// What a machine that slept for a day has: the time since boot is ahead of the time that
     /// it was awake.
     #[test]
+    #[expect(clippy::print_stderr, reason = "the other process tells by it")]
     fn it_counts_the_time_that_the_machine_sleeps() {
         const TELL: &str = "TIDEGATE_TELL_BOOT_TIME";
         const DAY: u64 = 24 * 3_600 * 1_000;

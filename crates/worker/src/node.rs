@@ -51,6 +51,7 @@ use crate::herald::Herald;
 use crate::pace::Pace;
 use crate::store::MailStore;
 use doors::ladder;
+use estranged::Estranged;
 use recovery::Unconfirmed;
 
 /// How long the owner sleeps when nothing comes in: soaks end and openings fall due by time alone.
@@ -115,14 +116,7 @@ pub(crate) struct Node {
     shown: bool,
     /// Whether the journal knows that nobody is in what was closed.
     shut_out: bool,
-    /// The coordinator knows more of this node than the journal does: nobody is let in.
-    turned_away: bool,
-    /// Whether the shelf has the note that it was turned away.
-    noted_away: bool,
-    /// Jobs of which the journal may be an older state: shut until they have orders.
-    doubted: BTreeSet<JobNumber>,
-    /// Of these, mailboxes that the mail system shuts out although they are open on record.
-    kept_out: BTreeSet<(JobNumber, Ordinal)>,
+    estranged: Estranged,
     /// The highest generation of a claim that lay at the store when it started.
     store_claimed: Generation,
     /// When the owner last turned.
@@ -158,10 +152,7 @@ impl Node {
             unseen: BTreeSet::new(),
             shown: true,
             shut_out: true,
-            turned_away: false,
-            noted_away: false,
-            doubted: BTreeSet::new(),
-            kept_out: BTreeSet::new(),
+            estranged: Estranged::default(),
             store_claimed: Generation::default(),
             turned_at: now,
         };
@@ -241,7 +232,7 @@ impl Node {
         }
         // Its length tells whether a journal was put back: before somebody has looked at it,
         // it does not grow.
-        let is_known = self.settings.is_some() && !self.turned_away;
+        let is_known = self.settings.is_some() && !self.estranged.turned_away;
         if is_known && !self.shut_out && !self.herald.owes_any() {
             self.shut_out = true;
             entries.push(self.noted(&Entry::ShutOut(now)));
@@ -346,7 +337,7 @@ impl Node {
             self.vitals.pulses = (self.given.listen)(&joined.settings);
             self.pulses_at = self.given.clock.now();
         }
-        let put_back = std::mem::take(&mut self.turned_away);
+        let put_back = std::mem::take(&mut self.estranged.turned_away);
         let entry = entry.or_else(|| {
             // Only now: while it is turned away, its journal must not grow.
             put_back.then(|| self.noted(&Entry::PutBack(self.given.clock.now())))

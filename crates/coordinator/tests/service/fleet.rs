@@ -227,7 +227,7 @@ pub(crate) fn upload(digest: &str, rows: Vec<v1::InventoryRow>) -> Vec<v1::Apply
 
 /// A worker that prepares and opens at once what its orders allow.
 pub(crate) struct Worker {
-    client: WorkerServiceClient<Channel>,
+    pub(crate) client: WorkerServiceClient<Channel>,
     pub(crate) joined: Joined,
     pub(crate) incarnation: Incarnation,
     pub(crate) orders: Orders,

@@ -1,5 +1,7 @@
 //! A coordinator whose journal is gone, and workers that still hold mailboxes.
 
+use std::path::Path;
+
 use tidegate_core::fleet::Generation;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{Account, Join, Sync};
@@ -137,6 +139,65 @@ async fn a_worker_that_knows_less_than_it_has_told_is_turned_away() {
     assert_eq!(refusal(&turned_away).1, "worker-too-old");
     assert!(Worker::join(&coordinator, "n1", 13).await.is_ok());
     coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_lacks_reports_it_acknowledged_is_told_them_anew() {
+    let (dir, kept) = (data_dir(), data_dir());
+    let (journal, copy) = (dir.path().join("journal"), kept.path().join("journal"));
+    let coordinator = Coordinator::start(dir.path()).await;
+    let plan = coordinator.apply(rows(20)).await;
+    let mut worker = Worker::join(&coordinator, "n1", 11).await.unwrap();
+    worker.beat().await;
+    coordinator.stop().await;
+    copy_files(&journal, &copy);
+    let coordinator = Coordinator::start(dir.path()).await;
+    worker.reconnect(&coordinator);
+    let recorded = reports(&mut worker, 5, 0).await.unwrap();
+    coordinator.stop().await;
+
+    std::fs::remove_dir_all(&journal).unwrap();
+    copy_files(&copy, &journal);
+    let coordinator = Coordinator::start(dir.path()).await;
+    worker.reconnect(&coordinator);
+    let refused = reports(&mut worker, 6, recorded).await.unwrap_err();
+    let paused = until("it is shown", async || {
+        let rollout = coordinator.rollout().await;
+        (rollout.state() == v1::RolloutState::Paused).then_some(rollout)
+    });
+    let paused = paused.await;
+    let early = resume(&coordinator, &[]).await.unwrap_err();
+    join(&coordinator, &mut worker, "n1", &plan).await.unwrap();
+    let again = reports(&mut worker, 7, 0).await.unwrap();
+
+    assert_eq!((recorded, again), (5, 7));
+    assert_eq!((refused.code(), &*refusal(&refused).1), (Code::Aborted, "reports-lost"));
+    assert_eq!(paused.nodes[0].state(), v1::NodeState::Recounting);
+    assert_eq!(refusal(&early).1, "not-recounted");
+    resume(&coordinator, &[]).await.unwrap();
+    coordinator.stop().await;
+}
+
+/// Reports with this number, after it has been told that so much is on record; what is then.
+async fn reports(worker: &mut Worker, sequence: u64, told: u64) -> Result<u64, Status> {
+    let account = Some(Account { recorded: told, ..Account::default() });
+    let claimed_max = claimed(worker);
+    let sync = Sync { account, claimed_max, sequence, ..worker.sync() };
+    let orders = worker.client.sync(v1::SyncRequest::from(sync)).await?.into_inner();
+    Ok(orders.recorded)
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, entry) = (entry.as_ref().unwrap().path(), entry.as_ref().unwrap());
+        let target = to.join(entry.file_name());
+        if path.is_dir() {
+            copy_files(&path, &target);
+        } else {
+            std::fs::copy(path, target).unwrap();
+        }
+    }
 }
 
 async fn apply(coordinator: &Coordinator, plan: &Plan, why: &str) -> Result<(), Status> {

@@ -297,9 +297,9 @@ impl Rollout {
 
 /// The nodes without which `action` ended a rebuild, by its decision and the one before.
 fn left_out_by(decisions: [Option<&Record>; 2], action: &Action) -> Vec<NodeNumber> {
-    let left_out = decisions.into_iter().flatten().find_map(|record| match record {
-        Record::Rebuilt { left_out, at, .. } if *at == action.at => Some(left_out),
-        _ => None,
+    let left_out = decisions.into_iter().flatten().find_map(|record| {
+        let Record::Rebuilt { left_out, at, .. } = record else { return None };
+        (*at == action.at).then_some(left_out)
     });
     left_out.cloned().unwrap_or_default()
 }

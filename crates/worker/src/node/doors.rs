@@ -36,7 +36,7 @@ impl Node {
     /// Opens what was raised, if that is still permitted now that it is on disk; the rest
     /// waits for the next word of the coordinator.
     pub(super) fn open_doors(&mut self) {
-        if self.turned_away {
+        if self.estranged.turned_away {
             return;
         }
         let lease = self.lease(self.given.clock.now());
@@ -48,7 +48,7 @@ impl Node {
                 Standing::Level(_) => self.holding.may_stand(job, ordinal, lease),
                 Standing::DialTone => self.holding.may_ring(job, ordinal, lease),
             };
-            if permitted && !self.doubted.contains(&job) {
+            if permitted && !self.estranged.doubted.contains(&job) {
                 self.set_doors(job, &[ordinal], standing);
                 let address = self.address(job, ordinal);
                 if let Standing::Level(level) = standing {
@@ -76,7 +76,7 @@ impl Node {
     /// Where it may be shown to stand.
     fn shown(&self, job: JobNumber, ordinal: Ordinal) -> Option<Standing> {
         let standing = self.standing(job, ordinal)?;
-        let is_shut = self.turned_away || self.doubted.contains(&job);
+        let is_shut = self.estranged.turned_away || self.estranged.doubted.contains(&job);
         Some(if is_shut { Standing::Level(0) } else { standing })
     }
 

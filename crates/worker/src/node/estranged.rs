@@ -14,6 +14,8 @@
 //! * Shutting people out needs nobody's permission, and nobody to be reached but the mail
 //!   system.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use tidegate_admission::Standing;
 use tidegate_core::fleet::{JobNumber, Ordinal};
@@ -26,6 +28,19 @@ use super::recovery::everywhere;
 use crate::herald::Errand;
 use crate::store::{Telling, Told};
 
+/// What the journal is not trusted in.
+#[derive(Debug, Default)]
+pub(super) struct Estranged {
+    /// The coordinator knows more of this node than the journal does: nobody is let in.
+    pub(super) turned_away: bool,
+    /// Whether the shelf has the note that it was turned away.
+    noted: bool,
+    /// Jobs of which the journal may be an older state: shut until they have orders.
+    pub(super) doubted: BTreeSet<JobNumber>,
+    /// Of these, mailboxes that the mail system shuts out although they are open on record.
+    kept_out: BTreeSet<(JobNumber, Ordinal)>,
+}
+
 /// Threads that prepare before the node was joined: nothing is, but every pool has one.
 const HEAVY_BEFORE_JOINING: usize = 1;
 
@@ -33,8 +48,8 @@ impl Node {
     /// A node that was turned away still is, whatever its journal says by now.
     pub(super) fn remember_being_turned_away(&mut self) -> anyhow::Result<()> {
         let noted = self.given.shelf.was_turned_away();
-        self.noted_away = noted.context("look whether this node was turned away")?;
-        if self.noted_away {
+        self.estranged.noted = noted.context("look whether this node was turned away")?;
+        if self.estranged.noted {
             self.shut_all();
         }
         Ok(())
@@ -43,18 +58,18 @@ impl Node {
     /// What the journal knows is older than what the coordinator does: nobody is let in until
     /// a person has decided.
     pub(super) fn shut_all(&mut self) {
-        if !std::mem::replace(&mut self.turned_away, true) {
+        if !std::mem::replace(&mut self.estranged.turned_away, true) {
             self.shut_every_door();
             tracing::error!(
                 action = "tidegate accept, if the older state is meant",
                 "this node was put back to an older state: nobody is let in"
             );
         }
-        if self.noted_away {
+        if self.estranged.noted {
             return;
         }
         match self.given.shelf.note_turned_away(true) {
-            Ok(()) => self.noted_away = true,
+            Ok(()) => self.estranged.noted = true,
             // It is tried again when it is turned away again; ending would forget the doors.
             Err(error) => tracing::error!(
                 %error,
@@ -65,7 +80,7 @@ impl Node {
     }
 
     fn shut_every_door(&mut self) {
-        self.doubted.extend(self.holding.jobs().map(|(job, _)| job));
+        self.estranged.doubted.extend(self.holding.jobs().map(|(job, _)| job));
         for (job, description) in &self.descriptions {
             let all: Vec<Ordinal> = (0..description.len()).map(Ordinal::new).collect();
             self.set_doors(*job, &all, Standing::Level(0));
@@ -79,20 +94,22 @@ impl Node {
     /// Shows what stands in jobs that may be an older state, once they go by orders: these
     /// were obeyed before, and what they close is closed.
     pub(super) fn trust_what_is_ordered(&mut self) {
-        if self.turned_away || self.doubted.is_empty() && !self.noted_away {
+        if self.estranged.turned_away
+            || self.estranged.doubted.is_empty() && !self.estranged.noted
+        {
             return;
         }
         let is_ordered =
             |job: &JobNumber| self.holding.job(*job).is_some_and(HeldJob::is_ordered);
         let ordered: Vec<JobNumber> =
-            self.doubted.iter().copied().filter(is_ordered).collect();
+            self.estranged.doubted.iter().copied().filter(is_ordered).collect();
         for job in ordered {
-            self.doubted.remove(&job);
-            self.kept_out.retain(|(of, _)| *of != job);
+            self.estranged.doubted.remove(&job);
+            self.estranged.kept_out.retain(|(of, _)| *of != job);
             self.publish(job);
         }
-        if self.noted_away && self.doubted.is_empty() {
-            self.noted_away = false;
+        if self.estranged.noted && self.estranged.doubted.is_empty() {
+            self.estranged.noted = false;
             if let Err(error) = self.given.shelf.note_turned_away(false) {
                 tracing::warn!(
                     %error,
@@ -114,13 +131,15 @@ impl Node {
         if !errands.is_empty() && self.hands.is_none() {
             self.hands = Some((self.given.hands)(HEAVY_BEFORE_JOINING));
         }
-        errands.into_iter().for_each(|errand| self.send(errand));
+        for errand in errands {
+            self.send(errand);
+        }
     }
 
     /// What the mail system is to be told now. Of what may be an older state nobody is let in:
     /// while this node is turned away, whoever is in is shut out.
     pub(super) fn errands(&self) -> Vec<Errand> {
-        let (holding, doubted) = (&self.holding, &self.doubted);
+        let (holding, doubted) = (&self.holding, &self.estranged.doubted);
         let waits = |job, ordinal| {
             let place = (job, ordinal);
             self.busy.contains(&place) || self.deferred.contains_key(&place)
@@ -134,11 +153,11 @@ impl Node {
         };
         let most = self.tell_most();
         let mut errands = self.herald.errands(holding, most, &waits_shut);
-        if self.turned_away {
+        if self.estranged.turned_away {
             let is_told = |job, ordinal| {
                 waits(job, ordinal)
                     || !is_open(job, ordinal)
-                    || self.kept_out.contains(&(job, ordinal))
+                    || self.estranged.kept_out.contains(&(job, ordinal))
             };
             let kept_out = self.herald.errands(holding, most, &is_told);
             errands.extend(
@@ -151,9 +170,9 @@ impl Node {
     /// Remembers whom the mail system shuts out although the journal has them open.
     pub(super) fn note_kept_out(&mut self, telling: &Telling, told: &[(Ordinal, Told)]) {
         let job = telling.under.job;
-        if telling.level == Level::HELD && self.doubted.contains(&job) {
+        if telling.level == Level::HELD && self.estranged.doubted.contains(&job) {
             let done = told.iter().filter(|(_, told)| *told == Told::Done);
-            self.kept_out.extend(done.map(|(ordinal, _)| (job, *ordinal)));
+            self.estranged.kept_out.extend(done.map(|(ordinal, _)| (job, *ordinal)));
         }
     }
 }

@@ -123,10 +123,10 @@ impl Node {
         let older = self.holding.jobs().filter(|(job, held)| {
             claimed.get(job).is_some_and(|claimed| *claimed > held.generation())
         });
-        self.doubted = older.map(|(job, _)| job).collect();
-        if !self.doubted.is_empty() {
+        self.estranged.doubted = older.map(|(job, _)| job).collect();
+        if !self.estranged.doubted.is_empty() {
             tracing::warn!(
-                jobs = self.doubted.len(),
+                jobs = self.estranged.doubted.len(),
                 action = "none, if the worker was stopped while it claimed them",
                 "the journal is older than the store's claims: nobody is let into the \
                  mailboxes of these jobs before the coordinator has spoken"
