@@ -267,10 +267,14 @@ impl World {
 
     /// Sends a request to the present run of the coordinator.
     pub(crate) fn ask(&mut self, question: Question, bytes: Vec<u8>, is_cut: bool) {
+        let leaves = match question.from {
+            From::Worker { run, .. } => self.waits_for_disk(run),
+            From::Operator { .. } => 0,
+        };
         let (run, bytes): (_, Arc<[u8]>) = (self.coordinator.run, bytes.into());
         for arrival in self.travel(is_cut) {
             let bytes = Arc::clone(&bytes);
-            self.at(arrival, Event::Asked { run, question, bytes });
+            self.at(arrival + leaves, Event::Asked { run, question, bytes });
         }
     }
 

@@ -341,7 +341,14 @@ impl World {
         let Some(worker) = self.workers.get(&run) else { return };
         let cut = self.nodes[worker.node].link.up_cut && !worker.is_twin;
         self.ask(Question { from: From::Worker { run, call }, rpc }, request, cut);
-        self.after(CALL_TIMEOUT, Event::Late { run, call });
+        self.after(self.waits_for_disk(run) + CALL_TIMEOUT, Event::Late { run, call });
+    }
+
+    /// How long a worker still waits for its disk before it goes on: what it is about to say
+    /// leaves no earlier.
+    pub(crate) fn waits_for_disk(&self, run: u64) -> u64 {
+        let frozen_until = self.workers.get(&run).map_or(0, |it| it.frozen_until);
+        frozen_until.saturating_sub(self.now)
     }
 
     pub(crate) fn worker_beats(&mut self, run: u64, session: u64) -> Checked {
@@ -362,7 +369,7 @@ impl World {
         let fetch = report.fetch.iter().map(|(job, it)| (*job, to_bytes(it))).collect();
         let request = to_bytes(&report.request);
         self.report_leaves(run, report.request)?;
-        let sent = self.now;
+        let sent = self.now + self.waits_for_disk(run);
         let Some(worker) = self.workers.get_mut(&run) else { return Ok(()) };
         let call = worker.called(Waiting::Sync(report.sent, sent, fetch));
         let stops = worker.stops_in_call.take();
