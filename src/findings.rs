@@ -71,7 +71,7 @@ pub(crate) fn worker(config: &Path) -> Result<Worker, Failure> {
 pub(crate) fn files(worker: &Worker) -> Result<&Files, Failure> {
     match &worker.mail {
         Mail::Files(files) => Ok(files),
-        Mail::Command(_) => {
+        Mail::Command(_) | Mail::Given(_) => {
             let text = "the mail of this node is kept behind a program, not in files";
             let help = "`tidegate quarantine list` has what the program tells of it";
             Err(Failure::text(Exit::Config, text).help(help))

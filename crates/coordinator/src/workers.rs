@@ -87,8 +87,7 @@ fn plan_of_holder(rollout: &Rollout, fetch: Fetch) -> Result<Arc<Plan>, Refused>
         let incarnation = fetch.incarnation;
         return Err(Refusal::NotTheWorker { node, incarnation }.into());
     }
-    let held = rollout.orders(fetch.node).jobs;
-    if !held.iter().any(|order| order.job == fetch.job) {
+    if !rollout.is_held(fetch.node, fetch.job) {
         return Err(Refused::NotItsJob { job: fetch.job });
     }
     Ok(Arc::clone(rollout.plan()))

@@ -19,13 +19,14 @@
 //!   opened until the coordinator has spoken again.
 //! * Results of an older generation change nothing.
 
+mod counts;
 mod dial;
 mod record;
 mod report;
 mod snapshot;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub use dial::{Dial, DialStep};
 pub use record::{Claim, Look, Outcome, Probed, Record, Settled, Switched};
@@ -34,9 +35,11 @@ pub use work::{ProbeTask, Room, Work};
 
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::places::Places;
 use crate::planted::{self, Bug};
 use crate::rollout::{Finding, KeptBack, MessageTotals, Order, Orders};
 use crate::time::Timestamp;
+use counts::Counts;
 
 /// A content stamp as the store makes it: equal stamps mean unchanged content.
 pub type Stamp = [u8; 16];
@@ -56,7 +59,7 @@ pub struct Holding {
     pending: BTreeMap<JobNumber, Order>,
 
     // What the coordinator has not confirmed yet.
-    unreported: BTreeSet<(JobNumber, Ordinal)>,
+    unreported: Places,
 }
 
 /// One job and its mailboxes.
@@ -65,7 +68,10 @@ pub struct HeldJob {
     generation: Generation,
     description: [u8; 32],
     mailboxes: Vec<HeldMailbox>,
+    counts: Counts,
     order: Option<Order>,
+    /// No mailbox is to be read before; nothing if that is not known.
+    unread_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -149,9 +155,12 @@ impl Holding {
     ///
     /// Call once after replaying the journal.
     pub fn wake(&mut self, now: Timestamp) {
-        for mailbox in self.jobs.values_mut().flat_map(|job| &mut job.mailboxes) {
-            mailbox.level_since = now;
-            mailbox.probed_at = None;
+        for job in self.jobs.values_mut() {
+            job.unread_until = None;
+            for mailbox in &mut job.mailboxes {
+                mailbox.level_since = now;
+                mailbox.probed_at = None;
+            }
         }
     }
 
@@ -494,7 +503,9 @@ impl Holding {
             generation,
             description,
             mailboxes: vec![HeldMailbox::default(); usize::from(mailboxes)],
+            counts: Counts::default(),
             order: None,
+            unread_until: None,
         });
         debug_assert!(held.generation <= generation, "generations only rise");
         debug_assert_eq!(
@@ -506,6 +517,8 @@ impl Holding {
         for mailbox in &mut held.mailboxes {
             mailbox.claim_again(at);
         }
+        held.counts = Counts::of(&held.mailboxes);
+        held.unread_until = None;
         let all = 0..u16::try_from(held.mailboxes.len()).unwrap_or(u16::MAX);
         self.unreported.extend(all.map(|ordinal| (job, Ordinal::new(ordinal))));
     }
@@ -516,12 +529,16 @@ impl Holding {
         ordinal: Ordinal,
         change: impl FnOnce(&mut HeldMailbox),
     ) {
-        let held = self.jobs.get_mut(&job);
-        if let Some(mailbox) = held.and_then(|job| job.mailboxes.get_mut(ordinal.index()))
-        {
-            change(mailbox);
-            self.unreported.insert((job, ordinal));
+        let Some(held) = self.jobs.get_mut(&job) else { return };
+        let Some(mailbox) = held.mailboxes.get_mut(ordinal.index()) else { return };
+        held.counts.without(mailbox);
+        let level = mailbox.state.level;
+        change(mailbox);
+        held.counts.with(mailbox);
+        if mailbox.state.level != level {
+            held.unread_until = None;
         }
+        self.unreported.insert(job, ordinal);
     }
 
     /// Whether an open mailbox may be let seen as open now: its raising was recorded, but
@@ -544,12 +561,18 @@ impl Holding {
 
     /// Whether the mailbox may be raised once it has no dial tone.
     fn allows(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
+        let order = held.order.as_ref();
+        order.is_some_and(|order| order.permits(ordinal))
+            && self.allows_named(held, ordinal, lease)
+    }
+
+    /// Whether the mailbox, which its order names, may be raised once it has no dial tone.
+    fn allows_named(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
         let Some(order) = &held.order else { return false };
         let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { return false };
         self.may_open
             && lease.is_valid()
             && order.generation == held.generation
-            && order.permits(ordinal)
             && !order.held_back.contains(&ordinal)
             && (mailbox.state.preparation == Preparation::Prepared
                 || planted::is(Bug::OpenBeforeVerify))
@@ -589,6 +612,9 @@ impl Lease {
 
 impl HeldJob {
     fn closing(&self, job: JobNumber, order: &Order, now: Timestamp) -> Option<Record> {
+        if order.held_back.is_empty() && self.counts.highest() <= order.level {
+            return None;
+        }
         let higher: Vec<Ordinal> = ordinals(&self.mailboxes)
             .filter(|(ordinal, mailbox)| {
                 let allowed = if order.held_back.contains(ordinal) {

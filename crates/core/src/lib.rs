@@ -13,6 +13,7 @@ pub mod holding;
 pub mod inventory;
 pub mod mailbox;
 pub mod pace;
+pub mod places;
 pub mod plan;
 pub mod planted;
 pub mod policy;

@@ -36,6 +36,7 @@ mod record;
 mod request;
 mod shared;
 mod snapshot;
+mod stages;
 mod status;
 mod tally;
 mod turn;
@@ -70,6 +71,7 @@ use doubt::Doubts;
 use permit::Given;
 use rebuild::Found;
 use request::Requests;
+use stages::Stages;
 use tally::Tally;
 use window::{Answers, Window};
 
@@ -183,6 +185,7 @@ struct JobState {
     generation: Generation,
     leased_to: Option<Incarnation>,
     states: Vec<MailboxState>,
+    stages: Stages,
     /// Re-closed, and not yet known to be closed: ordered closed whatever else is allowed.
     reclosed: BTreeSet<Ordinal>,
     /// When its first dial tone was told of, since it was last re-closed.
@@ -232,6 +235,7 @@ impl Rollout {
                 generation: Generation::default(),
                 leased_to: None,
                 states: vec![MailboxState::HELD; members],
+                stages: Stages::held(members),
                 reclosed: BTreeSet::new(),
                 dial_tone_since: None,
                 totals: MessageTotals::default(),
@@ -601,6 +605,7 @@ impl Rollout {
             };
             let old = *slot;
             tally.shift(plan.inventory().tier(*mailbox), old, *new);
+            state.stages.shift(old, *new);
             *slot = *new;
             // Orders that still closed it must not be taken for new ones later.
             let closed = !new.is_open() && !new.dial_tone;

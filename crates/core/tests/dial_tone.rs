@@ -138,7 +138,7 @@ impl Worker {
     }
 
     /// What is to be done, and how the mailboxes stand.
-    fn shows(&self) -> String {
+    fn shows(&mut self) -> String {
         let room = Room { prepare: 9, recheck: 9, open: 9, probe: 0, dial: 9, switch: 9 };
         let soaks = Soaks::everywhere(Span::ZERO);
         let Work { recheck, prepare, open, dial, hang_up, switch, .. } =
@@ -179,38 +179,38 @@ fn lease() -> Lease {
 }
 
 #[track_caller]
-fn check(worker: &Worker, expected: &str) {
+fn check(worker: &mut Worker, expected: &str) {
     assert_eq!(worker.shows(), expected);
 }
 
 #[test]
 fn a_mailbox_is_emptied_before_it_is_prepared_and_its_history_back_before_it_opens() {
     let mut worker = Worker::ordered(&|order| order.dial_tone = true);
-    check(&worker, "Waiting level 0 None; Waiting level 0 None");
+    check(&mut worker, "Waiting level 0 None; Waiting level 0 None");
 
     worker.intend();
-    check(&worker, "Waiting level 0 Off; Waiting level 0 Off; dial 2");
+    check(&mut worker, "Waiting level 0 Off; Waiting level 0 Off; dial 2");
     worker.dial();
-    check(&worker, "Waiting level 0 On rings; Waiting level 0 On rings; prepare 2");
+    check(&mut worker, "Waiting level 0 On rings; Waiting level 0 On rings; prepare 2");
     worker.prepare();
-    check(&worker, "Prepared level 0 On rings; Prepared level 0 On rings");
+    check(&mut worker, "Prepared level 0 On rings; Prepared level 0 On rings");
 
     worker.order(1, true, &|order| {
         order.dial_tone = true;
         order.level = Level::FIRST;
     });
-    check(&worker, "Prepared level 0 On rings; Prepared level 0 On rings; hang up 2");
+    check(&mut worker, "Prepared level 0 On rings; Prepared level 0 On rings; hang up 2");
     worker.look(Look::Beside(STAMP));
-    check(&worker, "Prepared level 0 On rings; Prepared level 0 On rings; hang up 2");
+    check(&mut worker, "Prepared level 0 On rings; Prepared level 0 On rings; hang up 2");
     worker.hang_up();
-    check(&worker, "Prepared level 0 Off; Prepared level 0 Off; switch 2");
+    check(&mut worker, "Prepared level 0 Off; Prepared level 0 Off; switch 2");
     worker.look(Look::Beside(STAMP));
     worker.look(Look::Stamp(STAMP));
-    check(&worker, "Prepared level 0 Off; Prepared level 0 Off; switch 2");
+    check(&mut worker, "Prepared level 0 Off; Prepared level 0 Off; switch 2");
     worker.switch();
-    check(&worker, "Prepared level 0 None; Prepared level 0 None; open 2");
+    check(&mut worker, "Prepared level 0 None; Prepared level 0 None; open 2");
     worker.look(Look::Stamp(SWITCHED));
-    check(&worker, "Prepared level 1 None; Prepared level 1 None");
+    check(&mut worker, "Prepared level 1 None; Prepared level 1 None");
     let totals = worker.holding.job(JOB).map(tidegate_core::holding::HeldJob::totals);
     assert_eq!(totals.map(|totals| totals.newer), Some(6));
 }
@@ -221,12 +221,12 @@ fn a_pause_lets_dial_tones_stand_and_begins_none() {
     worker.intend();
     worker.order(1, false, &|order| order.dial_tone = true);
     worker.dial();
-    check(&worker, "Waiting level 0 Off; Waiting level 0 Off; prepare 2");
+    check(&mut worker, "Waiting level 0 Off; Waiting level 0 Off; prepare 2");
 
     worker.order(1, true, &|order| order.dial_tone = true);
     worker.dial();
     worker.order(1, false, &|order| order.dial_tone = true);
-    check(&worker, "Waiting level 0 On; Waiting level 0 On; prepare 2");
+    check(&mut worker, "Waiting level 0 On; Waiting level 0 On; prepare 2");
 }
 
 #[test]
@@ -235,14 +235,14 @@ fn a_reclose_ends_dial_tones_and_they_begin_again_when_it_is_lifted() {
     worker.prepare();
 
     worker.order(2, true, &|order| order.prepare = false);
-    check(&worker, "Waiting level 0 Off; Waiting level 0 Off");
+    check(&mut worker, "Waiting level 0 Off; Waiting level 0 Off");
 
     worker.order(2, true, &|order| order.dial_tone = true);
-    check(&worker, "Waiting level 0 Off; Waiting level 0 Off; dial 2");
+    check(&mut worker, "Waiting level 0 Off; Waiting level 0 Off; dial 2");
     worker.dial();
-    check(&worker, "Waiting level 0 On rings; Waiting level 0 On rings; recheck 2");
+    check(&mut worker, "Waiting level 0 On rings; Waiting level 0 On rings; recheck 2");
     worker.look(Look::Beside(STAMP));
-    check(&worker, "Prepared level 0 On rings; Prepared level 0 On rings");
+    check(&mut worker, "Prepared level 0 On rings; Prepared level 0 On rings");
 }
 
 #[test]
@@ -254,22 +254,22 @@ fn one_mailbox_is_taken_out_of_its_dial_tone_alone() {
         order.held_back = vec![Ordinal::new(1)];
     });
 
-    check(&worker, "Waiting level 0 On rings; Waiting level 0 Off; prepare 1");
+    check(&mut worker, "Waiting level 0 On rings; Waiting level 0 Off; prepare 1");
 }
 
 #[test]
 fn a_store_that_knows_of_a_dial_tone_outranks_a_journal_that_does_not() {
     let mut worker = Worker::ordered(&|order| order.level = Level::FIRST);
     worker.prepare();
-    check(&worker, "Prepared level 0 None; Prepared level 0 None; open 2");
+    check(&mut worker, "Prepared level 0 None; Prepared level 0 None; open 2");
 
     worker.look(Look::Beside(STAMP));
 
-    check(&worker, "Waiting level 0 Off; Waiting level 0 Off; prepare 2");
+    check(&mut worker, "Waiting level 0 Off; Waiting level 0 Off; prepare 2");
     worker.prepare();
     worker.switch();
     worker.look(Look::Stamp(SWITCHED));
-    check(&worker, "Prepared level 1 None; Prepared level 1 None");
+    check(&mut worker, "Prepared level 1 None; Prepared level 1 None");
 }
 
 #[test]
@@ -279,13 +279,13 @@ fn what_has_been_open_gets_no_dial_tone_and_one_that_is_refused_is_prepared_with
     worker.look(Look::Stamp(STAMP));
     worker.order(2, true, &|order| order.dial_tone = true);
     worker.intend();
-    check(&worker, "Waiting level 0 None; Waiting level 0 None; prepare 2");
+    check(&mut worker, "Waiting level 0 None; Waiting level 0 None; prepare 2");
 
     let mut worker = Worker::ordered(&|order| order.dial_tone = true);
     worker.intend();
     for ordinal in BOTH {
         worker.holding.cannot_dial(JOB, ordinal);
     }
-    check(&worker, "Waiting level 0 Off; Waiting level 0 Off; prepare 2");
+    check(&mut worker, "Waiting level 0 Off; Waiting level 0 Off; prepare 2");
     assert_eq!(worker.holding.job(JOB).map(|job| job.dial(BOTH[0])), Some(Dial::Off));
 }

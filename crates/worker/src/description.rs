@@ -112,6 +112,8 @@ pub(crate) struct Description {
     /// The digest of its bytes.
     pub(crate) digest: [u8; 32],
     mailboxes: Vec<JobMailbox>,
+    /// What the store calls them.
+    keys: Vec<u64>,
     expected: Option<Window>,
 }
 
@@ -119,8 +121,13 @@ impl Description {
     /// The description that the coordinator has told.
     pub(crate) fn new(told: JobPart) -> Self {
         let digest = *blake3::hash(&encode_description(&told)).as_bytes();
+        Self::of(told, digest)
+    }
+
+    fn of(told: JobPart, digest: [u8; 32]) -> Self {
         let JobPart { mailboxes, expected } = told;
-        Self { digest, mailboxes, expected }
+        let keys = mailboxes.iter().map(|it| Mailbox::key_of(it.path.as_bytes()));
+        Self { digest, keys: keys.collect(), mailboxes, expected }
     }
 
     /// Reads the description of `job` with `digest`.
@@ -142,9 +149,8 @@ impl Description {
         if *blake3::hash(&bytes).as_bytes() != digest {
             return Err(wrong("is damaged"));
         }
-        let JobPart { mailboxes, expected } =
-            decode_description(&bytes).map_err(|_| wrong("is none"))?;
-        Ok(Self { digest, mailboxes, expected })
+        let told = decode_description(&bytes).map_err(|_| wrong("is none"))?;
+        Ok(Self::of(told, digest))
     }
 
     /// Makes it durable.
@@ -187,8 +193,10 @@ impl Description {
 
     /// The mailbox as the store knows it.
     pub(crate) fn mailbox(&self, ordinal: Ordinal, served: bool) -> Option<Mailbox> {
-        self.mailboxes.get(ordinal.index()).map(|mailbox| Mailbox {
-            key: Mailbox::key_of(mailbox.path.as_bytes()),
+        let (mailbox, key) =
+            (self.mailboxes.get(ordinal.index())?, self.keys.get(ordinal.index())?);
+        Some(Mailbox {
+            key: *key,
             address: mailbox.address.clone(),
             path: mailbox.path.clone().into_bytes(),
             served,

@@ -100,6 +100,9 @@ pub enum Mail {
     Files(Files),
     /// Anything, behind a program that its owner wrote.
     Command(Command),
+    /// What the caller has made, to measure what everything else costs; no configuration names
+    /// it.
+    Given(Arc<dyn MailStore>),
 }
 
 /// How many inputs may wait for the owner: more than the hands and the session together
@@ -251,6 +254,7 @@ fn open_store(config: &Config, holder: String) -> anyhow::Result<Arc<dyn MailSto
         Mail::Command(command) => {
             Arc::new(CommandStore::open(command, &config.work, &config.node, holder)?)
         }
+        Mail::Given(store) => store,
     })
 }
 
@@ -302,7 +306,7 @@ fn listen_to(
         logs: dovecot.logs.clone(),
         live: match &config.mail {
             Mail::Files(files) => Some(files.live.clone()),
-            Mail::Command(_) => None,
+            Mail::Command(_) | Mail::Given(_) => None,
         },
         canary: canary.map(|(canary, at)| Rounds::new(canary, at, &config.node)),
     });

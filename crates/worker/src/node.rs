@@ -23,19 +23,19 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tidegate_admission::Doors;
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::gate::Pulses;
-use tidegate_core::holding::{DialStep, Holding, Lease, Record, Room};
+use tidegate_core::holding::{DialStep, Holding, Lease, Record};
 use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::Level;
+use tidegate_core::places::Places;
 use tidegate_core::planted::{self, Bug};
-use tidegate_core::policy::Soaks;
 use tidegate_core::rollout::{Account, Vitals};
-use tidegate_core::time::{Span, Timestamp};
+use tidegate_core::time::Timestamp;
 use tidegate_journal::Log;
 use tidegate_watchdog::Watchdog;
 use tidegate_wire::worker::NodeSettings;
@@ -60,8 +60,12 @@ const TICK: Duration = Duration::from_millis(50);
 /// The most inputs decided in one batch; they share one flush.
 const BATCH_MAX: usize = 64;
 
+/// No turn begins sooner after the one before: what comes in meanwhile shares its flush. Nobody
+/// notices so short a time, and flushes are what a busy node's journal costs.
+const TURN_EVERY: Duration = Duration::from_millis(4);
+
 /// The most facts in one report: they stay far below the size a message may have.
-const FACTS_MAX: usize = 4_096;
+pub(crate) const FACTS_MAX: usize = 4_096;
 
 /// What the owner is given.
 pub(crate) struct Given {
@@ -99,7 +103,7 @@ pub(crate) struct Node {
     settings: Option<NodeSettings>,
     fetched: BTreeMap<JobNumber, Arc<Description>>,
     claiming: BTreeSet<(JobNumber, Generation)>,
-    busy: BTreeSet<(JobNumber, Ordinal)>,
+    busy: Places,
     deferred: BTreeMap<(JobNumber, Ordinal), Timestamp>,
     lease_until: Timestamp,
     pace: Pace,
@@ -111,7 +115,7 @@ pub(crate) struct Node {
     rising: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
     hanging_up: Vec<(JobNumber, Generation, Vec<Ordinal>)>,
     /// Raised on disk, not shown to anybody yet.
-    unseen: BTreeSet<(JobNumber, Ordinal)>,
+    unseen: Places,
     /// Whether the journal knows that everything raised is shown.
     shown: bool,
     /// Whether the journal knows that nobody is in what was closed.
@@ -140,7 +144,7 @@ impl Node {
             settings: None,
             fetched: BTreeMap::new(),
             claiming: BTreeSet::new(),
-            busy: BTreeSet::new(),
+            busy: Places::default(),
             deferred: BTreeMap::new(),
             lease_until: Timestamp::default(),
             vitals: Vitals::default(),
@@ -149,7 +153,7 @@ impl Node {
             preparing: 0,
             rising: Vec::new(),
             hanging_up: Vec::new(),
-            unseen: BTreeSet::new(),
+            unseen: Places::default(),
             shown: true,
             shut_out: true,
             estranged: Estranged::default(),
@@ -185,6 +189,7 @@ impl Node {
     /// Runs until told to stop, or until going on would be unsafe.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         let mut watchdog = Watchdog::from_environment();
+        let mut turned = Instant::now();
         loop {
             watchdog.feed(|| self.line());
             let mut batch = Vec::new();
@@ -193,6 +198,8 @@ impl Node {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
+            std::thread::sleep(TURN_EVERY.saturating_sub(turned.elapsed()));
+            turned = Instant::now();
             while batch.len() < BATCH_MAX
                 && let Ok(input) = self.inputs.try_recv()
             {
@@ -427,11 +434,11 @@ impl Node {
 
     fn beat(&mut self) -> Beat {
         let lease = self.lease(self.given.clock.now());
-        let (nothing, soaks) = (Room::default(), Soaks::everywhere(Span::ZERO));
-        let claims = self.holding.work(lease, &soaks, nothing, &|_, _| false).claim;
-        let unknown = claims.into_iter().map(|(job, _)| job).filter(|job| {
+        let claims = self.holding.claims();
+        let unknown = claims.map(|(job, _)| job).filter(|job| {
             !self.descriptions.contains_key(job) && !self.fetched.contains_key(job)
         });
+        let unknown = unknown.collect();
         let reports = self.herald.withhold(self.holding.report(FACTS_MAX));
         Beat {
             orders_obeyed: self.herald.obeyed(&self.holding, lease),
@@ -446,7 +453,7 @@ impl Node {
                 ..self.vitals
             },
             claimed_max: self.holding.generation_max(),
-            fetch: unknown.collect(),
+            fetch: unknown,
         }
     }
 

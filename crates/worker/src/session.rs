@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::clock::Clock;
-use crate::node::{Beat, Input};
+use crate::node::{Beat, FACTS_MAX, Input};
 use dialogue::tidegate_code;
 pub(crate) use dialogue::{
     Dialogue, Identity, Meaning, Sent, append, is_too_old, meaning,
@@ -136,15 +136,19 @@ impl Session {
 
     async fn beat_until_refused(&mut self, terms: &Terms) -> anyhow::Result<Status> {
         let millis = terms.beat.millis().max(BEAT_MILLIS_MIN);
-        let mut beat = tokio::time::interval(Duration::from_millis(millis));
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats = tokio::time::interval(Duration::from_millis(millis));
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            beat.tick().await;
+            beats.tick().await;
             let (reply, told) = oneshot::channel();
             self.tell(Input::Beat(reply))?;
             let beat = told.await.context("the owner has gone")?;
             let unknown = beat.fetch.clone();
+            let facts: usize = beat.reports.iter().map(|it| it.facts.len()).sum();
+            let is_full = facts >= FACTS_MAX;
             match self.sync(terms, beat).await? {
+                // What did not fit is told at once.
+                Ok(()) if is_full => beats.reset_immediately(),
                 Ok(()) => {}
                 Err(status) => match meaning(&status) {
                     Meaning::JoinAgain => return Ok(status),

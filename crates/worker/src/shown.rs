@@ -4,17 +4,16 @@
 //!
 //! * What is not known to have been shown is not shown before the coordinator has spoken.
 
-use std::collections::BTreeSet;
-
-use tidegate_core::fleet::{JobNumber, Ordinal};
+use tidegate_core::fleet::Ordinal;
 use tidegate_core::holding::{DialStep, Holding, Record};
+use tidegate_core::places::Places;
 
 /// What was raised from held since all doors were last known to be shown.
 ///
 /// The program may have ended before anybody was let in; meanwhile a stop may have become
 /// effective. So these doors wait for the coordinator's word like those just raised.
 #[derive(Debug, Default)]
-pub(crate) struct NotShown(pub(crate) BTreeSet<(JobNumber, Ordinal)>);
+pub(crate) struct NotShown(pub(crate) Places);
 
 impl NotShown {
     /// Notes a record about to be applied to `holding`.
@@ -33,7 +32,7 @@ impl NotShown {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_core::fleet::Generation;
+    use tidegate_core::fleet::{Generation, JobNumber};
     use tidegate_core::holding::Settled;
     use tidegate_core::mailbox::Level;
     use tidegate_core::rollout::MessageTotals;
@@ -69,6 +68,6 @@ mod tests {
             holding.apply(&record);
         }
 
-        assert_eq!(not_shown.0, BTreeSet::from([(job, Ordinal::new(1))]));
+        assert_eq!(not_shown.0, Places::from_iter([(job, Ordinal::new(1))]));
     }
 }

@@ -70,6 +70,9 @@ impl HeldJob {
         order: &Order,
         at: Timestamp,
     ) -> Option<Record> {
+        if self.counts.dialled == 0 {
+            return None;
+        }
         let on = ordinals(&self.mailboxes).filter(|(ordinal, mailbox)| {
             let taken_back = !order.dial_tone || order.held_back.contains(ordinal);
             mailbox.dial == Dial::On && taken_back

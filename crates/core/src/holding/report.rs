@@ -33,15 +33,15 @@ impl Holding {
         let mut chosen: BTreeMap<JobNumber, Vec<Ordinal>> = BTreeMap::new();
         let mut findings = 0;
         for (job, ordinal) in self.unreported.iter().take(most) {
-            let told = self.jobs.get(job).and_then(|j| j.mailboxes.get(ordinal.index()));
+            let told = self.jobs.get(&job).and_then(|j| j.mailboxes.get(ordinal.index()));
             findings += told.map_or(0, |mailbox| mailbox.findings.len());
             if findings > FINDINGS_PER_REPORT_MAX && !chosen.is_empty() {
                 break;
             }
-            if chosen.len() == JOBS_PER_REPORT_MAX && !chosen.contains_key(job) {
+            if chosen.len() == JOBS_PER_REPORT_MAX && !chosen.contains_key(&job) {
                 break;
             }
-            chosen.entry(*job).or_default().push(*ordinal);
+            chosen.entry(job).or_default().push(ordinal);
         }
         let reports = chosen.into_iter().filter_map(|(number, ordinals)| {
             let job = self.jobs.get(&number)?;
@@ -75,7 +75,7 @@ impl Holding {
             for (ordinal, state) in &report.facts {
                 let now = job.mailboxes.get(ordinal.index()).map(HeldMailbox::fact);
                 if now == Some(*state) || planted::is(Bug::ConfirmAll) {
-                    self.unreported.remove(&(report.job, *ordinal));
+                    self.unreported.remove(report.job, *ordinal);
                 }
             }
         }

@@ -7,6 +7,7 @@
 //! * Whatever a holding remembers is in its snapshot; what it has merely heard is not: a new
 //!   field does not compile before that is decided.
 
+use super::counts::Counts;
 use super::{Dial, HeldJob, HeldMailbox, Holding, Stamp, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{MailboxState, NotAState};
@@ -94,7 +95,14 @@ impl Holding {
 
 impl HeldJob {
     fn snapshot(&self, job: JobNumber) -> JobSnapshot {
-        let Self { generation, description, mailboxes, order: _ } = self;
+        let Self {
+            generation,
+            description,
+            mailboxes,
+            counts: _,
+            order: _,
+            unread_until: _,
+        } = self;
         let mut snapshot = JobSnapshot {
             job,
             generation: *generation,
@@ -166,6 +174,7 @@ impl HeldJob {
             let mailbox = mailboxes.get_mut(ordinal.index());
             mailbox.ok_or(SnapshotError::Columns { job })?.findings.push(finding);
         }
-        Ok(Self { generation, description, mailboxes, order: None })
+        let (counts, order, unread_until) = (Counts::of(&mailboxes), None, None);
+        Ok(Self { generation, description, mailboxes, counts, order, unread_until })
     }
 }

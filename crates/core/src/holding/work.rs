@@ -8,7 +8,7 @@ use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
 use crate::planted::{self, Bug};
 use crate::policy::Soaks;
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
 
 /// What should be done next. Every list is bounded by what was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,26 +49,26 @@ pub struct ProbeTask {
 }
 
 impl Holding {
-    /// What should be done next, no more than `room` for each kind.
+    /// Jobs to claim at the store, with their generation.
+    pub fn claims(&self) -> impl Iterator<Item = (JobNumber, Generation)> + '_ {
+        self.pending.iter().map(|(job, order)| (*job, order.generation))
+    }
+
+    /// What should be done next, no more than `room` for each kind. Remembers only where there
+    /// is nothing to look for.
     ///
     /// `busy` tells mailboxes that hands are already on.
     pub fn work(
-        &self,
+        &mut self,
         lease: Lease,
         soaks: &Soaks,
         mut room: Room,
         busy: &dyn Fn(JobNumber, Ordinal) -> bool,
     ) -> Work {
-        let mut work = Work {
-            claim: self
-                .pending
-                .iter()
-                .map(|(job, order)| (*job, order.generation))
-                .collect(),
-            ..Work::default()
-        };
+        let mut work = Work { claim: self.claims().collect(), ..Work::default() };
         room.switch = room.switch.saturating_sub(self.switching(lease));
-        for (number, held) in &self.jobs {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for (number, held) in &mut jobs {
             let free = |ordinal: Ordinal| !busy(*number, ordinal);
             let job = Asked { number: *number, held, lease, soaks, free: &free };
             if !self.pending.contains_key(number) {
@@ -76,14 +76,19 @@ impl Holding {
                 self.opening(&job, &mut room, &mut work);
                 self.dialling(&job, &mut room, &mut work);
             }
-            probing(&job, &mut room, &mut work);
+            if held.unread_until.is_none_or(|until| until <= lease.now) && room.probe > 0
+            {
+                held.unread_until = probing(&job, &mut room, &mut work);
+            }
         }
+        self.jobs = jobs;
         work
     }
 
     /// How many mailboxes are between their dial tone and being raised.
     fn switching(&self, lease: Lease) -> usize {
-        let jobs = self.jobs.values().map(|held| {
+        let dialled = self.jobs.values().filter(|held| held.counts.dialled > 0);
+        let jobs = dialled.map(|held| {
             let off = ordinals(&held.mailboxes).filter(|(ordinal, mailbox)| {
                 mailbox.dial == Dial::Off && self.allows(held, *ordinal, lease)
             });
@@ -93,6 +98,9 @@ impl Holding {
     }
 
     fn dialling(&self, job: &Asked<'_>, room: &mut Room, work: &mut Work) {
+        if job.held.counts.dialled == 0 {
+            return;
+        }
         let (mut dial, mut hang_up, mut switch) = (Vec::new(), Vec::new(), Vec::new());
         for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
             if mailbox.dial == Dial::None || !(job.free)(ordinal) {
@@ -146,22 +154,49 @@ impl Holding {
             *room -= chosen.len();
             chosen
         };
-        push(&mut work.recheck, job, chosen(true, &mut room.recheck));
-        push(&mut work.prepare, job, chosen(false, &mut room.prepare));
+        let into_open = planted::is(Bug::RestoreIntoOpen);
+        if job.held.counts.unlooked > 0 && room.recheck > 0 {
+            push(&mut work.recheck, job, chosen(true, &mut room.recheck));
+        }
+        if (job.held.counts.unverified > 0 || into_open) && room.prepare > 0 {
+            push(&mut work.prepare, job, chosen(false, &mut room.prepare));
+        }
     }
 
     fn opening(&self, job: &Asked<'_>, room: &mut Room, work: &mut Work) {
+        let Some(order) = job.held.order.as_ref().filter(|_| room.open > 0) else {
+            return;
+        };
         let mut chosen: BTreeMap<bool, Vec<Ordinal>> = BTreeMap::new();
-        for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
-            if room.open == 0 {
-                break;
-            }
-            let wanted = self.permits(job.held, ordinal, job.lease)
-                && (job.free)(ordinal)
-                && may_rise(mailbox);
+        let mut choose = |ordinal: Ordinal, mailbox: &HeldMailbox| {
+            let here = mailbox.dial == Dial::None || planted::is(Bug::OpenBeside);
+            let wanted = here
+                && self.allows_named(job.held, ordinal, job.lease)
+                && may_rise(mailbox)
+                && (job.free)(ordinal);
             if wanted {
                 room.open -= 1;
                 chosen.entry(mailbox.state.is_open()).or_default().push(ordinal);
+            }
+            room.open > 0
+        };
+        match &order.named {
+            Some(named) => {
+                let below = named.iter().take_while(|it| it.get() < order.open_below);
+                for ordinal in below {
+                    let mailbox = job.held.mailboxes.get(ordinal.index());
+                    if mailbox.is_some_and(|mailbox| !choose(*ordinal, mailbox)) {
+                        break;
+                    }
+                }
+            }
+            None => {
+                let below = usize::from(order.open_below);
+                for (ordinal, mailbox) in ordinals(&job.held.mailboxes).take(below) {
+                    if !choose(ordinal, mailbox) {
+                        break;
+                    }
+                }
             }
         }
         push(&mut work.open, job, chosen.remove(&false).unwrap_or_default());
@@ -207,30 +242,40 @@ fn may_rise(mailbox: &HeldMailbox) -> bool {
     !mailbox.state.is_open() || mailbox.state.health == Health::Healthy
 }
 
-fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
+/// Asks for what is to be read now, and says before when nothing else is; nothing where that is
+/// not known.
+fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) -> Option<Timestamp> {
     let now = job.lease.now;
+    let (mut next, mut left_over) = (Timestamp::from_millis(u64::MAX), false);
     for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
         if room.probe == 0 {
-            break;
+            return None;
+        }
+        if !mailbox.state.is_open() {
+            continue;
         }
         let soak = job.soaks.on(mailbox.state.level);
         let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
         let watch = watch.max(WATCH_MIN);
-        let mature = now.since(mailbox.level_since) >= soak;
-        let wanted = match mailbox.state.health {
-            _ if !mailbox.state.is_open() => false,
-            Health::Unproven => mature || mailbox.probed_at.is_none(),
-            Health::Failed | Health::IntegrityFailed if planted::is(Bug::BadHeals) => {
-                true
+        let matures_at = mailbox.level_since + soak;
+        let mature = now >= matures_at;
+        let due = match (mailbox.state.health, mailbox.probed_at) {
+            (Health::Failed | Health::IntegrityFailed, _)
+                if planted::is(Bug::BadHeals) =>
+            {
+                now
             }
+            (Health::Unproven, Some(_)) => matures_at,
             // One that could not be read may show altered mail too, which is worse.
-            Health::Healthy | Health::Failed => {
-                mailbox.probed_at.is_none_or(|at| now.since(at) >= watch)
-            }
-            Health::IntegrityFailed => false,
+            (Health::Healthy | Health::Failed, Some(at)) => at + watch,
+            (Health::Unproven | Health::Healthy | Health::Failed, None) => now,
+            (Health::IntegrityFailed, _) => continue,
         };
-        if wanted && (job.free)(ordinal) {
+        if due > now {
+            next = next.min(due);
+        } else if (job.free)(ordinal) {
             room.probe -= 1;
+            left_over = true;
             work.probe.push(ProbeTask {
                 job: job.number,
                 generation: job.held.generation,
@@ -238,8 +283,11 @@ fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) {
                 level: mailbox.state.level,
                 mature,
             });
+        } else {
+            left_over = true;
         }
     }
+    (!left_over).then_some(next)
 }
 
 fn push(

@@ -275,6 +275,9 @@ impl Rollout {
     /// Mailboxes of `job` that are to be opened yet, as far as they may be.
     fn unopened(&self, job: JobNumber) -> u32 {
         let held_back = self.held_back_of(job);
+        if held_back.is_empty() {
+            return self.job(job).stages.shut().into();
+        }
         let to_open = ordinals(&self.job(job).states).filter(|(ordinal, state)| {
             let quarantined = state.preparation == Preparation::Quarantined;
             !state.is_open() && !quarantined && !held_back.contains(ordinal)

@@ -74,7 +74,6 @@ impl Rollout {
     pub fn orders(&self, node: NodeNumber) -> Orders {
         let state = self.nodes.get(node.index());
         let out = state.is_none_or(NodeState::is_out);
-        let told = state.is_some_and(|node| !node.recount.is_pending());
         let moving = matches!(self.phase, Phase::Running | Phase::Finished { .. })
             || planted::is(Bug::PauseOnPaper);
         let may_open = moving && !out;
@@ -82,11 +81,7 @@ impl Rollout {
             .plan
             .jobs()
             .iter()
-            .filter(|job| told && job.node == node)
-            .filter(|job| {
-                let leased = self.job(job.number).leased_to;
-                leased.is_some() && leased == state.and_then(|node| node.incarnation)
-            })
+            .filter(|job| job.node == node && self.is_held(node, job.number))
             .map(|job| self.order(job.number, may_open));
         let mut jobs: Vec<Order> = jobs.collect();
         self.name_permits(node, &mut jobs);
@@ -98,6 +93,17 @@ impl Rollout {
             kept_back: self.kept_back(node),
             recorded: state.map_or(0, |node| node.reported),
         }
+    }
+
+    /// Whether the present worker of `node` has orders for `job`.
+    pub fn is_held(&self, node: NodeNumber, job: JobNumber) -> bool {
+        let Some(state) = self.nodes.get(node.index()) else { return false };
+        let planned = self.plan.jobs().get(job.index());
+        let leased = self.jobs.get(job.index()).and_then(|job| job.leased_to);
+        !state.recount.is_pending()
+            && planned.is_some_and(|planned| planned.node == node)
+            && leased.is_some()
+            && leased == state.incarnation
     }
 
     fn order(&self, job: JobNumber, may_open: bool) -> Order {
@@ -134,6 +140,9 @@ impl Rollout {
     }
 
     pub(super) fn held_back_of(&self, job: JobNumber) -> Vec<Ordinal> {
+        if self.held_back.is_empty() {
+            return Vec::new();
+        }
         let places =
             self.held_back.iter().filter_map(|mailbox| self.plan.place(*mailbox));
         places.filter(|(of, _)| *of == job).map(|(_, ordinal)| ordinal).collect()
@@ -144,7 +153,11 @@ impl Rollout {
         if level == Level::HELD {
             return 0;
         }
-        self.permitted(&self.job(job).states, level, &self.held_back_of(job))
+        let state = self.job(job);
+        if state.stages.below(level) <= self.plan.policy().limits.permit_window {
+            return u16::try_from(state.states.len()).unwrap_or(u16::MAX);
+        }
+        self.permitted(&state.states, level, &self.held_back_of(job))
     }
 
     /// The end of the prefix of a job in which at most a window of mailboxes is still on

@@ -13,16 +13,17 @@
 //! * After a restart of this program a node gets no permit before it has said that it goes by
 //!   an answer of this run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{NodeState, Order, Orders, Rollout, ordinals};
 use crate::fleet::{JobNumber, NodeNumber, Ordinal};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::places::Places;
 use crate::plan::Job;
 use crate::planted::{self, Bug};
 
 /// Mailboxes and the level that each may be raised to.
-type Names = BTreeMap<(JobNumber, Ordinal), Level>;
+type Names = Vec<(JobNumber, Ordinal, Level)>;
 
 /// What the answers to one node permit, as far as they may be acted on.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +80,7 @@ impl Rollout {
         }
         let named = orders.jobs.iter().flat_map(|order| {
             let names = order.named.iter().flatten();
-            names.map(|ordinal| ((order.job, *ordinal), order.level))
+            names.map(|ordinal| (order.job, *ordinal, order.level))
         });
         let names: Names = named.collect();
         if let Some(given) = self.given.get_mut(node.index())
@@ -102,15 +103,25 @@ impl Rollout {
         };
         for order in orders {
             let mut named = Vec::new();
+            let stages = &self.job(order.job).stages;
+            let none_rise = stages.below(order.level) == 0 && stages.shut() == 0;
+            if none_rise || room == 0 && outstanding.is_empty() {
+                order.named = Some(named);
+                continue;
+            }
             for (ordinal, state) in ordinals(&self.job(order.job).states)
                 .take(usize::from(order.open_below))
                 .filter(|(ordinal, state)| may_rise(*state, order, *ordinal))
             {
-                let before = state.level < order.level
-                    && outstanding.remove(&(order.job, ordinal));
+                let before =
+                    state.level < order.level && outstanding.contains(order.job, ordinal);
+                outstanding.remove(order.job, ordinal);
                 if before || room > 0 {
                     room -= usize::from(!before);
                     named.push(ordinal);
+                }
+                if room == 0 && outstanding.is_empty() {
+                    break;
                 }
             }
             order.named = Some(named);
@@ -119,15 +130,15 @@ impl Rollout {
 
     /// Mailboxes that `node` may open by an answer it may act on, and that are not known to
     /// be open.
-    fn outstanding(&self, node: NodeNumber) -> BTreeSet<(JobNumber, Ordinal)> {
+    fn outstanding(&self, node: NodeNumber) -> Places {
         let given = self.given.get(node.index());
         let names = given.iter().flat_map(|given| &given.answers);
         let names = names.flat_map(|(_, names)| names);
-        let open = names.filter(|((job, ordinal), level)| {
+        let open = names.filter(|(job, ordinal, level)| {
             let state = self.job(*job).states.get(ordinal.index());
-            state.is_some_and(|state| !has_arrived(*state, **level))
+            state.is_some_and(|state| !has_arrived(*state, *level))
         });
-        open.map(|(place, _)| *place).collect()
+        open.map(|(job, ordinal, _)| (*job, *ordinal)).collect()
     }
 
     /// The most mailboxes that may open on `node` while it has not heard of a stop.

@@ -17,8 +17,8 @@ impl Rollout {
     ///
     /// A node that has not begun a dial tone yet puts deliveries off by itself.
     pub fn receives(&self, mailbox: MailboxNumber) -> bool {
-        let Some((number, ordinal)) = self.plan.place(mailbox) else { return false };
         let Some(needed) = self.plan.policy().level_of(DELIVERY) else { return false };
+        let Some((number, ordinal)) = self.plan.place(mailbox) else { return false };
         let job = self.job(number);
         let state = job.states.get(ordinal.index()).copied().unwrap_or_default();
         let receives = if state.is_open() {

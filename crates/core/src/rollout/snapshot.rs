@@ -410,8 +410,15 @@ impl NodeState {
 
 impl JobState {
     fn snapshot(&self) -> JobSnapshot {
-        let Self { generation, leased_to, states, reclosed, dial_tone_since, totals } =
-            self;
+        let Self {
+            generation,
+            leased_to,
+            states,
+            stages: _,
+            reclosed,
+            dial_tone_since,
+            totals,
+        } = self;
         JobSnapshot {
             generation: *generation,
             leased_to: *leased_to,

@@ -6,6 +6,8 @@
 //! * A history is put back only when nobody is in the mailbox: the doors are closed on disk, and the
 //!   mail system has said so, where one is told.
 
+use std::collections::BTreeSet;
+
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{Dial, DialStep, Lease, Record, Settled, Stamp, Switched};
 use tidegate_core::mailbox::Preparation;
@@ -42,7 +44,7 @@ impl Node {
             records.extend(self.holding.hung_up(job, generation, &ordinals, lease));
         }
         let busy = |job, ordinal| {
-            self.busy.contains(&(job, ordinal)) || self.herald.owes(job, ordinal)
+            self.busy.contains(job, ordinal) || self.herald.owes(job, ordinal)
         };
         records.extend(self.holding.dial_intents(lease, DIAL_MAX, &busy));
         records
@@ -181,16 +183,16 @@ impl Node {
     }
 
     /// Takes mailboxes out of the hands; those without an answer are left alone for a while.
-    fn rest(
+    pub(super) fn rest(
         &mut self,
         job: JobNumber,
         tried: &[Ordinal],
         answered: impl Iterator<Item = Ordinal>,
         now: Timestamp,
     ) {
-        let answered: Vec<Ordinal> = answered.collect();
+        let answered: BTreeSet<Ordinal> = answered.collect();
         for ordinal in tried {
-            self.busy.remove(&(job, *ordinal));
+            self.busy.remove(job, *ordinal);
             if !answered.contains(ordinal) {
                 self.deferred.insert((job, *ordinal), now + DEFER);
             }

@@ -18,12 +18,14 @@ use crate::hands::Task;
 use crate::herald::Errand;
 use crate::store::Telling;
 
-/// The most mailboxes of one task for the hands: enough to share two flushes of the file
-/// system (twice as many would save a hundredth of the CPU), few enough that a stop is not
-/// kept waiting.
-const PREPARE_TOGETHER: usize = 24;
+/// The most mailboxes of one task for the hands: few enough that a stop is not kept waiting.
 const LOOK_TOGETHER: usize = 256;
 const PROBE_TOGETHER: usize = 64;
+
+/// The most mailboxes that the hands are given in one turn to be opened or read: a turn flushes
+/// the journal once, whatever it is about.
+const OPEN_MAX: usize = 1_024;
+const PROBE_MAX: usize = 1_024;
 
 /// The most mailboxes that the mail system is told of in one turn: what the hands' pool takes,
 /// and enough to re-close a node as fast as its mail system can.
@@ -48,22 +50,24 @@ impl Node {
             self.pace.learn(&settings, self.given.doors.visits(), reads, now);
         }
         let threads = usize::from(settings.prepare_threads).max(1);
+        let together = self.given.store.prepare_together().max(1);
         let room = Room {
             // One batch beyond those in hand, so that no thread waits for the owner.
-            prepare: (threads + 1).saturating_sub(self.preparing) * PREPARE_TOGETHER,
+            prepare: (threads + 1).saturating_sub(self.preparing) * together,
             recheck: LOOK_TOGETHER,
-            open: self.pace.whole().min(LOOK_TOGETHER),
-            probe: PROBE_TOGETHER * 2,
+            open: self.pace.whole().min(OPEN_MAX),
+            probe: PROBE_MAX,
             dial: DIAL_MAX,
             switch: SWITCHING_MAX,
         };
         let (busy, deferred, herald) = (&self.busy, &self.deferred, &self.herald);
         let waits = |job, ordinal| {
-            busy.contains(&(job, ordinal)) || deferred.contains_key(&(job, ordinal))
+            busy.contains(job, ordinal) || deferred.contains_key(&(job, ordinal))
         };
         let errands = self.errands();
         let soaks = settings.soaks();
-        let work = self.holding.work(self.lease(now), &soaks, room, &|job, ordinal| {
+        let lease = self.lease(now);
+        let work = self.holding.work(lease, &soaks, room, &|job, ordinal| {
             waits(job, ordinal) || herald.owes(job, ordinal)
         });
         for errand in errands {
@@ -73,7 +77,7 @@ impl Node {
             self.claim(job, generation);
         }
         for (job, generation, ordinals) in work.prepare {
-            for some in ordinals.chunks(PREPARE_TOGETHER) {
+            for some in ordinals.chunks(together) {
                 let mailboxes = self.mailboxes(job, some);
                 if self.give(job, some, Task::Prepare { job, generation, mailboxes }) {
                     self.preparing += 1;
@@ -85,9 +89,11 @@ impl Node {
             self.give(job, &ordinals, Task::Look { job, generation, mailboxes });
         }
         for (job, generation, ordinals) in work.open {
-            let mailboxes = self.mailboxes(job, &ordinals);
-            if self.give(job, &ordinals, Task::Look { job, generation, mailboxes }) {
-                self.pace.spend(ordinals.len());
+            for some in ordinals.chunks(LOOK_TOGETHER) {
+                let mailboxes = self.mailboxes(job, some);
+                if self.give(job, some, Task::Look { job, generation, mailboxes }) {
+                    self.pace.spend(some.len());
+                }
             }
         }
         self.probe(&work.probe);

@@ -41,7 +41,7 @@ impl Node {
         }
         let lease = self.lease(self.given.clock.now());
         let mut opened = Vec::new();
-        for (job, ordinal) in std::mem::take(&mut self.unseen) {
+        for (job, ordinal) in std::mem::take(&mut self.unseen).iter() {
             let Some(standing) = self.standing(job, ordinal) else { continue };
             let permitted = match standing {
                 Standing::Level(0) => continue,
@@ -56,7 +56,7 @@ impl Node {
                 }
                 opened.extend(address);
             } else {
-                self.unseen.insert((job, ordinal));
+                self.unseen.insert(job, ordinal);
             }
         }
         if !opened.is_empty() {
@@ -111,7 +111,7 @@ impl Node {
             return;
         };
         let levels = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {
-            if self.unseen.contains(&(job, it)) {
+            if self.unseen.contains(job, it) {
                 return None;
             }
             Some((description.address(it)?.into(), self.shown(job, it)?))

@@ -141,8 +141,8 @@ impl Node {
     pub(super) fn errands(&self) -> Vec<Errand> {
         let (holding, doubted) = (&self.holding, &self.estranged.doubted);
         let waits = |job, ordinal| {
-            let place = (job, ordinal);
-            self.busy.contains(&place) || self.deferred.contains_key(&place)
+            self.busy.contains(job, ordinal)
+                || self.deferred.contains_key(&(job, ordinal))
         };
         let is_open = |job, ordinal| {
             let state = holding.job(job).and_then(|held| held.state(ordinal));

@@ -6,12 +6,13 @@
 //! * While this node is turned away its journal does not grow: it is told by its length that it
 //!   was put back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use tidegate_core::fleet::{JobNumber, Ordinal};
 use tidegate_core::holding::{DialStep, Holding, Record};
+use tidegate_core::places::Places;
 use tidegate_core::planted::{self, Bug};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::snapshot::{OfNode, decode_node, encode_node};
@@ -28,7 +29,7 @@ use crate::store::{LetIn, shut_out};
 pub(super) struct Unconfirmed {
     not_shown: NotShown,
     /// Closed, and somebody may still be in them.
-    not_shut_out: BTreeSet<(JobNumber, Ordinal)>,
+    not_shut_out: Places,
 }
 
 impl Unconfirmed {
@@ -103,8 +104,8 @@ impl Node {
             }
         }
         // Somebody may still be in what was closed when the program ended.
-        for (job, ordinal) in &self.unconfirmed.not_shut_out {
-            self.herald.owe(*job, &[*ordinal]);
+        for (job, ordinal) in self.unconfirmed.not_shut_out.iter() {
+            self.herald.owe(job, &[ordinal]);
         }
         self.shut_out = !self.herald.owes_any();
         self.unseen = self.unconfirmed.not_shown.0.clone();
@@ -161,8 +162,8 @@ impl Node {
             at,
             jobs,
             kept_back,
-            not_shown: not_shown.0.iter().copied().collect(),
-            not_shut_out: not_shut_out.iter().copied().collect(),
+            not_shown: not_shown.0.iter().collect(),
+            not_shut_out: not_shut_out.iter().collect(),
         };
         self.given.journal.compact(is_story, Box::new(move || encode_node(&snapshot)));
     }

@@ -4,7 +4,7 @@
 //!
 //! * A mailbox that an answer does not speak of is left alone for a while, and tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
@@ -60,22 +60,12 @@ impl Node {
             }
             Done::Settled { job, generation, tried, results } => {
                 self.preparing = self.preparing.saturating_sub(1);
-                for ordinal in &tried {
-                    self.busy.remove(&(job, *ordinal));
-                    if !results.iter().any(|result| result.ordinal == *ordinal) {
-                        self.deferred.insert((job, *ordinal), now + DEFER);
-                    }
-                }
+                self.rest(job, &tried, results.iter().map(|it| it.ordinal), now);
                 self.count_read_errors(&results);
                 self.holding.settled(job, generation, results, now).into_iter().collect()
             }
             Done::Looked { job, generation, tried, looks } => {
-                for ordinal in &tried {
-                    self.busy.remove(&(job, *ordinal));
-                    if !looks.iter().any(|(looked, _)| looked == ordinal) {
-                        self.deferred.insert((job, *ordinal), now + DEFER);
-                    }
-                }
+                self.rest(job, &tried, looks.iter().map(|(it, _)| *it), now);
                 let records = self.holding.looked(job, generation, &looks, lease);
                 self.tell_first(records)
             }
@@ -87,9 +77,11 @@ impl Node {
             }
             Done::Told { telling, told } => self.on_told(&telling, &told, lease),
             Done::Probed { tried, results } => {
+                let probed: BTreeSet<ProbeTask> =
+                    results.iter().map(|(task, ..)| *task).collect();
                 for task in &tried {
-                    self.busy.remove(&(task.job, task.ordinal));
-                    if !results.iter().any(|(probed, ..)| probed == task) {
+                    self.busy.remove(task.job, task.ordinal);
+                    if !probed.contains(task) {
                         self.deferred.insert((task.job, task.ordinal), now + DEFER);
                     }
                 }
@@ -123,7 +115,7 @@ impl Node {
     ) -> Vec<Record> {
         let job = telling.under.job;
         for (ordinal, told) in told {
-            self.busy.remove(&(job, *ordinal));
+            self.busy.remove(job, *ordinal);
             let pause = match told {
                 Told::Done => continue,
                 Told::NotYet if telling.recorded => TELL_AGAIN,

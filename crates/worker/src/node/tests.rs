@@ -12,6 +12,7 @@ use tidegate_core::pace::PacePolicy;
 use tidegate_core::policy::Rung;
 use tidegate_core::rollout::{MessageTotals, Order, Orders};
 use tidegate_core::share::Ppm;
+use tidegate_core::time::Span;
 use tidegate_journal::{AppendError, ReadError};
 use tidegate_mail::Mailbox;
 use tidegate_wire::worker::{JobMailbox, JobPart, NodeNotice};
