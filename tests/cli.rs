@@ -24,16 +24,18 @@ const INVENTORY: &str = "address,node,tier,path\n\
 fn a_code_is_explained_while_everything_is_down() {
     let desk = Desk::new(INVENTORY, POLICY);
 
-    check(
-        &desk.tidegate(&["explain", "node-recounting"]),
-        0,
-        &expect![[r"
-            node-recounting
-
-              Why it waits > The rollout, a wave, a node, a mailbox
-                means: the node has yet to tell what it holds
-                do: wait; its worker must be of this version
-        "]],
+    let page = desk.tidegate(&["explain", "node-recounting"]);
+    assert_eq!(page.status.code(), Some(0), "{page:?}");
+    let page = String::from_utf8_lossy(&page.stdout);
+    let place = "\n  Why it waits > The rollout, a wave, a node, a mailbox\n";
+    assert!(page.starts_with("node-recounting\n") && page.contains(place), "{page}");
+    assert!(
+        page.contains("\n    means: the node has yet to tell what it holds"),
+        "{page}"
+    );
+    assert!(
+        page.contains("\n    do: wait; its worker must be of this version\n"),
+        "{page}"
     );
     let json = desk.tidegate(&["explain", "TidegateHalted", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
