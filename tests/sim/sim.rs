@@ -56,7 +56,7 @@ use shrink::shrink;
 use world::{HOUR, Outcome, Script};
 
 /// Hours of the ordinary run.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 20_000;
 
 /// Fewer hours need not have met everything.
 const SEEDS_ALL: u64 = 300;
