@@ -150,6 +150,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     fn new(stream: TcpStream, limits: Limits, slot: OwnedSemaphorePermit) -> Self {
+        // Without it an answer may wait until the one before has been confirmed.
+        drop(stream.set_nodelay(true));
         let deadline = Box::pin(sleep(limits.idle));
         Self { stream, limits, received: 0, deadline, _slot: slot }
     }

@@ -6,15 +6,15 @@
 //!   or above it, or has a dial tone that includes the service.
 //! * Addresses are compared without regard to ASCII case, as Dovecot lower-cases them.
 //! * Describing a mailbox never opens it; opening and closing it never forgets its notice.
-//! * A reader waits at most for one insertion into its own shard.
+//! * A reader waits at most for one insertion beside the address that it asks for.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use axum::body::Bytes;
 
+use crate::addresses::{Addresses, Value};
 use crate::notice::{Language, Notice, Notices, Texts, WindowNumber};
 use crate::visits::Visits;
 
@@ -87,17 +87,10 @@ const DELIVERY: &str = "lmtp";
 /// delivery by program, and the question at RCPT whether a delivery would fit.
 const PARTS: [(&str, &str); 2] = [("lda", DELIVERY), ("quota-status", DELIVERY)];
 
-/// Maps that are locked apart, so that one insertion holds up few readers: more than any
-/// machine has cores.
-const SHARDS: usize = 64;
-
-type Shard = HashMap<Box<str>, Mailbox>;
-
 #[derive(Debug)]
 struct Inner {
     services: RwLock<Services>,
-    shards: Vec<RwLock<Shard>>,
-    hasher: RandomState,
+    mailboxes: Addresses,
     texts: RwLock<Texts>,
     visits: Visits,
 }
@@ -112,18 +105,57 @@ struct Services {
 }
 
 /// What concerns one mailbox: a few bytes, as a node has a million of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mailbox {
     standing: Standing,
     language: Option<Language>,
     window: Option<WindowNumber>,
 }
 
-const _: () = assert!(size_of::<Mailbox>() <= 8, "beside its address, one word");
+/// Bits of a standing, beside those of a language.
+const STANDING_BITS: u32 = 6;
+
+/// Instead of a level.
+const DIAL_TONE: u8 = (1 << STANDING_BITS) - 1;
+
+/// Instead of a window's number.
+const NO_WINDOW: WindowNumber = WindowNumber::MAX;
 
 impl Mailbox {
     const HELD: Self =
         Self { standing: Standing::Level(0), language: None, window: None };
+
+    /// As few bytes as possible, for a node has a million of them.
+    fn pack(self) -> Value {
+        let standing = match self.standing {
+            // Ladders have seven rungs at most.
+            Standing::Level(level) => level.min(DIAL_TONE - 1),
+            Standing::DialTone => DIAL_TONE,
+        };
+        let language = match self.language {
+            None => 0,
+            Some(Language::English) => 1,
+            Some(Language::Italian) => 2,
+        };
+        let [low, high] = self.window.unwrap_or(NO_WINDOW).to_le_bytes();
+        [standing | language << STANDING_BITS, low, high]
+    }
+
+    fn unpack([first, low, high]: Value) -> Self {
+        let window = WindowNumber::from_le_bytes([low, high]);
+        Self {
+            standing: match first & DIAL_TONE {
+                DIAL_TONE => Standing::DialTone,
+                level => Standing::Level(level),
+            },
+            language: match first >> STANDING_BITS {
+                1 => Some(Language::English),
+                2 => Some(Language::Italian),
+                _ => None,
+            },
+            window: Some(window).filter(|window| *window != NO_WINDOW),
+        }
+    }
 }
 
 impl Doors {
@@ -132,8 +164,7 @@ impl Doors {
         let services = Services { needed: ladder.into_needed(), ..Services::default() };
         let inner = Inner {
             services: RwLock::new(services),
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            hasher: RandomState::new(),
+            mailboxes: Addresses::default(),
             texts: RwLock::default(),
             visits: Visits::default(),
         };
@@ -225,21 +256,16 @@ impl Doors {
     }
 
     fn mailbox(&self, lower_case_address: &str) -> Option<Mailbox> {
-        let mailboxes = read(self.shard(lower_case_address)?);
-        mailboxes.get(lower_case_address).copied()
+        self.inner.mailboxes.get(lower_case_address).map(Mailbox::unpack)
     }
 
     fn change(&self, mut address: Box<str>, change: impl FnOnce(&mut Mailbox)) {
         address.make_ascii_lowercase();
-        if let Some(shard) = self.shard(&address) {
-            change(write(shard).entry(address).or_insert(Mailbox::HELD));
-        }
-    }
-
-    fn shard(&self, address: &str) -> Option<&RwLock<Shard>> {
-        let hash = self.inner.hasher.hash_one(address);
-        let index = hash % self.inner.shards.len() as u64;
-        self.inner.shards.get(usize::try_from(index).ok()?)
+        self.inner.mailboxes.change(&address, Mailbox::HELD.pack(), |value| {
+            let mut mailbox = Mailbox::unpack(value);
+            change(&mut mailbox);
+            mailbox.pack()
+        });
     }
 }
 
@@ -303,6 +329,23 @@ mod tests {
         check(1, &expect!["lmtp online, imap held, pop3 held, sieve held"]);
         check(2, &expect!["lmtp online, imap online, pop3 online, sieve held"]);
         check(3, &expect!["lmtp online, imap online, pop3 online, sieve held"]);
+    }
+
+    #[test]
+    fn a_mailbox_is_what_it_was_after_it_was_packed() {
+        let levels = (0..DIAL_TONE).map(Standing::Level);
+        let standings = levels.chain([Standing::DialTone]);
+        let languages = [None, Some(Language::English), Some(Language::Italian)];
+        let windows = [None, Some(0), Some(255), Some(256), Some(NO_WINDOW - 1)];
+        let each = standings.flat_map(|standing| {
+            languages.into_iter().flat_map(move |language| {
+                windows.map(|window| Mailbox { standing, language, window })
+            })
+        });
+
+        let kept = each.map(|mailbox| Mailbox::unpack(mailbox.pack()) == mailbox);
+
+        assert!(kept.into_iter().all(|same| same));
     }
 
     #[test]

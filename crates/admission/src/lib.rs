@@ -11,6 +11,7 @@
 //! * A user is never called unknown or gone: that would bounce mail.
 //! * Answers do not wait for the network, the disk or the rollout.
 
+mod addresses;
 mod connection;
 mod doors;
 mod notice;

@@ -12,10 +12,10 @@
 //! * Whoever does not speak the protocol is cut off without an answer.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::connection::{Connection, Limits, each_caller};
@@ -29,7 +29,10 @@ const MAP: &str = "transport";
 const REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// Digits of the length of the longest request.
-const LENGTH_DIGITS_MAX: u64 = 4;
+const LENGTH_DIGITS_MAX: usize = 4;
+
+/// Bytes that are read at once: some hundred requests of whoever asks before it has its answers.
+const READ_BYTES: usize = 4 << 10;
 
 /// Answers on `listener` until `stop` is done, and then hangs up.
 ///
@@ -47,57 +50,95 @@ pub async fn serve(
     .await
 }
 
-async fn talk(connection: Connection, transport: Arc<dyn Transport>) -> io::Result<()> {
-    let mut caller = BufReader::new(connection);
-    while let Some(request) = request(&mut caller).await? {
-        let answer = answer(&request, transport.as_ref());
-        let netstring = format!("{}:{answer},", answer.len());
-        caller.get_mut().write_all(netstring.as_bytes()).await?;
+async fn talk(
+    mut connection: Connection,
+    transport: Arc<dyn Transport>,
+) -> io::Result<()> {
+    let (mut requests, mut answers) = (Vec::with_capacity(READ_BYTES), Vec::new());
+    loop {
+        if connection.read_buf(&mut requests).await? == 0 {
+            let between = requests.is_empty();
+            return if between {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
+        }
+        let mut rest = requests.as_slice();
+        let end = loop {
+            match request(rest) {
+                Ok(Some((request, behind))) => {
+                    answer(request, transport.as_ref(), &mut answers);
+                    rest = behind;
+                }
+                Ok(None) => break Ok(()),
+                Err(malformed) => break Err(malformed),
+            }
+        };
+        let taken = requests.len() - rest.len();
+        requests.drain(..taken);
+        if !answers.is_empty() {
+            // Those that came together are answered together.
+            connection.write_all(&answers).await?;
+            answers.clear();
+        }
+        end?;
+        requests.reserve(READ_BYTES);
     }
-    Ok(())
 }
 
-/// The next request; nothing once the caller has hung up between two.
-async fn request(caller: &mut BufReader<Connection>) -> io::Result<Option<Vec<u8>>> {
+/// The first request of `all` and what is behind it; nothing before it has come whole.
+fn request(all: &[u8]) -> io::Result<Option<(&[u8], &[u8])>> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut length = Vec::new();
-    let read = caller.take(LENGTH_DIGITS_MAX + 1).read_until(b':', &mut length).await?;
-    if read == 0 {
-        return Ok(None);
+    let digits = all.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > LENGTH_DIGITS_MAX {
+        return Err(malformed());
     }
-    let digits = length.strip_suffix(b":").ok_or_else(malformed)?;
-    let digits = str::from_utf8(digits).map_err(|_| malformed())?;
-    let length: usize = digits.parse().map_err(|_| malformed())?;
+    let (digits, rest) = all.split_at(digits);
+    let Some((colon, rest)) = rest.split_first() else { return Ok(None) };
+    if *colon != b':' || digits.is_empty() {
+        return Err(malformed());
+    }
+    let length = digits.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
     if length > REQUEST_BYTES_MAX {
         return Err(malformed());
     }
-    let mut request = vec![0; length + 1];
-    caller.read_exact(&mut request).await?;
-    if request.pop() != Some(b',') {
-        return Err(malformed());
+    match rest.split_at_checked(length).map(|(it, rest)| (it, rest.split_first())) {
+        Some((request, Some((b',', behind)))) => Ok(Some((request, behind))),
+        Some((_, Some(_))) => Err(malformed()),
+        Some((_, None)) | None => Ok(None),
     }
-    Ok(Some(request))
 }
 
-fn answer(request: &[u8], transport: &dyn Transport) -> String {
+/// Adds the answer to `request` to `answers`.
+fn answer(request: &[u8], transport: &dyn Transport, answers: &mut Vec<u8>) {
     // Keys in other encodings belong to nobody here.
-    let Ok(request) = str::from_utf8(request) else { return NOT_FOUND.to_owned() };
+    let Ok(request) = str::from_utf8(request) else {
+        return tell(answers, NOT_FOUND, "");
+    };
     let Some(key) = request.strip_prefix(MAP).and_then(|rest| rest.strip_prefix(' '))
     else {
-        return "PERM there is no such map".to_owned();
+        return tell(answers, "PERM ", "there is no such map");
     };
-    let Some(address) = mailbox_address(key) else { return NOT_FOUND.to_owned() };
+    let Some(address) = mailbox_address(key) else { return tell(answers, NOT_FOUND, "") };
     match transport.transport(&address) {
         Next::Deliver(value) | Next::Hold(value) if is_safe(&value) => {
-            format!("OK {value}")
+            tell(answers, "OK ", &value);
         }
         Next::Deliver(value) | Next::Hold(value) => {
-            tracing::error!(value, "mail would be lost or refused by this transport");
-            "TEMP the transport of this mailbox is not usable".to_owned()
+            tracing::error!(%value, "mail would be lost or refused by this transport");
+            tell(answers, "TEMP ", "the transport of this mailbox is not usable");
         }
-        Next::NotOurs => NOT_FOUND.to_owned(),
-        Next::Unknown => "TEMP the state of this mailbox is not known".to_owned(),
+        Next::NotOurs => tell(answers, NOT_FOUND, ""),
+        Next::Unknown => {
+            tell(answers, "TEMP ", "the state of this mailbox is not known");
+        }
     }
+}
+
+fn tell(answers: &mut Vec<u8>, word: &str, value: &str) {
+    // A vector takes everything.
+    let _written = write!(answers, "{}:{word}{value},", word.len() + value.len());
 }
 
 /// Postfix takes the answer for garbage without the blank.

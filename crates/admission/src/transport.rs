@@ -8,6 +8,9 @@
 //!   `discard`, and a transport without next hop (a flush would ask DNS for the
 //!   recipient's domain and bounce).
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 /// Knows where mail goes.
 pub trait Transport: Send + Sync + 'static {
     /// Where the mail of `recipient` goes now: an address in lower case, perhaps of a sender
@@ -19,10 +22,10 @@ pub trait Transport: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Deliver it, for example by `lmtp:inet:node7.example.net:24`.
-    Deliver(String),
+    Deliver(Arc<str>),
     /// Keep it in the queue under this transport, for example
     /// `held:inet:node7.example.net:24`; the next hop must hold it back as well.
-    Hold(String),
+    Hold(Arc<str>),
     /// What it always does: the recipient is none of ours.
     NotOurs,
     /// Try again later: it cannot be said now.
@@ -41,11 +44,21 @@ pub(crate) fn is_safe(value: &str) -> bool {
 }
 
 /// The address of a mailbox that Postfix may mean by `key`.
-pub(crate) fn mailbox_address(key: &str) -> Option<String> {
+pub(crate) fn mailbox_address(key: &str) -> Option<Cow<'_, str>> {
     let (local, domain) = key.rsplit_once('@')?;
     let whole = !local.is_empty() && !domain.is_empty();
-    let plain = !key.contains(|letter: char| letter.is_control() || letter == ' ');
-    (whole && plain).then(|| key.to_ascii_lowercase())
+    let plain = if key.is_ascii() {
+        key.bytes().all(|byte| byte.is_ascii_graphic())
+    } else {
+        !key.contains(|letter: char| letter.is_control() || letter == ' ')
+    };
+    (whole && plain).then(|| {
+        if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(key.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(key)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -86,11 +99,22 @@ mod tests {
 
     #[test]
     fn only_whole_addresses_are_mailboxes() {
-        let anna = Some("anna@example.org".to_owned());
+        let anna = Some(Cow::Borrowed("anna@example.org"));
         assert_eq!(mailbox_address("Anna@Example.org"), anna);
-        for other in
-            ["*", "example.org", ".example.org", "@example.org", "anna@", "a b@c", ""]
-        {
+        assert_eq!(
+            mailbox_address("grüße@example.org"),
+            Some("grüße@example.org".into())
+        );
+        for other in [
+            "*",
+            "example.org",
+            "@example.org",
+            "anna@",
+            "a b@c",
+            "a\u{85}ä@c",
+            "a\nb@c",
+            "",
+        ] {
             assert_eq!(mailbox_address(other), None, "{other}");
         }
     }

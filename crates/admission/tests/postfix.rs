@@ -239,15 +239,15 @@ impl Transport for Example {
             return Next::NotOurs;
         };
         match name {
-            "open" => Next::Deliver("lmtp:inet:node7.example.net:24".to_owned()),
-            "held" => Next::Hold("held:inet:node7.example.net:24".to_owned()),
+            "open" => Next::Deliver("lmtp:inet:node7.example.net:24".into()),
+            "held" => Next::Hold("held:inet:node7.example.net:24".into()),
             "unknown" => Next::Unknown,
-            "retry" => Next::Hold("retry:4.2.1 wait".to_owned()),
-            "error" => Next::Deliver("error:5.1.1 gone".to_owned()),
-            "discard" => Next::Deliver("discard:silently".to_owned()),
-            "nohop" => Next::Hold("held:".to_owned()),
-            "noport" => Next::Hold("held:inet:".to_owned()),
-            "lines" => Next::Deliver("lmtp:inet:a\r\nb".to_owned()),
+            "retry" => Next::Hold("retry:4.2.1 wait".into()),
+            "error" => Next::Deliver("error:5.1.1 gone".into()),
+            "discard" => Next::Deliver("discard:silently".into()),
+            "nohop" => Next::Hold("held:".into()),
+            "noport" => Next::Hold("held:inet:".into()),
+            "lines" => Next::Deliver("lmtp:inet:a\r\nb".into()),
             _ => Next::NotOurs,
         }
     }

@@ -6,6 +6,7 @@
 //! * One thread owns the rollout; everybody else sends it messages or looks at its views.
 //! * Without transport security it listens to this machine only.
 
+mod asked;
 mod clock;
 pub mod driven;
 mod events;
@@ -20,6 +21,7 @@ mod prometheus;
 mod readers;
 mod refused;
 mod serve;
+mod states;
 mod view;
 mod workers;
 

@@ -19,6 +19,8 @@ use tidegate_core::time::Timestamp;
 use tidegate_wire::protocol::instant;
 use tidegate_wire::v1::{self, NodeState, RolloutState, WaveState};
 
+use crate::asked::Asked;
+
 /// What the gate may say.
 const VERDICTS: [&str; 4] = ["expand", "hold", "isolate", "halt"];
 
@@ -27,11 +29,13 @@ const STANDINGS: [&str; 3] = ["passed", "open", "tripped"];
 
 const MILLION: f64 = 1e6;
 
-/// The page for `rollout`, or for a coordinator without one.
-pub(crate) fn page(rollout: Option<&v1::Rollout>) -> String {
+/// The page for `rollout`, or for a coordinator without one, of which this was `asked`.
+pub(crate) fn page(rollout: Option<&v1::Rollout>, asked: &Asked) -> String {
     let mut page = Page::default();
     let mut build = page.family("tidegate_build_info", "The version that runs; always 1");
     build.set(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let help = "How long readers' questions take here, by method";
+    page.0.register("tidegate_question_seconds", help, asked.series());
     if let Some(rollout) = rollout {
         page.rollout(rollout);
         page.outcome(rollout);
@@ -483,7 +487,7 @@ mod tests {
     }
 
     fn lines(beginning: &str) -> Vec<String> {
-        let page = page(Some(&rollout()));
+        let page = page(Some(&rollout()), &Asked::default());
         let mut lines: Vec<String> = page
             .lines()
             .filter(|line| line.starts_with(beginning))
@@ -551,7 +555,7 @@ mod tests {
 
     /// The names of all metrics that there are.
     fn all() -> BTreeSet<String> {
-        let page = page(Some(&full()));
+        let page = page(Some(&full()), &Asked::default());
         let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         types.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
     }
@@ -610,7 +614,7 @@ mod tests {
     fn without_a_rollout_only_the_version_is_told() {
         let version = env!("CARGO_PKG_VERSION");
 
-        let page = page(None);
+        let page = page(None, &Asked::default());
 
         let series =
             page.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();

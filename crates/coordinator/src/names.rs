@@ -10,6 +10,10 @@ use tidegate_core::plan::Plan;
 /// `text` as the core wrote it, with the names of `plan`: ``node `mail-3` `` for `node 2`.
 /// Inside a command, which is quoted already, a name stands without quotes.
 pub(crate) fn with_names(text: &str, plan: &Plan) -> String {
+    // Most have no number in them, and some are told thousands of times a second.
+    if !text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
     let mut words: Vec<String> = Vec::new();
     let mut in_command = false;
     for word in text.split(' ') {

@@ -36,6 +36,7 @@ use crate::events;
 use crate::exchangers::{QueueAge, Queues, Receiving};
 use crate::past::{self, Past, Plans};
 use crate::refused::chain;
+use crate::states::States;
 use crate::view::View;
 pub use act::Proposal;
 pub(crate) use act::{Applied, Intent, NamedVerb, find_wave, unknown};
@@ -85,6 +86,7 @@ pub(crate) struct Owner {
     // What it remembers.
     rollout: Option<Rollout>,
     receiving: Option<Arc<Receiving>>,
+    states: Option<Arc<States>>,
     queue_age: QueueAge,
     knocking: Knocking,
     published: Published,
@@ -131,6 +133,7 @@ impl Owner {
             known,
             rollout: past.rollout,
             receiving: None,
+            states: None,
             queue_age: QueueAge::of(queues),
             knocking: Knocking::default(),
             published: Published::default(),
@@ -291,6 +294,9 @@ impl Owner {
             if let Some(receiving) = &self.receiving {
                 receiving.follow(rollout, &self.records);
             }
+            if let Some(states) = &self.states {
+                states.follow(rollout, &self.records);
+            }
         }
         let changes_workers = self.known.borrow().is_none()
             || self.records.iter().any(|it| matches!(it, Record::NodeJoined { .. }));
@@ -330,6 +336,9 @@ impl Owner {
         self.published = Published { at: now, story };
         let all = || Arc::new(Receiving::of(rollout));
         let receiving = Arc::clone(self.receiving.get_or_insert_with(all));
-        self.views.send_replace(Some(Arc::new(View::of(rollout, receiving, now))));
+        let all = || Arc::new(States::of(rollout));
+        let states = Arc::clone(self.states.get_or_insert_with(all));
+        let kept = (receiving, states);
+        self.views.send_replace(Some(Arc::new(View::of(rollout, kept, now))));
     }
 }

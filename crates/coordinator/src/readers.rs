@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! * Nothing here changes anything.
-//! * Every page and every look at the rollout is bounded, so that no reader slows a decision.
+//! * What is asked most is answered from the view and the states, without the owner. Every page
+//!   and every look at the rollout is bounded, so that no reader slows a decision.
 //! * A watcher gets the newest view, never a backlog; one that does not read is told and cut.
 
 mod lists;
@@ -11,10 +12,10 @@ mod lists;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidegate_core::fleet::MailboxNumber;
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{MailboxStatus, Rollout, RungStatus};
-use tidegate_core::time::Timestamp;
 use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
 use tidegate_wire::v1::progress_service_server::ProgressService;
@@ -29,6 +30,7 @@ use crate::exchangers::Queues;
 use crate::owner::{Inbox, Views, unknown};
 use crate::refused::Refused;
 use crate::serve::Peer;
+use crate::states::Seen;
 use crate::view::{self, View};
 
 /// At most five answers a second to each watcher, while there are few.
@@ -50,12 +52,19 @@ const WATCHER_GOES_WITHIN: Duration = Duration::from_secs(20);
 /// Dashboards and terminals of a whole provider.
 const WATCHERS_MAX: usize = 1_000;
 
+/// Mailboxes that the owner is asked about at once: a fraction of a millisecond of its time.
+const ASKED_TOGETHER_MAX: usize = 100;
+
+/// Searches of readers that may take processors at the same time; others wait.
+const SEARCHES_MAX: usize = 2;
+
 /// Serves the readers' contract.
 pub(crate) struct Readers {
     inbox: Inbox,
     views: Views,
     stopping: watch::Receiver<bool>,
     watchers: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
     show: Arc<Show>,
 }
 
@@ -68,13 +77,45 @@ impl Readers {
         show: Arc<Show>,
     ) -> Self {
         let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
-        Self { inbox, views, stopping, watchers, show }
+        let searches = Arc::new(Semaphore::new(SEARCHES_MAX));
+        Self { inbox, views, stopping, watchers, searches, show }
+    }
+
+    fn view(&self) -> Result<Arc<View>, Refused> {
+        self.views.borrow().clone().ok_or(Refused::NoPlan)
+    }
+
+    /// What is known of each of these. The owner is asked only where a state is not all of it.
+    async fn tell(
+        &self,
+        view: &View,
+        mailboxes: Vec<MailboxNumber>,
+    ) -> Result<Vec<v1::Mailbox>, Refused> {
+        let seen: Vec<Seen> = mailboxes.iter().map(|it| view.seen(*it)).collect();
+        let rest = mailboxes.iter().zip(&seen).filter(|(_, seen)| !seen.plain);
+        let rest: Vec<MailboxNumber> = rest.map(|(mailbox, _)| *mailbox).collect();
+        let mut known = Vec::with_capacity(rest.len());
+        for some in rest.chunks(ASKED_TOGETHER_MAX).map(<[MailboxNumber]>::to_vec) {
+            let look = move |rollout: &Rollout, now| {
+                let outlook = rollout.outlook(now);
+                let known = some.iter().map(|it| outlook.status(*it, rollout.known(*it)));
+                Ok(known.collect::<Vec<_>>())
+            };
+            known.extend(self.inbox.ask(look).await?);
+        }
+        let mut known = known.into_iter();
+        let told = mailboxes.into_iter().zip(seen).filter_map(|(number, seen)| {
+            let status =
+                if seen.plain { view.plain(number, seen.state) } else { known.next()? };
+            Some(mailbox(view.plan(), &status))
+        });
+        Ok(told.collect())
     }
 }
 
 #[tonic::async_trait]
 impl ProgressService for Readers {
-    type WatchRolloutStream = Shown;
+    type WatchRolloutStream = Answers;
 
     async fn get_rollout(
         &self,
@@ -112,14 +153,13 @@ impl ProgressService for Readers {
         &self,
         request: Request<v1::GetMailboxRequest>,
     ) -> Result<Response<v1::Mailbox>, Status> {
+        let view = self.view()?;
         let address = request.into_inner().address;
-        let look = move |rollout: &Rollout, now| {
-            let found = rollout.plan().inventory().find(&address);
-            let found =
-                found.ok_or_else(|| unknown("mailbox", &address, [] as [&str; 0]))?;
-            Ok(mailbox(rollout.plan(), &rollout.mailbox_status(found, now)))
-        };
-        Ok(Response::new(self.inbox.ask(look).await?))
+        let found = view.plan().inventory().find(&address);
+        let found = found.ok_or_else(|| unknown("mailbox", &address, [] as [&str; 0]))?;
+        let mut told = self.tell(&view, vec![found]).await?;
+        let told = told.pop().ok_or(Refused::Stopping)?;
+        Ok(Response::new(told))
     }
 
     async fn list_mailboxes(
@@ -127,8 +167,20 @@ impl ProgressService for Readers {
         request: Request<v1::ListMailboxesRequest>,
     ) -> Result<Response<v1::ListMailboxesResponse>, Status> {
         let wanted = lists::WantedMailboxes::try_from(request.into_inner())?;
-        let look = move |rollout: &Rollout, now: Timestamp| wanted.page(rollout, now);
-        Ok(Response::new(self.inbox.ask(look).await?))
+        let view = self.view()?;
+        let turn = Arc::clone(&self.searches).acquire_owned().await;
+        let shared = Arc::clone(&view);
+        // Looking through millions keeps a thread busy: one that serves nobody else.
+        let search = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            wanted.search(&shared)
+        });
+        let lists::Found { mailboxes, next } =
+            search.await.map_err(|_| Refused::Stopping)??;
+        Ok(Response::new(v1::ListMailboxesResponse {
+            mailboxes: self.tell(&view, mailboxes).await?,
+            next_page_token: next.map_or_else(String::new, |next| next.to_string()),
+        }))
     }
 
     async fn list_findings(
@@ -136,8 +188,10 @@ impl ProgressService for Readers {
         request: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<v1::ListFindingsResponse>, Status> {
         let wanted = lists::WantedFindings::try_from(request.into_inner())?;
-        let look = move |rollout: &Rollout, _| wanted.page(rollout);
-        Ok(Response::new(self.inbox.ask(look).await?))
+        let plan = Arc::clone(self.view()?.plan());
+        let look = move |rollout: &Rollout, _| wanted.look(rollout);
+        let found = self.inbox.ask(look).await?;
+        Ok(Response::new(found.told(&plan)))
     }
 
     async fn list_events(
@@ -145,8 +199,10 @@ impl ProgressService for Readers {
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         let page = lists::Page::try_from(request.into_inner())?;
-        let look = move |rollout: &Rollout, _| Ok(lists::events(rollout, &page));
-        Ok(Response::new(self.inbox.ask(look).await?))
+        let plan = Arc::clone(self.view()?.plan());
+        let look = move |rollout: &Rollout, _| Ok(lists::Story::of(rollout, &page));
+        let story = self.inbox.ask(look).await?;
+        Ok(Response::new(story.told(&plan)))
     }
 }
 
@@ -158,7 +214,7 @@ fn no_rollout() -> Status {
 const PARTS_MAX: usize = 2;
 
 /// Answers to a watcher; each is made when it can be sent.
-type Shown = Box<dyn Stream<Item = Result<v1::Rollout, Status>> + Send + Unpin>;
+type Answers = Box<dyn Stream<Item = Result<v1::Rollout, Status>> + Send + Unpin>;
 
 fn told(news: Result<Arc<v1::Rollout>, Refused>) -> Result<v1::Rollout, Status> {
     Ok(news?.as_ref().clone())
@@ -173,7 +229,15 @@ pub(crate) struct Show {
 struct Made {
     of: Arc<View>,
     at: Instant,
+    shown: Shown,
+}
+
+/// The rollout as readers get it.
+#[derive(Clone)]
+struct Shown {
     rollout: Arc<v1::Rollout>,
+    /// Rises when more than the time has changed.
+    news: u64,
 }
 
 impl Show {
@@ -184,20 +248,27 @@ impl Show {
 
     /// The rollout as readers get it.
     pub(crate) fn rollout(&self, view: &Arc<View>) -> Arc<v1::Rollout> {
+        self.shown(view).rollout
+    }
+
+    fn shown(&self, view: &Arc<View>) -> Shown {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if let Some(made) = newest.as_ref()
             && Arc::ptr_eq(&made.of, view)
             && now.duration_since(made.at) < WATCH_PAUSE
         {
-            return Arc::clone(&made.rollout);
+            return made.shown.clone();
         }
         let mut rollout = view.message();
         self.queues.show_in(&mut rollout, now);
-        let rollout = Arc::new(rollout);
-        let shared = Arc::clone(&rollout);
-        *newest = Some(Made { of: Arc::clone(view), at: now, rollout: shared });
-        rollout
+        let before = newest.as_ref().map(|made| &made.shown);
+        let news = before.map_or(1, |before| {
+            before.news + u64::from(is_news(&mut rollout, &before.rollout))
+        });
+        let shown = Shown { rollout: Arc::new(rollout), news };
+        *newest = Some(Made { of: Arc::clone(view), at: now, shown: shown.clone() });
+        shown
     }
 }
 
@@ -276,15 +347,15 @@ impl Watcher {
     async fn run(mut self) {
         // Kept free for the farewell.
         let Ok(farewell) = self.to.clone().reserve_owned().await else { return };
-        let mut told = Arc::new(v1::Rollout::default());
+        let mut told = 0;
         let mut silent_since = tokio::time::Instant::now();
         loop {
             let Some(view) = self.views.borrow_and_update().clone() else { return };
-            let news = self.show.rollout(&view);
-            if is_news(&news, &told) || silent_since.elapsed() >= WATCH_SILENCE_MAX {
-                told = Arc::clone(&news);
+            let Shown { rollout, news } = self.show.shown(&view);
+            if news != told || silent_since.elapsed() >= WATCH_SILENCE_MAX {
+                told = news;
                 silent_since = tokio::time::Instant::now();
-                match timeout(WATCHER_READS_WITHIN, self.to.send(Ok(news))).await {
+                match timeout(WATCHER_READS_WITHIN, self.to.send(Ok(rollout))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return,
                     Err(_) => {
@@ -321,9 +392,11 @@ impl Watcher {
 }
 
 /// Whether more than the time has changed.
-fn is_news(news: &Arc<v1::Rollout>, told: &Arc<v1::Rollout>) -> bool {
-    !Arc::ptr_eq(news, told)
-        && v1::Rollout { at_time: told.at_time, ..news.as_ref().clone() } != **told
+fn is_news(now: &mut v1::Rollout, before: &v1::Rollout) -> bool {
+    let at = std::mem::replace(&mut now.at_time, before.at_time);
+    let is_news = now != before;
+    now.at_time = at;
+    is_news
 }
 
 /// How long a watcher rests after an answer: the longer, the more of them there are.
@@ -333,9 +406,13 @@ fn pause(watchers: &Semaphore) -> Duration {
     WATCH_PAUSE.saturating_mul(times.max(1))
 }
 
-/// Waits until there may be a newer view, but not less than a watcher's pause.
+/// Waits until there may be a newer view, but not less than a watcher's pause. Where many rest
+/// longer there is one by then: whoever owns the rollout shall not have to wake them all.
 async fn next(views: &mut Views, pause: Duration) {
     tokio::time::sleep(pause).await;
+    if pause > WATCH_PAUSE {
+        return;
+    }
     // An owner that has ended is followed by `stopping`.
     if views.changed().await.is_err() {
         std::future::pending::<()>().await;

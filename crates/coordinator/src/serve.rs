@@ -32,6 +32,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::field::Empty;
 
+use crate::asked::Asked;
 use crate::exchangers::{Exchangers, Queues};
 use crate::operators::Operators;
 use crate::owner::{Inbox, Views};
@@ -197,15 +198,20 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
     }
     if readers {
         let show = Arc::new(Show::new(queues));
-        let pages =
-            Pages { inbox: inbox.clone(), views: views.clone(), show: Arc::clone(&show) };
+        let asked = Asked::default();
+        let pages = Pages {
+            inbox: inbox.clone(),
+            views: views.clone(),
+            show: Arc::clone(&show),
+            asked: asked.clone(),
+        };
         let beside = std::mem::take(routes.axum_router_mut());
         *routes.axum_router_mut() = beside.merge(pages::routes(pages));
         let readers = Readers::new(inbox, views, stopping, show);
         let service = ProgressServiceServer::new(readers)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
-        routes = routes.add_service(Turnstile::new(Class::Reader, service));
+        routes = routes.add_service(Turnstile::of_readers(service, asked));
         reporter.set_serving::<ProgressServiceServer<Readers>>().await;
     }
     let describe = || {

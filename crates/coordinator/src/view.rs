@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
 use tidegate_core::gate::{Judgement, SignalNumbers, Verdict};
-use tidegate_core::mailbox::Level;
+use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::plan::Plan;
 use tidegate_core::policy::Rung;
 use tidegate_core::rollout::{
-    Etag, NodeCondition, NodeStatus, Phase, RequestId, Rollout, RolloutStatus, Stop,
-    WaveCondition, WaveStatus, Why,
+    Etag, Known, MailboxStatus, NodeCondition, NodeStatus, Outlook, Phase, RequestId,
+    Rollout, RolloutStatus, Stop, WaveCondition, WaveStatus, Why,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::exchanger::Storage;
@@ -24,6 +24,7 @@ use tidegate_wire::worker::NodeNotice;
 
 use crate::exchangers::{Drain, Receiving};
 use crate::names::with_names;
+use crate::states::{Seen, States};
 
 /// A rollout at one instant.
 #[derive(Debug)]
@@ -34,14 +35,16 @@ pub(crate) struct View {
     was_rebuilt: bool,
     etag: Etag,
     status: RolloutStatus,
+    outlook: Outlook,
     receiving: Arc<Receiving>,
+    states: Arc<States>,
 }
 
 impl View {
-    /// The view of `rollout` now, in which `receiving` is kept.
+    /// The view of `rollout` now, with what is kept of its mailboxes.
     pub(crate) fn of(
         rollout: &Rollout,
-        receiving: Arc<Receiving>,
+        (receiving, states): (Arc<Receiving>, Arc<States>),
         now: Timestamp,
     ) -> Self {
         Self {
@@ -51,7 +54,9 @@ impl View {
             was_rebuilt: rollout.was_rebuilt(),
             etag: rollout.etag(),
             status: rollout.status(now),
+            outlook: rollout.outlook(now),
             receiving,
+            states,
         }
     }
 
@@ -63,6 +68,20 @@ impl View {
     /// Which mailboxes take mail; newer than the rest of the view.
     pub(crate) fn receiving(&self) -> &Arc<Receiving> {
         &self.receiving
+    }
+
+    /// What is known of one mailbox; newer than the rest of the view.
+    pub(crate) fn seen(&self, mailbox: MailboxNumber) -> Seen {
+        self.states.seen(mailbox)
+    }
+
+    /// One mailbox of which no more is known than its state.
+    pub(crate) fn plain(
+        &self,
+        mailbox: MailboxNumber,
+        state: MailboxState,
+    ) -> MailboxStatus {
+        self.outlook.status(mailbox, Known::plain(state))
     }
 
     /// How the nodes are, as far as delivering to them goes.

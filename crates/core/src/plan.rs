@@ -272,6 +272,18 @@ impl Plan {
         Some((job.number, Ordinal::new(ordinal)))
     }
 
+    /// Whether `mailbox` is in `wave`.
+    pub fn is_in(&self, wave: &Wave, mailbox: MailboxNumber) -> bool {
+        let job = |at: u32| self.jobs.get(index(at));
+        let (Some(first), Some(last)) =
+            (job(wave.jobs.start), wave.jobs.end.checked_sub(1).and_then(job))
+        else {
+            return false;
+        };
+        let places = first.start..last.start + u32::from(last.size);
+        self.places.get(mailbox.index()).is_some_and(|place| places.contains(place))
+    }
+
     /// How many mailboxes are in waves.
     pub fn planned(&self) -> u32 {
         count(self.members.len())

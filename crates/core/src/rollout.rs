@@ -28,6 +28,7 @@ mod evidence;
 mod grades;
 mod kept_back;
 mod order;
+mod outlook;
 mod permit;
 mod rebuild;
 mod receiving;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 pub use grades::{Grade, Grades};
 pub use kept_back::{KEPT_BACK_MAX, KeptBack};
 pub use order::{Order, Orders};
+pub use outlook::{Known, Outlook};
 pub use rebuild::{RebuildStatus, Recount};
 pub use record::{
     Account, Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals,

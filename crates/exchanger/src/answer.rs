@@ -62,7 +62,7 @@ pub(crate) struct Answers {
 pub(crate) struct Routes {
     directory: Arc<Directory>,
     /// By node: delivering and keeping; nothing without a next hop.
-    nodes: Vec<Option<(String, String)>>,
+    nodes: Vec<Option<(Arc<str>, Arc<str>)>>,
 }
 
 impl Answers {
@@ -82,7 +82,7 @@ impl Answers {
                      [next_hop]"
                 );
             }
-            let transport = |name: &str, hop: &str| format!("{name}:{hop}");
+            let transport = |name: &str, hop: &str| Arc::from(format!("{name}:{hop}"));
             let Hops { deliver, hold, .. } = &self.hops;
             hop.map(|hop| (transport(deliver, &hop), transport(hold, &hop)))
         };
@@ -108,11 +108,11 @@ impl Transport for Answers {
         let route = routes.nodes.get(directory.node(mailbox).index());
         let Some(Some((deliver, hold))) = route else { return Next::Unknown };
         if view.receives(mailbox) {
-            Next::Deliver(deliver.clone())
+            Next::Deliver(Arc::clone(deliver))
         } else if self.is_silent() {
             Next::Unknown
         } else {
-            Next::Hold(hold.clone())
+            Next::Hold(Arc::clone(hold))
         }
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_long_silence_makes_what_is_held_temporary_and_keeps_what_is_open() {
         let (newest, answers) = answering();
-        let deliver = Next::Deliver("lmtp:inet:n1:24".to_owned());
+        let deliver = Next::Deliver("lmtp:inet:n1:24".into());
         assert_eq!(answers.transport("user7@example.org"), Next::Unknown, "never heard");
 
         newest.heard(HOUR * 2);

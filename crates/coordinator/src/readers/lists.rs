@@ -6,11 +6,10 @@
 //! * One page looks at a bounded number of things. It may be short, even empty, and still have
 //!   a successor; only an empty token ends a list.
 
-use tidegate_core::fleet::{JobNumber, MailboxNumber, NodeNumber, WaveNumber};
-use tidegate_core::mailbox::{Health, Preparation};
+use tidegate_core::fleet::{JobNumber, MailboxNumber, NodeNumber};
+use tidegate_core::mailbox::{Health, MailboxState, Preparation};
 use tidegate_core::plan::Plan;
-use tidegate_core::rollout::{Finding, FindingKind, Rollout};
-use tidegate_core::time::Timestamp;
+use tidegate_core::rollout::{Finding, FindingKind, Record, Rollout};
 use tidegate_wire::limits::{PAGE_DEFAULT, PAGE_MAX};
 use tidegate_wire::protocol::{ProtocolError, timestamp};
 use tidegate_wire::v1;
@@ -18,10 +17,14 @@ use tidegate_wire::v1;
 use crate::events::{self, Told};
 use crate::owner::{find_wave, unknown};
 use crate::refused::Refused;
+use crate::view::View;
 
-/// Mailboxes, or jobs and findings, looked at for one page: some milliseconds of the
-/// owner's time.
-const LOOKED_AT_MAX: u32 = 100_000;
+/// Mailboxes looked at for one page: some ten milliseconds of a thread that has nothing else to
+/// do.
+const SEARCHED_MAX: u32 = 10_000_000;
+
+/// Jobs and findings looked at for one page: far less than a millisecond of the owner's time.
+const LOOKED_AT_MAX: u32 = 10_000;
 
 /// Where a page begins and how long it may be.
 #[derive(Clone, Copy, Debug)]
@@ -84,13 +87,9 @@ impl TryFrom<v1::ListMailboxesRequest> for WantedMailboxes {
 }
 
 impl WantedMailboxes {
-    /// The page, as far as one look goes.
-    pub(super) fn page(
-        &self,
-        rollout: &Rollout,
-        now: Timestamp,
-    ) -> Result<v1::ListMailboxesResponse, Refused> {
-        let plan = rollout.plan();
+    /// Those on the page, as far as one search goes.
+    pub(super) fn search(&self, view: &View) -> Result<Found, Refused> {
+        let plan = view.plan();
         let inventory = plan.inventory();
         let numbers = match find_node(plan, &self.node)? {
             Some(node) => inventory.on_node(node),
@@ -98,42 +97,34 @@ impl WantedMailboxes {
         };
         let wave = match self.wave.as_str() {
             "" => None,
-            name => Some(find_wave(plan, name)?),
+            name => plan.waves().get(find_wave(plan, name)?.index()),
         };
         let first = u32::try_from(self.page.start).unwrap_or(u32::MAX).max(numbers.start);
-        let end = numbers.end.min(first.saturating_add(LOOKED_AT_MAX));
+        let end = numbers.end.min(first.saturating_add(SEARCHED_MAX));
         let mut mailboxes = Vec::new();
         let mut next = first;
         while next < end && mailboxes.len() < self.page.size {
             let mailbox = MailboxNumber::new(next);
-            if self.wants(rollout, wave, mailbox) {
-                let status = rollout.mailbox_status(mailbox, now);
-                mailboxes.push(super::mailbox(plan, &status));
+            let in_wave = wave.is_none_or(|wave| plan.is_in(wave, mailbox));
+            if in_wave && self.wants(view.seen(mailbox).state) {
+                mailboxes.push(mailbox);
             }
             next += 1;
         }
-        let more = next < numbers.end;
-        let next_page_token = if more { next.to_string() } else { String::new() };
-        Ok(v1::ListMailboxesResponse { mailboxes, next_page_token })
+        Ok(Found { mailboxes, next: (next < numbers.end).then_some(next) })
     }
 
-    fn wants(
-        &self,
-        rollout: &Rollout,
-        wave: Option<WaveNumber>,
-        mailbox: MailboxNumber,
-    ) -> bool {
-        let plan = rollout.plan();
-        let state = rollout.mailbox_state(mailbox);
-        let in_wave = |wave: WaveNumber| {
-            let job =
-                plan.place(mailbox).and_then(|(job, _)| plan.jobs().get(job.index()));
-            job.is_some_and(|job| job.wave == wave)
-        };
+    fn wants(&self, state: MailboxState) -> bool {
         self.preparation.is_none_or(|preparation| state.preparation == preparation)
             && self.open.is_none_or(|open| state.is_open() == open)
-            && wave.is_none_or(in_wave)
     }
+}
+
+/// A page of mailboxes.
+pub(super) struct Found {
+    pub(super) mailboxes: Vec<MailboxNumber>,
+    /// Where the next page begins; nothing after the last one.
+    pub(super) next: Option<u32>,
 }
 
 /// Which findings are wanted.
@@ -161,11 +152,8 @@ impl TryFrom<v1::ListFindingsRequest> for WantedFindings {
 const JOB_STRIDE: u64 = 1 << 32;
 
 impl WantedFindings {
-    /// The page, as far as one look goes.
-    pub(super) fn page(
-        &self,
-        rollout: &Rollout,
-    ) -> Result<v1::ListFindingsResponse, Refused> {
+    /// Those on the page, as far as one look goes.
+    pub(super) fn look(&self, rollout: &Rollout) -> Result<FoundFindings, Refused> {
         let plan = rollout.plan();
         let node = find_node(plan, &self.node)?;
         let mut findings = Vec::new();
@@ -184,51 +172,83 @@ impl WantedFindings {
             for (place, finding) in rest {
                 if findings.len() == self.page.size || looked_at >= LOOKED_AT_MAX {
                     let next = u64::from(job.number.get()) * JOB_STRIDE + place;
-                    let next_page_token = next.to_string();
-                    return Ok(v1::ListFindingsResponse { findings, next_page_token });
+                    return Ok(FoundFindings { findings, next: Some(next) });
                 }
                 looked_at += 1;
                 if self.kind.is_none_or(|kind| finding.kind == kind) {
-                    findings.extend(finding_of(plan, job.number, finding));
+                    findings.push((job.number, finding.clone()));
                 }
             }
         }
-        Ok(v1::ListFindingsResponse { findings, next_page_token: String::new() })
+        Ok(FoundFindings { findings, next: None })
+    }
+}
+
+/// A page of findings.
+pub(super) struct FoundFindings {
+    findings: Vec<(JobNumber, Finding)>,
+    next: Option<u64>,
+}
+
+impl FoundFindings {
+    /// The page as readers get it.
+    pub(super) fn told(self, plan: &Plan) -> v1::ListFindingsResponse {
+        let findings = self.findings.into_iter();
+        let findings = findings.filter_map(|(job, it)| finding_of(plan, job, it));
+        v1::ListFindingsResponse {
+            findings: findings.collect(),
+            next_page_token: self.next.map_or_else(String::new, |next| next.to_string()),
+        }
     }
 }
 
 fn finding_of(
     plan: &Plan,
     job: JobNumber,
-    finding: &Finding,
+    finding: Finding,
 ) -> Option<v1::MailboxFinding> {
     let mailbox = *plan.members(job).get(finding.ordinal.index())?;
     let inventory = plan.inventory();
     Some(v1::MailboxFinding {
         address: inventory.address(mailbox).to_owned(),
         node: inventory.node_name(inventory.node(mailbox)).to_owned(),
-        finding: Some(finding.clone().into()),
+        finding: Some(finding.into()),
     })
 }
 
 /// A page of the rollout's story.
-pub(super) fn events(rollout: &Rollout, page: &Page) -> v1::ListEventsResponse {
-    let story = rollout.history();
-    let start = usize::try_from(page.start).unwrap_or(usize::MAX);
-    let told = story.iter().skip(start).take(page.size).map(|record| {
-        let told = Told::new(record, rollout.plan());
-        v1::Event {
-            time: Some(timestamp(events::at(record))),
-            code: told.code().to_owned(),
-            text: told.to_string(),
-            by: told.by().to_owned(),
+pub(super) struct Story {
+    records: Vec<Record>,
+    next: Option<usize>,
+}
+
+impl Story {
+    /// What happened, from where the page begins.
+    pub(super) fn of(rollout: &Rollout, page: &Page) -> Self {
+        let story = rollout.history();
+        let start = usize::try_from(page.start).unwrap_or(usize::MAX);
+        let records: Vec<Record> =
+            story.iter().skip(start).take(page.size).cloned().collect();
+        let next = start.saturating_add(records.len());
+        Self { records, next: (next < story.len()).then_some(next) }
+    }
+
+    /// The page as readers get it.
+    pub(super) fn told(&self, plan: &Plan) -> v1::ListEventsResponse {
+        let told = self.records.iter().map(|record| {
+            let told = Told::new(record, plan);
+            v1::Event {
+                time: Some(timestamp(events::at(record))),
+                code: told.code().to_owned(),
+                text: told.to_string(),
+                by: told.by().to_owned(),
+            }
+        });
+        v1::ListEventsResponse {
+            events: told.collect(),
+            next_page_token: self.next.map_or_else(String::new, |next| next.to_string()),
         }
-    });
-    let events: Vec<_> = told.collect();
-    let next = start.saturating_add(events.len());
-    let more = next < story.len();
-    let next_page_token = if more { next.to_string() } else { String::new() };
-    v1::ListEventsResponse { events, next_page_token }
+    }
 }
 
 /// The node called so; nothing for all of them.

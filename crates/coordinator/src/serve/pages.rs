@@ -20,6 +20,7 @@ use axum::routing::get;
 
 use super::hall::{Class, Kind, Peer};
 use super::turnstile::Answer;
+use crate::asked::Asked;
 use crate::metrics;
 use crate::owner::{Inbox, Views};
 use crate::readers::Show;
@@ -40,6 +41,8 @@ pub(super) struct Pages {
     pub(super) views: Views,
     /// How they see it.
     pub(super) show: Arc<Show>,
+    /// How long their questions take.
+    pub(super) asked: Asked,
 }
 
 /// All pages.
@@ -52,10 +55,10 @@ pub(super) fn routes(pages: Pages) -> Router {
         .with_state(pages)
 }
 
-async fn metrics(State(Pages { views, show, .. }): State<Pages>) -> Response {
+async fn metrics(State(Pages { views, show, asked, .. }): State<Pages>) -> Response {
     let view = views.borrow().clone();
     let rollout = view.map(|view| show.rollout(&view));
-    let page = metrics::page(rollout.as_deref());
+    let page = metrics::page(rollout.as_deref(), &asked);
     ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
 }
 

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http_body::{Frame, SizeHint};
 use tonic::Status;
@@ -17,6 +18,7 @@ use tonic::server::NamedService;
 
 use super::hall::{Call, Class, Kind, Peer};
 use super::sender::only_of_workers;
+use crate::asked::Asked;
 use crate::owner::Inbox;
 use crate::refused::Refused;
 
@@ -27,6 +29,8 @@ pub(super) struct Turnstile<S> {
     inner: S,
     /// Who knows the workers, where these report.
     workers: Option<Inbox>,
+    /// Where it is noted how long questions take, where readers ask.
+    asked: Option<Asked>,
 }
 
 /// The end of the path of a worker's report.
@@ -35,12 +39,17 @@ const REPORT: &str = "/Sync";
 impl<S> Turnstile<S> {
     /// `inner` for callers of `class`.
     pub(super) fn new(class: Class, inner: S) -> Self {
-        Self { class, inner, workers: None }
+        Self { class, inner, workers: None, asked: None }
     }
 
     /// `inner` for workers, as far as they are known to `inbox`.
     pub(super) fn of_workers(inner: S, inbox: Inbox) -> Self {
-        Self { class: Class::Stranger, inner, workers: Some(inbox) }
+        Self { workers: Some(inbox), ..Self::new(Class::Stranger, inner) }
+    }
+
+    /// `inner` for readers, whose questions are noted.
+    pub(super) fn of_readers(inner: S, asked: Asked) -> Self {
+        Self { asked: Some(asked), ..Self::new(Class::Reader, inner) }
     }
 
     fn enter(&self, request: &http::Request<Body>) -> Result<Call, Refused> {
@@ -77,6 +86,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let began = Instant::now();
         let call = match self.enter(&request) {
             Ok(call) => call,
             Err(refused) => {
@@ -86,8 +96,16 @@ where
         request.extensions_mut().insert(call.receiving());
         let reports = request.uri().path().ends_with(REPORT);
         let Some(inbox) = self.workers.clone().filter(|_| reports) else {
+            let method = Asked::method(request.uri().path());
+            let noted = self.asked.clone().zip(method);
             let answer = self.inner.call(request);
-            return Box::pin(async move { Ok(answered(call, answer.await?)) });
+            return Box::pin(async move {
+                let answer = answered(call, answer.await?);
+                if let Some((asked, method)) = noted {
+                    asked.note(method, began.elapsed());
+                }
+                Ok(answer)
+            });
         };
         // Generated services keep nothing between calls: one is as ready as the other.
         let mut inner = self.inner.clone();

@@ -81,20 +81,6 @@ impl Rollout {
         closing
     }
 
-    /// Whether one mailbox is re-closed and not known to be closed yet.
-    pub(super) fn is_closing(&self, job: JobNumber, ordinal: Ordinal) -> bool {
-        let state = self.job(job);
-        let is_inside = state.states.get(ordinal.index());
-        let is_inside = is_inside.is_some_and(|it| it.is_open() || it.dial_tone);
-        let planned = self.plan.jobs().get(job.index());
-        let kept = planned.is_some_and(|job| {
-            let node = self.nodes.get(job.node.index());
-            self.wave(job.wave).held_back || node.is_some_and(|node| node.held_back)
-        });
-        state.reclosed.contains(&ordinal)
-            || is_inside && (kept || self.held_back_of(job).contains(&ordinal))
-    }
-
     /// Gives jobs new generations, under which whatever of `scope` is open must be closed.
     pub(super) fn take_back(
         &mut self,

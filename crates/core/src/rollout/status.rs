@@ -14,7 +14,7 @@ use crate::fleet::{
 };
 use crate::gate::{HoldReason, Judgement, Verdict};
 use crate::mailbox::{Level, MailboxState};
-use crate::plan::Job;
+use crate::plan::Plan;
 use crate::planted::{self, Bug};
 use crate::time::{MinuteOf, Span, Timestamp};
 
@@ -403,37 +403,6 @@ impl Rollout {
         state.unwrap_or_default()
     }
 
-    /// One mailbox.
-    pub fn mailbox_status(
-        &self,
-        mailbox: MailboxNumber,
-        now: Timestamp,
-    ) -> MailboxStatus {
-        let place = self.plan.place(mailbox);
-        let job = place.and_then(|(job, _)| self.plan.jobs().get(job.index()));
-        let state = self.mailbox_state(mailbox);
-        let findings = place.map_or(Vec::new(), |(job, ordinal)| {
-            self.findings(job).iter().filter(|f| f.ordinal == ordinal).cloned().collect()
-        });
-        let mut why = Vec::new();
-        if let Some(job) = job {
-            why = self.why_mailbox(mailbox, state, job, now);
-        }
-        MailboxStatus {
-            mailbox,
-            place,
-            wave: job.map(|job| job.wave),
-            state,
-            rungs: self.rungs(state, job, now),
-            dial_tone_since: place
-                .filter(|_| state.dial_tone)
-                .map(|(job, _)| self.job(job).dial_tone_since.unwrap_or(self.started_at)),
-            closing: place.is_some_and(|(job, ordinal)| self.is_closing(job, ordinal)),
-            why,
-            findings,
-        }
-    }
-
     /// Mailboxes of `scope` that are still open as far as is known, or have a dial tone, or may
     /// be open in the older state of a node: zero once a reclose has reached every mailbox.
     pub fn still_open(&self, scope: Scope) -> u32 {
@@ -532,7 +501,8 @@ impl Rollout {
                 }
                 Turn::Scheduled(level, due) => {
                     if scheduled.as_ref().is_none_or(|(soonest, _)| due < *soonest) {
-                        scheduled = Some((due, self.why_scheduled(wave, level, due)));
+                        scheduled =
+                            Some((due, why_scheduled(&self.plan, wave, level, due)));
                     }
                     continue;
                 }
@@ -543,42 +513,6 @@ impl Rollout {
         }
         why.extend(scheduled.map(|(_, why)| why));
         why
-    }
-
-    fn why_scheduled(&self, wave: WaveNumber, level: Level, until: Timestamp) -> Why {
-        let rung = self.plan.policy().rung(level);
-        Why::Scheduled {
-            wave: self.wave_name(wave).to_owned(),
-            rung: rung.map_or_else(String::new, |rung| rung.name.clone()),
-            until,
-        }
-    }
-
-    /// What of the ladder works for a mailbox in `state`.
-    fn rungs(
-        &self,
-        state: MailboxState,
-        job: Option<&Job>,
-        now: Timestamp,
-    ) -> Vec<RungStatus> {
-        let ladder = (1..=self.top().get()).filter_map(Level::new);
-        let Some(job) = job else { return ladder.map(|_| RungStatus::Held).collect() };
-        let (wave, turn) = (self.wave(job.wave), self.turn_of(job.wave, now));
-        let since = |level: Level| {
-            wave.since.get(level.index()).copied().unwrap_or(self.started_at)
-        };
-        let rung = |level: Level| match turn {
-            _ if level <= state.level => RungStatus::Open(since(level)),
-            _ if level <= wave.allowed => RungStatus::Opening(since(level)),
-            Turn::Scheduled(next, due) if next == level => RungStatus::Scheduled(due),
-            Turn::Scheduled(..)
-            | Turn::Passed
-            | Turn::HeldBack
-            | Turn::Climbing
-            | Turn::Next(_)
-            | Turn::Waits => RungStatus::Held,
-        };
-        ladder.map(rung).collect()
     }
 
     fn grades(&self, wave: WaveNumber) -> super::Grades {
@@ -635,15 +569,19 @@ impl Rollout {
         }
     }
 
-    fn node_status(&self, index: usize, now: Timestamp) -> NodeStatus {
-        let number =
-            NodeNumber::new(u16::try_from(index).expect("nodes are numbered in 16 bits"));
-        let state = self.nodes.get(index);
-        let heard = self.heard.get(index).copied().unwrap_or_default();
+    /// What a node does.
+    pub(super) fn node_condition(
+        &self,
+        number: NodeNumber,
+        now: Timestamp,
+    ) -> NodeCondition {
+        let state = self.nodes.get(number.index());
+        let heard = self.heard.get(number.index());
+        let turned_away = heard.is_some_and(|heard| heard.turned_away);
         let lease = self.plan.policy().limits.lease;
-        let condition = match state {
+        match state {
             Some(_) if self.is_ahead(number) => NodeCondition::Ahead,
-            Some(_) if heard.turned_away && self.at_work(number, now).is_none() => {
+            Some(_) if turned_away && self.at_work(number, now).is_none() => {
                 NodeCondition::TurnedAway
             }
             Some(node) if node.recount == Recount::LeftOut => NodeCondition::LeftOut,
@@ -657,13 +595,19 @@ impl Rollout {
             Some(_) if now.since(self.heard_at(number)) > lease => NodeCondition::Silent,
             Some(_) => NodeCondition::Working,
             None => NodeCondition::NoWorker,
-        };
+        }
+    }
+
+    fn node_status(&self, index: usize, now: Timestamp) -> NodeStatus {
+        let number =
+            NodeNumber::new(u16::try_from(index).expect("nodes are numbered in 16 bits"));
+        let heard = self.heard.get(index).copied().unwrap_or_default();
         let tallies =
             || self.waves.iter().flat_map(|w| &w.tallies).filter(|t| t.node == number);
         let quarantined: u32 = tallies().map(super::Tally::quarantined).sum();
         NodeStatus {
             node: number,
-            condition,
+            condition: self.node_condition(number, now),
             heard_at: heard.at,
             planned: tallies().map(super::Tally::planned).sum(),
             prepared: tallies().map(super::Tally::settled).sum::<u32>() - quarantined,
@@ -675,63 +619,19 @@ impl Rollout {
             vitals: heard.vitals,
         }
     }
+}
 
-    fn why_mailbox(
-        &self,
-        mailbox: MailboxNumber,
-        state: MailboxState,
-        job: &Job,
-        now: Timestamp,
-    ) -> Vec<Why> {
-        let (wave, node) = (job.wave, job.node);
-        if state.level == self.top() {
-            return Vec::new();
-        }
-        let mut why = Vec::new();
-        if state.preparation == crate::mailbox::Preparation::Quarantined {
-            why.push(Why::Quarantined);
-        }
-        if self.held_back.contains(&mailbox) {
-            why.push(Why::MailboxHeldBack);
-        }
-        let node_status = self.node_status(node.index(), now);
-        let name = self.node_name(node).to_owned();
-        match node_status.condition {
-            NodeCondition::NoWorker => why.push(Why::NoWorker(name)),
-            NodeCondition::Silent => {
-                why.push(Why::WorkerSilent(name, now.since(self.heard_at(node))));
-            }
-            NodeCondition::Isolated => why.push(Why::NodeIsolated(name)),
-            NodeCondition::HeldBack => why.push(Why::NodeHeldBack(name)),
-            NodeCondition::Recounting => why.push(Why::NodeRecounting(name)),
-            NodeCondition::LeftOut => why.push(Why::NodeLeftOut(name)),
-            NodeCondition::TurnedAway => why.push(Why::WorkerTooOld(name)),
-            NodeCondition::Ahead => why.push(Why::JournalTooOld(name)),
-            NodeCondition::Working => {}
-        }
-        match self.turn_of(wave, now) {
-            Turn::HeldBack => {
-                why.push(Why::WaveHeldBack(self.wave_name(wave).to_owned()));
-            }
-            _ if self.wave(wave).allowed > state.level => {}
-            Turn::Scheduled(level, due) => {
-                why.push(self.why_scheduled(wave, level, due));
-            }
-            Turn::Passed | Turn::Climbing | Turn::Next(_) | Turn::Waits => {
-                why.push(Why::WaveWaits(self.wave_name(wave).to_owned()));
-            }
-        }
-        match &self.phase {
-            Phase::Paused(_) => why.push(Why::Paused),
-            Phase::Halted { reason, .. } => why.push(Why::Halted(reason.to_string())),
-            Phase::Aborted(_) => why.push(Why::Aborted),
-            Phase::Running | Phase::Finished { .. } => {}
-        }
-        if !state.is_settled() {
-            why.push(Why::Preparing(1));
-        }
-        why
-    }
+/// What `wave` waits for until it may take `level`.
+pub(super) fn why_scheduled(
+    plan: &Plan,
+    wave: WaveNumber,
+    level: Level,
+    until: Timestamp,
+) -> Why {
+    let name = plan.waves().get(wave.index()).map(|wave| wave.name.clone());
+    let rung = plan.policy().rung(level).map(|rung| rung.name.clone());
+    let (wave, rung) = (name.unwrap_or_default(), rung.unwrap_or_default());
+    Why::Scheduled { wave, rung, until }
 }
 
 /// Why the gate holds a wave that climbs.

@@ -59,12 +59,6 @@ impl Rollout {
         })
     }
 
-    /// What one wave does.
-    pub(super) fn turn_of(&self, wave: WaveNumber, now: Timestamp) -> Turn {
-        let found = self.turns(now).nth(wave.index());
-        found.map_or(Turn::Waits, |(_, turn)| turn)
-    }
-
     /// The last wave whose turn has come: what runs ahead is behind it.
     pub(super) fn reached(&self, now: Timestamp) -> Option<WaveNumber> {
         let mut turns = self.turns(now);

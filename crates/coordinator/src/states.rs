@@ -1,0 +1,100 @@
+//! States: what is known of each mailbox, a byte each, for whoever asks.
+//!
+//! # Invariants
+//!
+//! * A byte is set by the rollout's owner, after what it follows from is durable.
+//! * Reading them waits for nobody and holds nobody up.
+//! * Of a mailbox that is not plain more is known than its state, and only the owner knows it.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tidegate_core::fleet::MailboxNumber;
+use tidegate_core::mailbox::MailboxState;
+use tidegate_core::rollout::{Record, Rollout};
+
+/// What is known of all mailboxes of a plan.
+#[derive(Debug)]
+pub(crate) struct States(Box<[AtomicU8]>);
+
+/// What is known of one mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// How far it is.
+    pub(crate) state: MailboxState,
+    /// Whether that is all that is known of it.
+    pub(crate) plain: bool,
+}
+
+/// The bits of the level in a [`MailboxState`]: all 0 in a held one.
+const LEVEL: u8 = 0b1_1100;
+
+/// Marks an open mailbox that is not plain: only held ones have a dial tone.
+const MARK_OPEN: u8 = 1 << 7;
+
+/// Marks a held mailbox that is not plain: only open ones have health.
+const MARK_HELD: u8 = 1 << 5;
+
+impl States {
+    /// What `rollout` knows of every mailbox.
+    pub(crate) fn of(rollout: &Rollout) -> Self {
+        let mailboxes = rollout.plan().inventory().mailboxes();
+        let states = Self(mailboxes.map(|_| AtomicU8::new(0)).collect());
+        rollout.show_all(|mailbox, state, plain| states.set(mailbox, state, plain));
+        states
+    }
+
+    /// Looks again at what `records`, applied to `rollout` and durable, are about.
+    pub(crate) fn follow(&self, rollout: &Rollout, records: &[Record]) {
+        for record in records {
+            rollout.show_changed(record, |mailbox, state, plain| {
+                self.set(mailbox, state, plain);
+            });
+        }
+    }
+
+    /// What is known of `mailbox`; held if it is in no wave.
+    pub(crate) fn seen(&self, mailbox: MailboxNumber) -> Seen {
+        let byte = self.0.get(mailbox.index());
+        unpack(byte.map_or(0, |byte| byte.load(Ordering::Relaxed)))
+    }
+
+    fn set(&self, mailbox: MailboxNumber, state: MailboxState, plain: bool) {
+        if let Some(byte) = self.0.get(mailbox.index()) {
+            byte.store(pack(Seen { state, plain }), Ordering::Relaxed);
+        }
+    }
+}
+
+fn pack(Seen { state, plain }: Seen) -> u8 {
+    match (plain, state.is_open()) {
+        (true, _) => state.pack(),
+        (false, true) => state.pack() | MARK_OPEN,
+        (false, false) => state.pack() | MARK_HELD,
+    }
+}
+
+fn unpack(byte: u8) -> Seen {
+    let mark = if byte & LEVEL == 0 { MARK_HELD } else { MARK_OPEN };
+    // Only states were ever packed.
+    let state = MailboxState::unpack(byte & !mark).unwrap_or_default();
+    Seen { state, plain: byte & mark == 0 && !state.dial_tone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_read_as_it_was_set_plain_or_not() {
+        let states = (0..=u8::MAX).filter_map(|byte| MailboxState::unpack(byte).ok());
+        let each = states.flat_map(|state| [true, false].map(|plain| (state, plain)));
+        let each = each.filter(|(state, plain)| !(*plain && state.dial_tone));
+
+        let wrong: Vec<_> = each
+            .map(|(state, plain)| Seen { state, plain })
+            .filter(|seen| unpack(pack(*seen)) != *seen)
+            .collect();
+
+        assert_eq!(wrong, []);
+    }
+}
