@@ -35,7 +35,7 @@ fn everything_found_is_exported_for_programs_with_all_that_is_known() {
         &node.tidegate(&["findings", "export", "--config", "worker.toml"]),
         0,
         &expect![[r#"
-            {"address":"anna@example.org","code":"truncated","folder":"","grade":"poor","kept_at":"quarantine/KEY/g3/INBOX/1600000002.M1P1.host,S=65:2,S","kind":"set-aside","name":"1600000002.M1P1.host,S=65","node":"stor-01","numbers":[65,56],"path":"example.org/anna/Maildir","reason":"truncated: 56 of 65 bytes are there","received_time":"2020-09-13T12:26:42Z","rungs":["size"],"schema":"tidegate.finding/v1","size_bytes":56,"source":"none-no-copy","subject":null,"uid":2}
+            {"address":"anna@example.org","code":"truncated","folder":"","grade":"poor","kept_at":"quarantine/g3/KEY/1600000002.M1P1.host,S=65:2,S","kind":"set-aside","name":"1600000002.M1P1.host,S=65","node":"stor-01","numbers":[65,56],"path":"example.org/anna/Maildir","reason":"truncated: 56 of 65 bytes are there","received_time":"2020-09-13T12:26:42Z","rungs":["size"],"schema":"tidegate.finding/v1","size_bytes":56,"source":"none-no-copy","subject":null,"uid":2}
             1 findings in 1 mailboxes: 1 poor, 0 to investigate, 0 good
         "#]],
     );
@@ -54,7 +54,7 @@ fn a_spreadsheet_gets_a_header_and_only_the_mailbox_that_was_asked_for() {
         0,
         &expect![[r#"
             address,node,path,grade,kind,folder,uid,name,received_time,size_bytes,code,first_number,second_number,reason,source,rungs,subject,kept_at
-            bob@example.org,stor-01,example.org/bob/Maildir,poor,set-aside,,2,"1600000002.M1P1.host,S=65",2020-09-13T12:26:42Z,56,truncated,65,56,truncated: 56 of 65 bytes are there,none-no-copy,size,,"quarantine/KEY/g3/INBOX/1600000002.M1P1.host,S=65:2,S"
+            bob@example.org,stor-01,example.org/bob/Maildir,poor,set-aside,,2,"1600000002.M1P1.host,S=65",2020-09-13T12:26:42Z,56,truncated,65,56,truncated: 56 of 65 bytes are there,none-no-copy,size,,"quarantine/g3/KEY/1600000002.M1P1.host,S=65:2,S"
             1 findings in 1 mailboxes: 1 poor, 0 to investigate, 0 good
         "#]],
     );

@@ -30,7 +30,7 @@ impl Elsewhere {
         let Some(part) = self.parts.get(part) else { return };
         let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
         if part.is_empty() {
-            part.resize(PLACES / PARTS, (0, 0));
+            *part = vec![(0, 0); PLACES / PARTS];
         }
         if let Some(entry) = part.get_mut(place) {
             *entry = (name, mailbox);

@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn a_list_is_plain_text_with_a_version_and_says_whose_it_is() {
         let mut aside = lost();
-        aside.kept_at = Some("quarantine/7/g3/INBOX/x".to_owned());
+        aside.kept_at = Some("quarantine/g3/7/.Archive.2024/x".to_owned());
         aside.rungs = Rungs::SIZE | Rungs::DKIM;
         aside.subject = Some("Re: tea\tor 50 %?\n".to_owned());
         let kind = DoubtKind::UidlistRebuilt;
@@ -436,7 +436,7 @@ mod tests {
         expect_test::expect![[r"
             tidegate-findings 1
             ann@example.org	example.org/ann/Maildir
-            truncated	300	12	Archive.2024	7	1600000000.M1P2.host,S=300,W=310	1600000000	300	none-no-copy	dkim,%20size	Re:%20tea%09or%2050%20%25?%0A	quarantine/7/g3/INBOX/x
+            truncated	300	12	Archive.2024	7	1600000000.M1P2.host,S=300,W=310	1600000000	300	none-no-copy	dkim,%20size	Re:%20tea%09or%2050%20%25?%0A	quarantine/g3/7/.Archive.2024/x
             uidlist-rebuilt	0	0		-		-	-	live			
         "]]
         .assert_eq(std::str::from_utf8(&bytes).unwrap());

@@ -22,14 +22,14 @@
 //! lock                              held while a store is open; the process in it
 //! claims/<job>                      generation and holder, with a checksum
 //! staging/g<generation>-<number>    bytes on their way in; worthless after a crash, removed at the next opening
-//! kept/<key>/g<generation>/<folder>/        what was replaced
-//! quarantine/<key>/g<generation>/<folder>/  what is not served
+//! kept/g<generation>/<key>/<folder>/        what was replaced
+//! quarantine/g<generation>/<key>/<folder>/  what is not served
 //! findings/<key>                    the list of all that was found
 //! manifests/<key>                   what the mailbox holds
 //! history/, dial/, dialled/         mailboxes that are open, empty, before they are prepared
 //! ```
 //!
-//! `<folder>` is `INBOX` or the folder's directory, such as `.Archive.2024`; of a dbox it is such as
+//! `<folder>` is the folder's directory, such as `.Archive.2024`, and none for the inbox; of a dbox it is such as
 //! `Archive/2024/dbox-Mails`, `storage` for files of many messages, `.control` for what is beside.
 //!
 //! # Which version is the message

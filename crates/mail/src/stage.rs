@@ -304,6 +304,21 @@ impl<'a> Bench<'a> {
         own(write(), "staging")
     }
 
+    /// Writes bytes to `to`, a new file of our own.
+    pub(crate) fn stage_whole(
+        &mut self,
+        bytes: &[u8],
+        like: Option<Like>,
+        to: &Path,
+    ) -> Result<(), Refusal> {
+        let mut write = || -> io::Result<()> {
+            let mut file = self.create(to, like)?;
+            file.write_all(bytes)?;
+            self.complete(&file, like, (to, None))
+        };
+        own(write(), "staging")
+    }
+
     /// Begins a copy of `source` at `to`, a new file of our own.
     pub(crate) fn begin_copy(
         &mut self,
@@ -369,7 +384,7 @@ impl<'a> Bench<'a> {
         like: Option<Like>,
     ) -> Result<PathBuf, Refusal> {
         let staged = self.next_staged();
-        self.stage_with(&staged, like, &mut |to| to.write_all(bytes))?;
+        self.stage_whole(bytes, like, &staged)?;
         Ok(staged)
     }
 
@@ -566,8 +581,8 @@ impl<'a> Bench<'a> {
             .roots
             .work
             .join(bin)
-            .join(self.key.to_string())
             .join(format!("g{}", self.generation))
+            .join(self.key.to_string())
             .join(OsStr::from_bytes(label));
         if !self.made.contains(&dir) {
             own(self.roots.make_own_dirs(&dir), bin)?;

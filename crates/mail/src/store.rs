@@ -520,7 +520,7 @@ impl Store {
         let manifest_digest = spooled.digest;
         if recorded.is_none_or(|recorded| recorded.digest() != Some(manifest_digest)) {
             if let Place::Memory(bytes) = spooled.place {
-                bench.stage_with(&staged, None, &mut |to| to.write_all(&bytes))?;
+                bench.stage_whole(&bytes, None, &staged)?;
             }
             let to = manifest_path(&self.roots, mailbox.key);
             bench.act(Phase::Records, Act::Record { staged, to });

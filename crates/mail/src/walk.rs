@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,10 +25,13 @@ const RACE_ATTEMPTS_MAX: u32 = 10;
 /// One request for names: a hundred and more of them, and small beside the buffers for mail.
 const LIST_BYTES: usize = 16 * 1024;
 
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
+/// Of a plain name: it stands in the directory, so that nothing can lead out but what it is.
+const INSIDE: ResolveFlags = ResolveFlags::NO_SYMLINKS
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
+
+/// Of a path. What it leads to is looked up once more from there, a tenth of what opening costs.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(INSIDE);
 
 /// A directory beneath which everything happens.
 #[derive(Debug)]
@@ -96,11 +100,11 @@ impl Tree {
         mut visit: impl FnMut(&[u8], Kind, u64),
     ) -> Result<usize, Errno> {
         let mut count = 0;
-        let mut buffer = Vec::with_capacity(LIST_BYTES);
+        let mut buffer = [MaybeUninit::uninit(); LIST_BYTES];
         if self.listed.swap(true, Ordering::Relaxed) {
             rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
         }
-        let mut list = RawDir::new(&self.fd, buffer.spare_capacity_mut());
+        let mut list = RawDir::new(&self.fd, &mut buffer);
         while let Some(entry) = list.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -160,9 +164,10 @@ impl Tree {
     fn open(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         // Links are refused by the resolution itself, with an error of their own.
         let flags = flags | OFlags::CLOEXEC;
+        let resolve = if is_plain(rel) { INSIDE } else { BENEATH };
         let mut attempts = 0;
         loop {
-            match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), BENEATH) {
+            match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) if attempts < RACE_ATTEMPTS_MAX => {
                     attempts += 1;
                 }
@@ -170,6 +175,11 @@ impl Tree {
             }
         }
     }
+}
+
+/// Names something that stands directly in a directory.
+fn is_plain(rel: &[u8]) -> bool {
+    rel != b".." && !rel.contains(&b'/')
 }
 
 /// A directory beneath a root, open until another one is asked for: what is done one after the other

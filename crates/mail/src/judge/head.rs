@@ -4,6 +4,8 @@
 //!
 //! * A header is kept up to a limit, however large the message.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 use crate::digest::{Digest, Digester};
@@ -19,36 +21,48 @@ const HEAD_BYTES: usize = 64;
 
 /// A header on its way in.
 #[derive(Debug, Default)]
-pub(super) struct Header {
+pub(super) struct Header<'a> {
     /// All of it with its line ends, without the empty line.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Cow<'a, [u8]>,
     /// Its empty line was seen.
     pub(super) ended: bool,
     /// Where the line that is coming in begins.
     line: usize,
 }
 
-impl Header {
+impl<'a> Header<'a> {
+    /// The header of a message that is all at hand, and what follows it.
+    pub(super) fn of(mail: &'a [u8]) -> (Self, &'a [u8]) {
+        let kept = mail.get(..HEADER_BYTES_MAX).unwrap_or(mail);
+        let mut header = Self { bytes: Cow::Borrowed(kept), ..Self::default() };
+        let end = header.find_end();
+        if end.is_some() {
+            header.bytes = Cow::Borrowed(kept.get(..header.line).unwrap_or_default());
+            header.ended = true;
+        }
+        (header, mail.get(end.unwrap_or(kept.len())..).unwrap_or_default())
+    }
+
     /// Nothing more belongs to it, or nothing more is kept.
     pub(super) fn is_done(&self) -> bool {
         self.ended || self.bytes.len() >= HEADER_BYTES_MAX
     }
 
     /// Takes in the next bytes as far as they belong to it; what follows it.
-    pub(super) fn add<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+    pub(super) fn add<'b>(&mut self, chunk: &'b [u8]) -> &'b [u8] {
         let mut rest = chunk;
         while !rest.is_empty() && !self.is_done() {
             let before = self.bytes.len();
             let length = rest.len().min(STEP_BYTES).min(HEADER_BYTES_MAX - before);
             let (step, more) = rest.split_at(length);
-            self.bytes.extend_from_slice(step);
+            self.bytes.to_mut().extend_from_slice(step);
             rest = more;
             if let Some(end) = self.find_end() {
                 let body = end.saturating_sub(before);
                 rest = chunk
                     .get(chunk.len() - rest.len() - length + body..)
                     .unwrap_or_default();
-                self.bytes.truncate(self.line);
+                self.bytes.to_mut().truncate(self.line);
                 self.ended = true;
             }
         }
@@ -88,7 +102,7 @@ pub(super) struct Head {
 
 impl Head {
     /// Whose mail it is tells nothing where the owner is not known: an empty `owner`.
-    pub(super) fn read(header: &Header, owner: &str) -> Self {
+    pub(super) fn read(header: &Header<'_>, owner: &str) -> Self {
         let mut head = Self { ends: header.ended, ..Self::default() };
         let (owner, mut ours) = (Person::of(owner.as_bytes()), false);
         let mut last = None;
@@ -221,6 +235,8 @@ mod tests {
                     .for_each(|chunk| rest.extend_from_slice(kept.add(chunk)));
                 assert_eq!((&*kept.bytes, &*rest), (header, body), "pieces of {size}");
             }
+            let (whole, rest) = Header::of(mail);
+            assert_eq!((&*whole.bytes, rest), (header, body));
         };
 
         check(b"a: b\n\nbody\n\n", b"a: b\n", b"body\n\n");

@@ -22,7 +22,7 @@ pub(super) struct Text<'a> {
     /// Of what came in pieces.
     hasher: Option<Digester>,
     count: Count,
-    header: Header,
+    header: Header<'a>,
     depth: Depth,
     /// What is looked at deeply, once the header is whole.
     body: Option<Body>,
@@ -64,15 +64,24 @@ impl<'a> Text<'a> {
         let mut body = chunk;
         if !self.header.is_done() {
             body = self.header.add(chunk);
-            if self.header.ended && self.depth == Depth::Deep {
-                let header = &*self.header.bytes;
-                self.body =
-                    Some(Body { seals: Seals::of(header), shape: Shape::of(header) });
-            }
+            self.begin_body();
         }
+        self.look_into(body);
+    }
+
+    /// Begins to look deeply, if that is wished, once the header is whole.
+    fn begin_body(&mut self) {
+        if self.header.ended && self.depth == Depth::Deep {
+            let header = &*self.header.bytes;
+            let (seals, shape) = (Seals::of(header), Shape::of(header));
+            self.body = Some(Body { seals, shape });
+        }
+    }
+
+    fn look_into(&mut self, more: &[u8]) {
         if let Some(Body { seals, shape }) = &mut self.body {
-            seals.add(body);
-            shape.add(body);
+            seals.add(more);
+            shape.add(more);
         }
     }
 
@@ -90,11 +99,14 @@ impl<'a> Text<'a> {
 
     /// What `bytes` show, which are all there are. Most mail is read in one piece, and a digest of that
     /// needs no state of its own.
-    pub(super) fn whole(mut self, bytes: &[u8]) -> Findings {
+    pub(super) fn whole(self, bytes: &[u8]) -> Findings {
         debug_assert_eq!(self.count, Count::new(self.depth == Depth::Glance));
-        self.look(bytes);
-        self.count.add(bytes);
-        self.conclude(Digester::of(bytes))
+        let (header, body) = Header::of(bytes);
+        let mut text = Text { header, ..self };
+        text.begin_body();
+        text.look_into(body);
+        text.count.add(bytes);
+        text.conclude(Digester::of(bytes))
     }
 
     fn conclude(mut self, digest: Digest) -> Findings {

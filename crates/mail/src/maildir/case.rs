@@ -25,7 +25,7 @@ use crate::merge::{self, Decision, Evidence, Listing, Verdict};
 use crate::refusal::Refusal;
 use crate::roots::{Like, Side};
 use crate::stage::{Bench, Copying};
-use crate::walk::{Meta, join};
+use crate::walk::{Meta, Tree, join};
 
 /// Owner and modes for what has no live file to take them from.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +65,8 @@ pub(crate) struct Case {
     /// Its owner deleted the whole folder.
     pub(super) given_up: bool,
     pub(super) table: Table,
+    /// `cur`, live and in the snapshot, as far as it is open since it was listed.
+    pub(super) dirs: [Option<Tree>; 2],
     pub(super) lists: Lists,
     /// Files of which there is more to say than their size and digest.
     pub(super) seen: HashMap<(Side, Row), Seen>,
@@ -128,15 +130,17 @@ impl Case {
         let mut table = Table::default();
         let path = bench.path(b"");
         let [live_left, snapshot_left] = left;
+        let mut dirs = [None, None];
+        let [live_dir, snapshot_dir] = &mut dirs;
         if let Some(folder) = &mut live {
             let root = (&bench.roots().live, &*path);
-            list_mails(root, (Side::Live, folder), &mut table, live_left)?;
+            *live_dir = list_mails(root, (Side::Live, folder), &mut table, live_left)?;
         }
         if let Some((folder, root)) =
             snapshot.as_mut().zip(bench.roots().snapshot.as_ref())
         {
             let side = (Side::Snapshot, folder);
-            list_mails((root, &path), side, &mut table, snapshot_left)?;
+            *snapshot_dir = list_mails((root, &path), side, &mut table, snapshot_left)?;
         }
         let list = control::uidlist(bench, Side::Live, live.as_ref())?;
         let lost = Summary::lost;
@@ -157,6 +161,7 @@ impl Case {
             tree: None,
             given_up: false,
             table,
+            dirs,
             lists,
             seen: HashMap::new(),
             fates: Vec::new(),

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use super::case::Case;
 use super::farewell;
 use super::keywords::Keywords;
-use super::survey::{Folder, folder_path, label};
+use super::survey::{Folder, folder_path};
 use super::uidlist;
 use crate::doubt::DoubtKind;
 use crate::finding::Finding;
@@ -347,7 +347,7 @@ fn stage_damaged_indexes(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), R
         let is_replaced = log.is_some() && name == INDEX_LOG;
         if (is_left || damaged.contains(&name)) && !is_replaced {
             let rel = join(&folder_path(&case.name), name);
-            bench.aside("kept", (&label(&case.name), &rel), meta)?;
+            bench.aside("kept", (&folder_path(&case.name), &rel), meta)?;
         }
     }
     match log {
@@ -428,7 +428,7 @@ fn put_with(
     match live {
         Some(meta) => {
             bench.dress_staged(&staged, (Side::Live, &rel))?;
-            bench.replace(phase, (&label(&case.name), &rel), &meta, staged)
+            bench.replace(phase, (&folder_path(&case.name), &rel), &meta, staged)
         }
         None => {
             let dir = bench.path(&folder_path(&case.name));

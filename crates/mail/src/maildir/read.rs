@@ -126,6 +126,9 @@ pub(super) fn read_snapshot(
 /// longest, for more is cut than is added, else the one in `cur`.
 fn settle_spares(bench: &mut Bench<'_>, case: &mut Case) -> Result<(), Refusal> {
     let spare = std::mem::take(&mut case.table.spare);
+    if spare.is_empty() {
+        return Ok(());
+    }
     let mut reader = Reader::new(case);
     for (side, row, slot) in spare {
         let Some(other) = case.table.slot(side, row) else { continue };
@@ -182,10 +185,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(case: &Case) -> Self {
+    fn new(case: &mut Case) -> Self {
         let name = |side| case.side(side).map(|it| it.name.clone()).unwrap_or_default();
         let folders = [name(Side::Live), name(Side::Snapshot)];
-        let dirs = [[None, None], [None, None]];
+        let dirs = std::mem::take(&mut case.dirs).map(|cur| [cur, None]);
         let live_paths =
             [Sub::Cur, Sub::New].map(|sub| join(&folder_path(&folders[0]), sub.name()));
         Self { dirs, folders, live_paths, weight: 0, opened: 0 }
@@ -299,19 +302,19 @@ impl Reader {
 /// Reads what is open of a message and books what is seen.
 fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), Refusal> {
     let row = pending.row;
-    let promise = MailName::parse(case.table.base(row)).promise();
+    let deep = Wished::deep(case, row);
     let (mut live, mut snapshot) = match (pending.live, pending.snapshot) {
         (Some(Opened::File(live, meta)), Some(Opened::File(snapshot, other))) => {
             let (mut live, mut snapshot) = (live, snapshot);
             if meta.size == other.size {
-                let wish = Wished { depth: Depth::Glance, ..Wished::deep(case, row) };
+                let wish = Wished { depth: Depth::Glance, ..deep };
                 let files = (&mut live, &mut snapshot);
                 let same = watch(bench, |bench| compare(bench, wish, files, meta.size));
                 if let Ok(Some(findings)) = same {
                     let findings = if is_clean(&findings) {
                         findings
                     } else {
-                        rejudge(bench, Wished::deep(case, row), (&mut live, meta.size))
+                        rejudge(bench, deep, (&mut live, meta.size))
                     };
                     let seen = Seen { findings, meta: Some(meta) };
                     case.see_both(row, seen, other);
@@ -323,9 +326,9 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
         (Some(live), Some(snapshot)) => (Some(live), Some(snapshot)),
         (Some(Opened::File(mut file, meta)), None) => {
             // Nothing else speaks for it, unless its digest was recorded.
-            let recorded = case.table.recorded(row);
+            let recorded = deep.recorded;
             let depth = if recorded.is_some() { Depth::Glance } else { Depth::Deep };
-            let wish = Wished { promise, depth, recorded };
+            let wish = Wished { depth, ..deep };
             let mut findings =
                 watch(bench, |bench| judge_file(bench, wish, (&mut file, meta.size)));
             let unlike = |it: &Fingerprint| findings.matches(it) != Some(true);
@@ -346,8 +349,7 @@ fn take(bench: &mut Bench<'_>, case: &mut Case, pending: Pending) -> Result<(), 
         let seen = match opened {
             None => continue,
             Some(Opened::File(file, meta)) => {
-                let wish = Wished::deep(case, row);
-                let findings = rejudge(bench, wish, (file, meta.size));
+                let findings = rejudge(bench, deep, (file, meta.size));
                 Seen { findings, meta: Some(*meta) }
             }
             Some(Opened::Not(reason)) => {

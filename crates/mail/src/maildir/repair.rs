@@ -26,6 +26,10 @@ use crate::walk::escape;
 /// bytes one by one does not hit one mailbox twice with the same neighbour's whole mail.
 const ALIAS_MESSAGES_MIN: usize = 2;
 
+/// Folders of one mailbox whose directories stay open from listing to reading: more than most
+/// mailboxes have, few enough for the descriptors of many readers.
+const FOLDERS_OPEN_MAX: usize = 8;
+
 /// What was found out before this run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Past {
@@ -119,17 +123,24 @@ fn cases(
                 .and_then(|guid| orphans.remove(&guid))
                 .and_then(|name| snapshot.remove(&name)),
         };
-        cases.push(Case::new(bench, (Some(folder), other), home, &mut left)?);
+        add(&mut cases, Case::new(bench, (Some(folder), other), home, &mut left)?);
     }
     orphans.retain(|guid, _| deleted.contains(guid));
     let given_up: HashSet<Vec<u8>> = orphans.into_values().collect();
     for (name, folder) in snapshot {
         let mut case = Case::new(bench, (None, Some(folder)), home, &mut left)?;
         case.given_up = given_up.contains(&name);
-        cases.push(case);
+        add(&mut cases, case);
     }
     cases.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(cases)
+}
+
+fn add(cases: &mut Vec<Case>, mut case: Case) {
+    if cases.len() >= FOLDERS_OPEN_MAX {
+        case.dirs = [None, None];
+    }
+    cases.push(case);
 }
 
 /// Takes into the tables what a manifest says.

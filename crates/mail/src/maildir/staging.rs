@@ -11,7 +11,7 @@ use super::case::{Case, Choice, Fate, returns_to};
 use super::control::{self, KeywordTables};
 use super::name::MailName;
 use super::repair::Past;
-use super::survey::{Sub, folder_path, label, mail_path};
+use super::survey::{Sub, folder_path, mail_path};
 use super::table::Row;
 use crate::doubt::DoubtKind;
 use crate::finding::Source;
@@ -216,7 +216,7 @@ fn stage_spares(
         let name = case.table.name(*row, *slot);
         let rel = mail_path(&case.name, slot.sub, &name);
         let meta = bench.look(&rel)?;
-        bench.aside("kept", (&label(&case.name), &rel), &meta)?;
+        bench.aside("kept", (&folder_path(&case.name), &rel), &meta)?;
         let uid = case.lists.uid(&case.table, *row);
         ledger.doubt(&case.name, case.table.base(*row), uid, DoubtKind::Twice);
     }
@@ -232,7 +232,7 @@ fn stage_odd(
     for (sub, name) in case.live.iter().flat_map(|folder| &folder.odd) {
         let rel = mail_path(&case.name, *sub, name);
         let meta = bench.look(&rel)?;
-        let kept = bench.aside("quarantine", (&label(&case.name), &rel), &meta)?;
+        let kept = bench.aside("quarantine", (&folder_path(&case.name), &rel), &meta)?;
         let row = case.table.find(MailName::parse(name).base);
         let uid = row.and_then(|row| case.lists.uid(&case.table, row));
         let kept = Some((0, kept));
@@ -354,7 +354,7 @@ impl Chosen<'_> {
         let like = |_: &_| Like::file(&meta);
         let like_live = (digest, Some(&*live));
         bench.stage_copy((Side::Snapshot, &from), like_live, &like, &staged)?;
-        bench.replace(Phase::Messages, (&label(&case.name), &live), &meta, staged)
+        bench.replace(Phase::Messages, (&folder_path(&case.name), &live), &meta, staged)
     }
 
     /// Puts the snapshot's file of a message back.
@@ -416,7 +416,8 @@ impl Chosen<'_> {
             Some(meta) => meta,
             None => bench.look(&rel)?,
         };
-        let kept_at = bench.aside("quarantine", (&label(&case.name), &rel), &meta)?;
+        let kept_at =
+            bench.aside("quarantine", (&folder_path(&case.name), &rel), &meta)?;
         let kept = Some((meta.size, kept_at));
         let finding = ledger.set_aside(at, self.uid, reason, kept);
         finding.rungs = case.table.rungs(row);

@@ -71,14 +71,9 @@ impl Sub {
     }
 }
 
-/// The path of a folder below its Maildir.
+/// The path of a folder below its Maildir, and where what leaves it is kept.
 pub(crate) fn folder_path(folder: &[u8]) -> Vec<u8> {
     if folder.is_empty() { Vec::new() } else { [b".", folder].concat() }
-}
-
-/// Where what leaves a folder is kept: the folder's directory, or `INBOX`.
-pub(crate) fn label(folder: &[u8]) -> Vec<u8> {
-    if folder.is_empty() { b"INBOX".to_vec() } else { folder_path(folder) }
 }
 
 /// The path of something in a mail directory, below the Maildir.
@@ -144,13 +139,15 @@ fn is_folder_name(name: &[u8]) -> bool {
     name.len() > 1 && name.starts_with(b".")
 }
 
-/// Lists the mail directories of a folder into its table. `left`: how many entries they may have.
+/// Lists the mail directories of a folder into its table; its `cur`, still open. `left`: how many
+/// entries they may have.
 pub(crate) fn list_mails(
     (root, path): (&Tree, &[u8]),
     (side, folder): (Side, &mut Folder),
     table: &mut Table,
     left: &mut usize,
-) -> Result<(), Refusal> {
+) -> Result<Option<Tree>, Refusal> {
+    let mut cur = None;
     for (sub, has) in Sub::ALL.into_iter().zip(folder.has) {
         if !has || sub == Sub::Tmp {
             continue;
@@ -171,8 +168,11 @@ pub(crate) fn list_mails(
             }
         });
         *left = left.saturating_sub(count.map_err(refuse)?);
+        if sub == Sub::Cur {
+            cur = Some(dir);
+        }
     }
-    Ok(())
+    Ok(cur)
 }
 
 fn refusal(path: &[u8], errno: Errno) -> Refusal {

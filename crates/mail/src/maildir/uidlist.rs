@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Read as _, Write};
 
 use crate::index::{Index, LastFlags, Reading};
+use crate::maildir::name::MailName;
 use crate::maildir::survey::Sub;
 use crate::maildir::table::{Row, Table};
 use crate::manifest::number;
@@ -225,9 +226,9 @@ impl<'a> Entry<'a> {
         if line.contains(&0) {
             return None;
         }
-        let at = line.windows(2).position(|pair| pair == b" :")?;
+        let at = memchr::memmem::find(line, b" :")?;
         let (head, tail) = line.split_at_checked(at)?;
-        let name = tail.get(2..)?.split(|byte| *byte == b':').next()?;
+        let name = MailName::base_of(tail.get(2..)?);
         let digits = head.split(|byte| *byte == b' ').next()?;
         let uid: u32 = number(digits)?;
         // Behind each UID is a next one.

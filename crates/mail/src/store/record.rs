@@ -9,7 +9,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -202,11 +202,8 @@ impl Store {
     fn clear(&self, mailbox: &Mailbox, bench: &mut Bench<'_>) {
         let _ = self.roots.discard(&bench.take_staged());
         for bin in ["kept", "quarantine"] {
-            let of_mailbox = self.roots.work.join(bin).join(mailbox.key.to_string());
-            let _ =
-                self.roots.clear_own_dir(&of_mailbox.join(format!("g{NO_GENERATION}")));
-            // Unless a rollout has kept something there.
-            let _ = fs::remove_dir(of_mailbox);
+            let of_all = self.roots.work.join(bin).join(format!("g{NO_GENERATION}"));
+            let _ = self.roots.clear_own_dir(&of_all.join(mailbox.key.to_string()));
         }
     }
 }
