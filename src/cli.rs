@@ -16,10 +16,10 @@ use tidegate_core::share::Ppm;
 
 pub(crate) use reading::{
     Completions, Events, Explain, Mailbox, MailboxFormat, MailboxList, MailboxShow,
-    Manual, PreparationArg, Quarantine, QuarantineList, Report, Status, Wait, Watch,
-    WhyOf,
+    Manual, PreparationArg, Quarantine, QuarantineList, Report, Simulate, Status, Wait,
+    Watch, WhyOf,
 };
-pub(crate) use values::Fault;
+pub(crate) use values::{Fault, Of};
 use values::{fault, share};
 
 /// Where a coordinator listens if nobody says otherwise.
@@ -41,6 +41,7 @@ Try it:
 
 Plan and start:
   plan         Show what would open, in which waves; changes nothing
+  simulate     Play the whole rollout in virtual time; changes nothing
   apply        Start the rollout of a plan
 
 Watch:
@@ -102,6 +103,8 @@ pub(crate) enum Verb {
     Lab(Lab),
     /// Show what would open, in which waves; changes nothing.
     Plan(Plan),
+    /// Play the whole rollout in virtual time; changes nothing.
+    Simulate(Simulate),
     /// Start the rollout of a plan.
     Apply(Apply),
     /// Show how far it is and what to do.

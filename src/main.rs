@@ -28,6 +28,7 @@ mod operate;
 mod planning;
 mod request;
 mod screens;
+mod simulate;
 mod telemetry;
 mod watch;
 mod why;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Plan(args) => planning::plan(&args),
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Journal(verb) => journal::run(&verb),
         Verb::Doctor(args) => with_runtime(Threads::One, doctor::run(&args)),
         Verb::Findings(verb) => findings::run(&verb),

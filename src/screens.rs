@@ -13,6 +13,7 @@ pub(crate) mod pace;
 pub(crate) mod plan;
 pub(crate) mod queue;
 pub(crate) mod schedule;
+pub(crate) mod simulated;
 pub(crate) mod single;
 pub(crate) mod status;
 

@@ -47,6 +47,32 @@ fn a_code_is_explained_while_everything_is_down() {
 }
 
 #[test]
+fn a_rollout_is_played_before_it_is_begun_and_named_nodes_must_exist() {
+    let desk = Desk::new(INVENTORY, POLICY);
+    let simulate = |more: &[&str]| {
+        let args = ["simulate", "--inventory", "users.csv", "--policy", "policy.toml"];
+        desk.tidegate(&[&args[..], &["--runs", "3"], more].concat())
+    };
+
+    let healthy = simulate(&[]);
+    let sick = simulate(&["--fail", "100%", "-o", "json"]);
+    let unknown = simulate(&["--slow", "stor-17=4x"]);
+    let wrong = simulate(&["--lose", "stor-01"]);
+
+    assert_eq!(healthy.status.code(), Some(0), "{healthy:?}");
+    let text = String::from_utf8_lossy(&healthy.stdout);
+    assert!(text.contains("\n  finished         3"), "{text}");
+    assert!(text.contains("Nothing has been changed."), "{text}");
+    let json: serde_json::Value = serde_json::from_slice(&sick.stdout).unwrap();
+    assert_eq!(json.pointer("/schema").unwrap(), "tidegate.simulation/v1");
+    assert_eq!(json.pointer("/rollouts/2/outcome").unwrap(), "halted");
+    assert_eq!(json.pointer("/rollouts/0/halt/code").unwrap(), "too-many-failures");
+    assert_eq!(unknown.status.code(), Some(65));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no node `stor-17`"));
+    assert_eq!(wrong.status.code(), Some(64));
+}
+
+#[test]
 fn every_verb_has_a_manual_page_and_shells_complete_it() {
     let desk = Desk::new(INVENTORY, POLICY);
     let pages = TempDir::new().unwrap();

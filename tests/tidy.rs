@@ -28,8 +28,9 @@ const BANNED_WORDS: [&str; 7] = [
 ];
 
 /// Which of our crates each crate may know.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("core", &[]),
+    ("rehearsal", &["core"]),
     ("wire", &["core"]),
     ("journal", &[]),
     ("mail", &[]),
@@ -57,6 +58,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "exchanger",
             "lab",
             "mailserver",
+            "rehearsal",
         ],
     ),
 ];

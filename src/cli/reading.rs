@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::seconds;
-use super::{Coordinator, ListFormat, LiveFormat, PartKind, TableOrJson};
+use tidegate_core::share::Ppm;
+use tidegate_core::time::Span;
+
+use super::values::{Of, of_share, of_span, of_times, positive, seconds, share};
+use super::{Coordinator, Inputs, ListFormat, LiveFormat, PartKind, TableOrJson};
 use crate::condition::Condition;
 
 /// Show how far it is and what to do.
@@ -24,6 +27,46 @@ pub(crate) struct Status {
     pub(crate) test: bool,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
+}
+
+/// Play the whole rollout in virtual time, by the code that decides the real one; changes nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// A share of mailboxes cannot be read once it is open: `0.2%` of all, `stor-17=30%` of one
+    /// node. May be given several times.
+    #[arg(long = "fail", value_name = "[NODE=]SHARE", value_parser = of_share)]
+    pub(crate) fails: Vec<Of<Ppm>>,
+    /// A node verifies and opens so many times slower: `stor-03=4x`. May be given several times.
+    #[arg(long = "slow", value_name = "NODE=TIMES", value_parser = of_times)]
+    pub(crate) slow: Vec<Of<f64>>,
+    /// A node falls silent for good so long after the start: `stor-09=3h`. May be given several
+    /// times.
+    #[arg(long = "lose", value_name = "NODE=TIME", value_parser = of_span)]
+    pub(crate) lost: Vec<Of<Span>>,
+    /// The share of mailboxes that are set aside for a person when they are verified.
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    pub(crate) set_aside: Ppm,
+    /// How many mailboxes a node verifies and repairs in a second: the speed of its disk over
+    /// twice the size of a mailbox.
+    #[arg(long, value_name = "NUMBER", default_value = "10", value_parser = positive)]
+    pub(crate) prepare_rate: f64,
+    /// How much nodes differ from that by chance, up or down.
+    #[arg(long, value_name = "SHARE", default_value = "20%", value_parser = share)]
+    pub(crate) spread: Ppm,
+    /// How many rollouts to play.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) runs: u32,
+    /// Begins no further one after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) within: Duration,
+    /// What chance begins with: the same number gives the same rollouts.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
 }
 
 /// Follow it live.

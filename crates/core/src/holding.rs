@@ -69,8 +69,12 @@ pub struct HeldJob {
     description: [u8; 32],
     mailboxes: Vec<HeldMailbox>,
     counts: Counts,
+    /// Messages of all its mailboxes.
+    totals: MessageTotals,
     order: Option<Order>,
-    /// No mailbox is to be read before; nothing if that is not known.
+    /// Mailboxes that have come to their level and were not read there yet.
+    fresh: Vec<Ordinal>,
+    /// No other mailbox is to be read before; nothing if that is not known.
     unread_until: Option<Timestamp>,
 }
 
@@ -125,8 +129,7 @@ impl HeldJob {
 
     /// Messages of all its mailboxes.
     pub fn totals(&self) -> MessageTotals {
-        let each = self.mailboxes.iter().map(|mailbox| mailbox.totals);
-        each.fold(MessageTotals::default(), MessageTotals::plus)
+        self.totals
     }
 }
 
@@ -156,6 +159,7 @@ impl Holding {
     /// Call once after replaying the journal.
     pub fn wake(&mut self, now: Timestamp) {
         for job in self.jobs.values_mut() {
+            job.fresh.clear();
             job.unread_until = None;
             for mailbox in &mut job.mailboxes {
                 mailbox.level_since = now;
@@ -504,7 +508,9 @@ impl Holding {
             description,
             mailboxes: vec![HeldMailbox::default(); usize::from(mailboxes)],
             counts: Counts::default(),
+            totals: MessageTotals::default(),
             order: None,
+            fresh: Vec::new(),
             unread_until: None,
         });
         debug_assert!(held.generation <= generation, "generations only rise");
@@ -532,11 +538,14 @@ impl Holding {
         let Some(held) = self.jobs.get_mut(&job) else { return };
         let Some(mailbox) = held.mailboxes.get_mut(ordinal.index()) else { return };
         held.counts.without(mailbox);
-        let level = mailbox.state.level;
+        let (level, totals) = (mailbox.state.level, mailbox.totals);
         change(mailbox);
         held.counts.with(mailbox);
-        if mailbox.state.level != level {
-            held.unread_until = None;
+        if mailbox.totals != totals {
+            held.totals = held.totals.minus(totals).plus(mailbox.totals);
+        }
+        if mailbox.state.level != level && mailbox.state.is_open() {
+            held.fresh.push(ordinal);
         }
         self.unreported.insert(job, ordinal);
     }

@@ -22,6 +22,8 @@ use toml::de::{DeTable, DeValue};
 
 use schema::PolicyKeys;
 
+pub use units::span;
+
 /// A policy for a provider of any size, with every key explained.
 pub const EXAMPLE: &str = include_str!("../../../deploy/config/policy.toml");
 

@@ -100,7 +100,9 @@ impl HeldJob {
             description,
             mailboxes,
             counts: _,
+            totals: _,
             order: _,
+            fresh: _,
             unread_until: _,
         } = self;
         let mut snapshot = JobSnapshot {
@@ -174,7 +176,17 @@ impl HeldJob {
             let mailbox = mailboxes.get_mut(ordinal.index());
             mailbox.ok_or(SnapshotError::Columns { job })?.findings.push(finding);
         }
-        let (counts, order, unread_until) = (Counts::of(&mailboxes), None, None);
-        Ok(Self { generation, description, mailboxes, counts, order, unread_until })
+        let each = mailboxes.iter().map(|mailbox| mailbox.totals);
+        let totals = each.fold(MessageTotals::default(), MessageTotals::plus);
+        Ok(Self {
+            generation,
+            description,
+            counts: Counts::of(&mailboxes),
+            mailboxes,
+            totals,
+            order: None,
+            fresh: Vec::new(),
+            unread_until: None,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Work: what should be done next, derived from the state alone, so that a lost command is
 //! simply derived again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Dial, HeldJob, HeldMailbox, Holding, Lease, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
@@ -76,9 +76,13 @@ impl Holding {
                 self.opening(&job, &mut room, &mut work);
                 self.dialling(&job, &mut room, &mut work);
             }
-            if held.unread_until.is_none_or(|until| until <= lease.now) && room.probe > 0
-            {
+            if held.unread_until.is_none_or(|until| until <= lease.now) {
                 held.unread_until = probing(&job, &mut room, &mut work);
+                held.fresh.clear();
+            } else if !held.fresh.is_empty() {
+                let (fresh, until) = probing_fresh(&job, &mut room, &mut work);
+                held.fresh = fresh;
+                held.unread_until = held.unread_until.map(|other| other.min(until));
             }
         }
         self.jobs = jobs;
@@ -237,6 +241,11 @@ const WATCH_SOAKS: u64 = 8;
 /// And no more often than this: a rung without a soak would be read without end.
 const WATCH_MIN: Span = Span::from_secs(5);
 
+/// Mailboxes of a job are read together: no later than so small a part of the soak behind their
+/// time, and never later than a moment. Each time, all of the job are looked through.
+const TOGETHER_PART: u64 = 64;
+const TOGETHER_MAX: Span = Span::from_secs(10);
+
 /// An open mailbox rises further only once it was seen healthy where it stands.
 fn may_rise(mailbox: &HeldMailbox) -> bool {
     !mailbox.state.is_open() || mailbox.state.health == Health::Healthy
@@ -247,47 +256,90 @@ fn may_rise(mailbox: &HeldMailbox) -> bool {
 fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) -> Option<Timestamp> {
     let now = job.lease.now;
     let (mut next, mut left_over) = (Timestamp::from_millis(u64::MAX), false);
+    let mut together = TOGETHER_MAX;
     for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
         if room.probe == 0 {
             return None;
         }
-        if !mailbox.state.is_open() {
-            continue;
-        }
+        let Some(due) = due(job, mailbox) else { continue };
         let soak = job.soaks.on(mailbox.state.level);
-        let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
-        let watch = watch.max(WATCH_MIN);
-        let matures_at = mailbox.level_since + soak;
-        let mature = now >= matures_at;
-        let due = match (mailbox.state.health, mailbox.probed_at) {
-            (Health::Failed | Health::IntegrityFailed, _)
-                if planted::is(Bug::BadHeals) =>
-            {
-                now
-            }
-            (Health::Unproven, Some(_)) => matures_at,
-            // One that could not be read may show altered mail too, which is worse.
-            (Health::Healthy | Health::Failed, Some(at)) => at + watch,
-            (Health::Unproven | Health::Healthy | Health::Failed, None) => now,
-            (Health::IntegrityFailed, _) => continue,
-        };
+        together = together.min(Span::from_millis(soak.millis() / TOGETHER_PART));
         if due > now {
             next = next.min(due);
-        } else if (job.free)(ordinal) {
-            room.probe -= 1;
-            left_over = true;
-            work.probe.push(ProbeTask {
-                job: job.number,
-                generation: job.held.generation,
-                ordinal,
-                level: mailbox.state.level,
-                mature,
-            });
         } else {
             left_over = true;
+            ask(job, ordinal, mailbox, room, work);
         }
     }
-    (!left_over).then_some(next)
+    (!left_over).then_some(next.max(now + together))
+}
+
+/// Asks for what has come to its level. Says what of it is to be read yet, and when the first of
+/// the others is to be read again.
+fn probing_fresh(
+    job: &Asked<'_>,
+    room: &mut Room,
+    work: &mut Work,
+) -> (Vec<Ordinal>, Timestamp) {
+    let mut again = Timestamp::from_millis(u64::MAX);
+    let mut unread = Vec::new();
+    // One that was closed and raised again comes twice.
+    let fresh: BTreeSet<Ordinal> = job.held.fresh.iter().copied().collect();
+    for ordinal in fresh {
+        let Some(mailbox) = job.held.mailboxes.get(ordinal.index()) else { continue };
+        let Some(due) = due(job, mailbox) else { continue };
+        if due > job.lease.now {
+            again = again.min(due);
+        } else {
+            unread.push(ordinal);
+            ask(job, ordinal, mailbox, room, work);
+        }
+    }
+    (unread, again)
+}
+
+/// When an open mailbox is to be read next.
+fn due(job: &Asked<'_>, mailbox: &HeldMailbox) -> Option<Timestamp> {
+    if !mailbox.state.is_open() {
+        return None;
+    }
+    let soak = job.soaks.on(mailbox.state.level);
+    let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
+    let watch = watch.max(WATCH_MIN);
+    match (mailbox.state.health, mailbox.probed_at) {
+        (Health::Failed | Health::IntegrityFailed, _) if planted::is(Bug::BadHeals) => {
+            Some(job.lease.now)
+        }
+        (Health::Unproven, Some(_)) => Some(mailbox.level_since + soak),
+        // One that could not be read may show altered mail too, which is worse.
+        (Health::Healthy | Health::Failed, Some(at)) => Some(at + watch),
+        (Health::Unproven | Health::Healthy | Health::Failed, None) => {
+            Some(job.lease.now)
+        }
+        (Health::IntegrityFailed, _) => None,
+    }
+}
+
+/// Asks for one mailbox to be read, where there is room and no hand on it.
+fn ask(
+    job: &Asked<'_>,
+    ordinal: Ordinal,
+    mailbox: &HeldMailbox,
+    room: &mut Room,
+    work: &mut Work,
+) {
+    if room.probe == 0 || !(job.free)(ordinal) {
+        return;
+    }
+    room.probe -= 1;
+    let matures_at = mailbox.level_since + job.soaks.on(mailbox.state.level);
+    work.probe.push(ProbeTask {
+        job: job.number,
+        generation: job.held.generation,
+        ordinal,
+        level: mailbox.state.level,
+        mature: job.lease.now >= matures_at,
+    });
 }
 
 fn push(

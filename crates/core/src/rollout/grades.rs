@@ -75,6 +75,17 @@ impl Grades {
         }
     }
 
+    /// What is left of these without `part` of them.
+    #[must_use]
+    pub fn minus(self, part: Self) -> Self {
+        Self {
+            perfect: self.perfect.saturating_sub(part.perfect),
+            good: self.good.saturating_sub(part.good),
+            investigate: self.investigate.saturating_sub(part.investigate),
+            poor: self.poor.saturating_sub(part.poor),
+        }
+    }
+
     /// The worst grade among them; nothing if there are none.
     pub fn worst(self) -> Option<Grade> {
         let counts = [

@@ -239,6 +239,23 @@ impl MessageTotals {
         }
     }
 
+    /// What is left of these without `part` of them.
+    #[must_use]
+    pub fn minus(self, part: Self) -> Self {
+        Self {
+            intact: self.intact.saturating_sub(part.intact),
+            repaired: self.repaired.saturating_sub(part.repaired),
+            returned: self.returned.saturating_sub(part.returned),
+            newer: self.newer.saturating_sub(part.newer),
+            deleted: self.deleted.saturating_sub(part.deleted),
+            set_aside: self.set_aside.saturating_sub(part.set_aside),
+            lost: self.lost.saturating_sub(part.lost),
+            bytes_read: self.bytes_read.saturating_sub(part.bytes_read),
+            doubts: self.doubts.saturating_sub(part.doubts),
+            grades: self.grades.minus(part.grades),
+        }
+    }
+
     /// Messages served after restoring.
     pub fn served(self) -> u64 {
         [self.repaired, self.returned, self.newer]

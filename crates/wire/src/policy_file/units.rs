@@ -31,8 +31,8 @@ pub(super) struct GrowthText(pub(super) Growth);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names(pub(super) Vec<String>);
 
-/// Reads a span, if `text` is one.
-pub(super) fn span(text: &str) -> Option<Span> {
+/// Reads a span, if `text` is one: `90 min`, `1 h 30 min`, `250 ms`.
+pub fn span(text: &str) -> Option<Span> {
     let mut rest = text.trim();
     let mut millis = 0_u64;
     if rest.is_empty() {

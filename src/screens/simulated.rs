@@ -1,0 +1,263 @@
+//! Simulated: how rehearsed rollouts ended, for people and for programs.
+//!
+//! # Invariants
+//!
+//! * What was assumed is said before what came of it.
+//! * Of few rollouts no more is said than they show: the tenth and the ninetieth of a hundred
+//!   are those of the rollouts that were played.
+
+use serde_json::{Value, json};
+use tidegate_core::fleet::NodeNumber;
+use tidegate_core::plan::Plan;
+use tidegate_core::share::Ppm;
+use tidegate_core::time::Span;
+use tidegate_rehearsal::{Assumptions, Ending, Outcome};
+
+use super::{Table, say};
+use crate::console::{safe, thousands};
+
+/// What was played.
+#[derive(Debug)]
+pub(crate) struct Simulated<'a> {
+    /// Of which plan.
+    pub(crate) plan: &'a Plan,
+    /// Under which assumptions.
+    pub(crate) assumptions: &'a Assumptions,
+    /// From which seed on.
+    pub(crate) seed: u64,
+    /// How many rollouts were asked for.
+    pub(crate) asked: u32,
+    /// How they ended.
+    pub(crate) endings: &'a [Ending],
+}
+
+/// The smallest, the tenth, the middle, the ninetieth and the largest of a hundred.
+struct Spread<T>([T; 5]);
+
+impl<T: Copy + Ord + Default> Spread<T> {
+    fn of(mut values: Vec<T>) -> Option<Self> {
+        values.sort_unstable();
+        let last = values.len().checked_sub(1)?;
+        let at = |percent: usize| {
+            values.get((last * percent + 50) / 100).copied().unwrap_or_default()
+        };
+        Some(Self([0, 10, 50, 90, 100].map(at)))
+    }
+}
+
+impl Simulated<'_> {
+    fn kinds(&self) -> [(&'static str, Vec<&Ending>); 3] {
+        let of = |wanted: fn(&Outcome) -> bool| {
+            self.endings.iter().filter(|ending| wanted(&ending.outcome)).collect()
+        };
+        [
+            ("finished", of(|it| matches!(it, Outcome::Finished))),
+            ("halted", of(|it| matches!(it, Outcome::Halted { .. }))),
+            ("stands still", of(|it| matches!(it, Outcome::Stands(_)))),
+        ]
+    }
+
+    /// The halt that came first after the start of its rollout.
+    fn first_halt(&self) -> Option<&Ending> {
+        let halted =
+            self.endings.iter().filter(|it| matches!(it.outcome, Outcome::Halted { .. }));
+        halted.min_by_key(|ending| ending.took)
+    }
+
+    /// How often each node was isolated, the most often isolated first.
+    fn isolated(&self) -> Vec<(&str, usize)> {
+        let mut counts = vec![0; self.plan.inventory().node_names().len()];
+        for node in self.endings.iter().flat_map(|ending| &ending.isolated) {
+            if let Some(count) = counts.get_mut(node.index()) {
+                *count += 1;
+            }
+        }
+        let names = self.plan.inventory().node_names().iter().map(String::as_str);
+        let mut isolated: Vec<(&str, usize)> =
+            names.zip(counts).filter(|(_, count)| *count > 0).collect();
+        isolated.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        isolated
+    }
+
+    fn node(&self, node: NodeNumber) -> &str {
+        self.plan.inventory().node_names().get(node.index()).map_or("?", String::as_str)
+    }
+}
+
+/// Whole minutes once they are many: nobody needs the seconds of a night.
+fn rounded(span: Span) -> Span {
+    const MINUTE: u64 = 60_000;
+    let millis = span.millis();
+    if millis < 10 * MINUTE {
+        return Span::from_secs(millis / 1_000);
+    }
+    Span::from_millis((millis + MINUTE / 2) / MINUTE * MINUTE)
+}
+
+/// For people.
+pub(crate) fn text(simulated: &Simulated<'_>) -> String {
+    let Simulated { plan, assumptions, seed, asked, endings } = *simulated;
+    let mut out = format!(
+        "Simulated {}: {} mailboxes on {} nodes in {} waves, {} rollouts\n\nAssumed\n",
+        safe(&plan.policy().name),
+        thousands(plan.planned()),
+        plan.inventory().node_names().len(),
+        plan.waves().len(),
+        endings.len(),
+    );
+    say!(
+        out,
+        "  a node verifies {} mailboxes a second, give or take {:.0} %; {} fail once open, {} \
+         are set aside\n",
+        assumptions.prepares_per_second,
+        assumptions.spread * 100.0,
+        assumptions.fails,
+        assumptions.sets_aside,
+    );
+    for (number, node) in &assumptions.nodes {
+        let fails = node.fails.map(|it| format!("{it} fail once open"));
+        let slower = node.slower.map(|it| format!("{it} times slower"));
+        let lost = node.lost_after.map(|it| format!("lost after {it}"));
+        let all: Vec<String> = [fails, slower, lost].into_iter().flatten().collect();
+        say!(out, "  {}: {}\n", safe(simulated.node(*number)), all.join(", "));
+    }
+    out.push('\n');
+    out.push_str(&times(simulated));
+    out.push('\n');
+    out.push_str(&mailboxes(simulated));
+    out.push('\n');
+    out.push_str(&troubles(simulated));
+    if endings.len() < usize::try_from(asked).unwrap_or(usize::MAX) {
+        say!(out, "Only {} of {asked} rollouts: the time was up\n", endings.len());
+    }
+    say!(out, "Nothing has been changed. Again with `--seed {seed}`\n");
+    out
+}
+
+const PARTS: [&str; 5] = ["LEAST", "P10", "P50", "P90", "MOST"];
+
+fn times(simulated: &Simulated<'_>) -> String {
+    let header = ["ENDS", "ROLLOUTS"].into_iter().chain(PARTS);
+    let header: Vec<&str> = header.collect();
+    let mut table = Table::new(&header, &[1, 2, 3, 4, 5, 6]);
+    for (kind, endings) in simulated.kinds() {
+        let took: Vec<Span> = endings.iter().map(|ending| ending.took).collect();
+        let Some(Spread(parts)) = Spread::of(took) else { continue };
+        let [least, p10, p50, p90, most] = parts.map(|it| rounded(it).to_string());
+        let count = endings.len().to_string();
+        table.row([kind.to_owned(), count, least, p10, p50, p90, most]);
+    }
+    table.render("  ")
+}
+
+fn mailboxes(simulated: &Simulated<'_>) -> String {
+    let header = ["MAILBOXES"].into_iter().chain(PARTS);
+    let header: Vec<&str> = header.collect();
+    let mut table = Table::new(&header, &[1, 2, 3, 4, 5]);
+    let kinds: [(&str, fn(&Ending) -> u64); 2] =
+        [("let in", |it| it.opened), ("harmed", |it| it.harmed)];
+    for (kind, of) in kinds {
+        let Some(Spread(parts)) = Spread::of(simulated.endings.iter().map(of).collect())
+        else {
+            continue;
+        };
+        let [least, p10, p50, p90, most] = parts.map(thousands);
+        table.row([kind.to_owned(), least, p10, p50, p90, most]);
+    }
+    table.render("  ")
+}
+
+fn troubles(simulated: &Simulated<'_>) -> String {
+    let mut out = String::new();
+    match simulated.first_halt() {
+        Some(Ending { outcome: Outcome::Halted { reason, wave }, took, .. }) => {
+            let waves = simulated.plan.waves();
+            let name = waves.get(wave.index()).map_or("?", |wave| wave.name.as_str());
+            let after = rounded(*took);
+            say!(out, "First halt  after {after} in wave {}: {reason}\n", safe(name));
+        }
+        Some(_) | None => out.push_str("First halt  none\n"),
+    }
+    let runs = simulated.endings.len();
+    for (node, times) in simulated.isolated() {
+        say!(out, "Isolated    {} in {times} of {runs} rollouts\n", safe(node));
+    }
+    let stands = simulated.endings.iter().find_map(|ending| match &ending.outcome {
+        Outcome::Stands(why) => Some((ending.took, why)),
+        Outcome::Finished | Outcome::Halted { .. } => None,
+    });
+    if let Some((took, why)) = stands {
+        say!(out, "Stands still since {}, for a person:\n", rounded(took));
+        for why in why {
+            say!(out, "  - {}\n", safe(&why.to_string()));
+        }
+    }
+    out
+}
+
+/// For programs.
+pub(crate) fn value(simulated: &Simulated<'_>) -> Value {
+    let Simulated { plan, assumptions, seed, asked, endings } = *simulated;
+    let nodes = assumptions.nodes.iter().map(|(number, node)| {
+        json!({
+            "node": simulated.node(*number),
+            "fails_ppm": node.fails.map(Ppm::parts),
+            "slower": node.slower,
+            "lost_after_millis": node.lost_after.map(Span::millis),
+        })
+    });
+    json!({
+        "schema": "tidegate.simulation/v1",
+        "plan": plan.digest().to_string(),
+        "mailboxes": plan.planned(),
+        "seed": seed,
+        "asked": asked,
+        "assumed": {
+            "prepares_per_second": assumptions.prepares_per_second,
+            "spread": assumptions.spread,
+            "fails_ppm": assumptions.fails.parts(),
+            "sets_aside_ppm": assumptions.sets_aside.parts(),
+            "nodes": nodes.collect::<Vec<_>>(),
+        },
+        "rollouts": endings.iter().map(|it| rollout(simulated, it)).collect::<Vec<_>>(),
+    })
+}
+
+fn rollout(simulated: &Simulated<'_>, ending: &Ending) -> Value {
+    let waves = simulated.plan.waves();
+    let wave_name = |wave: tidegate_core::fleet::WaveNumber| {
+        waves.get(wave.index()).map(|wave| wave.name.as_str())
+    };
+    let (outcome, halt, waits) = match &ending.outcome {
+        Outcome::Finished => ("finished", None, Vec::new()),
+        Outcome::Halted { reason, wave } => {
+            let halt = json!({
+                "wave": wave_name(*wave),
+                "code": reason.code(),
+                "reason": reason.to_string(),
+            });
+            ("halted", Some(halt), Vec::new())
+        }
+        Outcome::Stands(why) => {
+            let why = why
+                .iter()
+                .map(|why| json!({ "code": why.code(), "reason": why.to_string() }));
+            ("stands-still", None, why.collect())
+        }
+    };
+    let isolated = ending.isolated.iter().map(|node| simulated.node(*node));
+    json!({
+        "outcome": outcome,
+        "took_millis": ending.took.millis(),
+        "mailboxes_let_in": ending.opened,
+        "mailboxes_harmed": ending.harmed,
+        "halt": halt,
+        "waits_for": waits,
+        "isolated": isolated.collect::<Vec<_>>(),
+        "passed": ending.passed.iter().map(|passed| json!({
+            "wave": wave_name(passed.wave),
+            "level": passed.level.get(),
+            "after_millis": passed.after.millis(),
+        })).collect::<Vec<_>>(),
+    })
+}
