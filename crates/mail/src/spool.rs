@@ -79,15 +79,14 @@ impl Spool {
         let sink = writer.end()?;
         let late = std::mem::take(&mut self.late);
         let sink = if late.is_empty() { sink } else { merge(sink, late, &self.path)? };
-        let digest = *sink.hasher.finalize().as_bytes();
-        let place = match sink.file {
-            None => Place::Memory(sink.bytes),
+        let (digest, place) = match sink.file {
+            None => (blake3::hash(&sink.bytes), Place::Memory(sink.bytes)),
             Some(mut file) => {
                 file.flush()?;
-                Place::File(self.path)
+                (sink.hasher.finalize(), Place::File(self.path))
             }
         };
-        Ok(Spooled { digest, place })
+        Ok(Spooled { digest: *digest.as_bytes(), place })
     }
 }
 
@@ -164,11 +163,12 @@ fn merge(sink: Sink, mut late: Vec<ManifestEntry>, path: &Path) -> io::Result<Si
     Ok(sink)
 }
 
-/// Bytes in memory, or in a file once they are many; their digest.
+/// Bytes in memory, or in a file once they are many.
 struct Sink {
     path: PathBuf,
     bytes: Vec<u8>,
     file: Option<BufWriter<File>>,
+    /// Of what is in the file: line by line is slower than many at once.
     hasher: blake3::Hasher,
 }
 
@@ -180,15 +180,17 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
         if let Some(file) = &mut self.file {
+            self.hasher.update(bytes);
             file.write_all(bytes)?;
             return Ok(bytes.len());
         }
         self.bytes.extend_from_slice(bytes);
         if self.bytes.len() > MEMORY_BYTES_MAX {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.hasher.update(&bytes);
             let mut file = BufWriter::new(File::create(&self.path)?);
-            file.write_all(&std::mem::take(&mut self.bytes))?;
+            file.write_all(&bytes)?;
             self.file = Some(file);
         }
         Ok(bytes.len())

@@ -274,15 +274,14 @@ pub(crate) fn stage_others(
         .cloned()
         .collect();
     for name in names {
-        let Some(bytes) = read(bench, Side::Snapshot, case.snapshot.as_ref(), &name)?
-        else {
-            continue;
-        };
         let there = case.live.as_ref().is_some_and(|it| it.control.contains_key(&name));
-        if there && !is_damaged_subscriptions(bench, case, &name, &bytes)? {
+        if there && !is_damaged_subscriptions(bench, case, &name)? {
             continue;
         }
-        put(bench, case, (Phase::Keywords, &name), &bytes)?;
+        let bytes = read(bench, Side::Snapshot, case.snapshot.as_ref(), &name)?;
+        if let Some(bytes) = bytes.filter(|bytes| !there || !is_damaged_list(bytes)) {
+            put(bench, case, (Phase::Keywords, &name), &bytes)?;
+        }
     }
     stage_damaged_indexes(bench, case)
 }
@@ -305,15 +304,16 @@ fn is_damaged_subscriptions(
     bench: &mut Bench<'_>,
     case: &Case,
     name: &[u8],
-    snapshot: &[u8],
 ) -> Result<bool, Refusal> {
     if name != SUBSCRIPTIONS {
         return Ok(false);
     }
     let live = read(bench, Side::Live, case.live.as_ref(), name)?;
-    let damaged = |bytes: &Vec<u8>| bytes.is_empty() || bytes.contains(&0);
-    let whole = !snapshot.is_empty() && !snapshot.contains(&0);
-    Ok(whole && live.as_ref().is_none_or(damaged))
+    Ok(live.is_none_or(|live| is_damaged_list(&live)))
+}
+
+fn is_damaged_list(bytes: &[u8]) -> bool {
+    bytes.is_empty() || bytes.contains(&0)
 }
 
 /// Moves damaged indexes out of the way, and lets the count of changes go on where it is lost.

@@ -18,6 +18,9 @@ use crate::maildir::name::MailName;
 use crate::maildir::survey::Sub;
 use crate::roots::Side;
 
+/// Messages that a table has room for from its first one on: those of a small folder.
+const ROWS_FIRST: usize = 16;
+
 /// Bytes of a base name, most of the time.
 const NAME_BYTES: usize = 56;
 
@@ -107,6 +110,9 @@ impl Table {
             return *row;
         }
         let row = self.len();
+        if row == 0 {
+            self.reserve(ROWS_FIRST);
+        }
         self.text.extend_from_slice(base);
         self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
         self.live.push(None);
