@@ -16,6 +16,7 @@
 #[expect(dead_code, reason = "only its addresses and processes are needed")]
 mod fleet;
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -63,11 +64,20 @@ fn compare(mailboxes: u32) -> anyhow::Result<()> {
     compile(&bare)?;
     let servers = [Served::ours(mailboxes)?, Served::bare(&bare, mailboxes)?];
     let empty = [Served::ours(1)?, Served::bare(&bare, 1)?];
+    let weighs = |full: &Served, none: &Served| -> anyhow::Result<f64> {
+        let bytes =
+            full.program.used()?.memory.saturating_sub(none.program.used()?.memory);
+        Ok(bytes as f64 / f64::from(mailboxes))
+    };
+    let ([ours, bare], [none, no_bare]) = (&servers, &empty);
+    let (ours, bare) = (weighs(ours, none)?, weighs(bare, no_bare)?);
+    drop(empty);
     println!("{mailboxes} mailboxes, {CALLERS} connections");
     println!(
         "{:>22} {:>10} {:>10} {:>8}",
-        "server's CPU, us each", "Tidegate", "bare C", "times"
+        "CPU of the server, us", "Tidegate", "bare C", "times"
     );
+    println!("{:>22} {ours:>10.1} {bare:>10.1} {:>8.2}", "bytes a mailbox", ours / bare);
     for (what, door, depth) in [
         ("socketmap, one by one", Door::Map, 1),
         ("socketmap, sixteen", Door::Map, 16),
@@ -93,17 +103,6 @@ fn compare(mailboxes: u32) -> anyhow::Result<()> {
             median(|it| it.0 / it.1),
         );
     }
-    let [ours, floor] = [0, 1].map(|at| {
-        let memory = |all: &[Served; 2]| all.get(at).map(|it| it.program.used());
-        let (full, none) = (memory(&servers)?.ok()?, memory(&empty)?.ok()?);
-        Some(full.memory.saturating_sub(none.memory) as f64 / f64::from(mailboxes))
-    });
-    let (ours, floor) = (ours.context("weigh")?, floor.context("weigh")?);
-    println!(
-        "{:>22} {ours:>10.1} {floor:>10.1} {:>8.2}",
-        "bytes a mailbox",
-        ours / floor
-    );
     Ok(())
 }
 
@@ -318,7 +317,19 @@ struct Node {
 
 impl Transport for Node {
     fn transport(&self, recipient: &str) -> Next {
-        match self.doors.answer("lmtp", recipient) {
+        self.next(self.doors.answer("lmtp", recipient))
+    }
+
+    fn transports(&self, recipients: &[Cow<'_, str>]) -> Vec<Next> {
+        let recipients = recipients.iter().map(|recipient| &**recipient);
+        let answers = self.doors.answers("lmtp", recipients).into_iter();
+        answers.map(|answer| self.next(answer)).collect()
+    }
+}
+
+impl Node {
+    fn next(&self, answer: Answer) -> Next {
+        match answer {
             Answer::Online => Next::Deliver(Arc::clone(&self.deliver)),
             Answer::Held => Next::Hold(Arc::clone(&self.hold)),
         }

@@ -48,7 +48,7 @@ const CALLS_OF_ONE: usize = 8;
 const ALONE: Duration = Duration::from_secs(3);
 
 /// Questions a second of a busy help desk.
-const DESK_PER_SECOND: u32 = 5_000;
+const DESK_PER_SECOND: u32 = 1_000;
 
 /// Between two lists that are asked for.
 const LIST_PAUSE: Duration = Duration::from_millis(20);

@@ -8,27 +8,32 @@
 //! * An address is found by all of its bytes, never by a hash alone: nobody is taken for
 //!   somebody else.
 //! * Two addresses are never packed alike.
-//! * A reader waits at most while one part is put in order, some ten microseconds, and only if
-//!   it asks for an address of that part.
+//! * A reader waits for nobody who puts addresses in order, only while one is written.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use twox_hash::XxHash3_64;
 
 /// What is known of an address.
 pub(crate) type Value = [u8; 3];
 
-/// Parts that are locked apart: small enough to be put in order quickly.
-const PARTS: usize = 512;
+/// Parts that are locked apart. Few, because what is left over of a part's memory when it grows
+/// is best used again where parts are large.
+const PARTS: usize = 16;
 
 /// Addresses that share a place, on average: looked through in some ten nanoseconds.
-const SHARE_A_PLACE: usize = 12;
+const SHARE_A_PLACE: usize = 6;
 
-/// New ones lie in no order until they are so many bytes, or an eighth of the others.
-const NEW_BYTES_MIN: usize = 512;
+/// Heaps in which new ones of a part wait for their places; those of one are looked through.
+const HEAPS: usize = 64;
 
-/// Longer ones are rare, and kept as they are; so the length of a packed one fits a byte.
-const PACKED_FROM_MAX: usize = 240;
+/// So many bytes of new ones get their places, or an eighth of those that have theirs.
+const NEW_BYTES_MIN: usize = 16 << 10;
+
+/// Longer ones are rare, and kept as they are; so packing one takes little room.
+const PACKED_FROM_MAX: usize = 64;
 
 /// Bytes of the number of a domain, at most.
 const DOMAIN_BYTES_MAX: usize = 5;
@@ -55,29 +60,46 @@ const fn letter(byte: u8) -> u8 {
 /// Something about each of very many addresses.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    parts: Box<[RwLock<Part>]>,
+    parts: [Part; PARTS],
     domains: RwLock<HashMap<Box<str>, u32>>,
     long: RwLock<HashMap<Box<str>, Value>>,
-    hasher: RandomState,
+    /// Nobody shall know who shares a place with whom.
+    seed: u64,
 }
 
-/// Addresses that are locked together, each as its length, its value and itself, packed.
+/// Addresses that are locked together.
 #[derive(Debug, Default)]
 struct Part {
+    /// Held by whoever changes them.
+    changing: Mutex<()>,
+    lying: RwLock<Lying>,
+}
+
+/// Addresses as they lie, each as its length, its value and itself, packed.
+#[derive(Debug)]
+struct Lying {
     /// Where each place begins in `placed`.
     starts: Box<[u32]>,
     placed: Box<[u8]>,
-    /// Not put in order yet.
-    new: Vec<u8>,
+    /// Without a place yet.
+    heaps: Box<[Vec<u8>]>,
+    new_bytes: usize,
+}
+
+impl Default for Lying {
+    fn default() -> Self {
+        let heaps = (0..HEAPS).map(|_| Vec::new()).collect();
+        Self { starts: Box::default(), placed: Box::default(), heaps, new_bytes: 0 }
+    }
 }
 
 impl Default for Addresses {
     fn default() -> Self {
         Self {
-            parts: (0..PARTS).map(|_| RwLock::default()).collect(),
+            parts: std::array::from_fn(|_| Part::default()),
             domains: RwLock::default(),
             long: RwLock::default(),
-            hasher: RandomState::new(),
+            seed: RandomState::new().hash_one(PARTS),
         }
     }
 }
@@ -88,14 +110,55 @@ impl Addresses {
         if address.len() > PACKED_FROM_MAX {
             return read(&self.long).get(address).copied();
         }
+        let key = self.key(&read(&self.domains), address)?;
+        read(&self.part(key.hash)?.lying).get(&key)
+    }
+
+    /// What is known of each of these. Where their places begin, and then what lies there, is
+    /// fetched from memory for all of them at once: waiting for it is most of the work.
+    pub(crate) fn get_all<'a>(
+        &self,
+        addresses: impl ExactSizeIterator<Item = &'a str>,
+    ) -> Vec<Option<Value>> {
+        let domains = read(&self.domains);
+        let parts = self.parts.each_ref().map(|part| read(&part.lying));
+        let mut keys = Vec::with_capacity(addresses.len());
+        let mut found = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            found.push(if address.len() > PACKED_FROM_MAX {
+                read(&self.long).get(address).copied()
+            } else {
+                None
+            });
+            keys.push(self.key(&domains, address));
+        }
+        let placed = keys.iter().map(|key| {
+            let lying: &Lying = parts.get(part_of(key.as_ref()?.hash))?;
+            Some((lying, lying.place(key.as_ref()?.hash)))
+        });
+        let placed: Vec<_> = placed.collect();
+        let first = placed.iter().flatten().filter_map(|(lying, place)| {
+            // The last one as well: the line behind the first may have to be fetched.
+            let last = place.end.saturating_sub(1);
+            Some(lying.placed.get(place.start)? ^ lying.placed.get(last)?)
+        });
+        std::hint::black_box(first.fold(0, |all, byte| all ^ byte));
+        for ((key, placed), found) in keys.iter().zip(placed).zip(&mut found) {
+            if let (Some(key), Some((lying, place))) = (key, placed) {
+                *found = lying.get_in(place, key);
+            }
+        }
+        found
+    }
+
+    /// The address, packed; nothing if none of its domain is known.
+    fn key(&self, domains: &HashMap<Box<str>, u32>, address: &str) -> Option<Key> {
         let (local, domain) = divide(address);
         let domain = match domain {
-            Some(domain) => *read(&self.domains).get(domain)?,
+            Some(domain) => *domains.get(domain)?,
             None => NO_DOMAIN,
         };
-        let key = Key::new(local, domain);
-        let hash = self.hasher.hash_one(key.bytes());
-        read(self.part(hash)?).get(key.bytes(), hash)
+        (address.len() <= PACKED_FROM_MAX).then(|| Key::new(self.seed, local, domain))
     }
 
     /// Changes what is known of an address, which was `first` if nothing was.
@@ -112,10 +175,11 @@ impl Addresses {
             return;
         }
         let (local, domain) = divide(address);
-        let key = Key::new(local, domain.map_or(NO_DOMAIN, |it| self.number(it)));
-        let hash = self.hasher.hash_one(key.bytes());
-        let Some(part) = self.part(hash) else { return };
-        write(part).change((key.bytes(), hash), first, change, &self.hasher);
+        let domain = domain.map_or(NO_DOMAIN, |it| self.number(it));
+        let key = Key::new(self.seed, local, domain);
+        if let Some(part) = self.part(key.hash) {
+            part.change(&key, first, change, self.seed);
+        }
     }
 
     /// The number of a domain, which may be new.
@@ -128,10 +192,18 @@ impl Addresses {
         *domains.entry(domain.into()).or_insert(next)
     }
 
-    fn part(&self, hash: u64) -> Option<&RwLock<Part>> {
-        let index = hash % self.parts.len() as u64;
-        self.parts.get(usize::try_from(index).ok()?)
+    fn part(&self, hash: u64) -> Option<&Part> {
+        self.parts.get(part_of(hash))
     }
+}
+
+/// The part of a hash.
+fn part_of(hash: u64) -> usize {
+    usize::try_from(hash % PARTS as u64).unwrap_or(0)
+}
+
+fn hash(seed: u64, key: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, key)
 }
 
 /// The number of the domain of an address without one.
@@ -148,11 +220,19 @@ fn divide(address: &str) -> (&str, Option<&str>) {
 struct Key {
     bytes: [u8; PACKED_FROM_MAX + DOMAIN_BYTES_MAX],
     length: usize,
+    hash: u64,
 }
 
 impl Key {
-    fn new(local: &str, domain: u32) -> Self {
-        let mut key = Self { bytes: [0; PACKED_FROM_MAX + DOMAIN_BYTES_MAX], length: 0 };
+    fn new(seed: u64, local: &str, domain: u32) -> Self {
+        let mut key = Self::packed(local, domain);
+        key.hash = hash(seed, key.bytes());
+        key
+    }
+
+    fn packed(local: &str, domain: u32) -> Self {
+        let bytes = [0; PACKED_FROM_MAX + DOMAIN_BYTES_MAX];
+        let mut key = Self { bytes, length: 0, hash: 0 };
         let letters = local.bytes().all(|byte| letter(byte) != NO_LETTER);
         key.push_number(u64::from(domain) << 1 | u64::from(letters));
         if !letters {
@@ -230,47 +310,85 @@ fn key_of(one: &[u8]) -> &[u8] {
 }
 
 impl Part {
-    fn get(&self, key: &[u8], hash: u64) -> Option<Value> {
-        let value = |all: &[u8]| {
-            let at = find(all, key)?;
-            all.get(at..)?.first_chunk().copied()
-        };
-        let placed = self.placed.get(self.place(hash)).unwrap_or_default();
-        value(placed).or_else(|| value(&self.new))
-    }
-
     fn change(
-        &mut self,
-        (key, hash): (&[u8], u64),
+        &self,
+        key: &Key,
         first: Value,
         change: impl FnOnce(Value) -> Value,
-        hasher: &RandomState,
+        seed: u64,
     ) {
-        let place = self.place(hash);
-        let placed = self.placed.get_mut(place).unwrap_or_default();
-        let found = match find(placed, key) {
-            Some(at) => placed.get_mut(at..),
-            None => find(&self.new, key).and_then(|at| self.new.get_mut(at..)),
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let crowded = {
+            let mut lying = write(&self.lying);
+            match lying.value(key) {
+                Some(value) => *value = change(*value),
+                None => lying.add(key, change(first)),
+            }
+            lying.new_bytes >= NEW_BYTES_MIN.max(lying.placed.len() / 8)
         };
-        if let Some(value) = found.and_then(<[u8]>::first_chunk_mut::<3>) {
-            *value = change(*value);
-            return;
-        }
-        let Ok(length) = u8::try_from(key.len()) else { return };
-        self.new.push(length);
-        self.new.extend(change(first));
-        self.new.extend(key);
-        if self.new.len() >= NEW_BYTES_MIN.max(self.placed.len() / 8) {
-            self.put_in_order(hasher);
+        if crowded {
+            let in_order = read(&self.lying).in_order(seed);
+            *write(&self.lying) = in_order;
         }
     }
+}
 
-    /// Gives every address its place.
-    fn put_in_order(&mut self, hasher: &RandomState) {
-        let new = std::mem::take(&mut self.new);
-        let all = || each(&self.placed).chain(each(&new));
+impl Lying {
+    fn get(&self, key: &Key) -> Option<Value> {
+        self.get_in(self.place(key.hash), key)
+    }
+
+    /// What is known of an address whose place this is.
+    fn get_in(&self, place: std::ops::Range<usize>, key: &Key) -> Option<Value> {
+        let value = |all: &[u8]| {
+            let at = find(all, key.bytes())?;
+            all.get(at..)?.first_chunk().copied()
+        };
+        let placed = self.placed.get(place).unwrap_or_default();
+        value(placed).or_else(|| {
+            // Most of the time there are no new ones.
+            let heap = self.heaps.get(heap(key.hash)).filter(|_| self.new_bytes > 0);
+            value(heap?)
+        })
+    }
+
+    /// The value of an address that is there.
+    fn value(&mut self, key: &Key) -> Option<&mut Value> {
+        let place = self.place(key.hash);
+        let placed = self.placed.get_mut(place).unwrap_or_default();
+        let found = match find(placed, key.bytes()) {
+            Some(at) => placed.get_mut(at..),
+            None => {
+                let heap = self.heaps.get_mut(heap(key.hash))?;
+                find(heap, key.bytes()).and_then(|at| heap.get_mut(at..))
+            }
+        };
+        found?.first_chunk_mut()
+    }
+
+    fn add(&mut self, key: &Key, value: Value) {
+        let (Ok(length), Some(heap)) =
+            (u8::try_from(key.length), self.heaps.get_mut(heap(key.hash)))
+        else {
+            return;
+        };
+        let bytes = HEAD + key.length;
+        if heap.capacity() - heap.len() < bytes {
+            // Not twice as much, as vectors grow by themselves.
+            heap.reserve_exact(bytes + heap.len() / 8);
+        }
+        heap.push(length);
+        heap.extend(value);
+        heap.extend(key.bytes());
+        self.new_bytes += bytes;
+    }
+
+    /// The same, with a place for every address.
+    fn in_order(&self, seed: u64) -> Self {
+        let heaps = self.heaps.iter().map(Vec::as_slice);
+        let all = || std::iter::once(&*self.placed).chain(heaps.clone()).flat_map(each);
         let places = (all().count() / SHARE_A_PLACE).max(1);
-        let place_of = |one: &[u8]| place(hasher.hash_one(key_of(one)), places);
+        let place_of = |one: &[u8]| place(hash(seed, key_of(one)), places);
         let mut starts = vec![0_u32; places + 1].into_boxed_slice();
         for one in all() {
             if let Some(end) = starts.get_mut(place_of(one) + 1) {
@@ -282,7 +400,7 @@ impl Part {
             end += *start;
             *start = end;
         }
-        let mut placed = vec![0; self.placed.len() + new.len()].into_boxed_slice();
+        let mut placed = vec![0; self.placed.len() + self.new_bytes].into_boxed_slice();
         let mut next = starts.clone();
         for one in all() {
             let Some(next) = next.get_mut(place_of(one)) else { continue };
@@ -292,7 +410,7 @@ impl Part {
             }
             *next += u32::try_from(one.len()).unwrap_or(0);
         }
-        (self.starts, self.placed) = (starts, placed);
+        Self { starts, placed, ..Self::default() }
     }
 
     /// Where addresses with this hash lie.
@@ -304,6 +422,11 @@ impl Part {
             (None | Some(_), None | Some(_)) => 0..0,
         }
     }
+}
+
+/// The heap of a hash.
+fn heap(hash: u64) -> usize {
+    usize::try_from(hash / PARTS as u64 % HEAPS as u64).unwrap_or(0)
 }
 
 /// The place of a hash, by its upper half: the lower one tells the part.
@@ -347,6 +470,10 @@ mod tests {
             Some(if n.is_multiple_of(3) { [a, b, 77] } else { [a, b, c] })
         };
         assert!((0..50_000).all(|n| addresses.get(&name(n)) == kept(n)));
+        let together: Vec<_> = (49_990..50_010).map(name).collect();
+        let found = addresses.get_all(together.iter().map(String::as_str));
+        let expected = (49_990..50_010).map(|n| kept(n).filter(|_| n < 50_000));
+        assert_eq!(found, expected.collect::<Vec<_>>());
         assert!((50_000..60_000).all(|n| addresses.get(&name(n)).is_none()));
     }
 
@@ -363,7 +490,8 @@ mod tests {
             locals.dedup();
         }
         let keys = locals.iter().flat_map(|local| {
-            [0, 1, 63, 64, 8_191, 8_192, u32::MAX].map(|domain| Key::new(local, domain))
+            [0, 1, 63, 64, 8_191, 8_192, u32::MAX]
+                .map(|domain| Key::packed(local, domain))
         });
 
         let mut packed: Vec<Vec<u8>> = keys.map(|key| key.bytes().to_vec()).collect();
@@ -400,6 +528,7 @@ mod tests {
         let kept: Vec<_> = all.iter().map(|it| addresses.get(it)).collect();
         let expected: Vec<_> = (1..=12).map(|value| Some([value, 0, 0])).collect();
         assert_eq!(kept, expected);
+        assert_eq!(addresses.get_all(all.into_iter()), expected);
         assert_eq!(addresses.get("anna@example.com"), None);
     }
 }

@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +18,8 @@ use std::time::Duration;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::runtime::Builder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -86,6 +87,49 @@ where
             }
         }
     }
+}
+
+/// Stops whoever serves on a thread of its own when it is done or dropped.
+pub(crate) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Has `listener` served on a thread called `name` until `stop` is done.
+///
+/// # Errors
+///
+/// What whoever serves has met with.
+pub(crate) async fn on_own_thread<S, F>(
+    name: &str,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send,
+    serve: S,
+) -> Result<(), ServeError>
+where
+    S: FnOnce(TcpListener, Stopped) -> F + Send + 'static,
+    F: Future<Output = Result<(), ServeError>>,
+{
+    let listener = listener.into_std().map_err(ServeError::Listen)?;
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let (ending, ended) = oneshot::channel();
+    let serving = move || -> Result<(), ServeError> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.map_err(ServeError::Listen)?.block_on(async {
+            let listener = TcpListener::from_std(listener).map_err(ServeError::Listen)?;
+            // Ends when its other half is dropped.
+            serve(listener, Box::pin(async move { drop(stopped.await) })).await
+        })
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || drop(ending.send(serving())))
+        .map_err(ServeError::Listen)?;
+    let mut ended = pin!(ended);
+    // Neither is polled again after it was ready.
+    tokio::select! {
+        () = stop => {}
+        served = &mut ended => return served.unwrap_or(Ok(())),
+    }
+    drop(stopping);
+    ended.await.unwrap_or(Ok(()))
 }
 
 /// A listener that hands out bounded connections.

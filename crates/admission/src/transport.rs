@@ -16,6 +16,11 @@ pub trait Transport: Send + Sync + 'static {
     /// Where the mail of `recipient` goes now: an address in lower case, perhaps of a sender
     /// or of a stranger. It is asked on every delivery, and must not wait for anything.
     fn transport(&self, recipient: &str) -> Next;
+
+    /// The same of several that were asked for together.
+    fn transports(&self, recipients: &[Cow<'_, str>]) -> Vec<Next> {
+        recipients.iter().map(|recipient| self.transport(recipient)).collect()
+    }
 }
 
 /// What Postfix shall do with mail for a recipient.
@@ -45,19 +50,17 @@ pub(crate) fn is_safe(value: &str) -> bool {
 
 /// The address of a mailbox that Postfix may mean by `key`.
 pub(crate) fn mailbox_address(key: &str) -> Option<Cow<'_, str>> {
-    let (local, domain) = key.rsplit_once('@')?;
-    let whole = !local.is_empty() && !domain.is_empty();
-    let plain = if key.is_ascii() {
-        key.bytes().all(|byte| byte.is_ascii_graphic())
-    } else {
-        !key.contains(|letter: char| letter.is_control() || letter == ' ')
-    };
+    let at = key.bytes().rposition(|byte| byte == b'@')?;
+    let whole = at > 0 && at + 1 < key.len();
+    let (mut graphic, mut upper) = (true, false);
+    for byte in key.bytes() {
+        graphic &= byte.is_ascii_graphic();
+        upper |= byte.is_ascii_uppercase();
+    }
+    let odd = |letter: char| letter.is_control() || letter == ' ';
+    let plain = graphic || !key.is_ascii() && !key.contains(odd);
     (whole && plain).then(|| {
-        if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Cow::Owned(key.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(key)
-        }
+        if upper { Cow::Owned(key.to_ascii_lowercase()) } else { Cow::Borrowed(key) }
     })
 }
 

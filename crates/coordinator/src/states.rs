@@ -6,6 +6,7 @@
 //! * Reading them waits for nobody and holds nobody up.
 //! * Of a mailbox that is not plain more is known than its state, and only the owner knows it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tidegate_core::fleet::MailboxNumber;
@@ -23,6 +24,19 @@ pub(crate) struct Seen {
     pub(crate) state: MailboxState,
     /// Whether that is all that is known of it.
     pub(crate) plain: bool,
+}
+
+/// States of mailboxes that somebody looks for, by their bytes.
+pub(crate) struct Wanted([bool; 256]);
+
+impl Wanted {
+    /// All that this is true of.
+    pub(crate) fn of(wants: impl Fn(MailboxState) -> bool) -> Self {
+        let mut bytes = 0..=u8::MAX;
+        Self(std::array::from_fn(|_| {
+            bytes.next().is_some_and(|it| wants(unpack(it).state))
+        }))
+    }
 }
 
 /// The bits of the level in a [`MailboxState`]: all 0 in a held one.
@@ -58,6 +72,22 @@ impl States {
         unpack(byte.map_or(0, |byte| byte.load(Ordering::Relaxed)))
     }
 
+    /// The first of `numbers` whose state is among those that are wanted.
+    pub(crate) fn first(
+        &self,
+        numbers: Range<u32>,
+        Wanted(wanted): &Wanted,
+    ) -> Option<MailboxNumber> {
+        let index = |number| MailboxNumber::new(number).index();
+        let all = self.0.get(index(numbers.start)..index(numbers.end))?;
+        let is_wanted = |byte: &AtomicU8| {
+            let byte = usize::from(byte.load(Ordering::Relaxed));
+            wanted.get(byte).copied().unwrap_or(false)
+        };
+        let place = all.iter().position(is_wanted)?;
+        Some(MailboxNumber::new(numbers.start + u32::try_from(place).ok()?))
+    }
+
     fn set(&self, mailbox: MailboxNumber, state: MailboxState, plain: bool) {
         if let Some(byte) = self.0.get(mailbox.index()) {
             byte.store(pack(Seen { state, plain }), Ordering::Relaxed);
@@ -82,6 +112,8 @@ fn unpack(byte: u8) -> Seen {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::mailbox::{Level, Preparation};
+
     use super::*;
 
     #[test]
@@ -96,5 +128,21 @@ mod tests {
             .collect();
 
         assert_eq!(wrong, []);
+    }
+
+    #[test]
+    fn the_first_one_that_is_wanted_is_found_and_nothing_behind_the_end() {
+        let states = States((0..100).map(|_| AtomicU8::new(0)).collect());
+        let open = MailboxState { level: Level::FIRST, ..MailboxState::HELD };
+        let prepared = Preparation::Prepared;
+        let open = MailboxState { preparation: prepared, ..open };
+        states.set(MailboxNumber::new(40), open, true);
+        states.set(MailboxNumber::new(70), open, false);
+        let wanted = Wanted::of(MailboxState::is_open);
+
+        let found = [0..100, 41..100, 41..70, 71..100, 90..200]
+            .map(|numbers| states.first(numbers, &wanted).map(MailboxNumber::get));
+
+        assert_eq!(found, [Some(40), Some(70), None, None, None]);
     }
 }

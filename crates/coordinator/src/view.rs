@@ -75,6 +75,11 @@ impl View {
         self.states.seen(mailbox)
     }
 
+    /// What is known of all of them; newer than the rest of the view.
+    pub(crate) fn states(&self) -> &States {
+        &self.states
+    }
+
     /// One mailbox of which no more is known than its state.
     pub(crate) fn plain(
         &self,

@@ -17,6 +17,7 @@ use tidegate_wire::v1;
 use crate::events::{self, Told};
 use crate::owner::{find_wave, unknown};
 use crate::refused::Refused;
+use crate::states::Wanted;
 use crate::view::View;
 
 /// Mailboxes looked at for one page: some ten milliseconds of a thread that has nothing else to
@@ -101,15 +102,19 @@ impl WantedMailboxes {
         };
         let first = u32::try_from(self.page.start).unwrap_or(u32::MAX).max(numbers.start);
         let end = numbers.end.min(first.saturating_add(SEARCHED_MAX));
+        let wanted = Wanted::of(|state| self.wants(state));
         let mut mailboxes = Vec::new();
         let mut next = first;
-        while next < end && mailboxes.len() < self.page.size {
-            let mailbox = MailboxNumber::new(next);
-            let in_wave = wave.is_none_or(|wave| plan.is_in(wave, mailbox));
-            if in_wave && self.wants(view.seen(mailbox).state) {
+        while mailboxes.len() < self.page.size
+            && let Some(mailbox) = view.states().first(next..end, &wanted)
+        {
+            if wave.is_none_or(|wave| plan.is_in(wave, mailbox)) {
                 mailboxes.push(mailbox);
             }
-            next += 1;
+            next = mailbox.get() + 1;
+        }
+        if mailboxes.len() < self.page.size {
+            next = end.max(first);
         }
         Ok(Found { mailboxes, next: (next < numbers.end).then_some(next) })
     }

@@ -19,11 +19,11 @@ use tidegate_core::fleet::{
 };
 use tidegate_core::gate::{GatePolicy, Mode, Verdict, judge};
 use tidegate_core::inventory::{InventoryBuilder, Row};
-use tidegate_core::mailbox::Level;
+use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::{Cohort, Delays, Growth, Notice, Policy, Rung, Selector};
 use tidegate_core::rollout::{
-    Event, Join, NodeCondition, Operate, Phase, Record, Rollout, Scope, Sync, Verb,
+    Event, Join, Known, NodeCondition, Operate, Phase, Record, Rollout, Scope, Sync, Verb,
 };
 use tidegate_core::time::{Span, Timestamp};
 use worker::Worker;
@@ -89,6 +89,8 @@ struct Night {
     stopped: bool,
     closed: BTreeSet<Scope>,
     closing: BTreeSet<Scope>,
+    /// What readers are shown of mailboxes, as far as records have changed it.
+    shown: BTreeMap<MailboxNumber, (MailboxState, bool)>,
     wild: bool,
 }
 
@@ -111,6 +113,7 @@ impl Night {
             climbs: vec![Climb::default(); plan.waves().len()],
             stopped: false,
             closed: BTreeSet::new(),
+            shown: BTreeMap::new(),
             closing: BTreeSet::new(),
             wild: true,
         }
@@ -321,6 +324,9 @@ impl Night {
         for record in step.records {
             self.check_record(&record);
             self.rollout.apply(&record);
+            self.rollout.show_changed(&record, |mailbox, state, plain| {
+                self.shown.insert(mailbox, (state, plain));
+            });
             self.records.push(record);
         }
         step.refusal.is_none()
@@ -344,7 +350,18 @@ impl Night {
         }
     }
 
+    /// I10: what readers are shown, record by record, is all that is known.
+    fn check_shown(&self) {
+        self.rollout.show_all(|mailbox, state, plain| {
+            let known = self.rollout.known(mailbox);
+            assert_eq!(plain, known == Known::plain(state), "{known:?} is all there is");
+            let shown = self.shown.get(&mailbox).copied();
+            assert_eq!(shown.unwrap_or((MailboxState::HELD, true)), (state, plain));
+        });
+    }
+
     fn restart_coordinator(&mut self) {
+        self.check_shown();
         let alive = self.rollout.snapshot();
         self.rollout = Rollout::new(Arc::clone(&self.plan), self.started, self.now);
         for record in &self.records {
