@@ -197,15 +197,22 @@ impl Herald {
         self.obeyed = 0;
     }
 
-    /// `reports` without what is owed: it stands higher than the record says.
-    pub(crate) fn withhold(&self, mut reports: Vec<JobReport>) -> Vec<JobReport> {
+    /// `reports` without what is owed: it stands higher than the record says. Whoever is `kept_out`
+    /// stands lower, and waits for orders that nobody gives before all is told.
+    pub(crate) fn withhold(
+        &self,
+        mut reports: Vec<JobReport>,
+        kept_out: &BTreeSet<(JobNumber, Ordinal)>,
+    ) -> Vec<JobReport> {
         if self.owed.is_empty() || planted::is(Bug::TellNobody) {
             return reports;
         }
+        let higher =
+            |job, ordinal| self.owes(job, ordinal) && !kept_out.contains(&(job, ordinal));
         for report in &mut reports {
             let job = report.job;
-            report.facts.retain(|(ordinal, _)| !self.owes(job, *ordinal));
-            report.findings.retain(|finding| !self.owes(job, finding.ordinal));
+            report.facts.retain(|(ordinal, _)| !higher(job, *ordinal));
+            report.findings.retain(|finding| !higher(job, finding.ordinal));
         }
         reports.retain(|report| !report.facts.is_empty());
         reports
@@ -361,7 +368,7 @@ mod tests {
         }
 
         fn reported(&self) -> usize {
-            let reports = self.herald.withhold(self.holding.report(9));
+            let reports = self.herald.withhold(self.holding.report(9), &BTreeSet::new());
             reports.iter().map(|report| report.facts.len()).sum()
         }
     }

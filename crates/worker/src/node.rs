@@ -439,7 +439,8 @@ impl Node {
             !self.descriptions.contains_key(job) && !self.fetched.contains_key(job)
         });
         let unknown = unknown.collect();
-        let reports = self.herald.withhold(self.holding.report(FACTS_MAX));
+        let reports = self.holding.report(FACTS_MAX);
+        let reports = self.herald.withhold(reports, &self.estranged.kept_out);
         Beat {
             orders_obeyed: self.herald.obeyed(&self.holding, lease),
             account: Account {

@@ -255,6 +255,15 @@ impl Rollout {
         tallies.filter(|tally| tally.node == node).any(|tally| tally.open() > 0)
     }
 
+    /// Whether a node is to tell what it holds, and may believe that it has: what it told before
+    /// this program started may be lost, and whoever joins again tells everything.
+    pub(super) fn must_tell_all(&self, node: NodeNumber) -> bool {
+        let tells =
+            |node: &NodeState| matches!(node.recount, Recount::Awaited | Recount::Told);
+        self.nodes.get(node.index()).is_some_and(tells)
+            && !self.heard.get(node.index()).is_some_and(|heard| heard.has_joined)
+    }
+
     /// What follows from a report of a node that tells what it holds.
     pub(super) fn on_recount(&self, sync: &Sync, now: Timestamp) -> Vec<Record> {
         let mut records = Vec::new();

@@ -467,6 +467,24 @@ fn a_node_nobody_has_heard_cannot_be_re_closed_but_its_waves_can() {
 }
 
 #[test]
+fn what_was_told_to_a_rebuild_that_is_put_back_is_told_again() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 40);
+    lose_the_journal(&mut evening);
+    evening.until(40, |evening| evening.rollout.rebuilding().is_none());
+    let is_found = |record: &Record| matches!(record, Record::MailboxesFound { .. });
+    let joined = evening.records.iter().position(is_found).unwrap();
+
+    evening.records.truncate(joined);
+    evening.restart_coordinator();
+    evening.until(40, |evening| evening.rollout.rebuilding().is_none());
+
+    let status = evening.rollout.status(evening.now);
+    let known: u32 = status.nodes.iter().map(|node| node.open).sum();
+    assert_eq!(known as usize, evening.open());
+}
+
+#[test]
 fn a_rebuild_can_end_without_a_node_and_stay_paused() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.open() > 40);

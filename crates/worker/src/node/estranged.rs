@@ -38,7 +38,7 @@ pub(super) struct Estranged {
     /// Jobs of which the journal may be an older state: shut until they have orders.
     pub(super) doubted: BTreeSet<JobNumber>,
     /// Of these, mailboxes that the mail system shuts out although they are open on record.
-    kept_out: BTreeSet<(JobNumber, Ordinal)>,
+    pub(super) kept_out: BTreeSet<(JobNumber, Ordinal)>,
 }
 
 /// Threads that prepare before the node was joined: nothing is, but every pool has one.
@@ -136,8 +136,8 @@ impl Node {
         }
     }
 
-    /// What the mail system is to be told now. Of what may be an older state nobody is let in:
-    /// while this node is turned away, whoever is in is shut out.
+    /// What the mail system is to be told now. Of what may be an older state nobody is let in,
+    /// and whoever is in is shut out.
     pub(super) fn errands(&self) -> Vec<Errand> {
         let (holding, doubted) = (&self.holding, &self.estranged.doubted);
         let waits = |job, ordinal| {
@@ -153,9 +153,10 @@ impl Node {
         };
         let most = self.tell_most();
         let mut errands = self.herald.errands(holding, most, &waits_shut);
-        if self.estranged.turned_away {
+        if !doubted.is_empty() {
             let is_told = |job, ordinal| {
                 waits(job, ordinal)
+                    || !doubted.contains(&job)
                     || !is_open(job, ordinal)
                     || self.estranged.kept_out.contains(&(job, ordinal))
             };

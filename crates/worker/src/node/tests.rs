@@ -428,6 +428,28 @@ fn whoever_was_closed_when_the_worker_died_is_shut_out_before_it_has_joined() {
     assert_eq!(node.remembered().journaled, journaled + 1);
 }
 
+#[test]
+fn what_an_older_state_has_open_is_told_to_whoever_gives_no_orders_before_all_is_told() {
+    for welcomed_first in [false, true] {
+        let hears = Claimed { at: JOURNALED, hears: true };
+        let (mut node, _doors, _inbox, hands) = recovered_on(hears, Level::FIRST);
+        node.turn(vec![Input::TurnedAway]).unwrap();
+        if !welcomed_first {
+            carried_out(&mut node, &hands);
+        }
+        node.turn(vec![joined()]).unwrap();
+        carried_out(&mut node, &hands);
+
+        let (reply, told) = tokio::sync::oneshot::channel();
+        node.turn(vec![Input::Beat(reply)]).unwrap();
+        let beat = told.blocking_recv().unwrap();
+
+        let facts = beat.reports.iter().flat_map(|report| &report.facts);
+        let levels: Vec<Level> = facts.map(|(_, state)| state.level).collect();
+        assert_eq!((levels, beat.account.untold), (vec![Level::FIRST], 0));
+    }
+}
+
 /// The levels that the mail system was told of, all of which it has done.
 fn carried_out(node: &mut Node, hands: &Receiver<Task>) -> Vec<Level> {
     let tasks: Vec<Task> = hands.try_iter().collect();
