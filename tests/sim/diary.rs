@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_core::fleet::{JobNumber, Ordinal};
-use tidegate_core::holding::{DialStep, Record, Stamp};
+use tidegate_core::holding::{DialStep, Holding, Record, Stamp};
 use tidegate_core::mailbox::Health;
 use tidegate_wire::worker_record::{Entry, decode_entry};
 
@@ -148,6 +148,29 @@ impl Diary {
             return Ok(());
         }
         Err(format!("{job}: {what} under generation {generation}, claimed is {claimed}"))
+    }
+}
+
+/// What a worker's own code makes of the records on its disk, made further as they come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    read: usize,
+    holding: Holding,
+}
+
+impl Memory {
+    /// Goes on with what is new.
+    pub(crate) fn further(&mut self, records: &[Arc<[u8]>]) -> &Holding {
+        if records.len() < self.read {
+            *self = Self::default();
+        }
+        for payload in &records[self.read..] {
+            if let Ok(Entry::Record(record)) = decode_entry(payload) {
+                self.holding.apply(&record);
+            }
+        }
+        self.read = records.len();
+        &self.holding
     }
 }
 

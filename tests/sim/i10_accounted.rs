@@ -12,7 +12,7 @@ const I10: &str = "I10 accounted";
 /// The coordinator and all workers.
 pub(crate) fn check(world: &mut World) -> Checked {
     check_coordinator(world)?;
-    let runs = world.nodes.iter().filter_map(|node| node.run);
+    let runs: Vec<u64> = world.nodes.iter().filter_map(|node| node.run).collect();
     runs.into_iter().try_for_each(|run| check_worker(world, run))
 }
 
@@ -57,12 +57,29 @@ pub(crate) fn check_coordinator(world: &mut World) -> Checked {
     if one != other {
         return broken(I10, format!("counts are {one:?}, records say {other:?}"));
     }
+    // Everything that is remembered, whether it was replayed from a snapshot or lived through.
+    let same = live.snapshot() == replayed.snapshot()
+        && live.history() == replayed.history()
+        && live.etag() == replayed.etag();
+    if !same {
+        let text =
+            format!("{:?}, records say {:?}", live.snapshot(), replayed.snapshot());
+        return broken(I10, text);
+    }
     Ok(())
 }
 
 /// What a worker holds against what its disk says.
-fn check_worker(world: &World, run: u64) -> Checked {
+fn check_worker(world: &mut World, run: u64) -> Checked {
     let Some(worker) = world.workers.get(&run) else { return Ok(()) };
+    let disk = world.nodes[worker.node].disk.lock();
+    let replay = &mut world.oracle.memories[worker.node];
+    let replayed = replay.further(disk.records()).snapshot();
+    drop(disk);
+    let remembered = worker.driven.holding().snapshot();
+    if remembered != replayed {
+        return broken(I10, format!("{remembered:?} is held, {replayed:?} on disk"));
+    }
     let diary = &world.oracle.diaries[worker.node];
     let holding = worker.driven.holding();
     for place in world.fleet.places.iter().filter(|it| it.node == worker.node) {

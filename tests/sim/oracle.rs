@@ -19,7 +19,7 @@ use tidegate_wire::v1;
 use tonic::Status;
 
 use crate::chronicle::{Chronicle, Replay};
-use crate::diary::{Diary, number};
+use crate::diary::{Diary, Memory, number};
 use crate::fleet::Fleet;
 use crate::mailroom::Touch;
 use crate::worker::Worker;
@@ -60,6 +60,7 @@ pub(crate) struct Oracle {
     pub(crate) chronicle: Chronicle,
     pub(crate) replay: Replay,
     pub(crate) diaries: Vec<Diary>,
+    pub(crate) memories: Vec<Memory>,
     pub(crate) seen: Vec<Seen>,
     /// What orders have permitted, per job and generation: level and number of mailboxes.
     pub(crate) granted: BTreeMap<(JobNumber, u64), (u8, u16)>,
@@ -82,6 +83,7 @@ impl Oracle {
             chronicle: Chronicle::new(&fleet.plan),
             replay: Replay::default(),
             diaries: vec![Diary::default(); fleet.nodes.len()],
+            memories: vec![Memory::default(); fleet.nodes.len()],
             seen: vec![Seen::default(); fleet.places.len()],
             granted: BTreeMap::new(),
             heard: BTreeMap::new(),

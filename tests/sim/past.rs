@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diary::Diary;
+use crate::diary::{Diary, Memory};
 use crate::mailroom::Box_;
 use crate::world::{Checked, Event, Over, World};
 
@@ -140,6 +140,7 @@ impl World {
             (seen.stood, seen.risen) = ((noted.level, noted.dial), noted.level);
         }
         self.oracle.diaries[node] = diary;
+        self.oracle.memories[node] = Memory::default();
         Ok(())
     }
 }
