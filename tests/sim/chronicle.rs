@@ -114,15 +114,32 @@ impl Chronicle {
                     self.leased.insert(*job, (generation.get(), holder));
                 }
             }
+            Record::ClaimsFound { claimed, .. } => {
+                self.issued = self.issued.max(claimed.get());
+            }
+            Record::MailboxesFound { incarnation, report, .. } => {
+                let generation = report.generation.get();
+                self.issued = self.issued.max(generation);
+                self.leased.insert(report.job, (generation, incarnation.get()));
+            }
+            Record::Rebuilt { at, .. } => {
+                self.climbs.iter_mut().for_each(|climb| climb.passed_at = at.millis());
+            }
             Record::RebuildBegun(_)
-            | Record::ClaimsFound { .. }
-            | Record::MailboxesFound { .. }
             | Record::NodeRecounted { .. }
-            | Record::Rebuilt { .. }
             | Record::NodeJoined { .. }
             | Record::FactsReported { .. }
             | Record::NodeIsolated { .. }
             | Record::Finished { .. } => {}
+        }
+    }
+
+    /// What waves were allowed and have passed is as this rollout says: it was derived, not
+    /// decided.
+    pub(crate) fn take_waves(&mut self, rollout: &Rollout) {
+        let status = rollout.status(Timestamp::default());
+        for (climb, wave) in self.climbs.iter_mut().zip(&status.waves) {
+            (climb.allowed, climb.passed) = (wave.allowed.get(), wave.passed.get());
         }
     }
 

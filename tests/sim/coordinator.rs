@@ -30,6 +30,13 @@ pub(crate) struct Coordinator {
     pub(crate) disk: SharedDisk,
     calls: Vec<(From, Pending)>,
     ticking: bool,
+    /// Its journal is gone.
+    pub(crate) lost: bool,
+    /// Its journal is older than what workers know.
+    pub(crate) outgrown: bool,
+    /// The rollout is being made again, and how many records that took the last time.
+    pub(crate) rebuilding: bool,
+    pub(crate) rebuilt_at: usize,
 }
 
 /// Who asks.
@@ -91,6 +98,10 @@ impl Coordinator {
             disk: SharedDisk::default(),
             calls: Vec::new(),
             ticking: false,
+            lost: false,
+            outgrown: false,
+            rebuilding: false,
+            rebuilt_at: 0,
         }
     }
 }
@@ -118,6 +129,8 @@ impl World {
         self.oracle.coordinator_started(self.coordinator.driven.as_ref());
         self.story.mix(u64::from(run));
         self.story.tell(self.now, || format!("coordinator starts, run {run}"));
+        self.coordinator.outgrown = false;
+        let rebuild = self.coordinator.lost.then(|| "its disk is gone".to_owned());
         let applied =
             self.coordinator.driven.as_ref().and_then(Driven::rollout).is_some();
         if !applied && let Some(driven) = &self.coordinator.driven {
@@ -128,7 +141,7 @@ impl World {
                 plan,
                 policy_toml,
                 request: None,
-                rebuild: None,
+                rebuild,
             }));
         }
         if !self.coordinator.ticking {

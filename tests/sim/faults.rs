@@ -45,11 +45,13 @@ pub(crate) enum Kind {
     LostTail,
     OldJournal,
     OldMachine,
+    OldCoordinator,
+    JournalLost,
 }
 
 impl Kind {
     /// All of them: a run that never met one is none.
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::WorkerCrash,
         Self::WorkerPause,
         Self::Zombie,
@@ -85,6 +87,8 @@ impl Kind {
         Self::LostTail,
         Self::OldJournal,
         Self::OldMachine,
+        Self::OldCoordinator,
+        Self::JournalLost,
     ];
 }
 
@@ -247,6 +251,15 @@ pub(crate) enum Fault {
         lost: u64,
         down: u64,
     },
+    /// The coordinator's journal is put back to what it was so many records ago.
+    OldCoordinator {
+        lost: u64,
+        down: u64,
+    },
+    /// The coordinator's journal is gone; the rollout is made again from what workers hold.
+    JournalLost {
+        down: u64,
+    },
     /// A node is put back, with all its mail, to what it was so long ago.
     OldMachine {
         node: u64,
@@ -293,6 +306,8 @@ impl Fault {
             Self::OldJournal { lost, .. } if lost <= TAIL => Kind::LostTail,
             Self::OldJournal { .. } => Kind::OldJournal,
             Self::OldMachine { .. } => Kind::OldMachine,
+            Self::OldCoordinator { .. } => Kind::OldCoordinator,
+            Self::JournalLost { .. } => Kind::JournalLost,
         }
     }
 }
@@ -332,7 +347,7 @@ pub(crate) fn draw(seed: u64, end: u64) -> Vec<Planned> {
 }
 
 /// What [`one`] tells apart.
-const KINDS: u64 = 51;
+const KINDS: u64 = 53;
 
 fn one(kind: u64, chance: &mut Chance) -> Fault {
     let node = chance.below(1_000);
@@ -400,6 +415,8 @@ fn one(kind: u64, chance: &mut Chance) -> Fault {
             lost: c.between(TAIL + 1, 60),
             down: secs(c, 1, 90),
         },
+        50 => Fault::OldCoordinator { lost: c.between(1, 60), down: secs(c, 1, 90) },
+        51 => Fault::JournalLost { down: secs(c, 1, 90) },
         _ => Fault::OldMachine { node, age: secs(c, 20, 600), down: secs(c, 1, 90) },
     }
 }

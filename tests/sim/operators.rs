@@ -5,12 +5,12 @@
 //!
 //! * A request that got no answer is sent again, word for word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_coordinator::driven::Driven;
-use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
 use tidegate_core::gate::{HaltReason, Signal};
-use tidegate_core::rollout::{NodeCondition, Phase, Scope};
+use tidegate_core::rollout::{NodeCondition, Phase, Rollout, Scope, WaveCondition, Why};
 use tidegate_wire::hop::to_bytes;
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::v1;
@@ -36,6 +36,14 @@ const LOOK: u64 = 12_000;
 pub(crate) struct Operators {
     asked: BTreeMap<u64, Request>,
     ids: u64,
+}
+
+impl Operators {
+    /// Reasons of those who want to resume now.
+    pub(crate) fn resumes(&self) -> impl Iterator<Item = String> + '_ {
+        let resumes = self.asked.values().filter(|it| it.rpc == Rpc::Resume);
+        resumes.map(|it| it.reason.clone())
+    }
 }
 
 struct Request {
@@ -69,7 +77,7 @@ impl World {
         self.operate(rpc, scope);
     }
 
-    fn operate(&mut self, rpc: Rpc, scope: Option<Scope>) {
+    pub(crate) fn operate(&mut self, rpc: Rpc, scope: Option<Scope>) {
         self.operators.ids += 1;
         let id = self.operators.ids;
         let (by, reason) = (format!("op-{}", id % 3), format!("wish {id}"));
@@ -175,6 +183,9 @@ impl World {
     /// The patient one, until all is well.
     pub(crate) fn operator_acts(&mut self) -> Checked {
         self.after(LOOK, Event::OperatorActs);
+        if self.coordinator.outgrown || self.is_in_doubt() {
+            return self.mend();
+        }
         if !self.operators.asked.is_empty() {
             return Ok(());
         }
@@ -185,7 +196,7 @@ impl World {
     }
 
     /// A node that is shown to wait until somebody accepts it.
-    fn turned_away(&self) -> Option<NodeNumber> {
+    pub(crate) fn turned_away(&self) -> Option<NodeNumber> {
         let shown = self.coordinator.driven.as_ref()?.shown()?;
         let mut nodes = (0..).map(Fleet::node_number).zip(&shown.nodes);
         let found = nodes.find(|(_, it)| it.state() == v1::NodeState::TurnedAway);
@@ -195,12 +206,15 @@ impl World {
     /// What a patient operator does next.
     fn next_step(&self) -> Option<(Rpc, Option<Scope>)> {
         let rollout = self.coordinator.driven.as_ref()?.rollout()?;
-        let closing = &self.oracle.closing;
-        let still_open = |scope: Scope| rollout.still_open(scope) > 0;
-        let status = rollout.status(tidegate_core::time::Timestamp::default());
         if let Some(node) = self.turned_away() {
             return Some((Rpc::Accept, Some(Scope::Node(node))));
         }
+        if rollout.rebuilding().is_some() {
+            return None;
+        }
+        let closing = &held_back(rollout);
+        let still_open = |scope: Scope| rollout.still_open(scope) > 0;
+        let status = rollout.status(tidegate_core::time::Timestamp::default());
         if let Phase::Halted { wave, epoch, .. } = rollout.phase() {
             let scope = Scope::Wave(*wave);
             let reclosed = rollout.evidence(*wave).epoch > *epoch;
@@ -250,6 +264,14 @@ impl World {
             && known > 0
     }
 
+    /// Whether a worker has said that the coordinator's journal is older than the fleet, and
+    /// everything waits for a person because of that.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let rollout = self.coordinator.driven.as_ref().and_then(|it| it.rollout());
+        let phase = rollout.map(|it| it.phase());
+        matches!(phase, Some(Phase::Paused(action)) if action.by == "tidegate")
+    }
+
     /// Whether so much of a wave truly cannot be restored that its gate rightly stops there, with
     /// everything before it open: a person must decide.
     fn is_beyond_help(&self, reason: &HaltReason, wave: WaveNumber) -> bool {
@@ -289,6 +311,24 @@ impl World {
             status.phase, status.why
         )
     }
+}
+
+/// What people have re-closed and not resumed, as everybody can see.
+pub(crate) fn held_back(rollout: &Rollout) -> BTreeSet<Scope> {
+    let now = tidegate_core::time::Timestamp::default();
+    let status = rollout.status(now);
+    let waves = (0..).map(WaveNumber::new).zip(&status.waves);
+    let waves = waves.filter(|(_, it)| it.condition == WaveCondition::HeldBack);
+    let nodes = (0..).map(Fleet::node_number).zip(&status.nodes);
+    let nodes = nodes.filter(|(_, it)| it.condition == NodeCondition::HeldBack);
+    let mut scopes: BTreeSet<Scope> = waves.map(|(it, _)| Scope::Wave(it)).collect();
+    scopes.extend(nodes.map(|(it, _)| Scope::Node(it)));
+    let everybody = (0..rollout.plan().inventory().len()).map(MailboxNumber::new);
+    let held = everybody.filter(|it| {
+        rollout.mailbox_status(*it, now).why.contains(&Why::MailboxHeldBack)
+    });
+    scopes.extend(held.map(Scope::Mailbox));
+    scopes
 }
 
 fn index(at: u64, end: usize) -> usize {

@@ -55,6 +55,13 @@ pub(crate) struct Holder {
     sequence: u64,
 }
 
+impl Holder {
+    /// One that has not been heard for long.
+    pub(crate) fn silent(incarnation: u64) -> Self {
+        Self { incarnation, heard: 0, sequence: 0 }
+    }
+}
+
 /// What truly happened.
 pub(crate) struct Oracle {
     pub(crate) chronicle: Chronicle,
@@ -154,6 +161,7 @@ impl World {
                 }
             }
             Record::NodeAccepted { .. } => self.story.count("node accepted"),
+            Record::Rebuilt { .. } => self.is_rebuilt(),
             Record::Halted { .. } => self.story.count("halt"),
             Record::NodeIsolated { .. } => self.story.count("isolation"),
             Record::Expanded { .. } => self.story.count("expansion"),
@@ -164,7 +172,6 @@ impl World {
             | Record::ClaimsFound { .. }
             | Record::MailboxesFound { .. }
             | Record::NodeRecounted { .. }
-            | Record::Rebuilt { .. }
             | Record::JobLeased { .. }
             | Record::FactsReported { .. }
             | Record::LevelAllowed { .. } => {}
@@ -421,12 +428,16 @@ impl World {
     pub(crate) fn check_what_is_shown(&mut self) -> Checked {
         let Some(driven) = &self.coordinator.driven else { return Ok(()) };
         let Some(rollout) = driven.rollout() else { return Ok(()) };
+        if rollout.rebuilding().is_some() {
+            // Nothing is known yet.
+            return i6_stop::check_closed(self);
+        }
         let moving = matches!(rollout.phase(), Phase::Running | Phase::Finished { .. });
         let closed: Vec<Scope> = self
             .oracle
             .closing
             .iter()
-            .filter(|scope| rollout.still_open(**scope) == 0)
+            .filter(|scope| rollout.still_open(**scope) == 0 && self.is_heard(**scope))
             .copied()
             .collect();
         if moving {
@@ -450,6 +461,15 @@ impl World {
             }
         }
         i6_stop::check_closed(self)
+    }
+
+    /// Whether every node of a part has been heard since the coordinator was put back, if it was:
+    /// what it knew before is of another day.
+    fn is_heard(&self, scope: Scope) -> bool {
+        self.fleet.members(scope).into_iter().all(|at| {
+            let node = Self::number(self.fleet.places[at].node);
+            self.oracle.holders.get(&node).is_some_and(|it| it.heard > 0)
+        })
     }
 
     /// Everything is counted and compared.

@@ -3,14 +3,23 @@
 //! # Invariants
 //!
 //! * An image is of one moment: its journal and its mail are of the same.
+//! * While a rollout is made again from what nodes hold, no machine is put back: whoever tells
+//!   then is believed.
 //! * Of what is in an image nothing was lost; what came later is nobody's to keep.
 //! * Whoever checks forgets what was put back, too: it is judged by what is on the disk now.
 
 use std::collections::BTreeMap;
 
+use tidegate_core::rollout::{Record, Scope};
+use tidegate_core::time::Timestamp;
+
+use crate::chronicle::Chronicle;
+use crate::coordinator::Rpc;
 use crate::diary::{Diary, Memory};
 use crate::mailroom::Box_;
-use crate::world::{Checked, Event, Over, World};
+use crate::operators::held_back;
+use crate::oracle::Holder;
+use crate::world::{Checked, Event, Over, Violation, World};
 
 /// A node as it was.
 pub(crate) struct Image {
@@ -22,6 +31,9 @@ pub(crate) struct Image {
 
 /// Whoever is not restoring anything when its power shall go loses it after this.
 const POWER_MAX: u64 = 15_000;
+
+/// Whoever makes a rollout again takes so long to move the old journal away.
+const MEND: u64 = 10_000;
 
 impl World {
     /// The power of a node goes while somebody restores there, or soon.
@@ -58,6 +70,9 @@ impl World {
 
     /// A node's journal is put back; its mail stays as it is.
     pub(crate) fn old_journal(&mut self, node: usize, lost: u64, down: u64) -> Checked {
+        if self.coordinator.rebuilding {
+            return Ok(());
+        }
         let records = self.nodes[node].disk.lock().records().len();
         let lost = usize::try_from(lost).unwrap_or_default();
         self.story.count("old journal");
@@ -82,7 +97,11 @@ impl World {
     /// A node is put back to its image with all its mail.
     pub(crate) fn old_machine(&mut self, node: usize, down: u64) -> Checked {
         let Some(image) = self.nodes[node].image.take() else { return Ok(()) };
-        if self.quiet || self.nodes[node].disk.lock().records().len() < image.records {
+        let rebuilding = self.coordinator.rebuilding;
+        if self.quiet
+            || rebuilding
+            || self.nodes[node].disk.lock().records().len() < image.records
+        {
             return Ok(());
         }
         self.nodes[node].shelf.put_back(image.turned_away);
@@ -98,6 +117,99 @@ impl World {
         self.story.count("old machine");
         (self.nodes[node].unaware, self.nodes[node].untold) = (true, true);
         self.put_back(node, image.records, down)
+    }
+
+    /// The coordinator's journal is put back.
+    pub(crate) fn old_coordinator(&mut self, lost: u64, down: u64) -> Checked {
+        let records = self.coordinator.disk.lock().records().len();
+        let left = records.saturating_sub(usize::try_from(lost).unwrap_or_default());
+        let is_whole = left > self.coordinator.rebuilt_at && !self.coordinator.rebuilding;
+        if !is_whole || self.coordinator.driven.is_none() {
+            return Ok(());
+        }
+        self.story.count("old coordinator");
+        self.after(down + self.fleet.lease * 3, Event::Mend);
+        self.coordinator_goes_back(left, down)
+    }
+
+    /// The coordinator's journal is gone, and somebody knows it.
+    pub(crate) fn journal_lost(&mut self, down: u64) -> Checked {
+        if self.coordinator.driven.is_none() || self.coordinator.rebuilding {
+            return Ok(());
+        }
+        self.story.count("journal lost");
+        self.coordinator_goes_back(0, down)
+    }
+
+    fn coordinator_goes_back(&mut self, records: usize, down: u64) -> Checked {
+        self.coordinator_dies(down, "put back");
+        let disk = self.coordinator.disk.clone();
+        disk.lock().put_back(records);
+        let records = disk.lock().records().len();
+        self.coordinator.lost = records == 0;
+        if records == 0 {
+            (self.coordinator.rebuilding, self.coordinator.rebuilt_at) = (true, 0);
+        }
+        let plan = std::sync::Arc::clone(&self.fleet.plan);
+        let mut chronicle = Chronicle::new(&plan);
+        let oracle = &mut self.oracle;
+        oracle.holders.clear();
+        oracle.closing.clear();
+        let known = chronicle.read(disk.lock().records(), &plan);
+        let known = known.map_err(|text| Violation { promise: "I7 durable", text })?;
+        for record in known {
+            if let Record::NodeJoined { node, incarnation, .. } = &record {
+                oracle.holders.insert(*node, Holder::silent(incarnation.get()));
+            }
+            match &record {
+                Record::Reclosed { scope, .. } => {
+                    oracle.closing.insert(*scope);
+                }
+                Record::Resumed { scope: Some(scope), .. } => {
+                    oracle.closing.remove(scope);
+                }
+                _ => {}
+            }
+            chronicle.note(&record);
+        }
+        // What was re-closed later, nobody can know of whom it had not reached.
+        oracle.closed.retain(|scope| oracle.closing.contains(scope));
+        if let Some(rollout) =
+            Chronicle::replay(disk.lock().records(), &plan, Timestamp::default())
+        {
+            chronicle.take_waves(&rollout);
+        }
+        oracle.chronicle = chronicle;
+        Ok(())
+    }
+
+    /// A rollout was made again from what workers hold: whoever resumes it starts from what is
+    /// held back now.
+    pub(crate) fn is_rebuilt(&mut self) {
+        let driven = self.coordinator.driven.as_ref();
+        let Some(rollout) = driven.and_then(|it| it.rollout()) else { return };
+        self.story.count("rebuilt");
+        self.coordinator.rebuilding = false;
+        self.coordinator.rebuilt_at = self.coordinator.disk.lock().records().len();
+        // Resuming ends it, and is not on record if there was nothing else to resume.
+        self.oracle.chronicle.reasons.extend(self.operators.resumes());
+        self.oracle.chronicle.take_waves(rollout);
+        self.oracle.closing = held_back(rollout);
+        self.oracle.closed.clear();
+        self.oracle.stopped = None;
+    }
+
+    /// Somebody looks after machines that were put back: accepts nodes, and makes the rollout
+    /// again if its journal is older than what workers know.
+    pub(crate) fn mend(&mut self) -> Checked {
+        let outgrown = self.coordinator.outgrown || self.is_in_doubt();
+        if outgrown && self.coordinator.driven.is_some() {
+            return self.journal_lost(MEND);
+        }
+        if let Some(node) = self.turned_away() {
+            self.operate(Rpc::Accept, Some(Scope::Node(node)));
+        }
+        Ok(())
     }
 
     /// A node hears orders: from now on everybody knows that it was put back.
@@ -124,6 +236,8 @@ impl World {
         for run in runs {
             self.worker_dies(run, down, "put back");
         }
+        let mend = down + self.fleet.lease + self.people.between(60_000, 400_000);
+        self.after(mend, Event::Mend);
         let disk = self.nodes[node].disk.clone();
         disk.lock().put_back(records);
         let mut diary = Diary::default();

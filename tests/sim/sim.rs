@@ -65,7 +65,11 @@ const SEEDS_ALL: u64 = 300;
 const TWICE_EVERY: u64 = 100;
 
 /// Who never met one of these has not been tested.
-const SOMETIMES: [&str; 42] = [
+const SOMETIMES: [&str; 46] = [
+    "old coordinator",
+    "old coordinator refused",
+    "journal lost",
+    "rebuilt",
     "compaction",
     "compaction interrupted",
     "power cut",

@@ -67,6 +67,10 @@ impl World {
                     worker.stops_in_call = Some(stopped);
                 }
             }
+            Fault::OldCoordinator { lost, down } => {
+                return self.old_coordinator(lost, down);
+            }
+            Fault::JournalLost { down } => return self.journal_lost(down),
             other => return self.machine_fault(other),
         }
         Ok(())

@@ -337,6 +337,7 @@ impl World {
         Ok(())
     }
 
+    /// Whoever has waited for the disk calls only then.
     fn call(&mut self, run: u64, call: u64, rpc: Rpc, request: Vec<u8>) {
         let Some(worker) = self.workers.get(&run) else { return };
         let cut = self.nodes[worker.node].link.up_cut && !worker.is_twin;
@@ -526,7 +527,10 @@ impl World {
             Some("node-taken") if is_twin => self.story.count("second worker refused"),
             Some("node-taken") => self.story.count("node taken"),
             Some("not-the-worker") => self.story.count("fenced zombie"),
-            Some("journal-too-old") => self.story.count("old coordinator refused"),
+            Some("journal-too-old") => {
+                self.coordinator.outgrown = true;
+                self.story.count("old coordinator refused");
+            }
             Some("worker-too-old") => self.story.count("old worker refused"),
             _ => self.story.count("other refusal"),
         }

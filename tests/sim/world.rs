@@ -104,6 +104,8 @@ pub(crate) enum Event {
     OperatorActs,
     /// Somebody wants something.
     Wish(Wish),
+    /// Somebody sees what becomes of a machine that was put back.
+    Mend,
     OperatorHears {
         id: u64,
         answer: Answer,
@@ -420,6 +422,7 @@ impl World {
             Event::Work { run, work } => self.hand_works(run, work),
             Event::Worked { run, worked } => self.hand_is_done(run, worked),
             Event::OperatorActs => self.operator_acts(),
+            Event::Mend => self.mend(),
             Event::Wish(wish) => {
                 self.wish(wish);
                 Ok(())
@@ -456,6 +459,7 @@ impl World {
             | Event::TakeOver { .. }
             | Event::OperatorActs
             | Event::Wish(_)
+            | Event::Mend
             | Event::OperatorHears { .. }
             | Event::OperatorRetries { .. }
             | Event::Letter
