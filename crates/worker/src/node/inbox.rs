@@ -42,7 +42,7 @@ pub(crate) struct Remembered {
     pub(crate) claimed_max: Generation,
     /// How many records the journal has ever had.
     pub(crate) journaled: u64,
-    /// The highest generation of a claim at the store.
+    /// The highest generation that the store is claimed at, or may be: orders have told of it.
     pub(crate) store_claimed: Generation,
 }
 

@@ -5,6 +5,7 @@
 //! * The lease is counted from before a report was sent, so it ends here before it ends at
 //!   the coordinator.
 //! * Whoever is refused for good and holds nothing stops; everybody else asks again.
+//! * Who joins tells of every generation under which the store may be claimed by then.
 
 use anyhow::Context as _;
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber};
@@ -144,6 +145,11 @@ impl Dialogue {
         self.answered = sync.sequence;
         self.orders_seen = self.orders_seen.max(orders.version);
         self.recorded = self.recorded.max(orders.recorded);
+        // Hands may claim under these at any time, on record or not.
+        let ordered = orders.jobs.iter().map(|order| order.generation).max();
+        let remembered = &mut self.identity.remembered;
+        remembered.store_claimed =
+            remembered.store_claimed.max(ordered.unwrap_or_default());
         let at = if planted::is(Bug::LeaseFromAnswer) { self.clock.now() } else { at };
         let heard = Heard { confirmed: sync.reports, orders, until: at + terms.lease };
         Ok(Input::Heard(Box::new(heard)))
@@ -206,4 +212,107 @@ fn is_final(status: &Status) -> bool {
     never.contains(&status.code())
         || status.code() == Code::FailedPrecondition
             && code.is_some_and(|code| refused.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::fleet::NodeNumber;
+    use tidegate_core::gate::PulseLimits;
+    use tidegate_core::inventory::Digest;
+    use tidegate_core::mailbox::Level;
+    use tidegate_core::pace::PacePolicy;
+    use tidegate_core::policy::Rung;
+    use tidegate_core::rollout::{Order, Vitals};
+    use tidegate_core::time::Span;
+    use tidegate_wire::worker::{NodeNotice, NodeSettings};
+
+    use super::*;
+
+    #[test]
+    fn whoever_joins_tells_of_claims_that_hands_may_have_made_since_it_has_started() {
+        let mut dialogue = dialogue(Generation::new(4));
+        let at_first = dialogue.join().store_generation_max;
+
+        let (sent, _request) = dialogue.report(&terms(), beat());
+        dialogue.answered(&terms(), sent, ordered(Generation::new(9))).unwrap();
+        let (sent, _request) = dialogue.report(&terms(), beat());
+        dialogue.answered(&terms(), sent, ordered(Generation::new(7))).unwrap();
+
+        let join = dialogue.join();
+        assert_eq!((at_first, join.store_generation_max), (4, 9));
+        assert_eq!(join.claimed_generation_max, 3, "nothing else is on record");
+    }
+
+    fn dialogue(store_claimed: Generation) -> Dialogue {
+        let remembered = Remembered {
+            rollout: None,
+            claimed_max: Generation::new(3),
+            journaled: 2,
+            store_claimed,
+        };
+        let (node, canary) = ("n1".to_owned(), None);
+        let incarnation = Incarnation::new(7);
+        let identity = Identity { node, incarnation, remembered, canary };
+        Dialogue::new(identity, Clock::start())
+    }
+
+    fn beat() -> Beat {
+        Beat {
+            orders_obeyed: 0,
+            reports: Vec::new(),
+            account: Account::default(),
+            vitals: Vitals::default(),
+            claimed_max: Generation::new(3),
+            fetch: Vec::new(),
+        }
+    }
+
+    fn ordered(generation: Generation) -> v1::SyncResponse {
+        let order = Order {
+            job: JobNumber::new(0),
+            generation,
+            prepare: true,
+            level: Level::HELD,
+            open_below: 0,
+            named: Some(Vec::new()),
+            held_back: Vec::new(),
+            dial_tone: false,
+        };
+        v1::SyncResponse::from(Orders {
+            version: 1,
+            may_open: false,
+            jobs: vec![order],
+            open_millis_per_second: None,
+            kept_back: None,
+            recorded: 0,
+        })
+    }
+
+    fn terms() -> Terms {
+        let rung = Rung {
+            name: "webmail".to_owned(),
+            services: vec!["webmail".to_owned()],
+            soak: None,
+        };
+        Terms {
+            rollout: Digest::new([1; 32]),
+            node: NodeNumber::new(0),
+            lease: Span::from_secs(10),
+            beat: Span::from_secs(2),
+            settings: NodeSettings {
+                ladder: vec![rung],
+                soak: Span::from_secs(60),
+                slow_after: Span::from_secs(1),
+                open_per_second: 1,
+                prepare_threads: 1,
+                notice: NodeNotice::default(),
+                dial_services: Vec::new(),
+                pulse_limits: PulseLimits {
+                    every: Span::from_secs(60),
+                    limits: Default::default(),
+                },
+                pace: PacePolicy::DEFAULT,
+            },
+        }
+    }
 }
