@@ -34,9 +34,6 @@ pub(crate) struct Coordinator {
     pub(crate) lost: bool,
     /// Its journal is older than what workers know.
     pub(crate) outgrown: bool,
-    /// The rollout is being made again, and how many records that took the last time.
-    pub(crate) rebuilding: bool,
-    pub(crate) rebuilt_at: usize,
 }
 
 /// Who asks.
@@ -100,8 +97,6 @@ impl Coordinator {
             ticking: false,
             lost: false,
             outgrown: false,
-            rebuilding: false,
-            rebuilt_at: 0,
         }
     }
 }

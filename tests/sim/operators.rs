@@ -268,7 +268,7 @@ impl World {
     /// everything waits for a person because of that.
     pub(crate) fn is_in_doubt(&self) -> bool {
         let rollout = self.coordinator.driven.as_ref().and_then(|it| it.rollout());
-        let phase = rollout.map(|it| it.phase());
+        let phase = rollout.map(Rollout::phase);
         matches!(phase, Some(Phase::Paused(action)) if action.by == "tidegate")
     }
 

@@ -3,14 +3,12 @@
 //! # Invariants
 //!
 //! * An image is of one moment: its journal and its mail are of the same.
-//! * While a rollout is made again from what nodes hold, no machine is put back: whoever tells
-//!   then is believed.
 //! * Of what is in an image nothing was lost; what came later is nobody's to keep.
 //! * Whoever checks forgets what was put back, too: it is judged by what is on the disk now.
 
 use std::collections::BTreeMap;
 
-use tidegate_core::rollout::{Record, Scope};
+use tidegate_core::rollout::{Record, Rollout, Scope};
 use tidegate_core::time::Timestamp;
 
 use crate::chronicle::Chronicle;
@@ -70,9 +68,7 @@ impl World {
 
     /// A node's journal is put back; its mail stays as it is.
     pub(crate) fn old_journal(&mut self, node: usize, lost: u64, down: u64) -> Checked {
-        if self.coordinator.rebuilding {
-            return Ok(());
-        }
+        self.count_in_rebuild(node);
         let records = self.nodes[node].disk.lock().records().len();
         let lost = usize::try_from(lost).unwrap_or_default();
         self.story.count("old journal");
@@ -97,13 +93,10 @@ impl World {
     /// A node is put back to its image with all its mail.
     pub(crate) fn old_machine(&mut self, node: usize, down: u64) -> Checked {
         let Some(image) = self.nodes[node].image.take() else { return Ok(()) };
-        let rebuilding = self.coordinator.rebuilding;
-        if self.quiet
-            || rebuilding
-            || self.nodes[node].disk.lock().records().len() < image.records
-        {
+        if self.quiet || self.nodes[node].disk.lock().records().len() < image.records {
             return Ok(());
         }
+        self.count_in_rebuild(node);
         self.nodes[node].shelf.put_back(image.turned_away);
         let mut room = self.nodes[node].room.lock();
         let before = std::mem::replace(&mut room.boxes, image.boxes);
@@ -123,8 +116,7 @@ impl World {
     pub(crate) fn old_coordinator(&mut self, lost: u64, down: u64) -> Checked {
         let records = self.coordinator.disk.lock().records().len();
         let left = records.saturating_sub(usize::try_from(lost).unwrap_or_default());
-        let is_whole = left > self.coordinator.rebuilt_at && !self.coordinator.rebuilding;
-        if !is_whole || self.coordinator.driven.is_none() {
+        if left == 0 || self.coordinator.driven.is_none() {
             return Ok(());
         }
         self.story.count("old coordinator");
@@ -134,7 +126,7 @@ impl World {
 
     /// The coordinator's journal is gone, and somebody knows it.
     pub(crate) fn journal_lost(&mut self, down: u64) -> Checked {
-        if self.coordinator.driven.is_none() || self.coordinator.rebuilding {
+        if self.coordinator.driven.is_none() {
             return Ok(());
         }
         self.story.count("journal lost");
@@ -147,9 +139,6 @@ impl World {
         disk.lock().put_back(records);
         let records = disk.lock().records().len();
         self.coordinator.lost = records == 0;
-        if records == 0 {
-            (self.coordinator.rebuilding, self.coordinator.rebuilt_at) = (true, 0);
-        }
         let plan = std::sync::Arc::clone(&self.fleet.plan);
         let mut chronicle = Chronicle::new(&plan);
         let oracle = &mut self.oracle;
@@ -174,12 +163,16 @@ impl World {
         }
         // What was re-closed later, nobody can know of whom it had not reached.
         oracle.closed.retain(|scope| oracle.closing.contains(scope));
-        if let Some(rollout) =
-            Chronicle::replay(disk.lock().records(), &plan, Timestamp::default())
-        {
+        let rollout =
+            Chronicle::replay(disk.lock().records(), &plan, Timestamp::default());
+        let rebuilding = rollout.as_ref().is_none_or(|it| it.rebuilding().is_some());
+        if let Some(rollout) = rollout {
             chronicle.take_waves(&rollout);
         }
         oracle.chronicle = chronicle;
+        if rebuilding && records > 0 {
+            self.story.count("old coordinator in a rebuild");
+        }
         Ok(())
     }
 
@@ -189,8 +182,6 @@ impl World {
         let driven = self.coordinator.driven.as_ref();
         let Some(rollout) = driven.and_then(|it| it.rollout()) else { return };
         self.story.count("rebuilt");
-        self.coordinator.rebuilding = false;
-        self.coordinator.rebuilt_at = self.coordinator.disk.lock().records().len();
         // Resuming ends it, and is not on record if there was nothing else to resume.
         self.oracle.chronicle.reasons.extend(self.operators.resumes());
         self.oracle.chronicle.take_waves(rollout);
@@ -228,6 +219,18 @@ impl World {
         });
         drop(room);
         (self.nodes[node].unaware, self.nodes[node].untold) = (let_in, let_in);
+    }
+
+    /// Whether a node has told, or is about to, when it is put back.
+    fn count_in_rebuild(&mut self, node: usize) {
+        let rollout = self.coordinator.driven.as_ref().and_then(|it| it.rollout());
+        let Some(rebuild) = rollout.and_then(Rollout::rebuilding) else { return };
+        let told = !rebuild.missing.contains(&Self::number(node));
+        self.story.count(if told {
+            "put back after it told"
+        } else {
+            "put back before it told"
+        });
     }
 
     fn put_back(&mut self, node: usize, records: usize, down: u64) -> Checked {

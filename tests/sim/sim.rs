@@ -65,9 +65,12 @@ const SEEDS_ALL: u64 = 300;
 const TWICE_EVERY: u64 = 100;
 
 /// Who never met one of these has not been tested.
-const SOMETIMES: [&str; 46] = [
+const SOMETIMES: [&str; 49] = [
     "old coordinator",
     "old coordinator refused",
+    "old coordinator in a rebuild",
+    "put back before it told",
+    "put back after it told",
     "journal lost",
     "rebuilt",
     "compaction",

@@ -180,6 +180,8 @@ struct NodeState {
     reported: u64,
     /// The most records that its journal had when it joined or told anything.
     journaled: u64,
+    /// What it tells to a rebuild is an older state that a person has accepted.
+    is_older: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -430,11 +432,12 @@ impl Rollout {
             Record::ClaimsFound { node, claimed, orders_seen, .. } => {
                 self.apply_claims(*node, *claimed, *orders_seen);
             }
-            Record::MailboxesFound { incarnation, report, reclosed, at } => {
+            Record::MailboxesFound { incarnation, journaled, report, reclosed, at } => {
                 self.apply_found(*incarnation, report, reclosed, *at);
+                self.apply_reported(report.job, 0, *journaled);
             }
-            Record::NodeRecounted { node, kept_back, .. } => {
-                self.apply_recounted(*node, kept_back);
+            Record::NodeRecounted { node, journaled, kept_back, .. } => {
+                self.apply_recounted(*node, *journaled, kept_back);
             }
             Record::Rebuilt { left_out, at, .. } => self.apply_rebuilt(left_out, *at),
             Record::NodeAccepted { node, generations, .. } => {

@@ -16,6 +16,8 @@ mod fleet;
 mod kept_back;
 #[path = "evening/permits.rs"]
 mod permits;
+#[path = "evening/put_back.rs"]
+mod put_back;
 #[path = "evening/rebuild.rs"]
 mod rebuild;
 #[path = "evening/reports.rs"]

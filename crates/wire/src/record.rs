@@ -342,11 +342,11 @@ fn keep(record: &Record) -> Kept {
         Record::ClaimsFound { node, claimed, orders_seen, at } => {
             keep_claims(*node, *claimed, *orders_seen, *at)
         }
-        Record::MailboxesFound { incarnation, report, reclosed, at } => {
-            keep_found(*incarnation, report, reclosed, *at)
+        Record::MailboxesFound { incarnation, journaled, report, reclosed, at } => {
+            keep_found(*incarnation, *journaled, report, reclosed, *at)
         }
-        Record::NodeRecounted { node, kept_back, at } => {
-            keep_recounted(*node, kept_back, *at)
+        Record::NodeRecounted { node, journaled, kept_back, at } => {
+            keep_recounted(*node, *journaled, kept_back, *at)
         }
         Record::Rebuilt { left_out, by, at } => keep_rebuilt(left_out, by.as_ref(), *at),
         Record::NodeAccepted { action, node, generations } => {
@@ -621,6 +621,7 @@ mod tests {
             },
             Record::MailboxesFound {
                 incarnation: Incarnation::new(9),
+                journaled: 43,
                 report: JobReport {
                     job: JobNumber::new(3),
                     generation: Generation::new(7),
@@ -633,6 +634,7 @@ mod tests {
             },
             Record::NodeRecounted {
                 node: NodeNumber::new(1),
+                journaled: 44,
                 kept_back: KeptBack { node: true, ..KeptBack::default() },
                 at: AT,
             },

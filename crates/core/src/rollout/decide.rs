@@ -85,14 +85,7 @@ impl Rollout {
         self.check_doubted(node)?;
         self.check_issued(node, join.claimed_max)?;
         self.check_obeyed(node, join.orders_seen)?;
-        if let Some(state) = state.filter(|state| join.claimed_max < state.claimed) {
-            return Err(Refusal::WorkerTooOld {
-                node: join.node.clone(),
-                claimed: join.claimed_max,
-                told: state.claimed,
-            });
-        }
-        self.check_journaled(node, join)?;
+        self.check_not_older(node, join)?;
         if holder == Some(join.incarnation) {
             return Ok(Vec::new());
         }
@@ -159,16 +152,17 @@ impl Rollout {
         Err(Refusal::OrdersTooOld { node, obeyed, given })
     }
 
-    /// A journal that has grown shorter since it was last told from was put back, also where
-    /// no new generation tells.
-    fn check_journaled(&self, node: NodeNumber, join: &Join) -> Result<(), Refusal> {
-        let state = self.nodes.get(node.index());
-        let told = state
-            .filter(|node| node.claimed > Generation::default())
-            .map_or(0, |node| node.journaled);
+    /// A worker that knows less than its node has told was put back. So was a journal that has
+    /// grown shorter since it was last told from, also where no new generation tells.
+    fn check_not_older(&self, node: NodeNumber, join: &Join) -> Result<(), Refusal> {
+        let Some(state) = self.nodes.get(node.index()) else { return Ok(()) };
+        let (node, claimed, told) = (join.node.clone(), join.claimed_max, state.claimed);
+        if claimed < told {
+            return Err(Refusal::WorkerTooOld { node, claimed, told });
+        }
+        let told = if told > Generation::default() { state.journaled } else { 0 };
         match join.journaled {
             Some(records) if records < told => {
-                let node = join.node.clone();
                 Err(Refusal::WorkerJournalTooOld { node, records, told })
             }
             Some(_) | None => Ok(()),
@@ -186,6 +180,7 @@ impl Rollout {
         if state.recount == Recount::LeftOut {
             return Err(Refusal::LeftOut { node: join.node.clone() });
         }
+        self.check_not_older(node, join)?;
         let Join { incarnation, claimed_max, store_claimed, orders_seen, .. } = *join;
         // Whoever has lost its journal has kept what the store was claimed at.
         let claimed = claimed_max.max(store_claimed);

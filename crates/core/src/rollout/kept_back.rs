@@ -28,6 +28,20 @@ pub struct KeptBack {
     pub mailboxes: Vec<(JobNumber, Ordinal)>,
 }
 
+impl KeptBack {
+    /// Adds what another state of the node remembers.
+    pub(super) fn join(&mut self, other: &Self) {
+        let Self { node, waves, mailboxes } = other;
+        self.node |= node;
+        self.waves.extend(waves);
+        self.waves.sort_unstable();
+        self.waves.dedup();
+        self.mailboxes.extend(mailboxes);
+        self.mailboxes.sort_unstable();
+        self.mailboxes.dedup();
+    }
+}
+
 impl Rollout {
     /// What `node` shall remember; nothing if it has yet to tell that itself.
     pub(super) fn kept_back(&self, node: NodeNumber) -> Option<KeptBack> {

@@ -14,11 +14,14 @@
 //!   could not have opened otherwise, and the level below its own; no more. What a node that
 //!   was left out shows later raises that, and lowers nothing.
 //! * Evidence on which the gate halts is judged before every mailbox has to prove itself anew.
+//! * Whoever knows less than its node has told to the rebuild is turned away until a person
+//!   accepts it, however often the node was left out.
 //! * What is accepted from a worker put back to an older state is closed, whatever was known.
 //! * What had been open and was found closed is held back until a person resumes it, and so is
 //!   what a node remembers to have been re-closed before it had ever been open.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::decide::with;
 use super::permit::Given;
@@ -134,6 +137,7 @@ impl Rollout {
     ) {
         let JobReport { job, generation, facts, totals, findings } = report;
         self.generation = self.generation.max(*generation);
+        self.fear_older(*job);
         let state = self.job_mut(*job);
         debug_assert!(state.generation <= *generation, "claims only rise");
         state.generation = *generation;
@@ -144,14 +148,22 @@ impl Rollout {
         self.apply_findings(*job, facts, findings);
     }
 
-    pub(super) fn apply_recounted(&mut self, node: NodeNumber, kept_back: &KeptBack) {
+    pub(super) fn apply_recounted(
+        &mut self,
+        node: NodeNumber,
+        journaled: u64,
+        kept_back: &KeptBack,
+    ) {
         self.node_mut(node).recount = Recount::Told;
-        self.found.kept_back.insert(node, kept_back.clone());
+        self.has_journaled(node, journaled);
+        // An older state that was accepted may remember less.
+        self.found.kept_back.entry(node).or_default().join(kept_back);
     }
 
     pub(super) fn apply_rebuilt(&mut self, left_out: &[NodeNumber], at: Timestamp) {
         let whole = std::mem::take(&mut self.rebuilding);
         for (number, node) in (0..).map(NodeNumber::new).zip(&mut self.nodes) {
+            node.is_older = false;
             node.recount = match node.recount {
                 Recount::Awaited if left_out.contains(&number) => Recount::LeftOut,
                 Recount::Told => Recount::Done,
@@ -274,12 +286,13 @@ impl Rollout {
         }
         let found = sync.reports.iter().filter_map(|it| self.found(sync, it, now));
         records.extend(found);
-        let told_all = sync.account.as_ref().is_some_and(|account| account.untold == 0);
-        if told_all && node.recount == Recount::Awaited {
-            let told = sync.account.as_ref().and_then(|it| it.kept_back.as_ref());
+        let told_all = sync.account.as_ref().filter(|account| account.untold == 0);
+        if let Some(account) = told_all.filter(|_| node.recount == Recount::Awaited) {
+            let told = account.kept_back.as_ref();
             let told = told.map(|told| self.known_of(sync.node, told));
             let (node, kept_back) = (sync.node, told.unwrap_or_default());
-            records.push(Record::NodeRecounted { node, kept_back, at: now });
+            let journaled = account.journaled.unwrap_or(0);
+            records.push(Record::NodeRecounted { node, journaled, kept_back, at: now });
         }
         records
     }
@@ -308,6 +321,7 @@ impl Rollout {
         let same = known && facts.is_empty() && job.totals == report.totals;
         (!same || !reclosed.is_empty()).then(|| Record::MailboxesFound {
             incarnation: sync.incarnation,
+            journaled: sync.account.as_ref().and_then(|it| it.journaled).unwrap_or(0),
             report: JobReport { facts, ..report.clone() },
             reclosed,
             at: now,
@@ -457,6 +471,11 @@ impl Rollout {
                 let leased = jobs.filter(|job| self.job(job.number).leased_to.is_some());
                 self.generations().zip(leased).map(|(g, job)| (job.number, g)).collect()
             }
+            // It is closed under the generations that end the rebuild.
+            Recount::Awaited | Recount::Told if turned_away => {
+                self.check_unheard(node, now)?;
+                Vec::new()
+            }
             Recount::Done | Recount::Awaited | Recount::Told => {
                 let node = self.node_name(node).to_owned();
                 return Err(Refusal::NothingToAccept { node });
@@ -500,19 +519,45 @@ impl Rollout {
         let state = self.node_mut(node);
         // Whoever held it is not its worker any more.
         state.incarnation = None;
-        (state.claimed, state.journaled) = (Generation::default(), 0);
-        if state.recount == Recount::LeftOut {
+        let was_left_out = state.recount == Recount::LeftOut;
+        if !was_left_out {
+            (state.claimed, state.journaled) = (Generation::default(), 0);
+        }
+        state.is_older |= matches!(state.recount, Recount::Awaited | Recount::Told);
+        if state.recount.is_pending() {
             state.recount = Recount::Awaited;
         }
+        let is_older = state.is_older;
         if let Some(given) = self.given.get_mut(node.index()) {
             *given = Given::after_restart();
         }
         self.take_back(Scope::Node(node), generations);
         for (job, _) in generations {
-            // An older state may hold open what is known to be closed.
-            let state = self.job_mut(*job);
-            let all: Vec<Ordinal> = ordinals(&state.states).map(|(it, _)| it).collect();
-            state.reclosed.extend(all);
+            self.fear_all(*job);
+        }
+        let plan = Arc::clone(&self.plan);
+        let here = plan.jobs().iter().filter(|job| is_older && job.node == node);
+        for job in here {
+            if self.job(job.number).leased_to.is_some() {
+                self.fear_all(job.number);
+            }
+        }
+    }
+
+    /// An older state may hold open what is known to be closed.
+    fn fear_all(&mut self, job: JobNumber) {
+        let state = self.job_mut(job);
+        let all: Vec<Ordinal> = ordinals(&state.states).map(|(it, _)| it).collect();
+        state.reclosed.extend(all);
+    }
+
+    /// What only an older state has told of is closed as well.
+    fn fear_older(&mut self, job: JobNumber) {
+        let planned = self.plan.jobs().get(job.index());
+        let node = planned.and_then(|job| self.nodes.get(job.node.index()));
+        let is_older = node.is_some_and(|node| node.is_older);
+        if is_older && self.job(job).leased_to.is_none() {
+            self.fear_all(job);
         }
     }
 }

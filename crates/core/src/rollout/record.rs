@@ -136,6 +136,8 @@ pub enum Record {
     MailboxesFound {
         /// The worker's run.
         incarnation: Incarnation,
+        /// How many records its journal had; 0 if it is too old to tell.
+        journaled: u64,
         /// What it told, of mailboxes of which something is new.
         report: JobReport,
         /// Those that had been open at some time and are closed.
@@ -147,6 +149,8 @@ pub enum Record {
     NodeRecounted {
         /// The node.
         node: NodeNumber,
+        /// How many records its worker's journal had; 0 if that is too old to tell.
+        journaled: u64,
         /// What it remembers that persons have re-closed and not resumed.
         kept_back: KeptBack,
         /// When.
@@ -359,7 +363,8 @@ pub struct Join {
     /// How many records its journal has ever had; nothing from a worker that is too old to
     /// tell.
     pub journaled: Option<u64>,
-    /// The highest generation that is kept beside the mail, which outlives the journal.
+    /// The highest generation that is kept beside the mail, which outlives the journal, or may
+    /// be by now.
     pub store_claimed: Generation,
 }
 

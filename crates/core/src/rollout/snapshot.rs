@@ -348,6 +348,7 @@ impl NodeState {
             claimed,
             reported,
             journaled,
+            is_older: _,
         } = self;
         let isolated_from = match isolated {
             None => None,
@@ -404,6 +405,7 @@ impl NodeState {
             claimed,
             reported,
             journaled,
+            is_older: false,
         })
     }
 }

@@ -707,7 +707,7 @@ pub(super) fn resume_without(evening: &mut Evening, node: u16) -> Result<(), Ref
 }
 
 /// The worker's journal is put back to the first claims that it made.
-fn put_back(evening: &mut Evening, index: usize, claims: usize) {
+pub(super) fn put_back(evening: &mut Evening, index: usize, claims: usize) {
     let records = &mut evening.workers[index].records;
     let is_claim =
         |record: &holding::Record| matches!(record, holding::Record::JobClaimed { .. });
@@ -717,12 +717,12 @@ fn put_back(evening: &mut Evening, index: usize, claims: usize) {
     evening.restart_worker(index);
 }
 
-fn join(evening: &mut Evening, index: usize) -> Refusal {
+pub(super) fn join(evening: &mut Evening, index: usize) -> Refusal {
     let ask = asking(&evening.workers[index]);
     evening.coordinate(&Event::Join(ask)).unwrap_err()
 }
 
-fn asking(worker: &Worker) -> Join {
+pub(super) fn asking(worker: &Worker) -> Join {
     Join {
         node: format!("n{}", worker.node.get()),
         incarnation: worker.incarnation,
@@ -733,7 +733,7 @@ fn asking(worker: &Worker) -> Join {
     }
 }
 
-fn open_on(evening: &Evening, index: usize) -> usize {
+pub(super) fn open_on(evening: &Evening, index: usize) -> usize {
     let jobs = evening.workers[index].holding.jobs();
     jobs.flat_map(|(_, job)| job.states()).filter(|state| state.is_open()).count()
 }
@@ -744,7 +744,7 @@ fn highest_claim(evening: &Evening) -> Generation {
 }
 
 /// What a restart makes of the records is what there is.
-fn replays_the_same(evening: &Evening) {
+pub(super) fn replays_the_same(evening: &Evening) {
     let plan = Arc::clone(evening.rollout.plan());
     let mut again = Rollout::new(plan, evening.started, evening.now);
     evening.records.iter().for_each(|record| again.apply(record));

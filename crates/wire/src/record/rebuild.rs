@@ -17,6 +17,7 @@ pub(super) fn mailboxes_found(kept: past::MailboxesFound) -> Result<Record, Reco
     let reclosed = kept.reclosed.into_iter().map(ordinal);
     Ok(Record::MailboxesFound {
         incarnation: incarnation(kept.incarnation)?,
+        journaled: kept.journaled,
         report: present("report", kept.report)?.try_into()?,
         reclosed: reclosed.collect::<Result<_, ProtocolError>>()?,
         at: Timestamp::from_millis(kept.at_millis),
@@ -36,6 +37,7 @@ pub(super) fn node_recounted(kept: past::NodeRecounted) -> Result<Record, Record
     let kept_back = kept.kept_back.map(KeptBack::try_from).transpose()?;
     Ok(Record::NodeRecounted {
         node: node(kept.node)?,
+        journaled: kept.journaled,
         kept_back: kept_back.unwrap_or_default(),
         at: Timestamp::from_millis(kept.at_millis),
     })
@@ -57,6 +59,7 @@ pub(super) fn keep_claims(
 
 pub(super) fn keep_found(
     incarnation: Incarnation,
+    journaled: u64,
     report: &JobReport,
     reclosed: &[Ordinal],
     at: Timestamp,
@@ -66,6 +69,7 @@ pub(super) fn keep_found(
         report: Some(report.clone().into()),
         reclosed: reclosed.iter().map(|ordinal| u32::from(ordinal.get())).collect(),
         at_millis: at.millis(),
+        journaled,
     })
 }
 
@@ -84,12 +88,13 @@ pub(super) fn keep_accepted(
 
 pub(super) fn keep_recounted(
     node: NodeNumber,
+    journaled: u64,
     kept_back: &KeptBack,
     at: Timestamp,
 ) -> Kept {
     let (node, at_millis) = (u32::from(node.get()), at.millis());
     let kept_back = Some(kept_back.into());
-    Kept::NodeRecounted(past::NodeRecounted { node, at_millis, kept_back })
+    Kept::NodeRecounted(past::NodeRecounted { node, at_millis, kept_back, journaled })
 }
 
 pub(super) fn keep_rebuilt(
