@@ -203,8 +203,6 @@ struct Heard {
     /// Its present run has joined this program while nothing might open, or has asked for
     /// no orders yet: it holds no permit.
     without_permit: bool,
-    /// Its present run has joined since this program started.
-    has_joined: bool,
     /// A worker of it knew less than the node has told before.
     turned_away: bool,
     /// All that it holds was told to this program or is on record.
@@ -475,8 +473,7 @@ impl Rollout {
             let pulses = heard.vitals.pulses.sources();
             let vitals = Vitals { pulses, ..Vitals::default() };
             let without_permit = !recounts;
-            let has_joined = true;
-            *heard = Heard { at, without_permit, has_joined, vitals, ..Heard::default() };
+            *heard = Heard { at, without_permit, vitals, ..Heard::default() };
         }
         // A new run counts from nothing.
         let (at, length) =

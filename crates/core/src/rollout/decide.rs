@@ -106,7 +106,7 @@ impl Rollout {
     fn on_sync(&self, sync: &Sync, now: Timestamp) -> Result<Vec<Record>, Refusal> {
         let state = self.nodes.get(sync.node.index());
         let present = state.and_then(|node| node.incarnation);
-        if present != Some(sync.incarnation) || self.must_tell_all(sync.node) {
+        if present != Some(sync.incarnation) || self.must_tell_all(sync) {
             return Err(Refusal::NotTheWorker {
                 node: self.node_name(sync.node).to_owned(),
                 incarnation: sync.incarnation,
@@ -185,7 +185,7 @@ impl Rollout {
         // Whoever has lost its journal has kept what the store was claimed at.
         let claimed = claimed_max.max(store_claimed);
         let mut records = Vec::new();
-        if state.incarnation != Some(incarnation) || self.must_tell_all(node) {
+        if state.incarnation != Some(incarnation) || self.must_join(node) {
             records.push(joined(node, join, now));
         }
         if claimed > state.issued || orders_seen > self.orders_version {

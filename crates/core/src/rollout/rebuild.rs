@@ -7,6 +7,8 @@
 //!
 //! # Invariants
 //!
+//! * What a node tells counts from when it has joined: a report from before may leave out what
+//!   somebody else has confirmed.
 //! * While nodes tell, no order leaves: what is open stays open, what is closed stays closed,
 //!   and every gate is closed.
 //! * The first generation issued afterwards is above every claim that any node has told of.
@@ -269,11 +271,27 @@ impl Rollout {
 
     /// Whether a node is to tell what it holds, and may believe that it has: what it told before
     /// this program started may be lost, and whoever joins again tells everything.
-    pub(super) fn must_tell_all(&self, node: NodeNumber) -> bool {
+    pub(super) fn must_join(&self, node: NodeNumber) -> bool {
+        self.tells(node).is_some()
+            && self.heard.get(node.index()).is_none_or(|heard| heard.at.is_none())
+    }
+
+    /// Whether a report of such a node is no part of all that it tells: it was sent before the
+    /// node joined, and goes by an answer that this program has not given or by a shorter journal.
+    pub(super) fn must_tell_all(&self, sync: &Sync) -> bool {
+        let Some(state) = self.tells(sync.node) else { return false };
+        let answered = self.heard.get(sync.node.index()).map_or(0, |it| it.sequence);
+        let is_from_before = sync.account.as_ref().is_some_and(|account| {
+            account.answered > answered
+                || account.journaled.is_some_and(|records| records < state.journaled)
+        });
+        self.must_join(sync.node) || is_from_before
+    }
+
+    fn tells(&self, node: NodeNumber) -> Option<&NodeState> {
         let tells =
-            |node: &NodeState| matches!(node.recount, Recount::Awaited | Recount::Told);
-        self.nodes.get(node.index()).is_some_and(tells)
-            && !self.heard.get(node.index()).is_some_and(|heard| heard.has_joined)
+            |node: &&NodeState| matches!(node.recount, Recount::Awaited | Recount::Told);
+        self.nodes.get(node.index()).filter(tells)
     }
 
     /// What follows from a report of a node that tells what it holds.

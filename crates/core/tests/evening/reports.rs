@@ -8,6 +8,7 @@ use tidegate_core::rollout::{Event, JobReport, MessageTotals, Record, Sync};
 use tidegate_core::time::Span;
 
 use super::fleet::{Evening, unreadable};
+use super::rebuild::{asking, lose_the_journal};
 
 /// How a report differs from an honest one.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +121,32 @@ fn a_mailbox_that_could_not_be_read_is_read_again_in_case_its_mail_is_altered() 
     assert_eq!(again, None, "nothing new");
     let Some(Noted::HealthNoted { healths, .. }) = altered else { panic!("{altered:?}") };
     assert_eq!(healths, [(ordinal, Health::IntegrityFailed)]);
+}
+
+#[test]
+fn a_report_from_before_a_node_has_joined_is_no_part_of_what_it_tells_to_a_rebuild() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| evening.open() > 40);
+    let worker = &mut evening.workers[0];
+    worker.sent += 1;
+    let told = worker.holding.report(500);
+    worker.holding.confirmed(&told);
+    // All that it holds was confirmed by the coordinator whose journal is gone.
+    let late = worker.sync(Vec::new());
+    let account = late.account.clone().unwrap();
+    assert_eq!((account.untold, account.answered > 0), (0, true));
+
+    lose_the_journal(&mut evening);
+    let ask = asking(&evening.workers[0]);
+    evening.coordinate(&Event::Join(ask)).unwrap();
+    let refused = evening.coordinate(&Event::Sync(late)).unwrap_err();
+
+    assert_eq!(refused.code(), "not-the-worker");
+    assert_eq!(evening.rollout.rebuilding().unwrap().told, 0);
+    evening.until(60, |evening| evening.rollout.rebuilding().is_none());
+    let status = evening.rollout.status(evening.now);
+    let known: u32 = status.nodes.iter().map(|node| node.open).sum();
+    assert_eq!(known as usize, evening.open());
 }
 
 /// A report of one mailbox with something wrong with it, perhaps.
