@@ -178,7 +178,8 @@ struct NodeState {
     claimed: Generation,
     /// The newest report of its present run that told something.
     reported: u64,
-    /// The most records that its journal had when it joined or told anything.
+    /// The most records that its journal had when it joined or told anything; when it joined,
+    /// if it has told nothing.
     journaled: u64,
     /// What it tells to a rebuild is an older state that a person has accepted.
     is_older: bool,
@@ -382,8 +383,7 @@ impl Rollout {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::NodeJoined { node, incarnation, journaled, at } => {
-                self.apply_joined(*node, *incarnation, *at);
-                self.has_journaled(*node, *journaled);
+                self.apply_joined(*node, *incarnation, *journaled, *at);
             }
             Record::JobLeased { job, incarnation, generation, .. } => {
                 self.issue(*job, *generation);
@@ -456,9 +456,15 @@ impl Rollout {
         &mut self,
         node: NodeNumber,
         incarnation: Incarnation,
+        journaled: u64,
         at: Timestamp,
     ) {
+        self.has_journaled(node, journaled);
         let state = self.node_mut(node);
+        if state.claimed == Generation::default() {
+            // Nobody has told anything from a longer one.
+            state.journaled = journaled;
+        }
         let unheard = state.incarnation.is_none();
         (state.incarnation, state.reported) = (Some(incarnation), 0);
         state.recount_again();

@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! * What a node tells counts from when it has joined: a report from before may leave out what
+//! * What a node tells counts from when it has joined this program: a report from before may leave out what
 //!   somebody else has confirmed.
 //! * While nodes tell, no order leaves: what is open stays open, what is closed stays closed,
 //!   and every gate is closed.
@@ -81,10 +81,20 @@ impl Rollout {
         if !self.rebuilding {
             return None;
         }
-        let nodes = || (0..).map(NodeNumber::new).zip(&self.nodes);
-        let told = nodes().filter(|(_, node)| node.recount == Recount::Told).count();
-        let missing = nodes().filter(|(_, node)| node.recount == Recount::Awaited);
-        Some(RebuildStatus { told, missing: missing.map(|(node, _)| node).collect() })
+        let (told, missing): (Vec<_>, Vec<_>) =
+            self.telling().partition(|node| self.told_all(*node));
+        Some(RebuildStatus { told: told.len(), missing })
+    }
+
+    fn telling(&self) -> impl Iterator<Item = NodeNumber> {
+        let nodes = (0..).map(NodeNumber::new).take(self.nodes.len());
+        nodes.filter(|node| self.tells(*node).is_some())
+    }
+
+    /// Whether a node has told everything, to this program.
+    fn told_all(&self, node: NodeNumber) -> bool {
+        let told = self.tells(node).is_some_and(|node| node.recount == Recount::Told);
+        told && !self.must_join(node)
     }
 
     /// Remembers that a worker was turned away which knew less than its node has told before.
@@ -167,7 +177,9 @@ impl Rollout {
         for (number, node) in (0..).map(NodeNumber::new).zip(&mut self.nodes) {
             node.is_older = false;
             node.recount = match node.recount {
-                Recount::Awaited if left_out.contains(&number) => Recount::LeftOut,
+                Recount::Awaited | Recount::Told if left_out.contains(&number) => {
+                    Recount::LeftOut
+                }
                 Recount::Told => Recount::Done,
                 other @ (Recount::Done | Recount::Awaited | Recount::LeftOut) => other,
             };
@@ -348,8 +360,9 @@ impl Rollout {
 
     /// What follows when the last node has told what it holds.
     pub(super) fn on_recounted(&self, now: Timestamp) -> Option<Vec<Record>> {
-        let is = |recount| self.nodes.iter().any(|node| node.recount == recount);
-        let complete = is(Recount::Told) && !is(Recount::Awaited);
+        let mut telling = self.telling().peekable();
+        let complete =
+            telling.peek().is_some() && telling.all(|node| self.told_all(node));
         complete.then(|| self.rebuilt(Vec::new(), None, now))
     }
 
@@ -360,9 +373,10 @@ impl Rollout {
         by: Option<Action>,
         now: Timestamp,
     ) -> Vec<Record> {
-        let told = |node: NodeNumber| {
-            let node = self.nodes.get(node.index());
-            node.filter(|node| node.recount == Recount::Told)
+        let told = |number: NodeNumber| {
+            let node = self.nodes.get(number.index());
+            let is_left_out = left_out.contains(&number);
+            node.filter(|node| node.recount == Recount::Told && !is_left_out)
         };
         let jobs = self.plan.jobs().iter();
         let held = jobs.filter(|job| self.job(job.number).leased_to.is_some());
@@ -376,6 +390,7 @@ impl Rollout {
             generation,
             at: now,
         });
+        let leases: Vec<Record> = leases.collect();
         let rebuilt = Record::Rebuilt { left_out, by, at: now };
         // The leases reset what mailboxes have shown.
         let halted = self.halt_found(&rebuilt, now);

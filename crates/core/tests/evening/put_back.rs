@@ -2,7 +2,7 @@
 
 use tidegate_core::fleet::{MailboxNumber, NodeNumber};
 use tidegate_core::holding;
-use tidegate_core::rollout::{Event, NodeCondition, Operate, Refusal, Scope, Verb};
+use tidegate_core::rollout::{Event, Join, NodeCondition, Operate, Refusal, Scope, Verb};
 
 use super::fleet::{Evening, Worker};
 use super::rebuild::{
@@ -135,6 +135,69 @@ fn a_worker_that_told_a_rebuild_may_be_restarted_as_it_is() {
 
     assert_eq!(shown(&evening), (2, vec![NodeNumber::new(2)]));
     replays_the_same(&evening);
+}
+
+#[test]
+fn a_rebuild_that_is_put_back_waits_for_everybody_who_had_told_it() {
+    let (mut evening, gone) = told();
+    let open = open_on(&evening, 0) + open_on(&evening, 1) + gone_open(&gone);
+    let backup = evening.records.len();
+    evening.workers.push(Worker { joined: false, ..gone });
+    evening.until(60, |evening| evening.rollout.rebuilding().is_none());
+    evening.operate(Verb::Resume(None), "all nodes are here").unwrap();
+    evening.until(60, |evening| evening.open() > open);
+
+    evening.records.truncate(backup);
+    evening.restart_coordinator();
+    let away = evening.workers.remove(0);
+    evening.pass(60);
+    let (told, missing) = shown(&evening);
+    evening.workers.insert(0, Worker { joined: false, ..away });
+    evening.until(60, |evening| evening.rollout.rebuilding().is_none());
+
+    assert_eq!((told, missing), (2, vec![NodeNumber::new(0)]));
+    let status = evening.rollout.status(evening.now);
+    let known: u32 = status.nodes.iter().map(|node| node.open).sum();
+    assert_eq!(known as usize, evening.open());
+    replays_the_same(&evening);
+}
+
+#[test]
+fn whoever_told_a_rebuild_that_was_put_back_and_does_not_come_can_be_left_out() {
+    let (mut evening, _gone) = told();
+    evening.restart_coordinator();
+    evening.workers.remove(0);
+    evening.pass(60);
+
+    leave_out(&mut evening, &[NodeNumber::new(0), NodeNumber::new(2)]);
+
+    let status = evening.rollout.status(evening.now);
+    assert_eq!(status.nodes[0].condition, NodeCondition::LeftOut);
+    assert_eq!(evening.rollout.rebuilding(), None);
+    evening.pass(20);
+    replays_the_same(&evening);
+}
+
+#[test]
+fn whoever_has_told_nothing_may_have_any_journal() {
+    let (mut evening, _gone) = told();
+    let records = evening.workers[1].records.len() as u64;
+    lose_the_journal(&mut evening);
+    let ask = asking(&evening.workers[1]);
+    evening
+        .coordinate(&Event::Join(Join { journaled: Some(records + 9), ..ask }))
+        .unwrap();
+
+    evening.restart_worker(1);
+    pass_a_lease(&mut evening);
+    evening.pass(20);
+
+    assert_eq!(shown(&evening), (2, vec![NodeNumber::new(2)]));
+}
+
+fn gone_open(gone: &Worker) -> usize {
+    let jobs = gone.holding.jobs();
+    jobs.flat_map(|(_, job)| job.states()).filter(|state| state.is_open()).count()
 }
 
 /// A rebuild in which all but node 2 have told.
