@@ -121,7 +121,8 @@ pub(crate) struct Node {
     /// Whether the journal knows that nobody is in what was closed.
     shut_out: bool,
     estranged: Estranged,
-    /// The highest generation of a claim that lay at the store when it started.
+    /// The highest generation of a claim that lay at the store when it started, or of orders
+    /// that it has heard since.
     store_claimed: Generation,
     /// When the owner last turned.
     turned_at: Timestamp,
@@ -316,6 +317,7 @@ impl Node {
     }
 
     fn on_joined(&mut self, joined: Joined) -> anyhow::Result<Option<Vec<u8>>> {
+        self.check_given_up()?;
         self.holding.forget_orders();
         self.herald.forget_orders();
         let entry = match &self.rollout {
@@ -381,6 +383,8 @@ impl Node {
         self.pace.take_part(heard.orders.open_millis_per_second);
         let levels = heard.orders.jobs.iter().map(|order| order.level);
         self.pace.open_up_to(levels.max().unwrap_or(Level::HELD));
+        let ordered = heard.orders.jobs.iter().map(|order| order.generation).max();
+        self.store_claimed = self.store_claimed.max(ordered.unwrap_or_default());
         self.holding.hear(heard.orders);
         self.holding.closings(now)
     }

@@ -136,6 +136,21 @@ impl Node {
         Ok(())
     }
 
+    /// A store that is claimed above everything this run has had orders for belongs to another
+    /// one by now: whoever was given up while it stood still tells nothing of what it remembers,
+    /// also where a coordinator has forgotten the other one.
+    pub(super) fn check_given_up(&self) -> anyhow::Result<()> {
+        let claimed = self.given.store.claimed().context("read the store's claims")?;
+        let claimed = claimed.into_values().max().unwrap_or_default();
+        let known = self.store_claimed.max(self.holding.generation_max());
+        anyhow::ensure!(
+            claimed <= known,
+            "another worker has claimed mailboxes of this node at {claimed}, this one has had \
+             orders up to {known}: it was given up, and must not go on beside the other"
+        );
+        Ok(())
+    }
+
     fn restore(&mut self, snapshot: &[u8]) -> anyhow::Result<()> {
         let OfNode { at: _, jobs, kept_back, not_shown, not_shut_out } =
             decode_node(snapshot)?;

@@ -450,6 +450,18 @@ fn what_an_older_state_has_open_is_told_to_whoever_gives_no_orders_before_all_is
     }
 }
 
+#[test]
+fn whoever_was_given_up_while_it_stood_still_tells_nothing_of_what_it_remembers() {
+    let (mut node, _doors, _inbox) = recovered(9);
+    assert!(node.turn(vec![joined()]).is_ok(), "it lay there when it started");
+
+    // As if another run had claimed since.
+    node.store_claimed = JOURNALED;
+    let ended = node.turn(vec![joined()]).unwrap_err();
+
+    assert!(ended.to_string().contains("another worker has claimed"), "{ended:#}");
+}
+
 /// The levels that the mail system was told of, all of which it has done.
 fn carried_out(node: &mut Node, hands: &Receiver<Task>) -> Vec<Level> {
     let tasks: Vec<Task> = hands.try_iter().collect();
