@@ -264,9 +264,10 @@ impl Rollout {
             self.show_named(*scope, &mut show);
         } else if let Record::Resumed { scope: Some(scope), .. } = record {
             self.show_named(*scope, &mut show);
-        } else if let Record::NodeAccepted { generations, .. } = record {
-            for (job, _) in generations {
-                self.show_job(*job, &mut show);
+        } else if let Record::NodeAccepted { node, .. } = record {
+            // While a rollout is made again none of them has a new generation yet.
+            for job in self.plan.jobs().iter().filter(|job| job.node == *node) {
+                self.show_job(job.number, &mut show);
             }
         } else if let Record::Rebuilt { .. } = record {
             self.show_all(show);
