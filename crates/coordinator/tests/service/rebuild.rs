@@ -90,6 +90,9 @@ async fn a_rebuild_goes_on_after_a_kill_and_without_a_node_that_is_named() {
     tell_all(&mut one).await;
     coordinator.kill().await;
     let coordinator = Coordinator::start_again(dir.path()).await;
+    let restarted = coordinator.rollout().await;
+    join(&coordinator, &mut one, "n1", &plan).await.unwrap();
+    tell_all(&mut one).await;
     let waiting = coordinator.rollout().await;
     resume(&coordinator, &["n2"]).await.unwrap();
     let late = Worker::join(&coordinator, "n2", 23).await.err().unwrap();
@@ -102,6 +105,7 @@ async fn a_rebuild_goes_on_after_a_kill_and_without_a_node_that_is_named() {
     coordinator.operator().accept(request.clone()).await.unwrap();
     let twice = coordinator.operator().accept(request).await.unwrap_err();
 
+    assert_eq!(restarted.rebuild.unwrap().missing, ["n1", "n2"], "all tell it anew");
     assert_eq!(waiting.rebuild.unwrap().missing, ["n2"]);
     assert_eq!(refusal(&late).1, "left-out");
     assert_eq!(refusal(&twice).1, "nothing-to-accept");
