@@ -10,9 +10,10 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::serve::Listener;
@@ -118,18 +119,30 @@ where
             serve(listener, Box::pin(async move { drop(stopped.await) })).await
         })
     };
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || drop(ending.send(serving())))
         .map_err(ServeError::Listen)?;
-    let mut ended = pin!(ended);
-    // Neither is polled again after it was ready.
+    let _serving = Serving { stopping: Some(stopping), thread: Some(thread) };
+    // Cancel-safe, both: neither is polled again after it was ready.
     tokio::select! {
-        () = stop => {}
-        served = &mut ended => return served.unwrap_or(Ok(())),
+        () = stop => Ok(()),
+        served = ended => served.unwrap_or(Ok(())),
     }
-    drop(stopping);
-    ended.await.unwrap_or(Ok(()))
+}
+
+/// A thread that serves for as long as it lives: nobody is answered by one that was dropped.
+struct Serving {
+    stopping: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stopping.take());
+        // It hangs up on everybody at once, and has then ended, however it did.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
 }
 
 /// A listener that hands out bounded connections.
