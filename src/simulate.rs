@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use tidegate_core::fleet::NodeNumber;
 use tidegate_core::plan::Plan;
+use tidegate_core::share::Ppm;
 use tidegate_rehearsal::{Assumptions, Ending, rehearse};
 
 use crate::cli::{self, Of, TableOrJson};
@@ -44,9 +45,10 @@ pub(crate) fn run(args: &cli::Simulate) -> Outcome {
 }
 
 fn assume(args: &cli::Simulate, plan: &Plan) -> Result<Assumptions, Failure> {
-    let spread = f64::from(args.spread.parts()) / 1e6;
+    let part = |share: Ppm| f64::from(share.parts()) / 1e6;
     let mut assumptions = Assumptions {
-        spread,
+        spread: part(args.spread),
+        drift: part(args.drift),
         sets_aside: args.set_aside,
         ..Assumptions::healthy(args.prepare_rate)
     };

@@ -55,6 +55,9 @@ pub(crate) struct Simulate {
     /// How much nodes differ from that by chance, up or down.
     #[arg(long, value_name = "SHARE", default_value = "20%", value_parser = share)]
     pub(crate) spread: Ppm,
+    /// How much slower a node becomes for minutes at a time, by chance.
+    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
+    pub(crate) drift: Ppm,
     /// How many rollouts to play.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) runs: u32,

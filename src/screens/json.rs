@@ -83,6 +83,7 @@ fn wave_value(rollout: &Rollout, wave: &Wave) -> Value {
         "gate": wave.gate.as_ref().map(gate_value),
         "allowed_time": wave.allowed_time.as_ref().and_then(instant).map(date),
         "due_time": wave.due_time.as_ref().and_then(instant).map(date),
+        "finish": schedule::finish_value(wave.finish.as_ref()),
         "delays": wave.delays.iter().map(|delay| json!({
             "rung": delay.rung, "delay_millis": delay.delay_millis,
         })).collect::<Vec<_>>(),

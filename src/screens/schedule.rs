@@ -8,7 +8,9 @@
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tidegate_core::time::{MinuteOf, Span, Timestamp};
-use tidegate_wire::v1::{Mailbox, MailboxRung, Rollout, Rung, RungState, Wave, Window};
+use tidegate_wire::v1::{
+    Forecast, Mailbox, MailboxRung, Rollout, Rung, RungState, Wave, WaveState, Window,
+};
 
 use super::diagnosis::level_name;
 use super::{at, date, instant, say};
@@ -33,6 +35,34 @@ pub(crate) fn waiting(rollout: &Rollout) -> String {
         say!(out, "  {name} waits for its schedule: {next} not before {due}\n");
     }
     out
+}
+
+/// When all waves will stand on the top, on one line; nothing where one of them cannot be told.
+pub(crate) fn done(rollout: &Rollout) -> Option<String> {
+    let climbs = |wave: &&Wave| wave.state() != WaveState::Passed;
+    let climbing: Option<Vec<&Forecast>> =
+        rollout.waves.iter().filter(climbs).map(|wave| wave.finish.as_ref()).collect();
+    let last = climbing?.into_iter().max_by_key(|it| at!(it.p50_time))?;
+    let middle = MinuteOf(at!(last.p50_time));
+    Some(format!("about {middle}; 8 in 10 times {} UTC", finish(Some(last))))
+}
+
+/// When a wave will stand on the top, in eight of ten cases.
+pub(crate) fn finish(forecast: Option<&Forecast>) -> String {
+    let shown = |it: &Forecast| window(at!(it.p10_time), at!(it.p90_time), "UTC");
+    forecast.map_or_else(String::new, shown)
+}
+
+/// When a wave will stand on the top, for programs.
+pub(crate) fn finish_value(forecast: Option<&Forecast>) -> Value {
+    let time = |time: Option<&_>| time.and_then(instant).map(date);
+    forecast.map_or(Value::Null, |it| {
+        json!({
+            "p10_time": time(it.p10_time.as_ref()),
+            "p50_time": time(it.p50_time.as_ref()),
+            "p90_time": time(it.p90_time.as_ref()),
+        })
+    })
 }
 
 /// How long a wave waits before its rungs: `mail 1 h after webmail`; empty if nowhere.

@@ -107,10 +107,11 @@ pub(crate) fn text(simulated: &Simulated<'_>) -> String {
     );
     say!(
         out,
-        "  a node verifies {} mailboxes a second, give or take {:.0} %; {} fail once open, {} \
-         are set aside\n",
+        "  a node verifies {} mailboxes a second, give or take {:.0} %, and for minutes {:.0} %\n  \
+         slower; {} fail once open, {} are set aside\n",
         assumptions.prepares_per_second,
         assumptions.spread * 100.0,
+        assumptions.drift * 100.0,
         assumptions.fails,
         assumptions.sets_aside,
     );
@@ -154,13 +155,10 @@ fn mailboxes(simulated: &Simulated<'_>) -> String {
     let header = ["MAILBOXES"].into_iter().chain(PARTS);
     let header: Vec<&str> = header.collect();
     let mut table = Table::new(&header, &[1, 2, 3, 4, 5]);
-    let kinds: [(&str, fn(&Ending) -> u64); 2] =
-        [("let in", |it| it.opened), ("harmed", |it| it.harmed)];
-    for (kind, of) in kinds {
-        let Some(Spread(parts)) = Spread::of(simulated.endings.iter().map(of).collect())
-        else {
-            continue;
-        };
+    let opened: Vec<u64> = simulated.endings.iter().map(|it| it.opened).collect();
+    let harmed: Vec<u64> = simulated.endings.iter().map(|it| it.harmed).collect();
+    for (kind, counts) in [("let in", opened), ("harmed", harmed)] {
+        let Some(Spread(parts)) = Spread::of(counts) else { continue };
         let [least, p10, p50, p90, most] = parts.map(thousands);
         table.row([kind.to_owned(), least, p10, p50, p90, most]);
     }
@@ -215,6 +213,7 @@ pub(crate) fn value(simulated: &Simulated<'_>) -> Value {
         "assumed": {
             "prepares_per_second": assumptions.prepares_per_second,
             "spread": assumptions.spread,
+            "drift": assumptions.drift,
             "fails_ppm": assumptions.fails.parts(),
             "sets_aside_ppm": assumptions.sets_aside.parts(),
             "nodes": nodes.collect::<Vec<_>>(),

@@ -27,7 +27,11 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
     say!(out, "action:   {}\n", diagnosis.action);
     say!(out, "mailboxes: {}\n", counts(rollout));
-    say!(out, "ladder:   {}\n\n", schedule::ladder(&rollout.ladder));
+    say!(out, "ladder:   {}\n", schedule::ladder(&rollout.ladder));
+    if let Some(done) = schedule::done(rollout) {
+        say!(out, "done:     {done}\n");
+    }
+    out.push('\n');
     out.push_str(&waves(rollout, paint));
     out.push_str(&gate(rollout));
     out.push('\n');
@@ -115,6 +119,10 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
             thousands(wave.quarantined),
             worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
         ]);
+    }
+    if shown.clone().any(|wave| wave.finish.is_some()) {
+        let done = |wave: &Wave| schedule::finish(wave.finish.as_ref());
+        table.column("DONE, 8 IN 10 (UTC)", shown.clone().map(done).collect());
     }
     if shown.clone().any(|wave| wave.expected.is_some()) {
         let expected = |wave| schedule::expected(rollout, wave);

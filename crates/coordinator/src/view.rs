@@ -260,6 +260,11 @@ impl View {
             allowed_time: allowed.then(|| timestamp(wave.allowed_at)),
             grades: Some(wave.grades.into()),
             due_time: wave.due_at.map(timestamp),
+            finish: wave.done.map(|done| v1::Forecast {
+                p10_time: Some(timestamp(done.p10)),
+                p50_time: Some(timestamp(done.p50)),
+                p90_time: Some(timestamp(done.p90)),
+            }),
             delays: delays(&self.plan, wave.wave),
             expected: planned.and_then(|wave| wave.expected).map(v1::Window::from),
             dial_tone: self.plan.has_dial_tone(wave.wave),

@@ -25,6 +25,7 @@
 mod decide;
 mod doubt;
 mod evidence;
+mod forecast;
 mod grades;
 mod kept_back;
 mod order;
@@ -46,6 +47,7 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use forecast::Forecast;
 pub use grades::{Grade, Grades};
 pub use kept_back::{KEPT_BACK_MAX, KeptBack};
 pub use order::{Order, Orders};
@@ -146,6 +148,8 @@ pub struct Rollout {
     given: Vec<Given>,
     pulses: Vec<Window<Pulses>>,
     answers: Vec<Answers>,
+    /// How many mailboxes each node has verified, of late.
+    settled: Vec<Window<u32>>,
     awake_since: Timestamp,
     doubts: Doubts,
 }
@@ -269,6 +273,7 @@ impl Rollout {
             heard: vec![Heard::default(); nodes],
             given: vec![Given::default(); nodes],
             pulses: vec![Window::default(); nodes],
+            settled: vec![Window::default(); nodes],
             answers: (plan.policy().gate.external.iter())
                 .map(|external| Answers::none(external.name, external.bound))
                 .collect(),
@@ -327,6 +332,7 @@ impl Rollout {
             self.heard.fill(Heard { at: Some(now), ..Heard::default() });
         }
         self.pulses.iter_mut().for_each(Window::clear);
+        self.settled.iter_mut().for_each(Window::clear);
         self.answers.iter_mut().for_each(Answers::forget);
     }
 
@@ -358,6 +364,7 @@ impl Rollout {
         if let Some(window) = self.pulses.get_mut(sync.node.index()) {
             window.note(sync.vitals.pulses, now, length);
         }
+        self.count_settled(sync.node, now);
     }
 
     /// Remembers the answer, in millionths, to the external question called `name`. One that

@@ -19,6 +19,10 @@ pub struct Assumptions {
     /// How much nodes differ from that by chance: the standard deviation of the logarithm of
     /// a node's speed. 0.2 is about a fifth up or down.
     pub spread: f64,
+    /// How much slower a node becomes for a while, by chance: the standard deviation of the
+    /// logarithm of what its speed is divided by. It changes every [`DRIFT_EVERY`], and half of it
+    /// stays.
+    pub drift: f64,
     /// The share of mailboxes that cannot be read once they are open.
     pub fails: Ppm,
     /// The share of mailboxes that are set aside for a person when they are verified.
@@ -26,6 +30,9 @@ pub struct Assumptions {
     /// What is assumed of single nodes beside that.
     pub nodes: BTreeMap<NodeNumber, NodeAssumptions>,
 }
+
+/// How often a node's speed changes.
+pub const DRIFT_EVERY: Span = Span::from_secs(10 * 60);
 
 /// What is assumed of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -44,6 +51,7 @@ pub struct NodeAssumptions {
 pub(crate) struct Nature {
     pub(crate) prepares_per_second: f64,
     pub(crate) slower: f64,
+    pub(crate) drift: f64,
     pub(crate) fails: Ppm,
     pub(crate) sets_aside: Ppm,
     pub(crate) lost_after: Option<Span>,
@@ -55,6 +63,7 @@ impl Assumptions {
         Self {
             prepares_per_second,
             spread: 0.0,
+            drift: 0.0,
             fails: Ppm::ZERO,
             sets_aside: Ppm::ZERO,
             nodes: BTreeMap::new(),
@@ -74,6 +83,7 @@ impl Assumptions {
         Nature {
             prepares_per_second: self.prepares_per_second * speed / slower,
             slower,
+            drift: self.drift,
             fails: named.fails.unwrap_or(self.fails),
             sets_aside: self.sets_aside,
             lost_after: named.lost_after,
@@ -83,7 +93,7 @@ impl Assumptions {
 
 /// A number from the standard normal distribution, by the method of Box and Muller (Annals of
 /// Mathematical Statistics 29, 1958).
-fn normal(chance: &mut Rng) -> f64 {
+pub(crate) fn normal(chance: &mut Rng) -> f64 {
     let radius = (-2.0 * (1.0 - chance.f64()).ln()).sqrt();
     radius * (std::f64::consts::TAU * chance.f64()).cos()
 }

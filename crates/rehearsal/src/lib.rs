@@ -18,5 +18,5 @@ mod assume;
 mod night;
 mod node;
 
-pub use assume::{Assumptions, NodeAssumptions};
+pub use assume::{Assumptions, DRIFT_EVERY, NodeAssumptions};
 pub use night::{Ending, Night, Outcome, Passed, rehearse};

@@ -5,6 +5,7 @@
 //! * What the worker remembers comes from its records alone, as in the real one.
 //! * A lost node neither reports nor changes anything.
 
+use fastrand::Rng;
 use tidegate_core::fleet::{Incarnation, JobNumber, NodeNumber, Ordinal};
 use tidegate_core::gate::PulseSignal;
 use tidegate_core::holding::{
@@ -20,7 +21,7 @@ use tidegate_core::rollout::{
 use tidegate_core::share::Ppm;
 use tidegate_core::time::{Span, Timestamp};
 
-use crate::assume::{Nature, belongs};
+use crate::assume::{DRIFT_EVERY, Nature, belongs, normal};
 
 /// As many facts as a worker tells at once.
 const FACTS_MAX: usize = 10_000;
@@ -60,6 +61,12 @@ pub(crate) struct Node {
     prepares: f64,
     noted_at: Timestamp,
     opened: u64,
+    chance: Rng,
+    drifted_at: Timestamp,
+    /// The logarithm of what its speed is divided by is this far from zero.
+    drift: f64,
+    /// What it may open by the policy or its part of the whole, thousandths in a second.
+    limit: u64,
 }
 
 impl Node {
@@ -97,6 +104,10 @@ impl Node {
             prepares: 0.0,
             noted_at: now,
             opened: 0,
+            chance: Rng::with_seed(seed),
+            drifted_at: now,
+            drift: 0.0,
+            limit: whole,
         }
     }
 
@@ -126,6 +137,7 @@ impl Node {
     pub(crate) fn report(&mut self, plan: &Plan, now: Timestamp) -> Sync {
         self.sent += 1;
         self.note_minutes(plan, now);
+        self.vitals.pace = Some(self.pace.report());
         let reports = self.holding.report(FACTS_MAX);
         Sync {
             node: self.number,
@@ -171,13 +183,29 @@ impl Node {
         self.recorded = self.recorded.max(orders.recorded);
         self.lease_until = now + lease;
         if let Some(part) = orders.open_millis_per_second {
-            self.pace.limit_to(slowed(u64::from(part), self.nature.slower));
+            self.limit = u64::from(part);
         }
+        self.pace.limit_to(slowed(self.limit, self.slower()));
         self.holding.confirmed(&sync.reports);
         self.holding.hear(orders);
         let closings = self.holding.closings(now);
         self.remember(closings);
         moves
+    }
+
+    /// How many times slower than others it is now.
+    fn slower(&self) -> f64 {
+        self.nature.slower * self.drift.abs().exp()
+    }
+
+    /// Becomes slower or faster for a while.
+    fn drift(&mut self, now: Timestamp) {
+        while now.since(self.drifted_at) >= DRIFT_EVERY {
+            self.drifted_at = self.drifted_at + DRIFT_EVERY;
+            let fresh = self.nature.drift * normal(&mut self.chance);
+            // Half of the variance is new: it stays what it is over all.
+            self.drift = (self.drift + fresh) * std::f64::consts::FRAC_1_SQRT_2;
+        }
     }
 
     /// Does what can be done until `now`.
@@ -188,8 +216,9 @@ impl Node {
         self.filled_at = now;
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         let most = ROOM_MAX as f64;
-        self.prepares =
-            (self.prepares + seconds * self.nature.prepares_per_second).min(most);
+        self.drift(now);
+        let speed = self.nature.prepares_per_second / self.drift.abs().exp();
+        self.prepares = (self.prepares + seconds * speed).min(most);
         #[expect(clippy::cast_possible_truncation, reason = "at most some thousands")]
         #[expect(clippy::cast_sign_loss, reason = "time does not run backwards")]
         let prepare = self.prepares as usize;

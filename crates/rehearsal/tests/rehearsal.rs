@@ -1,28 +1,21 @@
 //! Rehearsals end as the real rollout would.
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
 
-use std::sync::Arc;
+#[path = "rehearsal/provider.rs"]
+mod provider;
 
 use tidegate_core::fleet::{NodeNumber, WaveNumber};
-use tidegate_core::gate::{
-    Bound, ExternalPolicy, GatePolicy, Mode, PulseSignal, ShortName, SignalPolicy,
-};
-use tidegate_core::inventory::{InventoryBuilder, Row};
+use tidegate_core::gate::{Bound, ExternalPolicy, PulseSignal, ShortName, SignalPolicy};
 use tidegate_core::mailbox::Level;
-use tidegate_core::plan::{Plan, plan};
-use tidegate_core::policy::{
-    Cohort, Delays, Growth, Limits, Notice, Policy, Rung, Selector,
-};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 use tidegate_rehearsal::{Assumptions, Outcome, rehearse};
 
-const NODES: u16 = 10;
-const MAILBOXES: u32 = 4_000;
+use provider::{MAILBOXES, NODES, plan_of, policy};
 
 #[test]
 fn a_healthy_fleet_finishes_and_harms_nobody() {
-    let plan = provider(policy());
+    let plan = plan_of(policy());
 
     let ending = rehearse(&plan, &Assumptions::healthy(10.0), 1);
 
@@ -40,7 +33,7 @@ fn a_healthy_fleet_finishes_and_harms_nobody() {
 
 #[test]
 fn the_same_seed_gives_the_same_ending_and_another_one_another() {
-    let plan = provider(policy());
+    let plan = plan_of(policy());
     let assumptions = Assumptions { spread: 0.5, ..Assumptions::healthy(0.5) };
 
     let endings = [7, 7, 8].map(|seed| rehearse(&plan, &assumptions, seed));
@@ -54,7 +47,7 @@ fn a_sick_node_is_isolated_and_few_are_harmed() {
     let mut assumptions = Assumptions::healthy(10.0);
     assumptions.of(NodeNumber::new(3)).fails = Some(Ppm::new(400_000));
 
-    let ending = rehearse(&provider(policy()), &assumptions, 1);
+    let ending = rehearse(&plan_of(policy()), &assumptions, 1);
 
     assert_eq!(ending.outcome, Outcome::Finished);
     assert_eq!(ending.isolated, [NodeNumber::new(3)]);
@@ -68,7 +61,7 @@ fn a_sick_fleet_halts_in_its_first_wave() {
     let assumptions =
         Assumptions { fails: Ppm::new(100_000), ..Assumptions::healthy(10.0) };
 
-    let ending = rehearse(&provider(policy()), &assumptions, 1);
+    let ending = rehearse(&plan_of(policy()), &assumptions, 1);
 
     let Outcome::Halted { wave, .. } = ending.outcome else { panic!("{ending:?}") };
     assert_eq!(wave, WaveNumber::new(0));
@@ -77,9 +70,9 @@ fn a_sick_fleet_halts_in_its_first_wave() {
 
 #[test]
 fn a_slow_node_makes_all_wait() {
-    let plan = provider(policy());
+    let plan = plan_of(policy());
     let mut slow = Assumptions::healthy(1.0);
-    slow.of(NodeNumber::new(0)).slower = Some(20.0);
+    slow.of(NodeNumber::new(0)).slower = Some(100.0);
 
     let [fast, slow] =
         [Assumptions::healthy(1.0), slow].map(|it| rehearse(&plan, &it, 1).took);
@@ -94,7 +87,7 @@ fn a_fleet_whose_nodes_are_lost_stands_still_or_halts_and_says_why() {
         assumptions.of(NodeNumber::new(node)).lost_after = Some(Span::from_secs(600));
     }
 
-    let ending = rehearse(&provider(policy()), &assumptions, 1);
+    let ending = rehearse(&plan_of(policy()), &assumptions, 1);
 
     assert!(ending.opened < u64::from(MAILBOXES));
     match ending.outcome {
@@ -124,7 +117,7 @@ fn what_the_policy_asks_of_others_is_answered() {
     let canary = policy.gate.signals.each.get_mut(PulseSignal::Canary.index()).unwrap();
     canary.required = true;
 
-    let ending = rehearse(&provider(policy), &Assumptions::healthy(10.0), 1);
+    let ending = rehearse(&plan_of(policy), &Assumptions::healthy(10.0), 1);
 
     assert_eq!(ending.outcome, Outcome::Finished);
 }
@@ -134,56 +127,9 @@ fn what_is_set_aside_is_not_opened() {
     let assumptions =
         Assumptions { sets_aside: Ppm::new(5_000), ..Assumptions::healthy(10.0) };
 
-    let ending = rehearse(&provider(policy()), &assumptions, 1);
+    let ending = rehearse(&plan_of(policy()), &assumptions, 1);
 
     assert_eq!(ending.outcome, Outcome::Finished);
     let held = u64::from(MAILBOXES) - ending.opened;
     assert!((5..40).contains(&held), "{held}");
-}
-
-fn provider(policy: Policy) -> Arc<Plan> {
-    let mut builder = InventoryBuilder::new();
-    for number in 0..MAILBOXES {
-        let (address, path) = (format!("u{number}@example.org"), format!("u{number}"));
-        let node = format!("stor-{:02}", number % u32::from(NODES));
-        let row = Row {
-            address: &address,
-            node: &node,
-            tier: "free",
-            path: &path,
-            labels: &[],
-        };
-        builder.push(row).unwrap();
-    }
-    Arc::new(plan(&Arc::new(builder.finish().unwrap()), &Arc::new(policy)).unwrap())
-}
-
-/// Three waves and two rungs, with failures counted one by one.
-fn policy() -> Policy {
-    let mut gate = GatePolicy::DEFAULT;
-    gate.mode = Mode::Sequential;
-    let rung = |name: &str, service: &str| Rung {
-        name: name.to_owned(),
-        services: vec![service.to_owned()],
-        soak: None,
-    };
-    Policy {
-        name: "rehearsal".to_owned(),
-        ladder: vec![rung("webmail", "webmail"), rung("apps", "imap")],
-        cohorts: vec![Cohort {
-            name: "all".to_owned(),
-            select: Selector::everybody(),
-            canary: 1_000,
-            growth: Growth::new(150),
-            wave_max: 2_000,
-            delays: Delays::new(),
-            expected: None,
-            dial_tone: Vec::new(),
-        }],
-        exclude: Vec::new(),
-        gate,
-        limits: Limits::default(),
-        notice: Notice::default(),
-        hash_seed: "rehearsal".to_owned(),
-    }
 }

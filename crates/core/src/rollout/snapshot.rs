@@ -161,6 +161,7 @@ impl Rollout {
             heard: _,
             given: _,
             pulses: _,
+            settled: _,
             answers: _,
             awake_since: _,
             doubts: _,

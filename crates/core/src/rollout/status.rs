@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * Every number is counted from the same state that decides; nothing is estimated here.
+//! * Every number is counted from the same state that decides; nothing is estimated here but
+//!   when waves will be done, and that says how sure it is.
 //! * Whatever does not move says why, with its numbers.
 
 use std::fmt;
@@ -249,6 +250,8 @@ pub struct WaveStatus {
     pub allowed_at: Timestamp,
     /// When its schedule allows the next level, while it waits for that.
     pub due_at: Option<Timestamp>,
+    /// When it will stand on the top of the ladder, as far as that can be told.
+    pub done: Option<super::Forecast>,
     /// All its mailboxes.
     pub planned: u32,
     /// Verified and repaired.
@@ -364,7 +367,11 @@ impl Rollout {
     pub fn status(&self, now: Timestamp) -> RolloutStatus {
         let waves: Vec<WaveStatus> = self
             .turns(now)
-            .map(|(wave, turn)| self.wave_status(wave, turn, now))
+            .zip(self.forecasts(now))
+            .map(|((wave, turn), done)| WaveStatus {
+                done,
+                ..self.wave_status(wave, turn, now)
+            })
             .collect();
         let totals = self
             .jobs
@@ -555,6 +562,7 @@ impl Rollout {
             passed: wave.passed,
             allowed_at: wave.allowed_at,
             due_at,
+            done: None,
             planned: sum(&|t| t.planned()),
             prepared: settled - quarantined,
             quarantined,

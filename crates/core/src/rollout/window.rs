@@ -44,6 +44,11 @@ impl<T: Copy> Window<T> {
         }
     }
 
+    /// The oldest and the newest stand.
+    pub(super) fn ends(&self) -> Option<((Timestamp, T), (Timestamp, T))> {
+        Some((*self.stands.front()?, *self.stands.back()?))
+    }
+
     /// Where the counts stood at `from`, or when they were first heard of.
     pub(super) fn at(&self, from: Timestamp) -> Option<T> {
         let before = self.stands.iter().rev().find(|(at, _)| *at <= from);
