@@ -19,12 +19,14 @@ use tidegate_core::holding::{Look, Outcome, ProbeTask, Settled, Stamp, Switched}
 use tidegate_core::mailbox::Level;
 use tidegate_core::rollout::{Finding, FindingKind, MessageTotals, Origin};
 use tidegate_core::share::Ppm;
+use tidegate_core::time::{TimeSource as _, Timestamp};
 use tidegate_mail::Mailbox;
 use tidegate_worker::driven::{
     Dialling, LetIn, MailStore, Switching, Telling, Told, Under,
 };
 
 use crate::chance::Chance;
+use crate::disk::Dial;
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,8 +238,9 @@ impl SharedRoom {
     }
 
     /// The store as one run of a worker opens it.
-    pub(crate) fn open(&self, holder: String) -> Arc<dyn MailStore> {
-        Arc::new(Hand { room: self.clone(), holder })
+    pub(crate) fn open(&self, holder: String, time: Arc<Dial>) -> Arc<dyn MailStore> {
+        let began = time.wall() - time.since_boot();
+        Arc::new(Hand { room: self.clone(), holder, time, began })
     }
 }
 
@@ -246,6 +249,9 @@ impl SharedRoom {
 struct Hand {
     room: SharedRoom,
     holder: String,
+    time: Arc<Dial>,
+    /// When its machine began, by the clock that the run goes by.
+    began: Timestamp,
 }
 
 impl MailStore for Hand {
@@ -451,6 +457,12 @@ impl MailStore for Hand {
             return Ok(mailboxes.iter().map(|(it, _)| (*it, Told::Done)).collect());
         }
         let letting_in = telling.level > Level::HELD && !telling.recorded;
+        if telling.level > Level::HELD
+            && self.began + self.time.since_boot() >= telling.until
+        {
+            // Nothing is begun that must have ended.
+            return Ok(mailboxes.iter().map(|(it, _)| (*it, Told::Unknown)).collect());
+        }
         if letting_in && !room.holds(telling.under, &self.holder) {
             return Ok(mailboxes.iter().map(|(it, _)| (*it, Told::NotYet)).collect());
         }

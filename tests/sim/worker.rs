@@ -169,7 +169,9 @@ impl World {
             incarnation: Incarnation::new(incarnation),
             journal: disk.open(&it.clock.dial),
             shelf: if is_twin { Arc::new(it.shelf.copied()) } else { it.shelf.clone() },
-            store: it.room.open(format!("{incarnation:016x}")),
+            store: it
+                .room
+                .open(format!("{incarnation:016x}"), Arc::clone(&it.clock.dial)),
             time: Arc::clone(&it.clock.dial) as _,
         })?;
         let worker = Worker {
