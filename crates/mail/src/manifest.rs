@@ -132,7 +132,9 @@ impl<R: BufRead> ManifestReader<R> {
             [LAST_LINE, count, digits] => {
                 let count: u64 = number(count).ok_or(malformed)?;
                 // Of all lines but this one.
-                if count + 2 != line || from_hex(digits) != Some(self.hasher.finish()) {
+                if count.checked_add(2) != Some(line)
+                    || from_hex(digits) != Some(self.hasher.finish())
+                {
                     return Err(ManifestLineError::Altered { line });
                 }
                 let rest = self.source.fill_buf();
