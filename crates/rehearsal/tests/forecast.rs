@@ -69,6 +69,38 @@ fn nothing_is_forecast_before_a_step_has_passed_and_the_middle_is_between_the_en
     assert!(seen);
 }
 
+#[test]
+fn a_wave_that_waits_for_its_schedule_is_forecast_behind_it_and_the_others_beside_it() {
+    let mut policy = provider::policy();
+    let hour = Span::from_secs(3_600);
+    for cohort in &mut policy.cohorts {
+        cohort.delays.insert("apps".to_owned(), hour);
+    }
+    let plan = provider::plan_of(policy);
+    let mut night = Night::new(&plan, &Assumptions::healthy(10.0), 1);
+    let begun = night.now();
+    let said = loop {
+        assert_eq!(night.step(), None, "nothing was said");
+        let forecasts: Option<Vec<Forecast>> =
+            night.rollout().forecasts(night.now()).into_iter().collect();
+        if let Some(forecasts) = forecasts {
+            break forecasts;
+        }
+    };
+
+    let ending = loop {
+        if let Some(ending) = night.step() {
+            break ending;
+        }
+    };
+
+    let top = ending.passed.iter().filter(|it| it.level.get() == 2);
+    for (passed, said) in top.zip(&said) {
+        let (took, said) = (passed.after.millis(), said.p50.since(begun).millis());
+        assert!(took > hour.millis() && took.abs_diff(said) < took / 10, "{said} {took}");
+    }
+}
+
 /// Whether a wave ended before what was said of it.
 #[derive(Clone, Copy)]
 struct Held {

@@ -110,7 +110,8 @@ impl Rollout {
             self.waves.iter().map(|wave| climb(wave, now)).collect();
         let known = Known { experience, verified_after: self.verified_after() };
         let mut ahead = Ahead::default();
-        loop {
+        // A step of a wave is waited for once and taken once: nothing here may go on for ever.
+        for _ in 0..2 * self.waves.len() * self.top().index() {
             let time = ahead.total(experience.factor);
             let Some((number, begins)) = self.next_climb(&climbs, time) else { break };
             if begins > time {
@@ -254,6 +255,7 @@ impl Rollout {
     /// What the steps that have passed say of work; nothing before one has.
     fn experience(&self) -> Option<Experience> {
         let mut logarithms = Vec::new();
+        let mut passed = false;
         let mut began: Option<(WaveNumber, Level, Timestamp)> = None;
         for record in &self.history {
             if let Record::LevelAllowed { wave, level, at } = record {
@@ -262,6 +264,7 @@ impl Rollout {
                 began = None;
             }
             let Record::Expanded { evidence, at } = record else { continue };
+            passed = true;
             let (wave, level) = (evidence.wave, evidence.level);
             let begun = began.filter(|it| (it.0, it.1) == (wave, level));
             // On the first rung it may have waited for what was not verified yet.
@@ -274,7 +277,7 @@ impl Rollout {
             logarithms.push(ratio.ln());
         }
         let newest = logarithms.len().saturating_sub(STEPS_MAX);
-        let logarithms = logarithms.get(newest..).filter(|it| !it.is_empty())?;
+        let logarithms = logarithms.get(newest..).filter(|_| passed)?;
         #[expect(clippy::cast_precision_loss, reason = "a dozen")]
         let steps = logarithms.len() as f64;
         let mean = logarithms.iter().sum::<f64>() / (steps + PRIOR_STEPS);
