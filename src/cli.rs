@@ -5,7 +5,10 @@
 //! * Verbs are commands, nouns are in configuration; what reads never changes anything.
 //! * A wrong command line ends with 64 and changes nothing.
 
+mod page;
 mod reading;
+mod settings;
+mod trust;
 mod values;
 
 use std::net::SocketAddr;
@@ -14,11 +17,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::share::Ppm;
 
+pub(crate) use page::{Desk, DeskLookup, StatusPage, StatusPageBuild};
 pub(crate) use reading::{
     Completions, Events, Explain, Mailbox, MailboxFormat, MailboxList, MailboxShow,
-    Manual, PreparationArg, Quarantine, QuarantineList, Report, Simulate, Status, Wait,
-    Watch, WhyOf,
+    Manual, NodeVerb, PartList, PreparationArg, Quarantine, QuarantineList, Report,
+    Simulate, Status, Wait, Watch, WaveVerb, WhyOf,
 };
+pub(crate) use settings::{Config, ConfigCheck, ConfigSchema, ConfigShow, FileKind};
+pub(crate) use trust::{Approve, ApproveArgs, Audit, Credentials, Init};
 pub(crate) use values::{Fault, Of};
 use values::{fault, share};
 
@@ -52,25 +58,35 @@ Watch:
   wait         Wait until something is so
   why          Say why something waits, and what to do
   explain      Say what a word means and what to do
+  wave         List the waves
+  node         List the nodes
   mailbox      Look up mailboxes
   quarantine   List what was set aside for a person
   findings     Export everything found on a storage node
+  desk         Say what a user may be told of a mailbox
+  status-page  Write the public status page as static files
 
 Stop and go on:
   pause        Stop opening
+  freeze       Stop opening until a second person thaws it
+  thaw         Let go of a freeze of somebody else
   resume       Go on, or let a re-closed part open again
   reclose      Put opened mailboxes back behind admission
   abort        End the rollout; what is open stays open
+  approve      Give somebody else leave to start or to go on
   accept       Let a worker back in that was turned away
   rebuild      Make a rollout again whose journal is gone
 
 Run:
+  init         Make certificates for a lab
   coordinator  Run the coordinator
   worker       Run the worker of a storage node
   mx           Run beside a mail exchanger
   solo         Run both in one process, for one machine
   doctor       Check an installation; changes nothing
+  config       Check, show or explain configuration files and policies
   journal      Check or export a journal
+  audit        Check who did and looked at what
   manifest     Record what mailboxes hold while all is well
   completions  Print completions for a shell
   manual       Write the manual pages
@@ -121,6 +137,12 @@ pub(crate) enum Verb {
     Why(WhyOf),
     /// Say what a word means and what to do: a reason code, an alert, a metric, a setting.
     Explain(Explain),
+    /// List the waves.
+    #[command(subcommand)]
+    Wave(WaveVerb),
+    /// List the nodes.
+    #[command(subcommand)]
+    Node(NodeVerb),
     /// Look up mailboxes.
     #[command(subcommand)]
     Mailbox(Mailbox),
@@ -130,19 +152,34 @@ pub(crate) enum Verb {
     /// Export everything found on a storage node.
     #[command(subcommand)]
     Findings(Findings),
+    /// Say what a user may be told of a mailbox.
+    #[command(subcommand)]
+    Desk(Desk),
+    /// Write the public status page as static files.
+    #[command(subcommand)]
+    StatusPage(StatusPage),
     /// Stop opening.
     Pause(Pause),
+    /// Stop opening until a second person thaws it.
+    Freeze(Freeze),
+    /// Let go of a freeze of somebody else; the rollout stays paused.
+    Thaw(Thaw),
     /// Go on, or let a re-closed part open again.
     Resume(Resume),
     /// Put opened mailboxes back behind admission, keeping all that arrived.
     Reclose(Reclose),
     /// End the rollout; what is open stays open.
     Abort(Abort),
+    /// Give somebody else leave to start or to go on.
+    #[command(subcommand)]
+    Approve(Approve),
     /// Let a worker back in that was turned away, because its node was put back to an older
     /// state or was left out of a rebuild.
     Accept(Accept),
     /// Make a rollout again, from what the workers hold, whose journal is gone.
     Rebuild(Rebuild),
+    /// Make an authority and certificates for a lab.
+    Init(Init),
     /// Run the coordinator.
     Coordinator(Daemon),
     /// Run the worker of a storage node.
@@ -153,9 +190,15 @@ pub(crate) enum Verb {
     Solo(Daemon),
     /// Check a whole installation, and say what to do; changes nothing.
     Doctor(Doctor),
+    /// Check, show or explain configuration files and policies.
+    #[command(subcommand)]
+    Config(Config),
     /// Check, export or repair a journal.
     #[command(subcommand)]
     Journal(Journal),
+    /// Check the log of who did and looked at what.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Record what mailboxes hold while all is well.
     #[command(subcommand)]
     Manifest(Manifest),
@@ -176,6 +219,8 @@ pub(crate) struct Coordinator {
         default_value = "http://127.0.0.1:7443"
     )]
     pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 }
 
 /// Who acts.
@@ -463,6 +508,39 @@ pub(crate) struct Pause {
     pub(crate) actor: Actor,
     #[command(flatten)]
     pub(crate) asked: Asked,
+}
+
+/// Stop opening until a second person thaws it. Nobody resumes it before that.
+#[derive(Debug, Args)]
+pub(crate) struct Freeze {
+    /// Why, for the record.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+    /// Returns when the stop is recorded, before every node obeys it.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+}
+
+/// Let go of a freeze of somebody else; the rollout stays paused until it is resumed.
+#[derive(Debug, Args)]
+pub(crate) struct Thaw {
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) seen: Seen,
 }
 
 /// The kinds of parts a rollout has.

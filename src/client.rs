@@ -9,15 +9,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use tidegate_trust::{Road, check_url};
 use tidegate_wire::v1;
+use tidegate_wire::v1::desk_service_client::DeskServiceClient;
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
+use crate::cli;
 use crate::exit::{Exit, Failure};
 use crate::request::{is_unknown, until_known, until_there_is_room};
 use crate::telemetry::Chain;
@@ -45,27 +48,30 @@ pub(crate) struct Client {
     url: String,
     progress: ProgressServiceClient<Channel>,
     operator: OperatorServiceClient<Channel>,
+    desk: DeskServiceClient<Channel>,
 }
 
 impl Client {
-    /// Connects to the coordinator at `url`.
+    /// Connects to a coordinator.
     ///
     /// # Errors
     ///
     /// [`Exit::Unreachable`] with what to do, after a few seconds of trying.
-    pub(crate) async fn connect(url: &str) -> Result<Self, Failure> {
+    pub(crate) async fn connect(to: &cli::Coordinator) -> Result<Self, Failure> {
+        let (url, tls) = (to.url.as_str(), to.tls());
+        check_url(url, tls.is_some()).map_err(|error| wrong_url(error.into()))?;
+        let road = Road::new(tls).context("use your certificate");
+        let road = road.map_err(|error| Failure::new(Exit::Config, error))?;
         let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(|error| {
                 let text = format!("`{url}` is no address of a coordinator");
-                Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
-                    .help("write it as `http://127.0.0.1:7443`")
+                wrong_url(anyhow::Error::new(error).context(text))
             })?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10));
         let connect =
-            || async { endpoint.connect().await.map_err(backoff::Error::transient) };
+            || async { road.connect(&endpoint).await.map_err(backoff::Error::transient) };
         let channel = backoff::future::retry(patience(CONNECT_PATIENCE), connect)
             .await
             .map_err(|error| unreachable(url, &Chain(&error).to_string()))?;
@@ -73,7 +79,8 @@ impl Client {
             url: url.to_owned(),
             progress: ProgressServiceClient::new(channel.clone())
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
-            operator: OperatorServiceClient::new(channel),
+            operator: OperatorServiceClient::new(channel.clone()),
+            desk: DeskServiceClient::new(channel),
         })
     }
 
@@ -85,6 +92,30 @@ impl Client {
     pub(crate) async fn rollout(&mut self) -> Result<v1::Rollout, Failure> {
         let ask =
             async || self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
+        let answer = until_there_is_room(ask).await;
+        self.open(answer)
+    }
+
+    /// What a user may be told of a mailbox.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn look_up(
+        &mut self,
+        request: v1::LookUpRequest,
+    ) -> Result<v1::LookUpResponse, Failure> {
+        let answer = self.desk.look_up(call(request)).await;
+        self.open(answer)
+    }
+
+    /// How far each tier is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn tiers(&mut self) -> Result<v1::ListTiersResponse, Failure> {
+        let ask = async || self.progress.list_tiers(call(v1::ListTiersRequest {})).await;
         let answer = until_there_is_room(ask).await;
         self.open(answer)
     }
@@ -159,18 +190,30 @@ impl Client {
         &mut self,
         take: &mut dyn FnMut(v1::Event) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut request =
-            v1::ListEventsRequest { page_size: PAGE_SIZE, page_token: String::new() };
+        let mut token = String::new();
         loop {
-            let ask = async || self.progress.list_events(call(request.clone())).await;
-            let answer = until_there_is_room(ask).await;
-            let page = self.open(answer)?;
+            let page = self.events_page(token).await?;
             page.events.into_iter().try_for_each(&mut *take)?;
             if page.next_page_token.is_empty() {
                 return Ok(());
             }
-            request.page_token = page.next_page_token;
+            token = page.next_page_token;
         }
+    }
+
+    /// The page of events that `token` stands for; the first if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn events_page(
+        &mut self,
+        token: String,
+    ) -> Result<v1::ListEventsResponse, Failure> {
+        let request = v1::ListEventsRequest { page_size: PAGE_SIZE, page_token: token };
+        let ask = async || self.progress.list_events(call(request.clone())).await;
+        let answer = until_there_is_room(ask).await;
+        self.open(answer)
     }
 
     /// Uploads and starts a plan.
@@ -200,6 +243,32 @@ impl Client {
         request: v1::PauseRequest,
     ) -> Result<v1::ActionResponse, Failure> {
         let ask = async || self.operator.pause(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
+    }
+
+    /// Stops opening until somebody else thaws it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn freeze(
+        &mut self,
+        request: v1::FreezeRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let ask = async || self.operator.freeze(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
+    }
+
+    /// Lets go of a freeze.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn thaw(
+        &mut self,
+        request: v1::ThawRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let ask = async || self.operator.thaw(call(request.clone())).await;
         until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
@@ -242,6 +311,19 @@ impl Client {
         until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
+    /// Gives somebody else leave.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn approve(
+        &mut self,
+        request: v1::ApproveRequest,
+    ) -> Result<v1::ApproveResponse, Failure> {
+        let answer = self.operator.approve(call(request)).await;
+        self.open(answer)
+    }
+
     /// Puts a part back behind admission.
     ///
     /// # Errors
@@ -278,12 +360,24 @@ pub(crate) struct Watcher {
     stream: Option<Streaming<v1::Rollout>>,
     heard: Instant,
     over: bool,
+    patience: Option<Duration>,
 }
 
 impl Watcher {
     /// Watches what `client` is connected to.
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, stream: None, heard: Instant::now(), over: false }
+        let patience = Some(RECONNECT_PATIENCE);
+        Self { client, stream: None, heard: Instant::now(), over: false, patience }
+    }
+
+    /// Waits without end for a coordinator that is away: somebody looks and can leave.
+    pub(crate) fn without_end(self) -> Self {
+        Self { patience: None, ..self }
+    }
+
+    /// Whether the coordinator can be heard.
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// Waits for the next news. Nothing is lost if the wait is given up.
@@ -334,7 +428,7 @@ impl Watcher {
             status.code(),
             Code::Unavailable | Code::Unknown | Code::Cancelled | Code::ResourceExhausted
         );
-        if connection_lost && silent < RECONNECT_PATIENCE {
+        if connection_lost && self.patience.is_none_or(|limit| silent < limit) {
             return Ok(Seen::Silence(silent));
         }
         Err(refused(&self.client.url, status))
@@ -366,6 +460,13 @@ fn patience(limit: Duration) -> ExponentialBackoff {
         .build()
 }
 
+fn wrong_url(error: anyhow::Error) -> Failure {
+    Failure::new(Exit::Usage, error).help(
+        "`http://127.0.0.1:7443` on the coordinator's own machine; else `https://HOST:7443` with \
+         --certificate, --key and --ca, or TIDEGATE_CERTIFICATE, TIDEGATE_KEY and TIDEGATE_CA",
+    )
+}
+
 fn unreachable(url: &str, why: &str) -> Failure {
     Failure::new(Exit::Unreachable, anyhow!("cannot reach the coordinator at {url}: {why}"))
         .help("is it running? `tidegate coordinator --config …`; or name it with `--coordinator`")
@@ -392,7 +493,9 @@ fn refused(url: &str, status: &Status) -> Failure {
         }
         Code::FailedPrecondition | Code::AlreadyExists => Exit::Refused,
         Code::NotFound if code_of(status) == NO_PLAN => Exit::Refused,
-        Code::Internal if code_of(status) == NOT_KEPT => Exit::NotKept,
+        Code::Internal if [NOT_KEPT, NOT_AUDITED].contains(&code_of(status)) => {
+            Exit::NotKept
+        }
         Code::Aborted => Exit::Stale,
         Code::InvalidArgument | Code::NotFound => Exit::Input,
         Code::ResourceExhausted => Exit::Later,
@@ -424,6 +527,9 @@ const NO_PLAN: &str = "no-plan";
 /// The coordinator's code when its disk does not take a plan's inventory.
 const NOT_KEPT: &str = "inventory-not-kept";
 
+/// The coordinator's code when it cannot write down who asks.
+const NOT_AUDITED: &str = "not-audited";
+
 /// The stable code of a refusal; empty if it has none.
 fn code_of(status: &Status) -> &str {
     let code = status.metadata().get("tidegate-code");
@@ -434,6 +540,7 @@ fn code_of(status: &Status) -> &str {
 fn help_for(code: &str) -> Option<&'static str> {
     Some(match code {
         NO_PLAN => "tidegate plan --inventory … --policy …; then apply it",
+        NOT_AUDITED => "make room on the coordinator's disk, then start it again",
         NOT_KEPT => "make room on the coordinator's disk, then apply it again",
         "applied-before" => "nothing is left to do: follow it with `tidegate watch`",
         "halt-stands" => {
@@ -451,9 +558,13 @@ fn help_for(code: &str) -> Option<&'static str> {
         "not-recounted" => {
             "tidegate status shows who has told; `tidegate resume --without NODE` leaves one out"
         }
+        "frozen" | "same-hand" => {
+            "somebody else: tidegate thaw --reason '…'; then tidegate resume --reason '…'"
+        }
         "not-held-back" => "see what is held back: tidegate status",
         "conflict" => "look again (tidegate status), then decide anew",
-        "already" | "rollout-over" => "see how it stands: tidegate status",
+        "not-approved" => "then give the same command again; what waits: tidegate status",
+        "already" | "rollout-over" | "not-frozen" => "see how it stands: tidegate status",
         _ => return None,
     })
 }

@@ -8,8 +8,10 @@
 
 mod doctor;
 mod dovecot;
+pub(crate) mod keys;
 mod mx;
 mod store;
+mod tls;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,12 +30,17 @@ use crate::telemetry::LogFormat;
 use doctor::RawDoctor;
 pub(crate) use doctor::{Doctor, Patient};
 use dovecot::{RawCanary, RawDovecot, RawNotice};
+pub(crate) use keys::of_kind as keys_of;
 pub(crate) use mx::MxFile;
 use store::{RawLimits, RawStore};
+use tls::{RawAudit, RawTls, tls};
 
 /// Where a worker answers the mail system if nobody says otherwise.
 const ADMISSION_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_390);
+
+/// Where the pages are if nobody says otherwise.
+const PAGES_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_446);
 
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +64,23 @@ pub(crate) struct Coordinator {
     pub(crate) readers_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server, for the gate's external questions.
     pub(crate) prometheus: Option<String>,
+    /// Its certificate.
+    pub(crate) tls: Option<tidegate_trust::Files>,
+    /// Where what people do is shown to a second place.
+    pub(crate) audit: tidegate_coordinator::AuditConfig,
+    /// The operations page.
+    pub(crate) pages: Option<Pages>,
     /// How many records its journal has when it is compacted.
     pub(crate) compact_after_records: Option<u64>,
+}
+
+/// Where the operations page is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pages {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// The names under which browsers reach it, besides those of this machine.
+    pub(crate) hosts: Vec<String>,
 }
 
 /// What a worker is started with.
@@ -101,6 +123,8 @@ pub(crate) struct WorkerFile {
     pub(crate) worker: Worker,
     /// The coordinator's URL.
     pub(crate) coordinator: String,
+    /// Its certificate.
+    pub(crate) tls: Option<tidegate_trust::Files>,
     /// Its log.
     pub(crate) log: Log,
 }
@@ -122,11 +146,16 @@ impl CoordinatorFile {
     ///
     /// [`Exit::Config`] with a message that shows the place.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = Text::read(path)?;
+        Self::check(&Text::read(path)?)
+    }
+
+    fn check(text: &Text) -> Result<Self, Failure> {
         let raw: RawCoordinatorFile = text.parse()?;
         let log = raw_log(raw.log, raw.log_format);
         let RawCoordinatorFile { data_dir, listen, .. } = raw;
         let RawCoordinatorFile { operators_listen, readers_listen, prometheus, .. } = raw;
+        let (tls, audit) = (raw.tls, raw.audit);
+        let pages = raw.pages;
         let compact_after_records = raw.compact_after_records;
         let table = RawCoordinator {
             data_dir,
@@ -134,9 +163,12 @@ impl CoordinatorFile {
             operators_listen,
             readers_listen,
             prometheus,
+            tls,
+            audit,
+            pages,
             compact_after_records,
         };
-        Ok(Self { coordinator: table.check(&text)?, log })
+        Ok(Self { coordinator: table.check(text)?, log })
     }
 }
 
@@ -152,14 +184,8 @@ impl WorkerFile {
 
     fn check(text: &Text) -> Result<Self, Failure> {
         let raw: RawWorkerFile = text.parse()?;
-        let url = raw.coordinator;
-        if !url.get_ref().starts_with("http://") {
-            return Err(text.complain(
-                url.span(),
-                "the coordinator's URL does not begin with `http://`",
-                "write it as `http://127.0.0.1:7443`; other transports are not supported yet",
-            ));
-        }
+        let tls = tls(raw.tls, text)?;
+        let coordinator = tls::url(raw.coordinator, tls.as_ref(), text)?;
         let table = RawWorker {
             node: raw.node,
             state_dir: raw.state_dir,
@@ -179,7 +205,7 @@ impl WorkerFile {
         };
         let worker = table.check(text)?;
         let log = raw_log(raw.log, raw.log_format);
-        Ok(Self { worker, coordinator: url.into_inner(), log })
+        Ok(Self { worker, coordinator, tls, log })
     }
 }
 
@@ -206,6 +232,9 @@ struct RawCoordinatorFile {
     operators_listen: Option<SocketAddr>,
     readers_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
+    tls: Option<RawTls>,
+    audit: Option<RawAudit>,
+    pages: Option<RawPages>,
     compact_after_records: Option<Spanned<u64>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
@@ -219,7 +248,18 @@ struct RawCoordinator {
     operators_listen: Option<SocketAddr>,
     readers_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
+    tls: Option<RawTls>,
+    audit: Option<RawAudit>,
+    pages: Option<RawPages>,
     compact_after_records: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPages {
+    listen: Option<SocketAddr>,
+    #[serde(default)]
+    hosts: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -233,6 +273,7 @@ struct RawPrometheus {
 struct RawWorkerFile {
     node: Spanned<String>,
     coordinator: Spanned<String>,
+    tls: Option<RawTls>,
     state_dir: PathBuf,
     live: Option<Spanned<PathBuf>>,
     snapshot: Option<Spanned<PathBuf>>,
@@ -311,14 +352,24 @@ impl RawCoordinator {
                 "write it as `http://127.0.0.1:9090`; use a tunnel to reach others";
             return Err(text.complain(url.span(), title, help));
         }
+        let pages = self.pages.map(RawPages::check);
         Ok(Coordinator {
+            pages,
             data_dir: text.beside(&self.data_dir),
             listen: self.listen.unwrap_or(cli::LISTEN),
             operators_listen: self.operators_listen,
             readers_listen: self.readers_listen,
             prometheus: url.map(Spanned::into_inner),
+            tls: tls(self.tls, text)?,
+            audit: tls::audit(self.audit, text),
             compact_after_records: compacted(self.compact_after_records, text)?,
         })
+    }
+}
+
+impl RawPages {
+    fn check(self) -> Pages {
+        Pages { listen: self.listen.unwrap_or(PAGES_LISTEN), hosts: self.hosts }
     }
 }
 
@@ -575,7 +626,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `compact_after_records`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `tls`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `compact_after_records`, `log`, `log_format`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

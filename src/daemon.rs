@@ -13,7 +13,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tidegate_coordinator::{Inside, Pages, Shown};
 use tidegate_journal::{AppendError, StoreError};
+use tidegate_pages::operations::{Door, House};
+use tidegate_pages::visitor::{Role, Visitor, WhoSent};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -35,7 +38,9 @@ pub(crate) async fn coordinator(args: &Daemon) -> Outcome {
     let file = CoordinatorFile::read(&args.config)?;
     start_log(&file.log)?;
     let stop = stop_asked(args.stop_with_stdin)?;
-    ended(tidegate_coordinator::run(coordinator_config(file.coordinator), stop).await)
+    let pages = pages(file.coordinator.pages.as_ref());
+    let config = coordinator_config(file.coordinator);
+    ended(tidegate_coordinator::run_with(config, pages, stop).await)
 }
 
 /// Carries out `tidegate worker`.
@@ -43,7 +48,8 @@ pub(crate) async fn worker(args: &Daemon) -> Outcome {
     let file = WorkerFile::read(&args.config)?;
     start_log(&file.log)?;
     let stop = stop_asked(args.stop_with_stdin)?;
-    let config = worker_config(file.worker, file.coordinator);
+    let mut config = worker_config(file.worker, file.coordinator);
+    config.tls = file.tls;
     ended(tidegate_worker::run(config, stop).await)
 }
 
@@ -56,8 +62,10 @@ pub(crate) async fn solo(args: &Daemon) -> Outcome {
     let data_dir = file.coordinator.data_dir.clone();
     forget_address(&data_dir)?;
     let (ask_coordinator, coordinator_asked) = watch::channel(false);
-    let coordinator = tidegate_coordinator::run(
+    let pages = pages(file.coordinator.pages.as_ref());
+    let coordinator = tidegate_coordinator::run_with(
         coordinator_config(file.coordinator),
+        pages,
         asked(coordinator_asked),
     );
     let mut coordinator = pin!(coordinator);
@@ -152,7 +160,10 @@ fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Conf
         operators_listen,
         readers_listen,
         prometheus,
+        tls,
+        audit,
         compact_after_records,
+        pages: _,
     } = config;
     tidegate_coordinator::Config {
         data_dir,
@@ -160,14 +171,35 @@ fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Conf
         operators_listen,
         readers_listen,
         prometheus,
+        tls,
+        audit,
         compact_after_records,
     }
+}
+
+/// The operations page beside a coordinator, if it is wanted.
+fn pages(config: Option<&config::Pages>) -> Option<Pages> {
+    let config = config?;
+    let door = Door::new(config.hosts.clone());
+    let routes = move |Inside { readers, operators, desk }| {
+        let who_sent: WhoSent =
+            |sender| Shown::by(sender).map_or_else(Visitor::local, holder);
+        House { readers, operators, desk, who_sent, door }.routes()
+    };
+    Some(Pages { listen: config.listen, routes: Box::new(routes) })
+}
+
+/// Whoever shows a certificate.
+fn holder(shown: Shown) -> Visitor {
+    let roles = shown.roles.into_iter().filter_map(Role::named).collect();
+    Visitor { name: Some(shown.name), roles }
 }
 
 fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker::Config {
     tidegate_worker::Config {
         node: config.node,
         coordinator,
+        tls: None,
         state_dir: config.state_dir,
         mail: config.mail,
         work: config.work,

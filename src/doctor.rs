@@ -36,9 +36,10 @@ pub(crate) async fn run(args: &cli::Doctor) -> Outcome {
             let file = WorkerFile::read(&args.config)?;
             worker::secrets(&mut chart, &args.config, &file.worker);
             worker::node(&mut chart, &file.worker);
-            let nodes = worker::coordinator(&mut chart, &file.coordinator).await;
+            let to = cli::Coordinator::at(file.coordinator, file.tls);
+            let nodes = worker::coordinator(&mut chart, &to).await;
             if let Nodes::Planned(_) = nodes {
-                worker::canary(&mut chart, &file.worker, &file.coordinator).await;
+                worker::canary(&mut chart, &file.worker, &to).await;
             }
         }
         Kind::Coordinator => {
@@ -53,8 +54,12 @@ pub(crate) async fn run(args: &cli::Doctor) -> Outcome {
         }
         Kind::Exchanger => {
             let file = MxFile::read(&args.config)?;
-            let url = &file.exchanger.coordinator;
-            let nodes = worker::coordinator(&mut chart, url).await;
+            let exchanger = &file.exchanger;
+            let to = cli::Coordinator::at(
+                exchanger.coordinator.clone(),
+                exchanger.tls.clone(),
+            );
+            let nodes = worker::coordinator(&mut chart, &to).await;
             postfix::look(&mut chart, &file.exchanger, &nodes, args);
         }
     }

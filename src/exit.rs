@@ -120,6 +120,11 @@ impl Failure {
         Self { shown: true, ..Self::text(exit, text) }
     }
 
+    /// The same, ending with `exit`.
+    pub(crate) fn ending_with(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Adds what to do next.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

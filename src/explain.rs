@@ -53,6 +53,68 @@ pub(crate) fn advice(code: &str) -> Option<String> {
     advice.map(plain).filter(|advice| !advice.is_empty())
 }
 
+/// What the runbook says about a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// What counts without it.
+    pub(crate) usual: Option<String>,
+    /// What it is for.
+    pub(crate) meaning: Option<String>,
+}
+
+/// What the configuration reference says about `key` of the files of this kind.
+pub(crate) fn setting(kind: &str, key: &str) -> Option<Setting> {
+    let (chapter, key) = match (kind, key.split_once('.')) {
+        // Both halves of solo.toml have chapters of their own.
+        ("solo", Some((half @ ("coordinator" | "worker"), rest))) => (half, rest),
+        ("solo", _) => ("coordinator", key),
+        _ => (kind, key),
+    };
+    // What all programs have stands in the first chapter.
+    setting_in(chapter, key).or_else(|| setting_in("coordinator", key))
+}
+
+fn setting_in(chapter: &str, key: &str) -> Option<Setting> {
+    let mut found = None;
+    each_row(|section, titles, row| {
+        let in_chapter = section.first() == Some(&"Configuration reference")
+            && section.get(1).is_some_and(|title| title.to_lowercase().contains(chapter));
+        let first = row.first().copied().unwrap_or_default();
+        if found.is_some() || !in_chapter || !names_setting(first, key) {
+            return;
+        }
+        let cell = |wanted: &str| {
+            let place = titles.iter().position(|title| title.contains(wanted))?;
+            row.get(place).map(|cell| plain(cell)).filter(|cell| !cell.is_empty())
+        };
+        let meaning = row.last().map(|cell| plain(cell)).filter(|it| !it.is_empty());
+        found = Some(Setting { usual: cell("default"), meaning });
+    });
+    found
+}
+
+/// Whether a first column such as `` `cohort[].name`, `.select` `` names this setting.
+fn names_setting(cell: &str, key: &str) -> bool {
+    let mut table = "";
+    named(cell).any(|name| {
+        let full = match name.strip_prefix('.') {
+            Some(rest) => format!("{table}.{rest}"),
+            None if name.contains('.') => {
+                table = name.rsplit_once('.').map_or("", |(table, _)| table);
+                name.to_owned()
+            }
+            None if table.is_empty() => name.to_owned(),
+            None => format!("{table}.{name}"),
+        };
+        let general = full.strip_suffix(".SIGNAL.…").or_else(|| full.strip_suffix(".…"));
+        full == key
+            || key.strip_prefix(full.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            || general.is_some_and(|table| {
+                key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
+            })
+    })
+}
+
 /// A row of a table.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {

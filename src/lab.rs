@@ -26,7 +26,7 @@ use tidegate_lab::{LabSpec, Provider};
 use tidegate_wire::v1::{Rollout, RolloutState};
 use tokio::time::timeout;
 
-use crate::cli::{Fault, Inputs, Lab, LiveFormat};
+use crate::cli::{Coordinator, Fault, Inputs, Lab, LiveFormat};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, thousands};
 use crate::exit::{Exit, Failure, Outcome};
@@ -81,7 +81,7 @@ async fn perform(args: &Lab, home: &Path) -> Outcome {
     let rolled = Instant::now();
     let mut fleet = Fleet::new(home);
     let url = fleet.start(&provider.nodes).await?;
-    let mut client = Client::connect(&url).await?;
+    let mut client = Client::connect(&Coordinator::at(url.clone(), None)).await?;
     let (by, request_id, rebuild) = (BY.to_owned(), fresh_id(), None);
     let what = planning::Begin { by, request_id, rebuild };
     planning::send(&mut client, &plan, policy_toml, what).await?;

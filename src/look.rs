@@ -24,7 +24,7 @@ use crate::screens::single::{self, FindingCounts};
 
 /// Carries out `tidegate status`.
 pub(crate) async fn status(args: &Status) -> Outcome {
-    let rollout = Client::connect(&args.coordinator.url).await?.rollout().await?;
+    let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
     match args.output {
         TableOrJson::Json => console::data_line(screens::json::status(&rollout))?,
         TableOrJson::Table => {
@@ -37,7 +37,7 @@ pub(crate) async fn status(args: &Status) -> Outcome {
 /// Carries out `tidegate mailbox show`.
 pub(crate) async fn mailbox(args: &MailboxShow) -> Outcome {
     let mailbox =
-        Client::connect(&args.coordinator.url).await?.mailbox(&args.address).await?;
+        Client::connect(&args.coordinator).await?.mailbox(&args.address).await?;
     match args.output {
         TableOrJson::Json => console::data_line(screens::json::mailbox(&mailbox, now()))?,
         TableOrJson::Table => console::data(single::mailbox(&mailbox, now()))?,
@@ -78,7 +78,7 @@ pub(crate) async fn mailboxes(args: &MailboxList) -> Outcome {
         }
         Ok(())
     };
-    Client::connect(&args.coordinator.url).await?.mailboxes(filter, &mut write).await?;
+    Client::connect(&args.coordinator).await?.mailboxes(filter, &mut write).await?;
     out.flush()?;
     if args.output == MailboxFormat::Table {
         console::tell(format_args!("{} mailboxes", console::thousands(listed)));
@@ -94,7 +94,7 @@ fn now() -> Timestamp {
 
 /// Carries out `tidegate quarantine list`.
 pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let filter =
         v1::ListFindingsRequest { node: args.node.clone(), ..Default::default() };
     let mut listed: u64 = 0;
@@ -142,7 +142,7 @@ fn tell_of_untold(told: FindingCounts, rollout: &v1::Rollout) {
 
 /// Carries out `tidegate events`.
 pub(crate) async fn events(args: &Events) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut write = |event: v1::Event| -> Result<(), Failure> {
         match args.output {
@@ -158,7 +158,7 @@ pub(crate) async fn events(args: &Events) -> Outcome {
 
 /// Carries out `tidegate report`.
 pub(crate) async fn report(args: &Report) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let rollout = client.rollout().await?;
     let found = count_findings(&mut client).await?;
     match args.output {

@@ -6,6 +6,8 @@
 //! * Every way out has a documented exit code; a wrong command line is 64.
 //! * What is shown comes from the coordinator's answers, never from guesses made here.
 
+mod approve;
+mod audit;
 mod cli;
 mod client;
 mod complaint;
@@ -13,10 +15,12 @@ mod condition;
 mod config;
 mod console;
 mod daemon;
+mod desk;
 mod doctor;
 mod exit;
 mod explain;
 mod findings;
+mod init;
 mod inventory_file;
 mod journal;
 mod lab;
@@ -25,10 +29,13 @@ mod manifest;
 mod manual;
 mod mx;
 mod operate;
+mod parts;
 mod planning;
 mod request;
 mod screens;
+mod settings;
 mod simulate;
+mod status_page;
 mod telemetry;
 mod watch;
 mod why;
@@ -40,7 +47,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 
-use cli::{Cli, Mailbox, Quarantine, Verb};
+use cli::{Cli, Mailbox, NodeVerb, Quarantine, Verb, WaveVerb};
 use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
@@ -62,8 +69,11 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Outcome {
     match verb {
+        Verb::Init(args) => init::run(&args),
         Verb::Plan(args) => planning::plan(&args),
         Verb::Simulate(args) => simulate::run(&args),
+        Verb::Config(verb) => settings::run(&verb),
+        Verb::Audit(verb) => audit::run(&verb),
         Verb::Journal(verb) => journal::run(&verb),
         Verb::Doctor(args) => with_runtime(Threads::One, doctor::run(&args)),
         Verb::Findings(verb) => findings::run(&verb),
@@ -79,6 +89,12 @@ fn run(verb: Verb) -> Outcome {
         Verb::Explain(args) => explain::run(&args),
         Verb::Completions(args) => manual::completions(&args),
         Verb::Manual(args) => manual::pages(&args),
+        Verb::Wave(WaveVerb::List(args)) => {
+            with_runtime(Threads::One, parts::waves(&args))
+        }
+        Verb::Node(NodeVerb::List(args)) => {
+            with_runtime(Threads::One, parts::nodes(&args))
+        }
         Verb::Mailbox(Mailbox::List(args)) => {
             with_runtime(Threads::One, look::mailboxes(&args))
         }
@@ -88,9 +104,14 @@ fn run(verb: Verb) -> Outcome {
         Verb::Quarantine(Quarantine::List(args)) => {
             with_runtime(Threads::One, look::quarantine(&args))
         }
+        Verb::Desk(verb) => with_runtime(Threads::One, desk::run(&verb)),
+        Verb::StatusPage(verb) => with_runtime(Threads::One, status_page::run(&verb)),
         Verb::Pause(args) => with_runtime(Threads::One, operate::pause(&args)),
+        Verb::Freeze(args) => with_runtime(Threads::One, operate::freeze(&args)),
+        Verb::Thaw(args) => with_runtime(Threads::One, operate::thaw(&args)),
         Verb::Resume(args) => with_runtime(Threads::One, operate::resume(&args)),
         Verb::Reclose(args) => with_runtime(Threads::One, operate::reclose(&args)),
+        Verb::Approve(verb) => with_runtime(Threads::One, approve::run(&verb)),
         Verb::Accept(args) => with_runtime(Threads::One, operate::accept(&args)),
         Verb::Rebuild(args) => with_runtime(Threads::One, planning::rebuild(&args)),
         Verb::Abort(args) => with_runtime(Threads::One, operate::abort(&args)),

@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! * Every verb has a page; pages say the same as `--help`.
+//! * Every setting of every file has its place on one page.
 
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Completions, Manual};
 use crate::exit::{Exit, Outcome};
+use crate::settings;
 
 /// Carries out `tidegate completions`.
 pub(crate) fn completions(args: &Completions) -> Outcome {
@@ -26,5 +28,8 @@ pub(crate) fn pages(args: &Manual) -> Outcome {
     let write = |dir: &std::path::Path| clap_mangen::generate_to(Cli::command(), dir);
     fs::metadata(&args.dir).with_context(|| format!("find `{}`", args.dir.display()))?;
     write(&args.dir).with_context(|| format!("write into `{}`", args.dir.display()))?;
+    let files = args.dir.join("tidegate-config.5");
+    fs::write(&files, settings::manual())
+        .with_context(|| format!("write `{}`", files.display()))?;
     Ok(Exit::Done)
 }

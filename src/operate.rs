@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use tidegate_wire::v1::{self, NodeState, RolloutState, scope};
 
-use crate::cli::{self, Abort, Accept, Asked, PartKind, Pause, Reclose, Resume};
+use crate::cli::{
+    self, Abort, Accept, Asked, Freeze, PartKind, Pause, Reclose, Resume, Thaw,
+};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
@@ -24,7 +26,7 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// Carries out `tidegate pause`.
 pub(crate) async fn pause(args: &Pause) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let request = v1::PauseRequest {
         by: args.actor.name(),
         reason: args.reason.clone(),
@@ -39,9 +41,40 @@ pub(crate) async fn pause(args: &Pause) -> Outcome {
     wait_for_stop(client, recorded.orders_version).await
 }
 
+/// Carries out `tidegate freeze`.
+pub(crate) async fn freeze(args: &Freeze) -> Outcome {
+    let mut client = Client::connect(&args.coordinator).await?;
+    let request = v1::FreezeRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        request_id: id(&args.asked),
+    };
+    let recorded = client.freeze(request).await?;
+    console::data_line("freeze recorded; a second person must thaw it")?;
+    if args.no_wait {
+        return Ok(Exit::Done);
+    }
+    wait_for_stop(client, recorded.orders_version).await
+}
+
+/// Carries out `tidegate thaw`.
+pub(crate) async fn thaw(args: &Thaw) -> Outcome {
+    let mut client = Client::connect(&args.coordinator).await?;
+    let request = v1::ThawRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        request_id: id(&args.asked),
+        etag: seen(&mut client, &args.seen).await?,
+    };
+    client.thaw(request).await?;
+    console::data_line("thawed; nothing opens before it is resumed")?;
+    next(&steps(&client.rollout().await?, &[]))?;
+    Ok(Exit::Done)
+}
+
 /// Carries out `tidegate resume`.
 pub(crate) async fn resume(args: &Resume) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let part = args.part.zip(args.name.as_deref());
     let request = v1::ResumeRequest {
         by: args.actor.name(),
@@ -83,7 +116,7 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
         return Err(Failure::text(Exit::Usage, "nobody is there to confirm")
             .help("on a terminal this asks; for scripts add `--yes`; `tidegate pause` never asks"));
     }
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let rollout = client.rollout().await?;
     let name = safe(&rollout.name);
     if !args.yes {
@@ -110,7 +143,7 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
 
 /// Carries out `tidegate accept`.
 pub(crate) async fn accept(args: &Accept) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let request = v1::AcceptRequest {
         by: args.actor.name(),
         reason: args.reason.clone(),
@@ -126,7 +159,7 @@ pub(crate) async fn accept(args: &Accept) -> Outcome {
 
 /// Carries out `tidegate reclose`.
 pub(crate) async fn reclose(args: &Reclose) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let request = v1::RecloseRequest {
         by: args.actor.name(),
         reason: args.reason.clone(),
@@ -178,7 +211,7 @@ fn next(steps: &[String]) -> io::Result<()> {
         .try_for_each(|(lead, step)| console::data_line(format_args!("{lead} {step}")))
 }
 
-fn scope_of(kind: PartKind, name: &str) -> v1::Scope {
+pub(crate) fn scope_of(kind: PartKind, name: &str) -> v1::Scope {
     let name = name.to_owned();
     v1::Scope {
         part: Some(match kind {

@@ -56,7 +56,7 @@ async fn begin(args: &cli::Apply, rebuild: Option<String>) -> Outcome {
     }
     let (plan, policy_toml) = make(&args.inputs)?;
     check_digest(args, &plan)?;
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     if !args.yes {
         confirm(&plan)?;
     }

@@ -5,6 +5,8 @@
 //! * Nothing here asks or changes anything: from a message to text.
 //! * Text and JSON are made from the same message and cannot disagree.
 
+pub(crate) mod board;
+pub(crate) mod brief;
 pub(crate) mod diagnosis;
 pub(crate) mod held;
 pub(crate) mod json;
@@ -19,6 +21,7 @@ pub(crate) mod status;
 
 use std::fmt::Write as _;
 
+pub(crate) use tidegate_core::time::MinuteOf;
 use tidegate_core::time::{Span, Timestamp};
 pub(crate) use tidegate_wire::protocol::instant;
 

@@ -4,6 +4,9 @@
 //!
 //! * A restart of the coordinator is shown and waited for, not taken for an end.
 //! * The terminal is given back on every way out.
+//! * Where nobody can press keys it is lines: five that sum up, and one for each change.
+
+mod terminal;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -26,25 +29,27 @@ const SILENCE_SHOWN: Duration = Duration::from_secs(5);
 
 /// Carries out `tidegate watch`.
 pub(crate) async fn run(args: &Watch) -> Outcome {
-    let client = Client::connect(&args.coordinator.url).await?;
-    let mut display = Display::for_stdout(args.output)?;
+    let client = Client::connect(&args.coordinator).await?;
     let goal = Goal { until: args.until.as_ref(), within: args.timeout };
+    if args.output == LiveFormat::Table && !args.no_tui && console::can_redraw() {
+        return terminal::run(client, args, goal).await;
+    }
+    let mut display = match args.output {
+        LiveFormat::Jsonl => Display::Json,
+        LiveFormat::Table => Display::Lines(Lines::summed_up()),
+    };
     let mut last = None;
     let outcome = tokio::select! {
         // Nothing is kept between the arms: whichever ends, the other is done with.
         outcome = follow(client, goal, &mut display, &mut last) => outcome,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     };
-    display.close();
-    if let (Some(rollout), Display::Screen(_)) = (&last, &display) {
-        console::data(screens::status::status(rollout, Paint::for_stdout()))?;
-    }
     outcome
 }
 
 /// Carries out `tidegate wait`.
 pub(crate) async fn wait(args: &Wait) -> Outcome {
-    let client = Client::connect(&args.coordinator.url).await?;
+    let client = Client::connect(&args.coordinator).await?;
     let goal = Goal { until: Some(&args.condition), within: args.timeout };
     let (mut display, mut last) = (Display::Nothing, None);
     tokio::select! {

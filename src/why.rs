@@ -16,7 +16,7 @@ use crate::screens::say;
 
 /// Carries out `tidegate why`.
 pub(crate) async fn run(args: &WhyOf) -> Outcome {
-    let mut client = Client::connect(&args.coordinator.url).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let name = args.name.as_deref().unwrap_or_default();
     let reasons = match args.part {
         None => client.rollout().await?.why,
@@ -121,7 +121,7 @@ fn of_state(node: &Node) -> Option<Why> {
 
 /// Whether nothing opens anywhere because of this.
 fn stops_everything(why: &Why) -> bool {
-    matches!(why.code.as_str(), "paused" | "halted" | "aborted" | "rebuilding")
+    matches!(why.code.as_str(), "paused" | "frozen" | "halted" | "aborted" | "rebuilding")
 }
 
 fn reason(code: &str, text: &str) -> Why {

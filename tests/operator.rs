@@ -79,6 +79,31 @@ fn a_pause_is_effective_at_once_where_no_worker_could_open_anything() {
 }
 
 #[test]
+fn a_freeze_is_let_go_of_by_a_second_person_alone() {
+    let site = Site::start();
+    site.apply();
+
+    let frozen =
+        site.tidegate(&["freeze", "--by", "giulia", "--reason", "the press is here"]);
+    let why = site.tidegate(&["why"]);
+    let resumed = site.tidegate(&["resume", "--by", "marco", "--reason", "gone"]);
+    let herself = site.tidegate(&["thaw", "--by", "Giulia", "--reason", "gone"]);
+    let thawed = site.tidegate(&["thaw", "--by", "marco", "--reason", "gone"]);
+    let at_last = site.tidegate(&["resume", "--by", "giulia", "--reason", "gone"]);
+
+    assert_eq!(frozen.status.code(), Some(0), "{}", text(&frozen.stderr));
+    assert!(text(&frozen.stdout).contains("effective: no mailbox opens any more"));
+    let why = text(&why.stdout);
+    assert!(why.contains("frozen by giulia: the press is here"), "{why}");
+    assert_eq!(resumed.status.code(), Some(3));
+    assert!(text(&resumed.stderr).contains("help: somebody else: tidegate thaw"));
+    assert_eq!(herself.status.code(), Some(77));
+    assert_eq!(thawed.status.code(), Some(0), "{}", text(&thawed.stderr));
+    assert!(text(&thawed.stdout).contains("Next   tidegate resume --reason '…'"));
+    assert_eq!(at_last.status.code(), Some(0), "{}", text(&at_last.stderr));
+}
+
+#[test]
 fn an_abort_ends_the_rollout_and_the_watch() {
     let site = Site::start();
     site.apply();
@@ -164,6 +189,29 @@ fn mailboxes_are_listed_by_filter_for_people_and_for_programs() {
     assert!(rows.next().unwrap().starts_with("bob@example.org,stor-02,free,"));
     assert_eq!((rows.next(), text(&open.stdout).as_str()), (None, ""));
     assert_eq!(wrong.status.code(), Some(65), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn waves_and_nodes_are_listed_and_trouble_alone_if_asked_for() {
+    let site = Site::start();
+    site.apply();
+
+    let names = site.tidegate(&["node", "list", "-o", "name"]);
+    let trouble = site.tidegate(&["node", "list", "-x", "-o", "csv"]);
+    let waves = site.tidegate(&["wave", "list", "-o", "jsonl"]);
+    let none = site.tidegate(&["wave", "list", "-x"]);
+    let table = site.tidegate(&["node", "list"]);
+
+    assert_eq!(text(&names.stdout), "stor-01\nstor-02\n");
+    assert_eq!(trouble.status.code(), Some(1), "no worker has joined");
+    assert!(text(&trouble.stdout).contains("no-worker"), "{trouble:?}");
+    let wave: serde_json::Value = serde_json::from_str(&text(&waves.stdout)).unwrap();
+    assert_eq!(
+        (&wave["name"], &wave["schema"]),
+        (&"rest-1".into(), &"tidegate.wave/v1".into())
+    );
+    assert_eq!((none.status.code(), text(&none.stdout).as_str()), (Some(0), "none\n"));
+    assert!(text(&table.stdout).contains("NODE"), "{table:?}");
 }
 
 #[test]

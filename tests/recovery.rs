@@ -92,6 +92,9 @@ fn main() -> ExitCode {
     if let Some(restored) = syscalls::restore_if_asked() {
         return restored;
     }
+    if let Some(compacted) = compactions::compact_if_asked() {
+        return compacted;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(FLEETS_AT_ONCE);
     let trials = FILES.into_iter().flatten().map(|(name, test)| {

@@ -28,8 +28,10 @@ const BANNED_WORDS: [&str; 7] = [
 ];
 
 /// Which of our crates each crate may know.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("core", &[]),
+    ("clock", &["core"]),
+    ("pages", &["core", "wire"]),
     ("rehearsal", &["core"]),
     ("wire", &["core"]),
     ("journal", &[]),
@@ -40,12 +42,24 @@ const ARROWS: [(&str, &[&str]); 15] = [
     (SIM, &[]),
     ("mailserver", &[]),
     ("watchdog", &[]),
-    ("coordinator", &["core", "wire", "journal", "watchdog"]),
+    ("trust", &[]),
+    ("audit", &[]),
+    ("coordinator", &["core", "clock", "wire", "journal", "watchdog", "trust", "audit"]),
     (
         "worker",
-        &["core", "wire", "journal", "mail", "admission", "mailserver", "watchdog"],
+        &[
+            "core",
+            "clock",
+            "wire",
+            "journal",
+            "mail",
+            "admission",
+            "mailserver",
+            "watchdog",
+            "trust",
+        ],
     ),
-    ("exchanger", &["core", "wire", "admission", "mailserver", "watchdog"]),
+    ("exchanger", &["core", "wire", "admission", "mailserver", "watchdog", "trust"]),
     (
         ROOT,
         &[
@@ -59,6 +73,9 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "lab",
             "mailserver",
             "rehearsal",
+            "pages",
+            "trust",
+            "audit",
         ],
     ),
 ];

@@ -10,11 +10,12 @@ use prost::Message;
 const PROTO_ROOT: &str = "../../proto";
 
 /// One file per audience, and what journals hold.
-const PROTO_FILES: [&str; 7] = [
+const PROTO_FILES: [&str; 8] = [
     "tidegate/v1/worker.proto",
     "tidegate/v1/operator.proto",
     "tidegate/v1/progress.proto",
     "tidegate/v1/exchanger.proto",
+    "tidegate/v1/desk.proto",
     "tidegate/journal/v1/coordinator.proto",
     "tidegate/journal/v1/snapshot.proto",
     "tidegate/journal/v1/worker.proto",

@@ -13,7 +13,7 @@ use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 
 use super::values::{Of, of_share, of_span, of_times, positive, seconds, share};
-use super::{Coordinator, Inputs, ListFormat, LiveFormat, PartKind, TableOrJson};
+use super::{Actor, Coordinator, Inputs, ListFormat, LiveFormat, PartKind, TableOrJson};
 use crate::condition::Condition;
 
 /// Show how far it is and what to do.
@@ -73,9 +73,12 @@ pub(crate) struct Simulate {
 }
 
 /// Follow it live.
+///
+/// On a terminal it is a screen, and `?` lists its keys; elsewhere five lines, once a minute, and a
+/// line for each change between them.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// How to show it; the default redraws on a terminal and prints changes elsewhere.
+    /// How to show it.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: LiveFormat,
     /// Returns when this is so: as for `tidegate wait --for`.
@@ -84,6 +87,17 @@ pub(crate) struct Watch {
     /// Gives up after so many seconds, with 5.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
+    /// Lets keys of the screen resume and re-close, once they are armed; pausing needs nothing.
+    #[arg(long, visible_alias = "armed")]
+    pub(crate) allow_actions: bool,
+    /// Draws the screen with ASCII alone.
+    #[arg(long)]
+    pub(crate) ascii: bool,
+    /// Prints lines on a terminal too.
+    #[arg(long)]
+    pub(crate) no_tui: bool,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
 }
@@ -176,6 +190,36 @@ pub(crate) enum MailboxFormat {
     Csv,
     /// An address a line.
     Name,
+}
+
+/// Look at the waves.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WaveVerb {
+    /// List the waves, in the order in which they open.
+    List(PartList),
+}
+
+/// Look at the nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeVerb {
+    /// List the nodes, by name.
+    List(PartList),
+}
+
+/// List parts of the rollout.
+///
+/// With `-x` it ends with 1 when there is one to list.
+#[derive(Debug, Args)]
+pub(crate) struct PartList {
+    /// How to show them.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: MailboxFormat,
+    /// Only those that need somebody: nodes that do not work, waves that are re-closed, or that
+    /// the gate stops.
+    #[arg(short = 'x', long)]
+    pub(crate) trouble: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
 }
 
 /// List what was set aside.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tidegate_exchanger::{Config, DrainConfig, Hops, NODE_PLACE, Postqueue};
 use toml::Spanned;
 
-use super::{Log, LogFormat, Text, raw_log};
+use super::{Log, LogFormat, Text, raw_log, tls};
 use crate::exit::Failure;
 
 /// Where Postfix asks for transports if nobody says otherwise.
@@ -55,14 +55,8 @@ impl MxFile {
 
     fn check(text: &Text) -> Result<Self, Failure> {
         let raw: RawMxFile = text.parse()?;
-        let url = &raw.coordinator;
-        if !url.get_ref().starts_with("http://") {
-            return Err(text.complain(
-                url.span(),
-                "the coordinator's URL does not begin with `http://`",
-                "write it as `http://127.0.0.1:7443`; other transports are not supported yet",
-            ));
-        }
+        let tls = tls(raw.tls, text)?;
+        let coordinator = tls::url(raw.coordinator, tls.as_ref(), text)?;
         if raw.name.get_ref().trim().is_empty() {
             let help = "give the name that people know this mail exchanger by";
             return Err(text.complain(
@@ -81,7 +75,8 @@ impl MxFile {
         let silence_max = raw.silence_max_seconds.unwrap_or(SILENCE_MAX_SECONDS);
         let exchanger = Config {
             name: raw.name.into_inner(),
-            coordinator: raw.coordinator.into_inner(),
+            coordinator,
+            tls,
             state_dir: raw.state_dir.map(|dir| text.beside(&dir)),
             socketmap_listen: raw
                 .socketmap_listen
@@ -101,6 +96,7 @@ impl MxFile {
 struct RawMxFile {
     name: Spanned<String>,
     coordinator: Spanned<String>,
+    tls: Option<tls::RawTls>,
     state_dir: Option<PathBuf>,
     socketmap_listen: Option<Spanned<SocketAddr>>,
     policy_listen: Option<Spanned<SocketAddr>>,
@@ -189,6 +185,11 @@ impl RawDrain {
             per_second_max: self.per_second_max.unwrap_or(PER_SECOND_MAX),
         })
     }
+}
+
+/// Every setting of the file.
+pub(super) fn keys() -> Vec<super::keys::Key> {
+    super::keys::keys_of::<RawMxFile>()
 }
 
 #[cfg(test)]

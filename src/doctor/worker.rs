@@ -20,8 +20,10 @@ use super::hops::Nodes;
 use super::place::{self, Kept};
 use super::reader::Reader;
 use super::{gate, replies};
+use crate::cli;
 use crate::client::Client;
 use crate::config::Worker;
+use crate::exit::Exit;
 use crate::telemetry::Chain;
 
 /// Everything on the node answers within a fraction of it.
@@ -72,11 +74,12 @@ pub(super) fn node(chart: &mut Chart, worker: &Worker) {
 }
 
 /// Whether the coordinator answers, and what time it has; and which nodes its plan has.
-pub(super) async fn coordinator(chart: &mut Chart, url: &str) -> Nodes {
-    let answer = async { Client::connect(url).await?.rollout().await };
+pub(super) async fn coordinator(chart: &mut Chart, to: &cli::Coordinator) -> Nodes {
+    let url = &to.url;
+    let answer = async { Client::connect(to).await?.rollout().await };
     let rollout = match answer.await {
         Ok(rollout) => rollout,
-        Err(failure) if failure.exit() == crate::exit::Exit::Unreachable => {
+        Err(failure) if !matches!(failure.exit(), Exit::Refused | Exit::Input) => {
             let trouble = Trouble::new(
                 failure.to_string().lines().next().unwrap_or_default(),
                 "without it nothing new opens; what is open stays open",
@@ -98,10 +101,10 @@ pub(super) async fn coordinator(chart: &mut Chart, url: &str) -> Nodes {
 }
 
 /// Whether the node's own mailbox is really nobody's.
-pub(super) async fn canary(chart: &mut Chart, worker: &Worker, url: &str) {
+pub(super) async fn canary(chart: &mut Chart, worker: &Worker, to: &cli::Coordinator) {
     let Some(canary) = &worker.canary else { return };
     let check = "worker.canary";
-    let ask = async { Client::connect(url).await?.mailbox(&canary.mailbox).await };
+    let ask = async { Client::connect(to).await?.mailbox(&canary.mailbox).await };
     match ask.await {
         Ok(mailbox) if !mailbox.wave.is_empty() => {
             let trouble = Trouble::new(
@@ -113,7 +116,7 @@ pub(super) async fn canary(chart: &mut Chart, worker: &Worker, url: &str) {
             chart.fail(check, trouble);
         }
         Ok(_) => chart.ok(check, format!("{} is in no wave", canary.mailbox)),
-        Err(failure) if failure.exit() == crate::exit::Exit::Input => {
+        Err(failure) if failure.exit() == Exit::Input => {
             chart.ok(check, format!("{} is in no inventory", canary.mailbox));
         }
         Err(failure) => {

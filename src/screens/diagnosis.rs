@@ -171,7 +171,8 @@ impl Diagnosis {
             let action = "none; it goes on when logins are quicker (tidegate status)";
             return warn(status, action.to_owned(), Exit::Done);
         }
-        let status = match rollout.why.first() {
+        let own = |why: &&Why| why.code != NOT_APPROVED;
+        let status = match rollout.why.iter().find(own) {
             Some(why) => format!("{progress}; waits: {}", safe(&why.text)),
             None => progress,
         };
@@ -269,6 +270,9 @@ fn progress(rollout: &Rollout, wave: &Wave) -> String {
 pub(crate) fn steps(rollout: &Rollout, parts: &[String]) -> Vec<String> {
     let resume = |part: &String| format!("tidegate resume {part} --reason '…'");
     let mut steps: Vec<String> = parts.iter().map(resume).collect();
+    if rollout.why.iter().any(|why| why.code == "frozen") {
+        steps.push("tidegate thaw --reason '…' (a second person)".to_owned());
+    }
     match rollout.state() {
         RolloutState::Paused | RolloutState::Halted => {
             steps.push("tidegate resume --reason '…'".to_owned());
@@ -327,9 +331,13 @@ pub(crate) fn nodes_in(rollout: &Rollout, state: NodeState) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
+/// The code of what waits for a second person, which is shown beside.
+pub(crate) const NOT_APPROVED: &str = "not-approved";
+
 /// The reasons as text, if there are any.
 fn reasons(why: &[Why]) -> Option<String> {
-    let texts: Vec<String> = why.iter().map(|why| safe(&why.text)).collect();
+    let why = why.iter().filter(|why| why.code != NOT_APPROVED);
+    let texts: Vec<String> = why.map(|why| safe(&why.text)).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 

@@ -12,11 +12,13 @@ use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Wave, WaveState};
 
 use super::diagnosis::{Diagnosis, level_name};
 use super::status::{counts, head, node_word, signal_line, state_word, status};
-use super::{at, clock, percent, say};
+use super::{at, brief, clock, percent, say};
 use crate::console::{Paint, safe, thousands};
 
 /// How often progress alone makes a line.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+/// How often all of it is summed up between the lines.
+const SUM_EVERY: Duration = Duration::from_mins(1);
 
 /// The whole screen, to be redrawn.
 pub(crate) fn frame(rollout: &Rollout, silent: Option<Duration>, paint: Paint) -> String {
@@ -40,9 +42,16 @@ pub(crate) struct Lines {
     why_at: Option<Instant>,
     counts: String,
     progress_at: Option<Instant>,
+    is_summed_up: bool,
+    summed_up_at: Option<Instant>,
 }
 
 impl Lines {
+    /// Lines between which all of it is summed up in five.
+    pub(crate) fn summed_up() -> Self {
+        Self { is_summed_up: true, ..Self::default() }
+    }
+
     /// The lines that tell what is new in `rollout`.
     pub(crate) fn news(&mut self, rollout: &Rollout, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
@@ -58,7 +67,18 @@ impl Lines {
         }
         self.news_of_why(rollout, now, &mut lines);
         let time = clock(at!(rollout.at_time));
-        lines.into_iter().map(|line| format!("{time}  {line}")).collect()
+        let news = lines.into_iter().map(|line| format!("{time}  {line}"));
+        self.sum(rollout, now).into_iter().chain(news).collect()
+    }
+
+    /// The five lines, when they are due. What is told was heard just now.
+    fn sum(&mut self, rollout: &Rollout, now: Instant) -> Vec<String> {
+        let due = self.summed_up_at.is_none_or(|told| now - told >= SUM_EVERY);
+        if !self.is_summed_up || !due {
+            return Vec::new();
+        }
+        self.summed_up_at = Some(now);
+        brief::lines(rollout, Duration::ZERO).into()
     }
 
     fn news_of_state(&mut self, rollout: &Rollout, lines: &mut Vec<String>) {

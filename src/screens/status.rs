@@ -11,7 +11,7 @@ use tidegate_wire::v1::{
     Grades, MessageTotals, Node, NodeState, Rollout, RolloutState, Wave, WaveState,
 };
 
-use super::diagnosis::{Diagnosis, level_name};
+use super::diagnosis::{Diagnosis, NOT_APPROVED, level_name};
 use super::{Table, ago, at, clock, date, pace, percent, queue, say, schedule};
 use crate::console::{Paint, Tone, safe, thousands};
 
@@ -26,6 +26,9 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     let mut out = format!("{}\n", head(rollout, paint));
     say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
     say!(out, "action:   {}\n", diagnosis.action);
+    for waiting in rollout.why.iter().filter(|why| why.code == NOT_APPROVED) {
+        say!(out, "waits:    {}\n", safe(&waiting.text));
+    }
     say!(out, "mailboxes: {}\n", counts(rollout));
     say!(out, "ladder:   {}\n", schedule::ladder(&rollout.ladder));
     if let Some(done) = schedule::done(rollout) {

@@ -93,6 +93,8 @@ async fn coordinate(dir: &str, listen: &str) -> anyhow::Result<()> {
         operators_listen: None,
         readers_listen: None,
         prometheus: None,
+        tls: None,
+        audit: tidegate_coordinator::AuditConfig::default(),
         compact_after_records: None,
     };
     tidegate_coordinator::run(config, std::future::pending()).await
@@ -103,6 +105,7 @@ fn worker(dir: &str, node: &str, listen: &str) -> tidegate_worker::Config {
     tidegate_worker::Config {
         node: node.to_owned(),
         coordinator: format!("http://{listen}"),
+        tls: None,
         state_dir: dir.join("state"),
         mail: Mail::Given(Arc::new(Costless)),
         work: dir.join("work"),

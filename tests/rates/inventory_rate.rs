@@ -146,6 +146,7 @@ fn policy() -> Policy {
         gate: GatePolicy::default(),
         limits: Limits::default(),
         notice: Notice::default(),
+        calendar: Vec::new(),
         hash_seed: "rate".into(),
     }
 }

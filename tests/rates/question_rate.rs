@@ -644,4 +644,11 @@ impl ProgressService for Empty {
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         Ok(Response::new(v1::ListEventsResponse::default()))
     }
+
+    async fn list_tiers(
+        &self,
+        _request: Request<v1::ListTiersRequest>,
+    ) -> Result<Response<v1::ListTiersResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }

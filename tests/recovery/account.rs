@@ -192,7 +192,7 @@ impl Fleet {
 
     fn mailboxes(&self) -> Vec<Mailbox> {
         runtime().block_on(async {
-            let mut client = ProgressServiceClient::connect(self.url()).await.unwrap();
+            let mut client = ProgressServiceClient::new(self.channel());
             let mut all = Vec::new();
             let mut request =
                 ListMailboxesRequest { page_size: 1_000, ..Default::default() };
@@ -211,7 +211,7 @@ impl Fleet {
     /// What the coordinator lists as beyond repair.
     fn listed(&self) -> Vec<Listed> {
         runtime().block_on(async {
-            let mut client = ProgressServiceClient::connect(self.url()).await.unwrap();
+            let mut client = ProgressServiceClient::new(self.channel());
             let mut all = Vec::new();
             let mut request =
                 ListFindingsRequest { page_size: 1_000, ..Default::default() };

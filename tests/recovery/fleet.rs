@@ -14,9 +14,15 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tidegate_lab::{LabSpec, Provider};
+use tidegate_trust::{Files, Road};
+use tonic::transport::{Channel, Endpoint};
 
 /// The lease of the test's policy.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+/// Whoever moves the rollout, and whoever approves it, where certificates tell people apart.
+const OPERATOR: &str = "anna";
+const APPROVER: &str = "berta";
 
 /// No run of this size takes longer, even on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -93,6 +99,8 @@ pub(crate) struct Ground {
     pub(crate) before: BTreeMap<Which, Vec<String>>,
     /// How programs reach each other; by the loopback if not said.
     pub(crate) roads: Option<Roads>,
+    /// Whether everybody shows a certificate, as they must beyond one machine.
+    pub(crate) secured: bool,
     /// After how many records journals are compacted; the usual number if not said.
     pub(crate) compact_after: Option<u64>,
 }
@@ -120,6 +128,7 @@ impl Ground {
             provider: None,
             before: BTreeMap::new(),
             roads: None,
+            secured: false,
             compact_after: None,
         }
     }
@@ -172,6 +181,7 @@ impl Fleet {
         let provider = tidegate_lab::build(&at, &spec, &mut |_| ()).unwrap();
         let roads = ground.roads();
         let fleet = Self { dir, ground, roads, provider, running: BTreeMap::new() };
+        fleet.make_certificates();
         fleet.write_configs();
         fleet.expect();
         fleet
@@ -200,19 +210,23 @@ impl Fleet {
         let rhythm = self.ground.compact_after;
         let rhythm = rhythm.map(|it| format!("compact_after_records = {it}\n"));
         let rhythm = rhythm.unwrap_or_default();
-        let config = format!("data_dir = \"{data}\"\nlisten = \"{listen}\"\n{rhythm}");
+        let tls = self.tls("coordinator");
+        let config =
+            format!("data_dir = \"{data}\"\nlisten = \"{listen}\"\n{rhythm}{tls}");
         fs::write(self.path("coordinator.toml"), config).unwrap();
         for (index, node) in self.provider.nodes.iter().enumerate() {
             let road = if index == 0 { &self.roads.to_first } else { &self.roads.to_all };
             let config = format!(
-                "node = \"{}\"\ncoordinator = \"http://{road}\"\nstate_dir = \"{}\"\n\
+                "node = \"{}\"\ncoordinator = \"{}://{road}\"\nstate_dir = \"{}\"\n\
                  live = \"{}\"\nsnapshot = \"{}\"\nwork = \"{}\"\nformat = \"maildir\"\n\
-                 admission_listen = \"127.0.0.1:0\"\n{rhythm}",
+                 admission_listen = \"127.0.0.1:0\"\n{rhythm}{}",
                 node.name,
+                self.scheme(),
                 text(&self.state_dir(index)),
                 text(&node.live),
                 text(&node.snapshot),
                 text(&node.work),
+                self.tls(&format!("worker-{}", node.name)),
             );
             fs::write(self.path(&format!("worker-{index}.toml")), config).unwrap();
         }
@@ -220,7 +234,50 @@ impl Fleet {
 
     /// Where operators reach the coordinator.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.roads.to_all)
+        format!("{}://{}", self.scheme(), self.roads.to_all)
+    }
+
+    /// A connection to the coordinator, in the operator's name.
+    pub(crate) fn channel(&self) -> Channel {
+        let pki = self.path("pki");
+        let files = self.ground.secured.then(|| Files {
+            certificate: pki.join(format!("{OPERATOR}.pem")),
+            key: pki.join(format!("{OPERATOR}.key")),
+            ca: pki.join("ca.pem"),
+            trust_domain: None,
+        });
+        let endpoint = Endpoint::from_shared(self.url()).unwrap();
+        Road::new(files).unwrap().channel(&endpoint)
+    }
+
+    fn scheme(&self) -> &str {
+        if self.ground.secured { "https" } else { "http" }
+    }
+
+    /// Certificates for all programs, and for two people, where the road leads elsewhere.
+    fn make_certificates(&self) {
+        if !self.ground.secured {
+            return;
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("init").arg(self.path("pki"));
+        for node in &self.provider.nodes {
+            command.args(["--node", &node.name]);
+        }
+        command.args(["--operator", OPERATOR, "--approver", APPROVER]);
+        assert!(command.output().unwrap().status.success());
+    }
+
+    /// The table of a configuration that names somebody's certificate.
+    fn tls(&self, name: &str) -> String {
+        if !self.ground.secured {
+            return String::new();
+        }
+        let pki = text(&self.path("pki"));
+        format!(
+            "[tls]\ncertificate = \"{pki}/{name}.pem\"\nkey = \"{pki}/{name}.key\"\n\
+             ca = \"{pki}/ca.pem\"\n"
+        )
     }
 
     pub(crate) fn coordinator_address(&self) -> &str {
@@ -380,10 +437,28 @@ impl Fleet {
         fs::read_to_string(self.path(&format!("{which:?}.log"))).unwrap_or_default()
     }
 
-    /// Runs a verb; how it ends, and what it says.
+    /// Runs a verb; how it ends, and what it says. What needs a second person gets one.
     pub(crate) fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+        let (code, said) = self.run_as(OPERATOR, args);
+        let asked = said.split('`').nth(1).and_then(|it| it.strip_prefix("tidegate "));
+        let Some(approve) = asked.filter(|it| it.starts_with("approve ")) else {
+            return (code, said);
+        };
+        let approve = approve.replace("'…'", "seen");
+        let approved = self.run_as(APPROVER, &approve.split(' ').collect::<Vec<_>>());
+        assert_eq!(approved.0, Some(0), "{}", approved.1);
+        self.run_as(OPERATOR, args)
+    }
+
+    fn run_as(&self, who: &str, args: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(args).env("TIDEGATE_COORDINATOR", self.url()).stdin(Stdio::null());
+        if self.ground.secured {
+            let pki = self.path("pki");
+            command.env("TIDEGATE_CERTIFICATE", pki.join(format!("{who}.pem")));
+            command.env("TIDEGATE_KEY", pki.join(format!("{who}.key")));
+            command.env("TIDEGATE_CA", pki.join("ca.pem"));
+        }
         let output = command.output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())

@@ -8,6 +8,7 @@ use crate::{Test, tests};
 pub(crate) const TESTS: &[Test] = tests![
     a_rollout_whose_journal_is_lost_is_rebuilt_from_the_workers_and_loses_nothing,
     a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted,
+    a_worker_put_back_while_a_rollout_is_rebuilt_is_refused_after_it_told,
 ];
 
 fn a_rollout_whose_journal_is_lost_is_rebuilt_from_the_workers_and_loses_nothing() {
@@ -92,4 +93,65 @@ fn a_worker_whose_disk_was_put_back_lets_nobody_in_until_it_is_accepted() {
     fleet.tidegate(&["resume", "--reason", "test"], 0);
     fleet.account(&faults);
     faults.survived(1);
+}
+
+fn a_worker_put_back_while_a_rollout_is_rebuilt_is_refused_after_it_told() {
+    let faults = Faults::of("a worker's disk is put back while a rollout is rebuilt");
+    let mut fleet = Fleet::start(25);
+    let (node, last) = ("stor-01", Which::Worker(2));
+    let backup = fleet.coordinator_dir().with_extension("backup");
+    fleet.wait("the worker has begun", |fleet| !fleet.admitted_on(0).is_empty());
+    fleet.kill(Which::Worker(0));
+    fleet::copy(&fleet.state_dir(0), &backup);
+    let raised =
+        |fleet: &Fleet| fleet.log(Which::Worker(0)).matches("mailboxes raised").count();
+    let early = raised(&fleet);
+    fleet.restart(Which::Worker(0));
+    fleet.wait("it has opened more", |fleet| raised(fleet) > early);
+    fleet.kill(Which::Coordinator);
+    fleet.kill(last);
+
+    // The coordinator's journal is gone, and one node is late.
+    std::fs::remove_dir_all(fleet.coordinator_dir()).unwrap();
+    fleet.restart(Which::Coordinator);
+    let (inventory, policy) = fleet.inputs();
+    let files = ["--inventory", &inventory, "--policy", &policy];
+    let why = ["rebuild", "--yes", "--reason", "the disk is gone"];
+    fleet.wait("the coordinator answers", |fleet| {
+        fleet.run(&[&why[..], &files[..]].concat()).0 == Some(0)
+    });
+    fleet.wait("all but one have told", |fleet| missing(fleet) == ["stor-03"]);
+    let told = fleet.admitted_on(0);
+
+    // The node's machine is put back to before it told.
+    fleet.kill(Which::Worker(0));
+    std::fs::remove_dir_all(fleet.state_dir(0)).unwrap();
+    std::fs::rename(&backup, fleet.state_dir(0)).unwrap();
+    faults.injected(1);
+    std::thread::sleep(fleet::LEASE);
+    fleet.restart(Which::Worker(0));
+    fleet.wait("it is turned away", |fleet| {
+        fleet.log(Which::Worker(0)).contains("was put back to an older state")
+    });
+    assert_eq!(missing(&fleet), ["stor-03"], "what it had told is known still");
+    assert!(!told.is_empty());
+
+    // A person lets it in while the rollout is still being made again; the late node comes.
+    fleet.tidegate(&["accept", node, "--reason", "that is the backup"], 0);
+    fleet.restart(last);
+    fleet.wait("every node has told what it holds", |fleet| {
+        fleet.tidegate(&["status", "-o", "json"], 0).contains("\"rebuild\":null")
+    });
+    fleet.tidegate(&["resume", "--reason", "all nodes have told"], 0);
+    fleet.account(&faults);
+    faults.survived(1);
+}
+
+/// The nodes that a rebuild waits for.
+fn missing(fleet: &Fleet) -> Vec<String> {
+    let told = fleet.tidegate(&["status", "-o", "json"], 0);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let missing = told.pointer("/rebuild/missing").and_then(|it| it.as_array());
+    let missing = missing.cloned().unwrap_or_default();
+    missing.iter().filter_map(|node| node.as_str().map(str::to_owned)).collect()
 }

@@ -162,7 +162,7 @@ impl Network {
             network.inside(&["ip", "addr", "add", &address, "dev", &into])?;
         }
         network.inside(&["ip", "link", "set", &into, "up"])?;
-        // Without transport security a coordinator listens to its own machine only.
+        // The coordinator listens on one address; the road decides by which it is reached.
         let local = "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet";
         network.inside(&["sh", "-c", local])?;
         let chains = "add table inet n; \

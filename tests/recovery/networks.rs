@@ -99,6 +99,7 @@ fn fleet_apart(faults: &Faults, seed: u64) -> Option<(Network, Fleet)> {
         to_all: format!("{}:{PORT}", network.to_all()),
         to_first: format!("{}:{PORT}", network.to_first()),
     });
+    ground.secured = true;
     let words = network.words().map(str::to_owned).to_vec();
     ground.before.insert(Which::Coordinator, words);
     let fleet = Fleet::on(ground);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidegate_core::fleet::JobNumber;
+use tidegate_core::fleet::{Generation, JobNumber};
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{Record, Rollout, Scope};
@@ -33,6 +33,8 @@ pub(crate) struct Chronicle {
     /// Reasons of all that operators did.
     pub(crate) reasons: BTreeSet<String>,
     pub(crate) over: bool,
+    /// Who froze it, until somebody else thaws it.
+    pub(crate) frozen: Option<String>,
     /// The wave at which the gate stopped everything, until that is re-closed.
     pub(crate) halted: Option<usize>,
 }
@@ -79,11 +81,7 @@ impl Chronicle {
             }
             Record::Reclosed { action, scope, generations } => {
                 self.reasons.insert(action.reason.clone());
-                for (job, generation) in generations {
-                    self.issued = self.issued.max(generation.get());
-                    let holder = self.leased.get(job).map_or(0, |(_, holder)| *holder);
-                    self.leased.insert(*job, (generation.get(), holder));
-                }
+                self.reissue(generations);
                 if let Scope::Wave(wave) = scope {
                     self.halted = self.halted.filter(|it| *it != wave.index());
                     let passed_at = action.at.millis();
@@ -98,6 +96,22 @@ impl Chronicle {
                 climb.passed = evidence.level.get();
                 climb.passed_at = at.millis();
             }
+            Record::Frozen(action) => {
+                self.frozen = Some(action.by.clone());
+                self.reasons.insert(action.reason.clone());
+            }
+            Record::Thawed(action) => {
+                let by = self.frozen.take();
+                assert!(
+                    by.is_some_and(|by| by != action.by),
+                    "I6: a second person thaws"
+                );
+                self.reasons.insert(action.reason.clone());
+            }
+            Record::Resumed { scope: None, action } => {
+                assert_eq!(self.frozen, None, "I6: what is frozen is not resumed");
+                self.reasons.insert(action.reason.clone());
+            }
             Record::Paused(action) | Record::Resumed { action, .. } => {
                 self.reasons.insert(action.reason.clone());
             }
@@ -108,11 +122,7 @@ impl Chronicle {
             Record::Halted { evidence, .. } => self.halted = Some(evidence.wave.index()),
             Record::NodeAccepted { action, generations, .. } => {
                 self.reasons.insert(action.reason.clone());
-                for (job, generation) in generations {
-                    self.issued = self.issued.max(generation.get());
-                    let holder = self.leased.get(job).map_or(0, |(_, holder)| *holder);
-                    self.leased.insert(*job, (generation.get(), holder));
-                }
+                self.reissue(generations);
             }
             Record::ClaimsFound { claimed, .. } => {
                 self.issued = self.issued.max(claimed.get());
@@ -131,6 +141,15 @@ impl Chronicle {
             | Record::FactsReported { .. }
             | Record::NodeIsolated { .. }
             | Record::Finished { .. } => {}
+        }
+    }
+
+    /// Whoever holds these jobs holds them under new generations.
+    fn reissue(&mut self, generations: &[(JobNumber, Generation)]) {
+        for (job, generation) in generations {
+            self.issued = self.issued.max(generation.get());
+            let holder = self.leased.get(job).map_or(0, |(_, holder)| *holder);
+            self.leased.insert(*job, (generation.get(), holder));
         }
     }
 

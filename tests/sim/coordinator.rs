@@ -50,6 +50,8 @@ pub(crate) enum Rpc {
     Sync,
     Fetch,
     Pause,
+    Freeze,
+    Thaw,
     Resume,
     Abort,
     Reclose,
@@ -137,6 +139,7 @@ impl World {
                 policy_toml,
                 request: None,
                 rebuild,
+                needs_second: false,
             }));
         }
         if !self.coordinator.ticking {
@@ -306,6 +309,11 @@ fn take(driven: &Driven, rpc: Rpc, bytes: &[u8]) -> Pending {
         }
         Rpc::Pause => {
             from_bytes(bytes).map_or_else(refused, |it| Pending::Action(driven.pause(it)))
+        }
+        Rpc::Freeze => from_bytes(bytes)
+            .map_or_else(refused, |it| Pending::Action(driven.freeze(it))),
+        Rpc::Thaw => {
+            from_bytes(bytes).map_or_else(refused, |it| Pending::Action(driven.thaw(it)))
         }
         Rpc::Resume => from_bytes(bytes)
             .map_or_else(refused, |it| Pending::Action(driven.resume(it))),

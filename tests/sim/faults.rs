@@ -96,6 +96,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Pause,
+    Freeze,
+    Thaw,
     Resume,
     Abort,
     RecloseWave(u64),
@@ -433,7 +435,7 @@ fn closing(chance: &mut Chance) -> Wish {
 
 fn wish(chance: &mut Chance) -> Wish {
     let which = chance.below(1_000);
-    match chance.below(24) {
+    match chance.below(27) {
         0..=3 => Wish::Pause,
         4..=9 => Wish::Resume,
         10 => Wish::RecloseWave(which),
@@ -442,6 +444,8 @@ fn wish(chance: &mut Chance) -> Wish {
         15..=17 => Wish::ResumeWave(which),
         18..=20 => Wish::ResumeNode(which),
         21 | 22 => Wish::ResumeMailbox(which),
+        24 => Wish::Freeze,
+        25 | 26 => Wish::Thaw,
         _ if chance.one_in(12) => Wish::Abort,
         _ => Wish::Pause,
     }

@@ -12,14 +12,17 @@ use tidegate_core::fleet::{JobNumber, MailboxNumber, NodeNumber, Ordinal};
 use tidegate_core::gate::{GatePolicy, Mode};
 use tidegate_core::inventory::{InventoryBuilder, Row};
 use tidegate_core::plan::{Plan, plan};
+use tidegate_core::policy::Window;
+use tidegate_core::policy::calendar::{AtEnd, Bearing, Rule};
 use tidegate_core::policy::{
     Cohort, Delays, Growth, Limits, Notice, Policy, Rung, Selector,
 };
 use tidegate_core::rollout::Scope;
-use tidegate_core::time::Span;
+use tidegate_core::time::{Span, Timestamp};
 use tidegate_mail::Mailbox;
 
 use crate::chance::Chance;
+use crate::disk::EPOCH;
 use crate::mailroom::{Box_, Letter, Room};
 
 /// Rungs of every ladder: receive, webmail, mail.
@@ -39,6 +42,7 @@ struct Shape {
     delays: [u64; 2],
     dial_tone: bool,
     first_soak: u64,
+    windows: bool,
 }
 
 const SHAPES: [Shape; 4] = [
@@ -51,6 +55,7 @@ const SHAPES: [Shape; 4] = [
         delays: [0, 0],
         dial_tone: false,
         first_soak: 10,
+        windows: false,
     },
     Shape {
         nodes: 2,
@@ -61,6 +66,7 @@ const SHAPES: [Shape; 4] = [
         delays: [90, 0],
         dial_tone: false,
         first_soak: 10,
+        windows: false,
     },
     Shape {
         nodes: 4,
@@ -71,6 +77,7 @@ const SHAPES: [Shape; 4] = [
         delays: [60, 120],
         dial_tone: false,
         first_soak: 10,
+        windows: true,
     },
     Shape {
         nodes: 3,
@@ -81,6 +88,7 @@ const SHAPES: [Shape; 4] = [
         delays: [30, 60],
         dial_tone: true,
         first_soak: 0,
+        windows: false,
     },
 ];
 
@@ -222,6 +230,22 @@ fn small_plan(shape: Shape) -> Plan {
     plan(&Arc::new(inventory.finish().unwrap()), &Arc::new(policy(shape))).unwrap()
 }
 
+/// Twenty-five minutes of every half an hour, after which nobody is let in.
+fn half_hours() -> Rule {
+    let begin = |place: u64| Timestamp::from_millis(EPOCH + place * 1_800_000);
+    // Wall clocks jump by days, back and forth.
+    let from = (0..8_000_u64).map(|place| begin(place) - Span::from_secs(4_000 * 1_800));
+    let spans = from.map(|from| Window { from, to: from + Span::from_secs(1_500) });
+    Rule {
+        name: "half-hours".to_owned(),
+        bearing: Bearing::default(),
+        words: "half-hours".to_owned(),
+        opens: true,
+        at_end: AtEnd::Hold,
+        spans: spans.collect(),
+    }
+}
+
 fn policy(shape: Shape) -> Policy {
     let mut gate = GatePolicy::DEFAULT;
     gate.mode = Mode::EveryMailbox { failures_max: 2 };
@@ -272,6 +296,7 @@ fn policy(shape: Shape) -> Policy {
             ..Limits::default()
         },
         notice: Notice::default(),
+        calendar: if shape.windows { vec![half_hours()] } else { Vec::new() },
         hash_seed: "sim".to_owned(),
     }
 }

@@ -1,7 +1,8 @@
-//! I10 accounted: programs think exactly what their records say.
+//! I10 accounted: programs think exactly what their records say, and readers are shown just that.
 
+use tidegate_coordinator::driven::ShownOf;
 use tidegate_core::holding::Dial;
-use tidegate_core::rollout::Rollout;
+use tidegate_core::rollout::{Known, Rollout};
 use tidegate_core::time::Timestamp;
 
 use crate::diary::number;
@@ -12,6 +13,7 @@ const I10: &str = "I10 accounted";
 /// The coordinator and all workers.
 pub(crate) fn check(world: &mut World) -> Checked {
     check_coordinator(world)?;
+    check_shown(world)?;
     let runs: Vec<u64> = world.nodes.iter().filter_map(|node| node.run).collect();
     runs.into_iter().try_for_each(|run| check_worker(world, run))
 }
@@ -67,6 +69,24 @@ pub(crate) fn check_coordinator(world: &mut World) -> Checked {
         return broken(I10, text);
     }
     Ok(())
+}
+
+/// What readers are shown of each mailbox, beside the loop, against what the loop knows of it.
+fn check_shown(world: &World) -> Checked {
+    let Some(driven) = &world.coordinator.driven else { return Ok(()) };
+    let Some(live) = driven.rollout() else { return Ok(()) };
+    world.fleet.places.iter().try_for_each(|place| {
+        let known = live.known(place.mailbox);
+        let plain = known == Known::plain(known.state);
+        let receives = live.receives(place.mailbox);
+        let told = ShownOf { state: known.state, plain, receives };
+        match driven.shown_of(place.mailbox) {
+            Some(shown) if shown != told => {
+                broken(I10, format!("{} is {told:?}, shown as {shown:?}", place.address))
+            }
+            Some(_) | None => Ok(()),
+        }
+    })
 }
 
 /// What a worker holds against what its disk says.

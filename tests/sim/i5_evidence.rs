@@ -4,6 +4,7 @@
 use tidegate_core::fleet::{JobNumber, NodeNumber, WaveNumber};
 use tidegate_core::gate::{Evidence, NodeEvidence, Verdict, judge};
 use tidegate_core::mailbox::Level;
+use tidegate_core::policy::calendar::open_until;
 use tidegate_core::rollout::{Orders, Record};
 use tidegate_core::time::Timestamp;
 
@@ -104,11 +105,17 @@ fn check_allowed(
     if own.passed_at > 0 && at < due(wave, own.passed_at, level) {
         return broken(I5, format!("{wave} takes {level} too early"));
     }
+    let rules = &plan.policy().calendar;
+    if open_until(rules.iter(), at).is_none() {
+        return broken(I5, format!("{wave} takes {level} outside of every window"));
+    }
     let mut lowest = LEVELS;
     let before = (0..).map(WaveNumber::new).zip(climbs).take(wave.index());
     for (number, climb) in before {
         let next = above(climb.passed);
         let scheduled = climb.passed_at > 0 && at < due(number, climb.passed_at, next);
+        // It may have been outside of its window, or would not have been done in it.
+        let scheduled = scheduled || !rules.is_empty();
         let waits = scheduled || next.get() > lowest || climb.passed == LEVELS;
         if climb.passed < level.get() || climb.allowed != climb.passed || !waits {
             return broken(

@@ -65,6 +65,8 @@ impl World {
             |at: u64| Scope::Mailbox(self.fleet.places[index(at, mailboxes)].mailbox);
         let (rpc, scope) = match wish {
             Wish::Pause => (Rpc::Pause, None),
+            Wish::Freeze => (Rpc::Freeze, None),
+            Wish::Thaw => (Rpc::Thaw, None),
             Wish::Resume => (Rpc::Resume, None),
             Wish::Abort => (Rpc::Abort, None),
             Wish::RecloseWave(at) => (Rpc::Reclose, Some(wave(at))),
@@ -91,6 +93,13 @@ impl World {
         let request_id = format!("request-{id}");
         let bytes = match rpc {
             Rpc::Pause => to_bytes(&v1::PauseRequest {
+                by,
+                reason,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Freeze => to_bytes(&v1::FreezeRequest { by, reason, request_id }),
+            Rpc::Thaw => to_bytes(&v1::ThawRequest {
                 by,
                 reason,
                 request_id,
@@ -211,6 +220,10 @@ impl World {
         }
         if rollout.rebuilding().is_some() {
             return None;
+        }
+        if rollout.frozen().is_some() && !matches!(rollout.phase(), Phase::Aborted(_)) {
+            // Under another name each time, until it is a second person.
+            return Some((Rpc::Thaw, None));
         }
         let closing = &held_back(rollout);
         let still_open = |scope: Scope| rollout.still_open(scope) > 0;

@@ -167,6 +167,8 @@ impl World {
             Record::Expanded { .. } => self.story.count("expansion"),
             Record::Finished { .. } => self.story.count("finished"),
             Record::Paused(_) => self.story.count("pause"),
+            Record::Frozen(_) => self.story.count("freeze"),
+            Record::Thawed(_) => self.story.count("thaw"),
             Record::Aborted(_) => self.story.count("abort"),
             Record::RebuildBegun(_)
             | Record::ClaimsFound { .. }

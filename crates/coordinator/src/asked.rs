@@ -11,8 +11,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 /// The methods that answer once.
-const METHODS: [&str; 5] =
-    ["GetRollout", "GetMailbox", "ListMailboxes", "ListFindings", "ListEvents"];
+const METHODS: [&str; 6] = [
+    "GetRollout",
+    "GetMailbox",
+    "ListMailboxes",
+    "ListFindings",
+    "ListEvents",
+    "ListTiers",
+];
 
 /// Six a decade, from what one mailbox takes to what nobody waits for.
 const SECONDS: [f64; 31] = [

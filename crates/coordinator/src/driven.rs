@@ -11,6 +11,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use tidegate_core::fleet::MailboxNumber;
+use tidegate_core::mailbox::MailboxState;
 use tidegate_core::rollout::Rollout;
 use tidegate_core::time::TimeSource;
 use tidegate_journal::{AppendError, Log};
@@ -20,12 +22,13 @@ use tidegate_wire::v1::worker_service_server::WorkerService;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status};
 
-use crate::clock::Clock;
+use crate::auditing::Audit;
 use crate::exchangers::Queues;
 use crate::operators::Operators;
 use crate::owner::{Inbox, Owner, Views};
 use crate::past;
 use crate::workers::Workers;
+use tidegate_clock::Clock;
 
 pub use crate::owner::Proposal;
 pub use crate::past::Plans;
@@ -38,6 +41,17 @@ pub struct Driven {
     workers: Arc<Workers>,
     operators: Arc<Operators>,
     views: Views,
+}
+
+/// What readers are shown of one mailbox, beside the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownOf {
+    /// Its state.
+    pub state: MailboxState,
+    /// Whether that is all there is to say of it.
+    pub plain: bool,
+    /// Whether exchangers are told that mail may be handed to it.
+    pub receives: bool,
 }
 
 /// A request on its way.
@@ -76,7 +90,8 @@ impl Driven {
         let past = past::replay(journal, plans, Clock::of(time))?;
         let (owner, inbox, views) = Owner::new(past, Queues::default());
         let workers = Arc::new(Workers::new(inbox.clone()));
-        let operators = Arc::new(Operators::new(inbox.clone(), views.clone()));
+        let operators =
+            Arc::new(Operators::new(inbox.clone(), views.clone(), Audit::none()));
         Ok(Self { owner, inbox, workers, operators, views })
     }
 
@@ -100,6 +115,15 @@ impl Driven {
     /// What readers are shown; nothing before a plan was applied.
     pub fn shown(&self) -> Option<v1::Rollout> {
         self.views.borrow().as_ref().map(|view| view.message())
+    }
+
+    /// What readers are shown of one mailbox. Nothing before a plan was applied.
+    pub fn shown_of(&self, mailbox: MailboxNumber) -> Option<ShownOf> {
+        let view = self.views.borrow();
+        let view = view.as_ref()?;
+        let seen = view.seen(mailbox);
+        let receives = view.receiving().has(mailbox);
+        Some(ShownOf { state: seen.state, plain: seen.plain, receives })
     }
 
     /// Says that time has passed.
@@ -142,6 +166,18 @@ impl Driven {
     pub fn pause(&self, request: v1::PauseRequest) -> Call<v1::ActionResponse> {
         let service = Arc::clone(&self.operators);
         Call::new(async move { message(service.pause(Request::new(request)).await) })
+    }
+
+    /// An operator freezes.
+    pub fn freeze(&self, request: v1::FreezeRequest) -> Call<v1::ActionResponse> {
+        let service = Arc::clone(&self.operators);
+        Call::new(async move { message(service.freeze(Request::new(request)).await) })
+    }
+
+    /// An operator thaws.
+    pub fn thaw(&self, request: v1::ThawRequest) -> Call<v1::ActionResponse> {
+        let service = Arc::clone(&self.operators);
+        Call::new(async move { message(service.thaw(Request::new(request)).await) })
     }
 
     /// An operator resumes.

@@ -39,6 +39,8 @@ impl<'a> Told<'a> {
             Record::NodeIsolated { .. } => "node-isolated",
             Record::Halted { .. } => "halted",
             Record::Paused(_) => "paused",
+            Record::Frozen(_) => "frozen",
+            Record::Thawed(_) => "thawed",
             Record::Resumed { .. } => "resumed",
             Record::Aborted(_) => "aborted",
             Record::Reclosed { .. } => "reclosed",
@@ -113,6 +115,8 @@ impl fmt::Display for Told<'_> {
                 write!(f, "the gate halted the rollout at wave `{wave}`: {reason}")
             }
             Record::Paused(action) => write!(f, "paused by {}", Who(action)),
+            Record::Frozen(action) => write!(f, "frozen by {}", Who(action)),
+            Record::Thawed(action) => write!(f, "thawed by {}", Who(action)),
             Record::Resumed { action, scope: None } => {
                 write!(f, "resumed by {}", Who(action))
             }
@@ -159,7 +163,11 @@ struct Who<'a>(&'a Action);
 impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.by)?;
-        if self.0.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.0.reason) }
+        if !self.0.reason.is_empty() {
+            write!(f, ": {}", self.0.reason)?;
+        }
+        let Some(approved) = &self.0.approved else { return Ok(()) };
+        write!(f, "; approved by {}: {}", approved.by, approved.reason)
     }
 }
 
@@ -179,6 +187,8 @@ pub(crate) fn at(record: &Record) -> Timestamp {
         | Record::Rebuilt { at, .. }
         | Record::Finished { at } => *at,
         Record::Paused(action)
+        | Record::Frozen(action)
+        | Record::Thawed(action)
         | Record::Aborted(action)
         | Record::Resumed { action, .. }
         | Record::RebuildBegun(action)
@@ -233,6 +243,8 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
             tracing::error!(wave_id, what = %told, "the gate halted the rollout; a person must decide");
         }
         Record::Paused(_)
+        | Record::Frozen(_)
+        | Record::Thawed(_)
         | Record::Resumed { .. }
         | Record::Aborted(_)
         | Record::RebuildBegun(_)
@@ -246,6 +258,8 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
 fn action(record: &Record) -> Option<&Action> {
     match record {
         Record::Paused(action)
+        | Record::Frozen(action)
+        | Record::Thawed(action)
         | Record::Aborted(action)
         | Record::Resumed { action, .. }
         | Record::RebuildBegun(action)

@@ -32,6 +32,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::caller::Caller;
 use crate::owner::Views;
 use crate::refused::Refused;
 use crate::serve::Peer;
@@ -91,7 +92,9 @@ impl ExchangerService for Exchangers {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
+        let caller = Caller::of(&request);
         let Watching { exchanger, holds } = Watching::try_from(request.into_inner())?;
+        caller.is_exchanger(&exchanger)?;
         let view = self.view()?;
         if view.is_rebuilding() {
             return Err(Refused::Rebuilding.into());
@@ -121,7 +124,9 @@ impl ExchangerService for Exchangers {
         &self,
         request: Request<v1::ReportQueueRequest>,
     ) -> Result<Response<v1::ReportQueueResponse>, Status> {
+        let caller = Caller::of(&request);
         let report = QueueReport::try_from(request.into_inner())?;
+        caller.is_exchanger(&report.exchanger)?;
         let (theirs, ours) = (report.plan, self.view()?.plan().digest());
         if theirs != ours {
             return Err(Refused::OtherRollout { theirs, ours }.into());

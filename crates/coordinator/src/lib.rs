@@ -4,10 +4,12 @@
 //!
 //! * Decide, record, apply, act: what anybody is told has been made durable before.
 //! * One thread owns the rollout; everybody else sends it messages or looks at its views.
-//! * Without transport security it listens to this machine only.
+//! * Without certificates it listens to this machine only.
 
 mod asked;
-mod clock;
+mod auditing;
+mod caller;
+mod desk;
 pub mod driven;
 mod events;
 mod exchangers;
@@ -26,21 +28,28 @@ mod view;
 mod workers;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tidegate_trust::Entrance;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use clock::Clock;
+use auditing::Audit;
+pub use auditing::AuditConfig;
+pub use caller::Shown;
+pub use desk::Desk;
 use exchangers::Queues;
+pub use operators::Operators;
 use owner::{Inbox, Owner, Views};
+pub use readers::Readers;
 use serve::{Listeners, Services};
+use tidegate_clock::Clock;
 
 /// What a coordinator is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +64,10 @@ pub struct Config {
     pub readers_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server that the gate's external questions are asked.
     pub prometheus: Option<String>,
+    /// Its certificate, and whom it believes; without one it serves this machine only.
+    pub tls: Option<tidegate_trust::Files>,
+    /// Where what people do is shown to a second place.
+    pub audit: AuditConfig,
     /// Its journal is compacted after so many records, if not after as many as usual.
     pub compact_after_records: Option<u64>,
 }
@@ -70,6 +83,38 @@ const TICK_MAX: Duration = Duration::from_millis(200);
 /// Looking more often shows nothing new.
 const TICK_MIN: Duration = Duration::from_millis(10);
 
+/// What a coordinator can be asked from within its own process, by whoever shows it.
+pub struct Inside {
+    /// Answers readers.
+    pub readers: Readers,
+    /// Does what operators want.
+    pub operators: Operators,
+    /// Answers the desk.
+    pub desk: Desk,
+}
+
+/// Pages that are served beside the coordinator.
+pub struct Pages {
+    /// Where.
+    pub listen: SocketAddr,
+    /// Makes them, of what they may ask.
+    pub routes: Box<dyn FnOnce(Inside) -> axum::Router + Send>,
+}
+
+/// The file in which a running coordinator says where its pages are, as `address:port`.
+pub fn pages_address_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("pages-address")
+}
+
+/// Runs a coordinator without pages, as [`run_with`] does.
+///
+/// # Errors
+///
+/// As for [`run_with`].
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    run_with(config, None, stop).await
+}
+
 /// Runs a coordinator until `stop` is ready. What was acknowledged is durable, so it may
 /// as well be killed.
 ///
@@ -77,23 +122,41 @@ const TICK_MIN: Duration = Duration::from_millis(10);
 ///
 /// When it cannot start: the address is refused or taken, the data directory belongs to
 /// somebody else, or its journal cannot be trusted. Nothing was changed then.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Config { data_dir, listen, operators_listen, readers_listen, prometheus, .. } =
-        config;
+pub async fn run_with(
+    config: Config,
+    pages: Option<Pages>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let Config {
+        data_dir,
+        listen,
+        operators_listen,
+        readers_listen,
+        prometheus,
+        tls,
+        audit,
+        ..
+    } = config;
     let others = operators_listen.iter().chain(&readers_listen);
+    let others = others.chain(pages.as_ref().map(|pages| &pages.listen));
     for listen in std::iter::once(&listen).chain(others) {
-        check_loopback(*listen)?;
+        check_reach(*listen, tls.is_some())?;
     }
+    let entrance = tls.map(Entrance::new).transpose().context("use the certificate")?;
     let clock = Clock::start();
     let (dir, rhythm) = (data_dir.clone(), config.compact_after_records);
     let past = tokio::task::spawn_blocking(move || past::recover(&dir, clock, rhythm));
     let past = past.await.context("read the data directory")??;
+    let audit = Audit::open(&data_dir, &audit).context("open the audit log")?;
     // Left behind by an earlier run that was killed.
     drop(fs::remove_file(address_file(&data_dir)));
+    drop(fs::remove_file(pages_address_file(&data_dir)));
     let listeners = Listeners {
         all: bind(listen).await?,
         operators: bind_if(operators_listen).await?,
         readers: bind_if(readers_listen).await?,
+        entrance,
+        pages: bind_pages(pages, &data_dir).await?,
     };
     let address = listeners.all.local_addr().context("learn the address")?;
 
@@ -101,24 +164,26 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
     let (owner, inbox, views) = Owner::new(past, queues.clone());
     let mut owned = Owned::start(owner, inbox, views)?;
     owned.queues = queues;
+    owned.audit = audit;
     owned.prometheus = prometheus.as_deref().map(prometheus::Server::new);
-    publish_address(&data_dir, address)
-        .with_context(|| format!("write `{}`", address_file(&data_dir).display()))?;
+    publish_address(&address_file(&data_dir), address)?;
     tracing::info!(%address, "coordinator serving");
     tidegate_watchdog::ready();
 
     let served = owned.serve(listeners, stop).await;
     // A file that stays behind names an address where nobody answers.
     drop(fs::remove_file(address_file(&data_dir)));
+    drop(fs::remove_file(pages_address_file(&data_dir)));
     tracing::info!("coordinator stopped");
     served
 }
 
-fn check_loopback(listen: SocketAddr) -> anyhow::Result<()> {
-    if !listen.ip().is_loopback() {
+fn check_reach(listen: SocketAddr, has_certificate: bool) -> anyhow::Result<()> {
+    if !has_certificate && !listen.ip().is_loopback() {
         bail!(
-            "cannot listen on {listen}: without transport security only addresses of this \
-             machine are served; use 127.0.0.1 and a tunnel"
+            "cannot listen on {listen}: without certificates only this machine is served; name \
+             certificate, key and ca in [tls] (`tidegate init` makes them for a lab), or use \
+             127.0.0.1"
         );
     }
     Ok(())
@@ -136,6 +201,18 @@ async fn bind_if(listen: Option<SocketAddr>) -> anyhow::Result<Option<TcpListene
     }
 }
 
+async fn bind_pages(
+    pages: Option<Pages>,
+    data_dir: &Path,
+) -> anyhow::Result<Option<(TcpListener, serve::MakePages)>> {
+    let Some(Pages { listen, routes }) = pages else { return Ok(None) };
+    let listener = bind(listen).await?;
+    let address = listener.local_addr().context("learn the address of the pages")?;
+    publish_address(&pages_address_file(data_dir), address)?;
+    tracing::info!(%address, "pages serving");
+    Ok(Some((listener, routes)))
+}
+
 /// An owner on its thread.
 struct Owned {
     inbox: Inbox,
@@ -144,6 +221,8 @@ struct Owned {
     queues: Queues,
     /// Who is asked what others measure.
     prometheus: Option<prometheus::Server>,
+    /// Where it is written down who does what.
+    audit: Audit,
     /// Closes when the thread has ended and let go of the journal.
     ended: oneshot::Receiver<()>,
 }
@@ -159,7 +238,14 @@ impl Owned {
                 owner.run();
             })
             .context("start the owner's thread")?;
-        Ok(Self { inbox, views, queues: Queues::default(), prometheus: None, ended })
+        Ok(Self {
+            inbox,
+            views,
+            queues: Queues::default(),
+            prometheus: None,
+            audit: Audit::none(),
+            ended,
+        })
     }
 
     /// Serves until `stop`, or until the owner has failed.
@@ -175,8 +261,10 @@ impl Owned {
         if let Some(server) = self.prometheus.clone() {
             ticking.spawn(server.keep_asking(inbox.clone(), views.clone()));
         }
-        let queues = self.queues.clone();
-        let services = Services { inbox, views, stopping, queues };
+        let (queues, audit) = (self.queues.clone(), self.audit.clone());
+        ticking.spawn(audit.clone().keep_anchoring());
+        let desk = Desk::new(views.clone(), audit.clone());
+        let services = Services { inbox, views, stopping, queues, audit, desk };
         let mut serving = pin!(serve::serve(listeners, services));
         // None is polled again after it was ready.
         tokio::select! {
@@ -191,6 +279,7 @@ impl Owned {
                  acknowledged is lost"
             ),
         }
+        self.audit.anchor_now();
         self.inbox.stop();
         // Ready when the thread has ended.
         drop((&mut self.ended).await);
@@ -217,11 +306,13 @@ async fn tick(inbox: Inbox, views: Views) {
 }
 
 /// Writes the address so that a reader sees all of it or none.
-fn publish_address(data_dir: &Path, address: SocketAddr) -> io::Result<()> {
-    let path = address_file(data_dir);
+fn publish_address(path: &Path, address: SocketAddr) -> anyhow::Result<()> {
     let staged = path.with_extension("tmp");
-    let mut file = fs::File::create(&staged)?;
-    writeln!(file, "{address}")?;
-    drop(file);
-    fs::rename(&staged, &path)
+    let write = || {
+        let mut file = fs::File::create(&staged)?;
+        writeln!(file, "{address}")?;
+        drop(file);
+        fs::rename(&staged, path)
+    };
+    write().with_context(|| format!("write `{}`", path.display()))
 }

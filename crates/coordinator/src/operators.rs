@@ -4,6 +4,7 @@
 //!
 //! * What is applied is the very plan that the operator saw, or nothing.
 //! * One upload at a time; nothing of a refused one is kept.
+//! * Whoever shows a certificate acts under its name, whatever name they give.
 //! * Stopping needs no reason; everything else says why.
 
 use std::sync::Arc;
@@ -11,18 +12,22 @@ use std::time::Duration;
 
 use tidegate_core::inventory::{Clash, Digest, Inventory, InventoryBuilder, Row};
 use tidegate_core::plan;
-use tidegate_core::rollout::{Etag, Refusal, RequestId};
+use tidegate_core::rollout::{Approval, Etag, Refusal, RequestId};
+use tidegate_core::time::Span;
 use tidegate_wire::limits::{
     BAD_ROWS_SHOWN_MAX, INVENTORY_ROWS_PER_MESSAGE, POLICY_BYTES_MAX,
 };
 use tidegate_wire::protocol::{ProtocolError, by_and_reason, digest, etag, request_id};
 use tidegate_wire::scope::ScopeName;
+use tidegate_wire::v1::approve_request::What;
 use tidegate_wire::v1::operator_service_server::OperatorService;
 use tidegate_wire::{policy_file, v1};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::owner::{Applied, Inbox, Intent, NamedVerb, Proposal, Views};
+use crate::auditing::{Audit, Effect};
+use crate::caller::Caller;
+use crate::owner::{Applied, Assent, Inbox, Intent, Named, NamedVerb, Proposal, Views};
 use crate::refused::{Refused, chain};
 
 /// What errors call the policy that came in.
@@ -32,17 +37,18 @@ const POLICY_NAME: &str = "policy";
 const PART_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Serves the operators' contract.
-pub(crate) struct Operators {
+pub struct Operators {
     inbox: Inbox,
     views: Views,
+    audit: Audit,
     /// The place for the one upload.
     upload: Semaphore,
 }
 
 impl Operators {
     /// The service that hands everything to `inbox`.
-    pub(crate) fn new(inbox: Inbox, views: Views) -> Self {
-        Self { inbox, views, upload: Semaphore::new(1) }
+    pub(crate) fn new(inbox: Inbox, views: Views, audit: Audit) -> Self {
+        Self { inbox, views, audit, upload: Semaphore::new(1) }
     }
 
     async fn act(
@@ -59,13 +65,35 @@ impl Operators {
         verb: NamedVerb,
         without: Vec<String>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
-        let Who { by, reason, request, seen } = who;
-        let intent = Intent { by, reason, verb, request, seen, without };
-        let answer = self.inbox.operate(intent).await?;
+        let Who { caller, by, reason, request, seen } = who;
+        let needs_second = caller.needs_second();
+        let (call, effect, about) = self.on_record(&verb);
+        let intent = Intent { by, reason, verb, request, seen, without, needs_second };
+        let act = async { Ok(self.inbox.operate(intent).await?) };
+        let answer = self.audit.around(&caller, (call, &about), effect, act).await?;
         Ok(Response::new(v1::ActionResponse {
             orders_version: answer.orders_version,
             etag: answer.etag.to_string(),
         }))
+    }
+
+    /// What a verb is called on the audit log, what it does, and to what.
+    fn on_record(&self, verb: &NamedVerb) -> (&'static str, Effect, String) {
+        let scope = |scope: &ScopeName| match scope {
+            ScopeName::Wave(name) => format!("wave {name}"),
+            ScopeName::Node(name) => format!("node {name}"),
+            ScopeName::Mailbox(address) => self.audit.pseudonym(address),
+        };
+        match verb {
+            NamedVerb::Pause => ("pause", Effect::Stops, String::new()),
+            NamedVerb::Freeze => ("freeze", Effect::Stops, String::new()),
+            NamedVerb::Thaw => ("thaw", Effect::Other, String::new()),
+            NamedVerb::Abort => ("abort", Effect::Stops, String::new()),
+            NamedVerb::Reclose(it) => ("reclose", Effect::Stops, scope(it)),
+            NamedVerb::Resume(None) => ("resume", Effect::Other, String::new()),
+            NamedVerb::Resume(Some(it)) => ("resume", Effect::Other, scope(it)),
+            NamedVerb::Accept(node) => ("accept", Effect::Other, format!("node {node}")),
+        }
     }
 
     /// Answers before the upload what would be answered after it.
@@ -95,15 +123,23 @@ impl OperatorService for Operators {
         request: Request<Streaming<v1::ApplyRequest>>,
     ) -> Result<Response<v1::ApplyResponse>, Status> {
         let _place = self.upload.try_acquire().map_err(|_| Refused::ApplyUnderWay)?;
+        let caller = Caller::of(&request);
         let mut parts = request.into_inner();
-        let header = Header::receive(&mut parts).await?;
-        if let Some(applied) = self.answer_early(&header)? {
-            return Ok(Response::new(told(applied)));
-        }
-        let builder = receive_rows(&mut parts).await?;
-        let planned = tokio::task::spawn_blocking(move || plan_again(header, builder));
-        let proposal = planned.await.map_err(|_| Refused::Stopping)??;
-        let applied = self.inbox.apply(proposal).await?;
+        let header = Header::receive(&caller, &mut parts).await?;
+        let call = if header.rebuild.is_some() { "rebuild" } else { "apply" };
+        let about = format!("plan {}", header.seen);
+        let act = async {
+            if let Some(applied) = self.answer_early(&header)? {
+                return Ok(applied);
+            }
+            let builder = receive_rows(&mut parts).await?;
+            let planned =
+                tokio::task::spawn_blocking(move || plan_again(header, builder));
+            let proposal = planned.await.map_err(|_| Refused::Stopping)??;
+            Ok(self.inbox.apply(proposal).await?)
+        };
+        let applied =
+            self.audit.around(&caller, (call, &about), Effect::Other, act).await?;
         Ok(Response::new(told(applied)))
     }
 
@@ -111,22 +147,45 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::PauseRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
         let v1::PauseRequest { by, reason, request_id, without } = request.into_inner();
         check_without(&without)?;
         // Stopping is right however the rollout stands, so nobody says what they saw.
-        let who = Who::of(&by, &reason, (&request_id, ""))?;
+        let who = Who::of((&caller, by), &reason, (&request_id, ""))?;
         self.act_without(who, NamedVerb::Pause, without).await
+    }
+
+    async fn freeze(
+        &self,
+        request: Request<v1::FreezeRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::FreezeRequest { by, reason, request_id } = request.into_inner();
+        // Stopping is right however the rollout stands, so nobody says what they saw.
+        let who = Who::of((&caller, by), &reason, (&request_id, ""))?;
+        self.act(who, NamedVerb::Freeze).await
+    }
+
+    async fn thaw(
+        &self,
+        request: Request<v1::ThawRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::ThawRequest { by, reason, request_id, etag } = request.into_inner();
+        let who = Who::of((&caller, by), &reason, (&request_id, &etag))?;
+        self.act(who, NamedVerb::Thaw).await
     }
 
     async fn resume(
         &self,
         request: Request<v1::ResumeRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
         let v1::ResumeRequest { by, reason, scope, request_id, etag, without } =
             request.into_inner();
         check_without(&without)?;
         let scope = scope.map(ScopeName::try_from).transpose()?;
-        let who = Who::of(&by, &reason, (&request_id, &etag))?;
+        let who = Who::of((&caller, by), &reason, (&request_id, &etag))?;
         self.act_without(who, NamedVerb::Resume(scope), without).await
     }
 
@@ -134,8 +193,9 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::AbortRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
         let v1::AbortRequest { by, reason, request_id, etag } = request.into_inner();
-        let who = Who::of(&by, &reason, (&request_id, &etag))?;
+        let who = Who::of((&caller, by), &reason, (&request_id, &etag))?;
         self.act(who, NamedVerb::Abort).await
     }
 
@@ -143,21 +203,61 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::RecloseRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
         let v1::RecloseRequest { by, reason, scope, request_id, etag } =
             request.into_inner();
         let scope = scope.ok_or(ProtocolError::Missing { field: "scope" })?;
         let verb = NamedVerb::Reclose(scope.try_into()?);
-        self.act(Who::of(&by, &reason, (&request_id, &etag))?, verb).await
+        self.act(Who::of((&caller, by), &reason, (&request_id, &etag))?, verb).await
     }
 
     async fn accept(
         &self,
         request: Request<v1::AcceptRequest>,
     ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
         let v1::AcceptRequest { by, reason, node, request_id, etag } =
             request.into_inner();
-        let who = Who::of(&by, &reason, (&request_id, &etag))?;
+        let who = Who::of((&caller, by), &reason, (&request_id, &etag))?;
         self.act(who, NamedVerb::Accept(node)).await
+    }
+
+    async fn approve(
+        &self,
+        request: Request<v1::ApproveRequest>,
+    ) -> Result<Response<v1::ApproveResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::ApproveRequest { by, reason, what, etag: seen, valid_seconds } =
+            request.into_inner();
+        let (by, reason) = by_and_reason(&caller.acts_as(by), &reason)?;
+        let what = match what.ok_or(ProtocolError::Missing { field: "what" })? {
+            What::Apply(plan) => Named::Apply(digest("apply", &plan)?),
+            What::Resume(v1::ApproveResume { scope }) => {
+                let scope = scope.map(ScopeName::try_from).transpose()?;
+                Named::Verb(NamedVerb::Resume(scope))
+            }
+            What::Accept(node) => Named::Verb(NamedVerb::Accept(node)),
+        };
+        let seen = etag(&seen)?;
+        if seen.is_none() && matches!(what, Named::Verb(_)) {
+            return Err(ProtocolError::Missing { field: "etag" }.into());
+        }
+        let lasts =
+            (valid_seconds > 0).then(|| Span::from_secs(u64::from(valid_seconds)));
+        let about = match &what {
+            Named::Apply(plan) => format!("apply plan {plan}"),
+            Named::Verb(verb) => {
+                let (call, _, about) = self.on_record(verb);
+                format!("{call} {about}")
+            }
+        };
+        let approval = Approval { by, reason };
+        let assent = Assent { approval, what, seen, lasts };
+        let act = async { Ok(self.inbox.approve(assent).await?) };
+        let call = ("approve", about.trim_end());
+        let lasts = self.audit.around(&caller, call, Effect::Other, act).await?;
+        let valid_seconds = u32::try_from(lasts.millis() / 1_000).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::ApproveResponse { valid_seconds }))
     }
 }
 
@@ -175,6 +275,7 @@ fn check_without(without: &[String]) -> Result<(), ProtocolError> {
 
 /// Who wants something, why, under which request, and what they knew of.
 struct Who {
+    caller: Caller,
     by: String,
     reason: String,
     request: Option<RequestId>,
@@ -183,12 +284,13 @@ struct Who {
 
 impl Who {
     fn of(
-        by: &str,
+        (caller, by): (&Caller, String),
         reason: &str,
         (request, seen): (&str, &str),
     ) -> Result<Self, ProtocolError> {
-        let (by, reason) = by_and_reason(by, reason)?;
-        Ok(Self { by, reason, request: request_id(request)?, seen: etag(seen)? })
+        let (by, reason) = by_and_reason(&caller.acts_as(by), reason)?;
+        let (request, seen) = (request_id(request)?, etag(seen)?);
+        Ok(Self { caller: caller.clone(), by, reason, request, seen })
     }
 }
 
@@ -203,6 +305,7 @@ fn told(applied: Applied) -> v1::ApplyResponse {
 
 /// An upload's first part, checked.
 struct Header {
+    needs_second: bool,
     rebuild: Option<String>,
     request: Option<RequestId>,
     by: String,
@@ -211,12 +314,16 @@ struct Header {
 }
 
 impl Header {
-    async fn receive(parts: &mut Streaming<v1::ApplyRequest>) -> Result<Self, Status> {
+    async fn receive(
+        caller: &Caller,
+        parts: &mut Streaming<v1::ApplyRequest>,
+    ) -> Result<Self, Status> {
         let first = next_part(parts).await?.and_then(|request| request.part);
         let Some(v1::apply_request::Part::Header(header)) = first else {
             return Err(ProtocolError::Missing { field: "header" }.into());
         };
-        let (by, reason) = by_and_reason(&header.by, &header.reason)?;
+        let by = caller.acts_as(header.by);
+        let (by, reason) = by_and_reason(&by, &header.reason)?;
         if header.rebuild && reason.is_empty() {
             return Err(Refused::from(Refusal::ReasonMissing).into());
         }
@@ -228,7 +335,9 @@ impl Header {
         }
         let seen = digest("plan_digest", &header.plan_digest)?;
         let request = request_id(&header.request_id)?;
-        Ok(Self { rebuild, request, by, seen, policy_toml: header.policy_toml })
+        let needs_second = caller.needs_second();
+        let policy_toml = header.policy_toml;
+        Ok(Self { needs_second, rebuild, request, by, seen, policy_toml })
     }
 }
 
@@ -330,7 +439,7 @@ impl BadRows {
 
 /// Plans what came in and compares it with what the operator saw.
 fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Refused> {
-    let Header { rebuild, request, by, seen, policy_toml } = header;
+    let Header { needs_second, rebuild, request, by, seen, policy_toml } = header;
     let policy = policy_file::parse(POLICY_NAME, &policy_toml)
         .map_err(|error| wrong("bad-policy", &error))?;
     let inventory = inventory_of(builder)?;
@@ -340,7 +449,7 @@ fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Ref
     if found != seen {
         return Err(Refused::Stale { seen, found });
     }
-    Ok(Proposal { by, plan: Arc::new(plan), policy_toml, request, rebuild })
+    Ok(Proposal { by, plan: Arc::new(plan), policy_toml, request, rebuild, needs_second })
 }
 
 fn wrong(code: &'static str, error: &dyn std::error::Error) -> Refused {

@@ -16,6 +16,7 @@
 //! * Stops and workers' reports are taken before everything else that waits.
 
 mod act;
+mod approvals;
 mod inbox;
 mod knocking;
 mod lanes;
@@ -31,7 +32,6 @@ use tidegate_watchdog::Watchdog;
 use tidegate_wire::record::encode_record;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
 use crate::events;
 use crate::exchangers::{QueueAge, Queues, Receiving};
 use crate::past::{self, Past, Plans};
@@ -39,11 +39,13 @@ use crate::refused::chain;
 use crate::states::States;
 use crate::view::View;
 pub use act::Proposal;
-pub(crate) use act::{Applied, Intent, NamedVerb, find_wave, unknown};
+pub(crate) use act::{Applied, Assent, Intent, Named, NamedVerb, find_wave, unknown};
+use approvals::Approvals;
 pub(crate) use inbox::Inbox;
 use inbox::{Known, Message};
 use knocking::Knocking;
 use lanes::Lanes;
+use tidegate_clock::Clock;
 
 /// What ends the program when its store fails: an input/output error, as `sysexits` says.
 const EXIT_STORE_FAILED: i32 = 74;
@@ -89,6 +91,7 @@ pub(crate) struct Owner {
     states: Option<Arc<States>>,
     queue_age: QueueAge,
     knocking: Knocking,
+    approvals: Approvals,
     published: Published,
 
     // The batch: what must be durable before anybody hears of it.
@@ -136,6 +139,7 @@ impl Owner {
             states: None,
             queue_age: QueueAge::of(queues),
             knocking: Knocking::default(),
+            approvals: Approvals::default(),
             published: Published::default(),
             payloads: Vec::new(),
             records: Vec::new(),
@@ -209,6 +213,7 @@ impl Owner {
             Message::Join { .. } | Message::Sync { .. } | Message::Ask(_) => false,
             Message::Tick
             | Message::Operate { .. }
+            | Message::Approve { .. }
             | Message::Apply { .. }
             | Message::External { .. } => true,
         };
@@ -224,6 +229,10 @@ impl Owner {
             }
             Message::Operate { intent, to } => {
                 let answer = self.operate(intent, now);
+                self.reply(to, answer);
+            }
+            Message::Approve { assent, to } => {
+                let answer = self.approve(assent, now);
                 self.reply(to, answer);
             }
             Message::Apply { proposal, to } => {
@@ -339,6 +348,8 @@ impl Owner {
         let all = || Arc::new(States::of(rollout));
         let states = Arc::clone(self.states.get_or_insert_with(all));
         let kept = (receiving, states);
-        self.views.send_replace(Some(Arc::new(View::of(rollout, kept, now))));
+        let waiting = self.approvals.waiting(rollout.etag(), now);
+        let view = View::of(rollout, kept, now).waiting_for(waiting);
+        self.views.send_replace(Some(Arc::new(view)));
     }
 }

@@ -20,9 +20,9 @@ use tidegate_wire::policy_file;
 use tidegate_wire::record::{PlanApplied, decode_plan_applied, decode_record, is_story};
 use tidegate_wire::snapshot::{OfRollout, decode_rollout, encode_rollout};
 
-use crate::clock::Clock;
 use crate::plan_files::PlanFileError;
 use crate::{events, plan_files};
+use tidegate_clock::Clock;
 
 /// The meaning of the records that this program writes.
 const FORMAT: u32 = 1;

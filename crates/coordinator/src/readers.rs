@@ -8,6 +8,7 @@
 //! * A watcher gets the newest view, never a backlog; one that does not read is told and cut.
 
 mod lists;
+mod tiers;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,8 +27,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
 
+use crate::auditing::Audit;
+use crate::caller::Caller;
 use crate::exchangers::Queues;
-use crate::owner::{Inbox, Views, unknown};
+use crate::owner::{Inbox, Views};
 use crate::refused::Refused;
 use crate::serve::Peer;
 use crate::states::Seen;
@@ -58,14 +61,19 @@ const ASKED_TOGETHER_MAX: usize = 100;
 /// Searches of readers that may take processors at the same time; others wait.
 const SEARCHES_MAX: usize = 2;
 
+/// How a look at one mailbox is called on the audit log, and how it ends.
+const LOOK: &str = "look-up";
+const SHOWN: &str = "shown";
+
 /// Serves the readers' contract.
-pub(crate) struct Readers {
+pub struct Readers {
     inbox: Inbox,
     views: Views,
     stopping: watch::Receiver<bool>,
     watchers: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     show: Arc<Show>,
+    audit: Audit,
 }
 
 impl Readers {
@@ -73,16 +81,25 @@ impl Readers {
     pub(crate) fn new(
         inbox: Inbox,
         views: Views,
-        stopping: watch::Receiver<bool>,
+        (stopping, audit): (watch::Receiver<bool>, Audit),
         show: Arc<Show>,
     ) -> Self {
         let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
         let searches = Arc::new(Semaphore::new(SEARCHES_MAX));
-        Self { inbox, views, stopping, watchers, searches, show }
+        Self { inbox, views, stopping, watchers, searches, show, audit }
     }
 
     fn view(&self) -> Result<Arc<View>, Refused> {
         self.views.borrow().clone().ok_or(Refused::NoPlan)
+    }
+
+    /// Writes down that somebody lists something, at its first page.
+    fn list(&self, caller: &Caller, what: &str, page: &str) -> Result<(), Refused> {
+        if page.is_empty() {
+            self.audit.note(caller, ("list", what), SHOWN)
+        } else {
+            Ok(())
+        }
     }
 
     /// What is known of each of these. The owner is asked only where a state is not all of it.
@@ -154,9 +171,13 @@ impl ProgressService for Readers {
         request: Request<v1::GetMailboxRequest>,
     ) -> Result<Response<v1::Mailbox>, Status> {
         let view = self.view()?;
+        let caller = Caller::of(&request);
         let address = request.into_inner().address;
+        // Whoever asks for somebody who is not there is written down as well.
+        let about = self.audit.pseudonym(&address);
+        self.audit.note(&caller, (LOOK, &about), SHOWN)?;
         let found = view.plan().inventory().find(&address);
-        let found = found.ok_or_else(|| unknown("mailbox", &address, [] as [&str; 0]))?;
+        let found = found.ok_or(Refused::UnknownMailbox)?;
         let mut told = self.tell(&view, vec![found]).await?;
         let told = told.pop().ok_or(Refused::Stopping)?;
         Ok(Response::new(told))
@@ -166,7 +187,10 @@ impl ProgressService for Readers {
         &self,
         request: Request<v1::ListMailboxesRequest>,
     ) -> Result<Response<v1::ListMailboxesResponse>, Status> {
-        let wanted = lists::WantedMailboxes::try_from(request.into_inner())?;
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        self.list(&caller, "mailboxes", &request.page_token)?;
+        let wanted = lists::WantedMailboxes::try_from(request)?;
         let view = self.view()?;
         let turn = Arc::clone(&self.searches).acquire_owned().await;
         let shared = Arc::clone(&view);
@@ -187,7 +211,10 @@ impl ProgressService for Readers {
         &self,
         request: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<v1::ListFindingsResponse>, Status> {
-        let wanted = lists::WantedFindings::try_from(request.into_inner())?;
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        self.list(&caller, "findings", &request.page_token)?;
+        let wanted = lists::WantedFindings::try_from(request)?;
         let plan = Arc::clone(self.view()?.plan());
         let look = move |rollout: &Rollout, _| wanted.look(rollout);
         let found = self.inbox.ask(look).await?;
@@ -203,6 +230,20 @@ impl ProgressService for Readers {
         let look = move |rollout: &Rollout, _| Ok(lists::Story::of(rollout, &page));
         let story = self.inbox.ask(look).await?;
         Ok(Response::new(story.told(&plan)))
+    }
+
+    async fn list_tiers(
+        &self,
+        _request: Request<v1::ListTiersRequest>,
+    ) -> Result<Response<v1::ListTiersResponse>, Status> {
+        let view = self.view()?;
+        let turn = Arc::clone(&self.searches).acquire_owned().await;
+        // As for lists: every mailbox is looked at.
+        let count = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            tiers::tiers(view.plan(), view.states())
+        });
+        Ok(Response::new(count.await.map_err(|_| Refused::Stopping)?))
     }
 }
 
@@ -273,7 +314,7 @@ impl Show {
 }
 
 /// One mailbox as readers get it.
-fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
+pub(crate) fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
     let row = plan.inventory().row(status.mailbox);
     let exclusion = plan.exclusion(status.mailbox).map(|why| plan.reason(why).to_owned());
     let wave = status.wave.and_then(|wave| plan.waves().get(wave.index()));
@@ -298,6 +339,11 @@ fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
         notice: Some(notice(plan, status)),
         expected: wave.and_then(|wave| wave.expected).map(v1::Window::from),
     }
+}
+
+/// How users are told to wait of whom nothing else is known.
+pub(crate) fn default_notice(plan: &Plan) -> v1::Notice {
+    NodeNotice::of(&plan.policy().notice).into()
 }
 
 /// How the mailbox's user is told to wait.

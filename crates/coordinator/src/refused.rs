@@ -26,9 +26,33 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Tells gRPC's own retries the same, in milliseconds.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// The code of what waits for a second person.
+pub(crate) const NOT_APPROVED: &str = "not-approved";
+
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
+    /// It is not for this caller.
+    #[error("{who} may not do this: {why}")]
+    NotAllowed {
+        /// Who asks.
+        who: String,
+        /// What they would need, or are.
+        why: String,
+    },
+    /// It cannot be written down who asks.
+    #[error(
+        "the audit log cannot be written, so nothing is done but stopping and closing"
+    )]
+    NotAudited,
+    /// A second person has not given leave.
+    #[error("a second person must approve {text}{}", Own(*.own))]
+    NotApproved {
+        /// What, and by which command.
+        text: String,
+        /// Whether whoever asks has given leave themselves.
+        own: bool,
+    },
     /// Nothing to work on yet.
     #[error("no plan has been applied yet")]
     NoPlan,
@@ -59,6 +83,9 @@ pub(crate) enum Refused {
     /// A name that the plan does not know.
     #[error("no {what} `{name}` in this plan{known}")]
     Unknown { what: &'static str, name: String, known: String },
+    /// An address that the plan does not know; it is not repeated, for refusals are logged.
+    #[error("no mailbox of this plan has that address")]
+    UnknownMailbox,
     /// This very plan was applied before.
     #[error("this plan was applied at {}; see `tidegate status`", Instant(*.at))]
     AppliedBefore { at: Timestamp },
@@ -102,6 +129,9 @@ pub(crate) enum Refused {
     /// More watchers than are served at once.
     #[error("{max} watchers are served already; try again later")]
     TooManyWatchers { max: usize },
+    /// One agent asks more than calls can be answered.
+    #[error("{max} look-ups within an hour are enough for calls; try again later")]
+    AskedTooOften { max: u32 },
     /// A watcher takes no answers.
     #[error("the answers of this watch were not read in time; watch again")]
     TooSlow,
@@ -136,14 +166,17 @@ impl Refused {
     }
 
     /// The stable name.
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::NotAllowed { .. } => "not-allowed",
+            Self::NotAudited => "not-audited",
+            Self::NotApproved { .. } => "not-approved",
             Self::NoPlan => "no-plan",
             Self::OtherRollout { .. } => "other-rollout",
             Self::CanaryInPlan { .. } => "canary-in-plan",
             Self::NotItsJob { .. } => "not-its-job",
             Self::Rollout { refusal, .. } => refusal.code(),
-            Self::Unknown { .. } => "unknown-name",
+            Self::Unknown { .. } | Self::UnknownMailbox => "unknown-name",
             Self::AppliedBefore { .. } => "applied-before",
             Self::AnotherPlan { .. } => "another-plan",
             Self::Stale { .. } => "stale-plan",
@@ -154,6 +187,7 @@ impl Refused {
             Self::NotKept(_) => "inventory-not-kept",
             Self::Rebuilding => "rebuilding",
             Self::TooManyWatchers { .. } => "too-many-watchers",
+            Self::AskedTooOften { .. } => "asked-too-often",
             Self::Full { .. } => "too-much",
             Self::TooSlow => "too-slow",
             Self::Overtaken => "overtaken",
@@ -176,19 +210,22 @@ impl Refused {
 
     fn code(&self) -> Code {
         match self {
-            Self::NoPlan
+            Self::NotAllowed { .. } => Code::PermissionDenied,
+            Self::NotApproved { .. }
+            | Self::NoPlan
             | Self::OtherRollout { .. }
             | Self::CanaryInPlan { .. }
             | Self::NotItsJob { .. }
             | Self::HasBegun { .. }
             | Self::AnotherPlan { .. } => Code::FailedPrecondition,
             Self::Rollout { refusal, .. } => code_of(refusal),
-            Self::Unknown { .. } => Code::NotFound,
+            Self::Unknown { .. } | Self::UnknownMailbox => Code::NotFound,
             Self::AppliedBefore { .. } => Code::AlreadyExists,
             Self::Stale { .. } | Self::ApplyUnderWay => Code::Aborted,
             Self::Wrong { .. } => Code::InvalidArgument,
-            Self::NotKept(_) => Code::Internal,
+            Self::NotKept(_) | Self::NotAudited => Code::Internal,
             Self::TooManyWatchers { .. }
+            | Self::AskedTooOften { .. }
             | Self::TooSlow
             | Self::Full { .. }
             | Self::Overtaken => Code::ResourceExhausted,
@@ -198,6 +235,12 @@ impl Refused {
     }
 }
 
+/// The stable name of a refusal that is on its way out; the name of its status if it has none.
+pub(crate) fn code_of_status(status: &Status) -> &str {
+    let name = status.metadata().get("tidegate-code").and_then(|name| name.to_str().ok());
+    name.unwrap_or_else(|| status.code().description())
+}
+
 fn code_of(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::NodeTaken { .. }
@@ -205,6 +248,7 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::ReportsLost { .. }
         | Refusal::Conflict { .. } => Code::Aborted,
         Refusal::NoSuch { .. } => Code::NotFound,
+        Refusal::SameHand { .. } => Code::PermissionDenied,
         Refusal::ReasonMissing
         | Refusal::RequestReused { .. }
         | Refusal::Impossible { .. } => Code::InvalidArgument,
@@ -221,6 +265,8 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::Over { .. }
         | Refusal::Already { .. }
         | Refusal::NotHeldBack { .. }
+        | Refusal::Frozen { .. }
+        | Refusal::NotFrozen
         | Refusal::HaltStands { .. }
         | Refusal::IsolationStands { .. } => Code::FailedPrecondition,
     }
@@ -250,6 +296,19 @@ fn conflict(seen: &str, now: &str, changes: &[Record], plan: &Plan) -> String {
          was done",
         told.join("; ")
     )
+}
+
+/// Why one's own leave does not help.
+struct Own(bool);
+
+impl std::fmt::Display for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 {
+            f.write_str("; nobody approves what they ask for themselves")
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// An instant as people write it: `2026-11-21T23:18:15Z`.

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tidegate_trust::Entrance;
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, SYNC_BYTES_MAX};
+use tidegate_wire::v1::desk_service_server::DeskServiceServer;
 use tidegate_wire::v1::exchanger_service_server::ExchangerServiceServer;
 use tidegate_wire::v1::operator_service_server::OperatorServiceServer;
 use tidegate_wire::v1::progress_service_server::ProgressServiceServer;
@@ -32,7 +34,10 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::field::Empty;
 
+use crate::Inside;
 use crate::asked::Asked;
+use crate::auditing::Audit;
+use crate::desk::Desk;
 use crate::exchangers::{Exchangers, Queues};
 use crate::operators::Operators;
 use crate::owner::{Inbox, Views};
@@ -80,7 +85,14 @@ pub(crate) struct Listeners {
     pub(crate) operators: Option<TcpListener>,
     /// Readers.
     pub(crate) readers: Option<TcpListener>,
+    /// What everybody shows a certificate at, if they do.
+    pub(crate) entrance: Option<Entrance>,
+    /// Browsers.
+    pub(crate) pages: Option<(TcpListener, MakePages)>,
 }
+
+/// Makes pages, of what they may ask.
+pub(crate) type MakePages = Box<dyn FnOnce(Inside) -> axum::Router + Send>;
 
 /// What the services are made of.
 #[derive(Clone)]
@@ -93,6 +105,10 @@ pub(crate) struct Services {
     pub(crate) stopping: watch::Receiver<bool>,
     /// What waits in the queues of mail exchangers.
     pub(crate) queues: Queues,
+    /// Where it is written down who does and looks at what.
+    pub(crate) audit: Audit,
+    /// Who answers the desk.
+    pub(crate) desk: Desk,
 }
 
 /// Whom a listener serves, besides readers of health and descriptions.
@@ -128,7 +144,7 @@ pub(crate) async fn serve(
 }
 
 async fn serve_all(listeners: Listeners, services: Services) -> anyhow::Result<()> {
-    let Listeners { all, operators, readers } = listeners;
+    let Listeners { all, operators, readers, pages, entrance } = listeners;
     let everybody = operators.is_none();
     let of_all = Audience { workers: true, operators: everybody, readers: everybody };
     let of_operators = Audience { workers: false, operators: true, readers: true };
@@ -139,18 +155,24 @@ async fn serve_all(listeners: Listeners, services: Services) -> anyhow::Result<(
         readers.map(|it| (it, of_readers)),
     ];
     let listeners: Vec<_> = listeners.into_iter().flatten().collect();
-    let each = descriptors::most() / listeners.len();
+    let each = descriptors::most() / (listeners.len() + usize::from(pages.is_some()));
     let (mut serving, mut telling) = (JoinSet::new(), JoinSet::new());
+    let mut routers = Vec::new();
     for (listener, audience) in listeners {
+        routers.push((listener, router(services.clone(), audience).await?));
+    }
+    if let Some((listener, make)) = pages {
+        routers.push((listener, pages_router(services.clone(), make)));
+    }
+    for (listener, router) in routers {
         let hall = Hall::new(each);
         telling.spawn(tell(Arc::clone(&hall)));
         let mut stopping = services.stopping.clone();
-        let router = router(services.clone(), audience).await?;
         let stopped = async move {
             // Without a sender there is nobody left to serve for.
             drop(stopping.wait_for(|stopping| *stopping).await);
         };
-        let arrivals = connection::arrivals(listener, hall);
+        let arrivals = connection::arrivals(listener, entrance.clone(), hall);
         serving.spawn(router.serve_with_incoming_shutdown(arrivals, stopped));
     }
     while let Some(served) = serving.join_next().await {
@@ -170,7 +192,7 @@ async fn tell(hall: Arc<Hall>) {
 }
 
 async fn router(services: Services, audience: Audience) -> anyhow::Result<Router> {
-    let Services { inbox, views, stopping, queues } = services;
+    let Services { inbox, views, stopping, queues, audit, desk } = services;
     let Audience { workers, operators, readers } = audience;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(Turnstile::new(Class::Reader, health));
@@ -189,11 +211,12 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         reporter.set_serving::<ExchangerServiceServer<Exchangers>>().await;
     }
     if operators {
-        let operators = Operators::new(inbox.clone(), views.clone());
+        let operators = Operators::new(inbox.clone(), views.clone(), audit.clone());
         let service = OperatorServiceServer::new(operators)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
-        routes = routes.add_service(Turnstile::new(Class::Operator, service));
+        let turnstile = Turnstile::of_operators(service, audit.clone());
+        routes = routes.add_service(turnstile);
         reporter.set_serving::<OperatorServiceServer<Operators>>().await;
     }
     if readers {
@@ -207,7 +230,9 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         };
         let beside = std::mem::take(routes.axum_router_mut());
         *routes.axum_router_mut() = beside.merge(pages::routes(pages));
-        let readers = Readers::new(inbox, views, stopping, show);
+        let readers = Readers::new(inbox, views, (stopping, audit), show);
+        routes = routes.add_service(of_desk(desk));
+        reporter.set_serving::<DeskServiceServer<Desk>>().await;
         let service = ProgressServiceServer::new(readers)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
@@ -226,6 +251,25 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         .add_service(Turnstile::new(Class::Reader, reflection))
         .add_service(Turnstile::new(Class::Reader, reflection_before));
     Ok(server().accept_http1(readers).add_routes(routes))
+}
+
+/// The desk, with a reader's places.
+fn of_desk(desk: Desk) -> Turnstile<DeskServiceServer<Desk>> {
+    let service = DeskServiceServer::new(desk)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    Turnstile::new(Class::Reader, service)
+}
+
+/// Pages for browsers, behind the turnstile of all pages.
+fn pages_router(services: Services, make: MakePages) -> Router {
+    let Services { inbox, views, stopping, queues, audit, desk } = services;
+    let show = Arc::new(Show::new(queues));
+    let operators = Operators::new(inbox.clone(), views.clone(), audit);
+    // Pages count findings and name nobody: that is no look at single mailboxes.
+    let readers = Readers::new(inbox, views, (stopping, Audit::none()), show);
+    let routes = pages::behind_turnstile(make(Inside { readers, operators, desk }));
+    server().accept_http1(true).add_routes(Routes::from(routes))
 }
 
 fn server() -> Server {

@@ -38,6 +38,8 @@ pub(crate) struct View {
     outlook: Outlook,
     receiving: Arc<Receiving>,
     states: Arc<States>,
+    /// What waits for a second person.
+    waiting: Vec<String>,
 }
 
 impl View {
@@ -57,7 +59,13 @@ impl View {
             outlook: rollout.outlook(now),
             receiving,
             states,
+            waiting: Vec::new(),
         }
+    }
+
+    /// The same, while this waits for a second person.
+    pub(crate) fn waiting_for(self, waiting: Vec<String>) -> Self {
+        Self { waiting, ..self }
     }
 
     /// The plan.
@@ -96,6 +104,11 @@ impl View {
             deliveries_per_second: self.drain(node).per_second,
         };
         self.status.nodes.iter().map(storage).collect()
+    }
+
+    /// When this was true.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.status.at
     }
 
     /// When the plan was applied.
@@ -193,6 +206,10 @@ impl View {
             let waiting = status.nodes.iter().filter_map(|node| self.why_node(node));
             reasons.extend(waiting.map(|reason| why(&reason, plan)));
         }
+        let code = || crate::refused::NOT_APPROVED.to_owned();
+        let asked =
+            self.waiting.iter().map(|text| v1::Why { code: code(), text: text.clone() });
+        reasons.extend(asked);
         reasons
     }
 

@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! * An answer leaves only after everything it says is durable.
+//! * A worker speaks for the node that its certificate names, and for no other.
 //! * A job is described only to the worker that holds it.
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
+use crate::caller::Caller;
 use crate::owner::Inbox;
 use crate::refused::Refused;
 use crate::serve::Peer;
@@ -45,7 +47,9 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinResponse>, Status> {
+        let caller = Caller::of(&request);
         let joining = Joining::try_from(request.into_inner())?;
+        caller.works_for(&joining.join.node)?;
         let joined = self.inbox.join(joining).await?;
         Ok(Response::new(joined.into()))
     }
@@ -54,10 +58,12 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::SyncRequest>,
     ) -> Result<Response<v1::SyncResponse>, Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
+        let (peer, caller) =
+            (request.extensions().get::<Peer>().cloned(), Caller::of(&request));
         let sync = Sync::try_from(request.into_inner())?;
         let node = sync.node;
         Span::current().record("node_id", node.get());
+        self.inbox.is_for(node, |name| caller.works_for(name))?;
         let orders = self.inbox.sync(sync).await?;
         if let Some(peer) = peer {
             peer.is_worker_of(node);
@@ -69,7 +75,9 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::FetchJobRequest>,
     ) -> Result<Response<Described>, Status> {
+        let caller = Caller::of(&request);
         let fetch = Fetch::try_from(request.into_inner())?;
+        self.inbox.is_for(fetch.node, |name| caller.works_for(name))?;
         Span::current().record("node_id", fetch.node.get());
         Span::current().record("job_id", fetch.job.get());
         let look = move |rollout: &Rollout, _| plan_of_holder(rollout, fetch);

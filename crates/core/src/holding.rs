@@ -21,6 +21,7 @@
 
 mod counts;
 mod dial;
+mod found;
 mod record;
 mod report;
 mod snapshot;
@@ -29,6 +30,7 @@ mod work;
 use std::collections::BTreeMap;
 
 pub use dial::{Dial, DialStep};
+pub use found::{Found, More};
 pub use record::{Claim, Look, Outcome, Probed, Record, Settled, Switched};
 pub use snapshot::{JobSnapshot, SnapshotError};
 pub use work::{ProbeTask, Room, Work};
@@ -37,7 +39,7 @@ use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::places::Places;
 use crate::planted::{self, Bug};
-use crate::rollout::{Finding, KeptBack, MessageTotals, Order, Orders};
+use crate::rollout::{KeptBack, MessageTotals, Order, Orders};
 use crate::time::Timestamp;
 use counts::Counts;
 
@@ -85,15 +87,24 @@ struct HeldMailbox {
     stamp: Option<Stamp>,
     /// Whether it has ever been open since its first verification.
     served: bool,
-    totals: MessageTotals,
-    findings: Vec<Finding>,
+    found: Found,
     /// Since when it has stood on its level, as far as this program has seen.
     level_since: Timestamp,
-    /// When it was last read on its level.
-    probed_at: Option<Timestamp>,
+    /// When it was last read on its level; the beginning of time if it was not.
+    probed_at: Timestamp,
     dial: Dial,
     /// The store will not have an empty mailbox here; since it started.
     dial_refused: bool,
+}
+
+/// When a mailbox was read that never was.
+const NEVER: Timestamp = Timestamp::from_millis(0);
+
+impl HeldMailbox {
+    /// When it was last read on its level.
+    fn probed_at(&self) -> Option<Timestamp> {
+        (self.probed_at != NEVER).then_some(self.probed_at)
+    }
 }
 
 impl HeldJob {
@@ -163,7 +174,7 @@ impl Holding {
             job.unread_until = None;
             for mailbox in &mut job.mailboxes {
                 mailbox.level_since = now;
-                mailbox.probed_at = None;
+                mailbox.probed_at = NEVER;
             }
         }
     }
@@ -415,7 +426,7 @@ impl Holding {
             if mailbox.state.level != result.level || !mailbox.state.is_open() {
                 continue;
             }
-            mailbox.probed_at = Some(now);
+            mailbox.probed_at = now;
             let (health, finding) = match result.outcome {
                 Outcome::Read if result.mature => (Health::Healthy, None),
                 Outcome::Read => continue,
@@ -492,7 +503,7 @@ impl Holding {
                 }
                 for finding in findings {
                     self.change(*job, finding.ordinal, |mailbox| {
-                        mailbox.findings.push(finding.clone());
+                        mailbox.found.note([finding.clone()]);
                     });
                 }
             }
@@ -538,11 +549,12 @@ impl Holding {
         let Some(held) = self.jobs.get_mut(&job) else { return };
         let Some(mailbox) = held.mailboxes.get_mut(ordinal.index()) else { return };
         held.counts.without(mailbox);
-        let (level, totals) = (mailbox.state.level, mailbox.totals);
+        let (level, totals) = (mailbox.state.level, mailbox.found.totals());
         change(mailbox);
         held.counts.with(mailbox);
-        if mailbox.totals != totals {
-            held.totals = held.totals.minus(totals).plus(mailbox.totals);
+        let found = mailbox.found.totals();
+        if found != totals {
+            held.totals = held.totals.minus(totals).plus(found);
         }
         if mailbox.state.level != level && mailbox.state.is_open() {
             held.fresh.push(ordinal);
@@ -647,8 +659,7 @@ impl HeldJob {
 impl HeldMailbox {
     fn settle(&mut self, settled: &Settled) {
         debug_assert!(!self.state.is_open(), "an open mailbox is not prepared");
-        self.totals = settled.totals;
-        self.findings.clone_from(&settled.findings);
+        self.found = Found::of(settled.totals, settled.findings.clone());
         self.stamp = settled.stamp;
         let preparation = match settled.stamp {
             Some(_) => Preparation::Prepared,
@@ -661,8 +672,8 @@ impl HeldMailbox {
         Settled {
             ordinal,
             stamp: self.stamp,
-            totals: self.totals,
-            findings: self.findings.clone(),
+            totals: self.found.totals(),
+            findings: self.found.findings().to_vec(),
         }
     }
 
@@ -673,7 +684,7 @@ impl HeldMailbox {
         self.state.level = level;
         self.state.health = Health::Unproven;
         self.level_since = at;
-        self.probed_at = None;
+        self.probed_at = NEVER;
         self.served = true;
     }
 
@@ -683,7 +694,7 @@ impl HeldMailbox {
         if self.state.is_open() {
             self.state.health = Health::Unproven;
             self.level_since = at;
-            self.probed_at = None;
+            self.probed_at = NEVER;
         } else {
             self.state = MailboxState::HELD;
         }

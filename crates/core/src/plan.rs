@@ -244,6 +244,11 @@ impl Plan {
         &self.policy
     }
 
+    /// The seed of XXH3-64, under which addresses have their hash slots.
+    pub fn hash_seed(&self) -> u64 {
+        select::seed(&self.policy.hash_seed)
+    }
+
     /// Its waves, in the order in which they open.
     pub fn waves(&self) -> &[Wave] {
         &self.waves

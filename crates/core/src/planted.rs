@@ -75,11 +75,13 @@ pub enum Bug {
     OpenBeside,
     /// What the mail system still lets in is reported as closed.
     TellNobody,
+    /// Readers are shown mailboxes as they were before they were re-closed.
+    StaleAnswers,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::WallClock,
         Self::ReplyBeforeRecord,
         Self::SkipFlush,
@@ -113,6 +115,7 @@ impl Bug {
         Self::NoGrace,
         Self::OpenBeside,
         Self::TellNobody,
+        Self::StaleAnswers,
     ];
 }
 

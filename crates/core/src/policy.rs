@@ -6,6 +6,7 @@
 //!   says with numbers what cannot be.
 //! * The same policy has the same digest on every machine.
 
+pub mod calendar;
 mod check;
 mod ladder;
 mod notice;
@@ -41,6 +42,8 @@ pub struct Policy {
     pub limits: Limits,
     /// How held users are told to wait.
     pub notice: Notice,
+    /// When anything may begin to open; at any time if it is empty.
+    pub calendar: Vec<calendar::Rule>,
     /// Changes who falls into which hash slot.
     pub hash_seed: String,
 }
@@ -133,6 +136,7 @@ impl Policy {
     /// Its name by content.
     pub fn digest(&self) -> Digest {
         let Self { name, ladder, cohorts, exclude, gate, limits, hash_seed, .. } = self;
+        let calendar = &self.calendar;
         let mut canon = Canon::of("tidegate policy 1");
         canon.text(name);
         canon.length(ladder.len());
@@ -157,6 +161,13 @@ impl Policy {
         limits.write(&mut canon);
         canon.text(hash_seed);
         self.write_schedule(&mut canon);
+        if !calendar.is_empty() {
+            canon.text("calendar");
+            canon.length(calendar.len());
+            for rule in calendar {
+                rule.write(&mut canon);
+            }
+        }
         canon.finish()
     }
 

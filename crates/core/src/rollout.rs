@@ -21,11 +21,15 @@
 //! * Generations only rise, and each is issued by exactly one record.
 //! * Facts of an older generation, or of another run of a worker, change nothing.
 //! * While the rollout is paused, halted or aborted, no order permits an opening.
+//! * A frozen rollout does not run: it is resumed only after somebody else than who froze it
+//!   has thawed it.
 
+mod calendar;
 mod decide;
 mod doubt;
 mod evidence;
 mod forecast;
+mod freeze;
 mod grades;
 mod kept_back;
 mod order;
@@ -41,6 +45,7 @@ mod snapshot;
 mod stages;
 mod status;
 mod tally;
+mod totals;
 mod turn;
 mod window;
 
@@ -54,8 +59,8 @@ pub use order::{Order, Orders};
 pub use outlook::{Known, Outlook};
 pub use rebuild::{RebuildStatus, Recount};
 pub use record::{
-    Account, Action, Event, Finding, FindingKind, JobReport, Join, MessageTotals,
-    Operate, Origin, Record, Refusal, Scope, Step, Sync, Verb, Vitals,
+    Account, Action, Approval, Event, Finding, FindingKind, JobReport, Join, Operate,
+    Origin, Record, Refusal, Scope, Step, Sync, Verb, Vitals,
 };
 pub use request::{Answer, Etag, NotAnEtag, REQUESTS_KEPT_MAX, RequestId};
 pub use snapshot::{JobSnapshot, NodeSnapshot, Snapshot, SnapshotError, WaveSnapshot};
@@ -63,6 +68,7 @@ pub use status::{
     MailboxStatus, NodeCondition, NodeStatus, RolloutStatus, RungStatus, Stop,
     WaveCondition, WaveStatus, Why,
 };
+pub use totals::MessageTotals;
 
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, WaveNumber};
@@ -126,6 +132,8 @@ pub struct Rollout {
 
     // What it remembers.
     phase: Phase,
+    /// Who froze it, until somebody else thaws it.
+    frozen: Option<Action>,
     generation: Generation,
     orders_version: u64,
     /// The version of the orders that carry the newest stop.
@@ -257,6 +265,7 @@ impl Rollout {
             started_at,
             applied_under: None,
             phase: Phase::Running,
+            frozen: None,
             generation: Generation::default(),
             orders_version: 1,
             stop_version: 1,
@@ -346,11 +355,17 @@ impl Rollout {
             return;
         }
         let still = !matches!(self.phase, Phase::Running | Phase::Finished { .. });
+        // What is told of an older generation is not taken up, and is told again under the new one.
+        let taken_up = sync.reports.iter().all(|report| {
+            let job = self.jobs.get(report.job.index());
+            job.is_some_and(|job| job.generation <= report.generation)
+        });
         if let Some(heard) = self.heard.get_mut(sync.node.index()) {
             heard.at = Some(now);
             // The rightful run is back.
             heard.turned_away = false;
-            heard.told_all = sync.account.as_ref().is_none_or(|it| it.untold == 0);
+            heard.told_all =
+                taken_up && sync.account.as_ref().is_none_or(|it| it.untold == 0);
             self.doubts.agrees(sync.node, heard.told_all);
             heard.sequence = sync.sequence;
             heard.without_permit &= still;
@@ -394,6 +409,7 @@ impl Rollout {
             }
             Record::JobLeased { job, incarnation, generation, .. } => {
                 self.issue(*job, *generation);
+                self.fear_open(*job);
                 self.job_mut(*job).leased_to = Some(*incarnation);
             }
             Record::FactsReported {
@@ -424,16 +440,15 @@ impl Rollout {
                 self.phase = Phase::halted(*reason, evidence, *at);
             }
             Record::Paused(action) => self.apply_paused(action),
+            Record::Frozen(action) => self.apply_frozen(action),
+            Record::Thawed(_) => self.frozen = None,
             Record::Resumed { scope, .. } => self.apply_resumed(*scope),
             Record::Aborted(action) => self.phase = Phase::Aborted(action.clone()),
             Record::Reclosed { action, scope, generations } => {
                 self.apply_reclosed(action, *scope, generations);
             }
             Record::Finished { at } => self.phase = Phase::Finished { at: *at },
-            Record::RebuildBegun(action) => {
-                self.phase = Phase::Paused(action.clone());
-                self.apply_rebuild_begun();
-            }
+            Record::RebuildBegun(action) => self.apply_rebuild_begun(action),
             Record::ClaimsFound { node, claimed, orders_seen, .. } => {
                 self.apply_claims(*node, *claimed, *orders_seen);
             }
@@ -536,6 +551,7 @@ impl Rollout {
     fn apply_resumed(&mut self, scope: Option<Scope>) {
         match scope {
             None => {
+                debug_assert!(self.frozen.is_none(), "a frozen rollout is thawed first");
                 self.phase = Phase::Running;
                 self.doubts.overruled();
                 self.heard.iter_mut().for_each(|heard| heard.without_permit = false);

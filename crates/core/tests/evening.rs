@@ -4,6 +4,8 @@
 #![expect(clippy::panic, reason = "a failing test says what it saw")]
 #![expect(clippy::indexing_slicing, reason = "fleets of known size")]
 
+#[path = "evening/calendar.rs"]
+mod calendar;
 #[path = "evening/closing.rs"]
 mod closing;
 #[path = "evening/dial.rs"]
@@ -12,6 +14,8 @@ mod dial;
 mod doubt;
 #[path = "evening/fleet.rs"]
 mod fleet;
+#[path = "evening/freeze.rs"]
+mod freeze;
 #[path = "evening/kept_back.rs"]
 mod kept_back;
 #[path = "evening/permits.rs"]

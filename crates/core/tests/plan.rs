@@ -502,6 +502,7 @@ fn policy(cohorts: Vec<Cohort>) -> Policy {
         gate: GatePolicy { soak: Span::from_secs(60), ..GatePolicy::default() },
         limits: Limits { job_mailboxes: 1_000, ..Limits::default() },
         notice: Notice::default(),
+        calendar: Vec::new(),
         hash_seed: "seed".into(),
     }
 }

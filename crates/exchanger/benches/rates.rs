@@ -145,6 +145,7 @@ fn config(coordinator: SocketAddr, map: SocketAddr) -> Config {
     Config {
         name: "mx1".to_owned(),
         coordinator: format!("http://{coordinator}"),
+        tls: None,
         state_dir: None,
         socketmap_listen: map,
         policy_listen: None,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use backoff::backoff::Backoff as _;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use tidegate_trust::Road;
 use tidegate_wire::exchanger::{DirectoryHead, DoorChanges, Told, Watching};
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use tidegate_wire::v1;
@@ -36,18 +37,20 @@ const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// How often what waits in the queue is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// A client of the coordinator at `url`.
-pub(crate) fn client(url: &str) -> anyhow::Result<ExchangerServiceClient<Channel>> {
+/// A client of the coordinator at `url`, reached by `road`.
+pub(crate) fn client(
+    url: &str,
+    road: &Road,
+) -> anyhow::Result<ExchangerServiceClient<Channel>> {
     let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| {
         format!("`coordinator` is `{url}`, should be like http://host:7443")
     })?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIME_MAX)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
-    Ok(ExchangerServiceClient::new(endpoint.connect_lazy())
+    Ok(ExchangerServiceClient::new(road.channel(&endpoint))
         .max_decoding_message_size(ANSWER_BYTES_MAX)
         .max_encoding_message_size(REQUEST_BYTES_MAX))
 }

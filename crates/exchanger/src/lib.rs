@@ -31,6 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tidegate_admission::{Transport, policy, socketmap};
+use tidegate_trust::{Files, Road, check_url};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -52,6 +53,8 @@ pub struct Config {
     pub name: String,
     /// The coordinator's URL, like `http://host:7443`.
     pub coordinator: String,
+    /// Its certificate, and whom it believes; none for a coordinator on this machine.
+    pub tls: Option<Files>,
     /// Where it keeps what it was told; nothing to keep nothing.
     pub state_dir: Option<PathBuf>,
     /// Where Postfix asks for transports.
@@ -91,7 +94,9 @@ pub async fn run(
         Some(dir) => Some(remember(dir, &newest, drainer.as_ref()).await?),
         None => None,
     };
-    let client = follow::client(&config.coordinator)?;
+    check_url(&config.coordinator, config.tls.is_some())?;
+    let road = Road::new(config.tls.clone()).context("use the certificate")?;
+    let client = follow::client(&config.coordinator, &road)?;
     let answers = Answers {
         newest: newest.clone(),
         hops: config.hops.clone(),

@@ -91,6 +91,7 @@ fn policy() -> Policy {
         gate: GatePolicy::DEFAULT,
         limits: Limits::default(),
         notice: Notice::default(),
+        calendar: Vec::new(),
         hash_seed: "rehearsal".to_owned(),
     }
 }

@@ -5,6 +5,7 @@
 //! * Unknown keys are refused: a misspelt limit must not become its default.
 //! * A policy that comes out of here passes its own check.
 
+mod calendar;
 mod moments;
 mod schema;
 mod signals;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde::{Deserialize as _, Deserializer};
 use tidegate_core::gate::GatePolicyError;
 use tidegate_core::pace::PacePolicyError;
 use tidegate_core::policy::{Policy, PolicyError};
@@ -74,6 +76,16 @@ pub fn parse(name: &str, text: &str) -> Result<Policy, PolicyFileError> {
         PolicyFileError { source: Some(Box::new(source)), ..error(at, problem, help) }
     })?;
     Ok(policy)
+}
+
+/// Reads a policy from whatever `from` is and keeps nothing of it: so that `from` can find out which
+/// keys a policy may have.
+///
+/// # Errors
+///
+/// What `from` says.
+pub fn ask<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+    PolicyKeys::deserialize(from).map(|_| ())
 }
 
 impl PolicyFileError {

@@ -15,7 +15,7 @@ use tidegate_core::gate::{
 };
 use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Policy;
-use tidegate_core::rollout::{Action, Record, RequestId, Scope};
+use tidegate_core::rollout::{Action, Approval, Record, RequestId, Scope};
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Timestamp;
 
@@ -25,9 +25,11 @@ use crate::protocol::{ProtocolError, narrow, present, request_id};
 use crate::vitals::{pulses, tell_pulses};
 use crate::worker::{incarnation, level, ppm};
 
+mod action;
 mod facts;
 mod rebuild;
 
+use action::{approval, keep_approval, tell_request};
 use facts::{facts_reported, keep_facts};
 use rebuild::{
     keep_accepted, keep_claims, keep_found, keep_rebuilt, keep_recounted,
@@ -49,6 +51,8 @@ pub struct PlanApplied {
     pub at: Timestamp,
     /// What the client calls its request, if it does.
     pub request: Option<RequestId>,
+    /// The second person, where one was needed.
+    pub approved: Option<Approval>,
 }
 
 /// Bytes that are no record of a coordinator, or none that may be believed.
@@ -94,6 +98,7 @@ pub fn encode_plan_applied(applied: &PlanApplied) -> Vec<u8> {
         by: applied.by.clone(),
         at_millis: applied.at.millis(),
         request_id: tell_request(applied.request.as_ref()),
+        approved: keep_approval(applied.approved.as_ref()),
     };
     past::CoordinatorRecord { record: Some(Kept::PlanApplied(kept)) }.encode_to_vec()
 }
@@ -114,6 +119,7 @@ pub fn decode_plan_applied(bytes: &[u8]) -> Result<PlanApplied, RecordError> {
         by: kept.by,
         at: Timestamp::from_millis(kept.at_millis),
         request: request_id(&kept.request_id)?,
+        approved: kept.approved.map(approval),
     })
 }
 
@@ -166,6 +172,8 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
         Kept::NodeIsolated(kept) => node_isolated(kept, policy),
         Kept::Halted(kept) => halted(kept, policy),
         Kept::Paused(kept) => Ok(Record::Paused(kept.try_into()?)),
+        Kept::Frozen(kept) => Ok(Record::Frozen(kept.try_into()?)),
+        Kept::Thawed(kept) => Ok(Record::Thawed(kept.try_into()?)),
         Kept::Resumed(kept) => Ok(Record::Resumed {
             action: present("action", kept.action)?.try_into()?,
             scope: kept.scope.map(scope).transpose()?,
@@ -330,6 +338,8 @@ fn keep(record: &Record) -> Kept {
             Kept::Halted(past::Halted { evidence, at_millis })
         }
         Record::Paused(action) => Kept::Paused(action.into()),
+        Record::Frozen(action) => Kept::Frozen(action.into()),
+        Record::Thawed(action) => Kept::Thawed(action.into()),
         Record::Resumed { action, scope } => keep_resumed(action, *scope),
         Record::Aborted(action) => Kept::Aborted(action.into()),
         Record::Reclosed { action, scope, generations } => {
@@ -353,27 +363,6 @@ fn keep(record: &Record) -> Kept {
             keep_accepted(action, *node, generations)
         }
     }
-}
-
-impl From<&Action> for past::Action {
-    fn from(Action { by, reason, at, request }: &Action) -> Self {
-        let (by, reason, at_millis) = (by.clone(), reason.clone(), at.millis());
-        Self { by, reason, at_millis, request_id: tell_request(request.as_ref()) }
-    }
-}
-
-impl TryFrom<past::Action> for Action {
-    type Error = ProtocolError;
-
-    fn try_from(kept: past::Action) -> Result<Self, Self::Error> {
-        let past::Action { by, reason, at_millis, request_id: request } = kept;
-        let request = request_id(&request)?;
-        Ok(Self { by, reason, at: Timestamp::from_millis(at_millis), request })
-    }
-}
-
-fn tell_request(request: Option<&RequestId>) -> String {
-    request.map_or_else(String::new, |id| id.as_str().to_owned())
 }
 
 fn keep_scope(scope: Scope) -> past::Scope {
@@ -594,6 +583,7 @@ mod tests {
             by: "ann".to_owned(),
             at: AT,
             request: RequestId::new("r-0"),
+            approved: Some(Approval { by: "bea".to_owned(), reason: "seen".to_owned() }),
         };
         let bytes = encode_plan_applied(&applied);
 
@@ -610,6 +600,7 @@ mod tests {
             reason: "why".to_owned(),
             at: AT,
             request: None,
+            approved: None,
         };
         vec![
             Record::RebuildBegun(action()),
@@ -654,6 +645,7 @@ mod tests {
             reason: "why".to_owned(),
             at: AT,
             request: RequestId::new("r-1"),
+            approved: Some(Approval { by: "bea".to_owned(), reason: "yes".to_owned() }),
         };
         let job = JobNumber::new(4);
         let generation = Generation::new(7);
@@ -694,6 +686,8 @@ mod tests {
             Record::Expanded { evidence: measured(), at: AT },
             Record::Halted { reason, evidence: bad, at: AT },
             Record::Paused(action()),
+            Record::Frozen(action()),
+            Record::Thawed(action()),
             Record::Resumed {
                 action: action(),
                 scope: Some(Scope::Mailbox(MailboxNumber::new(9))),

@@ -7,11 +7,15 @@
 
 mod columns;
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 use tidegate_core::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, Ordinal};
-use tidegate_core::holding::{self, Dial, Stamp};
+use tidegate_core::holding::{self, Dial, Found, Stamp};
 use tidegate_core::inventory::Digest;
-use tidegate_core::rollout::{self, Finding, KeptBack, NodeSnapshot, WaveSnapshot};
+use tidegate_core::rollout::{
+    self, Finding, KeptBack, MessageTotals, NodeSnapshot, WaveSnapshot,
+};
 use tidegate_core::time::Timestamp;
 
 use crate::journal::v1 as past;
@@ -97,7 +101,7 @@ pub fn encode_rollout(snapshot: &OfRollout) -> Vec<u8> {
         job_leases: jobs.iter().map(lease).collect(),
         job_mailboxes: jobs.iter().map(|it| length(it).unwrap_or(u32::MAX)).collect(),
         states: keep_runs(jobs.iter().flat_map(|job| job.states.iter().copied())),
-        totals: Some(keep_totals(jobs.iter().map(|job| &job.totals))),
+        totals: Some(keep_totals(jobs.iter().map(|job| job.totals))),
         reclosed: reclosed
             .map(|(job, state)| past::JobPlaces {
                 job,
@@ -239,8 +243,7 @@ fn keep_held(snapshot: &holding::JobSnapshot) -> past::HeldJobSnapshot {
         stamps,
         served,
         dials,
-        totals,
-        findings,
+        found,
     } = snapshot;
     let marks = stamps.iter().zip(served).zip(dials).map(|((stamp, served), dial)| {
         let dial: u8 = match dial {
@@ -250,6 +253,9 @@ fn keep_held(snapshot: &holding::JobSnapshot) -> past::HeldJobSnapshot {
         };
         u8::from(stamp.is_some()) | u8::from(*served) << 1 | dial << 2
     });
+    let each = (0..).map(Ordinal::new).zip(found);
+    let findings =
+        each.flat_map(|(at, found)| found.findings().iter().map(move |it| (at, it)));
     past::HeldJobSnapshot {
         job: job.get(),
         generation: generation.get(),
@@ -258,8 +264,8 @@ fn keep_held(snapshot: &holding::JobSnapshot) -> past::HeldJobSnapshot {
         states: keep_runs(states.iter().copied()),
         marks: keep_runs(marks),
         stamps: stamps.iter().flatten().flatten().copied().collect(),
-        totals: Some(keep_totals(totals.iter())),
-        findings: Some(keep_findings(*job, findings.iter().map(|(at, it)| (*at, it)))),
+        totals: Some(keep_totals(found.iter().map(Found::totals))),
+        findings: Some(keep_findings(*job, findings)),
     }
 }
 
@@ -289,9 +295,29 @@ fn held(kept: past::HeldJobSnapshot) -> Result<holding::JobSnapshot, ProtocolErr
         stamps: marks.iter().map(|mark| next(*mark)).collect(),
         served: marks.iter().map(|mark| mark & 2 == 2).collect(),
         dials: marks.iter().map(dial).collect::<Result<_, _>>()?,
-        totals: totals(kept.totals.as_ref(), count)?,
-        findings: findings(present("findings", kept.findings)?)?,
+        found: found(
+            totals(kept.totals.as_ref(), count)?,
+            findings(present("findings", kept.findings)?)?,
+        )?,
     })
+}
+
+/// What was found of each mailbox, from both columns.
+fn found(
+    totals: Vec<MessageTotals>,
+    findings: Vec<(Ordinal, Finding)>,
+) -> Result<Vec<Found>, ProtocolError> {
+    let mut lists: BTreeMap<usize, Vec<Finding>> = BTreeMap::new();
+    for (ordinal, finding) in findings {
+        if ordinal.index() >= totals.len() {
+            return Err(ProtocolError::invalid("findings.ordinals", &ordinal));
+        }
+        lists.entry(ordinal.index()).or_default().push(finding);
+    }
+    let each = totals.into_iter().enumerate();
+    let found =
+        each.map(|(at, totals)| Found::of(totals, lists.remove(&at).unwrap_or_default()));
+    Ok(found.collect())
 }
 
 fn keep_wave(snapshot: &WaveSnapshot) -> past::WaveSnapshot {
@@ -417,9 +443,7 @@ fn fixed<const LENGTH: usize>(
 mod tests {
     use super::*;
     use tidegate_core::mailbox::Level;
-    use tidegate_core::rollout::{
-        FindingKind, Grades, JobSnapshot, MessageTotals, Origin,
-    };
+    use tidegate_core::rollout::{FindingKind, Grades, JobSnapshot, Origin};
 
     #[test]
     fn a_coordinators_snapshot_survives_its_bytes() {
@@ -524,6 +548,7 @@ mod tests {
     }
 
     fn of_node() -> OfNode {
+        let many = MessageTotals { intact: u64::MAX, ..MessageTotals::default() };
         let held = holding::JobSnapshot {
             job: JobNumber::new(5),
             generation: Generation::new(3),
@@ -532,13 +557,12 @@ mod tests {
             stamps: vec![None, Some([1; 16]), Some([2; 16]), None],
             served: vec![false, true, true, false],
             dials: vec![Dial::On, Dial::None, Dial::None, Dial::Off],
-            totals: vec![
-                MessageTotals::default(),
-                every_total(),
-                MessageTotals::default(),
-                MessageTotals { intact: u64::MAX, ..MessageTotals::default() },
+            found: vec![
+                Found::Nothing,
+                Found::of(every_total(), vec![finding(1), finding(0)]),
+                Found::Perfect { messages: 7, bytes_read: 9_000 },
+                Found::of(many, Vec::new()),
             ],
-            findings: vec![(Ordinal::new(1), finding(1)), (Ordinal::new(1), finding(0))],
         };
         let places = |jobs: &[(u32, u16)]| {
             let place =

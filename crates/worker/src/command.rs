@@ -30,7 +30,6 @@ use tidegate_core::rollout::{Finding, FindingKind, Grade, Grades, MessageTotals}
 use tidegate_core::share::Ppm;
 use tidegate_mail::Mailbox;
 
-use crate::clock::Clock;
 use crate::findings::alarm;
 use crate::node::UNREADABLE;
 use crate::store::{LetIn, MailStore, Telling, Told, Under, quarantined};
@@ -39,6 +38,7 @@ use contract::{Answer, Ask, Capabilities, Stats, Status, Verb};
 use fence::{Fence, Permit};
 use roll::Roll;
 use run::{Call, CallError, Program, Said};
+use tidegate_clock::Clock;
 
 /// How long a program may take to say what it can do.
 const CAPABILITIES_LIMIT: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tidegate_core::fleet::{JobNumber, Ordinal};
+use tidegate_core::fleet::{JobNumber, MailboxNumber, Ordinal};
 use tidegate_core::policy::{Language, Window};
 use tidegate_mail::Mailbox;
 use tidegate_wire::worker::{JobMailbox, JobPart};
@@ -106,28 +106,49 @@ impl Shelf for Files {
     }
 }
 
-/// The mailboxes of a job, by ordinal.
+/// The mailboxes of a job, by ordinal, close together: a node has a million of them.
 #[derive(Debug)]
 pub(crate) struct Description {
     /// The digest of its bytes.
     pub(crate) digest: [u8; 32],
-    mailboxes: Vec<JobMailbox>,
-    /// What the store calls them.
-    keys: Vec<u64>,
+    /// Each mailbox's address, and its path behind it.
+    texts: Box<str>,
+    rows: Box<[Row]>,
     expected: Option<Window>,
+}
+
+/// One mailbox of a description.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    number: MailboxNumber,
+    /// Where its address begins among the texts, where its path does, and where that ends.
+    address: u32,
+    path: u32,
+    language: Option<Language>,
 }
 
 impl Description {
     /// The description that the coordinator has told.
-    pub(crate) fn new(told: JobPart) -> Self {
-        let digest = *blake3::hash(&encode_description(&told)).as_bytes();
+    pub(crate) fn new(told: &JobPart) -> Self {
+        let digest = *blake3::hash(&encode_description(told)).as_bytes();
         Self::of(told, digest)
     }
 
-    fn of(told: JobPart, digest: [u8; 32]) -> Self {
-        let JobPart { mailboxes, expected } = told;
-        let keys = mailboxes.iter().map(|it| Mailbox::key_of(it.path.as_bytes()));
-        Self { digest, keys: keys.collect(), mailboxes, expected }
+    fn of(told: &JobPart, digest: [u8; 32]) -> Self {
+        let length = told.mailboxes.iter().map(|it| it.address.len() + it.path.len());
+        let mut texts = String::with_capacity(length.sum());
+        // A job has 65,535 mailboxes at most, and texts are shorter than messages may be.
+        let end = |texts: &str| u32::try_from(texts.len()).unwrap_or(u32::MAX);
+        let rows = told.mailboxes.iter().map(|mailbox| {
+            let JobMailbox { number, address, path, language } = mailbox;
+            let begin = end(&texts);
+            texts.push_str(address);
+            let middle = end(&texts);
+            texts.push_str(path);
+            Row { number: *number, address: begin, path: middle, language: *language }
+        });
+        let rows = rows.collect();
+        Self { digest, texts: texts.into(), rows, expected: told.expected }
     }
 
     /// Reads the description of `job` with `digest`.
@@ -150,7 +171,7 @@ impl Description {
             return Err(wrong("is damaged"));
         }
         let told = decode_description(&bytes).map_err(|_| wrong("is none"))?;
-        Ok(Self::of(told, digest))
+        Ok(Self::of(&told, digest))
     }
 
     /// Makes it durable.
@@ -159,31 +180,37 @@ impl Description {
     ///
     /// The shelf's; then nothing may be claimed.
     pub(crate) fn write(&self, shelf: &dyn Shelf, job: JobNumber) -> io::Result<()> {
-        let (mailboxes, expected) = (self.mailboxes.clone(), self.expected);
-        let bytes = encode_description(&JobPart { mailboxes, expected });
-        shelf.keep(job, self.digest, &bytes)
+        let mailboxes = self.ordinals().filter_map(|ordinal| {
+            let (row, (address, path)) = (self.row(ordinal)?, self.texts(ordinal)?);
+            let (address, path) = (address.to_owned(), path.to_owned());
+            let Row { number, language, .. } = *row;
+            Some(JobMailbox { number, address, path, language })
+        });
+        let told = JobPart { mailboxes: mailboxes.collect(), expected: self.expected };
+        shelf.keep(job, self.digest, &encode_description(&told))
     }
 
     /// How many mailboxes.
     pub(crate) fn len(&self) -> u16 {
-        u16::try_from(self.mailboxes.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.rows.len()).unwrap_or(u16::MAX)
     }
 
     /// The owner's address.
     pub(crate) fn address(&self, ordinal: Ordinal) -> Option<&str> {
-        self.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.address.as_str())
+        self.texts(ordinal).map(|(address, _)| address)
     }
 
     /// The mailbox of this address, as Dovecot writes it.
     pub(crate) fn ordinal(&self, address: &str) -> Option<Ordinal> {
-        let is_it = |mailbox: &JobMailbox| mailbox.address.eq_ignore_ascii_case(address);
-        let at = self.mailboxes.iter().position(is_it)?;
-        u16::try_from(at).ok().map(Ordinal::new)
+        let is_it = |at: &Ordinal| {
+            self.address(*at).is_some_and(|it| it.eq_ignore_ascii_case(address))
+        };
+        self.ordinals().find(is_it)
     }
 
     /// The language in which its owner is told to wait; nothing for the default.
     pub(crate) fn language(&self, ordinal: Ordinal) -> Option<Language> {
-        self.mailboxes.get(ordinal.index()).and_then(|mailbox| mailbox.language)
+        self.row(ordinal)?.language
     }
 
     /// When its mailboxes are expected back.
@@ -193,14 +220,27 @@ impl Description {
 
     /// The mailbox as the store knows it.
     pub(crate) fn mailbox(&self, ordinal: Ordinal, served: bool) -> Option<Mailbox> {
-        let (mailbox, key) =
-            (self.mailboxes.get(ordinal.index())?, self.keys.get(ordinal.index())?);
-        Some(Mailbox {
-            key: *key,
-            address: mailbox.address.clone(),
-            path: mailbox.path.clone().into_bytes(),
-            served,
-        })
+        let (address, path) = self.texts(ordinal)?;
+        let path = path.as_bytes().to_vec();
+        let (key, address) = (Mailbox::key_of(&path), address.to_owned());
+        Some(Mailbox { key, address, path, served })
+    }
+
+    fn ordinals(&self) -> impl Iterator<Item = Ordinal> {
+        (0..self.len()).map(Ordinal::new)
+    }
+
+    fn row(&self, ordinal: Ordinal) -> Option<&Row> {
+        self.rows.get(ordinal.index())
+    }
+
+    /// The address and the path of a mailbox.
+    fn texts(&self, ordinal: Ordinal) -> Option<(&str, &str)> {
+        let at = |place: u32| usize::try_from(place).ok();
+        let (row, next) = (self.row(ordinal)?, self.rows.get(ordinal.index() + 1));
+        let (begin, middle) = (at(row.address)?, at(row.path)?);
+        let end = next.map_or(Some(self.texts.len()), |next| at(next.address))?;
+        Some((self.texts.get(begin..middle)?, self.texts.get(middle..end)?))
     }
 }
 
@@ -227,4 +267,53 @@ pub(crate) fn names(dir: &Path, address: &str) -> io::Result<bool> {
 fn file(dir: &Path, job: JobNumber, digest: [u8; 32]) -> PathBuf {
     let digest = blake3::Hash::from_bytes(digest).to_hex();
     dir.join(format!("job-{}-{}", job.get(), digest.get(..16).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_description_is_written_and_read_as_it_was_told() {
+        let dir = TempDir::new().unwrap();
+        let (jobs, work) = (dir.path().join("jobs"), dir.path().to_owned());
+        let shelf = Files { jobs, work };
+        let mailbox = |number: u32, address: &str, path: &str, language| JobMailbox {
+            number: MailboxNumber::new(number),
+            address: address.to_owned(),
+            path: path.to_owned(),
+            language,
+        };
+        let italian = Language::of_tag("it");
+        let told = [
+            mailbox(7, "anna@example.org", "a/anna", italian),
+            mailbox(3, "b@example.org", "b", None),
+            mailbox(9, "z\u{fc}rich@example.org", "z/\u{fc}", None),
+        ];
+        let part = JobPart { mailboxes: told.to_vec(), expected: None };
+        let job = JobNumber::new(1);
+
+        let description = Description::new(&part);
+        description.write(&shelf, job).unwrap();
+        let read = Description::read(&shelf, job, description.digest).unwrap();
+
+        let bytes = shelf.read(job, description.digest).unwrap();
+        assert_eq!(decode_description(&bytes).unwrap(), part);
+        assert_eq!(read.len(), 3);
+        for (at, told) in (0..).map(Ordinal::new).zip(&told) {
+            let mailbox = read.mailbox(at, true).unwrap();
+            assert_eq!(mailbox.address, told.address);
+            assert_eq!(mailbox.path, told.path.as_bytes());
+            assert_eq!(mailbox.key, Mailbox::key_of(told.path.as_bytes()));
+            assert_eq!(read.language(at), told.language);
+            assert_eq!(
+                read.ordinal(&told.address.to_uppercase().replace('\u{dc}', "\u{fc}")),
+                Some(at)
+            );
+        }
+        assert!(read.mailbox(Ordinal::new(3), true).is_none());
+        assert_eq!(read.ordinal("nobody@example.org"), None);
+    }
 }

@@ -22,10 +22,10 @@ use tidegate_wire::worker::{JobPart, Joined as Terms};
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use crate::clock::Clock;
 use crate::hands::{Done, Hand, Hands, Task};
 use crate::node::{Given, Input, Node};
 use crate::session::{Dialogue, Identity, Meaning, Sent, append, is_too_old, meaning};
+use tidegate_clock::Clock;
 
 pub use crate::description::Shelf;
 pub use crate::store::{

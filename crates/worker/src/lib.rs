@@ -16,7 +16,6 @@
 //! * Admission answers from what the journal holds, with or without the coordinator.
 //! * Without a valid lease nothing opens; what is open stays open.
 
-mod clock;
 mod command;
 mod description;
 mod dovecot;
@@ -43,6 +42,7 @@ use tidegate_admission::{Doors, Ladder, Standing};
 use tidegate_core::fleet::Incarnation;
 use tidegate_core::gate::Pulses;
 use tidegate_journal::{Journal, Kind};
+use tidegate_trust::{Road, check_url};
 use tidegate_wire::worker::NodeSettings;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -56,7 +56,6 @@ pub use command::{Command, Limits};
 pub use dovecot::{Canary, DoveadmKey, Dovecot, Master};
 pub use files::Files;
 
-use clock::Clock;
 use command::CommandStore;
 use dovecot::AtDovecot;
 use files::FileStore;
@@ -65,6 +64,7 @@ use node::{Given, Input, Node};
 use session::{Identity, Session};
 use signals::{Rounds, Sources};
 use store::MailStore;
+use tidegate_clock::Clock;
 
 /// What a worker must be told.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ pub struct Config {
     pub node: String,
     /// The coordinator's URL, like `http://host:7443`.
     pub coordinator: String,
+    /// Its certificate, and whom it believes; none for a coordinator on this machine.
+    pub tls: Option<tidegate_trust::Files>,
     /// Where the worker keeps its journal; one directory per node.
     pub state_dir: PathBuf,
     /// What the node's mail is kept in.
@@ -137,13 +139,13 @@ pub async fn run(
     config: Config,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
+    let road = road(&config)?;
     let clock = Clock::start();
     fs::create_dir_all(&config.state_dir).with_context(|| {
         format!("create state directory `{}`", config.state_dir.display())
     })?;
     let journal = open_journal(&config)?;
-    let incarnation = incarnation();
-    let doors = open_doors(&config);
+    let (incarnation, doors) = (incarnation(), open_doors(&config));
     let store = open_store(&config, format!("{:016x}", incarnation.get()))?;
     let store = behind_doors(store, &config, &doors)?;
     let _ending = Ending(Arc::clone(&store));
@@ -175,9 +177,9 @@ pub async fn run(
     };
     let remembered = node.remembered();
     let canary = config.canary.as_ref().map(|canary| canary.mailbox.clone());
-    let node_name = config.node.clone();
-    let identity = Identity { node: node_name, incarnation, remembered, canary };
-    let session = Session::new(&config.coordinator, identity, clock, inputs.clone())?;
+    let (name, way) = (config.node.clone(), (config.coordinator.as_str(), &road));
+    let identity = Identity { node: name, incarnation, remembered, canary };
+    let session = Session::new(way, identity, clock, inputs.clone())?;
 
     let listener = listen(&config).await?;
     let (closing, closed) = oneshot::channel::<()>();
@@ -223,6 +225,12 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.0.stop();
     }
+}
+
+/// The way to the coordinator.
+fn road(config: &Config) -> anyhow::Result<Road> {
+    check_url(&config.coordinator, config.tls.is_some())?;
+    Road::new(config.tls.clone()).context("use the certificate")
 }
 
 fn owner_gone() -> anyhow::Error {

@@ -44,7 +44,6 @@ use tidegate_wire::worker_record::{Entry, RolloutJoined, encode_entry};
 pub(crate) use inbox::{Beat, Heard, Input, Joined, Remembered};
 pub(crate) use results::UNREADABLE;
 
-use crate::clock::Clock;
 use crate::description::{Description, Shelf};
 use crate::hands::Hands;
 use crate::herald::Herald;
@@ -53,6 +52,7 @@ use crate::store::MailStore;
 use doors::ladder;
 use estranged::Estranged;
 use recovery::Unconfirmed;
+use tidegate_clock::Clock;
 
 /// How long the owner sleeps when nothing comes in: soaks end and openings fall due by time alone.
 const TICK: Duration = Duration::from_millis(50);
@@ -267,7 +267,7 @@ impl Node {
                 }
                 Input::Heard(heard) => self.on_heard(*heard, now),
                 Input::Described { job, told } => {
-                    self.fetched.insert(job, Arc::new(Description::new(told)));
+                    self.fetched.insert(job, Arc::new(Description::new(&told)));
                     Vec::new()
                 }
                 Input::Done(done) => self.on_done(*done, now)?,

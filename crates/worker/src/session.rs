@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use backoff::ExponentialBackoffBuilder;
 use tidegate_core::fleet::JobNumber;
+use tidegate_trust::Road;
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, SYNC_BYTES_MAX};
 use tidegate_wire::v1;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
@@ -22,12 +23,12 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::clock::Clock;
 use crate::node::{Beat, FACTS_MAX, Input};
 use dialogue::tidegate_code;
 pub(crate) use dialogue::{
     Dialogue, Identity, Meaning, Sent, append, is_too_old, meaning,
 };
+use tidegate_clock::Clock;
 
 /// No answer within this means the network or the coordinator is gone; the next beat tries
 /// again. Shorter than any sensible lease.
@@ -56,9 +57,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session that will talk to the coordinator at `url`.
+    /// A session that will talk to the coordinator at `url`, reached by `road`.
     pub(crate) fn new(
-        url: &str,
+        (url, road): (&str, &Road),
         identity: Identity,
         clock: Clock,
         owner: Owner,
@@ -68,11 +69,10 @@ impl Session {
                 format!("`coordinator` is `{url}`, should be like http://host:7443")
             })?
             .connect_timeout(CALL_TIMEOUT)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
-        let client = WorkerServiceClient::new(endpoint.connect_lazy())
+        let client = WorkerServiceClient::new(road.channel(&endpoint))
             .max_decoding_message_size(ANSWER_BYTES_MAX)
             .max_encoding_message_size(SYNC_BYTES_MAX);
         Ok(Self {

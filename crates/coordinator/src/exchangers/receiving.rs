@@ -32,8 +32,8 @@ impl Receiving {
         let words = plan.inventory().mailboxes().len().div_ceil(WORD);
         let words = (0..words).map(|_| AtomicU64::new(0)).collect();
         let receiving = Self { plan, words, version: AtomicU64::new(0) };
-        receiving.plan.inventory().mailboxes().for_each(|mailbox| {
-            receiving.set(mailbox, rollout.receives(mailbox));
+        rollout.show_receiving(|mailbox, receives| {
+            receiving.set(mailbox, receives);
         });
         receiving
     }
@@ -46,8 +46,10 @@ impl Receiving {
     /// Looks again at what `records`, applied to `rollout` and durable, are about.
     pub(crate) fn follow(&self, rollout: &Rollout, records: &[Record]) {
         let mut changed = false;
-        for mailbox in records.iter().flat_map(|record| rollout.maybe_changed(record)) {
-            changed |= self.set(mailbox, rollout.receives(mailbox));
+        for record in records {
+            rollout.show_receiving_changed(record, |mailbox, receives| {
+                changed |= self.set(mailbox, receives);
+            });
         }
         if changed {
             self.version.fetch_add(1, Ordering::Release);
@@ -62,6 +64,13 @@ impl Receiving {
     /// All bits, 64 mailboxes in a word, the lowest first.
     pub(crate) fn words(&self) -> Vec<u64> {
         self.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The bit of one mailbox.
+    pub(crate) fn has(&self, mailbox: MailboxNumber) -> bool {
+        let word = self.words.get(mailbox.index() / WORD);
+        let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
+        word & 1 << (mailbox.index() % WORD) != 0
     }
 
     /// Sets a bit; whether it was another one before.

@@ -11,15 +11,16 @@ use tidegate_core::fleet::{NodeNumber, WaveNumber};
 use tidegate_core::inventory::Digest;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
-    Action, Answer, Etag, Event, Operate, Orders, Record, Refusal, RequestId, Rollout,
-    Scope, Step, Sync, Verb,
+    Action, Answer, Approval, Etag, Event, Operate, Orders, Record, Refusal, RequestId,
+    Rollout, Scope, Step, Sync, Verb,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::record::{PlanApplied, encode_plan_applied};
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::worker::{Joined, Joining};
 
-use super::Owner;
+use super::approvals::{Dear, Leave};
+use super::{Owner, Published};
 use crate::refused::Refused;
 
 /// How many names an error lists; more would not be read.
@@ -37,6 +38,8 @@ pub struct Proposal {
     pub request: Option<RequestId>,
     /// Why the rollout shall be made again from what the workers hold; nothing for a new one.
     pub rebuild: Option<String>,
+    /// Whether somebody else must have approved it.
+    pub needs_second: bool,
 }
 
 /// A plan that is being carried out.
@@ -75,12 +78,38 @@ pub(crate) struct Intent {
     pub(crate) seen: Option<Etag>,
     /// Nodes that a rebuild shall not wait for.
     pub(crate) without: Vec<String>,
+    /// Whether somebody else must approve it if it is dear.
+    pub(crate) needs_second: bool,
+}
+
+/// Leave that an approver wants to give, with parts as they name them.
+pub(crate) struct Assent {
+    /// Who and why.
+    pub(crate) approval: Approval,
+    /// What for.
+    pub(crate) what: Named,
+    /// The decisions that they knew of.
+    pub(crate) seen: Option<Etag>,
+    /// For how long.
+    pub(crate) lasts: Option<Span>,
+}
+
+/// What an approver gives leave for.
+pub(crate) enum Named {
+    /// To start, or rebuild, the rollout of this plan.
+    Apply(Digest),
+    /// A verb.
+    Verb(NamedVerb),
 }
 
 /// A verb, with parts as operators name them.
 pub(crate) enum NamedVerb {
     /// Open nothing more until resumed.
     Pause,
+    /// Open nothing more until somebody else has thawed it.
+    Freeze,
+    /// Let go of a freeze.
+    Thaw,
     /// Go on, or let a re-closed part go on.
     Resume(Option<ScopeName>),
     /// End the rollout.
@@ -182,26 +211,32 @@ impl Owner {
         now: Timestamp,
     ) -> Result<Answer, Refused> {
         let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
-        let verb = match intent.verb {
-            NamedVerb::Pause => Verb::Pause,
-            NamedVerb::Resume(None) => Verb::Resume(None),
-            NamedVerb::Resume(Some(name)) => {
-                Verb::Resume(Some(find_scope(rollout, &name)?))
-            }
-            NamedVerb::Abort => Verb::Abort,
-            NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
-            NamedVerb::Accept(name) => Verb::Accept(find_node(rollout, &name)?),
-        };
+        let dear = intent.needs_second.then(|| dear(&intent.verb)).flatten();
+        let verb = find_verb(rollout, intent.verb)?;
         let Intent { by, reason, request, seen, without, .. } = intent;
         let without = without.iter().map(|name| find_node(rollout, name));
         let without = without.collect::<Result<Vec<NodeNumber>, Refused>>()?;
-        let operate = Operate {
+        let mut operate = Operate {
             request: request.clone(),
             seen,
             without,
             ..Operate::new(by, reason, verb)
         };
-        let step = rollout.decide(&Event::Operate(operate), now);
+        let mut step = rollout.decide(&Event::Operate(operate.clone()), now);
+        // Nobody is asked to approve what would be refused, or was done already.
+        if let Some(command) = dear.filter(|_| !step.records.is_empty()) {
+            let etag = rollout.etag();
+            let text = format!("{command} --if-match {etag} --reason '…'`");
+            let (dear, by) = (Dear::Act(verb, etag), &operate.by);
+            let is_one = matches!(verb, Verb::Resume(Some(Scope::Mailbox(_))));
+            // Whoever sees what waits may not see addresses.
+            let shown = if is_one { "to resume one mailbox" } else { &text };
+            let taken = self.approvals.take(dear, by, (&text, shown), now);
+            // What waits is shown at once, to whoever is asked to approve it.
+            let taken = taken.inspect_err(|_| self.published = Published::default());
+            operate.approved = Some(taken?);
+            step = rollout.decide(&Event::Operate(operate), now);
+        }
         self.carry_out(step)?;
         let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
         Ok(rollout.answer_to(request.as_ref()))
@@ -212,7 +247,7 @@ impl Owner {
         proposal: Proposal,
         now: Timestamp,
     ) -> Result<Applied, Refused> {
-        let Proposal { by, plan, policy_toml, request, rebuild } = proposal;
+        let Proposal { by, plan, policy_toml, request, rebuild, needs_second } = proposal;
         if let Some(rollout) = &self.rollout {
             let same = rollout.plan().digest() == plan.digest();
             let again = answer_again(rollout, request.as_ref(), rebuild.is_some());
@@ -224,6 +259,13 @@ impl Owner {
         if rebuild.is_none() {
             self.knocking.refuse_new(plan.digest(), now)?;
         }
+        let approved = if needs_second {
+            let digest = plan.digest();
+            let text = format!("it: `tidegate approve apply {digest} --reason '…'`");
+            Some(self.approvals.take(Dear::Apply(digest), &by, (&text, &text), now)?)
+        } else {
+            None
+        };
         self.plans.keep(&plan)?;
         let applied = PlanApplied {
             plan: plan.digest(),
@@ -232,6 +274,7 @@ impl Owner {
             by,
             at: now,
             request: request.clone(),
+            approved: approved.clone(),
         };
         self.payloads.push(encode_plan_applied(&applied));
         let told = Applied::of(&plan);
@@ -241,10 +284,37 @@ impl Owner {
         self.rollout = Some(Rollout::new(plan, now, now).under(request));
         if let Some(reason) = rebuild {
             // In the batch of the plan: neither is ever on disk without the other.
-            let action = Action { by, reason, at: now, request: None };
+            let action = Action { by, reason, at: now, request: None, approved };
             self.remember(vec![Record::RebuildBegun(action)]);
         }
         Ok(told)
+    }
+
+    /// A second person gives leave. Returns for how long.
+    pub(super) fn approve(
+        &mut self,
+        assent: Assent,
+        now: Timestamp,
+    ) -> Result<Span, Refused> {
+        let Assent { approval, what, seen, lasts } = assent;
+        if approval.reason.trim().is_empty() {
+            return Err(Refusal::ReasonMissing.into());
+        }
+        let dear = match what {
+            Named::Apply(digest) => Dear::Apply(digest),
+            Named::Verb(verb) => {
+                let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
+                let verb = find_verb(rollout, verb)?;
+                let now = rollout.etag();
+                if let Some(seen) = seen.filter(|seen| *seen != now) {
+                    let changes = Vec::new();
+                    let refusal = Refusal::Conflict { seen, now, changes };
+                    return Err(Refused::by_rollout(refusal, rollout.plan()));
+                }
+                Dear::Act(verb, now)
+            }
+        };
+        Ok(self.approvals.give(Leave { approval, dear, lasts }, now))
     }
 
     /// Pauses the rollout when a worker's word shows that the journal may be older than the
@@ -297,6 +367,41 @@ pub(crate) fn refuse_second(rollout: &Rollout, digest: Digest) -> Refused {
     }
 }
 
+/// What begins the command by which a second person gives leave to do this; nothing if nobody
+/// needs any: stopping and closing are cheap.
+fn dear(verb: &NamedVerb) -> Option<String> {
+    match verb {
+        NamedVerb::Pause
+        | NamedVerb::Freeze
+        | NamedVerb::Thaw
+        | NamedVerb::Abort
+        | NamedVerb::Reclose(_) => None,
+        NamedVerb::Resume(None) => Some("it: `tidegate approve resume".to_owned()),
+        NamedVerb::Resume(Some(scope)) => {
+            let (kind, name) = match scope {
+                ScopeName::Wave(name) => ("wave", name),
+                ScopeName::Node(name) => ("node", name),
+                ScopeName::Mailbox(name) => ("mailbox", name),
+            };
+            Some(format!("it: `tidegate approve resume {kind} {name}"))
+        }
+        NamedVerb::Accept(node) => Some(format!("it: `tidegate approve accept {node}")),
+    }
+}
+
+fn find_verb(rollout: &Rollout, verb: NamedVerb) -> Result<Verb, Refused> {
+    Ok(match verb {
+        NamedVerb::Pause => Verb::Pause,
+        NamedVerb::Freeze => Verb::Freeze,
+        NamedVerb::Thaw => Verb::Thaw,
+        NamedVerb::Resume(None) => Verb::Resume(None),
+        NamedVerb::Resume(Some(name)) => Verb::Resume(Some(find_scope(rollout, &name)?)),
+        NamedVerb::Abort => Verb::Abort,
+        NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
+        NamedVerb::Accept(name) => Verb::Accept(find_node(rollout, &name)?),
+    })
+}
+
 /// The part of the rollout that an operator means.
 fn find_scope(rollout: &Rollout, name: &ScopeName) -> Result<Scope, Refused> {
     match name {
@@ -324,7 +429,7 @@ pub(crate) fn find_wave(plan: &Plan, name: &str) -> Result<WaveNumber, Refused> 
 
 fn find_mailbox(plan: &Plan, address: &str) -> Result<Scope, Refused> {
     let found = plan.inventory().find(address);
-    let mailbox = found.ok_or_else(|| unknown("mailbox", address, [] as [&str; 0]))?;
+    let mailbox = found.ok_or(Refused::UnknownMailbox)?;
     if plan.place(mailbox).is_none() {
         let what = "mailbox in any wave".to_owned();
         return Err(Refusal::NoSuch { what }.into());

@@ -13,12 +13,12 @@ use tidegate_core::fleet::{Incarnation, NodeNumber};
 use tidegate_core::gate::ShortName;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{Answer, Orders, Refusal, Rollout, Sync};
-use tidegate_core::time::Timestamp;
+use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::worker::{Joined, Joining};
 use tokio::sync::{oneshot, watch};
 
 use super::lanes::{Lane, Lanes};
-use super::{Applied, Intent, NamedVerb, Proposal, Reply};
+use super::{Applied, Assent, Intent, NamedVerb, Proposal, Reply};
 use crate::refused::Refused;
 
 /// How long a caller waits: longer than a bad disk takes for a flush, shorter than people
@@ -40,6 +40,8 @@ pub(crate) enum Message {
     Sync { sync: Box<Sync>, to: To<Orders> },
     /// An operator acts.
     Operate { intent: Intent, to: To<Answer> },
+    /// A second person gives leave.
+    Approve { assent: Assent, to: To<Span> },
     /// An operator applies a plan.
     Apply { proposal: Box<Proposal>, to: To<Applied> },
     /// Somebody wants to know.
@@ -124,12 +126,18 @@ impl Inbox {
     /// An operator acts.
     pub(crate) async fn operate(&self, intent: Intent) -> Result<Answer, Refused> {
         let lane = match intent.verb {
-            NamedVerb::Pause | NamedVerb::Abort => Lane::Stop,
+            NamedVerb::Pause | NamedVerb::Freeze | NamedVerb::Abort => Lane::Stop,
             NamedVerb::Reclose(_) => Lane::Close,
-            NamedVerb::Resume(_) | NamedVerb::Accept(_) => Lane::Verb,
+            NamedVerb::Resume(_) | NamedVerb::Thaw | NamedVerb::Accept(_) => Lane::Verb,
         };
         let place = Place { lane, node: None };
         self.send(place, ANSWER_WAIT_MAX, |to| Message::Operate { intent, to }).await?
+    }
+
+    /// A second person gives leave; returns for how long.
+    pub(crate) async fn approve(&self, assent: Assent) -> Result<Span, Refused> {
+        let place = Place { lane: Lane::Verb, node: None };
+        self.send(place, ANSWER_WAIT_MAX, |to| Message::Approve { assent, to }).await?
     }
 
     /// An operator applies a plan.
@@ -193,6 +201,24 @@ impl Inbox {
         incarnation: Incarnation,
     ) -> Result<(), Refused> {
         self.known.borrow().as_deref().ok_or(Refused::NoPlan)?.check(node, incarnation)
+    }
+
+    /// Whether `is_right` says so of the name of a node; nobody is refused before there are names.
+    ///
+    /// # Errors
+    ///
+    /// What `is_right` says.
+    pub(crate) fn is_for(
+        &self,
+        node: NodeNumber,
+        is_right: impl Fn(&str) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let known = self.known.borrow();
+        let Some(known) = known.as_deref() else { return Ok(()) };
+        if node.index() >= known.workers.len() {
+            return Ok(());
+        }
+        is_right(known.plan.inventory().node_name(node))
     }
 
     async fn ask_at<T, L>(&self, place: Place, look: L) -> Result<T, Refused>

@@ -275,6 +275,7 @@ fn overtake(waiting: &mut Message, message: Message) -> Message {
         Message::Tick
         | Message::Join { .. }
         | Message::Operate { .. }
+        | Message::Approve { .. }
         | Message::Apply { .. }
         | Message::Ask(_)
         | Message::External { .. } => None,

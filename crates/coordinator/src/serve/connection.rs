@@ -3,15 +3,18 @@
 //! # Invariants
 //!
 //! * Taking connections in never waits for any of them.
-//! * Who says nothing for a few seconds is not served at all.
+//! * Who says nothing for a few seconds, or has not shown a certificate by then where one is
+//!   asked for, is not served at all.
+//! * A connection ends with the certificate that was shown for it.
 //! * A connection that must go ends at once, whatever is under way on it.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use tidegate_trust::{Entrance, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -20,9 +23,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 use super::hall::{Hall, Peer};
+use crate::caller::Caller;
 
 /// The first bytes of a client come with its connection.
 const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Certificates are exchanged within this time, over any network there is.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long nobody new is taken in when that has just failed, for example because no file
 /// descriptor is left: the next attempt would fail as well, and attempts cost a processor.
@@ -34,9 +41,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Connections that have begun to speak and are not yet served.
 const SPEAKING_MAX: usize = 64;
 
-/// Everybody who comes to `listener` and says something, for as long as that is read.
+/// Everybody who comes to `listener` through `entrance`, if it has one, and says something, for
+/// as long as that is read.
 pub(super) fn arrivals(
     listener: TcpListener,
+    entrance: Option<Entrance>,
     hall: Arc<Hall>,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (to, arrivals) = mpsc::channel(SPEAKING_MAX);
@@ -44,7 +53,7 @@ pub(super) fn arrivals(
         // Cancel-safe, both: neither has taken anything when it is not the first.
         tokio::select! {
             () = to.closed() => {}
-            () = accept(&listener, &hall, &to) => {}
+            () = accept(&listener, entrance.as_ref(), &hall, &to) => {}
         }
     });
     ReceiverStream::new(arrivals)
@@ -52,6 +61,7 @@ pub(super) fn arrivals(
 
 async fn accept(
     listener: &TcpListener,
+    entrance: Option<&Entrance>,
     hall: &Arc<Hall>,
     to: &mpsc::Sender<io::Result<Connection>>,
 ) {
@@ -59,8 +69,8 @@ async fn accept(
         match listener.accept().await {
             Ok((tcp, _)) => {
                 let (peer, must_go) = hall.arrive();
-                let connection = Connection::new(tcp, peer, must_go);
-                tokio::spawn(connection.speaks_first(to.clone()));
+                let arriving = Arriving { tcp, peer, must_go };
+                tokio::spawn(arriving.speaks_first(entrance.cloned(), to.clone()));
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot take a connection in");
@@ -71,9 +81,61 @@ async fn accept(
     }
 }
 
+/// A connection over which nothing has been said.
+struct Arriving {
+    tcp: TcpStream,
+    peer: Peer,
+    must_go: oneshot::Receiver<()>,
+}
+
+impl Arriving {
+    /// Hands it on as soon as it has said something, and shown who it is.
+    async fn speaks_first(
+        self,
+        entrance: Option<Entrance>,
+        to: mpsc::Sender<io::Result<Connection>>,
+    ) {
+        let Self { tcp, peer, mut must_go } = self;
+        // It works without, only slower.
+        drop(tcp.set_nodelay(true));
+        // Cancel-safe: whoever must go loses the connection with all that was read of it.
+        let come_in = tokio::select! {
+            _ = &mut must_go => None,
+            come_in = come_in(tcp, entrance) => come_in,
+        };
+        let Some((stream, caller)) = come_in else {
+            peer.leave();
+            return;
+        };
+        let connection = Connection::new(stream, peer.known_as(caller), must_go);
+        // Nobody takes it: the coordinator is stopping.
+        drop(to.send(Ok(connection)).await);
+    }
+}
+
+/// Whoever says something, and shows a certificate if there is an `entrance`.
+async fn come_in(tcp: TcpStream, entrance: Option<Entrance>) -> Option<(Stream, Caller)> {
+    let mut first = [0];
+    let said = tokio::time::timeout(FIRST_BYTES_WITHIN, tcp.peek(&mut first)).await;
+    if !matches!(said, Ok(Ok(1))) {
+        return None;
+    }
+    let Some(entrance) = entrance else {
+        return Some((Stream::Plain(tcp), Caller::Local));
+    };
+    match tokio::time::timeout(HANDSHAKE_WITHIN, entrance.let_in(tcp)).await.ok()? {
+        Ok((stream, Ok(identity))) => Some((stream, Caller::Known(Arc::new(identity)))),
+        Ok((stream, Err(error))) => Some((stream, Caller::Nobody(Arc::new(error)))),
+        Err(error) => {
+            tracing::debug!(%error, "somebody without a certificate of ours was turned away");
+            None
+        }
+    }
+}
+
 /// A connection that can be cut.
 pub(super) struct Connection {
-    tcp: TcpStream,
+    stream: Stream,
     peer: Peer,
     /// Ready when it must go; nothing once it was.
     must_go: Option<oneshot::Receiver<()>>,
@@ -81,37 +143,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(tcp: TcpStream, peer: Peer, must_go: oneshot::Receiver<()>) -> Self {
-        // It works without, only slower.
-        drop(tcp.set_nodelay(true));
+    fn new(stream: Stream, peer: Peer, must_go: oneshot::Receiver<()>) -> Self {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { tcp, peer, must_go: Some(must_go), look }
-    }
-
-    /// Hands it on as soon as it has said something.
-    async fn speaks_first(mut self, to: mpsc::Sender<io::Result<Self>>) {
-        let mut first = [0];
-        let spoken = {
-            let must_go = self.must_go.as_mut();
-            let must_go = async {
-                match must_go {
-                    Some(must_go) => drop(must_go.await),
-                    None => std::future::pending().await,
-                }
-            };
-            // Cancel-safe: a peek takes nothing.
-            tokio::select! {
-                () = must_go => false,
-                said = tokio::time::timeout(FIRST_BYTES_WITHIN, self.tcp.peek(&mut first)) => {
-                    matches!(said, Ok(Ok(1)))
-                }
-            }
-        };
-        if spoken {
-            // Nobody takes it: the coordinator is stopping.
-            drop(to.send(Ok(self)).await);
-        }
+        Self { stream, peer, must_go: Some(must_go), look }
     }
 
     /// Whether it must go now; otherwise its task is woken when it must.
@@ -119,7 +154,7 @@ impl Connection {
         let Some(must_go) = &mut self.must_go else { return true };
         let mut goes = Pin::new(must_go).poll(cx).is_ready();
         while !goes && self.look.poll_tick(cx).is_ready() {
-            if self.peer.is_overdue() {
+            if self.peer.is_overdue() || self.peer.caller().has_ended(SystemTime::now()) {
                 self.peer.cut();
                 goes = true;
             }
@@ -147,7 +182,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.goes(cx) { cut() } else { Pin::new(&mut self.tcp).poll_read(cx, buffer) }
+        if self.goes(cx) {
+            cut()
+        } else {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
     }
 }
 
@@ -157,7 +196,11 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.goes(cx) { cut() } else { Pin::new(&mut self.tcp).poll_write(cx, bytes) }
+        if self.goes(cx) {
+            cut()
+        } else {
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
+        }
     }
 
     fn poll_write_vectored(
@@ -168,25 +211,25 @@ impl AsyncWrite for Connection {
         if self.goes(cx) {
             return cut();
         }
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, parts)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.goes(cx) { cut() } else { Pin::new(&mut self.tcp).poll_flush(cx) }
+        if self.goes(cx) { cut() } else { Pin::new(&mut self.stream).poll_flush(cx) }
     }
 
     fn poll_shutdown(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.goes(cx) { cut() } else { Pin::new(&mut self.tcp).poll_shutdown(cx) }
+        if self.goes(cx) { cut() } else { Pin::new(&mut self.stream).poll_shutdown(cx) }
     }
 }
 

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tidegate_core::fleet::NodeNumber;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::caller::Caller;
 use crate::refused::Refused;
 
 /// A connection says what it wants within this time: clients connect when they call.
@@ -236,7 +237,7 @@ impl Hall {
             // Whoever has arrived is idle, so there is always somebody who makes room.
             drop(room.admit(&seat));
         }
-        (Peer { hall: Arc::clone(self), seat }, must_go)
+        (Peer { hall: Arc::clone(self), seat, caller: Caller::Local }, must_go)
     }
 
     /// Lets go the connection that has said nothing for the longest.
@@ -337,9 +338,20 @@ impl Seat {
 pub(crate) struct Peer {
     hall: Arc<Hall>,
     seat: Arc<Seat>,
+    caller: Caller,
 }
 
 impl Peer {
+    /// The same, once it is known who it is.
+    pub(super) fn known_as(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+
+    /// Who it is.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Begins a call of `class`.
     ///
     /// # Errors

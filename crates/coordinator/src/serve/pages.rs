@@ -55,6 +55,25 @@ pub(super) fn routes(pages: Pages) -> Router {
         .with_state(pages)
 }
 
+/// Other pages, with the places of whoever asks for them.
+pub(super) fn behind_turnstile(pages: Router) -> Router {
+    pages.layer(from_fn(enter))
+}
+
+/// What an answer without an end is asked for by.
+const WATCH: &str = "/live";
+
+/// What a request is: forms are what operators send, and those that stop have places that nothing
+/// else takes.
+fn kind_of(request: &Request) -> (Class, Kind) {
+    match (request.method().is_safe(), request.uri().path()) {
+        (true, WATCH) => (Class::Reader, Kind::Watch),
+        (true, _) => (Class::Reader, Kind::Usual),
+        (false, "/pause") => (Class::Operator, Kind::Stop),
+        (false, _) => (Class::Operator, Kind::Usual),
+    }
+}
+
 async fn metrics(State(Pages { views, show, asked, .. }): State<Pages>) -> Response {
     let view = views.borrow().clone();
     let rollout = view.map(|view| show.rollout(&view));
@@ -84,8 +103,17 @@ fn unavailable(refused: &Refused) -> (StatusCode, String) {
 /// The turnstile of pages: whoever finds no room is refused before anything is done.
 async fn enter(mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned().ok_or(Refused::Stopping);
-    let call = match peer.and_then(|peer| peer.begin(Class::Reader, Kind::Usual)) {
+    let sends = !request.method().is_safe();
+    let (class, kind) = kind_of(&request);
+    let allowed = peer.and_then(|peer| {
+        peer.caller().may_see(request.uri().path(), sends)?;
+        peer.begin(class, kind)
+    });
+    let call = match allowed {
         Ok(call) => call,
+        Err(refused @ Refused::NotAllowed { .. }) => {
+            return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
+        }
         Err(refused) => return unavailable(&refused).into_response(),
     };
     request.extensions_mut().insert(call.receiving());

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //!
+//! * Nobody gets further than the table of methods allows.
 //! * A call has its place from its first byte until its answer has been taken or given up.
 //! * A report of somebody who is not its node's worker is refused by its first bytes.
 
@@ -19,6 +20,7 @@ use tonic::server::NamedService;
 use super::hall::{Call, Class, Kind, Peer};
 use super::sender::only_of_workers;
 use crate::asked::Asked;
+use crate::auditing::Audit;
 use crate::owner::Inbox;
 use crate::refused::Refused;
 
@@ -31,6 +33,8 @@ pub(super) struct Turnstile<S> {
     workers: Option<Inbox>,
     /// Where it is noted how long questions take, where readers ask.
     asked: Option<Asked>,
+    /// Where it is written down who was not let in, where operators act.
+    audit: Option<Audit>,
 }
 
 /// The end of the path of a worker's report.
@@ -39,7 +43,7 @@ const REPORT: &str = "/Sync";
 impl<S> Turnstile<S> {
     /// `inner` for callers of `class`.
     pub(super) fn new(class: Class, inner: S) -> Self {
-        Self { class, inner, workers: None, asked: None }
+        Self { class, inner, workers: None, asked: None, audit: None }
     }
 
     /// `inner` for workers, as far as they are known to `inbox`.
@@ -52,16 +56,28 @@ impl<S> Turnstile<S> {
         Self { asked: Some(asked), ..Self::new(Class::Reader, inner) }
     }
 
+    /// `inner` for operators; whoever tries to be one without being it is noted.
+    pub(super) fn of_operators(inner: S, audit: Audit) -> Self {
+        Self { audit: Some(audit), ..Self::new(Class::Operator, inner) }
+    }
+
     fn enter(&self, request: &http::Request<Body>) -> Result<Call, Refused> {
         let peer = request.extensions().get::<Peer>().ok_or(Refused::Stopping)?;
-        peer.begin(self.class, kind_of(request.uri().path()))
+        let path = request.uri().path();
+        peer.caller().may_call(path).inspect_err(|refused| {
+            if let Some(audit) = &self.audit {
+                // It was refused, so nothing depends on its being written.
+                drop(audit.note(peer.caller(), (path, ""), refused.name()));
+            }
+        })?;
+        peer.begin(self.class, kind_of(path))
     }
 }
 
 /// What a call of this method is.
 fn kind_of(path: &str) -> Kind {
     match path.rsplit('/').next().unwrap_or_default() {
-        "Pause" | "Abort" | "Reclose" => Kind::Stop,
+        "Pause" | "Freeze" | "Abort" | "Reclose" => Kind::Stop,
         method if method.starts_with("Watch") => Kind::Watch,
         _ => Kind::Usual,
     }

@@ -93,6 +93,8 @@ impl Coordinator {
             operators_listen: None,
             readers_listen: None,
             prometheus,
+            tls: None,
+            audit: tidegate_coordinator::AuditConfig::default(),
             compact_after_records: None,
         };
         let task = tokio::spawn(run(config, async { drop(stopped.await) }));

@@ -603,7 +603,7 @@ async fn a_directory_that_cannot_be_trusted_is_refused() {
 
     assert!(foreign.contains("it is the worker journal 07070707"), "{foreign}");
     assert!(incomplete.contains("put it back from a copy"), "{incomplete}");
-    assert!(public.starts_with("cannot listen on 0.0.0.0:0: without transp"), "{public}");
+    assert!(public.starts_with("cannot listen on 0.0.0.0:0: without certif"), "{public}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -703,6 +703,8 @@ async fn start_error(dir: &std::path::Path, listen: &str) -> String {
         operators_listen: None,
         readers_listen: None,
         prometheus: None,
+        tls: None,
+        audit: tidegate_coordinator::AuditConfig::default(),
         compact_after_records: None,
     };
     let ran = tokio::time::timeout(

@@ -243,8 +243,7 @@ impl HeldMailbox {
             self.state = MailboxState::HELD;
             self.stamp = None;
         }
-        self.totals.newer = self.totals.newer.saturating_add(switched.imported);
-        self.findings.extend(switched.findings.iter().cloned());
+        self.found.import(switched.imported, &switched.findings);
         debug_assert_eq!(self.state.level, Level::HELD);
     }
 }

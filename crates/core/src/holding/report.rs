@@ -34,7 +34,7 @@ impl Holding {
         let mut findings = 0;
         for (job, ordinal) in self.unreported.iter().take(most) {
             let told = self.jobs.get(&job).and_then(|j| j.mailboxes.get(ordinal.index()));
-            findings += told.map_or(0, |mailbox| mailbox.findings.len());
+            findings += told.map_or(0, |mailbox| mailbox.found.findings().len());
             if findings > FINDINGS_PER_REPORT_MAX && !chosen.is_empty() {
                 break;
             }
@@ -57,7 +57,7 @@ impl Holding {
                 findings: told
                     .iter()
                     .flat_map(|(_, m)| {
-                        m.findings.iter().take(FINDINGS_PER_REPORT_MAX).cloned()
+                        m.found.findings().iter().take(FINDINGS_PER_REPORT_MAX).cloned()
                     })
                     .collect(),
             })

@@ -8,10 +8,10 @@
 //!   field does not compile before that is decided.
 
 use super::counts::Counts;
-use super::{Dial, HeldJob, HeldMailbox, Holding, Stamp, ordinals};
-use crate::fleet::{Generation, JobNumber, Ordinal};
+use super::{Dial, Found, HeldJob, HeldMailbox, Holding, NEVER, Stamp, ordinals};
+use crate::fleet::{Generation, JobNumber};
 use crate::mailbox::{MailboxState, NotAState};
-use crate::rollout::{Finding, KeptBack, MessageTotals};
+use crate::rollout::{KeptBack, MessageTotals};
 use crate::time::Timestamp;
 
 /// What is remembered of a job. The columns are as long as the job has mailboxes.
@@ -31,10 +31,8 @@ pub struct JobSnapshot {
     pub served: Vec<bool>,
     /// Their dial tones.
     pub dials: Vec<Dial>,
-    /// Their messages.
-    pub totals: Vec<MessageTotals>,
-    /// What a person should know, by mailbox.
-    pub findings: Vec<(Ordinal, Finding)>,
+    /// What was found of them.
+    pub found: Vec<Found>,
 }
 
 /// A snapshot that no holding makes.
@@ -113,16 +111,14 @@ impl HeldJob {
             stamps: Vec::with_capacity(mailboxes.len()),
             served: Vec::with_capacity(mailboxes.len()),
             dials: Vec::with_capacity(mailboxes.len()),
-            totals: Vec::with_capacity(mailboxes.len()),
-            findings: Vec::new(),
+            found: Vec::with_capacity(mailboxes.len()),
         };
-        for (ordinal, mailbox) in ordinals(mailboxes) {
+        for mailbox in mailboxes {
             let HeldMailbox {
                 state,
                 stamp,
                 served,
-                totals,
-                findings,
+                found,
                 level_since: _,
                 probed_at: _,
                 dial,
@@ -132,9 +128,7 @@ impl HeldJob {
             snapshot.stamps.push(*stamp);
             snapshot.served.push(*served);
             snapshot.dials.push(*dial);
-            snapshot.totals.push(*totals);
-            let known = findings.iter().map(|finding| (ordinal, finding.clone()));
-            snapshot.findings.extend(known);
+            snapshot.found.push(found.clone());
         }
         snapshot
     }
@@ -148,35 +142,29 @@ impl HeldJob {
             stamps,
             served,
             dials,
-            totals,
-            findings,
+            found,
         } = kept;
-        let lengths = [stamps.len(), served.len(), dials.len(), totals.len()];
+        let lengths = [stamps.len(), served.len(), dials.len(), found.len()];
         if lengths.iter().any(|length| *length != states.len()) {
             return Err(SnapshotError::Columns { job });
         }
-        let rows = states.into_iter().zip(stamps).zip(served).zip(dials).zip(totals);
-        let mailboxes = rows.map(|((((byte, stamp), served), dial), totals)| {
+        let rows = states.into_iter().zip(stamps).zip(served).zip(dials).zip(found);
+        let mailboxes = rows.map(|((((byte, stamp), served), dial), found)| {
             let state = MailboxState::unpack(byte)
                 .map_err(|state| SnapshotError::State { job, state })?;
             Ok(HeldMailbox {
                 state,
                 stamp,
                 served,
-                totals,
-                findings: Vec::new(),
+                found,
                 level_since: Timestamp::default(),
-                probed_at: None,
+                probed_at: NEVER,
                 dial,
                 dial_refused: false,
             })
         });
-        let mut mailboxes = mailboxes.collect::<Result<Vec<_>, _>>()?;
-        for (ordinal, finding) in findings {
-            let mailbox = mailboxes.get_mut(ordinal.index());
-            mailbox.ok_or(SnapshotError::Columns { job })?.findings.push(finding);
-        }
-        let each = mailboxes.iter().map(|mailbox| mailbox.totals);
+        let mailboxes = mailboxes.collect::<Result<Vec<_>, _>>()?;
+        let each = mailboxes.iter().map(|mailbox| mailbox.found.totals());
         let totals = each.fold(MessageTotals::default(), MessageTotals::plus);
         Ok(Self {
             generation,

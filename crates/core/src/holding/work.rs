@@ -306,7 +306,7 @@ fn due(job: &Asked<'_>, mailbox: &HeldMailbox) -> Option<Timestamp> {
     let soak = job.soaks.on(mailbox.state.level);
     let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
     let watch = watch.max(WATCH_MIN);
-    match (mailbox.state.health, mailbox.probed_at) {
+    match (mailbox.state.health, mailbox.probed_at()) {
         (Health::Failed | Health::IntegrityFailed, _) if planted::is(Bug::BadHeals) => {
             Some(job.lease.now)
         }

@@ -91,11 +91,15 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// The hash of every address under `seed`: XXH3-64, whose own seed is the first eight bytes of
-/// the BLAKE3 of the text.
-pub(super) fn hashes(inventory: &Inventory, seed: &str) -> Vec<u64> {
-    let seed = blake3::hash(seed.as_bytes());
-    let seed = seed.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
+/// The seed of XXH3-64 that `text` stands for: the first eight bytes of its BLAKE3.
+pub(super) fn seed(text: &str) -> u64 {
+    let seed = blake3::hash(text.as_bytes());
+    seed.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head))
+}
+
+/// The hash of every address under `text`: XXH3-64.
+pub(super) fn hashes(inventory: &Inventory, text: &str) -> Vec<u64> {
+    let seed = seed(text);
     let hash = |mailbox| {
         let address = inventory.address(mailbox).as_bytes();
         twox_hash::XxHash3_64::oneshot_with_seed(seed, address)

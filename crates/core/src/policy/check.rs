@@ -4,6 +4,7 @@
 //!
 //! * Every error names the key that must change, so that a file can be pointed at.
 
+use super::calendar::CalendarProblem;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -172,6 +173,14 @@ pub enum PolicyError {
         /// What is wrong.
         problem: ScheduleProblem,
     },
+    /// A rule of the calendar cannot be kept.
+    #[error("{problem}")]
+    Calendar {
+        /// The rule's place, from 0.
+        rule: usize,
+        /// What is wrong.
+        problem: CalendarProblem,
+    },
     /// The gate makes no sense.
     #[error("the gate cannot judge")]
     Gate {
@@ -338,6 +347,9 @@ impl PolicyError {
             Self::Schedule { cohort, problem } => {
                 Named::Cohort(*cohort).key(&problem.key())
             }
+            Self::Calendar { rule, problem } => {
+                format!("calendar.{rule}.{}", problem.key())
+            }
             Self::Gate { source } => format!("gate.{}", source.key()),
         }
     }
@@ -370,7 +382,8 @@ impl PolicyError {
                 "a restarted worker joins again when the lease of the old one has ended",
             ),
             Self::Schedule { problem, .. } => problem.help(),
-            Self::TooManyRungs { .. }
+            Self::Calendar { .. }
+            | Self::TooManyRungs { .. }
             | Self::EmptyRung { .. }
             | Self::TooManyCohorts { .. }
             | Self::NameEmpty { .. }
@@ -462,7 +475,8 @@ impl Policy {
             self.check_schedule(cohort)
                 .map_err(|problem| PolicyError::Schedule { cohort: place, problem })?;
         }
-        Ok(())
+        super::calendar::check(&self.calendar, &self.cohorts)
+            .map_err(|(rule, problem)| PolicyError::Calendar { rule, problem })
     }
 
     fn check_schedule(&self, cohort: &Cohort) -> Result<(), ScheduleProblem> {
@@ -690,6 +704,7 @@ mod tests {
             gate: GatePolicy::default(),
             limits: Limits::default(),
             notice: Notice::default(),
+            calendar: Vec::new(),
             hash_seed: String::new(),
         }
     }

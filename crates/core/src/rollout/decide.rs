@@ -302,8 +302,9 @@ impl Rollout {
             reason: operate.reason.clone(),
             at: now,
             request: operate.request.clone(),
+            approved: operate.approved.clone(),
         };
-        let needs_reason = !matches!(operate.verb, Verb::Pause);
+        let needs_reason = !matches!(operate.verb, Verb::Pause | Verb::Freeze);
         if needs_reason && operate.reason.trim().is_empty() {
             return Err(Refusal::ReasonMissing);
         }
@@ -328,7 +329,10 @@ impl Rollout {
                 self.pause_without(operate, action, now)
             }
             Verb::Pause => self.on_pause(action),
+            Verb::Freeze => self.on_freeze(action),
+            Verb::Thaw => self.on_thaw(action),
             Verb::Resume(None) => {
+                self.check_thawed()?;
                 self.check_overruled(operate)?;
                 self.check_told_anew(operate)?;
                 let ended = self.end_rebuild(operate, now)?;
@@ -468,7 +472,8 @@ impl Rollout {
                 Verdict::Expand | Verdict::Hold(_) => {}
             }
         }
-        self.next_step(now).into_iter().collect()
+        let frozen = self.freeze_at_end(now).filter(|_| self.phase == Phase::Running);
+        frozen.or_else(|| self.next_step(now)).into_iter().collect()
     }
 
     /// The next level of the first wave that nothing keeps back.

@@ -165,7 +165,8 @@ impl Rollout {
             );
             (COORDINATOR, reason)
         };
-        Record::Paused(Action { by: by.to_owned(), reason, at, request: None })
+        let (by, request, approved) = (by.to_owned(), None, None);
+        Record::Paused(Action { by, reason, at, request, approved })
     }
 
     /// Whoever lets a rollout go on that was paused in doubt says which nodes are wrong.

@@ -42,7 +42,7 @@ const DEVIATION_MIN: f64 = 0.03;
 const RATIO_MAX: f64 = 2.0;
 
 /// Half of four fifths of a normal distribution, in standard deviations.
-const Z_90: f64 = 1.281_6;
+pub(super) const Z_90: f64 = 1.281_6;
 
 /// Beats between the last mailbox and the verdict: it is opened, told of, judged.
 const BEATS_PER_STEP: u64 = 3;
@@ -60,13 +60,13 @@ pub struct Forecast {
 
 /// Time from now on, seconds: what is fixed, and what depends on how fast work goes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ahead {
+pub(super) struct Ahead {
     fixed: f64,
     work: f64,
 }
 
 impl Ahead {
-    fn total(self, factor: f64) -> f64 {
+    pub(super) fn total(self, factor: f64) -> f64 {
         self.fixed + self.work * factor
     }
 
@@ -84,17 +84,25 @@ struct Climb {
 
 /// How much longer work takes than speeds say.
 #[derive(Clone, Copy, Debug)]
-struct Experience {
-    factor: f64,
-    deviation: f64,
+pub(super) struct Experience {
+    pub(super) factor: f64,
+    pub(super) deviation: f64,
 }
 
 /// What steps are reckoned from.
 #[derive(Debug)]
-struct Known {
-    experience: Experience,
+pub(super) struct Known {
+    pub(super) experience: Experience,
     /// See [`Rollout::verified_after`].
     verified_after: Vec<Option<f64>>,
+}
+
+impl Known {
+    /// What is known of `rollout`; nothing before a step has passed.
+    pub(super) fn of(rollout: &Rollout) -> Option<Self> {
+        let experience = rollout.experience()?;
+        Some(Self { experience, verified_after: rollout.verified_after() })
+    }
 }
 
 impl Rollout {
@@ -103,17 +111,17 @@ impl Rollout {
     pub fn forecasts(&self, now: Timestamp) -> Vec<Option<Forecast>> {
         let mut forecasts = vec![None; self.waves.len()];
         let moves = matches!(self.phase, Phase::Running) && !self.rebuilding;
-        let Some(experience) = self.experience().filter(|_| moves) else {
-            return forecasts;
-        };
+        let Some(known) = Known::of(self).filter(|_| moves) else { return forecasts };
+        let experience = known.experience;
         let mut climbs: Vec<Climb> =
             self.waves.iter().map(|wave| climb(wave, now)).collect();
-        let known = Known { experience, verified_after: self.verified_after() };
         let mut ahead = Ahead::default();
         // A step of a wave is waited for once and taken once: nothing here may go on for ever.
         for _ in 0..2 * self.waves.len() * self.top().index() {
             let time = ahead.total(experience.factor);
-            let Some((number, begins)) = self.next_climb(&climbs, time) else { break };
+            let Some((number, begins)) = self.next_climb(&climbs, time, now) else {
+                break;
+            };
             if begins > time {
                 ahead = ahead.plus(begins - time, 0.0);
                 continue;
@@ -137,7 +145,12 @@ impl Rollout {
 
     /// Which wave takes the next step, and when, as turns go; nothing when all are on top, or wait
     /// for a person.
-    fn next_climb(&self, climbs: &[Climb], time: f64) -> Option<(WaveNumber, f64)> {
+    fn next_climb(
+        &self,
+        climbs: &[Climb],
+        time: f64,
+        now: Timestamp,
+    ) -> Option<(WaveNumber, f64)> {
         let mut ceiling = self.top();
         let mut scheduled: Option<(WaveNumber, f64)> = None;
         for (number, (wave, climb)) in
@@ -151,6 +164,9 @@ impl Rollout {
             }
             let level = climb.passed.above();
             let due = climb.passed_after + secs(self.plan.delay(number, level));
+            let at = now + span(due.max(time));
+            let due =
+                due.max(secs(self.opens(number, at)?.since(at)) + secs(at.since(now)));
             if wave.allowed >= level || due <= time && level <= ceiling {
                 return Some((number, time));
             }
@@ -163,7 +179,7 @@ impl Rollout {
     }
 
     /// What is ahead when a wave has taken one more step.
-    fn step(
+    pub(super) fn step(
         &self,
         (number, level): (WaveNumber, Level),
         mut ahead: Ahead,
@@ -202,7 +218,7 @@ impl Rollout {
     }
 
     /// Seconds in which a node raises so many.
-    fn time(&self, node: NodeNumber, mailboxes: u32) -> Option<f64> {
+    pub(super) fn time(&self, node: NodeNumber, mailboxes: u32) -> Option<f64> {
         if mailboxes == 0 {
             return Some(0.0);
         }
@@ -306,14 +322,16 @@ fn climb(wave: &WaveState, now: Timestamp) -> Climb {
 
 fn forecast(ahead: Ahead, experience: Experience, now: Timestamp) -> Forecast {
     let Experience { factor, deviation } = experience;
-    let at = |z: f64| {
-        let seconds = ahead.total(factor * (z * deviation).exp());
-        #[expect(clippy::cast_possible_truncation, reason = "saturates")]
-        #[expect(clippy::cast_sign_loss, reason = "nothing is ahead of now")]
-        let millis = (seconds.max(0.0) * 1_000.0) as u64;
-        now + Span::from_millis(millis)
-    };
+    let at = |z: f64| now + span(ahead.total(factor * (z * deviation).exp()));
     Forecast { p10: at(-Z_90), p50: at(0.0), p90: at(Z_90) }
+}
+
+/// So many seconds.
+pub(super) fn span(seconds: f64) -> Span {
+    #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+    #[expect(clippy::cast_sign_loss, reason = "no work takes less than no time")]
+    let millis = (seconds.max(0.0) * 1_000.0) as u64;
+    Span::from_millis(millis)
 }
 
 fn secs(span: Span) -> f64 {

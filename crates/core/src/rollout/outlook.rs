@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::status::why_scheduled;
+use super::status::{why_scheduled, why_window};
 use super::turn::Turn;
 use super::{
     Finding, JobReport, LEVELS, MailboxStatus, NodeCondition, Phase, Record, Rollout,
@@ -121,7 +121,11 @@ impl Outlook {
             _ if level <= state.level => RungStatus::Open(since(level)),
             _ if level <= wave.allowed => RungStatus::Opening(since(level)),
             Turn::Scheduled(next, due) if next == level => RungStatus::Scheduled(due),
+            Turn::Outside(next, Some(opens)) if next == level => {
+                RungStatus::Scheduled(opens)
+            }
             Turn::Scheduled(..)
+            | Turn::Outside(..)
             | Turn::Passed
             | Turn::HeldBack
             | Turn::Climbing
@@ -179,6 +183,9 @@ impl Outlook {
             Turn::Scheduled(next, due) => {
                 Some(why_scheduled(&self.plan, number, next, due))
             }
+            Turn::Outside(next, until) => {
+                Some(why_window(&self.plan, (number, next), until, None))
+            }
             Turn::Passed | Turn::Climbing | Turn::Next(_) | Turn::Waits => {
                 Some(Why::WaveWaits(name()))
             }
@@ -204,7 +211,7 @@ impl Rollout {
             plan: Arc::clone(&self.plan),
             top: self.top(),
             stopped: match &self.phase {
-                Phase::Paused(_) => Some(Why::Paused),
+                Phase::Paused(_) => Some(self.why_frozen().unwrap_or(Why::Paused)),
                 Phase::Halted { reason, .. } => Some(Why::Halted(reason.to_string())),
                 Phase::Aborted(_) => Some(Why::Aborted),
                 Phase::Running | Phase::Finished { .. } => None,

@@ -104,7 +104,8 @@ impl Rollout {
         for order in orders {
             let mut named = Vec::new();
             let stages = &self.job(order.job).stages;
-            let none_rise = stages.below(order.level) == 0 && stages.shut() == 0;
+            let none_rise = stages.below(order.level) == 0 && stages.shut() == 0
+                || self.is_shut(order.job, self.heard_at(node));
             if none_rise || room == 0 && outstanding.is_empty() {
                 order.named = Some(named);
                 continue;

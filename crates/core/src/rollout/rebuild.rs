@@ -122,7 +122,8 @@ impl Rollout {
     }
 
     /// Begins a rebuild: nothing is known of any node.
-    pub(super) fn apply_rebuild_begun(&mut self) {
+    pub(super) fn apply_rebuild_begun(&mut self, action: &Action) {
+        self.phase = Phase::Paused(action.clone());
         self.rebuilding = true;
         self.nodes.iter_mut().for_each(|node| node.recount = Recount::Awaited);
     }

@@ -5,6 +5,8 @@
 //! * Whatever may have opened since it was last heard of counts as open until the worker has
 //!   said otherwise under the new generation.
 
+use std::sync::Arc;
+
 use super::{Action, JobState, Phase, Rollout, Scope, ordinals};
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
@@ -94,6 +96,25 @@ impl Rollout {
             let open = self.open_in(*job, scope);
             self.job_mut(*job).reclosed.extend(open);
         }
+    }
+
+    /// A worker takes up `job` again. This journal may be an older one that was put back, and so
+    /// may not know that what is re-closed was resumed and opened since: until that worker has
+    /// told of it, it counts as open.
+    pub(super) fn fear_open(&mut self, job: JobNumber) {
+        let plan = Arc::clone(&self.plan);
+        let Some(planned) = plan.jobs().get(job.index()) else { return };
+        if self.job(job).leased_to.is_none() {
+            return;
+        }
+        let wide =
+            self.wave(planned.wave).held_back || self.node_mut(planned.node).held_back;
+        let members = (0..).map(Ordinal::new).zip(plan.members(job));
+        let feared: Vec<Ordinal> = members
+            .filter(|(_, mailbox)| wide || self.held_back.contains(mailbox))
+            .map(|(ordinal, _)| ordinal)
+            .collect();
+        self.job_mut(job).reclosed.extend(feared);
     }
 
     /// Mailboxes of `scope` in `job` that stand open, or have a dial tone, as far as is known.

@@ -10,7 +10,7 @@ use crate::pace::PaceReport;
 use crate::share::Ppm;
 use crate::time::Timestamp;
 
-use super::{Etag, Grades, KeptBack, RequestId};
+use super::{Etag, KeptBack, MessageTotals, RequestId};
 
 /// What a coordinator remembers. Replaying these, in order, is the only recovery.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,11 @@ pub enum Record {
     },
     /// Somebody paused the rollout.
     Paused(Action),
+    /// Somebody froze the rollout: it is paused, and nobody resumes it before somebody else has
+    /// thawed it.
+    Frozen(Action),
+    /// Somebody else than who froze the rollout let go of that; it stays paused.
+    Thawed(Action),
     /// Somebody let the rollout, or a part of it that was re-closed, go on.
     Resumed {
         /// Who, why, when.
@@ -187,6 +192,17 @@ pub struct Action {
     pub at: Timestamp,
     /// What the client calls its request, if it does.
     pub request: Option<RequestId>,
+    /// The second person, where one was needed.
+    pub approved: Option<Approval>,
+}
+
+/// The word of a second person, by whose leave something was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Their name, which is not that of whoever did it.
+    pub by: String,
+    /// Why they gave it.
+    pub reason: String,
 }
 
 /// A part of a rollout that can be re-closed.
@@ -198,74 +214,6 @@ pub enum Scope {
     Node(NodeNumber),
     /// One mailbox.
     Mailbox(MailboxNumber),
-}
-
-/// Messages by what became of them, summed over prepared mailboxes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MessageTotals {
-    /// Verified and right as they were.
-    pub intact: u64,
-    /// Bytes replaced from the snapshot.
-    pub repaired: u64,
-    /// Lost on the live side and brought back.
-    pub returned: u64,
-    /// Newer than the snapshot, good, kept.
-    pub newer: u64,
-    /// Deleted by their owner after the snapshot; the deletion was honoured.
-    pub deleted: u64,
-    /// Beyond repair, bytes kept aside.
-    pub set_aside: u64,
-    /// Known by name only; no side holds any bytes.
-    pub lost: u64,
-    /// Bytes read while verifying.
-    pub bytes_read: u64,
-    /// Decisions without proof, and odd things found.
-    pub doubts: u64,
-    /// The mailboxes that these messages are of, by how well each came back.
-    pub grades: Grades,
-}
-
-impl MessageTotals {
-    /// The sum of both, as far as numbers go: what a worker tells must not stop anybody.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            intact: self.intact.saturating_add(other.intact),
-            repaired: self.repaired.saturating_add(other.repaired),
-            returned: self.returned.saturating_add(other.returned),
-            newer: self.newer.saturating_add(other.newer),
-            deleted: self.deleted.saturating_add(other.deleted),
-            set_aside: self.set_aside.saturating_add(other.set_aside),
-            lost: self.lost.saturating_add(other.lost),
-            bytes_read: self.bytes_read.saturating_add(other.bytes_read),
-            doubts: self.doubts.saturating_add(other.doubts),
-            grades: self.grades.plus(other.grades),
-        }
-    }
-
-    /// What is left of these without `part` of them.
-    #[must_use]
-    pub fn minus(self, part: Self) -> Self {
-        Self {
-            intact: self.intact.saturating_sub(part.intact),
-            repaired: self.repaired.saturating_sub(part.repaired),
-            returned: self.returned.saturating_sub(part.returned),
-            newer: self.newer.saturating_sub(part.newer),
-            deleted: self.deleted.saturating_sub(part.deleted),
-            set_aside: self.set_aside.saturating_sub(part.set_aside),
-            lost: self.lost.saturating_sub(part.lost),
-            bytes_read: self.bytes_read.saturating_sub(part.bytes_read),
-            doubts: self.doubts.saturating_sub(part.doubts),
-            grades: self.grades.minus(part.grades),
-        }
-    }
-
-    /// Messages served after restoring.
-    pub fn served(self) -> u64 {
-        [self.repaired, self.returned, self.newer]
-            .into_iter()
-            .fold(self.intact, u64::saturating_add)
-    }
 }
 
 /// Something about one mailbox that a person should know.
@@ -461,13 +409,15 @@ pub struct Operate {
     /// Nodes that a rebuild shall not wait for; with [`Verb::Pause`] it ends without them and
     /// stays stopped.
     pub without: Vec<NodeNumber>,
+    /// The second person, where one was needed.
+    pub approved: Option<Approval>,
 }
 
 impl Operate {
     /// `by` wants `verb` because of `reason`, once, however the rollout stands.
     pub fn new(by: String, reason: String, verb: Verb) -> Self {
-        let (request, seen, without) = (None, None, Vec::new());
-        Self { by, reason, verb, request, seen, without }
+        let (request, seen, without, approved) = (None, None, Vec::new(), None);
+        Self { by, reason, verb, request, seen, without, approved }
     }
 }
 
@@ -476,6 +426,10 @@ impl Operate {
 pub enum Verb {
     /// Open nothing more until resumed.
     Pause,
+    /// Open nothing more until somebody else has thawed it.
+    Freeze,
+    /// Let go of a freeze of somebody else; the rollout stays paused.
+    Thaw,
     /// Go on; with a scope, let a re-closed part be verified and opened again.
     Resume(Option<Scope>),
     /// End the rollout; what is open stays open.
@@ -678,6 +632,24 @@ pub enum Refusal {
         /// The scope.
         what: String,
     },
+    /// Somebody else has to thaw it first.
+    #[error(
+        "the rollout was frozen by {by}; somebody else must thaw it first \
+         (`tidegate thaw --reason`), then it can be resumed"
+    )]
+    Frozen {
+        /// Who.
+        by: String,
+    },
+    /// Who froze it does not thaw it.
+    #[error("{by} froze the rollout; a second person must thaw it")]
+    SameHand {
+        /// Who.
+        by: String,
+    },
+    /// Nothing to thaw.
+    #[error("the rollout is not frozen; nothing to thaw")]
+    NotFrozen,
     /// A halt is not waited out.
     #[error(
         "the gate halted the rollout at {wave}: {reason}; re-close that wave first \
@@ -754,6 +726,9 @@ impl Refusal {
             Self::Over { .. } => "rollout-over",
             Self::Already { .. } => "already",
             Self::NotHeldBack { .. } => "not-held-back",
+            Self::Frozen { .. } => "frozen",
+            Self::SameHand { .. } => "same-hand",
+            Self::NotFrozen => "not-frozen",
             Self::HaltStands { .. } => "halt-stands",
             Self::IsolationStands { .. } => "isolation-stands",
             Self::NoSuch { .. } => "no-such",

@@ -142,6 +142,8 @@ impl Record {
     pub fn asked(&self) -> Option<(&Action, Verb)> {
         match self {
             Self::Paused(action) => Some((action, Verb::Pause)),
+            Self::Frozen(action) => Some((action, Verb::Freeze)),
+            Self::Thawed(action) => Some((action, Verb::Thaw)),
             Self::Resumed { action, scope } => Some((action, Verb::Resume(*scope))),
             Self::Aborted(action) => Some((action, Verb::Abort)),
             Self::Reclosed { action, scope, .. } => Some((action, Verb::Reclose(*scope))),
@@ -181,6 +183,7 @@ impl Record {
         matches!(
             self,
             Self::Paused(_)
+                | Self::Frozen(_)
                 | Self::Aborted(_)
                 | Self::Halted { .. }
                 | Self::Reclosed { .. }
@@ -239,7 +242,7 @@ impl Rollout {
         let Some(seen) = operate.seen else { return Ok(()) };
         let now = self.etag();
         // A stop is right whatever else has happened.
-        if seen == now || operate.verb == Verb::Pause {
+        if seen == now || matches!(operate.verb, Verb::Pause | Verb::Freeze) {
             return Ok(());
         }
         // What was seen may be another rollout, or a future that an older journal has lost.
@@ -326,7 +329,8 @@ mod tests {
 
         for number in 0..=REQUESTS_KEPT_MAX {
             let (by, reason, at) = ("ann".to_owned(), String::new(), etag.begun);
-            let action = Action { by, reason, at, request: Some(id(number)) };
+            let (request, approved) = (Some(id(number)), None);
+            let action = Action { by, reason, at, request, approved };
             let answer = Answer { orders_version: 1, etag };
             let (verb, left_out) = (Verb::Pause, Vec::new());
             requests.note(id(number), Known { action, verb, left_out, answer });

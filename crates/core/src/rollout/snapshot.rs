@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::freeze;
 use super::{Finding, JobState, LEVELS, NodeState, Phase, Rollout, WaveState};
 use super::{MessageTotals, Record, Recount};
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, Ordinal};
@@ -145,6 +146,8 @@ impl Rollout {
             started_at: _,
             applied_under: _,
             phase,
+            // The story says who froze it.
+            frozen: _,
             generation,
             orders_version,
             stop_version,
@@ -250,6 +253,7 @@ impl Rollout {
         for (number, kept) in (0..).map(JobNumber::new).zip(jobs) {
             rollout.restore_job(number, kept)?;
         }
+        rollout.frozen = freeze::in_story(&story).cloned();
         rollout.held_back = held_back.into_iter().collect();
         rollout.findings = findings.into_iter().collect::<BTreeMap<_, _>>();
         rollout.generation = generation;
@@ -437,6 +441,7 @@ impl JobState {
 fn phase_of(record: &Record) -> Option<Phase> {
     match record {
         Record::Paused(action)
+        | Record::Frozen(action)
         | Record::RebuildBegun(action)
         | Record::Reclosed { action, .. } => Some(Phase::Paused(action.clone())),
         Record::Halted { reason, evidence, at } => {
@@ -455,6 +460,7 @@ fn phase_of(record: &Record) -> Option<Phase> {
         | Record::MailboxesFound { .. }
         | Record::NodeRecounted { .. }
         | Record::Rebuilt { .. }
+        | Record::Thawed(_)
         | Record::NodeAccepted { .. } => None,
     }
 }

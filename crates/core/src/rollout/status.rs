@@ -15,7 +15,7 @@ use crate::fleet::{
 };
 use crate::gate::{HoldReason, Judgement, Verdict};
 use crate::mailbox::{Level, MailboxState};
-use crate::plan::Plan;
+use crate::plan::{Job, Plan};
 use crate::planted::{self, Bug};
 use crate::time::{MinuteOf, Span, Timestamp};
 
@@ -66,6 +66,13 @@ pub struct Stop {
 pub enum Why {
     /// The rollout was paused.
     Paused,
+    /// The rollout was frozen.
+    Frozen {
+        /// Who did it.
+        by: String,
+        /// Why, as they said.
+        reason: String,
+    },
     /// The gate halted it.
     Halted(String),
     /// It was ended.
@@ -99,6 +106,24 @@ pub enum Why {
         /// When, at the earliest.
         until: Timestamp,
     },
+    /// The calendar does not let a wave begin now.
+    Window {
+        /// The wave.
+        wave: String,
+        /// The rung it would take.
+        rung: String,
+        /// When it may; nothing if at no time that is known.
+        until: Option<Timestamp>,
+        /// How long it takes, nine times in ten, if that can be told.
+        takes: Option<Span>,
+    },
+    /// The calendar does not let anything begin on a node now.
+    NodeWindow {
+        /// The node.
+        node: String,
+        /// When it may; nothing if at no time that is known.
+        until: Option<Timestamp>,
+    },
     /// It was re-closed by name.
     MailboxHeldBack,
     /// The rollout is being rebuilt from what the nodes hold.
@@ -123,6 +148,7 @@ impl Why {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Paused => "paused",
+            Self::Frozen { .. } => "frozen",
             Self::Halted(_) => "halted",
             Self::Aborted => "aborted",
             Self::Finished => "finished",
@@ -136,6 +162,8 @@ impl Why {
             Self::Preparing(_) => "preparing",
             Self::WaveWaits(_) => "wave-waits",
             Self::Scheduled { .. } => "scheduled",
+            Self::Window { .. } => "window",
+            Self::NodeWindow { .. } => "node-window",
             Self::MailboxHeldBack => "mailbox-held-back",
             Self::Rebuilding { .. } => "rebuilding",
             Self::NodeRecounting(_) => "node-recounting",
@@ -183,10 +211,10 @@ impl fmt::Display for Why {
                     "wave `{wave}` may not open this level yet; earlier steps come first"
                 )
             }
-            Self::Scheduled { wave, rung, until } => {
-                let until = MinuteOf(*until);
-                write!(f, "wave `{wave}` waits for its schedule until {until} ({rung})")
-            }
+            Self::Frozen { .. }
+            | Self::Scheduled { .. }
+            | Self::Window { .. }
+            | Self::NodeWindow { .. } => self.fmt_until(f),
             Self::MailboxHeldBack => f.write_str("re-closed; an operator can resume it"),
             Self::Rebuilding { told, missing } => {
                 write!(
@@ -216,6 +244,44 @@ impl fmt::Display for Why {
                      needed; where only this one does, its worker is wrong"
                 )
             }
+        }
+    }
+}
+
+impl Why {
+    /// What passes with time, or by another hand.
+    fn fmt_until(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Frozen { by, reason } = self {
+            let reason = if reason.is_empty() { "no reason given" } else { reason };
+            return write!(f, "frozen by {by}: {reason}; somebody else must thaw it");
+        }
+        if let Self::Scheduled { wave, rung, until } = self {
+            let until = MinuteOf(*until);
+            return write!(
+                f,
+                "wave `{wave}` waits for its schedule until {until} ({rung})"
+            );
+        }
+        if let Self::NodeWindow { node, until } = self {
+            return write!(f, "node `{node}` waits for its window {}", Until(*until));
+        }
+        let Self::Window { wave, rung, until, takes } = self else { return Ok(()) };
+        write!(f, "wave `{wave}` waits for its window {} ({rung}", Until(*until))?;
+        match takes {
+            Some(takes) => write!(f, "; it takes up to {takes} and must fit)"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+/// When a window opens.
+struct Until(Option<Timestamp>);
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(at) => write!(f, "until {}", MinuteOf(at)),
+            None => f.write_str("and the calendar knows of no further one"),
         }
     }
 }
@@ -411,27 +477,32 @@ impl Rollout {
     }
 
     /// Mailboxes of `scope` that are still open as far as is known, or have a dial tone, or may
-    /// be open in the older state of a node: zero once a reclose has reached every mailbox.
+    /// be open in the older state of a node, or on a node that has yet to tell anew what was on
+    /// record before: zero once a reclose has reached every mailbox.
     pub fn still_open(&self, scope: Scope) -> u32 {
         let jobs = self.plan.jobs().iter();
-        let open = |number: JobNumber| {
-            let job = self.job(number);
+        let unknown = |job: &Job| {
+            self.job(job.number).leased_to.is_some() && self.tells_anew(job.node)
+        };
+        let open = |planned: &Job| {
+            let job = self.job(planned.number);
+            let all = unknown(planned);
             let states = ordinals(&job.states);
-            let open = states.filter(|(at, state)| job.is_inside(*at, *state));
+            let open = states.filter(|(at, state)| all || job.is_inside(*at, *state));
             open.count()
         };
         let count: usize = match scope {
-            Scope::Wave(wave) => {
-                jobs.filter(|job| job.wave == wave).map(|job| open(job.number)).sum()
-            }
-            Scope::Node(node) => {
-                jobs.filter(|job| job.node == node).map(|job| open(job.number)).sum()
-            }
+            Scope::Wave(wave) => jobs.filter(|job| job.wave == wave).map(open).sum(),
+            Scope::Node(node) => jobs.filter(|job| job.node == node).map(open).sum(),
             Scope::Mailbox(mailbox) => {
                 self.plan.place(mailbox).map_or(0, |(number, ordinal)| {
                     let job = self.job(number);
+                    let planned = self.plan.jobs().get(number.index());
+                    let all = planned.is_some_and(unknown);
                     let state = job.states.get(ordinal.index());
-                    usize::from(state.is_some_and(|it| job.is_inside(ordinal, *it)))
+                    usize::from(
+                        state.is_some_and(|it| all || job.is_inside(ordinal, *it)),
+                    )
                 })
             }
         };
@@ -484,9 +555,14 @@ impl Rollout {
                     let missing = names.collect::<Vec<_>>().join(", ");
                     Why::Rebuilding { told, missing }
                 });
-                return vec![rebuilding.unwrap_or(Why::Paused)];
+                let frozen = self.why_frozen();
+                let stopped = rebuilding.or(frozen.is_none().then_some(Why::Paused));
+                return stopped.into_iter().chain(frozen).collect();
             }
-            Phase::Halted { reason, .. } => return vec![Why::Halted(reason.to_string())],
+            Phase::Halted { reason, .. } => {
+                let halted = Why::Halted(reason.to_string());
+                return std::iter::once(halted).chain(self.why_frozen()).collect();
+            }
             Phase::Aborted(_) => return vec![Why::Aborted],
             Phase::Finished { .. } => return vec![Why::Finished],
             Phase::Running => {}
@@ -513,12 +589,21 @@ impl Rollout {
                     }
                     continue;
                 }
+                Turn::Outside(level, until) => {
+                    let takes = self.step_takes(wave, level, now);
+                    why.push(why_window(&self.plan, (wave, level), until, takes));
+                    continue;
+                }
                 Turn::Passed | Turn::Waits => continue,
                 Turn::HeldBack | Turn::Next(_) => {}
             }
             first = false;
         }
         why.extend(scheduled.map(|(_, why)| why));
+        why.extend(self.nodes_outside(now).map(|(node, until)| {
+            let node = self.node_name(node).to_owned();
+            Why::NodeWindow { node, until }
+        }));
         why
     }
 
@@ -545,10 +630,13 @@ impl Rollout {
             Turn::Climbing => WaveCondition::Opening,
             _ if wave.allowed == Level::HELD => WaveCondition::Waiting,
             Turn::Next(_) => WaveCondition::Opening,
-            Turn::Scheduled(..) | Turn::Waits => WaveCondition::Between,
+            Turn::Scheduled(..) | Turn::Outside(..) | Turn::Waits => {
+                WaveCondition::Between
+            }
         };
         let due_at = match turn {
             Turn::Scheduled(_, due) => Some(due),
+            Turn::Outside(_, opens) => opens,
             Turn::HeldBack
             | Turn::Passed
             | Turn::Climbing
@@ -640,6 +728,20 @@ pub(super) fn why_scheduled(
     let rung = plan.policy().rung(level).map(|rung| rung.name.clone());
     let (wave, rung) = (name.unwrap_or_default(), rung.unwrap_or_default());
     Why::Scheduled { wave, rung, until }
+}
+
+/// Why a wave may not begin with a level that the calendar does not let it begin with.
+pub(super) fn why_window(
+    plan: &Plan,
+    (wave, level): (WaveNumber, Level),
+    until: Option<Timestamp>,
+    takes: Option<Span>,
+) -> Why {
+    let name = plan.waves().get(wave.index()).map(|wave| wave.name.clone());
+    let rung = plan.policy().rung(level).map(|rung| rung.name.clone());
+    let (wave, rung) = (name.unwrap_or_default(), rung.unwrap_or_default());
+    let takes = takes.map(|takes| Span::from_secs(takes.millis() / 1_000));
+    Why::Window { wave, rung, until, takes }
 }
 
 /// Why the gate holds a wave that climbs.

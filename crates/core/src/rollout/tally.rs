@@ -45,6 +45,11 @@ impl Tally {
         }
     }
 
+    /// Whether it has mailboxes of the tier at this place.
+    pub(super) fn counts_tier(&self, place: usize) -> bool {
+        self.tiers.get(place).is_some_and(|tier| tier.planned > 0)
+    }
+
     /// Counts one more mailbox of `tier`, held and waiting.
     pub(super) fn add(&mut self, tier: TierNumber) {
         self.waiting += 1;

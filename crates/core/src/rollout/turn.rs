@@ -9,8 +9,10 @@
 //! * At most one wave may take a level at any time: the first one that nothing keeps back.
 //! * A wave that climbs, that its gate holds, or that was re-closed, lets nobody behind it
 //!   take a level; what they were allowed before they keep.
-//! * No wave takes a level that a wave before it has not passed.
+//! * No wave takes a level that a wave before it has not passed, nor one that the calendar does
+//!   not let it begin with.
 
+use super::calendar::Begin;
 use super::{Rollout, WaveState};
 use crate::fleet::WaveNumber;
 use crate::mailbox::Level;
@@ -30,6 +32,8 @@ pub(super) enum Turn {
     Next(Level),
     /// Its schedule allows this level then.
     Scheduled(Level, Timestamp),
+    /// The calendar lets it begin with this level then, or at no time that is known.
+    Outside(Level, Option<Timestamp>),
     /// Waves before it come first.
     Waits,
 }
@@ -39,7 +43,7 @@ impl Turn {
     fn keeps_others(self) -> bool {
         match self {
             Self::HeldBack | Self::Climbing | Self::Next(_) => true,
-            Self::Passed | Self::Scheduled(..) | Self::Waits => false,
+            Self::Passed | Self::Scheduled(..) | Self::Outside(..) | Self::Waits => false,
         }
     }
 }
@@ -83,7 +87,10 @@ impl Rollout {
         if now < due && !planted::is(Bug::NoDelay) {
             Turn::Scheduled(level, due)
         } else if ceiling >= Some(level) || planted::is(Bug::JumpTheQueue) {
-            Turn::Next(level)
+            match self.may_begin((number, level), now) {
+                Begin::Now => Turn::Next(level),
+                Begin::Then(opens) => Turn::Outside(level, opens),
+            }
         } else {
             Turn::Waits
         }

@@ -372,6 +372,7 @@ pub(crate) fn small_policy() -> Policy {
         gate,
         limits,
         notice: Notice::default(),
+        calendar: Vec::new(),
         hash_seed: "evening".to_owned(),
     }
 }

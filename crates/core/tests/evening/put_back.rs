@@ -195,6 +195,33 @@ fn whoever_has_told_nothing_may_have_any_journal() {
     assert_eq!(shown(&evening), (2, vec![NodeNumber::new(2)]));
 }
 
+#[test]
+fn a_coordinator_put_back_to_before_a_resume_does_not_take_the_node_for_closed() {
+    let mut evening = Evening::new(3, 120);
+    evening.until(600, |evening| open_on(evening, 1) > 5);
+    let node = Scope::Node(NODE);
+    evening.operate(Verb::Reclose(node), "bad").unwrap();
+    evening.until(60, |evening| evening.rollout.still_open(node) == 0);
+    let kept = evening.records.len();
+    evening.operate(Verb::Resume(Some(node)), "mended").unwrap();
+    evening.operate(Verb::Resume(None), "go on").unwrap();
+    evening.until(60, |evening| open_on(evening, 1) > 0);
+
+    evening.records.truncate(kept);
+    evening.restart_coordinator();
+    // A run that does not know what was on record before.
+    evening.restart_worker(1);
+    pass_a_lease(&mut evening);
+    evening.coordinate(&Event::Join(asking(&evening.workers[1]))).unwrap();
+    let shown = evening.rollout.still_open(node);
+    evening.pass(60);
+
+    assert!(shown > 0, "it has told nothing yet");
+    assert_eq!(open_on(&evening, 1), 0);
+    assert_eq!(evening.rollout.still_open(node), 0);
+    replays_the_same(&evening);
+}
+
 fn gone_open(gone: &Worker) -> usize {
     let jobs = gone.holding.jobs();
     jobs.flat_map(|(_, job)| job.states()).filter(|state| state.is_open()).count()

@@ -692,7 +692,8 @@ pub(super) fn lose_the_journal(evening: &mut Evening) {
     evening.rollout = Rollout::new(plan, evening.now, evening.now);
     evening.records.clear();
     let (by, reason) = ("op".to_owned(), "its disk is gone".to_owned());
-    let begun = Action { by, reason, at: evening.now, request: None };
+    let (at, request, approved) = (evening.now, None, None);
+    let begun = Action { by, reason, at, request, approved };
     let begun = Record::RebuildBegun(begun);
     evening.rollout.apply(&begun);
     evening.records.push(begun);

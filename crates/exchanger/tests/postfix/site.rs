@@ -80,6 +80,7 @@ impl Site {
         let mut config = Config {
             name: "mx1".to_owned(),
             coordinator: coordinator.url(),
+            tls: None,
             state_dir: None,
             socketmap_listen: ([127, 0, 0, 1], ports[0]).into(),
             policy_listen: Some(([127, 0, 0, 1], ports[1]).into()),

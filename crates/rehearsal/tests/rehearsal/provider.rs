@@ -56,6 +56,7 @@ pub(crate) fn policy() -> Policy {
         gate,
         limits: Limits::default(),
         notice: Notice::default(),
+        calendar: Vec::new(),
         hash_seed: "rehearsal".to_owned(),
     }
 }

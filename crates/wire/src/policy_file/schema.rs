@@ -15,6 +15,7 @@ use tidegate_core::policy::{
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 
+use super::calendar::RuleKeys;
 use super::moments::{InstantText, LanguageText, ZoneText};
 use super::signals::{External, PaceKeys, SignalsKeys};
 use super::units::{GrowthText, Names, PpmText, ShareText, SpanText};
@@ -44,6 +45,8 @@ pub(super) struct PolicyKeys {
     limits: LimitKeys,
     #[serde(default)]
     notice: NoticeKeys,
+    #[serde(default)]
+    calendar: Vec<RuleKeys>,
 }
 
 #[derive(Deserialize)]
@@ -208,7 +211,10 @@ impl PolicyKeys {
             reason: keys.reason,
             select: keys.select.into_selector(),
         };
+        let notice = self.notice.into_notice();
+        let rule = |keys: RuleKeys| keys.into_rule(&notice.zone);
         Policy {
+            calendar: self.calendar.into_iter().map(rule).collect(),
             hash_seed: self.hash_seed.unwrap_or_else(|| self.name.clone()),
             name: self.name,
             ladder: if ladder.is_empty() { Rung::default_ladder() } else { ladder },
@@ -216,7 +222,7 @@ impl PolicyKeys {
             exclude: self.exclude.into_iter().map(exclude).collect(),
             gate: self.gate.into_gate(),
             limits: self.limits.into_limits(),
-            notice: self.notice.into_notice(),
+            notice,
         }
     }
 }

@@ -232,6 +232,31 @@ fn a_schedule_that_cannot_be_kept_is_pointed_at() {
 }
 
 #[test]
+fn a_calendar_is_read_and_what_is_wrong_with_it_is_pointed_at() {
+    let rule = |keys: &str| format!("{SCHEDULED}\n[[calendar]]\nname = \"n\"\n{keys}\n");
+    let read = |keys: &str| parse("policy.toml", &rule(keys));
+    let plain = parse("policy.toml", SCHEDULED).unwrap();
+
+    let policy = read("hours = \"22:00 to 06:00\"\nat_end = \"hold\"").unwrap();
+    let other = read("hours = \"22:00 to 05:00\"\nat_end = \"hold\"").unwrap();
+
+    assert_eq!(policy.calendar.len(), 1);
+    assert_ne!(policy.digest(), plain.digest());
+    assert_ne!(policy.digest(), other.digest());
+    for (keys, problem) in [
+        ("hours = \"22 to 6\"", "is not hours such as"),
+        ("cohort = [\"nobody\"]", "there is no cohort `nobody`"),
+        ("node = [\"a\"]\ntier = [\"b\"]", "a rule is for nodes, or for"),
+        ("node = [\"a\"]\nat_end = \"freeze\"", "freezes nothing"),
+        ("days = [\"someday\"]", "is not a day such as"),
+        ("huors = \"22:00 to 06:00\"", "did you mean `hours`?"),
+    ] {
+        let told = read(keys).unwrap_err().to_string();
+        assert!(told.contains(problem), "{keys}: {told}");
+    }
+}
+
+#[test]
 fn the_example_says_truly_what_is_left_out() {
     let shown: Vec<_> = EXAMPLE
         .lines()

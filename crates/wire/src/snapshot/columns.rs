@@ -57,9 +57,7 @@ pub(super) fn runs(
 }
 
 /// Messages, each kind a column.
-pub(super) fn keep_totals<'a>(
-    all: impl Iterator<Item = &'a MessageTotals>,
-) -> TotalsColumns {
+pub(super) fn keep_totals(all: impl Iterator<Item = MessageTotals>) -> TotalsColumns {
     let mut kept = TotalsColumns::default();
     for totals in all {
         let MessageTotals {
@@ -75,19 +73,19 @@ pub(super) fn keep_totals<'a>(
             grades,
         } = totals;
         let Grades { perfect, good, investigate, poor } = grades;
-        kept.intact.push(*intact);
-        kept.repaired.push(*repaired);
-        kept.returned.push(*returned);
-        kept.newer.push(*newer);
-        kept.deleted.push(*deleted);
-        kept.set_aside.push(*set_aside);
-        kept.lost.push(*lost);
-        kept.bytes_read.push(*bytes_read);
-        kept.doubts.push(*doubts);
-        kept.perfect.push(u64::from(*perfect));
-        kept.good.push(u64::from(*good));
-        kept.investigate.push(u64::from(*investigate));
-        kept.poor.push(u64::from(*poor));
+        kept.intact.push(intact);
+        kept.repaired.push(repaired);
+        kept.returned.push(returned);
+        kept.newer.push(newer);
+        kept.deleted.push(deleted);
+        kept.set_aside.push(set_aside);
+        kept.lost.push(lost);
+        kept.bytes_read.push(bytes_read);
+        kept.doubts.push(doubts);
+        kept.perfect.push(u64::from(perfect));
+        kept.good.push(u64::from(good));
+        kept.investigate.push(u64::from(investigate));
+        kept.poor.push(u64::from(poor));
     }
     each(&mut kept, |column| {
         if column.iter().all(|value| *value == 0) {

@@ -161,7 +161,7 @@ fn recovered_on(
 
 /// The entries of a journal by which one mailbox stands at `level`.
 fn entries(level: Level) -> Vec<Entry> {
-    let description = Description::new(told());
+    let description = Description::new(&told());
     let (job, generation, at) = (JOB, JOURNALED, Timestamp::from_millis(1));
     let ordinals = vec![Ordinal::new(0)];
     let settled = Settled {

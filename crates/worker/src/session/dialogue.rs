@@ -16,8 +16,8 @@ use tidegate_wire::v1;
 use tidegate_wire::worker::{Fetch, JobPart, Joined as Terms, Joining};
 use tonic::{Code, Status};
 
-use crate::clock::Clock;
 use crate::node::{Beat, Heard, Input, Joined, Remembered};
+use tidegate_clock::Clock;
 
 /// Who asks.
 #[derive(Clone, Debug)]

@@ -121,9 +121,10 @@ fn order(lanes: &Lanes, max: usize) -> Vec<String> {
         }
         Message::Operate { .. } => "operate".to_owned(),
         Message::External { .. } => "question".to_owned(),
-        Message::Join { .. } | Message::Apply { .. } | Message::Ask(_) => {
-            "something else".to_owned()
-        }
+        Message::Join { .. }
+        | Message::Approve { .. }
+        | Message::Apply { .. }
+        | Message::Ask(_) => "something else".to_owned(),
     });
     named.collect()
 }
@@ -145,6 +146,7 @@ fn pause() -> Message {
         request: None,
         seen: None,
         without: Vec::new(),
+        needs_second: false,
     };
     let (to, _) = oneshot::channel();
     Message::Operate { intent, to }

@@ -1,43 +1,54 @@
-//! The steady clock: the wall clock taken once, then the time since boot added.
+//! The clock of a program: the wall clock once, the time since boot added from then on.
+//!
+//! Leases, soaks and records go by it.
 //!
 //! # Invariants
 //!
-//! * It never goes back while the program runs, whatever is done to the wall clock.
-//! * It goes on while the machine sleeps: a lease ends on time on a suspended machine too.
+//! * Within one run it never goes back, whatever is done to the wall clock.
+//! * Put forward to the newest record that was replayed, it never shows less.
+//! * It goes on while the machine sleeps: what was heard before is as old as it is, and a lease
+//!   ends on time.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_core::planted::{self, Bug};
 use tidegate_core::time::{Span, TimeSource, Timestamp};
 
-/// A clock that leases and soaks are measured by.
+/// Tells the time of decisions and records.
 #[derive(Clone, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     source: Arc<dyn TimeSource>,
-    wall: Timestamp,
-    since: Span,
+    began_at: Timestamp,
+    began: Span,
 }
 
 impl Clock {
-    /// Starts from the wall clock.
-    pub(crate) fn start() -> Self {
+    /// A clock that reads the wall clock now.
+    pub fn start() -> Self {
         Self::of(Arc::new(Machine))
     }
 
     /// The same on another source than this machine.
-    pub(crate) fn of(source: Arc<dyn TimeSource>) -> Self {
-        Self { wall: source.wall(), since: source.since_boot(), source }
+    pub fn of(source: Arc<dyn TimeSource>) -> Self {
+        Self { began_at: source.wall(), began: source.since_boot(), source }
     }
 
-    /// The present.
-    pub(crate) fn now(&self) -> Timestamp {
+    /// The same clock, put forward if it shows less than `at`.
+    #[must_use]
+    pub fn not_before(self, at: Timestamp) -> Self {
+        let behind = at.since(self.now());
+        Self { began_at: self.began_at + behind, ..self }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
         if planted::is(Bug::WallClock) {
             return self.source.wall();
         }
-        let (now, since) = (self.source.since_boot(), self.since);
-        self.wall + Span::from_millis(now.millis().saturating_sub(since.millis()))
+        let (now, began) = (self.source.since_boot(), self.began);
+        self.began_at + Span::from_millis(now.millis().saturating_sub(began.millis()))
     }
 }
 
@@ -56,8 +67,12 @@ impl TimeSource for Machine {
 
     fn wall(&self) -> Timestamp {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+        Timestamp::from_millis(millis(wall))
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -70,9 +85,20 @@ mod tests {
 
         let (first, second) = (clock.now(), clock.now());
 
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let wall = millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
         assert!(first <= second);
-        assert!(u128::from(second.millis()).abs_diff(wall) < 1_000);
+        assert!(second.millis().abs_diff(wall) < 1_000);
+    }
+
+    #[test]
+    fn the_clock_is_never_behind_what_was_recorded() {
+        let clock = Clock::start();
+        let recorded = clock.now() + Span::from_secs(3_600);
+
+        let moved = clock.clone().not_before(recorded);
+
+        assert!(moved.now() >= recorded);
+        assert!(clock.not_before(Timestamp::default()).now() < recorded);
     }
 
     /// What a machine that slept for a day has: the time since boot is ahead of the time that

@@ -1,0 +1,208 @@
+//! The log: a line of JSON for each record, appended and never changed.
+//!
+//! # Invariants
+//!
+//! * Of a line that a crash has cut short nobody was told anything: it is taken away at the next
+//!   start, and a record says so.
+//! * After a failed write nothing more is written: nobody builds on half a line.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::anchor::{ANCHOR_EVERY_RECORDS, Anchor, MacKey};
+use crate::{Hex, beginning};
+
+/// What ends what a digest is of.
+pub(crate) const DIGEST_FIELD: &str = ",\"digest\":\"";
+
+/// What somebody did or looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// When, milliseconds since 1970.
+    pub at_millis: u64,
+    /// Who, by their certificate; `local` without one.
+    pub who: String,
+    /// Their roles.
+    pub roles: Vec<String>,
+    /// What they called.
+    pub call: String,
+    /// With what, without any address.
+    pub about: String,
+    /// How it ended: `asked`, `done`, or the code of the refusal.
+    pub outcome: String,
+}
+
+/// A record as it is written, but for its digest.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sequence: u64,
+    pub(crate) time: String,
+    pub(crate) who: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) call: String,
+    pub(crate) about: String,
+    pub(crate) outcome: String,
+    pub(crate) before: Hex,
+}
+
+/// The newest record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its number; 0 before any.
+    pub sequence: u64,
+    /// The digest of it and of all before it.
+    pub digest: Hex,
+}
+
+/// Why nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The log cannot be opened, read or written.
+    #[error("{what} the audit log `{}`", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// The log.
+        path: PathBuf,
+        /// Why it cannot be.
+        source: io::Error,
+    },
+    /// A write has failed earlier.
+    #[error("the audit log failed earlier; start again once its disk is mended")]
+    Failed,
+}
+
+/// An open log.
+pub struct Log {
+    path: PathBuf,
+    file: File,
+    head: Head,
+    anchored: u64,
+    failed: bool,
+}
+
+impl Log {
+    /// Opens the log at `path`, or begins one.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::File`].
+    pub fn open(path: &Path, at_millis: u64) -> Result<Self, AuditError> {
+        let failed =
+            |what| move |source| AuditError::File { what, path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        let file = options.create(true).read(true).append(true).mode(0o600).open(path);
+        let file = file.map_err(failed("open"))?;
+        let (head, whole, torn) = last(&file).map_err(failed("read"))?;
+        if torn > 0 {
+            file.set_len(whole).map_err(failed("mend"))?;
+        }
+        let (path, anchored) = (path.to_owned(), head.sequence);
+        let mut log = Self { path, file, head, anchored, failed: false };
+        let about = if torn > 0 {
+            format!("{torn} bytes of a line cut short")
+        } else {
+            String::new()
+        };
+        let (who, call, outcome) =
+            ("tidegate".to_owned(), "start".to_owned(), "done".to_owned());
+        log.note(Note { at_millis, who, call, about, outcome, ..Note::default() })?;
+        Ok(log)
+    }
+
+    /// Records something.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError`]; then nothing more is recorded.
+    pub fn note(&mut self, note: Note) -> Result<(), AuditError> {
+        if self.failed {
+            return Err(AuditError::Failed);
+        }
+        let Note { at_millis, who, roles, call, about, outcome } = note;
+        let sequence = self.head.sequence + 1;
+        let (time, before) = (written(at_millis), self.head.digest.clone());
+        let record = Record { sequence, time, who, roles, call, about, outcome, before };
+        let failed =
+            |source| AuditError::File { what: "write", path: self.path.clone(), source };
+        let text =
+            serde_json::to_string(&record).map_err(|error| failed(error.into()))?;
+        let text = text.strip_suffix('}').unwrap_or(&text);
+        let digest = crate::hex(&blake3::hash(text.as_bytes()));
+        let line = format!("{text}{DIGEST_FIELD}{digest}\"}}\n");
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            self.failed = true;
+            return Err(failed(error));
+        }
+        self.head = Head { sequence, digest };
+        Ok(())
+    }
+
+    /// Whether so much has come since the last anchor that there should be one.
+    pub fn wants_anchor(&self) -> bool {
+        self.head.sequence - self.anchored >= ANCHOR_EVERY_RECORDS
+    }
+
+    /// An anchor of all there is, once it is on disk; nothing if nothing has come since the last.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::File`].
+    pub fn anchor(
+        &mut self,
+        at_millis: u64,
+        key: Option<&MacKey>,
+    ) -> Result<Option<Anchor>, AuditError> {
+        if self.head.sequence == self.anchored {
+            return Ok(None);
+        }
+        let failed =
+            |source| AuditError::File { what: "flush", path: self.path.clone(), source };
+        self.file.sync_data().map_err(failed)?;
+        self.anchored = self.head.sequence;
+        Ok(Some(Anchor::new(&self.head, at_millis, key)))
+    }
+}
+
+/// The newest record, where the last whole line ends, and how many bytes stand behind it.
+fn last(file: &File) -> io::Result<(Head, u64, u64)> {
+    let (mut lines, mut whole) = (0, 0);
+    let (mut newest, mut line) = (Vec::new(), Vec::new());
+    let mut reader = BufReader::new(file);
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)? as u64;
+        if line.last() == Some(&b'\n') {
+            lines += 1;
+            whole += length;
+            std::mem::swap(&mut newest, &mut line);
+            continue;
+        }
+        // A line that somebody has damaged is found by whoever verifies; the chain goes on.
+        let head = match parse(&newest) {
+            Some((record, digest)) => Head { sequence: record.sequence, digest },
+            None => Head { sequence: lines, digest: beginning() },
+        };
+        return Ok((head, whole, length));
+    }
+}
+
+/// A line's record and digest.
+pub(crate) fn parse(line: &[u8]) -> Option<(Record, Hex)> {
+    let text = std::str::from_utf8(line).ok()?.trim_end();
+    let (body, digest) = text.rsplit_once(DIGEST_FIELD)?;
+    let digest = digest.strip_suffix("\"}")?;
+    let record = serde_json::from_str(&format!("{body}}}")).ok()?;
+    Some((record, digest.to_owned()))
+}
+
+/// A time as people write it.
+fn written(millis: u64) -> String {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis)
+        .map_or_else(|_| format!("{millis} ms"), |time| format!("{time:.3}"))
+}

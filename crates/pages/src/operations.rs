@@ -1,0 +1,372 @@
+//! The operations page: what goes on, why, and the button that stops it.
+//!
+//! # Invariants
+//!
+//! * It reads without scripts; with them it renews itself and never takes the focus.
+//! * Whatever changes something is asked for with a secret that only the page itself knows, from
+//!   the page's own origin.
+//! * Nothing is loaded from elsewhere, and nothing inline is carried out.
+
+mod board;
+mod door;
+mod lookup;
+mod story;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{Form, Query, Request, State};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Router, extract::DefaultBodyLimit};
+use serde::Deserialize;
+use tidegate_wire::v1;
+use tidegate_wire::v1::desk_service_server::DeskService;
+use tidegate_wire::v1::operator_service_server::OperatorService;
+use tidegate_wire::v1::progress_service_server::ProgressService;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Request as Call, Status};
+
+use crate::texts::{Language, Texts};
+use crate::visitor::{Role, Visitor, WhoSent};
+use board::Board;
+pub use door::Door;
+use story::Story;
+
+/// A page that is looked at is renewed at most this often: people read no faster.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+
+/// Bytes of a form: a reason and a few names.
+const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// The longest reason that the form takes; the contract has its own limit.
+const REASON_CHARS_MAX: usize = 400;
+
+/// Who may stop: everybody who moves anything.
+const PAUSERS: &[Role] = &[Role::Operator, Role::Approver];
+
+/// Who may let it go on.
+const RESUMERS: &[Role] = &[Role::Operator];
+
+/// What the pages are served from.
+pub struct House<R, O, D> {
+    /// Who answers readers.
+    pub readers: R,
+    /// Who does what operators want.
+    pub operators: O,
+    /// Who answers the desk.
+    pub desk: D,
+    /// Who sent a request.
+    pub who_sent: WhoSent,
+    /// Under which names the page is served.
+    pub door: Door,
+}
+
+/// What all pages share.
+struct Rooms<R, O, D> {
+    house: House<R, O, D>,
+    story: Story,
+}
+
+impl<R: ProgressService, O: OperatorService, D: DeskService> House<R, O, D> {
+    /// The pages.
+    pub fn routes(self) -> Router {
+        let door = self.door.clone();
+        let rooms = Arc::new(Rooms { house: self, story: Story::default() });
+        Router::new()
+            .route("/", get(look))
+            .route("/live", get(live))
+            .route("/pause", post(pause))
+            .route("/resume", post(resume))
+            .route("/desk", get(lookup::form).post(lookup::look_up))
+            .with_state(rooms)
+            // Browsers ask for a picture; there is none.
+            .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
+            .route("/assets/operations.css", get(stylesheet))
+            .route("/assets/operations.js", get(script))
+            .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+            .layer(from_fn_with_state(door, door::only_by_name))
+            .layer(from_fn(harden))
+    }
+}
+
+/// How the page is looked at.
+#[derive(Debug, Default, Deserialize)]
+struct Look {
+    lang: Option<String>,
+    said: Option<String>,
+}
+
+/// The page itself.
+#[derive(Template)]
+#[template(path = "operations.html")]
+struct Page<'a> {
+    texts: &'a Texts,
+    board: Option<Board>,
+    visitor: Visitor,
+    token: &'a str,
+    request_id: String,
+    said: Option<String>,
+    refused: Option<String>,
+}
+
+/// The part that is renewed.
+#[derive(Template)]
+#[template(path = "board.html")]
+struct Live<'a> {
+    texts: &'a Texts,
+    board: &'a Option<Board>,
+}
+
+async fn look<R: ProgressService, O: OperatorService, D: DeskService>(
+    State(rooms): State<Arc<Rooms<R, O, D>>>,
+    Query(query): Query<Look>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let texts = Texts::of(language(query.lang.as_deref(), &headers));
+    let said = match query.said.as_deref() {
+        Some("paused") => Some(texts.say("said-paused")),
+        Some("resumed") => Some(texts.say("said-resumed")),
+        Some(_) | None => None,
+    };
+    rooms.page(&texts, request.extensions(), (said, None)).await
+}
+
+impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
+    async fn page(
+        &self,
+        texts: &Texts,
+        sender: &Extensions,
+        (said, refused): (Option<String>, Option<String>),
+    ) -> Response {
+        let board = self.board(texts, sender).await;
+        let code = if refused.is_some() { StatusCode::CONFLICT } else { StatusCode::OK };
+        let page = Page {
+            texts,
+            board: board.ok(),
+            visitor: (self.house.who_sent)(sender),
+            token: self.house.door.token(),
+            request_id: door::random_id(),
+            said,
+            refused,
+        };
+        match page.render() {
+            Ok(page) => (code, Html(page)).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+
+    async fn board(&self, texts: &Texts, sender: &Extensions) -> Result<Board, Status> {
+        let call = call(sender, v1::GetRolloutRequest {});
+        let rollout = self.house.readers.get_rollout(call).await?.into_inner();
+        self.story.follow(&self.house.readers, sender).await;
+        Ok(Board::of(&rollout, &self.story.told(), texts))
+    }
+}
+
+/// The page as it changes, for whoever has it open.
+async fn live<R: ProgressService, O: OperatorService, D: DeskService>(
+    State(rooms): State<Arc<Rooms<R, O, D>>>,
+    Query(query): Query<Look>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let texts = Texts::of(language(query.lang.as_deref(), &headers));
+    let sender = request.extensions().clone();
+    let watch = call(&sender, v1::WatchRolloutRequest {});
+    let rollouts = match rooms.house.readers.watch_rollout(watch).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            return (code_of(&status), status.message().to_owned()).into_response();
+        }
+    };
+    let events = renewals(rooms, texts, sender, rollouts);
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// One event for each change, and none sooner than people can read.
+fn renewals<R: ProgressService, O: OperatorService, D: DeskService>(
+    rooms: Arc<Rooms<R, O, D>>,
+    texts: Texts,
+    sender: Extensions,
+    rollouts: R::WatchRolloutStream,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let rollouts = rollouts.take_while(Result::is_ok).filter_map(Result::ok);
+    rollouts.throttle(RENEW_EVERY).then(move |rollout| {
+        let (rooms, texts, sender) = (Arc::clone(&rooms), texts.clone(), sender.clone());
+        async move {
+            rooms.story.follow(&rooms.house.readers, &sender).await;
+            let board = Board::of(&rollout, &rooms.story.told(), &texts);
+            let board = Some(board);
+            let page = Live { texts: &texts, board: &board }.render();
+            let page = page.unwrap_or_default().replace(['\n', '\r'], " ");
+            Ok(Event::default().event("board").data(page))
+        }
+    })
+}
+
+/// What a form sends.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    token: String,
+    request_id: String,
+    #[serde(default)]
+    by: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    etag: String,
+    #[serde(default)]
+    lang: String,
+}
+
+async fn pause<R: ProgressService, O: OperatorService, D: DeskService>(
+    State(rooms): State<Arc<Rooms<R, O, D>>>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    Form(asked): Form<Asked>,
+) -> Response {
+    let texts = Texts::of(language(Some(&asked.lang), &headers));
+    if let Err(refused) = rooms.house.door.admits(&headers, &asked.token) {
+        return (StatusCode::FORBIDDEN, texts.say(refused.text())).into_response();
+    }
+    let by = acts_as(&(rooms.house.who_sent)(&extensions), &asked.by);
+    let message = v1::PauseRequest {
+        by,
+        reason: short(&asked.reason),
+        request_id: asked.request_id,
+        without: Vec::new(),
+    };
+    let answer = rooms.house.operators.pause(call(&extensions, message)).await;
+    rooms.answered(&texts, &extensions, answer.map(drop), "paused").await
+}
+
+async fn resume<R: ProgressService, O: OperatorService, D: DeskService>(
+    State(rooms): State<Arc<Rooms<R, O, D>>>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    Form(asked): Form<Asked>,
+) -> Response {
+    let texts = Texts::of(language(Some(&asked.lang), &headers));
+    if let Err(refused) = rooms.house.door.admits(&headers, &asked.token) {
+        return (StatusCode::FORBIDDEN, texts.say(refused.text())).into_response();
+    }
+    let by = acts_as(&(rooms.house.who_sent)(&extensions), &asked.by);
+    let message = v1::ResumeRequest {
+        by,
+        reason: short(&asked.reason),
+        request_id: asked.request_id,
+        etag: asked.etag,
+        scope: None,
+        without: Vec::new(),
+    };
+    let answer = rooms.house.operators.resume(call(&extensions, message)).await;
+    rooms.answered(&texts, &extensions, answer.map(drop), "resumed").await
+}
+
+impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
+    /// Back to the page, with what came of it. A form that is sent again does nothing twice: it
+    /// has a request id.
+    async fn answered(
+        &self,
+        texts: &Texts,
+        sender: &Extensions,
+        answer: Result<(), Status>,
+        said: &str,
+    ) -> Response {
+        match answer {
+            Ok(()) => {
+                let lang = texts.language().code();
+                Redirect::to(&format!("/?lang={lang}&said={said}")).into_response()
+            }
+            Err(status) => {
+                let refused = Some(status.message().to_owned());
+                self.page(texts, sender, (None, refused)).await
+            }
+        }
+    }
+}
+
+/// Under which name somebody acts: their certificate's, or what they say where nobody has one.
+fn acts_as(visitor: &Visitor, said: &str) -> String {
+    let said = said.trim();
+    let said = if said.is_empty() { "local" } else { said };
+    visitor.name.clone().unwrap_or_else(|| said.to_owned())
+}
+
+fn short(reason: &str) -> String {
+    reason.trim().chars().take(REASON_CHARS_MAX).collect()
+}
+
+/// A call within the house, in the sender's name.
+fn call<T>(sender: &Extensions, message: T) -> Call<T> {
+    Call::from_parts(tonic::metadata::MetadataMap::new(), sender.clone(), message)
+}
+
+/// The language somebody asked for, or their browser's.
+fn language(asked: Option<&str>, headers: &HeaderMap) -> Language {
+    let accepted = || {
+        let header = headers.get(header::ACCEPT_LANGUAGE)?.to_str().ok()?;
+        Language::accepted(header)
+    };
+    asked.and_then(Language::of_code).or_else(accepted).unwrap_or(Language::English)
+}
+
+fn code_of(status: &Status) -> StatusCode {
+    match status.code() {
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::PermissionDenied | Code::Unauthenticated => StatusCode::FORBIDDEN,
+        Code::ResourceExhausted | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+async fn stylesheet() -> impl IntoResponse {
+    let css = include_str!("../assets/operations.css");
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], css)
+}
+
+async fn script() -> impl IntoResponse {
+    let js = include_str!("../assets/operations.js");
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], js)
+}
+
+/// What browsers are told of every answer.
+const TOLD: [(&str, &str); 6] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+         img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    // Without a referrer forms would not say where they come from.
+    ("referrer-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cache-control", "no-store"),
+];
+
+async fn harden(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    for (name, value) in TOLD {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}

@@ -1,0 +1,371 @@
+//! The board: a rollout and its story, as the operations page shows them.
+//!
+//! # Invariants
+//!
+//! * Every number comes from the coordinator's answers; what they do not tell is not shown.
+//! * State is always a word, never a colour alone.
+
+mod line;
+
+use jiff::tz::TimeZone;
+use tidegate_wire::v1;
+
+use super::story::Told;
+use crate::texts::Texts;
+use crate::windows::seconds;
+use line::{Bar, Line};
+
+/// What the page shows.
+#[derive(Clone, Debug)]
+pub(super) struct Board {
+    pub(super) name: String,
+    pub(super) etag: String,
+    /// In words.
+    pub(super) state: String,
+    /// For colours beside the words.
+    pub(super) tone: &'static str,
+    pub(super) can_pause: bool,
+    pub(super) can_resume: bool,
+    pub(super) at: String,
+    pub(super) at_iso: String,
+    pub(super) open: String,
+    pub(super) finish: String,
+    /// How far a stop has come, if there is one.
+    pub(super) stop: Option<String>,
+    /// What it waits for.
+    pub(super) why: Vec<String>,
+    pub(super) axis: (String, String),
+    pub(super) waves: Vec<WaveRow>,
+    pub(super) gates: Vec<GateBlock>,
+    pub(super) nodes: Vec<NodeRow>,
+    pub(super) asides: Vec<AsideRow>,
+    pub(super) aside_more: bool,
+    pub(super) deeds: Vec<DeedRow>,
+    /// One sentence for whoever does not look.
+    pub(super) spoken: String,
+}
+
+/// A row of the waves.
+#[derive(Clone, Debug)]
+pub(super) struct WaveRow {
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) tone: &'static str,
+    pub(super) level: String,
+    pub(super) open: String,
+    pub(super) prepared: String,
+    pub(super) quarantined: String,
+    pub(super) finish: String,
+    pub(super) bars: Vec<Bar>,
+}
+
+/// What the gate says of a wave.
+#[derive(Clone, Debug)]
+pub(super) struct GateBlock {
+    pub(super) wave: String,
+    pub(super) verdict: String,
+    pub(super) tone: &'static str,
+    pub(super) reasons: Vec<String>,
+    pub(super) signals: Vec<SignalRow>,
+    pub(super) unmeasured: String,
+}
+
+/// A signal with its lines.
+#[derive(Clone, Debug)]
+pub(super) struct SignalRow {
+    pub(super) name: String,
+    pub(super) standing: String,
+    pub(super) tone: &'static str,
+    pub(super) failed: String,
+    pub(super) mature: String,
+    pub(super) opened: String,
+    pub(super) pass_at: String,
+    pub(super) trip_at: String,
+    pub(super) missing: String,
+}
+
+/// A row of the nodes.
+#[derive(Clone, Debug)]
+pub(super) struct NodeRow {
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) tone: &'static str,
+    pub(super) heard: String,
+    pub(super) open: String,
+    pub(super) prepared: String,
+    pub(super) quarantined: String,
+    pub(super) failed: String,
+    pub(super) rate: String,
+}
+
+/// What was set aside for one reason.
+#[derive(Clone, Debug)]
+pub(super) struct AsideRow {
+    pub(super) code: String,
+    pub(super) count: String,
+    pub(super) nodes: String,
+}
+
+/// What somebody did.
+#[derive(Clone, Debug)]
+pub(super) struct DeedRow {
+    pub(super) at: String,
+    pub(super) text: String,
+}
+
+impl Board {
+    /// The board of a rollout now.
+    pub(super) fn of(rollout: &v1::Rollout, told: &Told, texts: &Texts) -> Self {
+        let zone = rollout.notice.as_ref().map_or("UTC", |it| it.zone.as_str());
+        let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+        let now = seconds!(rollout.at_time).unwrap_or_default();
+        let shown = Shown { texts, zone: &zone, now };
+        let line = Line::of(rollout, now);
+        let open: u64 = rollout.waves.iter().map(|wave| u64::from(wave.open)).sum();
+        let state = rollout.state();
+        let state_text = texts.say(state_text(state));
+        let open = shown.part(open, u64::from(rollout.planned));
+        let finish = shown.finish_of_all(rollout);
+        Self {
+            name: rollout.name.clone(),
+            etag: rollout.etag.clone(),
+            tone: state_tone(state),
+            can_pause: state == v1::RolloutState::Running,
+            can_resume: matches!(
+                state,
+                v1::RolloutState::Paused | v1::RolloutState::Halted
+            ),
+            at: shown.time(now),
+            at_iso: jiff::Timestamp::from_second(now).unwrap_or_default().to_string(),
+            stop: rollout.stop.as_ref().map(|stop| shown.stop(stop)),
+            why: rollout.why.iter().map(|why| why.text.clone()).collect(),
+            axis: (shown.time(line.from()), shown.time(line.to())),
+            waves: rollout
+                .waves
+                .iter()
+                .map(|it| shown.wave(rollout, it, &line))
+                .collect(),
+            gates: rollout.waves.iter().filter_map(|it| shown.gate(it)).collect(),
+            nodes: rollout.nodes.iter().map(|it| shown.node(it)).collect(),
+            asides: told
+                .asides
+                .iter()
+                .map(|it| AsideRow {
+                    code: it.code.clone(),
+                    count: texts.number(it.count),
+                    nodes: it.nodes.join(", "),
+                })
+                .collect(),
+            aside_more: told.more,
+            deeds: told
+                .deeds
+                .iter()
+                .map(|it| DeedRow { at: shown.time(it.at), text: it.text.clone() })
+                .collect(),
+            spoken: texts.say_with("spoken", &[("state", &state_text), ("open", &open)]),
+            state: state_text,
+            open,
+            finish,
+        }
+    }
+}
+
+/// How things are shown: in a language, by a clock, at a time.
+struct Shown<'a> {
+    texts: &'a Texts,
+    zone: &'a TimeZone,
+    now: i64,
+}
+
+impl Shown<'_> {
+    fn number(&self, number: u32) -> String {
+        self.texts.number(u64::from(number))
+    }
+
+    /// `573.906 di 8.996.904 (6 %)`.
+    fn part(&self, part: u64, whole: u64) -> String {
+        let percent = (part * 100 / whole.max(1)).to_string();
+        let (part, whole) = (self.texts.number(part), self.texts.number(whole));
+        let variables = [("part", &*part), ("all", &*whole), ("percent", &*percent)];
+        self.texts.say_with("part", &variables)
+    }
+
+    /// The time of day, with the day where it is another one.
+    fn time(&self, at: i64) -> String {
+        let local = |at| {
+            let at = jiff::Timestamp::from_second(at).unwrap_or_default();
+            self.zone.to_datetime(at)
+        };
+        let (today, at) = (local(self.now).date(), local(at));
+        let clock = at.strftime("%H:%M");
+        if at.date() == today {
+            clock.to_string()
+        } else {
+            format!("{} {clock}", at.strftime("%d/%m"))
+        }
+    }
+
+    fn band(&self, forecast: &v1::Forecast) -> Option<String> {
+        let p10 = self.time(seconds!(forecast.p10_time)?);
+        let p50 = self.time(seconds!(forecast.p50_time)?);
+        let p90 = self.time(seconds!(forecast.p90_time)?);
+        let variables = [("p10", &*p10), ("p50", &*p50), ("p90", &*p90)];
+        Some(self.texts.say_with("band", &variables))
+    }
+
+    /// The last forecast, where every wave that is not done has one.
+    fn finish_of_all(&self, rollout: &v1::Rollout) -> String {
+        let climbs = |it: &&v1::Wave| it.state() != v1::WaveState::Passed;
+        let all: Option<Vec<&v1::Forecast>> =
+            rollout.waves.iter().filter(climbs).map(|it| it.finish.as_ref()).collect();
+        let last = all.and_then(|all| {
+            all.into_iter().max_by_key(|it| seconds!(it.p50_time).unwrap_or_default())
+        });
+        let band = last.and_then(|it| self.band(it));
+        band.unwrap_or_else(|| self.texts.say("no-forecast"))
+    }
+
+    fn stop(&self, stop: &v1::Stop) -> String {
+        if stop.effective {
+            return self.texts.say("stop-effective");
+        }
+        let may = self.number(stop.may_still_open);
+        let nodes = stop.unacknowledged.join(", ");
+        self.texts.say_with("stop-under-way", &[("may", &may), ("nodes", &nodes)])
+    }
+
+    fn wave(&self, rollout: &v1::Rollout, wave: &v1::Wave, line: &Line) -> WaveRow {
+        let rung = |level: u32| {
+            let place = usize::try_from(level).ok()?.checked_sub(1)?;
+            rollout.ladder.get(place).map(|rung| rung.name.clone())
+        };
+        let (state, tone) = wave_state(wave.state());
+        WaveRow {
+            name: wave.name.clone(),
+            state: self.texts.say(state),
+            tone,
+            level: rung(wave.level).unwrap_or_else(|| "–".to_owned()),
+            open: self.part(u64::from(wave.open), u64::from(wave.planned)),
+            prepared: self.number(wave.prepared),
+            quarantined: self.number(wave.quarantined),
+            finish: wave
+                .finish
+                .as_ref()
+                .and_then(|it| self.band(it))
+                .unwrap_or_else(|| "–".to_owned()),
+            bars: line.bars(wave),
+        }
+    }
+
+    /// Of a wave that is under way.
+    fn gate(&self, wave: &v1::Wave) -> Option<GateBlock> {
+        let gate = wave.gate.as_ref()?;
+        if wave.state() == v1::WaveState::Passed {
+            return None;
+        }
+        let (verdict, tone) = match gate.verdict.as_str() {
+            "expand" => ("verdict-expand", "good"),
+            "hold" => ("verdict-hold", "going"),
+            "isolate" => ("verdict-isolate", "bad"),
+            _ => ("verdict-halt", "bad"),
+        };
+        Some(GateBlock {
+            wave: wave.name.clone(),
+            verdict: self.texts.say(verdict),
+            tone,
+            reasons: gate.reasons.iter().map(|it| it.text.clone()).collect(),
+            signals: gate.signals.iter().map(|it| self.signal(it)).collect(),
+            unmeasured: gate.unmeasured.join(", "),
+        })
+    }
+
+    fn signal(&self, signal: &v1::Signal) -> SignalRow {
+        let (standing, tone) = match signal.standing.as_str() {
+            "passed" => ("verdict-signal-passed", "good"),
+            "tripped" => ("verdict-signal-tripped", "bad"),
+            _ => ("verdict-signal-open", "going"),
+        };
+        SignalRow {
+            name: signal.name.clone(),
+            standing: self.texts.say(standing),
+            tone,
+            failed: self.number(signal.failed),
+            mature: self.number(signal.mature),
+            opened: self.number(signal.opened),
+            pass_at: signal.pass_at.map_or_else(|| "–".to_owned(), |it| self.number(it)),
+            trip_at: self.number(signal.trip_at),
+            missing: self.number(signal.missing),
+        }
+    }
+
+    fn node(&self, node: &v1::Node) -> NodeRow {
+        let (state, tone) = node_state(node.state());
+        let heard = seconds!(node.heard_time).map(|at| {
+            let ago = u64::try_from(self.now - at).unwrap_or_default();
+            self.texts.say_of("ago", ago)
+        });
+        let pace = node.vitals.as_ref().and_then(|it| it.pace.as_ref());
+        NodeRow {
+            name: node.name.clone(),
+            state: self.texts.say(state),
+            tone,
+            heard: heard.unwrap_or_else(|| self.texts.say("never")),
+            open: self.part(u64::from(node.open), u64::from(node.planned)),
+            prepared: self.number(node.prepared),
+            quarantined: self.number(node.quarantined),
+            failed: self.number(node.failed),
+            rate: pace.map_or_else(
+                || "–".to_owned(),
+                |it| format!("{}/s", it.millis_per_second / 1_000),
+            ),
+        }
+    }
+}
+
+fn state_text(state: v1::RolloutState) -> &'static str {
+    match state {
+        v1::RolloutState::Unspecified | v1::RolloutState::Running => "state-running",
+        v1::RolloutState::Paused => "state-paused",
+        v1::RolloutState::Halted => "state-halted",
+        v1::RolloutState::Aborted => "state-aborted",
+        v1::RolloutState::Finished => "state-finished",
+    }
+}
+
+fn state_tone(state: v1::RolloutState) -> &'static str {
+    match state {
+        v1::RolloutState::Unspecified | v1::RolloutState::Running => "going",
+        v1::RolloutState::Paused
+        | v1::RolloutState::Halted
+        | v1::RolloutState::Aborted => "bad",
+        v1::RolloutState::Finished => "good",
+    }
+}
+
+fn wave_state(state: v1::WaveState) -> (&'static str, &'static str) {
+    match state {
+        v1::WaveState::Unspecified | v1::WaveState::Waiting => {
+            ("wave-state-waiting", "quiet")
+        }
+        v1::WaveState::Opening => ("wave-state-opening", "going"),
+        v1::WaveState::Between => ("wave-state-between", "going"),
+        v1::WaveState::Passed => ("wave-state-passed", "good"),
+        v1::WaveState::HeldBack => ("wave-state-held-back", "bad"),
+    }
+}
+
+fn node_state(state: v1::NodeState) -> (&'static str, &'static str) {
+    match state {
+        v1::NodeState::Working => ("node-state-working", "good"),
+        v1::NodeState::Unspecified | v1::NodeState::NoWorker => {
+            ("node-state-no-worker", "bad")
+        }
+        v1::NodeState::Silent => ("node-state-silent", "bad"),
+        v1::NodeState::Isolated => ("node-state-isolated", "bad"),
+        v1::NodeState::HeldBack => ("node-state-held-back", "bad"),
+        v1::NodeState::Recounting => ("node-state-recounting", "going"),
+        v1::NodeState::LeftOut => ("node-state-left-out", "bad"),
+        v1::NodeState::TurnedAway => ("node-state-turned-away", "bad"),
+        v1::NodeState::Ahead => ("node-state-ahead", "bad"),
+    }
+}

@@ -1,0 +1,164 @@
+//! What people see in a browser, from a real coordinator.
+//!
+//! # Invariants
+//!
+//! * Only the built program is used, as a shell would, and pages as a browser would.
+#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+
+#[path = "pages/site.rs"]
+mod site;
+
+use std::fmt::Write as _;
+use std::fs;
+
+use site::{Site, text};
+
+/// As many as a row of the public page needs, and one more.
+const USERS: u32 = 1_201;
+
+#[test]
+fn nothing_on_the_public_page_tells_an_address_that_exists_from_one_that_does_not() {
+    let with = Site::start(&inventory("anna@example.org"), "");
+    let without = Site::start(&inventory("zoe@example.net"), "");
+
+    let [with, without] = [with, without].map(|site| {
+        site.apply();
+        site.build_page();
+        site.page_files()
+    });
+
+    assert_eq!(with.len(), without.len());
+    for ((path, one), (_, other)) in with.iter().zip(&without) {
+        assert_eq!(timeless(one), timeless(other), "{path}");
+        for private in ["anna", "zoe", "user7@", "stor-0", "example.org/user", "rest-1"] {
+            assert!(!one.contains(private), "{private} in {path}");
+        }
+    }
+}
+
+#[test]
+fn a_sentence_that_the_records_do_not_support_keeps_the_page_from_being_written() {
+    let site = Site::start(&inventory("anna@example.org"), "");
+    site.apply();
+    site.build_page();
+    let before = site.page_files();
+    let claim = "\n[[update]]\ntime = \"2026-01-26T08:00:00Z\"\n\
+        it = \"Andiamo avanti.\"\nen = \"No mail was lost.\"\n";
+    let config = fs::read_to_string(site.path("status.toml")).unwrap();
+    fs::write(site.path("status.toml"), config + claim).unwrap();
+
+    let refused =
+        site.tidegate(&["status-page", "build", "--site", "status.toml", "--to", "page"]);
+
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let said = text(&refused.stderr);
+    assert!(said.contains("en: “No mail was lost.” says that nothing is lost"), "{said}");
+    assert_eq!(site.page_files(), before);
+}
+
+#[test]
+fn in_a_browser_every_page_reads_without_barriers_and_does_what_it_says() {
+    let site = Site::start(
+        &inventory("anna@example.org"),
+        "[pages]\nlisten = \"127.0.0.1:0\"\n",
+    );
+    site.apply();
+    site.build_page();
+    let addresses = addresses();
+    let asked = serde_json::json!({
+        "chromium": "/usr/bin/chromium",
+        "folder": site.path("page"),
+        "operations": site.pages_url(),
+        "addresses": addresses,
+        "shots": Site::shots(),
+    });
+
+    let said = Site::look(&asked);
+
+    assert_eq!(said["complaints"], serde_json::json!([]), "{said:#}");
+    for address in &addresses {
+        let slot = slot_of(address, "lab");
+        let answer = said["answers"][address].as_str().unwrap();
+        assert!(answer.ends_with(&format!(": slot {slot}")), "{address}: {answer}");
+    }
+    let events = text(&site.tidegate(&["events", "-o", "jsonl"]).stdout);
+    assert_eq!(events.matches("support is flooded").count(), 1, "{events}");
+}
+
+#[test]
+fn the_desk_answers_an_address_that_is_not_there_in_the_same_shape_and_logs_no_address() {
+    let mut site = Site::start(&inventory("anna@example.org"), "");
+    site.apply();
+    let ask = |address: &str| {
+        let found =
+            site.tidegate(&["desk", "lookup", address, "--ticket", "T-1", "--by", "ann"]);
+        assert!(found.status.success(), "{}", text(&found.stderr));
+        text(&found.stdout)
+    };
+
+    let known = ask("anna@example.org");
+    let unknown = ask("nobody@example.org");
+    let no_ticket =
+        site.tidegate(&["desk", "lookup", "anna@example.org", "--ticket", " "]);
+
+    let labels = |screen: &str| -> Vec<String> {
+        screen.lines().map(|line| line.chars().take(15).collect()).collect()
+    };
+    assert_eq!(labels(&known), labels(&unknown));
+    assert!(known.contains("not reopened yet"), "{known}");
+    assert!(unknown.contains("no answer for this address"), "{unknown}");
+    assert!(unknown.contains("2 of 60 look-ups this hour"), "{unknown}");
+    assert_eq!(no_ticket.status.code(), Some(65), "{no_ticket:?}");
+    let log = site.stop();
+    assert_eq!(log.matches("the desk looked somebody up").count(), 2, "{log}");
+    assert!(log.contains("mbx:"), "{log}");
+    for address in ["anna@", "nobody@"] {
+        assert!(!log.contains(address), "{log}");
+        assert!(!known.contains(address) && !unknown.contains(address));
+    }
+}
+
+/// Addresses of every length that hashes differently.
+fn addresses() -> Vec<String> {
+    let lengths = [3, 4, 8, 9, 16, 17, 32, 33, 64, 65, 96, 97, 128, 129, 160, 200, 240];
+    let long = |length: usize| format!("{}@b", "a".repeat(length - 2));
+    let mut addresses: Vec<String> = lengths.into_iter().map(long).collect();
+    addresses.extend(
+        ["Anna@Example.ORG", "josé@example.org", "user7@example.org"].map(str::to_owned),
+    );
+    addresses
+}
+
+/// The first byte of the plan's own hash.
+fn slot_of(address: &str, seed: &str) -> u64 {
+    let seed = blake3::hash(seed.as_bytes());
+    let seed = u64::from_le_bytes(*seed.as_bytes().first_chunk().unwrap());
+    twox_hash::XxHash3_64::oneshot_with_seed(seed, address.to_lowercase().as_bytes())
+        >> 56
+}
+
+/// What does not follow the clock.
+fn timeless(page: &str) -> Vec<&str> {
+    let clocks = [
+        "class=\"times\"",
+        "id=\"stale\"",
+        "_at\"",
+        "update_by",
+        "Aggiornato",
+        "Updated",
+        "<updated>",
+    ];
+    page.lines().filter(|line| !clocks.iter().any(|it| line.contains(it))).collect()
+}
+
+/// Many users, and one whose address is this.
+fn inventory(one: &str) -> String {
+    let mut rows =
+        format!("address,node,tier,path\n{one},stor-01,free,example.org/one\n");
+    for user in 1..USERS {
+        let node = user % 2 + 1;
+        writeln!(rows, "user{user}@example.org,stor-0{node},free,example.org/user{user}")
+            .unwrap();
+    }
+    rows
+}

@@ -1,0 +1,93 @@
+//! Whose mailbox it is stands nowhere but where it must: a rollout of people with names that
+//! nothing else has, and a search for these names in everything that programs leave behind.
+//!
+//! # Invariants
+//!
+//! * Only the built program is used, as a shell would.
+//! * Mailboxes are healthy, damaged, empty, odd and missing, so that what goes wrong is told as
+//!   well; a worker is killed in the middle.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may say no more than that it failed"
+)]
+
+#[path = "private/site.rs"]
+mod site;
+
+use site::{CANARY, Site, text};
+
+#[test]
+fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
+    let mut site = Site::new();
+    site.start("coordinator");
+    site.know_the_address();
+    for node in site::NODES {
+        site.start(node);
+    }
+    let mut said = vec![("apply", site.apply())];
+    site.kill("stor-02");
+    site.start("stor-02");
+    said.push(("missing mailbox", site.tidegate(&["mailbox", "show", &stranger()])));
+    said.push(("desk", site.desk("T-1")));
+    said.push(("desk without a ticket", site.desk("?")));
+    let reclose = ["reclose", "mailbox", &stranger(), "--reason", "asked"];
+    said.push(("missing to re-close", site.tidegate(&reclose)));
+    site.ask_admission();
+    said.push((
+        "finished",
+        site.tidegate(&["wait", "--for", "finished", "--timeout", "100"]),
+    ));
+    let own = format!("user3-{CANARY}@post.example");
+    // What an operator types is repeated to them, and to nobody else.
+    let closed = site.tidegate(&["reclose", "mailbox", &own, "--reason", "asked"]);
+    assert!(closed.status.success(), "{}", text(&closed.stderr));
+    for screen in
+        [["status"].as_slice(), &["report"], &["why"], &["status", "-o", "json"]]
+    {
+        said.push(("screen", site.tidegate(screen)));
+    }
+    let pages = ["/metrics", "/livez", "/readyz"].map(|path| (path, site.page(path)));
+    let board = site.operations_page();
+    site.stop();
+
+    assert!(
+        said.iter().any(|(name, it)| *name == "finished"
+            && [0, 6].contains(&it.status.code().unwrap())),
+        "{}",
+        site.logs()
+    );
+    let mut found = Vec::new();
+    for (name, output) in &said {
+        found.extend(leak(name, &text(&output.stdout)));
+        found.extend(leak(name, &text(&output.stderr)));
+    }
+    for (path, page) in pages {
+        assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
+        found.extend(leak(path, &page));
+    }
+    assert!(board.contains("Who did what"), "{board}");
+    found.extend(leak("operations page", &board));
+    found.extend(leak("logs", &site.logs()));
+    found.extend(leak("coordinator's journal", &site.journal("data/journal")));
+    for node in site::NODES {
+        let journal = site.journal(&format!("{node}/state/journal"));
+        assert!(!journal.is_empty());
+        found.extend(leak("worker's journal", &journal));
+    }
+    let audit = site.audit();
+    assert!(audit.contains("desk look-up") && audit.contains("mbx:"), "{audit}");
+    found.extend(leak("audit log", &audit));
+    assert_eq!(found, Vec::<String>::new());
+}
+
+/// Whoever is in no inventory.
+fn stranger() -> String {
+    format!("nobody-{CANARY}@post.example")
+}
+
+/// The lines of `text` that name somebody.
+fn leak(whence: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| line.to_lowercase().contains(CANARY));
+    lines.take(3).map(|line| format!("{whence}: {line}")).collect()
+}

@@ -1,0 +1,255 @@
+//! A provider of two nodes, its programs, and everything that they say.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A part of every address and of every path, and of nothing else.
+pub(crate) const CANARY: &str = "kanarienvogel7f3a";
+
+/// The storage nodes.
+pub(crate) const NODES: [&str; 2] = ["stor-01", "stor-02"];
+
+const POLICY: &str = include_str!("../../deploy/config/lab-policy-small.toml");
+const PATIENCE: Duration = Duration::from_mins(1);
+const MAILBOXES: usize = 24;
+
+/// Everything that runs, and what it is asked.
+pub(crate) struct Site {
+    dir: TempDir,
+    running: BTreeMap<String, Child>,
+    admission: BTreeMap<String, u16>,
+    url: String,
+}
+
+impl Site {
+    /// Builds and breaks mailboxes; nothing runs yet.
+    pub(crate) fn new() -> Self {
+        let dir = TempDir::with_prefix("tidegate-private-").unwrap();
+        let free =
+            || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let admission = NODES.map(|node| (node.to_owned(), free())).into_iter().collect();
+        let (running, url) = (BTreeMap::new(), String::new());
+        let site = Self { dir, running, admission, url };
+        let mut inventory = "address,node,tier,path,language\n".to_owned();
+        for user in 0..MAILBOXES {
+            let node = NODES[user % NODES.len()];
+            let name = format!("user{user}-{CANARY}");
+            writeln!(inventory, "{name}@post.example,{node},paid,post.example/{name},it")
+                .unwrap();
+            for part in ["live", "snapshot"] {
+                let path = site.path(node).join(part).join("post.example").join(&name);
+                make_maildir(&path, &name);
+            }
+            Self::trouble(user, &site.path(node).join("live/post.example").join(&name));
+        }
+        fs::write(site.path("users.csv"), inventory).unwrap();
+        // Damage is what is looked for here, not the gate.
+        let policy =
+            format!("{POLICY}\n[gate.preparation]\np_ok = \"40 %\"\np_bad = \"80 %\"\n");
+        fs::write(site.path("policy.toml"), policy).unwrap();
+        let config = "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\n[pages]\nlisten = \"127.0.0.1:0\"\n";
+        fs::write(site.path("coordinator.toml"), config).unwrap();
+        site
+    }
+
+    /// What is wrong with some.
+    fn trouble(user: usize, live: &Path) {
+        let first =
+            || fs::read_dir(live.join("cur")).unwrap().next().unwrap().unwrap().path();
+        match user % 8 {
+            0 => fs::write(first(), "").unwrap(),
+            1 => fs::write(first(), vec![0; 200]).unwrap(),
+            2 => fs::remove_dir_all(live).unwrap(),
+            3 => {
+                symlink("/etc/passwd", live.join("cur/1700000009.M9P9.host,S=9:2,S"))
+                    .unwrap();
+            }
+            4 => {
+                // Nothing of it can be read, and its snapshot neither.
+                fs::remove_dir_all(live).unwrap();
+                fs::write(live, "not a directory").unwrap();
+            }
+            5 => fs::write(live.join("dovecot-uidlist"), "nonsense\n").unwrap(),
+            _ => {}
+        }
+    }
+
+    /// Once the coordinator listens, workers are told where.
+    pub(crate) fn know_the_address(&mut self) {
+        let address = fs::read_to_string(self.path("data/address")).unwrap();
+        self.url = format!("http://{}", address.trim());
+        for node in NODES {
+            let config = format!(
+                "node = \"{node}\"\ncoordinator = \"{}\"\nstate_dir = \"{node}/state\"\n\
+                 live = \"{node}/live\"\nsnapshot = \"{node}/snapshot\"\n\
+                 work = \"{node}/work\"\nadmission_listen = \"127.0.0.1:{}\"\n",
+                self.url, self.admission[node],
+            );
+            fs::write(self.path(&format!("{node}.toml")), config).unwrap();
+        }
+    }
+
+    /// Starts a program; its log goes on where it was.
+    pub(crate) fn start(&mut self, name: &str) {
+        let verb = if name == "coordinator" { name } else { "worker" };
+        let log =
+            File::options().create(true).append(true).open(self.log_path(name)).unwrap();
+        let child = self
+            .command(&[verb, "--config", &format!("{name}.toml"), "--stop-with-stdin"])
+            .stdin(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.running.insert(name.to_owned(), child);
+        let deadline = Instant::now() + PATIENCE;
+        while name == "coordinator" && !self.log(name).contains("coordinator serving") {
+            assert!(Instant::now() < deadline, "{}", self.log(name));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills a program.
+    pub(crate) fn kill(&mut self, name: &str) {
+        let mut child = self.running.remove(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Ends everything in order.
+    pub(crate) fn stop(&mut self) {
+        for child in self.running.values_mut() {
+            // Its stdin ends, so it stops in order.
+            drop(child.stdin.take());
+            drop(child.wait());
+        }
+        self.running.clear();
+    }
+
+    /// Starts the rollout.
+    pub(crate) fn apply(&self) -> Output {
+        let files = ["--inventory", "users.csv", "--policy", "policy.toml"];
+        self.tidegate(&[&["apply", "--yes"], files.as_slice()].concat())
+    }
+
+    /// Looks somebody up for the desk.
+    pub(crate) fn desk(&self, ticket: &str) -> Output {
+        let address = format!("user1-{CANARY}@post.example");
+        self.tidegate(&["desk", "lookup", &address, "--ticket", ticket, "--by", "ann"])
+    }
+
+    /// Asks as mail servers do, also what nobody should ask.
+    pub(crate) fn ask_admission(&self) {
+        for node in NODES {
+            for path in [
+                format!("/gate/passdb/imap/user0-{CANARY}@post.example"),
+                format!("/gate/userdb/lmtp/nobody-{CANARY}@post.example"),
+                format!("/gate/passdb/nonsense/user1-{CANARY}@post.example"),
+            ] {
+                drop(http(self.admission[node], &path));
+            }
+        }
+    }
+
+    /// A page of the coordinator's.
+    pub(crate) fn page(&self, path: &str) -> String {
+        http(port(&self.url), path).unwrap()
+    }
+
+    /// What an operator sees in a browser.
+    pub(crate) fn operations_page(&self) -> String {
+        let address = fs::read_to_string(self.path("data/pages-address")).unwrap();
+        http(port(address.trim()), "/?lang=en").unwrap()
+    }
+
+    /// All logs.
+    pub(crate) fn logs(&self) -> String {
+        let names = ["coordinator"].into_iter().chain(NODES);
+        names.map(|name| self.log(name)).collect()
+    }
+
+    /// A journal as text.
+    pub(crate) fn journal(&self, dir: &str) -> String {
+        let exported = self.tidegate(&["journal", "export", dir]);
+        assert!(exported.status.success(), "{}", text(&exported.stderr));
+        text(&exported.stdout)
+    }
+
+    /// Who did and looked at what.
+    pub(crate) fn audit(&self) -> String {
+        fs::read_to_string(self.path("data/audit.jsonl")).unwrap()
+    }
+
+    /// Gives a command.
+    pub(crate) fn tidegate(&self, args: &[&str]) -> Output {
+        self.command(args).env("TIDEGATE_COORDINATOR", &self.url).output().unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env_remove("TIDEGATE_LOG").env("RUST_BACKTRACE", "1");
+        command
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.log"))
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.log_path(name)).unwrap_or_default()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn make_maildir(path: &Path, user: &str) {
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(path.join(part)).unwrap();
+    }
+    for number in 0..3 {
+        let message = format!(
+            "From: friend-{CANARY}@else.example\r\nTo: {user}@post.example\r\n\
+             Subject: {CANARY} {number}\r\n\r\nSome words.\r\n"
+        );
+        let name = format!("170000000{number}.M1P1.host,S={}:2,S", message.len());
+        fs::write(path.join("cur").join(name), message).unwrap();
+    }
+}
+
+fn port(url: &str) -> u16 {
+    url.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+fn http(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// What a program said.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
