@@ -2,12 +2,15 @@
 //!
 //! # Invariants
 //!
-//! * A port is held until it is handed over, and this process hands it out once.
+//! * A port is held until it is handed over, and nobody else is given it as long as this
+//!   process lives: a server that is stopped keeps its own, and what still asks there is not
+//!   answered by the server of another test.
 //! * Ports lie below those that the kernel gives to connections, so that a server that was
 //!   stopped finds its own free when it starts again.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -20,8 +23,8 @@ const FIRST: u16 = 15_000;
 /// How many there are from the first one.
 const COUNT: u16 = 17_000;
 
-/// What this process has handed out.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+/// What says to other processes which ports this one was given.
+static GIVEN: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
 
 /// Free ports, held until they are handed over.
 #[derive(Debug)]
@@ -38,10 +41,10 @@ impl FreePorts {
                 return Self(found);
             }
             let port = FIRST + (start + step) % COUNT;
-            if !given.contains(&port)
+            if let Some(claim) = claim(port)
                 && let Ok(listener) = TcpListener::bind((LOOPBACK, port))
             {
-                given.insert(port);
+                given.push(claim);
                 found.push((port, listener));
             }
         }
@@ -55,6 +58,13 @@ impl FreePorts {
     }
 }
 
+/// Takes a port's name, which one process has at a time and the kernel frees when it ends.
+fn claim(port: u16) -> Option<UnixDatagram> {
+    let name = format!("tidegate-rig-port-{port}");
+    let name = SocketAddr::from_abstract_name(name).expect("a short name without a NUL");
+    UnixDatagram::bind_addr(&name).ok()
+}
+
 /// Where to begin looking: processes that begin apart seldom meet.
 fn somewhere() -> u16 {
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
@@ -64,6 +74,8 @@ fn somewhere() -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -74,5 +86,9 @@ mod tests {
         let all: BTreeSet<_> = first.iter().chain(&second).collect();
         assert_eq!(all.len(), 40);
         assert!(second.iter().all(|port| TcpListener::bind((LOOPBACK, *port)).is_ok()));
+        assert!(
+            all.iter().all(|port| claim(**port).is_none()),
+            "another test may get one"
+        );
     }
 }
