@@ -15,13 +15,14 @@ use crate::operate::scope_of;
 
 /// Carries out `tidegate approve`.
 pub(crate) async fn run(verb: &Approve) -> Outcome {
-    let (what, etag, args) = named(verb);
+    let Named { what, etag, evidence, args } = named(verb);
     let mut client = Client::connect(&args.coordinator).await?;
     let request = ApproveRequest {
         by: args.actor.name(),
         reason: args.reason.clone(),
         what: Some(what),
         etag,
+        evidence,
         valid_seconds: args.minutes * 60,
     };
     let given = client.approve(request).await?;
@@ -32,17 +33,30 @@ pub(crate) async fn run(verb: &Approve) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// What is approved, and on what.
+struct Named<'a> {
+    what: What,
+    etag: String,
+    evidence: String,
+    args: &'a ApproveArgs,
+}
+
 /// What is approved, what its giver saw, and the rest.
-fn named(verb: &Approve) -> (What, String, &ApproveArgs) {
+fn named(verb: &Approve) -> Named<'_> {
     match verb {
-        Approve::Apply { plan, args } => (What::Apply(plan.clone()), String::new(), args),
-        Approve::Resume { part, name, if_match, args } => {
+        Approve::Apply { plan, args } => {
+            let (what, nothing) = (What::Apply(plan.clone()), String::new());
+            Named { what, etag: nothing.clone(), evidence: nothing, args }
+        }
+        Approve::Resume { part, name, if_match, evidence, args } => {
             let part: Option<(PartKind, &str)> = part.zip(name.as_deref());
             let scope = part.map(|(kind, name)| scope_of(kind, name));
-            (What::Resume(ApproveResume { scope }), if_match.clone(), args)
+            let what = What::Resume(ApproveResume { scope });
+            Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }
         }
-        Approve::Accept { node, if_match, args } => {
-            (What::Accept(node.clone()), if_match.clone(), args)
+        Approve::Accept { node, if_match, evidence, args } => {
+            let what = What::Accept(node.clone());
+            Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }
         }
     }
 }

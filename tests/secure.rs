@@ -62,9 +62,11 @@ fn a_rollout_finishes_over_mutual_tls_and_only_the_right_people_move_it() {
     );
     assert_eq!((alone.status.code(), unapproved.status.code()), (Some(3), Some(3)));
     assert!(
-        waiting.contains("waits:    anna asks it: `tidegate approve resume"),
+        waiting.contains("waits:    anna asks to resume (looked), until "),
         "{waiting}"
     );
+    let whom = "any approver but anna: `tidegate approve resume --if-match ";
+    assert!(waiting.contains(whom), "{waiting}");
     assert_eq!(by_operator.status.code(), Some(0), "{}", text(&by_operator.stderr));
     assert_eq!(finished.status.code(), Some(0), "{}", site.all_logs(&finished));
     assert!(text(&seen.stdout).contains("FINISHED"), "{}", text(&seen.stdout));
@@ -124,6 +126,44 @@ fn nobody_approves_what_they_ask_for_themselves() {
         "{still:?}"
     );
     assert_eq!(by_another.status.code(), Some(0), "{}", text(&by_another.stderr));
+}
+
+#[test]
+fn what_waits_for_a_second_person_is_still_shown_after_a_restart_and_leave_is_not_kept() {
+    let mut site = Site::new();
+    site.start("coordinator");
+    site.know_the_address();
+    let files = ["--inventory", "users.csv", "--policy", "policy.toml", "--yes"];
+    let apply = [&["apply"], files.as_slice()].concat();
+    site.approve(&site.tidegate("anna", &apply));
+    site.tidegate("anna", &apply);
+    site.tidegate("anna", &["pause", "--no-wait"]);
+    let resume = ["resume", "--reason", "looked"];
+    site.approve(&site.tidegate("anna", &["resume", "--reason", "first"]));
+
+    site.stop();
+    site.start("coordinator");
+    site.know_the_address();
+    let told = site.tidegate("vera", &["status", "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let by_old_leave = site.tidegate("anna", &resume);
+    let mut stale = command_in(&by_old_leave);
+    let evidence = stale.iter().position(|it| it == "--evidence").unwrap() + 1;
+    stale[evidence] = "00".repeat(12);
+    let stale: Vec<&str> = stale.iter().map(String::as_str).collect();
+    let on_old_evidence = site.tidegate("berta", &stale);
+    site.approve(&by_old_leave);
+    let resumed = site.tidegate("anna", &resume);
+
+    let waiting = &told["waiting"][0];
+    assert_eq!(waiting["by"], "anna", "{told:#}");
+    assert_eq!(waiting["what"], "resume");
+    assert_eq!(waiting["evidence_changed"], false);
+    assert_eq!(by_old_leave.status.code(), Some(3), "{by_old_leave:?}");
+    assert_eq!(on_old_evidence.status.code(), Some(4), "{on_old_evidence:?}");
+    let said = text(&on_old_evidence.stderr);
+    assert!(said.contains("the evidence has changed since you looked"), "{said}");
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
 }
 
 #[test]

@@ -64,6 +64,9 @@ pub(crate) enum Approve {
         /// The etag that you saw; void if anything was decided since.
         #[arg(long, value_name = "ETAG")]
         if_match: String,
+        /// The evidence that you saw; void if anything worse became known since.
+        #[arg(long, value_name = "NAME")]
+        evidence: String,
         #[command(flatten)]
         args: ApproveArgs,
     },
@@ -74,6 +77,9 @@ pub(crate) enum Approve {
         /// The etag that you saw; void if anything was decided since.
         #[arg(long, value_name = "ETAG")]
         if_match: String,
+        /// The evidence that you saw; void if anything worse became known since.
+        #[arg(long, value_name = "NAME")]
+        evidence: String,
         #[command(flatten)]
         args: ApproveArgs,
     },

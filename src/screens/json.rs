@@ -10,7 +10,7 @@ use tidegate_core::rollout::Grade;
 use tidegate_core::time::Timestamp;
 use tidegate_wire::v1::{
     Event, Finding, FindingKind, Gate, Grades, Health, Mailbox, MailboxFinding,
-    MessageTotals, Node, Preparation, Rollout, Wave, Why,
+    MessageTotals, Node, Preparation, Rollout, Waiting, Wave, Why,
 };
 
 use super::diagnosis::{Diagnosis, level_name};
@@ -46,6 +46,8 @@ pub(crate) fn status(rollout: &Rollout) -> Value {
         "finish_time": rollout.finish_time.as_ref().and_then(instant).map(date),
         "orders_version": rollout.orders_version,
         "etag": rollout.etag,
+        "evidence": rollout.evidence,
+        "waiting": rollout.waiting.iter().map(waiting_value).collect::<Vec<_>>(),
         "ladder": rollout.ladder.iter().map(|rung| json!({
             "name": rung.name, "services": rung.services, "soak_millis": rung.soak_millis,
         })).collect::<Vec<_>>(),
@@ -59,6 +61,18 @@ pub(crate) fn status(rollout: &Rollout) -> Value {
         "exchangers": queue::exchangers(&rollout.exchangers),
         "messages": totals(rollout.totals.as_ref()),
         "grades": grades(rollout.totals.as_ref().and_then(|totals| totals.grades.as_ref())),
+    })
+}
+
+fn waiting_value(waiting: &Waiting) -> Value {
+    json!({
+        "by": waiting.by,
+        "what": waiting.what,
+        "reason": waiting.reason,
+        "approve": waiting.command,
+        "asked_time": waiting.asked_time.as_ref().and_then(instant).map(date),
+        "until_time": waiting.until_time.as_ref().and_then(instant).map(date),
+        "evidence_changed": waiting.evidence_changed,
     })
 }
 

@@ -8,11 +8,12 @@
 use tidegate_core::rollout::Grade;
 use tidegate_core::time::Timestamp;
 use tidegate_wire::v1::{
-    Grades, MessageTotals, Node, NodeState, Rollout, RolloutState, Wave, WaveState,
+    Grades, MessageTotals, Node, NodeState, Rollout, RolloutState, Waiting, Wave,
+    WaveState,
 };
 
-use super::diagnosis::{Diagnosis, NOT_APPROVED, level_name};
-use super::{Table, ago, at, clock, date, pace, percent, queue, say, schedule};
+use super::diagnosis::{Diagnosis, level_name};
+use super::{Table, ago, at, clock, date, instant, pace, percent, queue, say, schedule};
 use crate::console::{Paint, Tone, safe, thousands};
 
 /// Digits of a digest that tell plans apart for people.
@@ -26,8 +27,8 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     let mut out = format!("{}\n", head(rollout, paint));
     say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
     say!(out, "action:   {}\n", diagnosis.action);
-    for waiting in rollout.why.iter().filter(|why| why.code == NOT_APPROVED) {
-        say!(out, "waits:    {}\n", safe(&waiting.text));
+    for waiting in &rollout.waiting {
+        say!(out, "waits:    {}\n", waits(waiting));
     }
     say!(out, "mailboxes: {}\n", counts(rollout));
     say!(out, "ladder:   {}\n", schedule::ladder(&rollout.ladder));
@@ -47,8 +48,28 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     out.push_str(&grades(rollout.totals.as_ref()));
     if !rollout.etag.is_empty() {
         say!(out, "etag:     {}\n", safe(&rollout.etag));
+        say!(out, "evidence: {}\n", safe(&rollout.evidence));
     }
     out
+}
+
+/// What waits for a second person: who asks, for what, who may give leave, and until when.
+fn waits(waiting: &Waiting) -> String {
+    let Waiting { by, what, reason, command, until_time, evidence_changed, .. } = waiting;
+    let until = until_time.as_ref().and_then(instant).map_or_else(String::new, clock);
+    let type_it = if command.is_empty() {
+        "approve it by its address".to_owned()
+    } else {
+        format!("`tidegate approve {}`", safe(command))
+    };
+    let changed = if *evidence_changed { "; the evidence has changed since" } else { "" };
+    format!(
+        "{} asks to {} ({}), until {until}{changed}; any approver but {}: {type_it}",
+        safe(by),
+        safe(what),
+        safe(reason),
+        safe(by),
+    )
 }
 
 /// Name, plan, state and time, on one line.
@@ -300,7 +321,7 @@ pub(crate) fn node_word(state: NodeState) -> (&'static str, Tone) {
 
 fn heard(node: &Node, now: Timestamp) -> String {
     match &node.heard_time {
-        Some(heard) => ago(super::instant(heard).unwrap_or_default(), now),
+        Some(heard) => ago(instant(heard).unwrap_or_default(), now),
         None => "never".to_owned(),
     }
 }

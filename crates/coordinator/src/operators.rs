@@ -17,7 +17,9 @@ use tidegate_core::time::Span;
 use tidegate_wire::limits::{
     BAD_ROWS_SHOWN_MAX, INVENTORY_ROWS_PER_MESSAGE, POLICY_BYTES_MAX,
 };
-use tidegate_wire::protocol::{ProtocolError, by_and_reason, digest, etag, request_id};
+use tidegate_wire::protocol::{
+    ProtocolError, by_and_reason, digest, etag, grounds, request_id,
+};
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::v1::approve_request::What;
 use tidegate_wire::v1::operator_service_server::OperatorService;
@@ -227,7 +229,7 @@ impl OperatorService for Operators {
         request: Request<v1::ApproveRequest>,
     ) -> Result<Response<v1::ApproveResponse>, Status> {
         let caller = Caller::of(&request);
-        let v1::ApproveRequest { by, reason, what, etag: seen, valid_seconds } =
+        let v1::ApproveRequest { by, reason, what, etag: seen, valid_seconds, evidence } =
             request.into_inner();
         let (by, reason) = by_and_reason(&caller.acts_as(by), &reason)?;
         let what = match what.ok_or(ProtocolError::Missing { field: "what" })? {
@@ -238,9 +240,11 @@ impl OperatorService for Operators {
             }
             What::Accept(node) => Named::Verb(NamedVerb::Accept(node)),
         };
-        let seen = etag(&seen)?;
-        if seen.is_none() && matches!(what, Named::Verb(_)) {
-            return Err(ProtocolError::Missing { field: "etag" }.into());
+        let (seen, grounds) = (etag(&seen)?, grounds(&evidence)?);
+        if matches!(what, Named::Verb(_)) {
+            let missing = |field| ProtocolError::Missing { field };
+            seen.ok_or_else(|| missing("etag"))?;
+            grounds.ok_or_else(|| missing("evidence"))?;
         }
         let lasts =
             (valid_seconds > 0).then(|| Span::from_secs(u64::from(valid_seconds)));
@@ -248,13 +252,14 @@ impl OperatorService for Operators {
             Named::Apply(plan) => format!("apply plan {plan}"),
             Named::Verb(verb) => {
                 let (call, _, about) = self.on_record(verb);
-                format!("{call} {about}")
+                let space = if about.is_empty() { "" } else { " " };
+                format!("{call} {about}{space}on evidence {evidence}")
             }
         };
         let approval = Approval { by, reason };
-        let assent = Assent { approval, what, seen, lasts };
+        let assent = Assent { approval, what, seen, grounds, lasts };
         let act = async { Ok(self.inbox.approve(assent).await?) };
-        let call = ("approve", about.trim_end());
+        let call = ("approve", &*about);
         let lasts = self.audit.around(&caller, call, Effect::Other, act).await?;
         let valid_seconds = u32::try_from(lasts.millis() / 1_000).unwrap_or(u32::MAX);
         Ok(Response::new(v1::ApproveResponse { valid_seconds }))

@@ -41,6 +41,7 @@ use crate::view::View;
 pub use act::Proposal;
 pub(crate) use act::{Applied, Assent, Intent, Named, NamedVerb, find_wave, unknown};
 use approvals::Approvals;
+pub(crate) use approvals::{Asked, ONE_MAILBOX, Petition, Seen, command};
 pub(crate) use inbox::Inbox;
 use inbox::{Known, Message};
 use knocking::Knocking;
@@ -139,7 +140,7 @@ impl Owner {
             states: None,
             queue_age: QueueAge::of(queues),
             knocking: Knocking::default(),
-            approvals: Approvals::default(),
+            approvals: Approvals::after(past.asked),
             published: Published::default(),
             payloads: Vec::new(),
             records: Vec::new(),

@@ -20,12 +20,16 @@ use tidegate_wire::policy_file;
 use tidegate_wire::record::{PlanApplied, decode_plan_applied, decode_record, is_story};
 use tidegate_wire::snapshot::{OfRollout, decode_rollout, encode_rollout};
 
+use crate::owner::Asked;
 use crate::plan_files::PlanFileError;
 use crate::{events, plan_files};
 use tidegate_clock::Clock;
 
 /// The meaning of the records that this program writes.
 const FORMAT: u32 = 1;
+
+/// The file in a data directory that has what waits for a second person.
+const ASKED: &str = "waiting.json";
 
 /// What was found in a data directory.
 pub(crate) struct Past {
@@ -37,6 +41,8 @@ pub(crate) struct Past {
     pub(crate) rollout: Option<Rollout>,
     /// A clock that goes on where the records end.
     pub(crate) clock: Clock,
+    /// What waits for a second person.
+    pub(crate) asked: Asked,
 }
 
 /// Keeps plans beside the journal.
@@ -73,8 +79,9 @@ pub(crate) fn recover(
         journal = journal.compacted_after(records);
     }
     let plans = PlanFiles(dir.to_owned());
-    replay(Box::new(journal), Box::new(plans), clock)
-        .with_context(|| format!("go on with what is in `{}`", dir.display()))
+    let past = replay(Box::new(journal), Box::new(plans), clock)
+        .with_context(|| format!("go on with what is in `{}`", dir.display()))?;
+    Ok(Past { asked: Asked::kept_in(dir.join(ASKED)), ..past })
 }
 
 /// Replays everything in `journal`.
@@ -127,7 +134,7 @@ pub(crate) fn replay(
     if let Some(rollout) = &mut rollout {
         rollout.wake(clock.now());
     }
-    Ok(Past { plans, journal, rollout, clock })
+    Ok(Past { plans, journal, rollout, clock, asked: Asked::default() })
 }
 
 /// The rollout as a snapshot and the story up to it left it.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidegate_core::fleet::JobNumber;
 use tidegate_core::inventory::Digest;
 use tidegate_core::plan::Plan;
-use tidegate_core::rollout::{Record, Refusal};
+use tidegate_core::rollout::{Grounds, Record, Refusal};
 use tidegate_core::time::Timestamp;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
@@ -46,13 +46,19 @@ pub(crate) enum Refused {
     )]
     NotAudited,
     /// A second person has not given leave.
-    #[error("a second person must approve {text}{}", Own(*.own))]
+    #[error("a second person must approve it: `tidegate approve {command}`{}", Own(*.own))]
     NotApproved {
-        /// What, and by which command.
-        text: String,
+        /// What they type.
+        command: String,
         /// Whether whoever asks has given leave themselves.
         own: bool,
     },
+    /// More is known against it than whoever gives leave has seen.
+    #[error(
+        "the evidence has changed since you looked (it was {seen}, now {found}): look at what \
+         went wrong, then approve on what there is"
+    )]
+    Worse { seen: Grounds, found: Grounds },
     /// Nothing to work on yet.
     #[error("no plan has been applied yet")]
     NoPlan,
@@ -171,6 +177,7 @@ impl Refused {
             Self::NotAllowed { .. } => "not-allowed",
             Self::NotAudited => "not-audited",
             Self::NotApproved { .. } => "not-approved",
+            Self::Worse { .. } => "evidence-changed",
             Self::NoPlan => "no-plan",
             Self::OtherRollout { .. } => "other-rollout",
             Self::CanaryInPlan { .. } => "canary-in-plan",
@@ -221,7 +228,9 @@ impl Refused {
             Self::Rollout { refusal, .. } => code_of(refusal),
             Self::Unknown { .. } | Self::UnknownMailbox => Code::NotFound,
             Self::AppliedBefore { .. } => Code::AlreadyExists,
-            Self::Stale { .. } | Self::ApplyUnderWay => Code::Aborted,
+            Self::Stale { .. } | Self::Worse { .. } | Self::ApplyUnderWay => {
+                Code::Aborted
+            }
             Self::Wrong { .. } => Code::InvalidArgument,
             Self::NotKept(_) | Self::NotAudited => Code::Internal,
             Self::TooManyWatchers { .. }

@@ -13,8 +13,8 @@ use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::plan::Plan;
 use tidegate_core::policy::Rung;
 use tidegate_core::rollout::{
-    Etag, Known, MailboxStatus, NodeCondition, NodeStatus, Outlook, Phase, RequestId,
-    Rollout, RolloutStatus, Stop, WaveCondition, WaveStatus, Why,
+    Etag, Grounds, Known, MailboxStatus, NodeCondition, NodeStatus, Outlook, Phase,
+    RequestId, Rollout, RolloutStatus, Stop, WaveCondition, WaveStatus, Why,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::exchanger::Storage;
@@ -24,6 +24,8 @@ use tidegate_wire::worker::NodeNotice;
 
 use crate::exchangers::{Drain, Receiving};
 use crate::names::with_names;
+use crate::owner::{ONE_MAILBOX, Petition, Seen as SeenThen, command};
+use crate::refused::NOT_APPROVED;
 use crate::states::{Seen, States};
 
 /// A rollout at one instant.
@@ -38,8 +40,9 @@ pub(crate) struct View {
     outlook: Outlook,
     receiving: Arc<Receiving>,
     states: Arc<States>,
+    grounds: Grounds,
     /// What waits for a second person.
-    waiting: Vec<String>,
+    waiting: Vec<Petition>,
 }
 
 impl View {
@@ -59,12 +62,13 @@ impl View {
             outlook: rollout.outlook(now),
             receiving,
             states,
+            grounds: rollout.grounds(now),
             waiting: Vec::new(),
         }
     }
 
     /// The same, while this waits for a second person.
-    pub(crate) fn waiting_for(self, waiting: Vec<String>) -> Self {
+    pub(crate) fn waiting_for(self, waiting: Vec<Petition>) -> Self {
         Self { waiting, ..self }
     }
 
@@ -190,6 +194,8 @@ impl View {
             finish_time,
             exchangers: Vec::new(),
             etag: etag.to_string(),
+            evidence: self.grounds.to_string(),
+            waiting: self.waiting.iter().map(|it| self.waits(it)).collect(),
             rebuild: status.rebuild.as_ref().map(|rebuild| v1::Rebuild {
                 told: u32::try_from(rebuild.told).unwrap_or(u32::MAX),
                 missing: rebuild.missing.iter().map(|it| self.node_name(*it)).collect(),
@@ -206,11 +212,28 @@ impl View {
             let waiting = status.nodes.iter().filter_map(|node| self.why_node(node));
             reasons.extend(waiting.map(|reason| why(&reason, plan)));
         }
-        let code = || crate::refused::NOT_APPROVED.to_owned();
-        let asked =
-            self.waiting.iter().map(|text| v1::Why { code: code(), text: text.clone() });
+        let asked = self.waiting.iter().map(|it| v1::Why {
+            code: NOT_APPROVED.to_owned(),
+            text: format!("{} asks to {}", it.by, it.what),
+        });
         reasons.extend(asked);
         reasons
+    }
+
+    /// What waits for a second person; whoever gives leave does so on what is known now.
+    fn waits(&self, waiting: &Petition) -> v1::Waiting {
+        let Petition { by, what, reason, grounds, at, .. } = waiting;
+        let seen = SeenThen { etag: self.etag, grounds: self.grounds };
+        let is_one = what == ONE_MAILBOX;
+        v1::Waiting {
+            by: by.clone(),
+            what: what.clone(),
+            reason: reason.clone(),
+            command: if is_one { String::new() } else { command(what, Some(seen)) },
+            asked_time: Some(timestamp(*at)),
+            until_time: Some(timestamp(waiting.until())),
+            evidence_changed: *grounds != Some(self.grounds),
+        }
     }
 
     fn drain(&self, node: &NodeStatus) -> Drain {

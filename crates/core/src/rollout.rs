@@ -31,6 +31,7 @@ mod evidence;
 mod forecast;
 mod freeze;
 mod grades;
+mod grounds;
 mod kept_back;
 mod order;
 mod outlook;
@@ -54,6 +55,7 @@ use std::sync::Arc;
 
 pub use forecast::Forecast;
 pub use grades::{Grade, Grades};
+pub use grounds::{Grounds, NotGrounds};
 pub use kept_back::{KEPT_BACK_MAX, KeptBack};
 pub use order::{Order, Orders};
 pub use outlook::{Known, Outlook};

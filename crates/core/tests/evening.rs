@@ -16,6 +16,8 @@ mod doubt;
 mod fleet;
 #[path = "evening/freeze.rs"]
 mod freeze;
+#[path = "evening/grounds.rs"]
+mod grounds;
 #[path = "evening/kept_back.rs"]
 mod kept_back;
 #[path = "evening/permits.rs"]

@@ -5,7 +5,7 @@
 //! * An error names the field and never repeats more than a short part of what it held.
 
 use tidegate_core::inventory::Digest;
-use tidegate_core::rollout::{Etag, RequestId};
+use tidegate_core::rollout::{Etag, Grounds, RequestId};
 use tidegate_core::time::Timestamp;
 
 use crate::limits::{BY_BYTES_MAX, REASON_BYTES_MAX};
@@ -139,6 +139,18 @@ pub fn etag(text: &str) -> Result<Option<Etag>, ProtocolError> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| ProtocolError::invalid("etag", text))
+}
+
+/// The name of the evidence that an approver saw; nothing if they do not say.
+///
+/// # Errors
+///
+/// [`ProtocolError::Invalid`] when it is none.
+pub fn grounds(text: &str) -> Result<Option<Grounds>, ProtocolError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| ProtocolError::invalid("evidence", text))
 }
 
 /// Refuses a list or text longer than `max`.

@@ -11,15 +11,15 @@ use tidegate_core::fleet::{NodeNumber, WaveNumber};
 use tidegate_core::inventory::Digest;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
-    Action, Answer, Approval, Etag, Event, Operate, Orders, Record, Refusal, RequestId,
-    Rollout, Scope, Step, Sync, Verb,
+    Action, Answer, Approval, Etag, Event, Grounds, Operate, Orders, Record, Refusal,
+    RequestId, Rollout, Scope, Step, Sync, Verb,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::record::{PlanApplied, encode_plan_applied};
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::worker::{Joined, Joining};
 
-use super::approvals::{Dear, Leave};
+use super::approvals::{Asking, Dear, Leave, ONE_MAILBOX, Seen};
 use super::{Owner, Published};
 use crate::refused::Refused;
 
@@ -90,6 +90,8 @@ pub(crate) struct Assent {
     pub(crate) what: Named,
     /// The decisions that they knew of.
     pub(crate) seen: Option<Etag>,
+    /// The evidence that they knew of.
+    pub(crate) grounds: Option<Grounds>,
     /// For how long.
     pub(crate) lasts: Option<Span>,
 }
@@ -224,14 +226,14 @@ impl Owner {
         };
         let mut step = rollout.decide(&Event::Operate(operate.clone()), now);
         // Nobody is asked to approve what would be refused, or was done already.
-        if let Some(command) = dear.filter(|_| !step.records.is_empty()) {
-            let etag = rollout.etag();
-            let text = format!("{command} --if-match {etag} --reason '…'`");
-            let (dear, by) = (Dear::Act(verb, etag), &operate.by);
+        if let Some(what) = dear.filter(|_| !step.records.is_empty()) {
+            let seen = Seen { etag: rollout.etag(), grounds: rollout.grounds(now) };
             let is_one = matches!(verb, Verb::Resume(Some(Scope::Mailbox(_))));
             // Whoever sees what waits may not see addresses.
-            let shown = if is_one { "to resume one mailbox" } else { &text };
-            let taken = self.approvals.take(dear, by, (&text, shown), now);
+            let shown = if is_one { ONE_MAILBOX } else { &what };
+            let asking =
+                Asking { by: &operate.by, reason: &operate.reason, text: &what, shown };
+            let taken = self.approvals.take(Dear::Act(verb, seen), &asking, now);
             // What waits is shown at once, to whoever is asked to approve it.
             let taken = taken.inspect_err(|_| self.published = Published::default());
             operate.approved = Some(taken?);
@@ -261,8 +263,9 @@ impl Owner {
         }
         let approved = if needs_second {
             let digest = plan.digest();
-            let text = format!("it: `tidegate approve apply {digest} --reason '…'`");
-            Some(self.approvals.take(Dear::Apply(digest), &by, (&text, &text), now)?)
+            let text = format!("apply {digest}");
+            let asking = Asking { by: &by, reason: "", text: &text, shown: &text };
+            Some(self.approvals.take(Dear::Apply(digest), &asking, now)?)
         } else {
             None
         };
@@ -296,7 +299,7 @@ impl Owner {
         assent: Assent,
         now: Timestamp,
     ) -> Result<Span, Refused> {
-        let Assent { approval, what, seen, lasts } = assent;
+        let Assent { approval, what, seen, grounds, lasts } = assent;
         if approval.reason.trim().is_empty() {
             return Err(Refusal::ReasonMissing.into());
         }
@@ -305,13 +308,16 @@ impl Owner {
             Named::Verb(verb) => {
                 let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
                 let verb = find_verb(rollout, verb)?;
-                let now = rollout.etag();
-                if let Some(seen) = seen.filter(|seen| *seen != now) {
-                    let changes = Vec::new();
+                let found = Seen { etag: rollout.etag(), grounds: rollout.grounds(now) };
+                if let Some(seen) = seen.filter(|seen| *seen != found.etag) {
+                    let (now, changes) = (found.etag, Vec::new());
                     let refusal = Refusal::Conflict { seen, now, changes };
                     return Err(Refused::by_rollout(refusal, rollout.plan()));
                 }
-                Dear::Act(verb, now)
+                if let Some(seen) = grounds.filter(|seen| *seen != found.grounds) {
+                    return Err(Refused::Worse { seen, found: found.grounds });
+                }
+                Dear::Act(verb, found)
             }
         };
         Ok(self.approvals.give(Leave { approval, dear, lasts }, now))
@@ -367,8 +373,8 @@ pub(crate) fn refuse_second(rollout: &Rollout, digest: Digest) -> Refused {
     }
 }
 
-/// What begins the command by which a second person gives leave to do this; nothing if nobody
-/// needs any: stopping and closing are cheap.
+/// What a second person gives leave for, as on the command line; nothing if nobody needs any:
+/// stopping and closing are cheap.
 fn dear(verb: &NamedVerb) -> Option<String> {
     match verb {
         NamedVerb::Pause
@@ -376,16 +382,16 @@ fn dear(verb: &NamedVerb) -> Option<String> {
         | NamedVerb::Thaw
         | NamedVerb::Abort
         | NamedVerb::Reclose(_) => None,
-        NamedVerb::Resume(None) => Some("it: `tidegate approve resume".to_owned()),
+        NamedVerb::Resume(None) => Some("resume".to_owned()),
         NamedVerb::Resume(Some(scope)) => {
             let (kind, name) = match scope {
                 ScopeName::Wave(name) => ("wave", name),
                 ScopeName::Node(name) => ("node", name),
                 ScopeName::Mailbox(name) => ("mailbox", name),
             };
-            Some(format!("it: `tidegate approve resume {kind} {name}"))
+            Some(format!("resume {kind} {name}"))
         }
-        NamedVerb::Accept(node) => Some(format!("it: `tidegate approve accept {node}")),
+        NamedVerb::Accept(node) => Some(format!("accept {node}")),
     }
 }
 

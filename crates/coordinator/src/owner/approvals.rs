@@ -6,25 +6,24 @@
 //!
 //! # Invariants
 //!
-//! * Leave is for one thing: a plan by its digest, or a verb on the decisions that the approver
-//!   saw. Any other decision, its use, the end of its time and a restart make it void.
+//! * Leave is for one thing: a plan by its digest, or a verb on the decisions and on the evidence
+//!   that the approver saw. Any other decision, anything worse that becomes known, its use, the
+//!   end of its time and a restart make it void.
 //! * Nobody uses the leave that they have given themselves, whatever roles they have.
 //! * What was used is in the record of what was done; nothing else of it is needed after a crash.
+//!   What waits is kept beside the journal, so that an approver who comes after it still sees it.
+
+mod asked;
 
 use tidegate_core::inventory::Digest;
-use tidegate_core::rollout::{Approval, Etag, Verb};
+use tidegate_core::rollout::{Approval, Etag, Grounds, Verb};
 use tidegate_core::time::{Span, Timestamp};
 
 use crate::refused::Refused;
+pub(crate) use asked::{Asked, Petition};
 
 /// Leave that is given and waits to be used; more is the work of nobody's evening.
 const GIVEN_MAX: usize = 64;
-
-/// What is shown as waiting.
-const WAITING_MAX: usize = 16;
-
-/// Whoever has asked longer ago has gone.
-const WAITING_AGE_MAX: Span = Span::from_secs(60 * 60);
 
 /// For how long leave is given if nobody says.
 const USUAL: Span = Span::from_secs(15 * 60);
@@ -32,13 +31,34 @@ const USUAL: Span = Span::from_secs(15 * 60);
 /// For how long it is given at most.
 const LONGEST: Span = Span::from_secs(24 * 60 * 60);
 
+/// What is shown of a mailbox that waits: whoever sees it may not see addresses.
+pub(crate) const ONE_MAILBOX: &str = "resume one mailbox";
+
+/// What somebody knew of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The decisions.
+    pub(crate) etag: Etag,
+    /// What speaks against going on.
+    pub(crate) grounds: Grounds,
+}
+
 /// What leave is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dear {
     /// To start the rollout of this plan, or to rebuild it.
     Apply(Digest),
-    /// To do this to a rollout of which these decisions are known.
-    Act(Verb, Etag),
+    /// To do this to a rollout of which this is known.
+    Act(Verb, Seen),
+}
+
+impl Dear {
+    const fn seen(self) -> Option<Seen> {
+        match self {
+            Self::Apply(_) => None,
+            Self::Act(_, seen) => Some(seen),
+        }
+    }
 }
 
 /// Leave that somebody gives.
@@ -52,24 +72,31 @@ pub(crate) struct Leave {
     pub(crate) lasts: Option<Span>,
 }
 
-/// Something that waits for a second person.
-#[derive(Clone, Debug)]
-struct Waiting {
-    dear: Dear,
-    by: String,
-    /// What they asked for, and the command that gives leave for it.
-    text: String,
-    at: Timestamp,
+/// Who asks for something, and how it is told.
+pub(super) struct Asking<'a> {
+    /// Who.
+    pub(super) by: &'a str,
+    /// Why.
+    pub(super) reason: &'a str,
+    /// What, as on the command line.
+    pub(super) text: &'a str,
+    /// The same without addresses.
+    pub(super) shown: &'a str,
 }
 
 /// All leave that is given, and all that waits for some.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Approvals {
     given: Vec<(Leave, Timestamp)>,
-    waiting: Vec<Waiting>,
+    asked: Asked,
 }
 
 impl Approvals {
+    /// No leave yet, while this waits for some.
+    pub(super) const fn after(asked: Asked) -> Self {
+        Self { given: Vec::new(), asked }
+    }
+
     /// Somebody gives leave. Returns for how long.
     pub(super) fn give(&mut self, leave: Leave, now: Timestamp) -> Span {
         let lasts = leave.lasts.unwrap_or(USUAL).min(LONGEST);
@@ -84,8 +111,7 @@ impl Approvals {
         lasts
     }
 
-    /// Uses up the leave that somebody else than `by` has given for `dear`; else it waits. It is
-    /// refused with `text`, and told to whoever looks as `shown`, which has no address.
+    /// Uses up the leave that somebody else has given for `dear`; else it waits.
     ///
     /// # Errors
     ///
@@ -93,43 +119,46 @@ impl Approvals {
     pub(super) fn take(
         &mut self,
         dear: Dear,
-        by: &str,
-        (text, shown): (&str, &str),
+        asking: &Asking<'_>,
         now: Timestamp,
     ) -> Result<Approval, Refused> {
+        let Asking { by, reason, text, shown } = *asking;
         let fits = |(leave, until): &(Leave, Timestamp)| {
             leave.dear == dear && *until > now && leave.approval.by != by
         };
         if let Some(place) = self.given.iter().position(fits) {
-            self.waiting.retain(|waiting| waiting.dear != dear);
+            self.asked.done(by, shown);
             return Ok(self.given.swap_remove(place).0.approval);
         }
         let own = self.given.iter().any(|(leave, until)| {
             leave.dear == dear && *until > now && leave.approval.by == by
         });
-        self.waiting.retain(|it| it.dear != dear || it.by != by);
-        if self.waiting.len() >= WAITING_MAX {
-            self.waiting.remove(0);
-        }
-        let waiting =
-            Waiting { dear, by: by.to_owned(), text: shown.to_owned(), at: now };
-        self.waiting.push(waiting);
-        Err(Refused::NotApproved { text: text.to_owned(), own })
+        let seen = dear.seen();
+        self.asked.add(Petition {
+            by: by.to_owned(),
+            what: shown.to_owned(),
+            reason: reason.to_owned(),
+            etag: seen.map(|seen| seen.etag),
+            grounds: seen.map(|seen| seen.grounds),
+            at: now,
+        });
+        let command = command(text, seen);
+        Err(Refused::NotApproved { command, own })
     }
 
-    /// What waits for a second person, for people; what the decisions since have made pointless
-    /// is none of it.
-    pub(super) fn waiting(&self, etag: Etag, now: Timestamp) -> Vec<String> {
-        let stands = |it: &&Waiting| {
-            let is_current = match it.dear {
-                Dear::Apply(_) => false,
-                Dear::Act(_, seen) => seen == etag,
-            };
-            is_current && now.since(it.at) <= WAITING_AGE_MAX
-        };
-        let told = self.waiting.iter().filter(stands);
-        told.map(|it| format!("{} asks {}", it.by, it.text)).collect()
+    /// What waits for a second person; what the decisions since have made pointless is none of
+    /// it.
+    pub(super) fn waiting(&self, etag: Etag, now: Timestamp) -> Vec<Petition> {
+        self.asked.standing(etag, now)
     }
+}
+
+/// What an approver types after `tidegate approve` for what was asked for, having seen this.
+pub(crate) fn command(what: &str, seen: Option<Seen>) -> String {
+    let seen = seen.map_or_else(String::new, |Seen { etag, grounds }| {
+        format!(" --if-match {etag} --evidence {grounds}")
+    });
+    format!("{what}{seen} --reason '…'")
 }
 
 #[cfg(test)]
@@ -137,6 +166,8 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    const GROUNDS: &str = "00112233445566778899aabb";
 
     fn etag(decisions: u64) -> Etag {
         Etag { decisions, begun: Timestamp::from_millis(1) }
@@ -148,7 +179,12 @@ mod tests {
     }
 
     fn resume(decisions: u64) -> Dear {
-        Dear::Act(Verb::Resume(None), etag(decisions))
+        let (etag, grounds) = (etag(decisions), GROUNDS.parse().unwrap());
+        Dear::Act(Verb::Resume(None), Seen { etag, grounds })
+    }
+
+    fn asks(by: &str) -> Asking<'_> {
+        Asking { by, reason: "looked", text: "resume", shown: "resume" }
     }
 
     #[test]
@@ -156,10 +192,10 @@ mod tests {
         let mut approvals = Approvals::default();
         approvals.give(leave("berta", resume(3)), NOW);
 
-        assert!(approvals.take(resume(3), "berta", ("", ""), NOW).is_err());
-        let taken = approvals.take(resume(3), "anna", ("", ""), NOW).unwrap();
+        assert!(approvals.take(resume(3), &asks("berta"), NOW).is_err());
+        let taken = approvals.take(resume(3), &asks("anna"), NOW).unwrap();
         assert_eq!(taken.by, "berta");
-        assert!(approvals.take(resume(3), "anna", ("", ""), NOW).is_err());
+        assert!(approvals.take(resume(3), &asks("anna"), NOW).is_err());
     }
 
     #[test]
@@ -168,9 +204,13 @@ mod tests {
         approvals.give(leave("berta", resume(3)), NOW);
         approvals.give(leave("berta", Dear::Apply(Digest::new([1; 32]))), NOW);
 
-        assert!(approvals.take(resume(4), "anna", ("", ""), NOW).is_err());
+        assert!(approvals.take(resume(4), &asks("anna"), NOW).is_err());
+        let grounds = "ff112233445566778899aabb".parse().unwrap();
+        let worse = Dear::Act(Verb::Resume(None), Seen { etag: etag(3), grounds });
+        assert!(approvals.take(worse, &asks("anna"), NOW).is_err());
         let other = Dear::Apply(Digest::new([2; 32]));
-        assert!(approvals.take(other, "anna", ("", ""), NOW).is_err());
+        assert!(approvals.take(other, &asks("anna"), NOW).is_err());
+        assert!(approvals.take(resume(3), &asks("anna"), NOW).is_ok());
     }
 
     #[test]
@@ -179,21 +219,24 @@ mod tests {
         let lasts = approvals.give(leave("berta", resume(3)), NOW);
 
         assert_eq!(lasts, USUAL);
-        assert!(approvals.take(resume(3), "anna", ("", ""), NOW + USUAL).is_err());
+        assert!(approvals.take(resume(3), &asks("anna"), NOW + USUAL).is_err());
         let forever = Span::from_secs(u64::MAX / 10_000);
         let long = Leave { lasts: Some(forever), ..leave("berta", resume(3)) };
         assert_eq!(approvals.give(long, NOW), LONGEST);
     }
 
     #[test]
-    fn what_waits_is_told_until_something_else_is_decided() {
+    fn what_waits_is_told_until_something_else_is_decided_or_it_is_done() {
         let mut approvals = Approvals::default();
-        let refused = approvals
-            .take(resume(3), "anna", ("to resume", "to resume"), NOW)
-            .unwrap_err();
+        let refused = approvals.take(resume(3), &asks("anna"), NOW).unwrap_err();
 
-        assert!(refused.to_string().contains("to resume"), "{refused}");
-        assert_eq!(approvals.waiting(etag(3), NOW), ["anna asks to resume"]);
-        assert!(approvals.waiting(etag(4), NOW).is_empty());
+        let command = format!("approve resume --if-match 3-1 --evidence {GROUNDS}");
+        assert!(refused.to_string().contains(&command), "{refused}");
+        let waiting = approvals.waiting(etag(3), NOW);
+        assert_eq!((waiting[0].by.as_str(), waiting.len()), ("anna", 1));
+        assert_eq!(approvals.waiting(etag(4), NOW), []);
+        approvals.give(leave("berta", resume(3)), NOW);
+        approvals.take(resume(3), &asks("anna"), NOW).unwrap();
+        assert_eq!(approvals.waiting(etag(3), NOW), []);
     }
 }
