@@ -86,6 +86,70 @@ fn in_a_browser_every_page_reads_without_barriers_and_does_what_it_says() {
 }
 
 #[test]
+fn in_a_browser_with_a_certificate_a_second_person_approves_what_waits() {
+    let inventory = inventory("anna@example.org");
+    let mut site = Site::secured(&inventory);
+    let files = ["--inventory", "users.csv", "--policy", "policy.toml", "--yes"];
+    let apply = [&["apply"], files.as_slice()].concat();
+    let refused = text(&site.tidegate(&apply).stderr);
+    let digest = refused.split("approve apply ").nth(1).unwrap();
+    let digest = digest.split(' ').next().unwrap();
+    site.acts("berta");
+    site.tidegate(&["approve", "apply", digest, "--reason", "read"]);
+    site.acts("anna");
+    let applied = site.tidegate(&apply);
+    site.tidegate(&["pause", "--no-wait"]);
+    let resume = ["resume", "--reason", "guardato"];
+    let waits = site.tidegate(&resume);
+    let asked = serde_json::json!({
+        "chromium": "/usr/bin/chromium",
+        "secured": { "url": site.pages_url(), "pki": site.path("pki") },
+        "shots": Site::shots(),
+    });
+
+    let said = Site::look(&asked);
+    let resumed = site.tidegate(&resume);
+
+    assert_eq!(applied.status.code(), Some(0), "{}", text(&applied.stderr));
+    assert_eq!(waits.status.code(), Some(3), "{}", text(&waits.stderr));
+    assert_eq!(said["complaints"], serde_json::json!([]), "{said:#}");
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    let events = text(&site.tidegate(&["events", "-o", "jsonl"]).stdout);
+    assert!(events.contains("approved by berta: visto con anna"), "{events}");
+}
+
+#[test]
+fn every_reason_of_the_coordinator_has_words_in_italian() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+    let texts = read("crates/pages/texts/it.ftl");
+
+    let sources =
+        ["crates/core/src/rollout/status.rs", "crates/core/src/gate/verdict.rs"];
+    let mut codes = Vec::new();
+    for source in sources {
+        let source = read(source);
+        for body in source.split("fn code(").skip(1) {
+            let body = body.split("\n    }").next().unwrap();
+            let found = body.split("=> \"").skip(1);
+            codes.extend(found.map(|it| it.split('"').next().unwrap().to_owned()));
+        }
+    }
+    // Verdicts, signals and standings have words of their own.
+    let others = ["expand", "hold", "isolate", "halt", "passed", "open"];
+    let signals = ["opening", "preparation", "latency", "exhausted", "overdue"];
+    let wordless = codes.iter().filter(|code| {
+        let code = code.as_str();
+        !others.contains(&code)
+            && !signals.contains(&code)
+            && !texts.contains(&format!("\nwhy-{code} = "))
+    });
+
+    assert!(codes.len() > 40, "{codes:?}");
+    assert_eq!(wordless.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
 fn the_desk_answers_an_address_that_is_not_there_in_the_same_shape_and_logs_no_address() {
     let mut site = Site::start(&inventory("anna@example.org"), "");
     site.apply();

@@ -19,6 +19,7 @@ const said = { complaints: [], answers: {}, looked: 0 };
 try {
   if (asked.folder) await lookAtFolder();
   if (asked.operations) await lookAtOperations();
+  if (asked.secured) await lookAsApprover();
 } finally {
   await browser.close();
 }
@@ -116,12 +117,62 @@ async function lookAtOperations() {
   await page.getByRole("button", { name: "Go on" }).click();
   await page.getByText("Going on is on record").waitFor();
   await other.locator("#board .state", { hasText: "In corso" }).waitFor();
+  const none = await page.locator("#reclose-note").textContent();
+  if (!none.includes("No mailbox is open")) complain("re-close", `says ${none}`);
+  const nothing = await page.locator("#approve-note").textContent();
+  if (!nothing.includes("Nothing waits")) complain("approve", `says ${nothing}`);
+  await page.locator("#freeze-reason").fill("the night is over");
+  await page.getByRole("button", { name: "Freeze", exact: true }).click();
+  await page.getByText("The freeze is on record").waitFor();
+  await page.locator("#board", { hasText: "a second person must thaw it first" }).waitFor();
+  if (!(await page.locator("#freeze").isDisabled())) complain("freeze", "may be pressed twice");
   if (troubles.length > 0) complain("operations", troubles.join("; "));
 }
 
-async function everyWidth(name, url) {
+// With certificates: what waits is approved by a second person, and a button says why it is not
+// for everybody.
+async function lookAsApprover() {
+  const url = asked.secured.url;
+  const as = (name) => ({
+    ignoreHTTPSErrors: true,
+    clientCertificates: [
+      { origin: url, certPath: `${asked.secured.pki}/${name}.pem`, keyPath: `${asked.secured.pki}/${name}.key` },
+    ],
+  });
+  for (const [name, button, says] of [
+    ["vera", "Ferma tutto", "Solo un operatore o un approvatore può fermare."],
+    ["vera", "Approva", "Solo un approvatore può approvare."],
+    ["vera", "Richiudi", "Solo un operatore può richiudere."],
+    ["vera", "Blocca", "Solo un operatore o un approvatore può bloccare."],
+    ["anna", "Approva", "Solo un approvatore può approvare."],
+  ]) {
+    const page = await (await browser.newContext(as(name))).newPage();
+    await page.goto(`${url}/?lang=it`);
+    const pressed = page.getByRole("button", { name: button, exact: true });
+    if (!(await pressed.isDisabled())) complain(button, `${name} may press it`);
+    const note = await pressed.getAttribute("aria-describedby");
+    const why = await page.locator(`#${note}`).textContent();
+    if (why !== says) complain(button, `says ${why} to ${name}`);
+    await page.close();
+  }
+  await everyWidth("waiting-it", `${url}/?lang=it`, as("berta"));
+  const page = await (await browser.newContext(as("berta"))).newPage();
+  const troubles = hear(page);
+  await page.goto(`${url}/?lang=it`);
+  const waits = await page.locator("#waiting").textContent();
+  if (!waits.includes("anna chiede: resume (guardato)")) complain("waiting", `says ${waits}`);
+  if (!waits.includes("da qualunque approvatore tranne anna")) complain("waiting", `says ${waits}`);
+  const reasons = await page.locator("#board").textContent();
+  if (!reasons.includes("In pausa: un operatore può riprendere.")) complain("reasons", reasons);
+  await page.locator("#approve-reason").fill("visto con anna");
+  await page.getByRole("button", { name: "Approva", exact: true }).click();
+  await page.getByText("Approvazione registrata").waitFor();
+  if (troubles.length > 0) complain("approve", troubles.join("; "));
+}
+
+async function everyWidth(name, url, as = {}) {
   for (const [width, height] of [[360, 780], [1280, 900]]) {
-    const page = await (await browser.newContext({ viewport: { width, height } })).newPage();
+    const page = await (await browser.newContext({ ...as, viewport: { width, height } })).newPage();
     const troubles = hear(page);
     await page.goto(url);
     const shot = path.join(asked.shots, `${name}-${width}.png`);

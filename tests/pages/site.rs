@@ -17,12 +17,47 @@ pub(crate) struct Site {
     coordinator: Child,
     log: BufReader<ChildStderr>,
     url: String,
+    /// Under whose certificate commands are given; none without any.
+    acts: Option<String>,
 }
 
 impl Site {
     /// Starts one; `config` is added to its own.
     pub(crate) fn start(inventory: &str, config: &str) -> Self {
+        Self::start_in(
+            TempDir::with_prefix("tidegate-pages-").unwrap(),
+            inventory,
+            config,
+        )
+    }
+
+    /// Starts one with certificates and an operations page: for anna, who moves it, berta, who
+    /// approves, and vera, who looks.
+    pub(crate) fn secured(inventory: &str) -> Self {
         let dir = TempDir::with_prefix("tidegate-pages-").unwrap();
+        let people = ["--operator", "anna", "--approver", "berta", "--viewer", "vera"];
+        let made = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["init", "pki"])
+            .args(people)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let config = "[tls]\ncertificate = \"pki/coordinator.pem\"\n\
+            key = \"pki/coordinator.key\"\nca = \"pki/ca.pem\"\n\
+            [pages]\nlisten = \"127.0.0.1:0\"\n";
+        let mut site = Self::start_in(dir, inventory, config);
+        site.url = site.url.replace("http://", "https://");
+        site.acts("anna");
+        site
+    }
+
+    /// Commands are given by `who` from now on.
+    pub(crate) fn acts(&mut self, who: &str) {
+        self.acts = Some(who.to_owned());
+    }
+
+    fn start_in(dir: TempDir, inventory: &str, config: &str) -> Self {
         let write =
             |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("users.csv", inventory);
@@ -46,7 +81,7 @@ impl Site {
         }
         let address = fs::read_to_string(dir.path().join("data/address")).unwrap();
         let url = format!("http://{}", address.trim());
-        Self { dir, coordinator, log, url }
+        Self { dir, coordinator, log, url, acts: None }
     }
 
     /// A file beside all the others.
@@ -85,6 +120,9 @@ impl Site {
     /// Where browsers find the operations page.
     pub(crate) fn pages_url(&self) -> String {
         let address = fs::read_to_string(self.path("data/pages-address")).unwrap();
+        if self.acts.is_some() {
+            return format!("https://{}", address.trim());
+        }
         format!("http://{}", address.trim())
     }
 
@@ -125,13 +163,15 @@ impl Site {
 
     /// Gives a command.
     pub(crate) fn tidegate(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(args)
-            .current_dir(self.dir.path())
-            .env("TIDEGATE_COORDINATOR", &self.url)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env("TIDEGATE_COORDINATOR", &self.url);
+        if let Some(who) = &self.acts {
+            command.env("TIDEGATE_CERTIFICATE", format!("pki/{who}.pem"));
+            command.env("TIDEGATE_KEY", format!("pki/{who}.key"));
+            command.env("TIDEGATE_CA", "pki/ca.pem");
+        }
+        command.output().unwrap()
     }
 }
 

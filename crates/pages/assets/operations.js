@@ -40,8 +40,9 @@
     if (Date.now() - heard > SILENCE_MAX) lost.hidden = false;
   }, 1_000);
 
-  // Buttons follow the state; what they say is the page's when it is loaded again.
-  const state = () => board.querySelector(".state")?.textContent;
+  // Buttons follow the state and what waits; what they say is the page's when it is loaded again.
+  const shown = (part) => board.querySelector(part)?.textContent ?? "";
+  const state = () => shown(".state") + shown("#waiting");
   const before = state();
   const settle = () => {
     if (state() !== before && !document.activeElement?.closest("form")) location.replace("/?lang=" + lang);

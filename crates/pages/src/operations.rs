@@ -8,6 +8,7 @@
 //! * Nothing is loaded from elsewhere, and nothing inline is carried out.
 
 mod board;
+mod deeds;
 mod door;
 mod lookup;
 mod story;
@@ -34,7 +35,7 @@ use tonic::{Code, Request as Call, Status};
 
 use crate::texts::{Language, Texts};
 use crate::visitor::{Role, Visitor, WhoSent};
-use board::Board;
+use board::{Board, Deed, Reason};
 pub use door::Door;
 use story::Story;
 
@@ -50,8 +51,11 @@ const REASON_CHARS_MAX: usize = 400;
 /// Who may stop: everybody who moves anything.
 const PAUSERS: &[Role] = &[Role::Operator, Role::Approver];
 
-/// Who may let it go on.
+/// Who may let it go on, and put parts of it back.
 const RESUMERS: &[Role] = &[Role::Operator];
+
+/// Who may give leave.
+const APPROVERS: &[Role] = &[Role::Approver];
 
 /// What the pages are served from.
 pub struct House<R, O, D> {
@@ -83,6 +87,9 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> House<R, O, D> {
             .route("/live", get(live))
             .route("/pause", post(pause))
             .route("/resume", post(resume))
+            .route("/freeze", post(deeds::freeze))
+            .route("/reclose", post(deeds::reclose))
+            .route("/approve", post(deeds::approve))
             .route("/desk", get(lookup::form).post(lookup::look_up))
             .with_state(rooms)
             // Browsers ask for a picture; there is none.
@@ -112,7 +119,7 @@ struct Page<'a> {
     token: &'a str,
     request_id: String,
     said: Option<String>,
-    refused: Option<String>,
+    refused: Option<Reason>,
 }
 
 /// The part that is renewed.
@@ -133,6 +140,9 @@ async fn look<R: ProgressService, O: OperatorService, D: DeskService>(
     let said = match query.said.as_deref() {
         Some("paused") => Some(texts.say("said-paused")),
         Some("resumed") => Some(texts.say("said-resumed")),
+        Some("frozen") => Some(texts.say("said-frozen")),
+        Some("reclosed") => Some(texts.say("said-reclosed")),
+        Some("approved") => Some(texts.say("said-approved")),
         Some(_) | None => None,
     };
     rooms.page(&texts, request.extensions(), (said, None)).await
@@ -143,7 +153,7 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
         &self,
         texts: &Texts,
         sender: &Extensions,
-        (said, refused): (Option<String>, Option<String>),
+        (said, refused): (Option<String>, Option<Reason>),
     ) -> Response {
         let board = self.board(texts, sender).await;
         let code = if refused.is_some() { StatusCode::CONFLICT } else { StatusCode::OK };
@@ -215,6 +225,11 @@ fn renewals<R: ProgressService, O: OperatorService, D: DeskService>(
 #[derive(Debug, Deserialize)]
 struct Asked {
     token: String,
+    /// A part of the rollout, or what waits; nothing where the form is about all of it.
+    #[serde(default)]
+    what: String,
+    #[serde(default)]
+    evidence: String,
     request_id: String,
     #[serde(default)]
     by: String,
@@ -286,7 +301,9 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
                 Redirect::to(&format!("/?lang={lang}&said={said}")).into_response()
             }
             Err(status) => {
-                let refused = Some(status.message().to_owned());
+                let code = status.metadata().get("tidegate-code");
+                let code = code.and_then(|code| code.to_str().ok()).unwrap_or_default();
+                let refused = Some(Reason::of(code, status.message(), texts));
                 self.page(texts, sender, (None, refused)).await
             }
         }

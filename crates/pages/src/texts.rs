@@ -255,7 +255,8 @@ mod tests {
     }
 
     /// How names begin that end with a code.
-    const CODED: [&str; 9] = [
+    const CODED: [&str; 10] = [
+        "why-",
         "surface-",
         "month-",
         "headline-",

@@ -63,6 +63,11 @@ impl Visitor {
         Self { name: None, roles: Role::ALL.to_vec() }
     }
 
+    /// Whether they act under this name.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name.as_deref() == Some(name)
+    }
+
     /// Whether they have one of these roles.
     pub fn is_any(&self, roles: &[Role]) -> bool {
         self.roles.iter().any(|role| roles.contains(role))

@@ -58,6 +58,8 @@ pub const PAGES: &[(&str, &[Role], &[Role])] = &[
     ("/metrics", PEOPLE, &[]),
     ("/desk", &[Desk, Operator], &[Desk, Operator]),
     ("/pause", &[], &[Operator, Approver]),
+    ("/freeze", &[], &[Operator, Approver]),
+    ("/approve", &[], &[Approver]),
     ("/", &[Viewer, Desk, Operator, Approver], &[Operator]),
 ];
 

@@ -12,8 +12,40 @@ use tidegate_wire::v1;
 
 use super::story::Told;
 use crate::texts::Texts;
+use crate::visitor::Visitor;
 use crate::windows::seconds;
 use line::{Bar, Line};
+
+/// The code of what waits for a second person.
+const NOT_APPROVED: &str = "not-approved";
+
+/// The code of a freeze.
+const FROZEN: &str = "frozen";
+
+/// What can be done to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    Pause,
+    Resume,
+    Freeze,
+    Reclose,
+}
+
+/// What there is to do.
+fn deeds(rollout: &v1::Rollout) -> Vec<Deed> {
+    let state = rollout.state();
+    let is_frozen = rollout.why.iter().any(|why| why.code == FROZEN);
+    let can = |deed: &Deed| match deed {
+        Deed::Pause => state == v1::RolloutState::Running,
+        Deed::Resume => {
+            matches!(state, v1::RolloutState::Paused | v1::RolloutState::Halted)
+        }
+        Deed::Freeze => state != v1::RolloutState::Aborted && !is_frozen,
+        Deed::Reclose => rollout.waves.iter().any(|wave| wave.open > 0),
+    };
+    let all = [Deed::Pause, Deed::Resume, Deed::Freeze, Deed::Reclose];
+    all.into_iter().filter(can).collect()
+}
 
 /// What the page shows.
 #[derive(Clone, Debug)]
@@ -24,8 +56,8 @@ pub(super) struct Board {
     pub(super) state: String,
     /// For colours beside the words.
     pub(super) tone: &'static str,
-    pub(super) can_pause: bool,
-    pub(super) can_resume: bool,
+    /// What there is to do now, whoever may do it.
+    pub(super) can: Vec<Deed>,
     pub(super) at: String,
     pub(super) at_iso: String,
     pub(super) open: String,
@@ -33,7 +65,10 @@ pub(super) struct Board {
     /// How far a stop has come, if there is one.
     pub(super) stop: Option<String>,
     /// What it waits for.
-    pub(super) why: Vec<String>,
+    pub(super) why: Vec<Reason>,
+    pub(super) evidence: String,
+    /// What waits for a second person.
+    pub(super) waiting: Vec<WaitingRow>,
     pub(super) axis: (String, String),
     pub(super) waves: Vec<WaveRow>,
     pub(super) gates: Vec<GateBlock>,
@@ -43,6 +78,35 @@ pub(super) struct Board {
     pub(super) deeds: Vec<DeedRow>,
     /// One sentence for whoever does not look.
     pub(super) spoken: String,
+}
+
+/// A reason of the coordinator's: in the page's language, and in its own words with the numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reason {
+    pub(super) says: String,
+    pub(super) detail: String,
+}
+
+impl Reason {
+    /// A reason of this code.
+    pub(super) fn of(code: &str, detail: &str, texts: &Texts) -> Self {
+        let name = format!("why-{code}");
+        let says = if texts.has(&name) { texts.say(&name) } else { code.to_owned() };
+        Self { says, detail: detail.to_owned() }
+    }
+}
+
+/// Something that waits for a second person.
+#[derive(Clone, Debug)]
+pub(super) struct WaitingRow {
+    pub(super) by: String,
+    /// As on the command line; what a form sends.
+    pub(super) what: String,
+    pub(super) told: String,
+    pub(super) until: String,
+    pub(super) has_changed: bool,
+    /// Whether it can be named without an address.
+    pub(super) can_name: bool,
 }
 
 /// A row of the waves.
@@ -65,7 +129,7 @@ pub(super) struct GateBlock {
     pub(super) wave: String,
     pub(super) verdict: String,
     pub(super) tone: &'static str,
-    pub(super) reasons: Vec<String>,
+    pub(super) reasons: Vec<Reason>,
     pub(super) signals: Vec<SignalRow>,
     pub(super) unmeasured: String,
 }
@@ -114,6 +178,16 @@ pub(super) struct DeedRow {
 }
 
 impl Board {
+    /// Whether there is this to do.
+    pub(super) fn can(&self, deed: Deed) -> bool {
+        self.can.contains(&deed)
+    }
+
+    /// Whether something waits that `visitor` may give leave for: nobody does for themselves.
+    pub(super) fn can_be_approved_by(&self, visitor: &Visitor) -> bool {
+        self.waiting.iter().any(|it| it.can_name && !visitor.is_called(&it.by))
+    }
+
     /// The board of a rollout now.
     pub(super) fn of(rollout: &v1::Rollout, told: &Told, texts: &Texts) -> Self {
         let zone = rollout.notice.as_ref().map_or("UTC", |it| it.zone.as_str());
@@ -130,15 +204,19 @@ impl Board {
             name: rollout.name.clone(),
             etag: rollout.etag.clone(),
             tone: state_tone(state),
-            can_pause: state == v1::RolloutState::Running,
-            can_resume: matches!(
-                state,
-                v1::RolloutState::Paused | v1::RolloutState::Halted
-            ),
+            can: deeds(rollout),
             at: shown.time(now),
             at_iso: jiff::Timestamp::from_second(now).unwrap_or_default().to_string(),
             stop: rollout.stop.as_ref().map(|stop| shown.stop(stop)),
-            why: rollout.why.iter().map(|why| why.text.clone()).collect(),
+            why: rollout
+                .why
+                .iter()
+                // Those stand among the commands, with what can be done about them.
+                .filter(|why| why.code != NOT_APPROVED)
+                .map(|why| Reason::of(&why.code, &why.text, texts))
+                .collect(),
+            evidence: rollout.evidence.clone(),
+            waiting: rollout.waiting.iter().map(|it| shown.waiting(it)).collect(),
             axis: (shown.time(line.from()), shown.time(line.to())),
             waves: rollout
                 .waves
@@ -225,6 +303,19 @@ impl Shown<'_> {
         band.unwrap_or_else(|| self.texts.say("no-forecast"))
     }
 
+    fn waiting(&self, waiting: &v1::Waiting) -> WaitingRow {
+        let v1::Waiting { by, what, reason, command, until_time, .. } = waiting;
+        let told = [("by", &**by), ("what", what), ("reason", reason)];
+        WaitingRow {
+            by: by.clone(),
+            what: what.clone(),
+            told: self.texts.say_with("waiting-one", &told),
+            until: seconds!(until_time).map_or_else(String::new, |at| self.time(at)),
+            has_changed: waiting.evidence_changed,
+            can_name: !command.is_empty(),
+        }
+    }
+
     fn stop(&self, stop: &v1::Stop) -> String {
         if stop.effective {
             return self.texts.say("stop-effective");
@@ -273,7 +364,9 @@ impl Shown<'_> {
             wave: wave.name.clone(),
             verdict: self.texts.say(verdict),
             tone,
-            reasons: gate.reasons.iter().map(|it| it.text.clone()).collect(),
+            reasons: (gate.reasons.iter())
+                .map(|it| Reason::of(&it.code, &it.text, self.texts))
+                .collect(),
             signals: gate.signals.iter().map(|it| self.signal(it)).collect(),
             unmeasured: gate.unmeasured.join(", "),
         })

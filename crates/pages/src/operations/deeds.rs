@@ -1,0 +1,148 @@
+//! Deeds: what else is done from the operations page: freezing, putting parts back, giving leave.
+//!
+//! # Invariants
+//!
+//! * Every deed goes through the operators' contract, in the name of whoever sent the form.
+//! * A part is one that the page has shown; an address is never in a form.
+
+use axum::extract::{Form, State};
+use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use std::sync::Arc;
+use tidegate_wire::v1;
+use tidegate_wire::v1::approve_request::What;
+use tidegate_wire::v1::desk_service_server::DeskService;
+use tidegate_wire::v1::operator_service_server::OperatorService;
+use tidegate_wire::v1::progress_service_server::ProgressService;
+use tidegate_wire::v1::scope::Part;
+use tonic::Status;
+
+use super::{Asked, Rooms, acts_as, call, language, short};
+use crate::texts::Texts;
+
+pub(super) async fn freeze<R: ProgressService, O: OperatorService, D: DeskService>(
+    State(rooms): State<Arc<Rooms<R, O, D>>>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    Form(asked): Form<Asked>,
+) -> Response {
+    let texts = match admitted(&rooms, &headers, &asked) {
+        Ok(texts) => texts,
+        Err(refused) => return *refused,
+    };
+    let message = v1::FreezeRequest {
+        by: acts_as(&(rooms.house.who_sent)(&extensions), &asked.by),
+        reason: short(&asked.reason),
+        request_id: asked.request_id,
+    };
+    let answer = rooms.house.operators.freeze(call(&extensions, message)).await;
+    rooms.answered(&texts, &extensions, answer.map(drop), "frozen").await
+}
+
+pub(super) async fn reclose<R: ProgressService, O: OperatorService, D: DeskService>(
+    State(rooms): State<Arc<Rooms<R, O, D>>>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    Form(asked): Form<Asked>,
+) -> Response {
+    let texts = match admitted(&rooms, &headers, &asked) {
+        Ok(texts) => texts,
+        Err(refused) => return *refused,
+    };
+    let message = v1::RecloseRequest {
+        by: acts_as(&(rooms.house.who_sent)(&extensions), &asked.by),
+        reason: short(&asked.reason),
+        scope: part(&asked.what),
+        request_id: asked.request_id,
+        etag: asked.etag,
+    };
+    let answer = rooms.house.operators.reclose(call(&extensions, message)).await;
+    rooms.answered(&texts, &extensions, answer.map(drop), "reclosed").await
+}
+
+pub(super) async fn approve<R: ProgressService, O: OperatorService, D: DeskService>(
+    State(rooms): State<Arc<Rooms<R, O, D>>>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    Form(asked): Form<Asked>,
+) -> Response {
+    let texts = match admitted(&rooms, &headers, &asked) {
+        Ok(texts) => texts,
+        Err(refused) => return *refused,
+    };
+    let answer = match leave(&asked.what) {
+        None => Err(Status::invalid_argument("nothing that waits was chosen")),
+        Some(what) => {
+            let message = v1::ApproveRequest {
+                by: acts_as(&(rooms.house.who_sent)(&extensions), &asked.by),
+                reason: short(&asked.reason),
+                what: Some(what),
+                etag: asked.etag,
+                evidence: asked.evidence,
+                valid_seconds: 0,
+            };
+            let approving = rooms.house.operators.approve(call(&extensions, message));
+            approving.await.map(drop)
+        }
+    };
+    rooms.answered(&texts, &extensions, answer, "approved").await
+}
+
+/// The texts for whoever sent a form of ours.
+fn admitted<R, O, D>(
+    rooms: &Rooms<R, O, D>,
+    headers: &HeaderMap,
+    asked: &Asked,
+) -> Result<Texts, Box<Response>> {
+    let texts = Texts::of(language(Some(&asked.lang), headers));
+    match rooms.house.door.admits(headers, &asked.token) {
+        Ok(()) => Ok(texts),
+        Err(refused) => {
+            let refused = (StatusCode::FORBIDDEN, texts.say(refused.text()));
+            Err(Box::new(refused.into_response()))
+        }
+    }
+}
+
+/// The part of a rollout that `wave NAME` or `node NAME` means.
+fn part(text: &str) -> Option<v1::Scope> {
+    let part = match text.split_once(' ')? {
+        ("wave", name) => Part::Wave(name.to_owned()),
+        ("node", name) => Part::Node(name.to_owned()),
+        (_, _) => return None,
+    };
+    Some(v1::Scope { part: Some(part) })
+}
+
+/// What leave is given for, as it waits: `resume`, `resume wave NAME`, `accept NODE`.
+fn leave(waits: &str) -> Option<What> {
+    match waits.split_once(' ') {
+        None if waits == "resume" => {
+            Some(What::Resume(v1::ApproveResume { scope: None }))
+        }
+        Some(("resume", named)) => {
+            let scope = Some(part(named)?);
+            Some(What::Resume(v1::ApproveResume { scope }))
+        }
+        Some(("accept", node)) => Some(What::Accept(node.to_owned())),
+        None | Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_understood_and_nothing_else_is() {
+        let wave = v1::Scope { part: Some(Part::Wave("rest 1".to_owned())) };
+        let resumed = |scope| Some(What::Resume(v1::ApproveResume { scope }));
+
+        assert_eq!(leave("resume"), resumed(None));
+        assert_eq!(leave("resume wave rest 1"), resumed(Some(wave)));
+        assert_eq!(leave("accept stor-01"), Some(What::Accept("stor-01".to_owned())));
+        for other in ["", "apply x", "resume mailbox a@b", "resume one mailbox"] {
+            assert_eq!(leave(other), None, "{other}");
+        }
+    }
+}
