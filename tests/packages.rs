@@ -1,9 +1,19 @@
-//! The Debian packages: made, installed into a Debian 13 root, used, upgraded, removed, purged.
+//! The Debian packages: made, installed into a Debian 13 root, used for a whole night, upgraded,
+//! removed, purged.
 //!
 //! # Invariants
 //!
 //! * The root is a copy, and goes with the test; nothing is installed on this machine.
-#![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may say no more than that it failed"
+)]
+
+#[path = "night/site.rs"]
+mod site;
+#[path = "night/walk.rs"]
+mod walk;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -52,6 +62,8 @@ fn packages_are_installed_used_upgraded_and_removed_and_start_nothing() {
     assert!(users.contains("\ntidegate:"), "{users}");
     let version = root.run(&["tidegate", "--version"]);
     assert!(text(&version.stdout).starts_with("tidegate 0."), "{version:?}");
+
+    root.walk_through_a_night();
 
     // What the operator edits survives an upgrade, and what runs goes on running.
     let config = root.path("etc/tidegate/coordinator.toml");
@@ -156,6 +168,15 @@ impl Root {
         enabled.into_iter().any(|unit| {
             unit.unwrap().file_name().to_str().unwrap().starts_with("tidegate")
         })
+    }
+
+    /// With the program of the packages.
+    fn walk_through_a_night(&self) {
+        let dir = self.path("tmp/night");
+        fs::create_dir(&dir).unwrap();
+        let root = self.0.to_str().unwrap();
+        let program = ["chroot", root, "env", "-C", "/tmp/night", "tidegate"];
+        walk::a_night(&mut site::Site::new(&dir, &program));
     }
 
     /// Starts it as its unit would, as its own user.

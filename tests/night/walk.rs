@@ -1,0 +1,192 @@
+//! What is typed in a night, what must be seen, and the exit code of each.
+
+use std::fs;
+
+use crate::site::{ASIDE, NODES, Site, Told};
+
+/// Walks through a night, asserts every step, and shows all that was typed and told.
+#[expect(clippy::print_stdout, reason = "the transcript is for people")]
+pub(crate) fn a_night(site: &mut Site) {
+    gets_to_know_it(site);
+    plans_and_starts(site);
+    meets_silence(site);
+    stops_and_goes_on(site);
+    tells_people(site);
+    sees_the_end(site);
+    proves_it(site);
+    println!("{}", site.transcript());
+}
+
+fn gets_to_know_it(site: &mut Site) {
+    let version = site.types("02:51", "anna", "--version", 0);
+    says(&version.out, "tidegate 0.");
+    let wobble = site.types("02:51", "anna", "wobble", 64);
+    says(&wobble.err, "unrecognized subcommand 'wobble'");
+
+    site.configure_coordinator();
+    site.write("bad.toml", "data_dir = \"data\"\nlisen = \"127.0.0.1:0\"\n");
+    let bad = site.types("02:53", "anna", "config check bad.toml --as coordinator", 65);
+    says(&bad.err, "bad.toml:2:1");
+    says(&bad.err, "listen");
+    site.types("02:53", "anna", "config check coordinator.toml", 0);
+}
+
+fn plans_and_starts(site: &mut Site) {
+    let files = "--inventory users.csv --policy policy.toml";
+    let plan =
+        site.types("02:57", "anna", &format!("plan {files} --detailed-exitcode"), 2);
+    says(&plan.out, "240 mailboxes");
+    site.start("coordinator");
+    site.configure_workers();
+    for node in NODES {
+        site.types("02:58", "anna", &format!("config check {node}.toml --as worker"), 0);
+        site.start(node);
+    }
+
+    let apply = format!("apply {files} --yes --request-id night-1");
+    let by_viewer = site.types("03:02", "vera", &apply, 77);
+    says(&by_viewer.err, "vera (viewer) may not do this");
+    let alone = site.types("03:02", "anna", &apply, 3);
+    let own = site.approve("03:02", "anna", &alone, 77);
+    says(&own.err, "anna (operator) may not do this");
+    site.approve("03:03", "berta", &alone, 0);
+    site.types("03:04", "anna", &apply, 0);
+    site.types("03:04", "anna", &apply, 0);
+    let again = site.types("03:04", "anna", &format!("apply {files} --yes"), 3);
+    says(&again.err, "this plan was applied at");
+}
+
+fn meets_silence(site: &mut Site) {
+    let first = first_wave(site);
+    let open = format!("watch -o jsonl --until wave={first}:open --timeout 60");
+    let watched = site.types("03:05", "vera", &open, 0);
+    assert!(watched.out.lines().all(|line| line.starts_with('{')), "{}", watched.out);
+
+    // A node falls silent in the middle: nothing may expand on what it does not say.
+    site.kill("stor-02");
+    site.types("03:20", "vera", "wait --for node=stor-02:silent --timeout 60", 0);
+    let before = passed(site);
+    let trouble = site.types("03:20", "vera", "node list -x", 1);
+    says(&trouble.out, "stor-02");
+    let why = site.types("03:21", "vera", "why node stor-02", 0);
+    says(&why.out, "its worker is not heard (worker-silent)");
+    site.types("03:21", "vera", "status --test", 4);
+    assert_eq!(passed(site), before, "a wave passed while a node was silent");
+
+    site.start("stor-02");
+    site.types("03:40", "vera", "wait --for node=stor-02:working --timeout 60", 0);
+}
+
+fn stops_and_goes_on(site: &mut Site) {
+    let no_reason = site.types("04:05", "anna", "resume", 64);
+    says(&no_reason.err, "--reason");
+    let viewer = site.types("04:05", "vera", "pause", 77);
+    says(&viewer.err, "operator");
+    let paused = site.types("04:05", "anna", "pause --reason 'support is flooded'", 0);
+    says(&paused.out, "effective: no mailbox opens any more");
+    let stands = opened(site);
+    site.types("04:06", "vera", "status --test", 2);
+    assert_eq!(opened(site), stands, "something opened during a pause");
+    let alone = site.types("04:07", "anna", "resume --reason 'support has caught up'", 3);
+    site.approve("04:07", "berta", &alone, 0);
+    site.types("04:08", "anna", "resume --reason 'support has caught up'", 0);
+
+    site.types("04:10", "anna", "freeze --reason 'the press is here'", 0);
+    let herself = site.types("04:11", "anna", "thaw --reason gone", 77);
+    says(&herself.err, "somebody else");
+    site.types("04:12", "marco", "thaw --reason gone", 0);
+    let alone = site.types("04:12", "marco", "resume --reason gone", 3);
+    site.approve("04:13", "berta", &alone, 0);
+    site.types("04:13", "marco", "resume --reason gone", 0);
+}
+
+fn tells_people(site: &mut Site) {
+    let built = "status-page build --to page --site status.toml";
+    site.types("04:30", "vera", built, 0);
+    let inventory = site.read("users.csv");
+    let addresses = || inventory.lines().skip(1).filter_map(|row| row.split(',').next());
+    for entry in fs::read_dir(site.path("page")).unwrap() {
+        let path = entry.unwrap().path();
+        let page = fs::read(&path).unwrap_or_default();
+        let page = String::from_utf8_lossy(&page);
+        for secret in NODES.into_iter().chain(["canary-1"]).chain(addresses()) {
+            let found = page.contains(secret);
+            assert!(!found, "{secret} on {}", path.display());
+        }
+    }
+
+    let address = addresses().next().unwrap();
+    let lookup = format!("desk lookup {address} --ticket T-1");
+    let told = site.types("04:31", "dora", &lookup, 0);
+    let nobody = "desk lookup nobody-at-all@example.org --ticket T-2";
+    let unknown = site.types("04:31", "dora", nobody, 0);
+    let labels = |told: &Told| {
+        let lines = told.out.lines().filter_map(|line| line.split_once("  "));
+        lines.map(|(label, _)| label.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(&told), labels(&unknown), "the shape tells who has a mailbox");
+    let log = site.read("data/audit.jsonl");
+    assert_eq!(log.matches("\"call\":\"desk look-up\"").count(), 2, "{log}");
+    assert!(!log.contains(address), "an address is in the audit log");
+    let desk_moves = site.types("04:32", "dora", "pause", 77);
+    says(&desk_moves.err, "dora (desk) may not do this");
+}
+
+fn sees_the_end(site: &mut Site) {
+    site.types("05:10", "vera", "wait --for finished --timeout 150", 6);
+    let status = site.types("05:10", "vera", "status", 0);
+    says(&status.out, "FINISHED");
+    let aside = site.types("05:10", "anna", "quarantine list -o csv", 0);
+    let mailboxes = aside.out.lines().filter(|line| line.contains(",quarantined,"));
+    assert!(mailboxes.count() >= ASIDE, "{}", aside.out);
+    let waves = site.types("05:11", "vera", "wave list", 0);
+    says(&waves.out, "passed");
+    let report = site.types("05:30", "anna", "report -o json", 6);
+    let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
+    assert_eq!(report["findings"]["quarantined"], ASIDE, "{report}");
+    let grades = report["grades"].as_object().unwrap().values();
+    let graded: u64 = grades.map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(graded, 240, "every mailbox is in the report: {report}");
+}
+
+fn proves_it(site: &mut Site) {
+    let events = site.types("05:35", "anna", "events -o jsonl", 0);
+    for code in ["paused", "resumed", "frozen", "thawed"] {
+        says(&events.out, &format!("\"code\":\"{code}\""));
+    }
+    for name in NODES.iter().chain(&["coordinator"]) {
+        site.stop(name);
+    }
+    site.types("05:40", "anna", "journal verify data/journal", 0);
+    site.types("05:40", "anna", "journal verify state/stor-02/journal", 0);
+    let verify = "audit verify data/audit.jsonl --anchors anchors --key audit.key";
+    let sound = site.types("05:41", "anna", verify, 0);
+    says(&sound.out, "all sound");
+
+    let log = site.read("data/audit.jsonl");
+    site.write("data/audit.jsonl", &log.replace("\"who\":\"marco\"", "\"who\":\"anna\""));
+    site.types("05:42", "anna", verify, 1);
+    site.write("data/audit.jsonl", &log);
+    site.types("05:42", "anna", verify, 0);
+}
+
+/// The wave that opens first.
+fn first_wave(site: &mut Site) -> String {
+    let waves = site.types("03:05", "vera", "wave list -o name", 0);
+    waves.out.lines().next().unwrap().to_owned()
+}
+
+/// How many waves have passed their gates.
+fn passed(site: &mut Site) -> usize {
+    let waves = site.types("03:20", "vera", "wave list -o jsonl", 0);
+    waves.out.matches("\"passed\"").count()
+}
+
+/// How many mailboxes are open for something.
+fn opened(site: &mut Site) -> usize {
+    site.types("04:05", "anna", "mailbox list --open -o name", 0).out.lines().count()
+}
+
+fn says(text: &str, words: &str) {
+    assert!(text.contains(words), "no `{words}` in: {text}");
+}
