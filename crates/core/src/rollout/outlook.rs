@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! * It says of a mailbox what the rollout itself would have said at that instant.
-//! * It is as large as the plan has waves and nodes, however many mailboxes there are.
+//! * It is as large as the plan has waves, nodes and jobs, however many mailboxes there are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub struct Outlook {
     waves: Vec<WaveOutlook>,
     /// By number.
     nodes: Vec<NodeOutlook>,
+    /// Jobs of nodes that have yet to tell anew what was on record of them before.
+    untold: BTreeSet<JobNumber>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +107,9 @@ impl Outlook {
 
     /// Whether it is re-closed and not known to be closed yet.
     fn is_closing(&self, known: &Known, job: &Job) -> bool {
-        let is_inside = known.state.is_open() || known.state.dial_tone;
+        let is_inside = known.state.is_open()
+            || known.state.dial_tone
+            || self.untold.contains(&job.number);
         let with_others = self.wave(job.wave).held_back || self.node(job.node).held_back;
         known.reclosed || is_inside && (with_others || known.held_back)
     }
@@ -207,6 +211,7 @@ impl Rollout {
             silent: now.since(self.heard_at(number)),
             held_back: node.held_back,
         });
+        let untold = self.plan.jobs().iter().filter(|job| self.is_untold(job));
         Outlook {
             plan: Arc::clone(&self.plan),
             top: self.top(),
@@ -218,6 +223,7 @@ impl Rollout {
             },
             waves: waves.collect(),
             nodes: nodes.collect(),
+            untold: untold.map(|job| job.number).collect(),
         }
     }
 

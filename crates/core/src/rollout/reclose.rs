@@ -4,12 +4,15 @@
 //!
 //! * Whatever may have opened since it was last heard of counts as open until the worker has
 //!   said otherwise under the new generation.
+//! * What is counted as closing of a re-closed part is what is counted as open of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Action, JobState, Phase, Rollout, Scope, ordinals};
+use super::{Action, JobState, Phase, Rollout, Scope, Tally, ordinals};
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::plan::Job;
 use crate::planted::{self, Bug};
 
 impl Rollout {
@@ -47,40 +50,66 @@ impl Rollout {
 
     /// Mailboxes of `wave` that are re-closed and not known to be closed yet.
     pub(super) fn closing_of_wave(&self, wave: WaveNumber) -> u32 {
-        let state = self.wave(wave);
         let planned = self.plan.waves().get(wave.index());
         let jobs =
             planned.map_or(0..0, |wave| wave.jobs.start as usize..wave.jobs.end as usize);
-        let jobs = self.jobs.get(jobs).unwrap_or_default().iter();
-        if state.held_back {
-            let inside: u32 =
-                state.tallies.iter().map(|it| it.open() + it.dial_tones()).sum();
-            return inside + jobs.map(JobState::may_be_inside).sum::<u32>();
-        }
-        jobs.map(JobState::closing).sum()
+        let jobs = self.plan.jobs().get(jobs).unwrap_or_default().iter();
+        let inside: u32 = jobs.map(|job| self.closing_beside(job)).sum();
+        let tallies = self.wave(wave).tallies.iter();
+        inside + tallies.map(|tally| self.closing_counted(wave, tally)).sum::<u32>()
     }
 
     /// Mailboxes that are re-closed and not known to be closed yet, by node.
     pub(super) fn closing_by_node(&self) -> Vec<u32> {
         let mut closing = vec![0; self.nodes.len()];
-        let held_back = |at: usize| self.nodes.get(at).is_some_and(|node| node.held_back);
-        let jobs = self.plan.jobs().iter().zip(&self.jobs);
-        for (planned, job) in jobs.filter(|(_, job)| !job.reclosed.is_empty()) {
-            let node = planned.node.index();
-            if let Some(count) = closing.get_mut(node) {
-                let some =
-                    if held_back(node) { job.may_be_inside() } else { job.closing() };
-                *count += some;
-            }
+        let mut add = |node: NodeNumber, some: u32| {
+            closing.get_mut(node.index()).into_iter().for_each(|count| *count += some);
+        };
+        for job in self.plan.jobs() {
+            add(job.node, self.closing_beside(job));
         }
-        for (number, count) in (0..).map(NodeNumber::new).zip(&mut closing) {
-            if held_back(number.index()) {
-                let tallies = self.waves.iter().flat_map(|wave| &wave.tallies);
-                let here = tallies.filter(|tally| tally.node == number);
-                *count += here.map(|it| it.open() + it.dial_tones()).sum::<u32>();
+        for (number, wave) in (0..).map(WaveNumber::new).zip(&self.waves) {
+            for tally in &wave.tallies {
+                add(tally.node, self.closing_counted(number, tally));
             }
         }
         closing
+    }
+
+    /// Of those, the ones that are known to be open, where all of a wave on a node is re-closed.
+    fn closing_counted(&self, wave: WaveNumber, tally: &Tally) -> u32 {
+        if self.is_wide(wave, tally.node) && !self.tells_anew(tally.node) {
+            tally.open() + tally.dial_tones()
+        } else {
+            0
+        }
+    }
+
+    /// And the others of one job: on a node that tells anew, all that are re-closed.
+    fn closing_beside(&self, planned: &Job) -> u32 {
+        let job = self.job(planned.number);
+        let is_wide = self.is_wide(planned.wave, planned.node);
+        match (self.is_untold(planned), is_wide) {
+            (true, true) => u32::from(planned.size),
+            (true, false) => {
+                let mut named: BTreeSet<Ordinal> = job.reclosed.clone();
+                named.extend(self.held_back_of(planned.number));
+                u32::try_from(named.len()).unwrap_or(u32::MAX)
+            }
+            (false, true) => job.may_be_inside(),
+            (false, false) => job.closing(),
+        }
+    }
+
+    /// Whether all of a wave on a node is re-closed, and not only single mailboxes.
+    fn is_wide(&self, wave: WaveNumber, node: NodeNumber) -> bool {
+        self.wave(wave).held_back
+            || self.nodes.get(node.index()).is_some_and(|node| node.held_back)
+    }
+
+    /// Whether the node of a job has yet to tell anew what was on record of it before.
+    pub(super) fn is_untold(&self, planned: &Job) -> bool {
+        self.job(planned.number).leased_to.is_some() && self.tells_anew(planned.node)
     }
 
     /// Gives jobs new generations, under which whatever of `scope` is open must be closed.
@@ -107,8 +136,7 @@ impl Rollout {
         if self.job(job).leased_to.is_none() {
             return;
         }
-        let wide =
-            self.wave(planned.wave).held_back || self.node_mut(planned.node).held_back;
+        let wide = self.is_wide(planned.wave, planned.node);
         let members = (0..).map(Ordinal::new).zip(plan.members(job));
         let feared: Vec<Ordinal> = members
             .filter(|(_, mailbox)| wide || self.held_back.contains(mailbox))

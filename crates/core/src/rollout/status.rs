@@ -481,12 +481,9 @@ impl Rollout {
     /// record before: zero once a reclose has reached every mailbox.
     pub fn still_open(&self, scope: Scope) -> u32 {
         let jobs = self.plan.jobs().iter();
-        let unknown = |job: &Job| {
-            self.job(job.number).leased_to.is_some() && self.tells_anew(job.node)
-        };
         let open = |planned: &Job| {
             let job = self.job(planned.number);
-            let all = unknown(planned);
+            let all = self.is_untold(planned);
             let states = ordinals(&job.states);
             let open = states.filter(|(at, state)| all || job.is_inside(*at, *state));
             open.count()
@@ -498,7 +495,7 @@ impl Rollout {
                 self.plan.place(mailbox).map_or(0, |(number, ordinal)| {
                     let job = self.job(number);
                     let planned = self.plan.jobs().get(number.index());
-                    let all = planned.is_some_and(unknown);
+                    let all = planned.is_some_and(|it| self.is_untold(it));
                     let state = job.states.get(ordinal.index());
                     usize::from(
                         state.is_some_and(|it| all || job.is_inside(ordinal, *it)),

@@ -1,8 +1,9 @@
 //! Closing: what a re-close has not reached yet.
 
-use tidegate_core::fleet::WaveNumber;
+use tidegate_core::fleet::{MailboxNumber, WaveNumber};
 use tidegate_core::rollout::{Scope, Verb};
 
+use super::doubt::{forgets_reports, opening};
 use super::fleet::Evening;
 
 #[test]
@@ -60,8 +61,7 @@ fn a_mailbox_that_is_re_closed_says_so_until_it_is_closed() {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.open() > 20);
     let inventory = evening.rollout.plan().inventory();
-    let mut mailboxes =
-        (0..inventory.len()).map(tidegate_core::fleet::MailboxNumber::new);
+    let mut mailboxes = (0..inventory.len()).map(MailboxNumber::new);
     let open = mailboxes.find(|it| evening.rollout.mailbox_state(*it).is_open()).unwrap();
 
     evening.operate(Verb::Reclose(Scope::Mailbox(open)), "hers").unwrap();
@@ -71,6 +71,34 @@ fn a_mailbox_that_is_re_closed_says_so_until_it_is_closed() {
 
     assert!(at_once);
     assert_eq!(evening.rollout.still_open(Scope::Mailbox(open)), 0);
+}
+
+#[test]
+fn what_a_node_has_yet_to_tell_anew_counts_as_closing_wherever_it_is_counted() {
+    let mut evening = opening();
+    let first = WaveNumber::new(0);
+    let wave = Scope::Wave(first);
+    evening.operate(Verb::Reclose(wave), "bad").unwrap();
+    evening.until(60, |evening| evening.rollout.still_open(wave) == 0);
+    // Its closing stays on record; what nodes tell afterwards does not.
+    evening.operate(Verb::Resume(None), "others may go on").unwrap();
+    forgets_reports(&mut evening);
+    evening.beat(0);
+    let open = evening.rollout.still_open(wave);
+    let counted = closing(&evening);
+    let plan = std::sync::Arc::clone(evening.rollout.plan());
+    let jobs = plan.jobs().iter().filter(|job| job.wave == first);
+    let mailboxes: Vec<MailboxNumber> =
+        jobs.flat_map(|job| plan.members(job.number)).copied().collect();
+    let each = mailboxes
+        .iter()
+        .filter(|mailbox| evening.rollout.mailbox_status(**mailbox, evening.now).closing);
+    let each = each.count();
+    evening.pass(10);
+
+    assert_eq!(open, 4, "all that node 0 has of it, whatever is on record");
+    assert_eq!((counted, each), ((open, open), 4));
+    assert_eq!((evening.rollout.still_open(wave), closing(&evening)), (0, (0, 0)));
 }
 
 /// As waves and as nodes count them.

@@ -105,7 +105,7 @@ fn a_second_worker_that_says_so_after_a_person_has_resumed_stops_it_again() {
     assert!(action.reason.contains("n1"), "{}", action.reason);
 }
 
-fn opening() -> Evening {
+pub(crate) fn opening() -> Evening {
     let mut evening = Evening::new(3, 120);
     evening.until(600, |evening| evening.open() > 20);
     evening
@@ -171,8 +171,42 @@ fn a_node_that_never_tells_anew_is_gone_on_without_also_after_a_restart() {
     assert_eq!(evening.rollout.phase(), &Phase::Running);
 }
 
+#[test]
+fn what_a_node_tells_under_a_generation_taken_back_is_not_all_that_it_tells_anew() {
+    let mut evening = opening();
+    forgets_reports(&mut evening);
+    evening.beat(0);
+    evening.coordinate(&Event::Tick).unwrap();
+    // It has not heard of the new generations when it tells.
+    let wave = Scope::Wave(WaveNumber::new(0));
+    evening.operate(Verb::Reclose(wave), "bad").unwrap();
+    let worker = &mut evening.workers[0];
+    worker.holding.forget_orders();
+    worker.sent += 1;
+    let mut sync = worker.sync(worker.holding.report(500));
+    sync.account.as_mut().unwrap().recorded = 0;
+    assert_eq!(sync.account.as_ref().unwrap().untold, 0, "it tells everything");
+    evening.coordinate(&Event::Sync(sync.clone())).unwrap();
+    evening.rollout.hear(&sync, evening.now);
+
+    let shown = evening.rollout.status(evening.now).nodes[0].condition;
+    let open = evening.rollout.still_open(wave);
+    let early = evening.operate(Verb::Resume(None), "go").unwrap_err();
+    evening.pass(10);
+
+    assert_eq!(shown, NodeCondition::Recounting);
+    assert!(open >= 4, "nothing of it is known of node 0: {open}");
+    assert_eq!(early.code(), "not-recounted");
+    let told = evening.rollout.status(evening.now).nodes[0].condition;
+    assert_eq!(told, NodeCondition::Working);
+    assert_eq!(evening.rollout.still_open(wave), 0);
+    evening.operate(Verb::Resume(Some(wave)), "good again").unwrap();
+    evening.operate(Verb::Resume(None), "all have told").unwrap();
+    evening.until(900, Evening::is_finished);
+}
+
 /// The journal is put back to what it was before node 0 reported last; no decision is lost.
-fn forgets_reports(evening: &mut Evening) {
+pub(crate) fn forgets_reports(evening: &mut Evening) {
     for _ in 0..600 {
         evening.pass(1);
         let is_fact = |it: &&Record| matches!(it, Record::FactsReported { .. });
