@@ -165,6 +165,12 @@ impl Holding {
         self.jobs.values().map(|job| job.generation).max().unwrap_or_default()
     }
 
+    /// Whether a store that is claimed at `claimed` belongs to another worker by now: this one
+    /// has had orders up to `ordered`, and knows of no higher claim. It must not go on.
+    pub fn is_given_up(&self, claimed: Generation, ordered: Generation) -> bool {
+        claimed > ordered.max(self.generation_max())
+    }
+
     /// Starts the soak of every open mailbox anew: a restart has not watched them.
     ///
     /// Call once after replaying the journal.

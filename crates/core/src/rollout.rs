@@ -19,6 +19,8 @@
 //! * A level with a delay is allowed no earlier than that after the level below was passed,
 //!   whatever was restarted or stopped meanwhile.
 //! * Generations only rise, and each is issued by exactly one record.
+//! * A store that is claimed above all that was issued to its node fences that node only until
+//!   its present worker has told of it: what is issued next is above that.
 //! * Facts of an older generation, or of another run of a worker, change nothing.
 //! * While the rollout is paused, halted or aborted, no order permits an opening.
 //! * A frozen rollout does not run: it is resumed only after somebody else than who froze it

@@ -12,6 +12,8 @@ mod closing;
 mod dial;
 #[path = "evening/doubt.rs"]
 mod doubt;
+#[path = "evening/fenced.rs"]
+mod fenced;
 #[path = "evening/fleet.rs"]
 mod fleet;
 #[path = "evening/freeze.rs"]

@@ -763,6 +763,7 @@ mod tests {
                 reclosed: vec![(JobNumber::new(3), vec![Ordinal::new(1)])],
                 journaled: Some(12),
                 kept_back: Some(kept_back()),
+                store_claimed: Generation::new(14),
             }),
         }
     }

@@ -82,7 +82,7 @@ pub enum Kind {
     Prepare,
     /// Looking and reading.
     Quick,
-    /// Asking for the free space.
+    /// Asking for the free space, or for the claims.
     Measure,
     /// Dial tones.
     Dial,
@@ -287,7 +287,7 @@ impl Work {
             Task::Claim { .. } => Kind::Claim,
             Task::Prepare { .. } => Kind::Prepare,
             Task::Look { .. } | Task::Probe { .. } => Kind::Quick,
-            Task::Measure => Kind::Measure,
+            Task::Measure | Task::Claims => Kind::Measure,
             Task::Dial { .. } | Task::Switch { .. } => Kind::Dial,
             Task::Tell { .. } => Kind::Tell,
         }

@@ -43,6 +43,8 @@ pub(crate) enum Task {
     Probe { tasks: Vec<(ProbeTask, Mailbox)> },
     /// Ask for the free space.
     Measure,
+    /// Ask how high the store is claimed.
+    Claims,
 }
 
 /// What came of a task.
@@ -86,9 +88,37 @@ pub(crate) enum Done {
     Probed { tried: Vec<ProbeTask>, results: Vec<(ProbeTask, Probed, Option<Duration>)> },
     /// The free share of the live file system.
     Measured(Option<Ppm>),
+    /// The highest generation that the store is claimed at; nothing if that cannot be read now.
+    Found(Option<Generation>),
     /// The store can no longer be trusted to keep what it is given, or belongs to another
     /// worker: nothing more may be done by this process.
     Broken(anyhow::Error),
+}
+
+impl Done {
+    /// Whether nothing was decided about any mailbox: there was no room, or the claim stands no
+    /// more.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        match self {
+            Self::Settled { tried, results, .. } => {
+                results.is_empty() && !tried.is_empty()
+            }
+            Self::Looked { tried, looks, .. } => looks.is_empty() && !tried.is_empty(),
+            Self::Dialled { tried, results, .. } => {
+                results.is_empty() && !tried.is_empty()
+            }
+            Self::Switched { tried, results, .. } => {
+                results.is_empty() && !tried.is_empty()
+            }
+            Self::Told { told, .. } => told.iter().all(|(_, told)| *told == Told::NotYet),
+            Self::Claimed { .. }
+            | Self::Overtaken { .. }
+            | Self::Probed { .. }
+            | Self::Measured(_)
+            | Self::Found(_)
+            | Self::Broken(_) => false,
+        }
+    }
 }
 
 /// How many tasks may wait for each pool: the node only asks for what hands are free for.
@@ -162,7 +192,9 @@ impl Hands {
             Task::Claim { .. } => &self.claims,
             Task::Tell { .. } => &self.telling,
             Task::Dial { .. } | Task::Switch { .. } => &self.dialling,
-            Task::Look { .. } | Task::Probe { .. } | Task::Measure => &self.quick,
+            Task::Look { .. } | Task::Probe { .. } | Task::Measure | Task::Claims => {
+                &self.quick
+            }
         };
         pool.try_send(task).map_err(|refused| match refused {
             std::sync::mpsc::TrySendError::Full(task)
@@ -246,6 +278,10 @@ impl Hand {
                 Done::Probed { tried, results: results.collect() }
             }
             Task::Measure => Done::Measured(self.store.free_share()),
+            Task::Claims => {
+                let claimed = self.store.claimed().ok();
+                Done::Found(claimed.and_then(|claimed| claimed.into_values().max()))
+            }
         }
     }
 

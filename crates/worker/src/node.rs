@@ -124,6 +124,8 @@ pub(crate) struct Node {
     /// The highest generation of a claim that lay at the store when it started, or of orders
     /// that it has heard since.
     store_claimed: Generation,
+    /// Nothing came of some work: another may have claimed the store since.
+    looks_for_claims: bool,
     /// When the owner last turned.
     turned_at: Timestamp,
 }
@@ -159,6 +161,7 @@ impl Node {
             shut_out: true,
             estranged: Estranged::default(),
             store_claimed: Generation::default(),
+            looks_for_claims: false,
             turned_at: now,
         };
         node.replay()?;
@@ -449,6 +452,7 @@ impl Node {
             orders_obeyed: self.herald.obeyed(&self.holding, lease),
             account: Account {
                 journaled: Some(self.given.journal.newest()),
+                store_claimed: self.store_claimed,
                 ..self.holding.account(&reports)
             },
             reports,

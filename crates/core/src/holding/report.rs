@@ -101,6 +101,7 @@ impl Holding {
             reclosed: reclosed.filter(|(_, closed)| !closed.is_empty()).collect(),
             journaled: None,
             kept_back: self.kept_back_heard.is_none().then(|| self.kept_back.clone()),
+            store_claimed: self.generation_max(),
         }
     }
 

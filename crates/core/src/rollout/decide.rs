@@ -7,7 +7,9 @@ use super::{
     Action, Event, Finding, JobReport, Join, NodeState, Operate, Phase, Record, Recount,
     Refusal, Rollout, Scope, Step, Sync, Verb, ordinals,
 };
-use crate::fleet::{COUNT_MAX, Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
+use crate::fleet::{
+    COUNT_MAX, Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber,
+};
 use crate::gate::Verdict;
 use crate::mailbox::{Level, MailboxState, Preparation};
 use crate::planted::{self, Bug};
@@ -89,18 +91,41 @@ impl Rollout {
         if holder == Some(join.incarnation) {
             return Ok(Vec::new());
         }
-        let joined = joined(node, join, now);
-        let held: Vec<JobNumber> = self
-            .plan
-            .jobs()
-            .iter()
-            .filter(|job| job.node == node && self.job(job.number).leased_to.is_some())
-            .map(|job| job.number)
-            .collect();
-        let leases = self.generations().zip(held).map(|(generation, job)| {
-            Record::JobLeased { job, incarnation: join.incarnation, generation, at: now }
-        });
-        Ok(std::iter::once(joined).chain(leases).collect())
+        let claims = self.claims_beyond(node, join.store_claimed, now);
+        let above =
+            claims.as_ref().map_or_else(Generation::default, |(claimed, _)| *claimed);
+        let leases = self.leased_anew((node, join.incarnation), above, now);
+        let joined = std::iter::once(joined(node, join, now));
+        Ok(joined.chain(claims.map(|(_, found)| found)).chain(leases).collect())
+    }
+
+    /// Jobs that `node` has been leased, leased anew to this run of its worker, above `claimed`.
+    fn leased_anew(
+        &self,
+        (node, incarnation): (NodeNumber, Incarnation),
+        claimed: Generation,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Record> {
+        let jobs = self.plan.jobs().iter().filter(move |job| job.node == node);
+        let held = jobs.filter(|job| self.job(job.number).leased_to.is_some());
+        self.generations_above(claimed).zip(held).map(move |(generation, job)| {
+            Record::JobLeased { job: job.number, incarnation, generation, at: now }
+        })
+    }
+
+    /// How high the store of `node` is claimed, and the record of it, if nothing so high was ever
+    /// issued to it as far as this journal knows. Somebody had orders of another one, which is
+    /// gone or newer, and has claimed under them since: whoever has the node by now has no effect
+    /// before it has claimed anew, above that.
+    fn claims_beyond(
+        &self,
+        node: NodeNumber,
+        claimed: Generation,
+        at: Timestamp,
+    ) -> Option<(Generation, Record)> {
+        let issued = self.nodes.get(node.index()).map(|node| node.issued);
+        let found = Record::ClaimsFound { node, claimed, orders_seen: 0, at };
+        (claimed > issued.unwrap_or_default()).then_some((claimed, found))
     }
 
     fn on_sync(&self, sync: &Sync, now: Timestamp) -> Result<Vec<Record>, Refusal> {
@@ -127,7 +152,15 @@ impl Rollout {
         }
         let facts = sync.reports.iter().filter_map(|report| self.news(sync, report, now));
         let mut records: Vec<Record> = facts.collect();
-        records.extend(self.leases(sync, now));
+        let claimed = sync.account.as_ref().map(|account| account.store_claimed);
+        match self.claims_beyond(sync.node, claimed.unwrap_or_default(), now) {
+            Some((claimed, found)) => {
+                let present = (sync.node, sync.incarnation);
+                records.push(found);
+                records.extend(self.leased_anew(present, claimed, now));
+            }
+            None => records.extend(self.leases(sync, now)),
+        }
         Ok(records)
     }
 
@@ -283,8 +316,17 @@ impl Rollout {
 
     /// Generations not issued yet, in order.
     pub(super) fn generations(&self) -> impl Iterator<Item = Generation> + use<> {
+        self.generations_above(Generation::default())
+    }
+
+    /// The same above `claimed`.
+    fn generations_above(
+        &self,
+        claimed: Generation,
+    ) -> impl Iterator<Item = Generation> + use<> {
+        let newest = self.generation.max(claimed);
         let again = planted::is(Bug::ReissueGeneration);
-        let first = if again { self.generation } else { self.generation.next() };
+        let first = if again { newest } else { newest.next() };
         std::iter::successors(Some(first), |last| Some(last.next()))
     }
 
@@ -539,7 +581,9 @@ fn possible(event: &Event) -> Result<(), Refusal> {
             let reported = sync.reports.iter().map(|report| report.generation.get());
             let own = [sync.claimed_max.get(), sync.orders_obeyed, sync.sequence];
             let account = sync.account.as_ref();
-            let told = account.map(|it| [it.recorded, it.journaled.unwrap_or(0)]);
+            let told = account.map(|it| {
+                [it.recorded, it.journaled.unwrap_or(0), it.store_claimed.get()]
+            });
             own.into_iter().chain(told.into_iter().flatten()).chain(reported).collect()
         }
         Event::Operate(_) | Event::Tick => Vec::new(),

@@ -311,8 +311,10 @@ impl Rollout {
     pub(super) fn on_recount(&self, sync: &Sync, now: Timestamp) -> Vec<Record> {
         let mut records = Vec::new();
         let Some(node) = self.nodes.get(sync.node.index()) else { return records };
-        if sync.claimed_max > node.issued {
-            let (node, claimed, orders_seen) = (sync.node, sync.claimed_max, 0);
+        let at_store = sync.account.as_ref().map(|account| account.store_claimed);
+        let claimed = sync.claimed_max.max(at_store.unwrap_or_default());
+        if claimed > node.issued {
+            let (node, orders_seen) = (sync.node, 0);
             records.push(Record::ClaimsFound { node, claimed, orders_seen, at: now });
         }
         let found = sync.reports.iter().filter_map(|it| self.found(sync, it, now));

@@ -126,7 +126,8 @@ pub enum Record {
     },
     /// The journal before this one is gone: everything must be learnt from the nodes.
     RebuildBegun(Action),
-    /// A node whose state must be learnt told how high its store has been claimed.
+    /// A node told that its store has been claimed higher than anything was issued to it, as far
+    /// as this journal knows.
     ClaimsFound {
         /// The node.
         node: NodeNumber,
@@ -354,6 +355,9 @@ pub struct Account {
     /// What persons have re-closed and not resumed, as far as the worker remembers; nothing
     /// once the coordinator has said it, and from a worker that is too old to remember.
     pub kept_back: Option<KeptBack>,
+    /// The highest generation that the store was claimed at when this run started, or in orders
+    /// that it has heard since.
+    pub store_claimed: Generation,
 }
 
 /// Facts about one job.

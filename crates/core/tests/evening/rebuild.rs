@@ -739,7 +739,7 @@ pub(super) fn open_on(evening: &Evening, index: usize) -> usize {
     jobs.flat_map(|(_, job)| job.states()).filter(|state| state.is_open()).count()
 }
 
-fn highest_claim(evening: &Evening) -> Generation {
+pub(crate) fn highest_claim(evening: &Evening) -> Generation {
     let claims = evening.workers.iter().map(|worker| worker.holding.generation_max());
     claims.max().unwrap()
 }

@@ -7,7 +7,7 @@
 use tidegate_core::fleet::{JobNumber, WaveNumber};
 use tidegate_core::rollout::{Account, KEPT_BACK_MAX, KeptBack};
 
-use super::{counted, ordinal};
+use super::{counted, generation, ordinal};
 use crate::limits::{REPORT_FACTS_MAX, REPORTS_MAX};
 use crate::protocol::{ProtocolError, bounded, narrow};
 use crate::v1;
@@ -17,15 +17,23 @@ const WAVES_MAX: usize = 1 << 16;
 
 impl From<Account> for v1::Account {
     fn from(account: Account) -> Self {
-        let Account { answered, recorded, untold, reclosed, journaled, kept_back } =
-            account;
+        let Account { answered, recorded, untold, reclosed, .. } = account;
+        let Account { journaled, kept_back, store_claimed, .. } = account;
         let reclosed = reclosed.into_iter().map(|(job, ordinals)| v1::Reclosed {
             job: job.get(),
             ordinals: ordinals.into_iter().map(|it| u32::from(it.get())).collect(),
         });
         let kept_back = kept_back.as_ref().map(v1::KeptBack::from);
         let reclosed = reclosed.collect();
-        Self { answered, untold, reclosed, journaled, kept_back, recorded }
+        Self {
+            answered,
+            untold,
+            reclosed,
+            journaled,
+            kept_back,
+            recorded,
+            store_generation_max: store_claimed.get(),
+        }
     }
 }
 
@@ -33,8 +41,8 @@ impl TryFrom<v1::Account> for Account {
     type Error = ProtocolError;
 
     fn try_from(message: v1::Account) -> Result<Self, Self::Error> {
-        let v1::Account { answered, untold, reclosed, journaled, kept_back, recorded } =
-            message;
+        let v1::Account { answered, untold, reclosed, journaled, .. } = message;
+        let v1::Account { kept_back, recorded, store_generation_max, .. } = message;
         bounded("account.reclosed", reclosed.len(), REPORTS_MAX)?;
         let reclosed = reclosed.into_iter().map(|v1::Reclosed { job, ordinals }| {
             bounded("reclosed.ordinals", ordinals.len(), REPORT_FACTS_MAX)?;
@@ -44,7 +52,16 @@ impl TryFrom<v1::Account> for Account {
         let reclosed = reclosed.collect::<Result<_, ProtocolError>>()?;
         let journaled = journaled.map(|it| counted("journaled", it)).transpose()?;
         let kept_back = kept_back.map(KeptBack::try_from).transpose()?;
-        Ok(Self { answered, recorded, untold, reclosed, journaled, kept_back })
+        let store_claimed = generation(store_generation_max)?;
+        Ok(Self {
+            answered,
+            recorded,
+            untold,
+            reclosed,
+            journaled,
+            kept_back,
+            store_claimed,
+        })
     }
 }
 

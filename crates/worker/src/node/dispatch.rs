@@ -102,6 +102,8 @@ impl Node {
             if let Some(hands) = &self.hands {
                 // A full pool measures another time.
                 let _full = hands.give(Task::Measure);
+                let asks = self.looks_for_claims && hands.give(Task::Claims).is_ok();
+                self.looks_for_claims &= !asks;
             }
         }
         self.dispatch_dial(work.dial, work.switch);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tidegate_core::fleet::{JobNumber, Ordinal};
+use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{DialStep, Holding, Record};
 use tidegate_core::places::Places;
 use tidegate_core::planted::{self, Bug};
@@ -141,10 +141,15 @@ impl Node {
     /// also where a coordinator has forgotten the other one.
     pub(super) fn check_given_up(&self) -> anyhow::Result<()> {
         let claimed = self.given.store.claimed().context("read the store's claims")?;
-        let claimed = claimed.into_values().max().unwrap_or_default();
+        self.check_claimed(claimed.into_values().max().unwrap_or_default())
+    }
+
+    /// Whoever finds its store claimed by another ends: one of them was given up, and only a run
+    /// that starts now, tells of that claim, and is let in by the coordinator, may go on.
+    pub(super) fn check_claimed(&self, claimed: Generation) -> anyhow::Result<()> {
         let known = self.store_claimed.max(self.holding.generation_max());
         anyhow::ensure!(
-            claimed <= known,
+            !self.holding.is_given_up(claimed, self.store_claimed),
             "another worker has claimed mailboxes of this node at {claimed}, this one has had \
              orders up to {known}: it was given up, and must not go on beside the other"
         );

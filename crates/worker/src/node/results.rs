@@ -40,10 +40,15 @@ impl Node {
         now: Timestamp,
     ) -> anyhow::Result<Vec<Record>> {
         let lease = Lease { now, until: self.lease_until };
+        self.looks_for_claims |= done.is_in_vain();
         let records = match done {
             Done::Broken(error) => return Err(error),
             Done::Measured(share) => {
                 self.vitals.disk_free = share;
+                Vec::new()
+            }
+            Done::Found(claimed) => {
+                self.check_claimed(claimed.unwrap_or_default())?;
                 Vec::new()
             }
             Done::Claimed { job, generation, description } => {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use tidegate_admission::{Ladder, Standing};
@@ -19,7 +19,7 @@ use tidegate_wire::worker::{JobMailbox, JobPart, NodeNotice};
 
 use super::*;
 use crate::description::Shelf;
-use crate::hands::{Done, Task};
+use crate::hands::{Done, Hand, Task};
 use crate::store::{Told, Under};
 
 const JOB: JobNumber = JobNumber::new(3);
@@ -88,8 +88,14 @@ impl Shelf for OneShelf {
 
 #[derive(Debug)]
 struct Claimed {
-    at: Generation,
+    at: Arc<AtomicU64>,
     hears: bool,
+}
+
+impl Claimed {
+    fn at(generation: u64, hears: bool) -> Self {
+        Self { at: Arc::new(AtomicU64::new(generation)), hears }
+    }
 }
 
 impl MailStore for Claimed {
@@ -98,7 +104,7 @@ impl MailStore for Claimed {
     }
 
     fn claimed(&self) -> anyhow::Result<BTreeMap<JobNumber, Generation>> {
-        Ok(BTreeMap::from([(JOB, self.at)]))
+        Ok(BTreeMap::from([(JOB, Generation::new(self.at.load(Ordering::Relaxed)))]))
     }
 
     fn hears(&self) -> bool {
@@ -146,7 +152,7 @@ fn ladder() -> Vec<Rung> {
 
 /// A journal by which one mailbox stands open, and a store that was claimed at `claimed`.
 fn recovered(claimed: u64) -> (Node, Doors, SyncSender<Input>) {
-    let store = Claimed { at: Generation::new(claimed), hears: false };
+    let store = Claimed::at(claimed, false);
     let (node, doors, inbox, _) = recovered_on(store, Level::FIRST);
     (node, doors, inbox)
 }
@@ -315,7 +321,7 @@ fn whoever_was_turned_away_and_is_accepted_stays_shut_until_orders_are_obeyed() 
 
 #[test]
 fn whoever_a_later_run_had_let_in_is_shut_out_when_the_older_state_is_accepted() {
-    let hears = Claimed { at: JOURNALED, hears: true };
+    let hears = Claimed::at(JOURNALED.get(), true);
     let (mut node, _doors, _inbox, hands) = recovered_on(hears, Level::HELD);
     node.turn(vec![Input::TurnedAway]).unwrap();
     let journaled = node.remembered().journaled;
@@ -329,7 +335,7 @@ fn whoever_a_later_run_had_let_in_is_shut_out_when_the_older_state_is_accepted()
 
 #[test]
 fn a_state_that_is_turned_away_does_not_grow() {
-    let hears = Claimed { at: JOURNALED, hears: true };
+    let hears = Claimed::at(JOURNALED.get(), true);
     let (mut node, _doors, _inbox, _hands) = recovered_on(hears, Level::FIRST);
     let journaled = node.remembered().journaled;
 
@@ -342,7 +348,7 @@ fn a_state_that_is_turned_away_does_not_grow() {
 
 #[test]
 fn what_an_older_state_has_open_is_shut_until_its_orders_open_it_again() {
-    let hears = Claimed { at: JOURNALED, hears: true };
+    let hears = Claimed::at(JOURNALED.get(), true);
     let (mut node, _doors, _inbox, hands) = recovered_on(hears, Level::FIRST);
     node.turn(vec![Input::TurnedAway]).unwrap();
     let away = carried_out(&mut node, &hands);
@@ -364,7 +370,7 @@ fn whoever_was_turned_away_starts_shut_until_its_orders_are_obeyed() {
     for level in [Level::FIRST, Level::HELD] {
         let shelf = Arc::<OneShelf>::default();
         let start = || {
-            let store = Claimed { at: JOURNALED, hears: false };
+            let store = Claimed::at(JOURNALED.get(), false);
             recovered_from(store, &shelf, &entries(Level::FIRST))
         };
         let (mut node, ..) = start();
@@ -394,7 +400,7 @@ fn whoever_was_turned_away_starts_shut_until_its_orders_are_obeyed() {
 fn a_note_that_finds_no_room_is_written_when_it_is_turned_away_again() {
     let shelf = Arc::<OneShelf>::default();
     shelf.is_full.store(true, Ordering::Relaxed);
-    let store = Claimed { at: JOURNALED, hears: false };
+    let store = Claimed::at(JOURNALED.get(), false);
     let (mut node, doors, _inbox, _hands) =
         recovered_from(store, &shelf, &entries(Level::FIRST));
     node.turn(vec![Input::TurnedAway]).unwrap();
@@ -412,7 +418,7 @@ fn whoever_was_closed_when_the_worker_died_is_shut_out_before_it_has_joined() {
     let (ordinals, at) = (vec![Ordinal::new(0)], Timestamp::from_millis(2));
     let (job, generation) = (JOB, JOURNALED);
     entries.push(Entry::Record(Record::Closed { job, generation, ordinals, at }));
-    let store = Claimed { at: JOURNALED, hears: true };
+    let store = Claimed::at(JOURNALED.get(), true);
     let (mut node, _doors, _inbox, hands) =
         recovered_from(store, &Arc::default(), &entries);
     let journaled = node.remembered().journaled;
@@ -431,7 +437,7 @@ fn whoever_was_closed_when_the_worker_died_is_shut_out_before_it_has_joined() {
 #[test]
 fn what_an_older_state_has_open_is_told_to_whoever_gives_no_orders_before_all_is_told() {
     for welcomed_first in [false, true] {
-        let hears = Claimed { at: JOURNALED, hears: true };
+        let hears = Claimed::at(JOURNALED.get(), true);
         let (mut node, _doors, _inbox, hands) = recovered_on(hears, Level::FIRST);
         node.turn(vec![Input::TurnedAway]).unwrap();
         if !welcomed_first {
@@ -460,6 +466,54 @@ fn whoever_was_given_up_while_it_stood_still_tells_nothing_of_what_it_remembers(
     let ended = node.turn(vec![joined()]).unwrap_err();
 
     assert!(ended.to_string().contains("another worker has claimed"), "{ended:#}");
+}
+
+#[test]
+fn what_it_has_had_orders_for_is_told_with_every_report() {
+    let (mut node, _doors, _inbox) = recovered(9);
+    node.turn(vec![joined()]).unwrap();
+    let (reply, told) = tokio::sync::oneshot::channel();
+
+    node.turn(vec![Input::Beat(reply)]).unwrap();
+
+    let beat = told.blocking_recv().unwrap();
+    assert_eq!(beat.account.store_claimed, Generation::new(9));
+    assert_eq!(beat.claimed_max, JOURNALED, "nothing else is on record");
+}
+
+#[test]
+fn whoever_works_in_vain_because_another_has_claimed_ends_and_asks_anew() {
+    for (claimed, ends) in [(5, false), (9, true)] {
+        let claims = Arc::new(AtomicU64::new(5));
+        let store = Claimed { at: Arc::clone(&claims), hears: false };
+        let (mut node, _doors, _inbox, hands) = recovered_on(store, Level::HELD);
+        node.turn(vec![joined(), heard(Level::HELD)]).unwrap();
+        let hand = Hand {
+            store: Arc::clone(&node.given.store),
+            shelf: Arc::<OneShelf>::default(),
+        };
+        let asks = |hands: &Receiver<Task>| {
+            hands.try_iter().find(|task| matches!(task, Task::Claims))
+        };
+        let before = asks(&hands).is_some();
+
+        // Another run claims, and what was in hand is not done.
+        claims.store(claimed, Ordering::Relaxed);
+        let looked = Done::Looked {
+            job: JOB,
+            generation: JOURNALED,
+            tried: vec![Ordinal::new(0)],
+            looks: Vec::new(),
+        };
+        node.measured_at = Timestamp::default();
+        node.turn(vec![Input::Done(Box::new(looked))]).unwrap();
+        let found = hand.carry_out(asks(&hands).unwrap());
+        let ended = node.turn(vec![Input::Done(Box::new(found))]);
+
+        assert!(!before, "nothing was in vain");
+        assert_eq!(ended.is_err(), ends);
+        assert!(asks(&hands).is_none(), "it is asked once");
+    }
 }
 
 /// The levels that the mail system was told of, all of which it has done.
