@@ -4,18 +4,20 @@
 //!
 //! * Leave names what it is for, and what its giver saw; it is for nothing else.
 
+use std::path::Path;
+
 use tidegate_wire::v1::approve_request::What;
 use tidegate_wire::v1::{ApproveRequest, ApproveResume};
 
 use crate::cli::{Approve, ApproveArgs, PartKind};
 use crate::client::Client;
-use crate::console;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::operate::scope_of;
+use crate::{console, planning};
 
 /// Carries out `tidegate approve`.
 pub(crate) async fn run(verb: &Approve) -> Outcome {
-    let Named { what, etag, evidence, args } = named(verb);
+    let Named { what, etag, evidence, args } = named(verb)?;
     let mut client = Client::connect(&args.coordinator).await?;
     let request = ApproveRequest {
         by: args.actor.name(),
@@ -42,10 +44,13 @@ struct Named<'a> {
 }
 
 /// What is approved, what its giver saw, and the rest.
-fn named(verb: &Approve) -> Named<'_> {
-    match verb {
+fn named(verb: &Approve) -> Result<Named<'_>, Failure> {
+    Ok(match verb {
         Approve::Apply { plan, args } => {
-            let (what, nothing) = (What::Apply(plan.clone()), String::new());
+            let file = Path::new(plan);
+            let digest =
+                if file.is_file() { planning::digest_in(file)? } else { plan.clone() };
+            let (what, nothing) = (What::Apply(digest), String::new());
             Named { what, etag: nothing.clone(), evidence: nothing, args }
         }
         Approve::Resume { part, name, if_match, evidence, args } => {
@@ -58,5 +63,5 @@ fn named(verb: &Approve) -> Named<'_> {
             let what = What::Accept(node.clone());
             Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }
         }
-    }
+    })
 }

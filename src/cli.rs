@@ -6,6 +6,7 @@
 //! * A wrong command line ends with 64 and changes nothing.
 
 mod page;
+mod planning;
 mod reading;
 mod settings;
 mod trust;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::share::Ppm;
 
 pub(crate) use page::{Desk, DeskLookup, StatusPage, StatusPageBuild};
+pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Start};
 pub(crate) use reading::{
     Completions, Events, Explain, Mailbox, MailboxFormat, MailboxList, MailboxShow,
     Manual, NodeVerb, PartList, PreparationArg, Quarantine, QuarantineList, Report,
@@ -48,7 +50,8 @@ Try it:
 Plan and start:
   plan         Show what would open, in which waves; changes nothing
   simulate     Play the whole rollout in virtual time; changes nothing
-  apply        Start the rollout of a plan
+  start        Start the rollout of a saved plan, once
+  apply        Plan and start in one step, for scripts
 
 Watch:
   status       Show how far it is and what to do
@@ -121,7 +124,9 @@ pub(crate) enum Verb {
     Plan(Plan),
     /// Play the whole rollout in virtual time; changes nothing.
     Simulate(Simulate),
-    /// Start the rollout of a plan.
+    /// Start the rollout of a saved plan, once.
+    Start(Start),
+    /// Plan and start in one step, for scripts.
     Apply(Apply),
     /// Show how far it is and what to do.
     Status(Status),
@@ -257,17 +262,6 @@ pub(crate) struct Seen {
     pub(crate) if_match: Option<String>,
 }
 
-/// The two files a plan is made of.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Inputs {
-    /// The user base: CSV with a header `address,node,tier,path` and further columns.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) inventory: PathBuf,
-    /// What shall happen: TOML.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) policy: PathBuf,
-}
-
 /// For people or for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableOrJson {
@@ -322,50 +316,6 @@ pub(crate) struct Lab {
     /// `all=SHARE` (of every node), `kill=TIMES` (a program dies by kill -9 and comes back).
     #[arg(long, default_value = "none", value_parser = fault)]
     pub(crate) fault: Fault,
-}
-
-/// Show what would open; changes nothing.
-#[derive(Debug, Args)]
-pub(crate) struct Plan {
-    #[command(flatten)]
-    pub(crate) inputs: Inputs,
-    /// How to show it.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: TableOrJson,
-    /// Ends with 2 when there is something to open.
-    #[arg(long)]
-    pub(crate) detailed_exitcode: bool,
-}
-
-/// Start the rollout of a plan.
-#[derive(Debug, Args)]
-pub(crate) struct Apply {
-    #[command(flatten)]
-    pub(crate) inputs: Inputs,
-    /// The digest that `tidegate plan` printed; refuses if the files give another plan.
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) plan: Option<String>,
-    /// Does not ask.
-    #[arg(long)]
-    pub(crate) yes: bool,
-    #[command(flatten)]
-    pub(crate) coordinator: Coordinator,
-    #[command(flatten)]
-    pub(crate) actor: Actor,
-    #[command(flatten)]
-    pub(crate) asked: Asked,
-}
-
-/// Make a rollout again whose journal is gone: into an empty data directory, with the very
-/// inventory and policy that were applied. It is paused until every node has told what it holds
-/// and somebody resumes it.
-#[derive(Debug, Args)]
-pub(crate) struct Rebuild {
-    #[command(flatten)]
-    pub(crate) apply: Apply,
-    /// Why, for the record.
-    #[arg(long)]
-    pub(crate) reason: String,
 }
 
 /// Let a worker back in that was turned away.

@@ -109,6 +109,17 @@ impl Client {
         self.open(answer)
     }
 
+    /// What plan it carries out, and how its data directory stands.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn plan(&mut self) -> Result<v1::GetPlanResponse, Failure> {
+        let ask = async || self.progress.get_plan(call(v1::GetPlanRequest {})).await;
+        let answer = until_there_is_room(ask).await;
+        self.open(answer)
+    }
+
     /// How far each tier is.
     ///
     /// # Errors
@@ -539,10 +550,14 @@ fn code_of(status: &Status) -> &str {
 /// What to do about a refusal with this stable code, where its text does not say all.
 fn help_for(code: &str) -> Option<&'static str> {
     Some(match code {
-        NO_PLAN => "tidegate plan --inventory … --policy …; then apply it",
+        NO_PLAN => {
+            "tidegate plan --inventory … --policy … --out FILE; then tidegate start FILE"
+        }
         NOT_AUDITED => "make room on the coordinator's disk, then start it again",
         NOT_KEPT => "make room on the coordinator's disk, then apply it again",
-        "applied-before" => "nothing is left to do: follow it with `tidegate watch`",
+        "applied-before" | "plan-spent" => {
+            "nothing is left to do: follow it with `tidegate watch`"
+        }
         "halt-stands" => {
             "all in order: tidegate reclose wave WAVE --reason '…'; \
              tidegate resume wave WAVE --reason '…'; tidegate resume --reason '…'"

@@ -83,7 +83,7 @@ async fn perform(args: &Lab, home: &Path) -> Outcome {
     let url = fleet.start(&provider.nodes).await?;
     let mut client = Client::connect(&Coordinator::at(url.clone(), None)).await?;
     let (by, request_id, rebuild) = (BY.to_owned(), fresh_id(), None);
-    let what = planning::Begin { by, request_id, rebuild };
+    let what = planning::Begin { by, request_id, rebuild, saved_for: String::new() };
     planning::send(&mut client, &plan, policy_toml, what).await?;
     console::data_line(format_args!(
         "applied; look at it from elsewhere with `tidegate status --coordinator {url}`\n"

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Init(args) => init::run(&args),
-        Verb::Plan(args) => planning::plan(&args),
+        Verb::Plan(args) => with_runtime(Threads::One, planning::plan(&args)),
         Verb::Simulate(args) => simulate::run(&args),
         Verb::Config(verb) => settings::run(&verb),
         Verb::Audit(verb) => audit::run(&verb),
@@ -79,6 +79,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Findings(verb) => findings::run(&verb),
         Verb::Manifest(verb) => manifest::run(&verb),
         Verb::Lab(args) => with_runtime(Threads::One, lab::run(&args)),
+        Verb::Start(args) => with_runtime(Threads::One, planning::start(&args)),
         Verb::Apply(args) => with_runtime(Threads::One, planning::apply(&args)),
         Verb::Status(args) => with_runtime(Threads::One, look::status(&args)),
         Verb::Watch(args) => with_runtime(Threads::One, watch::run(&args)),

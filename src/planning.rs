@@ -1,11 +1,17 @@
-//! Planning: `plan` shows what would happen, `apply` sends it to the coordinator.
+//! Planning: `plan` shows what would happen and saves it, `start` and `apply` send it to the
+//! coordinator.
 //!
 //! # Invariants
 //!
-//! * `plan` is pure: it reads two files and talks to nobody.
-//! * `apply` starts only the plan that the operator has seen, and asks before it does.
+//! * `plan` changes nothing but the file that it is told to write, and talks to nobody unless it
+//!   saves a plan or compares one with the coordinator's.
+//! * Only the plan that the operator has seen is started, and not before they were asked.
+//! * A saved plan is started once.
+
+mod saved;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use tidegate_core::inventory::{FullRow, Inventory};
@@ -13,30 +19,159 @@ use tidegate_core::plan::Plan;
 use tidegate_wire::limits::{INVENTORY_BYTES_PER_MESSAGE, INVENTORY_ROWS_PER_MESSAGE};
 use tidegate_wire::{policy_file, v1};
 
-use crate::cli::{self, Inputs, TableOrJson};
+use crate::cli::{self, Beside, Inputs, TableOrJson};
 use crate::client::Client;
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::operate::id;
 use crate::{inventory_file, screens};
+pub(crate) use saved::Older;
+use saved::Saved;
 
 /// Digits that are enough to name a plan on the command line.
 const DIGEST_DIGITS_MIN: usize = 12;
 
 /// Carries out `tidegate plan`.
-pub(crate) fn plan(args: &cli::Plan) -> Outcome {
+pub(crate) async fn plan(args: &cli::Plan) -> Outcome {
     let (plan, _) = make(&args.inputs)?;
-    match args.output {
-        TableOrJson::Json => console::data_line(screens::plan::value(&plan))?,
-        TableOrJson::Table => {
-            console::data(screens::plan::text(&plan))?;
-            console::data_line(format_args!(
-                "Next   {}",
-                apply_command(&args.inputs, &plan)
-            ))?;
-        }
+    let mut here = None;
+    if args.out.is_some() || args.beside == Some(Beside::Rollout) {
+        here = Some(Client::connect(&args.coordinator).await?.plan().await?);
     }
-    Ok(if args.detailed_exitcode { Exit::Changes } else { Exit::Done })
+    let older = older(args, here.as_ref())?;
+    let differs = match &older {
+        Some(older) if !args.whole => show_difference(args, &plan, older)?,
+        Some(_) | None => {
+            match args.output {
+                TableOrJson::Json => console::data_line(screens::plan::value(&plan))?,
+                TableOrJson::Table => console::data(screens::plan::text(&plan))?,
+            }
+            true
+        }
+    };
+    let next = match (&args.out, here) {
+        (Some(out), Some(here)) => {
+            if let Some(running) = here.plan {
+                return Err(not_saved(&running));
+            }
+            Saved::of(&plan, &args.inputs, here.seen)?.write(out)?;
+            let out = out.display();
+            console::tell(format_args!(
+                "saved {out}: spent once, void if the inventory or the policy changes"
+            ));
+            format!("tidegate start {out}")
+        }
+        (None | Some(_), _) => apply_command(&args.inputs, &plan),
+    };
+    if args.output == TableOrJson::Table {
+        console::data_line(format_args!("Next   {next}"))?;
+    }
+    let changes = args.detailed_exitcode && differs;
+    Ok(if changes { Exit::Changes } else { Exit::Done })
+}
+
+/// What the new plan is compared with, and what that is called.
+fn older(
+    args: &cli::Plan,
+    here: Option<&v1::GetPlanResponse>,
+) -> Result<Option<Older>, Failure> {
+    let running = || {
+        let plan = here.and_then(|here| here.plan.clone());
+        plan.map(Older::of_rollout).transpose()
+    };
+    match (&args.beside, &args.out) {
+        (Some(Beside::Saved(file)), _) => Saved::read(file).map(|it| Some(it.older())),
+        (None, Some(out)) if out.exists() => Saved::read(out).map(|it| Some(it.older())),
+        (Some(Beside::Rollout) | None, _) => running(),
+    }
+}
+
+fn show_difference(
+    args: &cli::Plan,
+    plan: &Plan,
+    older: &Older,
+) -> Result<bool, Failure> {
+    let now = plan.summary();
+    let difference = now.since(&older.summary);
+    let name = plan.policy().name.as_str();
+    let shown =
+        screens::difference::Shown { name, now: &now, older, difference: &difference };
+    match args.output {
+        TableOrJson::Json => console::data_line(shown.value())?,
+        TableOrJson::Table => console::data(shown.text())?,
+    }
+    Ok(!difference.is_none())
+}
+
+/// Where a rollout runs, no other plan can be started.
+fn not_saved(running: &v1::PlanSummary) -> Failure {
+    let text = format!(
+        "not saved: this coordinator carries out plan {:.12}, and a coordinator has one rollout",
+        running.plan_digest
+    );
+    Failure::text(Exit::Refused, text).help(
+        "plan it for another data directory; `tidegate status` shows what runs here",
+    )
+}
+
+/// Carries out `tidegate start`.
+pub(crate) async fn start(args: &cli::Start) -> Outcome {
+    check_can_ask(args.yes)?;
+    let saved = Saved::read(&args.file)?;
+    let (plan, policy_toml) = make(&saved.inputs())?;
+    if plan.digest() != saved.summary.plan {
+        let file = args.file.display();
+        let text = format!(
+            "stale: the inventory or the policy has changed since `{file}` was saved; now the \
+             plan is {}",
+            plan.digest()
+        );
+        let again = plan_command(&saved.inputs(), &args.file);
+        return Err(Failure::text(Exit::Stale, text)
+            .help(format!("this shows what differs, and saves it anew: {again}")));
+    }
+    let mut client = Client::connect(&args.coordinator).await?;
+    if !args.yes {
+        confirm(&plan)?;
+    }
+    let what = Begin {
+        by: args.actor.name(),
+        request_id: id(&args.asked),
+        rebuild: None,
+        saved_for: saved.seen,
+    };
+    let applied = send(&mut client, &plan, policy_toml, what).await?;
+    begun(&plan, &applied)
+}
+
+/// The digest of the plan that is saved in `file`.
+///
+/// # Errors
+///
+/// [`Exit::Input`] when no plan is.
+pub(crate) fn digest_in(file: &Path) -> Result<String, Failure> {
+    Saved::read(file).map(|saved| saved.summary.plan.to_string())
+}
+
+/// Says that a rollout has begun, and how to follow it.
+fn begun(plan: &Plan, applied: &v1::ApplyResponse) -> Outcome {
+    console::data_line(format_args!(
+        "Applied {}: {} mailboxes in {} waves. Plan {}",
+        safe(&plan.policy().name),
+        thousands(applied.mailboxes),
+        applied.waves,
+        applied.plan_digest
+    ))?;
+    console::data_line("Next   tidegate watch")?;
+    Ok(Exit::Done)
+}
+
+fn check_can_ask(yes: bool) -> Result<(), Failure> {
+    if yes || console::can_ask() {
+        return Ok(());
+    }
+    Err(Failure::text(Exit::Usage, "nobody is there to confirm")
+        .help("on a terminal this asks; for scripts add `--yes`"))
 }
 
 /// Carries out `tidegate apply`.
@@ -50,17 +185,19 @@ pub(crate) async fn rebuild(args: &cli::Rebuild) -> Outcome {
 }
 
 async fn begin(args: &cli::Apply, rebuild: Option<String>) -> Outcome {
-    if !args.yes && !console::can_ask() {
-        return Err(Failure::text(Exit::Usage, "nobody is there to confirm")
-            .help("on a terminal this asks; for scripts add `--yes`"));
-    }
+    check_can_ask(args.yes)?;
     let (plan, policy_toml) = make(&args.inputs)?;
     check_digest(args, &plan)?;
     let mut client = Client::connect(&args.coordinator).await?;
     if !args.yes {
         confirm(&plan)?;
     }
-    let what = Begin { by: args.actor.name(), request_id: id(&args.asked), rebuild };
+    let what = Begin {
+        by: args.actor.name(),
+        request_id: id(&args.asked),
+        rebuild,
+        saved_for: String::new(),
+    };
     let is_rebuild = what.rebuild.is_some();
     let applied = send(&mut client, &plan, policy_toml, what).await?;
     if is_rebuild {
@@ -78,15 +215,7 @@ async fn begin(args: &cli::Apply, rebuild: Option<String>) -> Outcome {
         console::data_line("then   tidegate resume --reason '…'")?;
         return Ok(Exit::Done);
     }
-    console::data_line(format_args!(
-        "Applied {}: {} mailboxes in {} waves. Plan {}",
-        safe(&plan.policy().name),
-        thousands(applied.mailboxes),
-        applied.waves,
-        applied.plan_digest
-    ))?;
-    console::data_line("Next   tidegate watch")?;
-    Ok(Exit::Done)
+    begun(&plan, &applied)
 }
 
 /// Reads both files and plans. Returns the plan and the policy's text.
@@ -124,6 +253,8 @@ pub(crate) struct Begin {
     pub(crate) request_id: String,
     /// Why it is made again from what the workers hold; nothing for a new one.
     pub(crate) rebuild: Option<String>,
+    /// What the coordinator said of itself when the plan was saved; empty if it was not.
+    pub(crate) saved_for: String,
 }
 
 /// Uploads and starts a plan.
@@ -144,6 +275,7 @@ pub(crate) async fn send(
         request_id: what.request_id,
         rebuild: what.rebuild.is_some(),
         reason: what.rebuild.unwrap_or_default(),
+        seen: what.saved_for,
     };
     let header = v1::ApplyRequest { part: Some(v1::apply_request::Part::Header(header)) };
     let rows = Portions { inventory: Arc::clone(plan.inventory()), next: 0 };
@@ -184,6 +316,15 @@ fn apply_command(inputs: &Inputs, plan: &Plan) -> String {
         inputs.inventory.display(),
         inputs.policy.display(),
         plan.digest()
+    )
+}
+
+fn plan_command(inputs: &Inputs, out: &Path) -> String {
+    format!(
+        "tidegate plan --inventory {} --policy {} --out {}",
+        inputs.inventory.display(),
+        inputs.policy.display(),
+        out.display()
     )
 }
 

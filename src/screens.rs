@@ -8,6 +8,7 @@
 pub(crate) mod board;
 pub(crate) mod brief;
 pub(crate) mod diagnosis;
+pub(crate) mod difference;
 pub(crate) mod held;
 pub(crate) mod json;
 pub(crate) mod live;

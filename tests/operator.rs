@@ -51,6 +51,90 @@ fn a_plan_is_applied_once() {
 }
 
 #[test]
+fn a_saved_plan_is_started_once_and_asked_for_again_under_its_id() {
+    let site = Site::start();
+
+    let saved = site.plan(&["--out", "w.tgplan"]);
+    let first = site.tidegate(&["start", "w.tgplan", "--yes", "--request-id", "r-1"]);
+    let again = site.tidegate(&["start", "w.tgplan", "--yes", "--request-id", "r-1"]);
+    let spent = site.tidegate(&["start", "w.tgplan", "--yes"]);
+
+    assert_eq!(saved.status.code(), Some(0), "{}", text(&saved.stderr));
+    let shown = text(&saved.stdout);
+    assert!(shown.ends_with("Next   tidegate start w.tgplan\n"), "{shown}");
+    let kept = fs::read_to_string(site.dir.path().join("w.tgplan")).unwrap();
+    assert!(!kept.contains("anna"), "nobody is named in it");
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    assert_eq!(first.stdout, again.stdout, "done once, answered twice");
+    assert_eq!(spent.status.code(), Some(4));
+    assert!(text(&spent.stderr).contains("this saved plan is spent"));
+}
+
+#[test]
+fn a_saved_plan_is_stale_once_its_files_or_the_data_directory_are_others() {
+    let (site, other) = (Site::start(), Site::start());
+    site.plan(&["--out", "w.tgplan"]);
+    let elsewhere = ["start", "w.tgplan", "--yes", "--coordinator", &other.url];
+
+    let elsewhere = site.tidegate(&elsewhere);
+    let more = format!("{INVENTORY}eve@example.org,stor-01,free,example.org/eve\n");
+    fs::write(site.dir.path().join("users.csv"), more).unwrap();
+    let changed = site.tidegate(&["start", "w.tgplan", "--yes"]);
+    let status = site.tidegate(&["status"]);
+
+    assert_eq!(elsewhere.status.code(), Some(4));
+    let why = text(&elsewhere.stderr);
+    assert!(why.contains("saved for another coordinator or data directory"), "{why}");
+    assert_eq!(changed.status.code(), Some(4));
+    assert!(text(&changed.stderr).contains("help: this shows what differs"));
+    assert!(text(&status.stderr).contains("no plan has been applied yet"));
+}
+
+#[test]
+fn a_plan_beside_an_older_one_shows_only_what_differs() {
+    let site = Site::start();
+    site.plan(&["--out", "w.tgplan"]);
+
+    let same = site.plan(&["--out", "w.tgplan", "--detailed-exitcode"]);
+    let more = format!("{INVENTORY}eve@example.org,stor-01,free,example.org/eve\n");
+    fs::write(site.dir.path().join("users.csv"), more).unwrap();
+    let beside = site.plan(&["--beside", "w.tgplan", "--detailed-exitcode"]);
+    let anew = site.plan(&["--out", "w.tgplan"]);
+    let started = site.tidegate(&["start", "w.tgplan", "--yes"]);
+    fs::write(site.dir.path().join("users.csv"), INVENTORY).unwrap();
+    let running = site.plan(&["--beside", "rollout", "-o", "json"]);
+    let not_saved = site.plan(&["--out", "x.tgplan"]);
+
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
+    let shown = text(&same.stdout);
+    assert!(shown.contains("  = rest-1: 2 mailboxes, as before\n"), "{shown}");
+    assert!(shown.contains("Plan: 0 to add, 0 changed, 0 removed, 1 as before"));
+    assert_eq!(beside.status.code(), Some(2), "{}", text(&beside.stderr));
+    let shown = text(&beside.stdout);
+    assert!(shown.contains("  ~ rest-1: 2 → 3 mailboxes\n"), "{shown}");
+    assert!(text(&anew.stdout).contains("~ rest-1"), "{}", text(&anew.stderr));
+    assert_eq!(started.status.code(), Some(0), "{}", text(&started.stderr));
+    let running: serde_json::Value = serde_json::from_slice(&running.stdout).unwrap();
+    assert_eq!(running["schema"], "tidegate.plan-difference/v1");
+    assert_eq!(running["waves"][0]["before"]["mailboxes"], 3);
+    assert_eq!(not_saved.status.code(), Some(3));
+    assert!(!site.dir.path().join("x.tgplan").exists());
+}
+
+#[test]
+fn a_file_that_is_no_saved_plan_is_neither_started_nor_written_over() {
+    let site = Site::start();
+
+    let started = site.tidegate(&["start", "users.csv", "--yes"]);
+    let over = site.plan(&["--out", "users.csv", "--whole"]);
+
+    assert_eq!(started.status.code(), Some(65));
+    assert_eq!(over.status.code(), Some(65), "{}", text(&over.stdout));
+    let kept = fs::read_to_string(site.dir.path().join("users.csv")).unwrap();
+    assert_eq!(kept, INVENTORY);
+}
+
+#[test]
 fn without_workers_status_says_that_nothing_moves_and_why() {
     let site = Site::start();
     site.apply();
@@ -411,6 +495,11 @@ impl Site {
     fn apply(&self) -> Output {
         let files = ["--inventory", "users.csv", "--policy", "policy.toml"];
         self.tidegate(&[&["apply", "--yes"], files.as_slice()].concat())
+    }
+
+    fn plan(&self, args: &[&str]) -> Output {
+        let files = ["plan", "--inventory", "users.csv", "--policy", "policy.toml"];
+        self.tidegate(&[files.as_slice(), args].concat())
     }
 
     fn tidegate(&self, args: &[&str]) -> Output {

@@ -49,7 +49,7 @@ impl Coordinator {
 pub(crate) enum Approve {
     /// To start the rollout of a plan, or to rebuild it.
     Apply {
-        /// The digest that `tidegate plan` printed.
+        /// The digest that `tidegate plan` printed, or the file that it saved.
         plan: String,
         #[command(flatten)]
         args: ApproveArgs,

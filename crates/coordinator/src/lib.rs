@@ -13,6 +13,7 @@ mod desk;
 pub mod driven;
 mod events;
 mod exchangers;
+mod identity;
 mod metrics;
 mod names;
 mod operators;
@@ -45,6 +46,7 @@ pub use auditing::AuditConfig;
 pub use caller::Shown;
 pub use desk::Desk;
 use exchangers::Queues;
+use identity::Identity;
 pub use operators::Operators;
 use owner::{Inbox, Owner, Views};
 pub use readers::Readers;
@@ -148,6 +150,7 @@ pub async fn run_with(
     let past = tokio::task::spawn_blocking(move || past::recover(&dir, clock, rhythm));
     let past = past.await.context("read the data directory")??;
     let audit = Audit::open(&data_dir, &audit).context("open the audit log")?;
+    let identity = Identity::of(&data_dir).context("tell this data directory apart")?;
     // Left behind by an earlier run that was killed.
     drop(fs::remove_file(address_file(&data_dir)));
     drop(fs::remove_file(pages_address_file(&data_dir)));
@@ -165,6 +168,7 @@ pub async fn run_with(
     let mut owned = Owned::start(owner, inbox, views)?;
     owned.queues = queues;
     owned.audit = audit;
+    owned.identity = identity;
     owned.prometheus = prometheus.as_deref().map(prometheus::Server::new);
     publish_address(&address_file(&data_dir), address)?;
     tracing::info!(%address, "coordinator serving");
@@ -223,6 +227,8 @@ struct Owned {
     prometheus: Option<prometheus::Server>,
     /// Where it is written down who does what.
     audit: Audit,
+    /// Which data directory this is.
+    identity: Identity,
     /// Closes when the thread has ended and let go of the journal.
     ended: oneshot::Receiver<()>,
 }
@@ -244,6 +250,7 @@ impl Owned {
             queues: Queues::default(),
             prometheus: None,
             audit: Audit::none(),
+            identity: Identity::none(),
             ended,
         })
     }
@@ -264,7 +271,8 @@ impl Owned {
         let (queues, audit) = (self.queues.clone(), self.audit.clone());
         ticking.spawn(audit.clone().keep_anchoring());
         let desk = Desk::new(views.clone(), audit.clone());
-        let services = Services { inbox, views, stopping, queues, audit, desk };
+        let identity = self.identity.clone();
+        let services = Services { inbox, views, stopping, queues, audit, identity, desk };
         let mut serving = pin!(serve::serve(listeners, services));
         // None is polled again after it was ready.
         tokio::select! {

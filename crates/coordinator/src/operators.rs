@@ -29,6 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::auditing::{Audit, Effect};
 use crate::caller::Caller;
+use crate::identity::Identity;
 use crate::owner::{Applied, Assent, Inbox, Intent, Named, NamedVerb, Proposal, Views};
 use crate::refused::{Refused, chain};
 
@@ -43,6 +44,7 @@ pub struct Operators {
     inbox: Inbox,
     views: Views,
     audit: Audit,
+    identity: Identity,
     /// The place for the one upload.
     upload: Semaphore,
 }
@@ -50,7 +52,13 @@ pub struct Operators {
 impl Operators {
     /// The service that hands everything to `inbox`.
     pub(crate) fn new(inbox: Inbox, views: Views, audit: Audit) -> Self {
-        Self { inbox, views, audit, upload: Semaphore::new(1) }
+        let identity = Identity::none();
+        Self { inbox, views, audit, identity, upload: Semaphore::new(1) }
+    }
+
+    /// The same in the data directory that is told apart so.
+    pub(crate) fn of(self, identity: Identity) -> Self {
+        Self { identity, ..self }
     }
 
     async fn act(
@@ -101,10 +109,18 @@ impl Operators {
     /// Answers before the upload what would be answered after it.
     fn answer_early(&self, header: &Header) -> Result<Option<Applied>, Refused> {
         let view = self.views.borrow();
-        let Some(view) = view.as_ref() else { return Ok(None) };
+        let Some(view) = view.as_ref() else {
+            let here = self.identity.seen(None);
+            let fits = header.saved_for.as_ref().is_none_or(|seen| *seen == here);
+            return if fits { Ok(None) } else { Err(Refused::SavedElsewhere) };
+        };
         let ours = view.plan().digest();
+        let at = view.started_at();
         if ours != header.seen {
-            return Err(Refused::AnotherPlan { ours });
+            return Err(match header.saved_for {
+                Some(_) => Refused::Overtook { ours, at },
+                None => Refused::AnotherPlan { ours },
+            });
         }
         if let Some(request) = &header.request
             && view.applied_under() == Some(request)
@@ -114,7 +130,10 @@ impl Operators {
             }
             return Err(Refusal::RequestReused { request: request.clone() }.into());
         }
-        Err(Refused::AppliedBefore { at: view.started_at() })
+        Err(match header.saved_for {
+            Some(_) => Refused::Spent { at },
+            None => Refused::AppliedBefore { at },
+        })
     }
 }
 
@@ -315,6 +334,8 @@ struct Header {
     request: Option<RequestId>,
     by: String,
     seen: Digest,
+    /// How the data directory stood when the plan was saved; nothing if it was not.
+    saved_for: Option<String>,
     policy_toml: String,
 }
 
@@ -342,7 +363,8 @@ impl Header {
         let request = request_id(&header.request_id)?;
         let needs_second = caller.needs_second();
         let policy_toml = header.policy_toml;
-        Ok(Self { needs_second, rebuild, request, by, seen, policy_toml })
+        let saved_for = Some(header.seen).filter(|it| !it.is_empty());
+        Ok(Self { needs_second, rebuild, request, by, seen, saved_for, policy_toml })
     }
 }
 
@@ -444,7 +466,7 @@ impl BadRows {
 
 /// Plans what came in and compares it with what the operator saw.
 fn plan_again(header: Header, builder: InventoryBuilder) -> Result<Proposal, Refused> {
-    let Header { needs_second, rebuild, request, by, seen, policy_toml } = header;
+    let Header { needs_second, rebuild, request, by, seen, policy_toml, .. } = header;
     let policy = policy_file::parse(POLICY_NAME, &policy_toml)
         .map_err(|error| wrong("bad-policy", &error))?;
     let inventory = inventory_of(builder)?;

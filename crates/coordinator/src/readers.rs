@@ -30,6 +30,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::auditing::Audit;
 use crate::caller::Caller;
 use crate::exchangers::Queues;
+use crate::identity::Identity;
 use crate::owner::{Inbox, Views};
 use crate::refused::Refused;
 use crate::serve::Peer;
@@ -74,6 +75,7 @@ pub struct Readers {
     searches: Arc<Semaphore>,
     show: Arc<Show>,
     audit: Audit,
+    identity: Identity,
 }
 
 impl Readers {
@@ -86,7 +88,13 @@ impl Readers {
     ) -> Self {
         let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
         let searches = Arc::new(Semaphore::new(SEARCHES_MAX));
-        Self { inbox, views, stopping, watchers, searches, show, audit }
+        let identity = Identity::none();
+        Self { inbox, views, stopping, watchers, searches, show, audit, identity }
+    }
+
+    /// The same in the data directory that is told apart so.
+    pub(crate) fn of(self, identity: Identity) -> Self {
+        Self { identity, ..self }
     }
 
     fn view(&self) -> Result<Arc<View>, Refused> {
@@ -244,6 +252,25 @@ impl ProgressService for Readers {
             tiers::tiers(view.plan(), view.states())
         });
         Ok(Response::new(count.await.map_err(|_| Refused::Stopping)?))
+    }
+
+    async fn get_plan(
+        &self,
+        _request: Request<v1::GetPlanRequest>,
+    ) -> Result<Response<v1::GetPlanResponse>, Status> {
+        let view = self.views.borrow().clone();
+        let seen = self.identity.seen(view.as_deref());
+        let Some(view) = view else {
+            return Ok(Response::new(v1::GetPlanResponse { seen, plan: None }));
+        };
+        let turn = Arc::clone(&self.searches).acquire_owned().await;
+        // As for lists: every mailbox is looked at.
+        let brief = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            v1::PlanSummary::from(&view.plan().summary())
+        });
+        let plan = Some(brief.await.map_err(|_| Refused::Stopping)?);
+        Ok(Response::new(v1::GetPlanResponse { seen, plan }))
     }
 }
 

@@ -101,6 +101,22 @@ pub(crate) enum Refused {
          start another with a new data directory"
     )]
     AnotherPlan { ours: Digest },
+    /// This very plan was saved, and started.
+    #[error("this saved plan is spent: it was started at {}", Instant(*.at))]
+    Spent { at: Timestamp },
+    /// Another plan was started since this one was saved.
+    #[error(
+        "stale: since this plan was saved, plan {ours} was started here, at {}; a coordinator \
+         has one rollout",
+        Instant(*.at)
+    )]
+    Overtook { ours: Digest, at: Timestamp },
+    /// The plan was saved for another data directory.
+    #[error(
+        "stale: this plan was saved for another coordinator or data directory, and may be spent \
+         there"
+    )]
+    SavedElsewhere,
     /// What was seen is not what would be done.
     #[error(
         "stale: inventory or policy changed since plan {seen}; run plan again \
@@ -186,7 +202,10 @@ impl Refused {
             Self::Unknown { .. } | Self::UnknownMailbox => "unknown-name",
             Self::AppliedBefore { .. } => "applied-before",
             Self::AnotherPlan { .. } => "another-plan",
-            Self::Stale { .. } => "stale-plan",
+            Self::Spent { .. } => "plan-spent",
+            Self::Stale { .. } | Self::Overtook { .. } | Self::SavedElsewhere => {
+                "stale-plan"
+            }
             Self::HasBegun { .. } => "has-begun",
             Self::ApplyUnderWay => "apply-under-way",
             Self::UploadStalled { .. } => "upload-stalled",
@@ -228,9 +247,12 @@ impl Refused {
             Self::Rollout { refusal, .. } => code_of(refusal),
             Self::Unknown { .. } | Self::UnknownMailbox => Code::NotFound,
             Self::AppliedBefore { .. } => Code::AlreadyExists,
-            Self::Stale { .. } | Self::Worse { .. } | Self::ApplyUnderWay => {
-                Code::Aborted
-            }
+            Self::Stale { .. }
+            | Self::Worse { .. }
+            | Self::Spent { .. }
+            | Self::Overtook { .. }
+            | Self::SavedElsewhere
+            | Self::ApplyUnderWay => Code::Aborted,
             Self::Wrong { .. } => Code::InvalidArgument,
             Self::NotKept(_) | Self::NotAudited => Code::Internal,
             Self::TooManyWatchers { .. }

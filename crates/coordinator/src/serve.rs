@@ -39,6 +39,7 @@ use crate::asked::Asked;
 use crate::auditing::Audit;
 use crate::desk::Desk;
 use crate::exchangers::{Exchangers, Queues};
+use crate::identity::Identity;
 use crate::operators::Operators;
 use crate::owner::{Inbox, Views};
 use crate::readers::{Readers, Show};
@@ -107,6 +108,8 @@ pub(crate) struct Services {
     pub(crate) queues: Queues,
     /// Where it is written down who does and looks at what.
     pub(crate) audit: Audit,
+    /// Which data directory this is.
+    pub(crate) identity: Identity,
     /// Who answers the desk.
     pub(crate) desk: Desk,
 }
@@ -192,7 +195,7 @@ async fn tell(hall: Arc<Hall>) {
 }
 
 async fn router(services: Services, audience: Audience) -> anyhow::Result<Router> {
-    let Services { inbox, views, stopping, queues, audit, desk } = services;
+    let Services { inbox, views, stopping, queues, audit, identity, desk } = services;
     let Audience { workers, operators, readers } = audience;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(Turnstile::new(Class::Reader, health));
@@ -211,7 +214,8 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         reporter.set_serving::<ExchangerServiceServer<Exchangers>>().await;
     }
     if operators {
-        let operators = Operators::new(inbox.clone(), views.clone(), audit.clone());
+        let operators = Operators::new(inbox.clone(), views.clone(), audit.clone())
+            .of(identity.clone());
         let service = OperatorServiceServer::new(operators)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
@@ -230,7 +234,7 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         };
         let beside = std::mem::take(routes.axum_router_mut());
         *routes.axum_router_mut() = beside.merge(pages::routes(pages));
-        let readers = Readers::new(inbox, views, (stopping, audit), show);
+        let readers = Readers::new(inbox, views, (stopping, audit), show).of(identity);
         routes = routes.add_service(of_desk(desk));
         reporter.set_serving::<DeskServiceServer<Desk>>().await;
         let service = ProgressServiceServer::new(readers)
@@ -263,7 +267,7 @@ fn of_desk(desk: Desk) -> Turnstile<DeskServiceServer<Desk>> {
 
 /// Pages for browsers, behind the turnstile of all pages.
 fn pages_router(services: Services, make: MakePages) -> Router {
-    let Services { inbox, views, stopping, queues, audit, desk } = services;
+    let Services { inbox, views, stopping, queues, audit, desk, .. } = services;
     let show = Arc::new(Show::new(queues));
     let operators = Operators::new(inbox.clone(), views.clone(), audit);
     // Pages count findings and name nobody: that is no look at single mailboxes.

@@ -120,6 +120,11 @@ impl View {
         self.started_at
     }
 
+    /// Changes with every decision of a person and every stop by the gate.
+    pub(crate) fn etag(&self) -> Etag {
+        self.etag
+    }
+
     /// Whether it was made again from what the workers hold.
     pub(crate) fn was_rebuilt(&self) -> bool {
         self.was_rebuilt

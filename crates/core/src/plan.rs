@@ -14,6 +14,7 @@ mod lint;
 mod nesting;
 mod select;
 mod spread;
+mod summary;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +35,7 @@ use kept::{Outline, Parts};
 use select::{Fate, Selection};
 
 pub use lint::{Finding, NameKind};
+pub use summary::{Difference, Summary, WaveChange, WaveSummary};
 
 /// Every mailbox in its wave and job, or excluded with a reason.
 #[derive(Clone)]

@@ -34,6 +34,7 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/tidegate.v1.ProgressService/GetRollout", ONLOOKERS),
     ("/tidegate.v1.ProgressService/WatchRollout", PEOPLE),
     ("/tidegate.v1.ProgressService/ListTiers", PEOPLE),
+    ("/tidegate.v1.ProgressService/GetPlan", PEOPLE),
     ("/tidegate.v1.ProgressService/ListEvents", &[Operator, Approver]),
     ("/tidegate.v1.ProgressService/GetMailbox", &[Desk, Operator]),
     ("/tidegate.v1.ProgressService/ListMailboxes", &[Operator]),

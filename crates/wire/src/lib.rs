@@ -10,6 +10,7 @@
 pub mod exchanger;
 pub mod hop;
 pub mod limits;
+pub mod plan_summary;
 pub mod policy_file;
 pub mod protocol;
 pub mod record;
