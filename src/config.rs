@@ -6,12 +6,14 @@
 //! * A relative path is meant from the file's own directory.
 //! * What leaves this module is complete: nothing is optional that is required.
 
+mod coordinator;
 mod doctor;
 mod dovecot;
 pub(crate) mod keys;
 mod mx;
 mod store;
 mod tls;
+mod webhook;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,24 +25,22 @@ use serde::de::DeserializeOwned;
 use tidegate_worker::{Canary, Dovecot, Mail, Notices};
 use toml::Spanned;
 
-use crate::cli;
 use crate::complaint::Complaint;
 use crate::exit::{Exit, Failure};
 use crate::telemetry::LogFormat;
+use coordinator::RawCoordinator;
+pub(crate) use coordinator::{Coordinator, CoordinatorFile, Pages};
 use doctor::RawDoctor;
 pub(crate) use doctor::{Doctor, Patient};
 use dovecot::{RawCanary, RawDovecot, RawNotice};
 pub(crate) use keys::of_kind as keys_of;
 pub(crate) use mx::MxFile;
 use store::{RawLimits, RawStore};
-use tls::{RawAudit, RawTls, tls};
+use tls::{RawTls, tls};
 
 /// Where a worker answers the mail system if nobody says otherwise.
 const ADMISSION_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_390);
-
-/// Where the pages are if nobody says otherwise.
-const PAGES_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_446);
 
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,38 +49,6 @@ pub(crate) struct Log {
     pub(crate) filter: String,
     /// How lines look.
     pub(crate) format: LogFormat,
-}
-
-/// What a coordinator is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Coordinator {
-    /// Where it keeps its journal.
-    pub(crate) data_dir: PathBuf,
-    /// Where it listens.
-    pub(crate) listen: SocketAddr,
-    /// Where it listens for operators instead.
-    pub(crate) operators_listen: Option<SocketAddr>,
-    /// Where it listens for readers as well.
-    pub(crate) readers_listen: Option<SocketAddr>,
-    /// The URL of a Prometheus server, for the gate's external questions.
-    pub(crate) prometheus: Option<String>,
-    /// Its certificate.
-    pub(crate) tls: Option<tidegate_trust::Files>,
-    /// Where what people do is shown to a second place.
-    pub(crate) audit: tidegate_coordinator::AuditConfig,
-    /// The operations page.
-    pub(crate) pages: Option<Pages>,
-    /// How many records its journal has when it is compacted.
-    pub(crate) compact_after_records: Option<u64>,
-}
-
-/// Where the operations page is served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pages {
-    /// Where it listens.
-    pub(crate) listen: SocketAddr,
-    /// The names under which browsers reach it, besides those of this machine.
-    pub(crate) hosts: Vec<String>,
 }
 
 /// What a worker is started with.
@@ -108,14 +76,6 @@ pub(crate) struct Worker {
     pub(crate) compact_after_records: Option<u64>,
 }
 
-/// `coordinator.toml`.
-pub(crate) struct CoordinatorFile {
-    /// The coordinator.
-    pub(crate) coordinator: Coordinator,
-    /// Its log.
-    pub(crate) log: Log,
-}
-
 /// `worker.toml`.
 #[derive(Debug)]
 pub(crate) struct WorkerFile {
@@ -137,39 +97,6 @@ pub(crate) struct SoloFile {
     pub(crate) worker: Worker,
     /// The log of both.
     pub(crate) log: Log,
-}
-
-impl CoordinatorFile {
-    /// Reads and checks the file at `path`.
-    ///
-    /// # Errors
-    ///
-    /// [`Exit::Config`] with a message that shows the place.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        Self::check(&Text::read(path)?)
-    }
-
-    fn check(text: &Text) -> Result<Self, Failure> {
-        let raw: RawCoordinatorFile = text.parse()?;
-        let log = raw_log(raw.log, raw.log_format);
-        let RawCoordinatorFile { data_dir, listen, .. } = raw;
-        let RawCoordinatorFile { operators_listen, readers_listen, prometheus, .. } = raw;
-        let (tls, audit) = (raw.tls, raw.audit);
-        let pages = raw.pages;
-        let compact_after_records = raw.compact_after_records;
-        let table = RawCoordinator {
-            data_dir,
-            listen,
-            operators_listen,
-            readers_listen,
-            prometheus,
-            tls,
-            audit,
-            pages,
-            compact_after_records,
-        };
-        Ok(Self { coordinator: table.check(text)?, log })
-    }
 }
 
 impl WorkerFile {
@@ -222,50 +149,6 @@ impl SoloFile {
         let log = raw_log(raw.log, raw.log_format);
         Ok(Self { coordinator: raw.coordinator.check(&text)?, worker, log })
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCoordinatorFile {
-    data_dir: PathBuf,
-    listen: Option<SocketAddr>,
-    operators_listen: Option<SocketAddr>,
-    readers_listen: Option<SocketAddr>,
-    prometheus: Option<RawPrometheus>,
-    tls: Option<RawTls>,
-    audit: Option<RawAudit>,
-    pages: Option<RawPages>,
-    compact_after_records: Option<Spanned<u64>>,
-    log: Option<String>,
-    log_format: Option<LogFormat>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCoordinator {
-    data_dir: PathBuf,
-    listen: Option<SocketAddr>,
-    operators_listen: Option<SocketAddr>,
-    readers_listen: Option<SocketAddr>,
-    prometheus: Option<RawPrometheus>,
-    tls: Option<RawTls>,
-    audit: Option<RawAudit>,
-    pages: Option<RawPages>,
-    compact_after_records: Option<Spanned<u64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPages {
-    listen: Option<SocketAddr>,
-    #[serde(default)]
-    hosts: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPrometheus {
-    url: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -338,38 +221,6 @@ fn raw_log(filter: Option<String>, format: Option<LogFormat>) -> Log {
     Log {
         filter: filter.unwrap_or_else(|| "info".to_owned()),
         format: format.unwrap_or_default(),
-    }
-}
-
-impl RawCoordinator {
-    fn check(self, text: &Text) -> Result<Coordinator, Failure> {
-        let url = self.prometheus.map(|table| table.url);
-        if let Some(url) = &url
-            && !url.get_ref().starts_with("http://")
-        {
-            let title = "the Prometheus server's URL does not begin with `http://`";
-            let help =
-                "write it as `http://127.0.0.1:9090`; use a tunnel to reach others";
-            return Err(text.complain(url.span(), title, help));
-        }
-        let pages = self.pages.map(RawPages::check);
-        Ok(Coordinator {
-            pages,
-            data_dir: text.beside(&self.data_dir),
-            listen: self.listen.unwrap_or(cli::LISTEN),
-            operators_listen: self.operators_listen,
-            readers_listen: self.readers_listen,
-            prometheus: url.map(Spanned::into_inner),
-            tls: tls(self.tls, text)?,
-            audit: tls::audit(self.audit, text),
-            compact_after_records: compacted(self.compact_after_records, text)?,
-        })
-    }
-}
-
-impl RawPages {
-    fn check(self) -> Pages {
-        Pages { listen: self.listen.unwrap_or(PAGES_LISTEN), hosts: self.hosts }
     }
 }
 

@@ -162,6 +162,7 @@ fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Conf
         prometheus,
         tls,
         audit,
+        webhooks,
         compact_after_records,
         pages: _,
     } = config;
@@ -173,6 +174,7 @@ fn coordinator_config(config: config::Coordinator) -> tidegate_coordinator::Conf
         prometheus,
         tls,
         audit,
+        webhooks,
         compact_after_records,
     }
 }

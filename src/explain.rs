@@ -407,6 +407,17 @@ mod tests {
     }
 
     #[test]
+    fn every_code_that_receivers_are_told_of_is_one_of_the_program_and_is_explained() {
+        let known: Vec<String> =
+            CODES.iter().flat_map(|(file, function)| codes(file, function)).collect();
+
+        for (code, _) in tidegate_coordinator::FACTS {
+            assert!(known.iter().any(|it| it == code), "{code}");
+            assert!(!entries(code).is_empty(), "{code} is not explained");
+        }
+    }
+
+    #[test]
     fn every_code_that_something_waits_for_has_advice() {
         for code in codes("crates/core/src/rollout/status.rs", "fn code(") {
             assert!(advice(&code).is_some(), "{code}");

@@ -107,7 +107,7 @@ pub(super) fn keys_of<T: for<'de> Deserialize<'de>>() -> Vec<Key> {
 /// All settings that a kind of file may have.
 pub(crate) fn of_kind(kind: FileKind) -> Vec<Key> {
     match kind {
-        FileKind::Coordinator => keys_of::<super::RawCoordinatorFile>(),
+        FileKind::Coordinator => keys_of::<super::coordinator::RawCoordinatorFile>(),
         FileKind::Worker => keys_of::<super::RawWorkerFile>(),
         FileKind::Mx => super::mx::keys(),
         FileKind::Solo => keys_of::<super::RawSoloFile>(),

@@ -81,7 +81,8 @@ pub(super) fn url(
     }
 }
 
-fn file(path: &Spanned<PathBuf>, text: &Text) -> Result<PathBuf, Failure> {
+/// The file that is meant: beside the configuration, or what systemd hands over.
+pub(super) fn file(path: &Spanned<PathBuf>, text: &Text) -> Result<PathBuf, Failure> {
     let credential = path.get_ref().to_str().and_then(|it| it.strip_prefix(CREDENTIAL));
     let Some(name) = credential else { return Ok(text.beside(path.get_ref())) };
     match std::env::var_os(CREDENTIALS_DIRECTORY) {

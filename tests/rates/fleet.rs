@@ -95,6 +95,7 @@ async fn coordinate(dir: &str, listen: &str) -> anyhow::Result<()> {
         prometheus: None,
         tls: None,
         audit: tidegate_coordinator::AuditConfig::default(),
+        webhooks: Vec::new(),
         compact_after_records: None,
     };
     tidegate_coordinator::run(config, std::future::pending()).await
@@ -197,6 +198,7 @@ impl Provider {
             request_id: "rate".to_owned(),
             rebuild: false,
             reason: String::new(),
+            seen: String::new(),
         };
         let header = v1::apply_request::Part::Header(header);
         let parts = std::iter::once(header).chain(rows(&self.inventory));

@@ -651,4 +651,11 @@ impl ProgressService for Empty {
     ) -> Result<Response<v1::ListTiersResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+
+    async fn get_plan(
+        &self,
+        _request: Request<v1::GetPlanRequest>,
+    ) -> Result<Response<v1::GetPlanResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }

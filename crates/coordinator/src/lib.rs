@@ -26,6 +26,7 @@ mod refused;
 mod serve;
 mod states;
 mod view;
+mod webhooks;
 mod workers;
 
 use std::fs;
@@ -52,9 +53,11 @@ use owner::{Inbox, Owner, Views};
 pub use readers::Readers;
 use serve::{Listeners, Services};
 use tidegate_clock::Clock;
+use webhooks::Webhooks;
+pub use webhooks::{FACTS, Severity, WebhookConfig};
 
 /// What a coordinator is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where it keeps its journal and the inventory; this coordinator's alone.
     pub data_dir: PathBuf,
@@ -70,6 +73,8 @@ pub struct Config {
     pub tls: Option<tidegate_trust::Files>,
     /// Where what people do is shown to a second place.
     pub audit: AuditConfig,
+    /// Who is told what a person should know.
+    pub webhooks: Vec<WebhookConfig>,
     /// Its journal is compacted after so many records, if not after as many as usual.
     pub compact_after_records: Option<u64>,
 }
@@ -137,7 +142,8 @@ pub async fn run_with(
         prometheus,
         tls,
         audit,
-        ..
+        webhooks,
+        compact_after_records,
     } = config;
     let others = operators_listen.iter().chain(&readers_listen);
     let others = others.chain(pages.as_ref().map(|pages| &pages.listen));
@@ -146,11 +152,12 @@ pub async fn run_with(
     }
     let entrance = tls.map(Entrance::new).transpose().context("use the certificate")?;
     let clock = Clock::start();
-    let (dir, rhythm) = (data_dir.clone(), config.compact_after_records);
+    let (dir, rhythm) = (data_dir.clone(), compact_after_records);
     let past = tokio::task::spawn_blocking(move || past::recover(&dir, clock, rhythm));
     let past = past.await.context("read the data directory")??;
     let audit = Audit::open(&data_dir, &audit).context("open the audit log")?;
     let identity = Identity::of(&data_dir).context("tell this data directory apart")?;
+    let webhooks = Webhooks::open(webhooks, &past.clock)?;
     // Left behind by an earlier run that was killed.
     drop(fs::remove_file(address_file(&data_dir)));
     drop(fs::remove_file(pages_address_file(&data_dir)));
@@ -169,6 +176,7 @@ pub async fn run_with(
     owned.queues = queues;
     owned.audit = audit;
     owned.identity = identity;
+    owned.webhooks = webhooks;
     owned.prometheus = prometheus.as_deref().map(prometheus::Server::new);
     publish_address(&address_file(&data_dir), address)?;
     tracing::info!(%address, "coordinator serving");
@@ -229,6 +237,8 @@ struct Owned {
     audit: Audit,
     /// Which data directory this is.
     identity: Identity,
+    /// Who is told what a person should know.
+    webhooks: Webhooks,
     /// Closes when the thread has ended and let go of the journal.
     ended: oneshot::Receiver<()>,
 }
@@ -251,6 +261,7 @@ impl Owned {
             prometheus: None,
             audit: Audit::none(),
             identity: Identity::none(),
+            webhooks: Webhooks::default(),
             ended,
         })
     }
@@ -268,6 +279,7 @@ impl Owned {
         if let Some(server) = self.prometheus.clone() {
             ticking.spawn(server.keep_asking(inbox.clone(), views.clone()));
         }
+        ticking.spawn(self.webhooks.clone().keep_telling(views.clone()));
         let (queues, audit) = (self.queues.clone(), self.audit.clone());
         ticking.spawn(audit.clone().keep_anchoring());
         let desk = Desk::new(views.clone(), audit.clone());

@@ -279,6 +279,7 @@ fn config(data_dir: &Path, listen: &str, tls: Option<Files>) -> Config {
         prometheus: None,
         tls,
         audit: tidegate_coordinator::AuditConfig::default(),
+        webhooks: Vec::new(),
         compact_after_records: None,
     }
 }

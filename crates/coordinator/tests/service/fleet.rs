@@ -85,23 +85,34 @@ impl Coordinator {
 
     /// Starts one that may ask the Prometheus server at `prometheus`.
     pub(crate) async fn start_asking(dir: &Path, prometheus: Option<String>) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
+        Self::start_with(Config { prometheus, ..Self::config(dir) }).await
+    }
+
+    /// What a coordinator on `dir` is started with.
+    pub(crate) fn config(dir: &Path) -> Config {
         let listen = "127.0.0.1:0".parse().unwrap();
-        let config = Config {
+        Config {
             data_dir: dir.to_owned(),
             listen,
             operators_listen: None,
             readers_listen: None,
-            prometheus,
+            prometheus: None,
             tls: None,
             audit: tidegate_coordinator::AuditConfig::default(),
+            webhooks: Vec::new(),
             compact_after_records: None,
-        };
+        }
+    }
+
+    /// Starts one with this configuration and waits until it serves.
+    pub(crate) async fn start_with(config: Config) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let dir = config.data_dir.clone();
         let task = tokio::spawn(run(config, async { drop(stopped.await) }));
         let channel = until("the coordinator serves", async || {
             assert!(!task.is_finished(), "the coordinator did not start");
             // The file of a killed one may still be there.
-            let address = std::fs::read_to_string(address_file(dir)).ok()?;
+            let address = std::fs::read_to_string(address_file(&dir)).ok()?;
             let endpoint = Endpoint::from_shared(format!("http://{}", address.trim()));
             endpoint.unwrap().connect().await.ok()
         });

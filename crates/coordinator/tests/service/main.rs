@@ -12,6 +12,7 @@ mod prometheus;
 mod rebuild;
 mod schedule;
 mod shared;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -705,6 +706,7 @@ async fn start_error(dir: &std::path::Path, listen: &str) -> String {
         prometheus: None,
         tls: None,
         audit: tidegate_coordinator::AuditConfig::default(),
+        webhooks: Vec::new(),
         compact_after_records: None,
     };
     let ran = tokio::time::timeout(
