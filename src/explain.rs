@@ -14,6 +14,7 @@ use crate::cli::{Explain, TableOrJson};
 use crate::console;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::screens::say;
+use crate::telemetry;
 
 const RUNBOOK: &str = include_str!("../deploy/README.md");
 
@@ -38,6 +39,11 @@ pub(crate) fn run(args: &Explain) -> Outcome {
         TableOrJson::Table => console::data(page(&args.word, &entries))?,
     }
     Ok(Exit::Done)
+}
+
+/// Whether a word is a code, which entries of the journal may have.
+fn is_code(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| !entry.section.starts_with("Configuration reference"))
 }
 
 /// What to do about what has this code; nothing where the runbook has no advice.
@@ -270,6 +276,10 @@ fn page(word: &str, entries: &[Entry]) -> String {
             say!(out, "    {title}: {}\n", plain(cell));
         }
     }
+    if is_code(entries) {
+        let id = telemetry::message_id(word);
+        say!(out, "\n  In the journal: journalctl MESSAGE_ID={id}\n");
+    }
     for (title, text) in led_to(entries) {
         say!(out, "\n{title}\n\n");
         for line in text.lines() {
@@ -293,6 +303,7 @@ fn value(word: &str, entries: &[Entry]) -> Value {
     json!({
         "schema": "tidegate.explain/v1",
         "word": word,
+        "message_id": is_code(entries).then(|| telemetry::message_id(word)),
         "entries": entries.iter().map(entry).collect::<Vec<_>>(),
         "see": led_to(entries).iter().map(|(title, text)| json!({
             "title": title, "text": text,

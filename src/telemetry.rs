@@ -2,8 +2,11 @@
 //!
 //! # Invariants
 //!
-//! * Logs go to stderr; stdout is for data.
+//! * Logs go to stderr, or where stderr is systemd's journal, to that with all their fields;
+//!   stdout is for data.
 //! * An error is shown with its whole chain, each cause once.
+
+mod journal;
 
 use std::error::Error;
 use std::fmt;
@@ -11,6 +14,11 @@ use std::io;
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use journal::Journal;
+pub(crate) use journal::message_id;
 
 /// The environment variable that overrides the configured filter.
 const FILTER_VARIABLE: &str = "TIDEGATE_LOG";
@@ -19,14 +27,16 @@ const FILTER_VARIABLE: &str = "TIDEGATE_LOG";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// A line for people.
+    /// Fields in systemd's journal where stderr leads there, else a line for people.
     #[default]
+    Auto,
+    /// A line for people.
     Text,
     /// An object a line, for collectors.
     Json,
 }
 
-/// Starts logging to stderr with the filter `log`, for example `info` or
+/// Starts logging with the filter `log`, for example `info` or
 /// `info,tidegate_worker=debug`.
 ///
 /// # Errors
@@ -37,10 +47,18 @@ pub(crate) fn start(log: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&filter).map_err(|source| {
         anyhow::Error::new(source).context(format!("read log filter `{filter}`"))
     })?;
+    if format == LogFormat::Auto
+        && journal::is_stderr()
+        && let Ok(journal) = Journal::connect()
+    {
+        let started =
+            tracing_subscriber::registry().with(filter).with(journal).try_init();
+        return started.map_err(|source| anyhow::anyhow!("start logging: {source}"));
+    }
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Auto | LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|source| anyhow::anyhow!("start logging: {source}"))

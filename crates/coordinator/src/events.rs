@@ -217,18 +217,21 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
             tracing::info!(code, job_id, generation, "record applied");
         }
         Record::NodeJoined { node, .. } => {
-            tracing::info!(code, node_id = node.get(), what = %told, "record applied");
+            let (node_id, node) = (node.get(), told.node(*node));
+            tracing::info!(code, node_id, node, what = %told, "record applied");
         }
         Record::NodeIsolated { node, evidence, .. } => {
-            let (node_id, wave_id) = (node.get(), evidence.wave.get());
-            tracing::info!(code, node_id, wave_id, what = %told, "record applied");
+            let (node_id, node) = (node.get(), told.node(*node));
+            let (wave_id, wave) = (evidence.wave.get(), told.wave(evidence.wave));
+            tracing::info!(code, node_id, node, wave_id, wave, what = %told, "record applied");
         }
         Record::LevelAllowed { wave, .. } => {
-            tracing::info!(code, wave_id = wave.get(), what = %told, "record applied");
+            let (wave_id, wave) = (wave.get(), told.wave(*wave));
+            tracing::info!(code, wave_id, wave, what = %told, "record applied");
         }
         Record::Expanded { evidence, .. } => {
-            let wave_id = evidence.wave.get();
-            tracing::info!(code, wave_id, what = %told, "record applied");
+            let (wave_id, wave) = (evidence.wave.get(), told.wave(evidence.wave));
+            tracing::info!(code, wave_id, wave, what = %told, "record applied");
         }
         Record::ClaimsFound { .. }
         | Record::MailboxesFound { .. }
@@ -238,9 +241,9 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
             tracing::info!(code, what = %told, "record applied");
         }
         Record::Halted { evidence, .. } => {
-            let wave_id = evidence.wave.get();
-            tracing::info!(code, wave_id, what = %told, "record applied");
-            tracing::error!(wave_id, what = %told, "the gate halted the rollout; a person must decide");
+            let (wave_id, wave) = (evidence.wave.get(), told.wave(evidence.wave));
+            tracing::info!(code, wave_id, wave, what = %told, "record applied");
+            tracing::error!(wave_id, wave, what = %told, "the gate halted the rollout; a person must decide");
         }
         Record::Paused(_)
         | Record::Frozen(_)
