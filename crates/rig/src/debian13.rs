@@ -15,9 +15,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::dovecot::{API_KEY, DovecotPorts, MASTER, MASTER_PASSWORD, PASSWORD};
+use crate::dovecot::{API_KEY, DovecotPorts, MASTER, MASTER_PASSWORD, PASSWORD, UP};
 use crate::keeper::{Keeper, hand_over, wait_until};
-use crate::ports::LOOPBACK;
 use crate::shipped::Place;
 use crate::talk::PATIENCE;
 
@@ -101,8 +100,9 @@ impl Debian13 {
             ["--userspec=mail:mail", self.root.to_str().unwrap(), "dovecot", "-F"];
         let config = format!("{}/dovecot.conf", self.dir_inside());
         let arguments = [&command[..], &["-c", &config]].concat();
+        let heard = self.log().len();
         let keeper = Keeper::start_as_is("chroot", &arguments, &self.dir().join("says"));
-        let up = || std::net::TcpStream::connect((LOOPBACK, ports.lmtp)).is_ok();
+        let up = || self.log().get(heard..).is_some_and(|news| news.contains(UP));
         let up = wait_until(PATIENCE, || up() || !keeper.lives());
         assert!(up && keeper.lives(), "dovecot does not start:\n{}", self.log());
         self.keeper = Some(keeper);

@@ -57,7 +57,7 @@ const LUA: (&str, &str) =
     ("/usr/lib/dovecot/modules/auth/libauthdb_lua.so", "dovecot-auth-lua");
 
 /// The words with which the master says that it listens on every port.
-const UP: &str = "starting up for";
+pub(crate) const UP: &str = "starting up for";
 
 /// A Dovecot. It is stopped when the value goes.
 #[derive(Debug)]
