@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use tidegate_coordinator::driven::{Call, Driven, PlanFileError, Plans, Proposal};
 use tidegate_core::plan::Plan;
+use tidegate_core::time::Timestamp;
 use tidegate_wire::hop::{from_bytes, to_bytes};
 use tidegate_wire::record::PlanApplied;
 use tidegate_wire::v1;
@@ -30,6 +31,8 @@ pub(crate) struct Coordinator {
     pub(crate) disk: SharedDisk,
     calls: Vec<(From, Pending)>,
     ticking: bool,
+    /// What its clock showed when somebody asked last.
+    pub(crate) asked_at: Timestamp,
     /// Its journal is gone.
     pub(crate) lost: bool,
     /// Its journal is older than what workers know.
@@ -97,6 +100,7 @@ impl Coordinator {
             disk: SharedDisk::default(),
             calls: Vec::new(),
             ticking: false,
+            asked_at: Timestamp::default(),
             lost: false,
             outgrown: false,
         }
@@ -184,6 +188,7 @@ impl World {
         let Some(driven) = &self.coordinator.driven else { return Ok(()) };
         self.story.mix(self.now);
         self.story.mix_bytes(bytes);
+        self.coordinator.asked_at = driven.now();
         let pending = take(driven, question.rpc, bytes);
         self.coordinator.calls.push((question.from, pending));
         self.coordinator_turn()

@@ -1,5 +1,10 @@
 //! I6 a stop stops: once a stop is shown as effective nothing opens; once a part is shown as closed
-//! all of it is held; and a worker whose lease is over opens nothing.
+//! all of it is held; a worker whose lease is over opens nothing; and nobody is permitted to while the
+//! rollout is frozen, or after the end of a window that holds.
+
+use tidegate_coordinator::driven::Driven;
+use tidegate_core::policy::calendar::{AtEnd, open_until};
+use tidegate_core::rollout::Orders;
 
 use crate::world::{Checked, World, broken};
 
@@ -33,6 +38,29 @@ fn check_lease(world: &World, run: u64, at: usize) -> Checked {
             broken(I6, text)
         }
     }
+}
+
+/// Orders leave: they permit nothing while nothing may open.
+pub(crate) fn check_permits(world: &World, orders: &Orders) -> Checked {
+    let named = orders.jobs.iter().flat_map(|order| order.named.iter().flatten()).count();
+    if let Some(by) = &world.oracle.chronicle.frozen
+        && (orders.may_open || named > 0)
+    {
+        return broken(I6, format!("{named} may open, {by} has frozen everything"));
+    }
+    let Some(now) = world.coordinator.driven.as_ref().map(Driven::now) else {
+        return Ok(());
+    };
+    // Appends may take long: it may have been decided when it was asked, or by now.
+    let calendar = &world.fleet.plan.policy().calendar;
+    let is_over = |at| {
+        let holds = calendar.iter().filter(|rule| rule.at_end == AtEnd::Hold);
+        open_until(holds, at).is_none()
+    };
+    if named > 0 && is_over(world.coordinator.asked_at) && is_over(now) {
+        return broken(I6, format!("{named} may open at {now:?}, after every window"));
+    }
+    Ok(())
 }
 
 /// The mail system was told to let somebody in.

@@ -362,6 +362,7 @@ impl World {
         i7_durable::check_orders(self, &orders)?;
         self.hear(&sync);
         i5_evidence::check_window(self, &orders)?;
+        i6_stop::check_permits(self, &orders)?;
         for order in &orders.jobs {
             let generation = order.generation.get();
             let granted = self.oracle.granted.entry((order.job, generation)).or_default();

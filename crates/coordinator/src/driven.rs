@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use tidegate_core::fleet::MailboxNumber;
 use tidegate_core::mailbox::MailboxState;
 use tidegate_core::rollout::Rollout;
-use tidegate_core::time::TimeSource;
+use tidegate_core::time::{TimeSource, Timestamp};
 use tidegate_journal::{AppendError, Log};
 use tidegate_wire::v1;
 use tidegate_wire::v1::operator_service_server::OperatorService;
@@ -110,6 +110,11 @@ impl Driven {
     /// The rollout, for whoever checks it.
     pub fn rollout(&self) -> Option<&Rollout> {
         self.owner.rollout()
+    }
+
+    /// What its clock shows, for whoever checks it.
+    pub fn now(&self) -> Timestamp {
+        self.owner.now()
     }
 
     /// What readers are shown; nothing before a plan was applied.

@@ -202,6 +202,11 @@ impl Owner {
         Ok(())
     }
 
+    /// What its clock shows, for whoever turns the owner.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The rollout, for whoever turns the owner.
     pub(crate) fn rollout(&self) -> Option<&Rollout> {
         self.rollout.as_ref()

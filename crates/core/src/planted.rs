@@ -77,11 +77,15 @@ pub enum Bug {
     TellNobody,
     /// Readers are shown mailboxes as they were before they were re-closed.
     StaleAnswers,
+    /// Orders permit openings after a window that holds has ended.
+    HoldNothing,
+    /// A freeze is on record, and the rollout runs.
+    FreezeOnPaper,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::WallClock,
         Self::ReplyBeforeRecord,
         Self::SkipFlush,
@@ -116,6 +120,8 @@ impl Bug {
         Self::OpenBeside,
         Self::TellNobody,
         Self::StaleAnswers,
+        Self::HoldNothing,
+        Self::FreezeOnPaper,
     ];
 }
 

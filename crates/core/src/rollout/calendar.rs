@@ -11,6 +11,7 @@ use super::forecast::{Ahead, Known, Z_90, span};
 use super::{Action, Record, Rollout};
 use crate::fleet::{JobNumber, NodeNumber, WaveNumber};
 use crate::mailbox::Level;
+use crate::planted::{self, Bug};
 use crate::policy::calendar::{self, AtEnd, Rule};
 use crate::time::{Span, Timestamp};
 
@@ -106,7 +107,7 @@ impl Rollout {
 
     /// Whether nothing further of `job` may open now, because of a window that has ended.
     pub(super) fn is_shut(&self, job: JobNumber, now: Timestamp) -> bool {
-        if !self.has_calendar() {
+        if !self.has_calendar() || planted::is(Bug::HoldNothing) {
             return false;
         }
         let Some(planned) = self.plan.jobs().get(job.index()) else { return false };
