@@ -9,7 +9,7 @@
 
 use super::Window;
 use crate::inventory::Canon;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// The most rules of a calendar; each is looked at again and again.
 pub const RULES_MAX: usize = 64;
@@ -213,6 +213,25 @@ pub fn opens_at<'a>(
     None
 }
 
+/// When something that takes so long may begin next, now at the earliest, so that it is done
+/// before any of these rules closes; nothing if none of the next windows is long enough.
+pub fn fits_at<'a>(
+    rules: &(impl Iterator<Item = &'a Rule> + Clone),
+    now: Timestamp,
+    takes: Span,
+) -> Option<Timestamp> {
+    let mut at = now;
+    for _ in 0..LOOKS_MAX {
+        at = opens_at(rules, at)?;
+        let until = open_until(rules.clone(), at)?;
+        if at + takes <= until {
+            return Some(at);
+        }
+        at = until;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +261,20 @@ mod tests {
         assert_eq!(nights.closed_at(ms(45)), Some(ms(40)));
         assert_eq!(fair.closed_at(ms(45)), Some(ms(15)));
         assert_eq!(fair.open_until(ms(45)), Some(NEVER));
+    }
+
+    #[test]
+    fn what_takes_long_waits_for_a_window_that_is_long_enough() {
+        let nights = rule(true, &[(10, 20), (30, 45), (50, 70)]);
+        let fair = rule(false, &[(55, 57)]);
+        let both = [&nights, &fair];
+
+        let fits = [5, 10, 13, 15, 16].map(|takes| {
+            let at = fits_at(&both.into_iter(), ms(11), Span::from_millis(takes));
+            at.map(Timestamp::millis)
+        });
+
+        assert_eq!(fits, [Some(11), Some(30), Some(30), Some(30), None]);
     }
 
     fn ms(at: u64) -> Timestamp {

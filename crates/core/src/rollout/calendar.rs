@@ -72,16 +72,12 @@ impl Rollout {
             return Begin::Now;
         }
         let rules = self.rules_of(wave);
-        let Some(until) = calendar::open_until(rules.clone(), now) else {
-            return Begin::Then(calendar::opens_at(&rules, now));
-        };
         // Before a step has passed nobody can tell whether it fits.
-        match self.step_takes(wave, level, now) {
-            Some(takes) if now + takes > until => {
-                Begin::Then(calendar::opens_at(&rules, until))
-            }
-            Some(_) | None => Begin::Now,
-        }
+        let begins = match self.step_takes(wave, level, now) {
+            Some(takes) => calendar::fits_at(&rules, now, takes),
+            None => calendar::opens_at(&rules, now),
+        };
+        if begins == Some(now) { Begin::Now } else { Begin::Then(begins) }
     }
 
     /// When all that bears on a wave is open next, from `at` on; nothing if never.

@@ -281,7 +281,7 @@ impl fmt::Display for Until {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(at) => write!(f, "until {}", MinuteOf(at)),
-            None => f.write_str("and the calendar knows of no further one"),
+            None => f.write_str("and the calendar knows of none that it fits into"),
         }
     }
 }

@@ -55,6 +55,33 @@ fn a_step_that_would_not_be_done_before_the_window_ends_waits_for_the_next() {
 }
 
 #[test]
+fn a_step_that_no_window_is_long_enough_for_waits_and_says_so() {
+    let mut open = Evening::new(3, 120);
+    open.until(3_000, Evening::is_finished);
+    let took = open.story(|record| match record {
+        Record::LevelAllowed { at, .. } | Record::Expanded { at, .. } => Some(*at),
+        _ => None,
+    });
+    let (begin, first) = (open.started, took[1].since(open.started));
+    let ends = first.millis() / 1_000 + 1;
+    let short =
+        (1..20).map(|night| span(begin, ends + 500 * night, ends + 500 * night + 1));
+    let spans: Vec<Window> = [span(begin, 0, ends)].into_iter().chain(short).collect();
+    let mut evening = Evening::under(with(rule(&spans, AtEnd::Finish)));
+
+    evening.pass(3_000);
+
+    let begun = evening.story(|record| match record {
+        Record::LevelAllowed { at, .. } => Some(*at),
+        _ => None,
+    });
+    let why = evening.rollout.status(evening.now).why;
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    assert_eq!(begun.len(), 1, "{begun:?}");
+    assert!(why.iter().any(|it| it.contains("none that it fits into")), "{why:?}");
+}
+
+#[test]
 fn a_window_that_holds_lets_nobody_in_after_its_end() {
     let probe = Evening::new(3, 120);
     let begin = probe.started;
