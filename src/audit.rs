@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use tidegate_audit::{MacKey, verify};
+use tidegate_audit::{PublicKey, verify};
 
 use crate::cli::Audit;
 use crate::console::{self, thousands};
@@ -25,7 +25,8 @@ pub(crate) fn run(verb: &Audit) -> Outcome {
 
 fn check(log: &Path, anchors: Option<&Path>, key: Option<&Path>) -> Outcome {
     let read = |path: &Path| {
-        MacKey::read(path).with_context(|| format!("read the key `{}`", path.display()))
+        PublicKey::read(path)
+            .with_context(|| format!("read the key `{}`", path.display()))
     };
     let input = |error| Failure::new(Exit::Input, error);
     let key = key.map(read).transpose().map_err(input)?;

@@ -363,7 +363,7 @@ mod tests {
         let worker = file.map_err(|error| error.to_string()).unwrap().worker;
         let dovecot = worker.dovecot.unwrap();
         assert_eq!(dovecot.lmtp_grace.as_secs(), 30);
-        assert_eq!(dovecot.key, tidegate_worker::DoveadmKey::ApiKey("secret".to_owned()));
+        assert_eq!(dovecot.key, tidegate_worker::DoveadmKey::ApiKey("secret".into()));
         assert_eq!(dovecot.master.unwrap().user, "tidegate-probe");
         assert_eq!(worker.canary.unwrap().mailbox, "canary-stor-01@example.org");
         let language = worker.notices.default_language;

@@ -37,6 +37,14 @@ pub(crate) fn run(args: &Init) -> Outcome {
             authority.certificate().display(),
             args.trust_domain
         ))?;
+        let (key, public) =
+            authority.audit_key().map_err(|error| refused(args, error))?;
+        console::data_line(format_args!(
+            "audit key    {}, for `key` in [audit] of the coordinator; {} verifies, keep it \
+             elsewhere",
+            key.display(),
+            public.display()
+        ))?;
     }
     for (_, issued) in &made {
         console::data_line(format_args!(

@@ -250,7 +250,7 @@ impl Site {
         }
         fs::write(site.path("users.csv"), inventory).unwrap();
         fs::write(site.path("policy.toml"), POLICY).unwrap();
-        fs::write(site.path("audit.key"), "a secret of some length").unwrap();
+
         let people = "--operator anna --operator carla --approver carla --approver berta --viewer vera --desk dora";
         let nodes = "--node stor-01 --node stor-02";
         let args = format!("init pki {nodes} {people}");
@@ -260,7 +260,7 @@ impl Site {
         // All addresses: it may, because it has a certificate.
         let config = format!(
             "data_dir = \"data\"\nlisten = \"0.0.0.0:0\"\n\
-             [audit]\nanchors = \"anchors\"\nkey = \"audit.key\"\n{}",
+             [audit]\nanchors = \"anchors\"\nkey = \"pki/audit.key\"\n{}",
             tls("coordinator")
         );
         fs::write(site.path("coordinator.toml"), config).unwrap();
@@ -334,7 +334,8 @@ impl Site {
         // Programs end in order when they are stopped, and before that may not have anchored yet.
         let anchors =
             if self.path("anchors").exists() { "anchors" } else { "coordinator.log" };
-        let args = ["audit", "verify", log, "--anchors", anchors, "--key", "audit.key"];
+        let args =
+            ["audit", "verify", log, "--anchors", anchors, "--key", "pki/audit.pub"];
         let verified = tidegate(self.dir.path(), &args).output().unwrap();
         (fs::read_to_string(self.path(log)).unwrap(), verified)
     }

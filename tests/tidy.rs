@@ -28,7 +28,7 @@ const BANNED_WORDS: [&str; 7] = [
 ];
 
 /// Which of our crates each crate may know.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("core", &[]),
     ("clock", &["core"]),
     ("pages", &["core", "wire"]),
@@ -40,11 +40,15 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("lab", &[]),
     ("rig", &[]),
     (SIM, &[]),
-    ("mailserver", &[]),
+    ("mailserver", &["secret"]),
+    ("secret", &[]),
     ("watchdog", &[]),
-    ("trust", &[]),
-    ("audit", &[]),
-    ("coordinator", &["core", "clock", "wire", "journal", "watchdog", "trust", "audit"]),
+    ("trust", &["secret"]),
+    ("audit", &["secret"]),
+    (
+        "coordinator",
+        &["core", "clock", "wire", "journal", "secret", "watchdog", "trust", "audit"],
+    ),
     (
         "worker",
         &[
@@ -55,6 +59,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "mail",
             "admission",
             "mailserver",
+            "secret",
             "watchdog",
             "trust",
         ],
@@ -72,6 +77,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "exchanger",
             "lab",
             "mailserver",
+            "secret",
             "rehearsal",
             "pages",
             "trust",

@@ -39,7 +39,13 @@ impl Coordinator {
     pub(crate) fn tls(&self) -> Option<tidegate_trust::Files> {
         let Credentials { certificate, key, ca } = self.credentials.clone();
         let (certificate, key, ca) = (certificate?, key?, ca?);
-        Some(tidegate_trust::Files { certificate, key, ca, trust_domain: None })
+        Some(tidegate_trust::Files {
+            certificate,
+            key,
+            ca,
+            trust_domain: None,
+            denied: None,
+        })
     }
 }
 
@@ -96,7 +102,7 @@ pub(crate) enum Audit {
         /// Where it was anchored: the file of `[audit]`, or any program's log that has them.
         #[arg(long, value_name = "FILE")]
         anchors: Option<PathBuf>,
-        /// The key of `[audit]`.
+        /// The public part of the key of `[audit]`: `audit.pub` of `tidegate init`.
         #[arg(long, value_name = "FILE", requires = "anchors")]
         key: Option<PathBuf>,
     },

@@ -162,7 +162,7 @@ impl RawCoordinator {
             readers_listen: self.readers_listen,
             prometheus: url.map(Spanned::into_inner),
             tls: tls(self.tls, text)?,
-            audit: audit(self.audit, text),
+            audit: audit(self.audit, text)?,
             webhooks: webhook::webhooks(self.webhook, text)?,
             compact_after_records: compacted(self.compact_after_records, text)?,
         })

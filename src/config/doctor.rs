@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use tidegate_secret::Secret;
 use toml::Spanned;
 
 use super::Text;
@@ -55,7 +56,7 @@ pub(crate) struct Patient {
     /// His address.
     pub(crate) user: String,
     /// His password.
-    pub(crate) password: String,
+    pub(crate) password: Secret<String>,
 }
 
 impl fmt::Debug for Patient {

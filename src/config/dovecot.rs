@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidegate_secret::Secret;
 use tidegate_worker::{
     Canary, DoveadmKey, Dovecot, Language, Mail, Master, Notices, Zone,
 };
@@ -248,17 +249,21 @@ fn bounded(
 }
 
 /// What a file of one secret holds, without the end of its line.
-pub(super) fn secret(file: &Spanned<PathBuf>, text: &Text) -> Result<String, Failure> {
+pub(super) fn secret(
+    file: &Spanned<PathBuf>,
+    text: &Text,
+) -> Result<Secret<String>, Failure> {
     let path: &Path = &text.beside(file.get_ref());
     let complain = |title: String, help: &str| text.complain(file.span(), title, help);
-    let content = std::fs::read_to_string(path).map_err(|error| {
+    let content = Secret::read(path).map_err(|error| {
         let title = format!("`{}` cannot be read: {error}", path.display());
         complain(title, "make it readable for the worker's user, and for nobody else")
     })?;
-    let secret = content.trim_end_matches(['\r', '\n']);
+    let secret = std::str::from_utf8(content.expose()).unwrap_or_default();
+    let secret = secret.trim_end_matches(['\r', '\n']);
     if secret.is_empty() || secret.len() > SECRET_BYTES_MAX || secret.contains('\n') {
         let title = format!("`{}` holds no secret", path.display());
         return Err(complain(title, "write the secret alone, in one line"));
     }
-    Ok(secret.to_owned())
+    Ok(secret.into())
 }

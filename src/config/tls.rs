@@ -27,6 +27,7 @@ pub(super) struct RawTls {
     key: Spanned<PathBuf>,
     ca: Spanned<PathBuf>,
     trust_domain: Option<Spanned<String>>,
+    denied: Option<Spanned<PathBuf>>,
 }
 
 impl RawTls {
@@ -41,6 +42,7 @@ impl RawTls {
             certificate: file(&self.certificate, text)?,
             key: file(&self.key, text)?,
             ca: file(&self.ca, text)?,
+            denied: self.denied.map(|denied| file(&denied, text)).transpose()?,
             trust_domain: self.trust_domain.map(Spanned::into_inner),
         })
     }
@@ -55,14 +57,18 @@ pub(super) fn tls(raw: Option<RawTls>, text: &Text) -> Result<Option<Files>, Fai
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAudit {
     anchors: Option<PathBuf>,
-    key: Option<PathBuf>,
+    syslog: Option<PathBuf>,
+    key: Option<Spanned<PathBuf>>,
 }
 
 /// Where the audit log is anchored.
-pub(super) fn audit(raw: Option<RawAudit>, text: &Text) -> AuditConfig {
-    let Some(RawAudit { anchors, key }) = raw else { return AuditConfig::default() };
+pub(super) fn audit(raw: Option<RawAudit>, text: &Text) -> Result<AuditConfig, Failure> {
+    let Some(RawAudit { anchors, syslog, key }) = raw else {
+        return Ok(AuditConfig::default());
+    };
     let beside = |path: PathBuf| text.beside(&path);
-    AuditConfig { anchors: anchors.map(beside), key: key.map(beside) }
+    let key = key.map(|key| file(&key, text)).transpose()?;
+    Ok(AuditConfig { anchors: anchors.map(beside), syslog: syslog.map(beside), key })
 }
 
 /// The coordinator's URL, which must fit whether there is a certificate.

@@ -148,7 +148,7 @@ fn held(chart: &mut Chart, way: Way, patient: &Patient) {
     let mut quickest = PATIENCE;
     let mut words = String::new();
     let passwords = match way.kind {
-        Kind::Login(_) => &[patient.password.as_str(), WRONG][..],
+        Kind::Login(_) => &[patient.password.expose().as_str(), WRONG][..],
         Kind::Lmtp => &[""],
     };
     for (password, which) in passwords.iter().zip(["the right", "a wrong"]) {
@@ -190,7 +190,7 @@ fn out_of_order(chart: &mut Chart, way: Way, local: &'static str, patient: &Pati
     let check = format!("{how}.{}", way.name);
     let domain = patient.user.rsplit('@').next().unwrap_or_default();
     let user = format!("{local}@{domain}");
-    let said = match way.ask(&user, &patient.password) {
+    let said = match way.ask(&user, patient.password.expose()) {
         Ok(said) => said,
         Err(error) => return chart.fail(check, way.silent(&error)),
     };
@@ -258,7 +258,7 @@ fn auth_test(
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
         // Whoever does not want to hear it says why on the other side.
-        let _ = writeln!(input, "{}", patient.password);
+        let _ = writeln!(input, "{}", patient.password.expose());
     }
     let output = child.wait_with_output()?;
     let said = [output.stdout, output.stderr].concat();

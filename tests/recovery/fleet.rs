@@ -245,6 +245,7 @@ impl Fleet {
             key: pki.join(format!("{OPERATOR}.key")),
             ca: pki.join("ca.pem"),
             trust_domain: None,
+            denied: None,
         });
         let endpoint = Endpoint::from_shared(self.url()).unwrap();
         Road::new(files).unwrap().channel(&endpoint)

@@ -1,49 +1,88 @@
 //! Anchors: what the log's newest digest was at some time, for a second place.
 //!
 //! An anchor is a line of words, so that a line of a program's log is as good as a file of them:
-//! `audit-anchor 1 SEQUENCE DIGEST MILLIS MAC`, with `-` where there is no key.
+//! `audit-anchor 2 SEQUENCE DIGEST MILLIS SIGNATURE`, with `-` where there is no key.
 //!
 //! # Invariants
 //!
-//! * Whoever has not the key makes no anchor that is believed.
+//! * Whoever has not the private key makes no anchor that is believed; the public one, which
+//!   verifies, makes none.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
+use tidegate_secret::Secret;
+
 use crate::Hex;
-use crate::log::Head;
+use crate::log::{Head, written};
 
 /// So many records after the last anchor there is another one.
 pub const ANCHOR_EVERY_RECORDS: u64 = 500;
 
 /// What begins an anchor.
 const WORD: &str = "audit-anchor";
-const VERSION: &str = "1";
-const NO_MAC: &str = "-";
+const VERSION: &str = "2";
+const NO_SIGNATURE: &str = "-";
 
-/// What the key is used for.
-const CONTEXT: &str = "tidegate audit anchor 2026-11 v1";
+/// What is signed begins with this, so that no signature is one of something else.
+const CONTEXT: &str = "tidegate audit anchor 2026-11 v2";
 
-/// A shorter one could be guessed.
-const KEY_BYTES_MIN: usize = 16;
+/// What stands before the 32 bytes of a public Ed25519 key in its PEM file (RFC 8410).
+const PUBLIC_KEY_HEAD: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The key that anchors are made with.
-#[derive(Clone)]
-pub struct MacKey([u8; 32]);
+/// The private key that anchors are signed with: Ed25519.
+pub struct SigningKey(Ed25519KeyPair);
 
-impl MacKey {
-    /// The key in the file at `path`: any bytes, at least 16.
+impl SigningKey {
+    /// The key in the PEM file at `path`: PKCS #8, as `tidegate init` and `openssl genpkey
+    /// -algorithm ed25519` write it.
     ///
     /// # Errors
     ///
-    /// When it cannot be read or is too short.
+    /// When it cannot be read or is no such key.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let bytes = fs::read(path)?;
-        if bytes.trim_ascii().len() < KEY_BYTES_MIN {
-            return Err(io::Error::other("the key is shorter than 16 bytes"));
-        }
-        Ok(Self(blake3::derive_key(CONTEXT, bytes.trim_ascii())))
+        let text = Secret::read(path)?;
+        let key = PrivatePkcs8KeyDer::from_pem_slice(text.expose());
+        let mut key = key.map_err(|_| io::Error::other("it is no private key in PEM"))?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der());
+        zeroize::Zeroize::zeroize(&mut key);
+        let pair = pair.map_err(|_| io::Error::other("it is no private Ed25519 key"))?;
+        Ok(Self(pair))
+    }
+
+    /// The key that believes its anchors.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.public_key().as_ref().to_vec())
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningKey")
+    }
+}
+
+/// The public key that tells anchors from forgeries; it makes none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey(Vec<u8>);
+
+impl PublicKey {
+    /// The key in the PEM file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or is no such key.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let key = SubjectPublicKeyInfoDer::from_pem_slice(&fs::read(path)?);
+        let key = key.map_err(|_| io::Error::other("it is no public key in PEM"))?;
+        let key = key.strip_prefix(&PUBLIC_KEY_HEAD);
+        let key = key.filter(|key| key.len() == 32).map(<[u8]>::to_vec);
+        key.map(Self).ok_or_else(|| io::Error::other("it is no public Ed25519 key"))
     }
 }
 
@@ -55,14 +94,14 @@ pub struct Anchor {
     /// Its digest.
     pub digest: Hex,
     at_millis: u64,
-    mac: Option<Hex>,
+    signature: Option<Hex>,
 }
 
 impl Anchor {
-    pub(crate) fn new(head: &Head, at_millis: u64, key: Option<&MacKey>) -> Self {
+    pub(crate) fn new(head: &Head, at_millis: u64, key: Option<&SigningKey>) -> Self {
         let (sequence, digest) = (head.sequence, head.digest.clone());
-        let mut anchor = Self { sequence, digest, at_millis, mac: None };
-        anchor.mac = key.map(|key| anchor.mac(key));
+        let mut anchor = Self { sequence, digest, at_millis, signature: None };
+        anchor.signature = key.map(|key| hex(key.0.sign(&anchor.signed()).as_ref()));
         anchor
     }
 
@@ -77,32 +116,49 @@ impl Anchor {
         let at_millis = words.next()?.parse().ok()?;
         // Whatever a program's log has put behind it is none of it.
         let is_digit = |c: &char| c.is_ascii_hexdigit();
-        let mac: Hex = words.next()?.chars().take_while(is_digit).collect();
-        let mac = (!mac.is_empty()).then_some(mac);
-        Some(Self { sequence, digest, at_millis, mac })
+        let signature: Hex = words.next()?.chars().take_while(is_digit).collect();
+        let signature = (!signature.is_empty()).then_some(signature);
+        Some(Self { sequence, digest, at_millis, signature })
     }
 
-    /// Whether it was made with this key.
-    pub(crate) fn is_of(&self, key: &MacKey) -> bool {
-        // Compared as digests, in constant time.
-        let theirs = self.mac.as_deref().and_then(|mac| blake3::Hash::from_hex(mac).ok());
-        theirs.is_some_and(|theirs| theirs == self.keyed(key))
+    /// Whether it was signed with the private part of this key.
+    pub(crate) fn is_of(&self, key: &PublicKey) -> bool {
+        let signature = self.signature.as_deref().and_then(bytes);
+        signature.is_some_and(|signature| {
+            let key = UnparsedPublicKey::new(&ED25519, &key.0);
+            key.verify(&self.signed(), &signature).is_ok()
+        })
     }
 
-    fn mac(&self, key: &MacKey) -> Hex {
-        crate::hex(&self.keyed(key))
+    /// When it was made, as people write it.
+    pub(crate) fn time(&self) -> String {
+        written(self.at_millis)
     }
 
-    fn keyed(&self, key: &MacKey) -> blake3::Hash {
+    fn signed(&self) -> Vec<u8> {
         let Self { sequence, digest, at_millis, .. } = self;
-        blake3::keyed_hash(&key.0, format!("{sequence} {digest} {at_millis}").as_bytes())
+        format!("{CONTEXT} {sequence} {digest} {at_millis}").into_bytes()
     }
 }
 
 impl std::fmt::Display for Anchor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { sequence, digest, at_millis, mac } = self;
-        let mac = mac.as_deref().unwrap_or(NO_MAC);
-        write!(f, "{WORD} {VERSION} {sequence} {digest} {at_millis} {mac}")
+        let Self { sequence, digest, at_millis, signature } = self;
+        let signature = signature.as_deref().unwrap_or(NO_SIGNATURE);
+        write!(f, "{WORD} {VERSION} {sequence} {digest} {at_millis} {signature}")
     }
+}
+
+fn hex(bytes: &[u8]) -> Hex {
+    bytes.iter().fold(Hex::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = hex.chars().map(|digit| digit.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    let pairs = digits.chunks_exact(2);
+    pairs
+        .map(|pair| pair.iter().fold(0, |value, digit| value << 4 | digit))
+        .map(|value| u8::try_from(value).ok())
+        .collect()
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! audit.jsonl   record 1 ─▶ record 2 ─▶ … ─▶ record n        each has the digest of the one before
 //!                                 │                 │
-//! elsewhere                    anchor            anchor         the digest at that time, with a MAC
+//! elsewhere                    anchor            anchor         the digest at that time, signed
 //! ```
 //!
 //! The journal of the rollout is a chain, too, but is compacted, and looking at a mailbox decides
@@ -21,11 +21,13 @@
 mod anchor;
 mod log;
 mod pseudonym;
+mod syslog;
 mod verify;
 
-pub use anchor::{ANCHOR_EVERY_RECORDS, Anchor, MacKey};
+pub use anchor::{ANCHOR_EVERY_RECORDS, Anchor, PublicKey, SigningKey};
 pub use log::{AuditError, Head, Log, Note};
 pub use pseudonym::Pseudonyms;
+pub use syslog::tell_syslog;
 pub use verify::{Finding, Verified, verify};
 
 /// The name of the log in the coordinator's data directory.

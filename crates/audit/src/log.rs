@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::anchor::{ANCHOR_EVERY_RECORDS, Anchor, MacKey};
+use crate::anchor::{ANCHOR_EVERY_RECORDS, Anchor, SigningKey};
 use crate::{Hex, beginning};
 
 /// What ends what a digest is of.
@@ -155,7 +155,7 @@ impl Log {
     pub fn anchor(
         &mut self,
         at_millis: u64,
-        key: Option<&MacKey>,
+        key: Option<&SigningKey>,
     ) -> Result<Option<Anchor>, AuditError> {
         if self.head.sequence == self.anchored {
             return Ok(None);
@@ -201,7 +201,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<(Record, Hex)> {
 }
 
 /// A time as people write it.
-fn written(millis: u64) -> String {
+pub(crate) fn written(millis: u64) -> String {
     let millis = i64::try_from(millis).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis)
         .map_or_else(|_| format!("{millis} ms"), |time| format!("{time:.3}"))

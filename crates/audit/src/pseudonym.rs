@@ -5,17 +5,23 @@
 //! * The same address has the same pseudonym for as long as the key is there, and nobody tells
 //!   one from the other without it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use tidegate_secret::Secret;
+use zeroize::Zeroizing;
+
 /// 80 bits: no two of ten million addresses meet.
 const DIGITS: usize = 20;
 
+/// Bytes of the key.
+const KEY_BYTES: usize = 32;
+
 /// Makes pseudonyms.
-#[derive(Clone)]
-pub struct Pseudonyms([u8; 32]);
+#[derive(Clone, Debug)]
+pub struct Pseudonyms(Secret<[u8; KEY_BYTES]>);
 
 impl Pseudonyms {
     /// With the key in the file at `path`, which is made if it is not there.
@@ -24,10 +30,11 @@ impl Pseudonyms {
     ///
     /// The file system's.
     pub fn open(path: &Path) -> io::Result<Self> {
-        match fs::read(path) {
+        match Secret::read(path) {
             Ok(bytes) => {
-                let key = <[u8; 32]>::try_from(bytes.as_slice());
-                key.map(Self).map_err(|_| io::Error::other("the key has not 32 bytes"))
+                let key = <[u8; KEY_BYTES]>::try_from(bytes.expose().as_slice());
+                let key = key.map(Secret::new).map(Self);
+                key.map_err(|_| io::Error::other("the key has not 32 bytes"))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path),
             Err(error) => Err(error),
@@ -35,11 +42,12 @@ impl Pseudonyms {
     }
 
     fn make(path: &Path) -> io::Result<Self> {
-        let mut key = [0; 32];
-        fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+        let mut random = Zeroizing::new([0; KEY_BYTES]);
+        File::open("/dev/urandom")?.read_exact(random.as_mut_slice())?;
+        let key = Secret::new(*random);
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(&key)?;
+        file.write_all(key.expose())?;
         file.sync_all()?;
         Ok(Self(key))
     }
@@ -47,7 +55,7 @@ impl Pseudonyms {
     /// What is written instead of `address`.
     pub fn of(&self, address: &str) -> String {
         let normal = address.trim().to_lowercase();
-        let hash = blake3::keyed_hash(&self.0, normal.as_bytes()).to_hex();
+        let hash = blake3::keyed_hash(self.0.expose(), normal.as_bytes()).to_hex();
         format!("mbx:{}", hash.get(..DIGITS).unwrap_or_default())
     }
 }

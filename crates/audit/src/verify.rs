@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
-use crate::anchor::{Anchor, MacKey};
+use crate::anchor::{Anchor, PublicKey};
 use crate::log::{DIGEST_FIELD, parse};
 use crate::{Hex, beginning};
 
@@ -68,7 +68,7 @@ pub enum Finding {
     },
     /// An anchor was not made with the key.
     #[error(
-        "the anchor of record {sequence} was not made with this key; it proves nothing"
+        "the anchor of record {sequence} was not signed with this key; it proves nothing"
     )]
     FalseAnchor {
         /// The record that it is of.
@@ -92,7 +92,7 @@ pub struct Verified {
 }
 
 /// Checks the log at `path` by itself, and against the anchors in `anchors`: lines that have an
-/// anchor in them. With a `key` only those are believed that were made with it.
+/// anchor in them. With a `key` only those are believed that were signed with its private part.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub struct Verified {
 pub fn verify(
     path: &Path,
     anchors: Option<&Path>,
-    key: Option<&MacKey>,
+    key: Option<&PublicKey>,
 ) -> io::Result<Verified> {
     let mut findings = Vec::new();
     let mut known = Vec::new();

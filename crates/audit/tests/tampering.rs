@@ -8,10 +8,13 @@
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use tidegate_audit::{Finding, Log, MacKey, Note, Pseudonyms, verify};
+use tidegate_audit::{
+    Finding, Log, Note, Pseudonyms, PublicKey, SigningKey, tell_syslog, verify,
+};
 
 const RECORDS: u64 = 9;
 
@@ -90,13 +93,44 @@ fn an_anchor_that_was_forged_is_not_believed() {
     let site = Site::new();
     fs::remove_file(&site.log).unwrap();
     let mut log = site.write_log("carl");
-    let other = site.dir.path().join("other.key");
-    fs::write(&other, "another key, also long enough").unwrap();
-    let forged = log.anchor(3, Some(&MacKey::read(&other).unwrap())).unwrap().unwrap();
+    let other = key(&site.dir, "other");
+    let forged = log.anchor(3, Some(&other)).unwrap().unwrap();
     fs::write(&site.anchors, format!("{forged}\n")).unwrap();
 
     let forged = Finding::FalseAnchor { sequence: RECORDS + 1 };
     assert_eq!(site.verify().findings, [forged]);
+}
+
+#[test]
+fn whoever_has_only_what_verifies_cannot_make_an_anchor() {
+    let site = Site::new();
+
+    let by_public = SigningKey::read(&site.dir.path().join("own.pub"));
+
+    assert!(by_public.is_err());
+    assert_eq!(format!("{:?}", site.key), "SigningKey");
+}
+
+#[test]
+fn a_collector_of_logs_gets_an_anchor_that_is_believed() {
+    let site = Site::new();
+    let socket = site.dir.path().join("log");
+    let collector = UnixDatagram::bind(&socket).unwrap();
+    let mut log = site.write_log("anna");
+    let anchor = log.anchor(7, Some(&site.key)).unwrap().unwrap();
+
+    tell_syslog(&socket, &anchor).unwrap();
+    let mut datagram = [0; 2_048];
+    let length = collector.recv(&mut datagram).unwrap();
+    let message = String::from_utf8_lossy(&datagram[..length]);
+    fs::write(&site.anchors, format!("{message}\n")).unwrap();
+    drop(collector);
+    fs::remove_file(&socket).unwrap();
+
+    let head = "<85>1 1970-01-01T00:00:00.007Z - tidegate ";
+    assert!(message.starts_with(head), "{message}");
+    assert_eq!(site.verify().findings, []);
+    assert!(tell_syslog(&socket, &anchor).is_err(), "nobody is there any more");
 }
 
 #[test]
@@ -148,15 +182,14 @@ struct Site {
     dir: TempDir,
     log: PathBuf,
     anchors: PathBuf,
-    key: MacKey,
+    key: SigningKey,
 }
 
 impl Site {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let path = |name: &str| dir.path().join(name);
-        fs::write(path("key"), "sixteen bytes and some more").unwrap();
-        let key = MacKey::read(&path("key")).unwrap();
+        let key = key(&dir, "own");
         let (log, anchors) = (path("audit.jsonl"), path("anchors"));
         let site = Self { dir, log, anchors, key };
         let mut log = Log::open(&site.log, 0).unwrap();
@@ -184,7 +217,9 @@ impl Site {
     }
 
     fn verify(&self) -> tidegate_audit::Verified {
-        verify(&self.log, Some(&self.anchors), Some(&self.key)).unwrap()
+        let public = PublicKey::read(&self.dir.path().join("own.pub")).unwrap();
+        assert_eq!(public, self.key.public());
+        verify(&self.log, Some(&self.anchors), Some(&public)).unwrap()
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<String>)) {
@@ -193,6 +228,15 @@ impl Site {
         change(&mut lines);
         fs::write(&self.log, lines.join("\n") + "\n").unwrap();
     }
+}
+
+/// A key of its own, with its public part beside it, as `tidegate init` makes them.
+fn key(dir: &TempDir, name: &str) -> SigningKey {
+    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let path = |end: &str| dir.path().join(format!("{name}.{end}"));
+    fs::write(path("key"), made.serialize_pem()).unwrap();
+    fs::write(path("pub"), made.public_key_pem()).unwrap();
+    SigningKey::read(&path("key")).unwrap()
 }
 
 fn note(who: &str, number: u64) -> Note {

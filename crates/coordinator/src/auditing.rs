@@ -7,7 +7,7 @@
 //!   nothing is done but what stops or closes.
 //! * Addresses are written as pseudonyms; why somebody acted is in the journal.
 //! * Every 500 records or 60 s there is an anchor: in the program's own log, and in a file
-//!   elsewhere if one was named.
+//!   elsewhere and at a collector of logs if they were named.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use tidegate_audit::{LOG_FILE, Log, MacKey, Note, Pseudonyms};
+use tidegate_audit::{LOG_FILE, Log, Note, Pseudonyms, SigningKey, tell_syslog};
 use tokio::sync::Notify;
 use tonic::Status;
 
@@ -38,7 +38,9 @@ const DONE: &str = "done";
 pub struct AuditConfig {
     /// A file elsewhere, to which anchors are appended.
     pub anchors: Option<PathBuf>,
-    /// The key that they are made with.
+    /// The socket of a collector of logs, which is told of each.
+    pub syslog: Option<PathBuf>,
+    /// The private key that they are signed with.
     pub key: Option<PathBuf>,
 }
 
@@ -50,7 +52,8 @@ struct Open {
     log: Mutex<Log>,
     pseudonyms: Pseudonyms,
     anchors: Option<PathBuf>,
-    key: Option<MacKey>,
+    syslog: Option<PathBuf>,
+    key: Option<SigningKey>,
     /// Told when there should be an anchor.
     due: Notify,
 }
@@ -73,7 +76,7 @@ impl Audit {
     /// The log in `data_dir`.
     pub(crate) fn open(data_dir: &Path, config: &AuditConfig) -> anyhow::Result<Self> {
         let key = config.key.as_deref().map(|path| {
-            MacKey::read(path)
+            SigningKey::read(path)
                 .with_context(|| format!("read the audit key `{}`", path.display()))
         });
         let pseudonyms = data_dir.join(PSEUDONYM_KEY);
@@ -82,6 +85,7 @@ impl Audit {
             pseudonyms: Pseudonyms::open(&pseudonyms)
                 .with_context(|| format!("use `{}`", pseudonyms.display()))?,
             anchors: config.anchors.clone(),
+            syslog: config.syslog.clone(),
             key: key.transpose()?,
             due: Notify::new(),
         };
@@ -187,6 +191,12 @@ impl Open {
             }
         };
         tracing::info!("{anchor}");
+        if let Some(socket) = &self.syslog
+            && let Err(error) = tell_syslog(socket, &anchor)
+        {
+            let path = socket.display();
+            tracing::error!(%error, %path, "the collector of logs was not told of an anchor");
+        }
         let Some(path) = &self.anchors else { return };
         let file = OpenOptions::new().create(true).append(true).open(path);
         let written = file.and_then(|mut file| {

@@ -3,12 +3,15 @@
 //! # Invariants
 //!
 //! * Where certificates are shown, nobody is believed any other name than theirs says.
+//! * Whoever's certificate is revoked while they are connected may do nothing more.
 //! * Without certificates only this machine is served, and whoever is on it may do everything.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tidegate_trust::{Identity, IdentityError, Role, callers_of, may_call, may_see};
+use tidegate_trust::{
+    Guest, Identity, IdentityError, Role, callers_of, may_call, may_see,
+};
 use tonic::Request;
 use tonic::codegen::http;
 
@@ -21,7 +24,7 @@ pub(crate) enum Caller {
     /// Somebody on this machine, without a certificate.
     Local,
     /// The holder of a certificate.
-    Known(Arc<Identity>),
+    Known(Arc<Guest>),
     /// The holder of a certificate of our authority that gives no role.
     Nobody(Arc<IdentityError>),
 }
@@ -41,9 +44,9 @@ impl Shown {
     pub fn by(sender: &http::Extensions) -> Option<Self> {
         match sender.get::<Peer>()?.caller() {
             Caller::Local => None,
-            Caller::Known(identity) => Some(Self {
-                name: identity.name().to_owned(),
-                roles: identity.roles().map(Role::name).collect(),
+            Caller::Known(guest) => Some(Self {
+                name: guest.identity().name().to_owned(),
+                roles: guest.identity().roles().map(Role::name).collect(),
             }),
             Caller::Nobody(_) => Some(Self { name: String::new(), roles: Vec::new() }),
         }
@@ -111,7 +114,7 @@ impl Caller {
     /// nobody shows any.
     pub(crate) fn acts_as(&self, given: String) -> String {
         match self {
-            Self::Known(identity) => identity.name().to_owned(),
+            Self::Known(guest) => guest.identity().name().to_owned(),
             Self::Local | Self::Nobody(_) => given,
         }
     }
@@ -120,7 +123,8 @@ impl Caller {
     pub(crate) fn on_record(&self) -> (String, Vec<String>) {
         match self {
             Self::Local => ("local".to_owned(), Vec::new()),
-            Self::Known(identity) => {
+            Self::Known(guest) => {
+                let identity = guest.identity();
                 let roles = identity.roles().map(|role| role.name().to_owned());
                 (identity.name().to_owned(), roles.collect())
             }
@@ -137,10 +141,10 @@ impl Caller {
         }
     }
 
-    /// Whether their certificate has run out.
-    pub(crate) fn has_ended(&self, now: SystemTime) -> bool {
+    /// Whether their certificate has run out, or is believed no more.
+    pub(crate) fn must_go(&self, now: SystemTime) -> bool {
         match self {
-            Self::Known(identity) => identity.has_ended(now),
+            Self::Known(guest) => guest.must_go(now),
             Self::Local | Self::Nobody(_) => false,
         }
     }
@@ -152,8 +156,14 @@ impl Caller {
     ) -> Result<(), Refused> {
         match self {
             Self::Local => Ok(()),
-            Self::Known(identity) if is_right(identity) => Ok(()),
-            Self::Known(identity) => {
+            Self::Known(guest) if guest.is_denied() => {
+                let who = guest.identity().name().to_owned();
+                let why = IdentityError::Revoked.to_string();
+                Err(Refused::NotAllowed { who, why })
+            }
+            Self::Known(guest) if is_right(guest.identity()) => Ok(()),
+            Self::Known(guest) => {
+                let identity = guest.identity();
                 let roles: Vec<&str> = identity.roles().map(Role::name).collect();
                 let who = format!("{} ({})", identity.name(), roles.join(", "));
                 Err(Refused::NotAllowed { who, why: why() })

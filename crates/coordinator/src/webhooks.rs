@@ -19,7 +19,6 @@ mod board;
 mod facts;
 mod letter;
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +34,7 @@ use board::Board;
 pub use facts::{FACTS, Severity};
 use letter::{Key, Letter};
 use tidegate_clock::Clock;
+use tidegate_secret::Secret;
 
 /// Between two looks at how the rollout is.
 const LOOK: Duration = Duration::from_millis(250);
@@ -120,8 +120,8 @@ enum NotTaken {
 impl Receiver {
     fn open(config: WebhookConfig, clock: Clock) -> anyhow::Result<Self> {
         let name = || format!("read the webhook's key `{}`", config.key.display());
-        let secret = fs::read(&config.key).with_context(name)?;
-        let secret = secret.trim_ascii();
+        let secret = Secret::read(&config.key).with_context(name)?;
+        let secret = secret.expose().trim_ascii();
         let path = config.key.display();
         ensure!(
             secret.len() >= KEY_BYTES_MIN,

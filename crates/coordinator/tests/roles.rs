@@ -27,6 +27,8 @@ use tonic::body::Body;
 use tonic::codegen::{Service as _, http};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 const DOMAIN: &str = "mail.example";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -210,6 +212,40 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
 }
 
 #[tokio::test]
+async fn whoever_is_denied_may_do_nothing_more_also_over_what_is_open() {
+    let site = Site::start().await;
+    let anna = site.certificate("anna", &[Role::Operator], "anna");
+    let berta = site.certificate("berta", &[Role::Operator], "berta");
+    let (channel, hers) =
+        (site.connect(&anna).await.unwrap(), site.connect(&berta).await.unwrap());
+    let before = rollout(Ok(channel.clone())).await;
+    let watch = HealthCheckRequest { service: String::new() };
+    let mut watched =
+        HealthClient::new(channel.clone()).watch(watch).await.unwrap().into_inner();
+    watched.message().await.unwrap();
+
+    site.deny(&anna);
+    let denied = until(async || {
+        rollout(Ok(channel.clone()))
+            .await
+            .err()
+            .filter(|code| *code != before.unwrap_err())
+    });
+    let denied = denied.await;
+    let cut = tokio::time::timeout(PATIENCE, watched.message()).await.unwrap();
+    let mut again = ProgressServiceClient::new(site.connect(&anna).await.unwrap());
+    let told = again.get_rollout(v1::GetRolloutRequest {}).await.unwrap_err();
+    let others = rollout(Ok(hers)).await;
+
+    assert_eq!(before, Err(Code::NotFound));
+    assert!([Code::PermissionDenied, Code::Unavailable].contains(&denied), "{denied}");
+    assert!(cut.is_err(), "{cut:?}");
+    assert_eq!(refused(&told), (Code::PermissionDenied, "not-allowed"));
+    assert!(told.message().contains("was revoked"), "{}", told.message());
+    assert_eq!(others, Err(Code::NotFound), "everybody else goes on");
+}
+
+#[tokio::test]
 async fn beyond_this_machine_it_does_not_listen_without_certificates() {
     let dir = TempDir::new().unwrap();
     let config = config(&dir.path().join("data"), "0.0.0.0:0", None);
@@ -233,6 +269,9 @@ impl Site {
         let dir = TempDir::new().unwrap();
         let authority = Authority::create(&dir.path().join("ca"), DOMAIN).unwrap();
         let tls = issue(&authority, "coordinator", &[Role::Coordinator], "", LASTS);
+        let denied = dir.path().join("denied.txt");
+        fs::write(&denied, "# nobody yet\n").unwrap();
+        let tls = Files { denied: Some(denied), ..tls };
         let data = dir.path().join("data");
         // All addresses: that it may is the point.
         let config = config(&data, "0.0.0.0:0", Some(tls));
@@ -248,6 +287,19 @@ impl Site {
 
     fn certificate(&self, file: &str, roles: &[Role], name: &str) -> Files {
         issue(&self.authority, file, roles, name, LASTS)
+    }
+
+    /// Puts the certificate in `files` on the list, as an administrator would.
+    fn deny(&self, files: &Files) {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject as _;
+        let der = CertificateDer::from_pem_file(&files.certificate).unwrap();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &der);
+        let marks: Vec<String> =
+            digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let staged = self.dir.path().join("denied.new");
+        fs::write(&staged, format!("{} # stolen\n", marks.join(":"))).unwrap();
+        fs::rename(staged, self.dir.path().join("denied.txt")).unwrap();
     }
 
     async fn connect(&self, files: &Files) -> Result<Channel, tonic::transport::Error> {
@@ -299,7 +351,8 @@ fn issue(
     };
     let issued = authority.issue(&holder, lasts).unwrap();
     let ca = authority.certificate();
-    Files { certificate: issued.certificate, key: issued.key, ca, trust_domain: None }
+    let (certificate, key) = (issued.certificate, issued.key);
+    Files { certificate, key, ca, trust_domain: None, denied: None }
 }
 
 /// What a call without any content is answered; nothing if it does not end.

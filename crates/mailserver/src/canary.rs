@@ -12,6 +12,8 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tidegate_secret::Secret;
+
 use crate::conversation::ConversationError;
 use crate::imap::{Imap, Login};
 use crate::lmtp::{Delivery, Letter, deliver};
@@ -34,7 +36,7 @@ pub struct Canary {
     /// Who logs in to it: the user himself, or a master user like `user*master`.
     pub login: String,
     /// The password.
-    pub password: String,
+    pub password: Secret<String>,
     /// Whose rounds these are, in letters, digits and hyphens. Two that share a mailbox need
     /// two names.
     pub name: String,
@@ -159,7 +161,7 @@ impl Canary {
                 return Err(CanaryError::Refused { code, text });
             }
         }
-        let login = Login { user: &self.login, password: &self.password };
+        let login = Login { user: &self.login, password: self.password.expose() };
         let mut imap = Imap::login(self.imap, login, deadline)?;
         done(Step::Login);
         imap.select("INBOX")?;
@@ -235,7 +237,7 @@ mod tests {
             imap: nowhere,
             user: "canary@example.org".to_owned(),
             login: "canary@example.org".to_owned(),
-            password: "pw".to_owned(),
+            password: "pw".into(),
             name: "stor-01".to_owned(),
             patience: Duration::from_secs(1),
         };

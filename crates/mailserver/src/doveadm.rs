@@ -19,6 +19,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+use tidegate_secret::Secret;
 
 /// Commands of one request: a request takes a process of Dovecot's, and its answer must end by
 /// the deadline.
@@ -47,12 +48,12 @@ pub struct Doveadm {
 }
 
 /// What opens the API.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// `doveadm_api_key`.
-    ApiKey(String),
+    ApiKey(Secret<String>),
     /// `doveadm_password`.
-    Password(String),
+    Password(Secret<String>),
 }
 
 /// Where the API is.
@@ -431,7 +432,7 @@ impl Doveadm {
             return Ok(edition);
         }
         let request = self.agent.get(&instance.url);
-        let request = request.header("Authorization", &instance.authorization);
+        let request = request.header("Authorization", instance.authorization.expose());
         let commands = Self::answered(instance, request.call())?;
         let commands: Vec<Value> = instance.parsed(&commands)?;
         let kick =
@@ -475,7 +476,7 @@ impl Doveadm {
         let request = self
             .agent
             .post(&instance.url)
-            .header("Authorization", &instance.authorization)
+            .header("Authorization", instance.authorization.expose())
             .header("Content-Type", "application/json");
         let said = Self::answered(instance, request.send(body));
         if said.is_err() {
@@ -532,21 +533,17 @@ fn fits(mask: &str, name: &str) -> bool {
 }
 
 impl Credential {
-    fn header(&self) -> String {
-        match self {
-            Self::ApiKey(key) => format!("X-Dovecot-API {}", STANDARD.encode(key)),
-            Self::Password(password) => {
-                format!("Basic {}", STANDARD.encode(format!("doveadm:{password}")))
+    fn header(&self) -> Secret<String> {
+        Secret::new(match self {
+            Self::ApiKey(key) => {
+                let key = Secret::new(STANDARD.encode(key.expose()));
+                format!("X-Dovecot-API {}", key.expose())
             }
-        }
-    }
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ApiKey(_) => "ApiKey",
-            Self::Password(_) => "Password",
+            Self::Password(password) => {
+                let login = Secret::new(format!("doveadm:{}", password.expose()));
+                let login = Secret::new(STANDARD.encode(login.expose()));
+                format!("Basic {}", login.expose())
+            }
         })
     }
 }
@@ -554,7 +551,7 @@ impl fmt::Debug for Credential {
 /// One Dovecot.
 struct Instance {
     url: String,
-    authorization: String,
+    authorization: Secret<String>,
     /// What it was when it was last asked.
     edition: Mutex<Option<Edition>>,
 }
@@ -748,12 +745,12 @@ mod tests {
     fn a_key_is_never_shown() {
         let spec = DoveadmSpec {
             urls: vec!["http://127.0.0.1:1".to_owned()],
-            credential: Credential::ApiKey("secret".to_owned()),
+            credential: Credential::ApiKey("k3y-0f-d0vec0t".into()),
             deadline: Duration::from_secs(1),
         };
 
         let shown = format!("{spec:?} {:?}", Doveadm::new(&spec));
 
-        assert!(!shown.contains("secret"), "{shown}");
+        assert!(!shown.contains("k3y-0f-d0vec0t"), "{shown}");
     }
 }

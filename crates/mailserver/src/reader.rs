@@ -12,6 +12,8 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tidegate_secret::Secret;
+
 use crate::conversation::{ConversationError, ConversationFault};
 use crate::imap::{Counts, Imap, Login};
 
@@ -23,7 +25,7 @@ pub struct Reader {
     /// The master user.
     pub master: String,
     /// The master user's password.
-    pub password: String,
+    pub password: Secret<String>,
     /// What stands between user and master user, `*` as a rule.
     pub separator: char,
     /// How long one mailbox may take.
@@ -123,7 +125,7 @@ impl Reader {
         on_message: &mut OnMessage<'_>,
     ) -> Result<Look, ConversationError> {
         let login = format!("{user}{}{}", self.separator, self.master);
-        let login = Login { user: &login, password: &self.password };
+        let login = Login { user: &login, password: self.password.expose() };
         let deadline = Instant::now() + self.patience;
         let mut imap = Imap::login(self.imap, login, deadline)?;
         let (folders, unreadable) = folders(&mut imap)?;

@@ -164,7 +164,7 @@ fn a_delivery_under_way_keeps_lmtp_busy(edition: &Edition) {
 fn who_cannot_be_asked_is_an_error_and_not_an_empty_list(edition: &Edition) {
     let mut dovecot = Server::start(edition, &[]);
     let mut wrong = spec_of(&dovecot);
-    wrong.credential = Credential::ApiKey("wrong".to_owned());
+    wrong.credential = Credential::ApiKey("wrong".into());
 
     let refused = Doveadm::new(&wrong).who();
     assert!(
@@ -302,7 +302,7 @@ fn doveadm(dovecot: &Server) -> Doveadm {
 fn spec_of(dovecot: &Server) -> DoveadmSpec {
     DoveadmSpec {
         urls: vec![format!("http://{LOOPBACK}:{}", dovecot.ports().doveadm_http)],
-        credential: Credential::ApiKey(API_KEY.to_owned()),
+        credential: Credential::ApiKey(API_KEY.into()),
         deadline: Duration::from_secs(30),
     }
 }

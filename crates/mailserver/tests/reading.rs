@@ -61,7 +61,7 @@ fn a_canary_says_where_it_died() {
     let mut nobody = canary(&dovecot, "nobody@example.org");
     nobody.login.clone_from(&user);
     let mut locked_out = canary(&dovecot, &user);
-    locked_out.password = "wrong".to_owned();
+    locked_out.password = "wrong".into();
     let mut nowhere = canary(&dovecot, &user);
     nowhere.lmtp.set_port(1);
 
@@ -235,7 +235,7 @@ fn canary(dovecot: &Dovecot, user: &str) -> Canary {
         imap: at(dovecot.ports().imap),
         user: user.to_owned(),
         login: user.to_owned(),
-        password: PASSWORD.to_owned(),
+        password: PASSWORD.into(),
         name: "stor-01".to_owned(),
         patience: PATIENCE,
     }
@@ -253,7 +253,7 @@ fn look_for(dovecot: &Dovecot, user: &str, sample: Sample) -> (Look, Read) {
     let reader = Reader {
         imap: at(dovecot.ports().imap),
         master: MASTER.to_owned(),
-        password: MASTER_PASSWORD.to_owned(),
+        password: MASTER_PASSWORD.into(),
         separator: '*',
         patience: PATIENCE,
     };

@@ -16,13 +16,19 @@ use std::time::{Duration, SystemTime};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
+    SanType,
 };
+
+use zeroize::Zeroizing;
 
 use crate::identity::{Role, is_name, uri};
 
 /// The files of the authority.
 const CA: (&str, &str) = ("ca.pem", "ca.key");
+
+/// The key of the audit log's anchors, and its public part.
+const AUDIT: (&str, &str) = ("audit.key", "audit.pub");
 
 /// Clocks of a lab's machines differ by less.
 const CLOCKS_DIFFER: Duration = Duration::from_mins(10);
@@ -110,7 +116,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         lasts(&mut params, CA_LASTS);
         let certificate = params.self_signed(&key)?;
-        write_new(&dir.join(CA.1), &key.serialize_pem(), 0o600)?;
+        write_new(&dir.join(CA.1), &private_pem(&key), 0o600)?;
         write_new(&dir.join(CA.0), &certificate.pem(), 0o644)?;
         let (dir, trust_domain) = (dir.to_owned(), trust_domain.to_owned());
         Ok(Self { dir, trust_domain, issuer: Issuer::new(params, key) })
@@ -132,6 +138,20 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_pem(&read(CA.0)?, key)?;
         let (dir, trust_domain) = (dir.to_owned(), trust_domain.to_owned());
         Ok(Self { dir, trust_domain, issuer })
+    }
+
+    /// Makes the key that the audit log's anchors are signed with, and the public part that
+    /// believes them, which belongs elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When there is one already, or it cannot be made.
+    pub fn audit_key(&self) -> Result<(PathBuf, PathBuf), AuthorityError> {
+        let (key, public) = (self.dir.join(AUDIT.0), self.dir.join(AUDIT.1));
+        let made = KeyPair::generate_for(&PKCS_ED25519)?;
+        write_new(&key, &private_pem(&made), 0o600)?;
+        write_new(&public, &made.public_key_pem(), 0o644)?;
+        Ok((key, public))
     }
 
     /// Where its certificate lies, which everybody believes.
@@ -177,10 +197,15 @@ impl Authority {
             key: self.dir.join(format!("{}.key", holder.file)),
             uris,
         };
-        write_new(&issued.key, &key.serialize_pem(), 0o600)?;
+        write_new(&issued.key, &private_pem(&key), 0o600)?;
         write_new(&issued.certificate, &certificate.pem(), 0o644)?;
         Ok(issued)
     }
+}
+
+/// The key as its file has it.
+fn private_pem(key: &KeyPair) -> Zeroizing<String> {
+    Zeroizing::new(key.serialize_pem())
 }
 
 fn check_name(name: &str) -> Result<(), AuthorityError> {

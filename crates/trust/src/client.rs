@@ -29,6 +29,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::denied::{Denied, Marks};
 use crate::files::{Files, Rotating, TrustError};
 use crate::identity::{Identity, IdentityError, Role};
 use crate::provider;
@@ -163,6 +164,7 @@ fn newest(files: &Files) -> Result<ClientConfig, TrustError> {
     let verifier = OnlyTheCoordinator {
         authorities: material.authorities,
         trust_domain: material.trust_domain,
+        denied: material.denied,
         provider: provider(),
     };
     let mut config = ClientConfig::builder_with_provider(provider())
@@ -182,6 +184,7 @@ fn newest(files: &Files) -> Result<ClientConfig, TrustError> {
 struct OnlyTheCoordinator {
     authorities: Arc<RootCertStore>,
     trust_domain: String,
+    denied: Denied,
     provider: Arc<CryptoProvider>,
 }
 
@@ -192,6 +195,9 @@ impl OnlyTheCoordinator {
         parsed: &ParsedCertificate<'_>,
         called: &ServerName<'_>,
     ) -> Result<(), rustls::Error> {
+        if self.denied.has(&Marks::of(certificate)) {
+            return Err(CertificateError::Revoked.into());
+        }
         match Identity::of_certificate(certificate, &self.trust_domain) {
             Ok(identity) if identity.has(Role::Coordinator) => Ok(()),
             Err(IdentityError::NoRole { .. }) => verify_server_name(parsed, called),

@@ -16,6 +16,9 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use tidegate_secret::Secret;
+
+use crate::denied::Denied;
 use crate::identity::{IdentityError, trust_domain_of};
 
 /// How often files are looked at, at most.
@@ -30,6 +33,8 @@ pub struct Files {
     pub key: PathBuf,
     /// The authorities that everybody else's certificate must come from: PEM.
     pub ca: PathBuf,
+    /// Certificates that are believed no more, by fingerprint or serial number.
+    pub denied: Option<PathBuf>,
     /// Whom to believe; that of the own certificate if nobody says.
     pub trust_domain: Option<String>,
 }
@@ -41,6 +46,7 @@ pub(crate) struct Material {
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) authorities: Arc<RootCertStore>,
     pub(crate) trust_domain: String,
+    pub(crate) denied: Denied,
 }
 
 /// Why certificates cannot be used.
@@ -88,6 +94,16 @@ pub enum TrustError {
         /// Which.
         path: PathBuf,
     },
+    /// The list of certificates that are believed no more cannot be read.
+    #[error("read line {line} of the denied certificates in `{}`", path.display())]
+    Denied {
+        /// The list.
+        path: PathBuf,
+        /// Which line is neither a fingerprint nor a serial number; 0 if none could be read.
+        line: u32,
+        /// Why the file cannot be read.
+        source: Option<io::Error>,
+    },
     /// The parts do not fit together.
     #[error("use `{}` with its key", path.display())]
     Unfit {
@@ -110,8 +126,9 @@ impl Files {
     pub(crate) fn read(&self) -> Result<Material, TrustError> {
         let chain = certificates(&self.certificate)?;
         check_key_mode(&self.key)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|source| TrustError::Read { path: self.key.clone(), source })?;
+        let unread = |source| TrustError::Read { path: self.key.clone(), source };
+        let key = Secret::read(&self.key).map_err(|it| unread(pem::Error::Io(it)))?;
+        let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(unread)?;
         let mut authorities = RootCertStore::empty();
         for certificate in certificates(&self.ca)? {
             let path = &self.ca;
@@ -123,7 +140,9 @@ impl Files {
             Some(named) => named.clone(),
             None => self.own_trust_domain(&chain)?,
         };
-        Ok(Material { chain, key, authorities: Arc::new(authorities), trust_domain })
+        let denied = self.denied.as_deref().map(Denied::read).transpose()?;
+        let (authorities, denied) = (Arc::new(authorities), denied.unwrap_or_default());
+        Ok(Material { chain, key, authorities, trust_domain, denied })
     }
 
     fn own_trust_domain(
@@ -138,9 +157,11 @@ impl Files {
     }
 
     fn stamp(&self) -> Stamp {
-        [&self.certificate, &self.key, &self.ca].map(|path| {
+        let files = [&self.certificate, &self.key, &self.ca].map(Some);
+        let [certificate, key, ca] = files;
+        [certificate, key, ca, self.denied.as_ref()].map(|path| {
             // A file that has gone has another stamp, and then cannot be read.
-            fs::metadata(path).ok().map(|found| {
+            fs::metadata(path?).ok().map(|found| {
                 (found.ino(), found.size(), found.mtime(), found.mtime_nsec())
             })
         })
@@ -148,7 +169,7 @@ impl Files {
 }
 
 /// What shows that files have changed.
-type Stamp = [Option<(u64, u64, i64, i64)>; 3];
+type Stamp = [Option<(u64, u64, i64, i64)>; 4];
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let unread = |source| TrustError::Read { path: path.to_owned(), source };

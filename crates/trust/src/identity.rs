@@ -126,6 +126,9 @@ pub enum IdentityError {
         /// The URI.
         uri: String,
     },
+    /// It is on the list of those that are believed no more.
+    #[error("the certificate was revoked")]
+    Revoked,
     /// Two names, or roles that no one person has together.
     #[error("the certificate speaks for more than one: {first} and {second}")]
     MoreThanOne {

@@ -12,6 +12,7 @@
 
 mod authority;
 mod client;
+mod denied;
 mod files;
 mod identity;
 mod methods;
@@ -27,7 +28,7 @@ pub use client::{Road, UrlError, check_url};
 pub use files::{Files, TrustError};
 pub use identity::{Identity, IdentityError, Role, is_name};
 pub use methods::{METHODS, PAGES, callers_of, may_call, may_see};
-pub use server::Entrance;
+pub use server::{Entrance, Guest};
 pub use stream::Stream;
 
 /// What computes for TLS.

@@ -4,15 +4,19 @@
 //!
 //! * TLS 1.3 and nothing older; without a certificate of our authority nobody comes in.
 //! * A session is never resumed: every connection shows its certificate anew.
+//! * A certificate that is denied meanwhile is believed no more on connections that are open.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use crate::denied::{Denied, Marks};
 use crate::files::{Files, Rotating, TrustError};
 use crate::identity::{Identity, IdentityError};
 use crate::provider;
@@ -27,6 +31,38 @@ pub struct Entrance {
 struct Newest {
     config: Arc<ServerConfig>,
     trust_domain: String,
+    denied: Denied,
+}
+
+/// Somebody who came in, with a certificate that may be denied or run out while they are here.
+#[derive(Clone)]
+pub struct Guest {
+    identity: Identity,
+    marks: Marks,
+    entrance: Entrance,
+}
+
+impl Guest {
+    /// Who they are.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether their certificate is believed no more. A small file is read here now and then.
+    pub fn is_denied(&self) -> bool {
+        self.entrance.newest.get().denied.has(&self.marks)
+    }
+
+    /// Whether their certificate has run out or is believed no more.
+    pub fn must_go(&self, now: SystemTime) -> bool {
+        self.identity.has_ended(now) || self.is_denied()
+    }
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guest").field(&self.identity).finish()
+    }
 }
 
 impl Entrance {
@@ -48,15 +84,22 @@ impl Entrance {
     pub async fn let_in(
         &self,
         tcp: TcpStream,
-    ) -> io::Result<(Stream, Result<Identity, IdentityError>)> {
+    ) -> io::Result<(Stream, Result<Guest, IdentityError>)> {
         let newest = self.newest.get();
         let acceptor = TlsAcceptor::from(Arc::clone(&newest.config));
         let tls = acceptor.accept(tcp).await?;
         let (_, session) = tls.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         let certificate = certificate.ok_or(io::ErrorKind::PermissionDenied)?;
-        let identity = Identity::of_certificate(certificate, &newest.trust_domain);
-        Ok((Stream::Secure(Box::new(tls.into())), identity))
+        let marks = Marks::of(certificate);
+        let guest = if newest.denied.has(&marks) {
+            Err(IdentityError::Revoked)
+        } else {
+            let identity = Identity::of_certificate(certificate, &newest.trust_domain);
+            let entrance = self.clone();
+            identity.map(|identity| Guest { identity, marks, entrance })
+        };
+        Ok((Stream::Secure(Box::new(tls.into())), guest))
     }
 }
 
@@ -79,5 +122,6 @@ fn newest(files: &Files) -> Result<Newest, TrustError> {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Newest { config: Arc::new(config), trust_domain: material.trust_domain })
+    let (trust_domain, denied) = (material.trust_domain, material.denied);
+    Ok(Newest { config: Arc::new(config), trust_domain, denied })
 }

@@ -33,6 +33,8 @@ use tidegate_mailserver::doveadm::{
     CommandError, Credential, Doveadm, DoveadmSpec, FolderStatus,
 };
 
+use tidegate_secret::Secret;
+
 use crate::store::{Dialling, LetIn, MailStore, Reads, Switching, Telling, Told, Under};
 use counters::{difference, shown_name};
 use doorkeeper::Doorkeeper;
@@ -78,12 +80,12 @@ impl Dovecot {
 }
 
 /// What opens doveadm.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DoveadmKey {
     /// Dovecot's `doveadm_api_key`.
-    ApiKey(String),
+    ApiKey(Secret<String>),
     /// Dovecot's `doveadm_password`.
-    Password(String),
+    Password(Secret<String>),
 }
 
 /// A master user of Dovecot's.
@@ -92,7 +94,7 @@ pub struct Master {
     /// The name, without the separator.
     pub user: String,
     /// The password.
-    pub password: String,
+    pub password: Secret<String>,
     /// Dovecot's `auth_master_user_separator`.
     pub separator: char,
     /// Of how many open mailboxes in a hundred mail is read.
@@ -105,21 +107,12 @@ pub struct Canary {
     /// Its address.
     pub mailbox: String,
     /// Its password.
-    pub password: String,
+    pub password: Secret<String>,
     /// How often.
     pub every: Duration,
 }
 
 // Secrets are never shown.
-
-impl fmt::Debug for DoveadmKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ApiKey(_) => "ApiKey",
-            Self::Password(_) => "Password",
-        })
-    }
-}
 
 impl fmt::Debug for Master {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

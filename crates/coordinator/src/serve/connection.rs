@@ -5,7 +5,7 @@
 //! * Taking connections in never waits for any of them.
 //! * Who says nothing for a few seconds, or has not shown a certificate by then where one is
 //!   asked for, is not served at all.
-//! * A connection ends with the certificate that was shown for it.
+//! * A connection ends with the certificate that was shown for it, and when that is revoked.
 //! * A connection that must go ends at once, whatever is under way on it.
 
 use std::io;
@@ -124,7 +124,7 @@ async fn come_in(tcp: TcpStream, entrance: Option<Entrance>) -> Option<(Stream, 
         return Some((Stream::Plain(tcp), Caller::Local));
     };
     match tokio::time::timeout(HANDSHAKE_WITHIN, entrance.let_in(tcp)).await.ok()? {
-        Ok((stream, Ok(identity))) => Some((stream, Caller::Known(Arc::new(identity)))),
+        Ok((stream, Ok(guest))) => Some((stream, Caller::Known(Arc::new(guest)))),
         Ok((stream, Err(error))) => Some((stream, Caller::Nobody(Arc::new(error)))),
         Err(error) => {
             tracing::debug!(%error, "somebody without a certificate of ours was turned away");
@@ -154,7 +154,7 @@ impl Connection {
         let Some(must_go) = &mut self.must_go else { return true };
         let mut goes = Pin::new(must_go).poll(cx).is_ready();
         while !goes && self.look.poll_tick(cx).is_ready() {
-            if self.peer.is_overdue() || self.peer.caller().has_ended(SystemTime::now()) {
+            if self.peer.is_overdue() || self.peer.caller().must_go(SystemTime::now()) {
                 self.peer.cut();
                 goes = true;
             }

@@ -183,7 +183,7 @@ fn dovecot_2_4_is_closed_under_people_who_are_logged_in_as_well() {
     let lines = dovecot.gate(port);
     dovecot.start(&format!("{lines}auth_cache_size = 20M\n"));
     let url = format!("http://{LOOPBACK}:{}", dovecot.ports().doveadm_http);
-    let credential = Credential::ApiKey(API_KEY.to_owned());
+    let credential = Credential::ApiKey(API_KEY.into());
     let deadline = Duration::from_secs(30);
     let doveadm =
         Arc::new(Doveadm::new(&DoveadmSpec { urls: vec![url], credential, deadline }));
@@ -319,7 +319,7 @@ impl Site {
                 "http://{LOOPBACK}:{}",
                 self.dovecot.ports().doveadm_http
             )],
-            credential: Credential::ApiKey(API_KEY.to_owned()),
+            credential: Credential::ApiKey(API_KEY.into()),
             deadline: Duration::from_secs(30),
         }))
     }

@@ -139,7 +139,7 @@ fn the_mail_system_is_heard_while_it_works_and_when_it_complains() {
     let ports = node.site.dovecot.ports();
     let told = crate::Canary {
         mailbox: address(0),
-        password: PASSWORD.to_owned(),
+        password: PASSWORD.into(),
         every: Duration::from_secs(1),
     };
     let at = |port| SocketAddr::from((LOOPBACK, port));
@@ -230,14 +230,14 @@ impl Node {
         let ports = site.dovecot.ports();
         let config = Config {
             doveadm: vec![format!("http://{LOOPBACK}:{}", ports.doveadm_http)],
-            key: DoveadmKey::ApiKey(API_KEY.to_owned()),
+            key: DoveadmKey::ApiKey(API_KEY.into()),
             lmtp_grace: Duration::from_secs(1),
             open_check_percent: 100,
             imap: Some(SocketAddr::from((LOOPBACK, ports.imap))),
             lmtp: None,
             master: Some(Master {
                 user: tidegate_rig::PROBE.to_owned(),
-                password: tidegate_rig::PROBE_PASSWORD.to_owned(),
+                password: tidegate_rig::PROBE_PASSWORD.into(),
                 separator: '*',
                 sample_percent: 100,
             }),
