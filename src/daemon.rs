@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::cli::Daemon;
 use crate::config::{self, CoordinatorFile, SoloFile, WorkerFile};
+use crate::confine::{self, Confinement};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::telemetry;
 
@@ -43,10 +44,26 @@ pub(crate) async fn coordinator(args: &Daemon) -> Outcome {
     ended(tidegate_coordinator::run_with(config, pages, stop).await)
 }
 
-/// Carries out `tidegate worker`.
-pub(crate) async fn worker(args: &Daemon) -> Outcome {
+/// What a worker is told. From here on it writes beneath its own directories alone; its threads
+/// begin later, for it holds only for those.
+pub(crate) fn confined(args: &Daemon) -> Result<WorkerFile, Failure> {
     let file = WorkerFile::read(&args.config)?;
     start_log(&file.log)?;
+    let Some(directories) = confine::directories(&file.worker) else {
+        tracing::info!("not confined: the program of [store] may have to write anywhere");
+        return Ok(file);
+    };
+    let confinement = confine::to(&directories)?;
+    let told = confine::told(confinement);
+    match confinement {
+        Confinement::Full | Confinement::ButTruncation => tracing::info!("{told}"),
+        Confinement::None => tracing::warn!("{told}"),
+    }
+    Ok(file)
+}
+
+/// Carries out `tidegate worker`.
+pub(crate) async fn worker(args: &Daemon, file: WorkerFile) -> Outcome {
     let stop = stop_asked(args.stop_with_stdin)?;
     let mut config = worker_config(file.worker, file.coordinator);
     config.tls = file.tls;

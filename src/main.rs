@@ -13,6 +13,7 @@ mod client;
 mod complaint;
 mod condition;
 mod config;
+mod confine;
 mod console;
 mod daemon;
 mod desk;
@@ -29,6 +30,7 @@ mod manifest;
 mod manual;
 mod mx;
 mod operate;
+mod panics;
 mod parts;
 mod planning;
 mod request;
@@ -51,6 +53,7 @@ use cli::{Cli, Mailbox, NodeVerb, Quarantine, Verb, WaveVerb};
 use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
+    panics::tell_without_data();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error).into(),
@@ -119,7 +122,10 @@ fn run(verb: Verb) -> Outcome {
         Verb::Coordinator(args) => {
             with_runtime(Threads::Many, daemon::coordinator(&args))
         }
-        Verb::Worker(args) => with_runtime(Threads::Many, daemon::worker(&args)),
+        Verb::Worker(args) => {
+            let file = daemon::confined(&args)?;
+            with_runtime(Threads::Many, daemon::worker(&args, file))
+        }
         Verb::Mx(args) => with_runtime(Threads::Many, mx::run(&args)),
         Verb::Solo(args) => with_runtime(Threads::Many, daemon::solo(&args)),
     }

@@ -78,7 +78,37 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
     let audit = site.audit();
     assert!(audit.contains("desk look-up") && audit.contains("mbx:"), "{audit}");
     found.extend(leak("audit log", &audit));
+    found.extend(leak("what waits", &site.waiting()));
     assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn once_the_key_is_destroyed_nobody_can_tell_whom_the_audit_log_means() {
+    let mut site = Site::new();
+    site.start("coordinator");
+    site.know_the_address();
+    let applied = site.apply();
+    let ask = |site: &Site| {
+        let looked = site.desk("T-1");
+        assert!(looked.status.success(), "{}", text(&looked.stderr));
+        let audit = site.audit();
+        let meant = audit.rsplit("mbx:").next().unwrap().split(' ').next().unwrap();
+        meant.to_owned()
+    };
+    let (first, second) = (ask(&site), ask(&site));
+    let elsewhere = site.files_with_the_key();
+
+    site.stop();
+    site.destroy_the_key();
+    site.start("coordinator");
+    site.know_the_address();
+    let after = ask(&site);
+
+    assert!(applied.status.success(), "{}", text(&applied.stderr));
+    assert_eq!(first, second, "while there is a key one person has one pseudonym");
+    assert_eq!(first.len(), 20, "{first}");
+    assert_ne!(first, after, "what was written before leads to nobody any more");
+    assert_eq!(elsewhere, ["pseudonym.key"], "there is no copy of the key");
 }
 
 /// Whoever is in no inventory.

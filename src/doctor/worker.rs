@@ -23,6 +23,7 @@ use super::{gate, replies};
 use crate::cli;
 use crate::client::Client;
 use crate::config::Worker;
+use crate::confine::{self, Confinement};
 use crate::exit::Exit;
 use crate::telemetry::Chain;
 
@@ -275,6 +276,23 @@ fn admission(chart: &mut Chart, worker: &Worker) {
     chart.ok(check, format!("answers at {address}, and holds whom it does not know"));
 }
 
+/// Whether the kernel keeps the worker within its directories.
+fn confinement(chart: &mut Chart) {
+    let found = confine::offered();
+    let check = "worker.confined";
+    match found {
+        Confinement::Full => chart.ok(check, confine::told(found)),
+        Confinement::ButTruncation | Confinement::None => {
+            let trouble = Trouble::new(
+                confine::told(found),
+                "what the systemd unit keeps it from is all that it is kept from",
+                "run it under the unit that is delivered; a newer kernel does the rest",
+            );
+            chart.warn(check, trouble);
+        }
+    }
+}
+
 fn directories(chart: &mut Chart, worker: &Worker) {
     let state = Kept { check: "worker.state", path: &worker.state_dir, is_private: true };
     let state = place::directory(chart, state);
@@ -289,6 +307,7 @@ fn directories(chart: &mut Chart, worker: &Worker) {
         owners(chart, state, work);
     }
     let Mail::Files(files) = &worker.mail else { return };
+    confinement(chart);
     let live = Kept { check: "worker.live", path: &files.live, is_private: false };
     let live = place::directory(chart, live);
     if let (Some(live), Some(work)) = (&live, &work) {

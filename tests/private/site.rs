@@ -101,6 +101,8 @@ impl Site {
     /// Starts a program; its log goes on where it was.
     pub(crate) fn start(&mut self, name: &str) {
         let verb = if name == "coordinator" { name } else { "worker" };
+        let serves = |site: &Self| site.log(name).matches("coordinator serving").count();
+        let before = serves(self);
         let log =
             File::options().create(true).append(true).open(self.log_path(name)).unwrap();
         let child = self
@@ -111,7 +113,7 @@ impl Site {
             .unwrap();
         self.running.insert(name.to_owned(), child);
         let deadline = Instant::now() + PATIENCE;
-        while name == "coordinator" && !self.log(name).contains("coordinator serving") {
+        while name == "coordinator" && serves(self) == before {
             assert!(Instant::now() < deadline, "{}", self.log(name));
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -186,6 +188,34 @@ impl Site {
     /// Who did and looked at what.
     pub(crate) fn audit(&self) -> String {
         fs::read_to_string(self.path("data/audit.jsonl")).unwrap()
+    }
+
+    /// What waits for a second person; nothing where nothing ever did.
+    pub(crate) fn waiting(&self) -> String {
+        fs::read_to_string(self.path("data/waiting.json")).unwrap_or_default()
+    }
+
+    /// The coordinator's files in which the key of pseudonyms stands.
+    pub(crate) fn files_with_the_key(&self) -> Vec<String> {
+        let key = fs::read(self.path("data/pseudonym.key")).unwrap();
+        let (mut found, mut folders) = (Vec::new(), vec![self.path("data")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if fs::read(&path).unwrap().windows(key.len()).any(|it| it == key)
+                {
+                    found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+                }
+            }
+        }
+        found
+    }
+
+    /// Makes pseudonyms unknowable for ever.
+    pub(crate) fn destroy_the_key(&self) {
+        fs::remove_file(self.path("data/pseudonym.key")).unwrap();
     }
 
     /// Gives a command.

@@ -142,12 +142,12 @@ impl DeskService for Desk {
         &self,
         request: Request<v1::LookUpRequest>,
     ) -> Result<Response<v1::LookUpResponse>, Status> {
-        let came = Instant::now();
+        let answered = Due::of(Instant::now());
         let caller = Caller::of(&request);
         let v1::LookUpRequest { address, ticket, by } = request.into_inner();
         let (by, _) = by_and_reason(&caller.acts_as(by), "")?;
         check(&address, &ticket)?;
-        let asked = self.count(&by, came)?;
+        let asked = self.count(&by, answered.came)?;
         let pseudonym = self.audit.pseudonym(&address);
         let about = format!("{pseudonym} ticket {ticket} by {by}");
         self.audit.note(&caller, (LOOK, &about), SHOWN)?;
@@ -159,9 +159,27 @@ impl DeskService for Desk {
             "the desk looked somebody up"
         );
         let answer = self.answer(&address, pseudonym);
-        tokio::time::sleep_until(came + ANSWER_AFTER).await;
-        let answer = v1::LookUpResponse { asked, ..answer? };
-        Ok(Response::new(answer))
+        let answer = answered.with(answer).await?;
+        Ok(Response::new(v1::LookUpResponse { asked, ..answer }))
+    }
+}
+
+/// When an answer goes out: settled when its question comes, before anything is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Due {
+    came: Instant,
+    at: Instant,
+}
+
+impl Due {
+    fn of(came: Instant) -> Self {
+        Self { came, at: came + ANSWER_AFTER }
+    }
+
+    /// Hands `answer` on, whatever it is, when its time has come and not before.
+    async fn with<T>(self, answer: T) -> T {
+        tokio::time::sleep_until(self.at).await;
+        answer
     }
 }
 
@@ -183,9 +201,15 @@ fn check(address: &str, ticket: &str) -> Result<(), Refused> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::inventory::{InventoryBuilder, Row};
+    use tidegate_core::rollout::Rollout;
+    use tidegate_core::time::Timestamp;
+    use tidegate_wire::policy_file;
     use tokio::sync::watch;
 
     use super::*;
+    use crate::exchangers::Receiving;
+    use crate::states::States;
 
     #[tokio::test]
     async fn an_agent_asks_as_often_as_calls_last_and_others_are_not_kept_waiting() {
@@ -221,6 +245,64 @@ mod tests {
         for error in errors {
             assert!(!format!("{error:?}").contains("anna"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn when_an_answer_goes_out_is_settled_before_anything_is_known_of_the_question() {
+        let came = Instant::now();
+
+        assert_eq!(Due::of(came).at, came + ANSWER_AFTER);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_handed_on_before_its_time_be_it_an_answer_or_a_refusal() {
+        let due = Due::of(Instant::now());
+        let answers = [Ok(()), Err(Refused::NoPlan)];
+
+        for answer in answers {
+            drop(due.with(answer).await);
+            assert!(Instant::now() >= due.at);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_known_an_excluded_and_an_unknown_address_are_answered_in_one_shape() {
+        let (desk, views) = desk();
+        views.send_replace(Some(Arc::new(view())));
+        let ask =
+            |address: &str| desk.answer(address, desk.audit.pseudonym(address)).unwrap();
+
+        let known = ask("ann@a.it");
+        let excluded = ask("robot@a.it");
+        let unknown = ask("nobody@a.it");
+
+        let shape = |answer: &v1::LookUpResponse| {
+            let v1::LookUpResponse { rungs, notice, at_time, asked_max, .. } = answer;
+            (rungs.len(), notice.is_some(), at_time.is_some(), *asked_max)
+        };
+        assert_eq!(shape(&known), shape(&unknown));
+        assert_eq!(known.state(), v1::DeskState::Held);
+        assert_eq!(excluded, unknown, "whoever is left out is as unknown as nobody");
+    }
+
+    /// A rollout of two, of which one is left out.
+    fn view() -> View {
+        const POLICY: &str = "name = \"small\"\ngate.mode = \"every-mailbox\"\n\
+            [[exclude]]\nreason = \"no person\"\nselect.label.kind = [\"robot\"]\n\
+            [[cohort]]\nname = \"all\"\nselect.rest = true\ncanary = 1\n";
+        let mut builder = InventoryBuilder::new();
+        let robot = [("kind", "robot")];
+        for (address, labels) in [("ann@a.it", &[][..]), ("robot@a.it", &robot)] {
+            let row = Row { address, node: "n1", tier: "free", path: address, labels };
+            builder.push(row).unwrap();
+        }
+        let policy = policy_file::parse("policy.toml", POLICY).unwrap();
+        let inventory = Arc::new(builder.finish().unwrap());
+        let plan = tidegate_core::plan::plan(&inventory, &Arc::new(policy)).unwrap();
+        let now = Timestamp::from_millis(1_000);
+        let rollout = Rollout::new(Arc::new(plan), now, now);
+        let kept = (Receiving::of(&rollout), States::of(&rollout));
+        View::of(&rollout, (Arc::new(kept.0), Arc::new(kept.1)), now)
     }
 
     fn desk() -> (Desk, watch::Sender<Option<Arc<View>>>) {
