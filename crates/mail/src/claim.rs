@@ -91,6 +91,7 @@ impl Claims {
         if let Some(held) = self.current(job)? {
             let same = held.generation == generation && held.holder == holder;
             if same {
+                self.held.insert(job, held);
                 return Ok(());
             }
             if held.generation >= generation {
@@ -135,14 +136,11 @@ impl Claims {
         Ok(generations)
     }
 
-    fn current(&mut self, job: u32) -> Result<Option<Claim>, ClaimError> {
-        if let Some(claim) = self.held.get(&job) {
-            return Ok(Some(claim.clone()));
-        }
+    /// The claim on disk, which somebody may have replaced who came past the lock.
+    fn current(&self, job: u32) -> Result<Option<Claim>, ClaimError> {
         match fs::read(self.dir.join(job.to_string())) {
             Ok(bytes) => {
                 let claim = Claim::parse(&bytes).ok_or(ClaimError::Damaged { job })?;
-                self.held.insert(job, claim.clone());
                 Ok(Some(claim))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -215,10 +213,17 @@ mod tests {
         assert!(claims.holds(1, 5, "a"));
 
         let mut others = Claims::open(dir.path().to_owned()).unwrap();
-        others.claim(1, 6, "b").unwrap();
+        others.claim(1, 7, "b").unwrap();
 
         assert!(!claims.holds(1, 5, "a"));
-        assert!(others.holds(1, 6, "b"));
+        assert!(matches!(
+            claims.claim(1, 6, "a"),
+            Err(ClaimError::Fenced { held: 7, .. })
+        ));
+        claims.claim(1, 8, "a").unwrap();
+        assert!(!others.holds(1, 7, "b"));
+        others.claim(1, 9, "b").unwrap();
+        assert!(others.holds(1, 9, "b"));
     }
 
     #[test]

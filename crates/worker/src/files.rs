@@ -338,6 +338,46 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_of_somebody_who_came_past_the_lock_is_told_and_respected() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |node: &str, holder: &str| {
+            let (live, work) = (dir.path().join(node), dir.path().join("of").join(node));
+            std::fs::create_dir_all(live.join("user0/cur")).unwrap();
+            std::fs::create_dir_all(&work).unwrap();
+            let files =
+                Files { live, snapshot: None, file_size_max: 99, nfs_is_fenced: false };
+            FileStore::open(files, work, holder.to_owned()).unwrap()
+        };
+        let (key, address) = (0, "user0@example.org".to_owned());
+        let path = b"user0".to_vec();
+        let mailbox = Mailbox { key, address, path, served: false };
+        let all = vec![(Ordinal::new(0), mailbox)];
+        let job = JobNumber::new(1);
+        let under = |generation| Under { job, generation: Generation::new(generation) };
+        let store = open("node", "at-work");
+        assert!(store.claim(under(5)).unwrap());
+        assert_eq!(store.look(under(5), &all).len(), 1);
+
+        // By a lock of its own, as behind another kernel.
+        assert!(open("elsewhere", "given-up").claim(under(9)).unwrap());
+        let claim = |node: &str| dir.path().join("of").join(node).join("claims/1");
+        std::fs::copy(claim("elsewhere"), claim("node")).unwrap();
+
+        assert_eq!(
+            store.claimed().unwrap(),
+            BTreeMap::from([(job, under(9).generation)])
+        );
+        assert!(store.look(under(5), &all).is_empty());
+        assert!(store.prepare(under(5), all.clone()).unwrap().is_empty());
+        let refused = store.claim(under(7)).unwrap_err();
+        assert!(format!("{refused:#}").contains("given-up"), "{refused:#}");
+        drop(store);
+        let store = open("node", "the next run");
+        assert!(store.claim(under(10)).unwrap());
+        assert_eq!(store.look(under(10), &all).len(), 1);
+    }
+
+    #[test]
     fn what_somebody_else_has_left_in_the_work_directory_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (live, work) = (dir.path().join("live"), dir.path().join("work"));
