@@ -27,7 +27,7 @@ use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 
 use floods::{Flood, MALFORMED, UNKNOWN, ask};
-use scene::{Scene, joining, raise_descriptors, until};
+use scene::{MAD, Scene, joining, raise_descriptors, until};
 
 /// The most memory of a coordinator with a thousand watchers, each over a connection of its
 /// own: some 30 kB of buffers each, besides what it holds.
@@ -93,7 +93,7 @@ async fn silent_connections_are_dropped_and_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_reports_of_a_worker_that_has_gone_mad_is_its_own_trouble() {
     let scene = Scene::start(&[]).await;
-    let mad = scene.join("stor-03").await;
+    let mad = scene.join(MAD).await;
 
     let flood = Flood::of_reports(&scene, mad);
 
@@ -138,6 +138,41 @@ async fn bad_requests_are_refused_and_keep_nobody_out() {
         let seen = flood.codes();
         assert!(codes.iter().any(|code| seen.contains(code)), "{seen:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_no_flood_costs_more_than_it_may_either() {
+    raise_descriptors();
+    let scene = Scene::secured().await;
+
+    let questions = Flood::of_questions(&scene);
+    questions.until_refused(50).await;
+    scene.stands("with certificates, readers who ask without end", FLOODED_MIB).await;
+    drop(questions);
+    let mad = scene.join(MAD).await;
+    let reports = Flood::of_reports(&scene, mad);
+    reports.until_refused(200).await;
+    scene.stands("with certificates, reports of a mad worker", FLOODED_MIB).await;
+    drop(reports);
+    let bad = [Flood::of_oversized(&scene), Flood::of_malformed(&scene)];
+    for flood in &bad {
+        flood.until_refused(50).await;
+    }
+    scene.stands("with certificates, oversized, malformed", FLOODED_MIB).await;
+    drop(bad);
+    // They show none, and never say a word.
+    let crowd: Vec<TcpStream> =
+        (0..600).map(|_| TcpStream::connect(scene.address()).unwrap()).collect();
+    scene.stands("with certificates, 600 silent connections", FLOODED_MIB).await;
+    drop(crowd);
+    let deaf = Flood::of_deaf_readers(&scene, DEAF);
+    scene.stands("with certificates, clients that never read", FLOODED_MIB).await;
+
+    until("they are cut", || deaf.ended() == DEAF).await;
+    let strangers = Flood::of_unknown_nodes(&scene);
+    strangers.until_refused(50).await;
+    let codes = strangers.codes();
+    assert!(codes.contains(&Code::PermissionDenied), "another node's: {codes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,15 @@
 //!
 //! * Their windows are shut from the first byte on, and stay so.
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tidegate_trust::Files;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -28,10 +35,31 @@ const WINDOW_SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
 /// An empty message, not compressed.
 const EMPTY: [u8; 5] = [0; 5];
 
+/// The connection, once the certificate in `files` has been shown over it.
+pub(crate) async fn encrypted(tcp: TcpStream, files: &Files) -> TlsStream<TcpStream> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&files.ca).unwrap()).unwrap();
+    let own = vec![CertificateDer::from_pem_file(&files.certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(own, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+}
+
 /// Calls `path` so many times over one connection, and waits until it is cut, or until all calls
 /// were refused: whoever gets nothing owes nothing.
-pub(crate) async fn call(address: &str, path: &str, times: u32) {
-    let mut tcp = TcpStream::connect(address).await.unwrap();
+pub(crate) async fn call(
+    mut tcp: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+    times: u32,
+) {
     let mut opening = PREFACE.to_vec();
     opening.extend(frame(SETTINGS, 0, 0, &WINDOW_SHUT));
     for stream in (1..).step_by(2).take(times as usize) {
@@ -43,7 +71,7 @@ pub(crate) async fn call(address: &str, path: &str, times: u32) {
     }
 }
 
-async fn until_cut(tcp: &mut TcpStream, calls: u32) {
+async fn until_cut(tcp: &mut (impl AsyncRead + AsyncWrite + Unpin), calls: u32) {
     let (mut head, mut refused) = ([0; HEAD], 0);
     while refused < calls && tcp.read_exact(&mut head).await.is_ok() {
         let [a, b, c, kind, flags, ..] = head;

@@ -15,14 +15,15 @@ use tidegate_wire::v1;
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::deaf;
-use crate::scene::{Scene, Taken, joining, report, until};
+use crate::scene::{OPERATOR, Scene, Taken, Way, joining, report, until};
 
 /// What is answered to bytes that are no message, or one that breaks a rule.
 pub(crate) const MALFORMED: &[Code] = &[Code::Internal, Code::InvalidArgument];
@@ -108,11 +109,19 @@ impl Flood {
         let mut flood = Self::new();
         for reader in 0..readers {
             let (seen, address) = (Arc::clone(&flood.seen), scene.address().to_owned());
+            let files = scene.is_secured().then(|| scene.certificate_of(OPERATOR));
             flood.clients.spawn(async move {
                 let method =
                     if reader % 2 == 0 { "WatchRollout" } else { "ListMailboxes" };
                 let path = format!("/tidegate.v1.ProgressService/{method}");
-                deaf::call(&address, &path, DEAF_CALLS).await;
+                let tcp = TcpStream::connect(address).await.unwrap();
+                match files {
+                    None => deaf::call(tcp, &path, DEAF_CALLS).await,
+                    Some(files) => {
+                        let tls = deaf::encrypted(tcp, &files).await;
+                        deaf::call(tls, &path, DEAF_CALLS).await;
+                    }
+                }
                 seen.ended.fetch_add(1, Ordering::Relaxed);
             });
         }
@@ -203,10 +212,7 @@ impl Flood {
         Self::at(&scene.endpoint(), call)
     }
 
-    fn at<F>(
-        endpoint: &Endpoint,
-        call: impl Fn(Channel, u64) -> F + Send + Sync + 'static,
-    ) -> Self
+    fn at<F>(way: &Way, call: impl Fn(Channel, u64) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
@@ -214,7 +220,7 @@ impl Flood {
         let call = Arc::new(call);
         let number = Arc::new(AtomicU64::new(1));
         for _ in 0..CONNECTIONS {
-            let channel = endpoint.connect_lazy();
+            let channel = way.connect_lazy();
             for _ in 0..CALLS {
                 let (channel, call) = (channel.clone(), Arc::clone(&call));
                 let (seen, number) = (Arc::clone(&flood.seen), Arc::clone(&number));

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tidegate_core::fleet::{Generation, Incarnation, NodeNumber};
 use tidegate_core::rollout::{Account, Join, Orders, Sync, Vitals};
 use tidegate_core::time::Timestamp;
+use tidegate_trust::{Files, Road};
 use tidegate_wire::v1;
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
@@ -45,6 +46,13 @@ const MAILBOXES: usize = 400;
 /// Nodes with an honest worker.
 const HONEST: [&str; 2] = ["stor-01", "stor-02"];
 
+/// A node whose worker is not honest.
+pub(crate) const MAD: &str = "stor-03";
+
+/// Whoever moves the rollout, reads, and floods; and whoever approves.
+pub(crate) const OPERATOR: &str = "anna";
+const APPROVER: &str = "berta";
+
 static ONE_AT_A_TIME: OneAtATime<()> = OneAtATime::const_new(());
 
 /// Waits for a state.
@@ -64,8 +72,29 @@ pub(crate) fn raise_descriptors() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).unwrap();
 }
 
+/// A way to a coordinator, with the certificate that is shown there, if one is.
+#[derive(Clone)]
+pub(crate) struct Way {
+    endpoint: Endpoint,
+    road: Road,
+}
+
+impl Way {
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
+        self.road.connect(&self.endpoint).await
+    }
+
+    /// A connection that is made when it is used.
+    pub(crate) fn connect_lazy(&self) -> Channel {
+        self.road.channel(&self.endpoint)
+    }
+}
+
 /// A coordinator, its plan and its honest workers.
 pub(crate) struct Scene {
+    /// Whether everybody shows a certificate.
+    secured: bool,
     coordinator: Child,
     dir: TempDir,
     address: String,
@@ -94,17 +123,26 @@ struct Honest {
 impl Scene {
     /// Starts a coordinator, run by these words, applies a plan, and lets workers join.
     pub(crate) async fn start(before: &[&str]) -> Self {
-        Self::listening(before, None).await
+        Self::listening(before, None, false).await
+    }
+
+    /// Starts one at which everybody shows a certificate.
+    pub(crate) async fn secured() -> Self {
+        Self::listening(&[], None, true).await
     }
 
     /// The same with addresses of their own for operators and readers.
     pub(crate) async fn with_listeners() -> Self {
         let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let [operators, readers] = free.map(|it| it.local_addr().unwrap().to_string());
-        Self::listening(&[], Some((operators, readers))).await
+        Self::listening(&[], Some((operators, readers)), false).await
     }
 
-    async fn listening(before: &[&str], others: Option<(String, String)>) -> Self {
+    async fn listening(
+        before: &[&str],
+        others: Option<(String, String)>,
+        secured: bool,
+    ) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
         let dir = TempDir::with_prefix("tidegate-overload-").unwrap();
         let config = "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\nlog = \"warn\"\n";
@@ -113,7 +151,8 @@ impl Scene {
                 "operators_listen = \"{operators}\"\nreaders_listen = \"{readers}\"\n"
             )
         });
-        let config = format!("{config}{listeners}");
+        let tls = if secured { make_certificates(dir.path()) } else { "" };
+        let config = format!("{config}{listeners}{tls}");
         fs::write(dir.path().join("coordinator.toml"), config).unwrap();
         let coordinator = spawn(dir.path(), before);
         let at = dir.path().join("data/address");
@@ -122,8 +161,9 @@ impl Scene {
         let address = address().trim().to_owned();
         let same = || (address.clone(), address.clone());
         let (operators, readers) = others.unwrap_or_else(same);
-        apply(dir.path(), &operators);
+        apply(dir.path(), &operators, secured);
         let mut scene = Self {
+            secured,
             coordinator,
             dir,
             address,
@@ -137,7 +177,8 @@ impl Scene {
             let taken = scene.join(node).await;
             let honest = Arc::new(Honest::default());
             scene.honest.push(Arc::clone(&honest));
-            scene.working.spawn(honest.work(scene.channel().await, taken));
+            let channel = scene.worker_of(node).connect().await.unwrap();
+            scene.working.spawn(honest.work(channel, taken));
         }
         until("they work", || scene.honest.iter().all(|it| it.has_told(1))).await;
         scene
@@ -147,23 +188,53 @@ impl Scene {
         &self.address
     }
 
-    /// A connection of its own.
+    /// A reader's connection of its own.
     pub(crate) async fn channel(&self) -> Channel {
-        self.endpoint().connect().await.unwrap()
+        self.for_readers().connect().await.unwrap()
     }
 
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        endpoint(&self.address)
+    /// Where workers come; with the certificate of one that is not honest.
+    pub(crate) fn endpoint(&self) -> Way {
+        self.worker_of(MAD)
+    }
+
+    /// Where the worker of `node` comes.
+    fn worker_of(&self, node: &str) -> Way {
+        self.way(&self.address, &format!("worker-{node}"))
     }
 
     /// Where operators come.
-    pub(crate) fn for_operators(&self) -> Endpoint {
-        endpoint(&self.operators)
+    pub(crate) fn for_operators(&self) -> Way {
+        self.way(&self.operators, OPERATOR)
     }
 
     /// Where readers come.
-    pub(crate) fn for_readers(&self) -> Endpoint {
-        endpoint(&self.readers)
+    pub(crate) fn for_readers(&self) -> Way {
+        self.way(&self.readers, OPERATOR)
+    }
+
+    fn way(&self, address: &str, who: &str) -> Way {
+        let scheme = if self.secured { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).unwrap();
+        let files = self.secured.then(|| self.certificate_of(who));
+        Way { endpoint, road: Road::new(files).unwrap() }
+    }
+
+    /// The certificate of `who`.
+    pub(crate) fn certificate_of(&self, who: &str) -> Files {
+        let pki = self.dir.path().join("pki");
+        Files {
+            certificate: pki.join(format!("{who}.pem")),
+            key: pki.join(format!("{who}.key")),
+            ca: pki.join("ca.pem"),
+            denied: None,
+            trust_domain: None,
+        }
+    }
+
+    /// Whether everybody shows a certificate.
+    pub(crate) fn is_secured(&self) -> bool {
+        self.secured
     }
 
     /// What the coordinator has said.
@@ -182,7 +253,8 @@ impl Scene {
     /// Takes up a node.
     pub(crate) async fn join(&self, node: &str) -> Taken {
         let incarnation = 7;
-        let mut client = WorkerServiceClient::new(self.channel().await);
+        let channel = self.worker_of(node).connect().await.unwrap();
+        let mut client = WorkerServiceClient::new(channel);
         let answer = client.join(joining(node, incarnation)).await.unwrap();
         let joined = Joined::try_from(answer.into_inner()).unwrap();
         Taken { node: joined.node, incarnation }
@@ -238,10 +310,6 @@ impl Scene {
     fn pid(&self) -> u32 {
         self.coordinator.id()
     }
-}
-
-fn endpoint(address: &str) -> Endpoint {
-    Endpoint::from_shared(format!("http://{address}")).unwrap()
 }
 
 impl Drop for Scene {
@@ -335,7 +403,19 @@ fn spawn(dir: &Path, before: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-fn apply(dir: &Path, address: &str) {
+/// Makes certificates for everybody; says how the coordinator is told of its own.
+fn make_certificates(dir: &Path) -> &'static str {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["init", "pki", "--operator", OPERATOR, "--approver", APPROVER]);
+    for node in HONEST.iter().chain([&MAD]) {
+        command.args(["--node", node]);
+    }
+    assert!(command.current_dir(dir).output().unwrap().status.success());
+    "[tls]\ncertificate = \"pki/coordinator.pem\"\nkey = \"pki/coordinator.key\"\n\
+     ca = \"pki/ca.pem\"\n"
+}
+
+fn apply(dir: &Path, address: &str, secured: bool) {
     let rows = (0..MAILBOXES).map(|number| {
         let node = number % 4 + 1;
         format!("user{number}@example.org,stor-0{node},free,example.org/user{number}\n")
@@ -344,10 +424,27 @@ fn apply(dir: &Path, address: &str) {
     fs::write(dir.join("inventory.csv"), inventory).unwrap();
     let policy = include_str!("../../deploy/config/lab-policy-small.toml");
     fs::write(dir.join("policy.toml"), policy).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.args(["apply", "--yes", "--inventory", "inventory.csv"]);
-    command.args(["--policy", "policy.toml", "--coordinator"]);
-    command.arg(format!("http://{address}")).current_dir(dir).stdin(Stdio::null());
-    let output = command.output().unwrap();
+    let tidegate = |who: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(args).current_dir(dir).stdin(Stdio::null());
+        let scheme = if secured { "https" } else { "http" };
+        command.env("TIDEGATE_COORDINATOR", format!("{scheme}://{address}"));
+        if secured {
+            command.env("TIDEGATE_CERTIFICATE", format!("pki/{who}.pem"));
+            command.env("TIDEGATE_KEY", format!("pki/{who}.key"));
+            command.env("TIDEGATE_CA", "pki/ca.pem");
+        }
+        command.output().unwrap()
+    };
+    let apply =
+        ["apply", "--yes", "--inventory", "inventory.csv", "--policy", "policy.toml"];
+    if secured {
+        let refused = tidegate(OPERATOR, &apply);
+        let told = String::from_utf8_lossy(&refused.stderr);
+        let digest = told.split("approve apply ").nth(1).unwrap();
+        let digest = digest.split(' ').next().unwrap();
+        tidegate(APPROVER, &["approve", "apply", digest, "--reason", "read"]);
+    }
+    let output = tidegate(OPERATOR, &apply);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
