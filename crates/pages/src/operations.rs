@@ -166,9 +166,22 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
             said,
             refused,
         };
-        match page.render() {
-            Ok(page) => (code, Html(page)).into_response(),
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        shown(&page, code)
+    }
+
+    /// The texts for whoever sent a form of ours; else what they are answered.
+    fn admitted(
+        &self,
+        headers: &HeaderMap,
+        (lang, token): (&str, &str),
+    ) -> Result<Texts, Box<Response>> {
+        let texts = Texts::of(language(Some(lang), headers));
+        match self.house.door.admits(headers, token) {
+            Ok(()) => Ok(texts),
+            Err(refused) => {
+                let refused = (StatusCode::FORBIDDEN, texts.say(refused.text()));
+                Err(Box::new(refused.into_response()))
+            }
         }
     }
 
@@ -177,6 +190,14 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
         let rollout = self.house.readers.get_rollout(call).await?.into_inner();
         self.story.follow(&self.house.readers, sender).await;
         Ok(Board::of(&rollout, &self.story.told(), texts))
+    }
+}
+
+/// A page as it is answered.
+fn shown(page: &impl Template, code: StatusCode) -> Response {
+    match page.render() {
+        Ok(page) => (code, Html(page)).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
@@ -247,10 +268,10 @@ async fn pause<R: ProgressService, O: OperatorService, D: DeskService>(
     extensions: Extensions,
     Form(asked): Form<Asked>,
 ) -> Response {
-    let texts = Texts::of(language(Some(&asked.lang), &headers));
-    if let Err(refused) = rooms.house.door.admits(&headers, &asked.token) {
-        return (StatusCode::FORBIDDEN, texts.say(refused.text())).into_response();
-    }
+    let texts = match rooms.admitted(&headers, (&asked.lang, &asked.token)) {
+        Ok(texts) => texts,
+        Err(refused) => return *refused,
+    };
     let by = acts_as(&(rooms.house.who_sent)(&extensions), &asked.by);
     let message = v1::PauseRequest {
         by,
@@ -268,10 +289,10 @@ async fn resume<R: ProgressService, O: OperatorService, D: DeskService>(
     extensions: Extensions,
     Form(asked): Form<Asked>,
 ) -> Response {
-    let texts = Texts::of(language(Some(&asked.lang), &headers));
-    if let Err(refused) = rooms.house.door.admits(&headers, &asked.token) {
-        return (StatusCode::FORBIDDEN, texts.say(refused.text())).into_response();
-    }
+    let texts = match rooms.admitted(&headers, (&asked.lang, &asked.token)) {
+        Ok(texts) => texts,
+        Err(refused) => return *refused,
+    };
     let by = acts_as(&(rooms.house.who_sent)(&extensions), &asked.by);
     let message = v1::ResumeRequest {
         by,

@@ -5,10 +5,11 @@
 //! * Every deed goes through the operators' contract, in the name of whoever sent the form.
 //! * A part is one that the page has shown; an address is never in a form.
 
-use axum::extract::{Form, State};
-use axum::http::{Extensions, HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
 use std::sync::Arc;
+
+use axum::extract::{Form, State};
+use axum::http::{Extensions, HeaderMap};
+use axum::response::Response;
 use tidegate_wire::v1;
 use tidegate_wire::v1::approve_request::What;
 use tidegate_wire::v1::desk_service_server::DeskService;
@@ -17,8 +18,7 @@ use tidegate_wire::v1::progress_service_server::ProgressService;
 use tidegate_wire::v1::scope::Part;
 use tonic::Status;
 
-use super::{Asked, Rooms, acts_as, call, language, short};
-use crate::texts::Texts;
+use super::{Asked, Rooms, acts_as, call, short};
 
 pub(super) async fn freeze<R: ProgressService, O: OperatorService, D: DeskService>(
     State(rooms): State<Arc<Rooms<R, O, D>>>,
@@ -26,7 +26,7 @@ pub(super) async fn freeze<R: ProgressService, O: OperatorService, D: DeskServic
     extensions: Extensions,
     Form(asked): Form<Asked>,
 ) -> Response {
-    let texts = match admitted(&rooms, &headers, &asked) {
+    let texts = match rooms.admitted(&headers, (&asked.lang, &asked.token)) {
         Ok(texts) => texts,
         Err(refused) => return *refused,
     };
@@ -45,7 +45,7 @@ pub(super) async fn reclose<R: ProgressService, O: OperatorService, D: DeskServi
     extensions: Extensions,
     Form(asked): Form<Asked>,
 ) -> Response {
-    let texts = match admitted(&rooms, &headers, &asked) {
+    let texts = match rooms.admitted(&headers, (&asked.lang, &asked.token)) {
         Ok(texts) => texts,
         Err(refused) => return *refused,
     };
@@ -66,7 +66,7 @@ pub(super) async fn approve<R: ProgressService, O: OperatorService, D: DeskServi
     extensions: Extensions,
     Form(asked): Form<Asked>,
 ) -> Response {
-    let texts = match admitted(&rooms, &headers, &asked) {
+    let texts = match rooms.admitted(&headers, (&asked.lang, &asked.token)) {
         Ok(texts) => texts,
         Err(refused) => return *refused,
     };
@@ -86,22 +86,6 @@ pub(super) async fn approve<R: ProgressService, O: OperatorService, D: DeskServi
         }
     };
     rooms.answered(&texts, &extensions, answer, "approved").await
-}
-
-/// The texts for whoever sent a form of ours.
-fn admitted<R, O, D>(
-    rooms: &Rooms<R, O, D>,
-    headers: &HeaderMap,
-    asked: &Asked,
-) -> Result<Texts, Box<Response>> {
-    let texts = Texts::of(language(Some(&asked.lang), headers));
-    match rooms.house.door.admits(headers, &asked.token) {
-        Ok(()) => Ok(texts),
-        Err(refused) => {
-            let refused = (StatusCode::FORBIDDEN, texts.say(refused.text()));
-            Err(Box::new(refused.into_response()))
-        }
-    }
 }
 
 /// The part of a rollout that `wave NAME` or `node NAME` means.

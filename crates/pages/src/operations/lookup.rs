@@ -10,7 +10,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Form, Query, State};
 use axum::http::{Extensions, HeaderMap, StatusCode};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use tidegate_wire::v1;
 use tidegate_wire::v1::desk_service_server::DeskService;
@@ -18,7 +18,7 @@ use tidegate_wire::v1::operator_service_server::OperatorService;
 use tidegate_wire::v1::progress_service_server::ProgressService;
 use tonic::Status;
 
-use super::{Look, Rooms, acts_as, call, language};
+use super::{Look, Rooms, acts_as, call, language, shown};
 use crate::desk::Answer;
 use crate::texts::{Language, Texts};
 use crate::visitor::Visitor;
@@ -75,10 +75,10 @@ pub(super) async fn look_up<R: ProgressService, O: OperatorService, D: DeskServi
     extensions: Extensions,
     Form(asked): Form<Asked>,
 ) -> Response {
-    let texts = Texts::of(language(Some(&asked.lang), &headers));
-    if let Err(refused) = rooms.house.door.admits(&headers, &asked.token) {
-        return (StatusCode::FORBIDDEN, texts.say(refused.text())).into_response();
-    }
+    let texts = match rooms.admitted(&headers, (&asked.lang, &asked.token)) {
+        Ok(texts) => texts,
+        Err(refused) => return *refused,
+    };
     if asked.verified != "yes" {
         let refused = texts.say("desk-verify-first");
         return rooms.desk_page(&texts, &extensions, (None, Some(refused)));
@@ -128,9 +128,6 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
         let code = if refused.is_some() { StatusCode::CONFLICT } else { StatusCode::OK };
         let visitor = (self.house.who_sent)(sender);
         let token = self.house.door.token();
-        match (Page { texts, visitor, token, found, refused }).render() {
-            Ok(page) => (code, Html(page)).into_response(),
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        }
+        shown(&Page { texts, visitor, token, found, refused }, code)
     }
 }
