@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     pub(crate) work: PathBuf,
     /// Where it answers the mail system.
     pub(crate) admission_listen: SocketAddr,
+    /// Where it shows how it is.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// The Dovecot beside it.
     pub(crate) dovecot: Option<Dovecot>,
     /// The node's own mailbox.
@@ -121,6 +123,7 @@ impl WorkerFile {
             work: raw.work,
             format: raw.format,
             admission_listen: raw.admission_listen,
+            metrics_listen: raw.metrics_listen,
             limits: raw.limits,
             nfs_is_fenced: raw.nfs_is_fenced,
             store: raw.store,
@@ -163,6 +166,7 @@ struct RawWorkerFile {
     work: Spanned<PathBuf>,
     format: Option<Spanned<String>>,
     admission_listen: Option<Spanned<SocketAddr>>,
+    metrics_listen: Option<Spanned<SocketAddr>>,
     limits: Option<RawLimits>,
     nfs_is_fenced: Option<bool>,
     store: Option<Spanned<RawStore>>,
@@ -185,6 +189,7 @@ struct RawWorker {
     work: Spanned<PathBuf>,
     format: Option<Spanned<String>>,
     admission_listen: Option<Spanned<SocketAddr>>,
+    metrics_listen: Option<Spanned<SocketAddr>>,
     limits: Option<RawLimits>,
     nfs_is_fenced: Option<bool>,
     store: Option<Spanned<RawStore>>,
@@ -238,6 +243,14 @@ impl RawWorker {
                 "it has no encryption: use `127.0.0.1:10390`, beside the mail server";
             return Err(text.complain(address.span(), title, help));
         }
+        if let Some(address) = &self.metrics_listen
+            && !address.get_ref().ip().is_loopback()
+        {
+            let title = "metrics would be shown to more than this machine";
+            let help =
+                "use `127.0.0.1:10394`, and let something on this machine fetch them";
+            return Err(text.complain(address.span(), title, help));
+        }
         let mail = store::mail(&self, text)?;
         let dovecot = dovecot::dovecot(self.dovecot.as_ref(), &mail, text)?;
         let canary = dovecot::canary(self.canary.as_ref(), dovecot.as_ref(), text)?;
@@ -251,6 +264,7 @@ impl RawWorker {
             admission_listen: self
                 .admission_listen
                 .map_or(ADMISSION_LISTEN, Spanned::into_inner),
+            metrics_listen: self.metrics_listen.map(Spanned::into_inner),
             dovecot,
             canary,
             notices,
@@ -477,7 +491,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `tls`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `compact_after_records`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `tls`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `metrics_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `compact_after_records`, `log`, `log_format`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

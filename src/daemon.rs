@@ -223,6 +223,7 @@ fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker
         mail: config.mail,
         work: config.work,
         admission_listen: config.admission_listen,
+        metrics_listen: config.metrics_listen,
         dovecot: config.dovecot,
         canary: config.canary,
         notices: config.notices,

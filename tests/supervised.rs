@@ -54,7 +54,7 @@ fn a_worker_is_ready_without_a_coordinator_and_its_own_loop_feeds_the_watchdog()
     let text = format!(
         "node = \"stor-01\"\ncoordinator = \"http://127.0.0.1:{nobody}\"\nstate_dir = \"state\"\n\
          live = \"live\"\nsnapshot = \"snapshot\"\nwork = \"work\"\n\
-         admission_listen = \"127.0.0.1:{admission}\"\n"
+         admission_listen = \"127.0.0.1:{admission}\"\nmetrics_listen = \"127.0.0.1:0\"\n"
     );
     fs::write(&config, text).unwrap();
     let mut supervised = Supervised::start(desk.path(), "worker", &config);
@@ -62,6 +62,18 @@ fn a_worker_is_ready_without_a_coordinator_and_its_own_loop_feeds_the_watchdog()
     supervised.wait_for("READY=1");
     let fed = supervised.wait_for("WATCHDOG=1");
     assert!(fed.contains("STATUS=knows no rollout"), "{fed}");
+    let address = fs::read_to_string(desk.path().join("state/metrics-address")).unwrap();
+    let get = |page: &str| {
+        let answer = ureq::get(format!("http://{}{page}", address.trim())).call();
+        answer.unwrap().body_mut().read_to_string().unwrap()
+    };
+    assert_eq!(get("/livez"), "alive\n");
+    assert_eq!(get("/readyz"), "alive\n");
+    let metrics = get("/metrics");
+    let shown = |line: &str| metrics.lines().any(|it| it == line);
+    assert!(shown("tidegate_worker_info{node=\"stor-01\"} 1.0"), "{metrics}");
+    assert!(shown("tidegate_worker_lease_seconds{} 0.0"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
     supervised.assert_that_a_stopped_program_is_not_fed();
     supervised.end();
 }

@@ -111,6 +111,7 @@ fn worker(dir: &str, node: &str, listen: &str) -> tidegate_worker::Config {
         mail: Mail::Given(Arc::new(Costless)),
         work: dir.join("work"),
         admission_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        metrics_listen: None,
         dovecot: None,
         canary: None,
         notices: Notices::default(),

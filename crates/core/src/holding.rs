@@ -29,6 +29,7 @@ mod work;
 
 use std::collections::BTreeMap;
 
+pub use counts::Tally;
 pub use dial::{Dial, DialStep};
 pub use found::{Found, More};
 pub use record::{Claim, Look, Outcome, Probed, Record, Settled, Switched};
@@ -145,6 +146,13 @@ impl HeldJob {
 }
 
 impl Holding {
+    /// How many mailboxes are how.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.jobs.values().for_each(|job| tally.add(&job.counts));
+        tally
+    }
+
     /// The jobs, by number.
     pub fn jobs(&self) -> impl Iterator<Item = (JobNumber, &HeldJob)> {
         self.jobs.iter().map(|(number, job)| (*number, job))

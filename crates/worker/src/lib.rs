@@ -22,6 +22,7 @@ mod dovecot;
 pub mod driven;
 mod files;
 mod findings;
+mod gauges;
 mod hands;
 mod herald;
 mod node;
@@ -45,7 +46,7 @@ use tidegate_journal::{Journal, Kind};
 use tidegate_trust::{Road, check_url};
 use tidegate_wire::worker::NodeSettings;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use tidegate_admission::{
     ALWAYS_DOWN, ALWAYS_SLOW, Language, Notice, Notices, UnknownLanguage, UnknownZone,
@@ -55,6 +56,7 @@ pub use tidegate_admission::{
 pub use command::{Command, Limits};
 pub use dovecot::{Canary, DoveadmKey, Dovecot, Master};
 pub use files::Files;
+pub use gauges::METRICS_ADDRESS_FILE;
 
 use command::CommandStore;
 use dovecot::AtDovecot;
@@ -84,6 +86,8 @@ pub struct Config {
     pub work: PathBuf,
     /// Where admission is served; loopback only.
     pub admission_listen: SocketAddr,
+    /// Where it shows how it is, for Prometheus; loopback only, and nowhere if not said.
+    pub metrics_listen: Option<SocketAddr>,
     /// The Dovecot that serves the mail; without it nobody is disconnected, and what it shows
     /// is not compared.
     pub dovecot: Option<Dovecot>,
@@ -141,9 +145,6 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let road = road(&config)?;
     let clock = Clock::start();
-    fs::create_dir_all(&config.state_dir).with_context(|| {
-        format!("create state directory `{}`", config.state_dir.display())
-    })?;
     let journal = open_journal(&config)?;
     let (incarnation, doors) = (incarnation(), open_doors(&config));
     let store = open_store(&config, format!("{:016x}", incarnation.get()))?;
@@ -175,6 +176,7 @@ pub async fn run(
         };
         Node::recover(given, queue)?
     };
+    let (node, _shown) = shown(node, &config, &clock).await?;
     let remembered = node.remembered();
     let canary = config.canary.as_ref().map(|canary| canary.mailbox.clone());
     let (name, way) = (config.node.clone(), (config.coordinator.as_str(), &road));
@@ -218,6 +220,19 @@ pub async fn run(
     result
 }
 
+/// The node, and what shows how it is where that is wanted.
+async fn shown(
+    node: Node,
+    config: &Config,
+    clock: &Clock,
+) -> anyhow::Result<(Node, Option<gauges::Shown>)> {
+    let Some(address) = config.metrics_listen else { return Ok((node, None)) };
+    let (to, newest) = watch::channel(None);
+    let of = (config.node.as_str(), config.state_dir.as_path());
+    let shown = gauges::show(of, address, (newest, clock.clone())).await?;
+    Ok((node.shown_to(to), Some(shown)))
+}
+
 /// Ends what runs outside this process, whichever way the worker ends.
 struct Ending(Arc<dyn MailStore>);
 
@@ -238,6 +253,9 @@ fn owner_gone() -> anyhow::Error {
 }
 
 fn open_journal(config: &Config) -> anyhow::Result<Journal> {
+    fs::create_dir_all(&config.state_dir).with_context(|| {
+        format!("create state directory `{}`", config.state_dir.display())
+    })?;
     let kind = Kind { name: "worker".to_owned(), format: 1, id: node_id(&config.node) };
     let dir = config.state_dir.join("journal");
     let journal = Journal::open(&dir, &kind)

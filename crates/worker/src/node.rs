@@ -40,11 +40,13 @@ use tidegate_journal::Log;
 use tidegate_watchdog::Watchdog;
 use tidegate_wire::worker::NodeSettings;
 use tidegate_wire::worker_record::{Entry, RolloutJoined, encode_entry};
+use tokio::sync::watch;
 
 pub(crate) use inbox::{Beat, Heard, Input, Joined, Remembered};
 pub(crate) use results::UNREADABLE;
 
 use crate::description::{Description, Shelf};
+use crate::gauges::{self, Gauges};
 use crate::hands::Hands;
 use crate::herald::Herald;
 use crate::pace::Pace;
@@ -128,6 +130,8 @@ pub(crate) struct Node {
     looks_for_claims: bool,
     /// When the owner last turned.
     turned_at: Timestamp,
+    /// Who is shown how it is.
+    shown_to: Option<watch::Sender<Option<Gauges>>>,
 }
 
 impl Node {
@@ -163,6 +167,7 @@ impl Node {
             store_claimed: Generation::default(),
             looks_for_claims: false,
             turned_at: now,
+            shown_to: None,
         };
         node.replay()?;
         node.doubt_what_is_older()?;
@@ -173,6 +178,27 @@ impl Node {
         node.holding.forget_orders();
         node.publish_all();
         Ok(node)
+    }
+
+    /// The same, which leaves its gauges there.
+    pub(crate) fn shown_to(mut self, to: watch::Sender<Option<Gauges>>) -> Self {
+        self.shown_to = Some(to);
+        self
+    }
+
+    /// Leaves its gauges for whoever looks.
+    fn show(&self) {
+        let Some(to) = &self.shown_to else { return };
+        let at = self.given.clock.now();
+        to.send_replace(Some(Gauges {
+            at,
+            lease: self.lease_until.since(at),
+            turned_away: self.estranged.turned_away,
+            jobs: self.holding.jobs().count(),
+            tally: self.holding.tally(),
+            in_hand: self.busy.len(),
+            vitals: Vitals { pace: self.pace.report(), ..self.vitals },
+        }));
     }
 
     /// What outlives a run.
@@ -194,8 +220,13 @@ impl Node {
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         let mut watchdog = Watchdog::from_environment();
         let mut turned = Instant::now();
+        let mut shown: Option<Instant> = None;
         loop {
             watchdog.feed(|| self.line());
+            if shown.is_none_or(|at| at.elapsed() >= gauges::EVERY) {
+                self.show();
+                shown = Some(Instant::now());
+            }
             let mut batch = Vec::new();
             match self.inputs.recv_timeout(TICK) {
                 Ok(input) => batch.push(input),

@@ -6,9 +6,37 @@
 //! * Counts follow every change of a mailbox; they are never journaled.
 
 use super::{Dial, HeldMailbox};
-use crate::mailbox::Level;
+use crate::mailbox::{Level, Preparation};
 
 const LEVELS: usize = Level::MAX.get() as usize + 1;
+
+/// How many mailboxes of a node are so; one may be counted as several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// In jobs that it has claimed.
+    pub claimed: u32,
+    /// Not verified yet under their job's generation.
+    pub waiting: u32,
+    /// On any level above held.
+    pub open: u32,
+    /// Set aside for a person.
+    pub set_aside: u32,
+    /// With a dial tone, or with a history that is still to come back.
+    pub dialled: u32,
+}
+
+impl Tally {
+    /// Adds the mailboxes of one job.
+    pub(super) fn add(&mut self, counts: &Counts) {
+        let all: u32 = counts.on_level.iter().sum();
+        let held = counts.on_level.first().copied().unwrap_or_default();
+        self.claimed += all;
+        self.waiting += counts.unverified + counts.unlooked;
+        self.open += all - held;
+        self.set_aside += counts.set_aside;
+        self.dialled += counts.dialled;
+    }
+}
 
 /// How many mailboxes of one job ask for what.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +47,8 @@ pub(super) struct Counts {
     pub(super) unlooked: u32,
     /// Those that have a dial tone, or shall have their history back.
     pub(super) dialled: u32,
+    /// Set aside for a person; they ask for nothing.
+    set_aside: u32,
     on_level: [u32; LEVELS],
 }
 
@@ -59,6 +89,9 @@ impl Counts {
         }
         if mailbox.dial != Dial::None {
             change(&mut self.dialled);
+        }
+        if mailbox.state.preparation == Preparation::Quarantined {
+            change(&mut self.set_aside);
         }
         if let Some(count) = self.on_level.get_mut(mailbox.state.level.index()) {
             change(count);
