@@ -31,6 +31,8 @@ pub(crate) struct Coordinator {
     pub(crate) operators_listen: Option<SocketAddr>,
     /// Where it listens for readers as well.
     pub(crate) readers_listen: Option<SocketAddr>,
+    /// Where it says whether it lives, to everybody.
+    pub(crate) probe_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server, for the gate's external questions.
     pub(crate) prometheus: Option<String>,
     /// Its certificate.
@@ -78,13 +80,14 @@ impl CoordinatorFile {
         let RawCoordinatorFile { data_dir, listen, .. } = raw;
         let RawCoordinatorFile { operators_listen, readers_listen, prometheus, .. } = raw;
         let (tls, audit, webhook) = (raw.tls, raw.audit, raw.webhook);
-        let pages = raw.pages;
+        let (pages, probe_listen) = (raw.pages, raw.probe_listen);
         let compact_after_records = raw.compact_after_records;
         let table = RawCoordinator {
             data_dir,
             listen,
             operators_listen,
             readers_listen,
+            probe_listen,
             prometheus,
             tls,
             audit,
@@ -103,6 +106,7 @@ pub(super) struct RawCoordinatorFile {
     listen: Option<SocketAddr>,
     operators_listen: Option<SocketAddr>,
     readers_listen: Option<SocketAddr>,
+    probe_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
     tls: Option<RawTls>,
     audit: Option<RawAudit>,
@@ -120,6 +124,7 @@ pub(super) struct RawCoordinator {
     listen: Option<SocketAddr>,
     operators_listen: Option<SocketAddr>,
     readers_listen: Option<SocketAddr>,
+    probe_listen: Option<SocketAddr>,
     prometheus: Option<RawPrometheus>,
     tls: Option<RawTls>,
     audit: Option<RawAudit>,
@@ -160,6 +165,7 @@ impl RawCoordinator {
             listen: self.listen.unwrap_or(cli::LISTEN),
             operators_listen: self.operators_listen,
             readers_listen: self.readers_listen,
+            probe_listen: self.probe_listen,
             prometheus: url.map(Spanned::into_inner),
             tls: tls(self.tls, text)?,
             audit: audit(self.audit, text)?,

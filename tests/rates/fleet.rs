@@ -92,6 +92,7 @@ async fn coordinate(dir: &str, listen: &str) -> anyhow::Result<()> {
         listen: listen.parse()?,
         operators_listen: None,
         readers_listen: None,
+        probe_listen: None,
         prometheus: None,
         tls: None,
         audit: tidegate_coordinator::AuditConfig::default(),

@@ -67,6 +67,8 @@ pub struct Config {
     pub operators_listen: Option<SocketAddr>,
     /// Where it listens for readers as well.
     pub readers_listen: Option<SocketAddr>,
+    /// Where it says whether it lives, in plain HTTP to everybody, and nothing else.
+    pub probe_listen: Option<SocketAddr>,
     /// The URL of a Prometheus server that the gate's external questions are asked.
     pub prometheus: Option<String>,
     /// Its certificate, and whom it believes; without one it serves this machine only.
@@ -139,6 +141,7 @@ pub async fn run_with(
         listen,
         operators_listen,
         readers_listen,
+        probe_listen,
         prometheus,
         tls,
         audit,
@@ -165,6 +168,7 @@ pub async fn run_with(
         all: bind(listen).await?,
         operators: bind_if(operators_listen).await?,
         readers: bind_if(readers_listen).await?,
+        probes: bind_if(probe_listen).await?,
         entrance,
         pages: bind_pages(pages, &data_dir).await?,
     };

@@ -86,6 +86,8 @@ pub(crate) struct Listeners {
     pub(crate) operators: Option<TcpListener>,
     /// Readers.
     pub(crate) readers: Option<TcpListener>,
+    /// Whoever restarts and routes; they show nothing, and learn only whether it lives.
+    pub(crate) probes: Option<TcpListener>,
     /// What everybody shows a certificate at, if they do.
     pub(crate) entrance: Option<Entrance>,
     /// Browsers.
@@ -147,7 +149,7 @@ pub(crate) async fn serve(
 }
 
 async fn serve_all(listeners: Listeners, services: Services) -> anyhow::Result<()> {
-    let Listeners { all, operators, readers, pages, entrance } = listeners;
+    let Listeners { all, operators, readers, probes, pages, entrance } = listeners;
     let everybody = operators.is_none();
     let of_all = Audience { workers: true, operators: everybody, readers: everybody };
     let of_operators = Audience { workers: false, operators: true, readers: true };
@@ -158,16 +160,22 @@ async fn serve_all(listeners: Listeners, services: Services) -> anyhow::Result<(
         readers.map(|it| (it, of_readers)),
     ];
     let listeners: Vec<_> = listeners.into_iter().flatten().collect();
-    let each = descriptors::most() / (listeners.len() + usize::from(pages.is_some()));
+    let others = usize::from(pages.is_some()) + usize::from(probes.is_some());
+    let each = descriptors::most() / (listeners.len() + others);
     let (mut serving, mut telling) = (JoinSet::new(), JoinSet::new());
     let mut routers = Vec::new();
     for (listener, audience) in listeners {
-        routers.push((listener, router(services.clone(), audience).await?));
+        let router = router(services.clone(), audience).await?;
+        routers.push((listener, router, entrance.clone()));
     }
     if let Some((listener, make)) = pages {
-        routers.push((listener, pages_router(services.clone(), make)));
+        routers.push((listener, pages_router(services.clone(), make), entrance));
     }
-    for (listener, router) in routers {
+    if let Some(listener) = probes {
+        // Who restarts it has no certificate, and learns nothing but that it lives.
+        routers.push((listener, probes_router(services.inbox.clone()), None));
+    }
+    for (listener, router, entrance) in routers {
         let hall = Hall::new(each);
         telling.spawn(tell(Arc::clone(&hall)));
         let mut stopping = services.stopping.clone();
@@ -175,7 +183,7 @@ async fn serve_all(listeners: Listeners, services: Services) -> anyhow::Result<(
             // Without a sender there is nobody left to serve for.
             drop(stopping.wait_for(|stopping| *stopping).await);
         };
-        let arrivals = connection::arrivals(listener, entrance.clone(), hall);
+        let arrivals = connection::arrivals(listener, entrance, hall);
         serving.spawn(router.serve_with_incoming_shutdown(arrivals, stopped));
     }
     while let Some(served) = serving.join_next().await {
@@ -274,6 +282,11 @@ fn pages_router(services: Services, make: MakePages) -> Router {
     let readers = Readers::new(inbox, views, (stopping, Audit::none()), show);
     let routes = pages::behind_turnstile(make(Inside { readers, operators, desk }));
     server().accept_http1(true).add_routes(Routes::from(routes))
+}
+
+/// Whether it lives, for whoever restarts and routes.
+fn probes_router(inbox: Inbox) -> Router {
+    server().accept_http1(true).add_routes(Routes::from(pages::probes(inbox)))
 }
 
 fn server() -> Server {

@@ -10,17 +10,20 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_coordinator::{Config, address_file, run};
+use tidegate_rig::FreePorts;
 use tidegate_trust::{Authority, Files, Holder, METHODS, Road, Role};
 use tidegate_wire::v1;
 use tidegate_wire::v1::exchanger_service_client::ExchangerServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
@@ -122,6 +125,30 @@ async fn without_a_certificate_of_the_authority_nobody_comes_in() {
 }
 
 #[tokio::test]
+async fn whoever_restarts_it_needs_no_certificate_and_learns_only_that_it_lives() {
+    let site = Site::start().await;
+
+    let get = async |path: &str| {
+        let mut stream = TcpStream::connect(site.probes).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let (alive, ready) = (get("/livez").await, get("/readyz").await);
+    let metrics = get("/metrics").await;
+    let plain = Endpoint::from_shared(format!("http://{}", site.probes)).unwrap();
+    let call = rollout(plain.connect().await).await;
+
+    assert!(alive.starts_with("HTTP/1.1 200") && alive.ends_with("alive\n"), "{alive}");
+    assert!(ready.starts_with("HTTP/1.1 200") && ready.ends_with("ready\n"), "{ready}");
+    assert!(metrics.starts_with("HTTP/1.1 404"), "{metrics}");
+    assert_eq!(call.unwrap_err(), Code::Unimplemented);
+}
+
+#[tokio::test]
 async fn a_connection_ends_with_its_certificate() {
     let site = Site::start().await;
     let lasts = Duration::from_secs(2);
@@ -143,7 +170,7 @@ async fn whoever_begins_to_show_a_certificate_and_stops_is_cut_and_keeps_nobody_
     let viewer = site.certificate("v1", &[Role::Viewer], "vera");
     let mut slow = Vec::new();
     for _ in 0..200 {
-        let mut tcp = tokio::net::TcpStream::connect(&site.address).await.unwrap();
+        let mut tcp = TcpStream::connect(&site.address).await.unwrap();
         // A handshake's first byte.
         tcp.write_all(&[22]).await.unwrap();
         slow.push(tcp);
@@ -260,6 +287,8 @@ struct Site {
     dir: TempDir,
     authority: Authority,
     address: String,
+    /// Where it says to everybody whether it lives.
+    probes: SocketAddr,
     _stop: oneshot::Sender<()>,
     _task: JoinHandle<anyhow::Result<()>>,
 }
@@ -274,7 +303,12 @@ impl Site {
         let tls = Files { denied: Some(denied), ..tls };
         let data = dir.path().join("data");
         // All addresses: that it may is the point.
-        let config = config(&data, "0.0.0.0:0", Some(tls));
+        let [port] = FreePorts::take(1).hand_over();
+        let probes = SocketAddr::from(([127, 0, 0, 1], port));
+        let config = Config {
+            probe_listen: Some(probes),
+            ..config(&data, "0.0.0.0:0", Some(tls))
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(run(config, async { drop(stopped.await) }));
         let address = until(async || {
@@ -282,7 +316,7 @@ impl Site {
             fs::read_to_string(address_file(&data)).ok()
         });
         let address = address.await.trim().replace("0.0.0.0", "127.0.0.1");
-        Self { dir, authority, address, _stop: stop, _task: task }
+        Self { dir, authority, address, probes, _stop: stop, _task: task }
     }
 
     fn certificate(&self, file: &str, roles: &[Role], name: &str) -> Files {
@@ -328,6 +362,7 @@ fn config(data_dir: &Path, listen: &str, tls: Option<Files>) -> Config {
         listen: listen.parse().unwrap(),
         operators_listen: None,
         readers_listen: None,
+        probe_listen: None,
         prometheus: None,
         tls,
         audit: tidegate_coordinator::AuditConfig::default(),
@@ -422,7 +457,7 @@ async fn shown(site: &Site, files: &Files) -> Vec<u8> {
             PrivateKeyDer::from_pem_file(&files.key).unwrap(),
         )
         .unwrap();
-    let tcp = tokio::net::TcpStream::connect(&site.address).await.unwrap();
+    let tcp = TcpStream::connect(&site.address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let name = ServerName::try_from("localhost").unwrap();
     let tls = connector.connect(name, tcp).await.unwrap();

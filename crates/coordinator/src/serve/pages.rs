@@ -35,7 +35,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// What pages are made from.
 #[derive(Clone)]
 pub(super) struct Pages {
-    /// The way to the owner.
+    /// The way to the owner, for whoever asks whether it lives.
     pub(super) inbox: Inbox,
     /// What readers see.
     pub(super) views: Views,
@@ -49,10 +49,19 @@ pub(super) struct Pages {
 pub(super) fn routes(pages: Pages) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
+        .with_state(pages.clone())
+        .merge(Router::new().route("/livez", get(live)).route("/readyz", get(ready)))
+        .layer(from_fn(enter))
+        .with_state(pages.inbox)
+}
+
+/// Whether it lives and is ready, and nothing else.
+pub(super) fn probes(inbox: Inbox) -> Router {
+    Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .layer(from_fn(enter))
-        .with_state(pages)
+        .with_state(inbox)
 }
 
 /// Other pages, with the places of whoever asks for them.
@@ -81,14 +90,14 @@ async fn metrics(State(Pages { views, show, asked, .. }): State<Pages>) -> Respo
     ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
 }
 
-async fn live(State(Pages { inbox, .. }): State<Pages>) -> (StatusCode, String) {
+async fn live(State(inbox): State<Inbox>) -> (StatusCode, String) {
     match inbox.ask(|_, _| Ok(())).await {
         Err(refused @ (Refused::Busy | Refused::Stopping)) => unavailable(&refused),
         Ok(()) | Err(_) => (StatusCode::OK, "alive\n".to_owned()),
     }
 }
 
-async fn ready(State(Pages { inbox, .. }): State<Pages>) -> (StatusCode, String) {
+async fn ready(State(inbox): State<Inbox>) -> (StatusCode, String) {
     match tokio::time::timeout(READY_WITHIN, inbox.ask(|_, _| Ok(()))).await {
         Ok(Ok(()) | Err(Refused::NoPlan)) => (StatusCode::OK, "ready\n".to_owned()),
         Ok(Err(refused)) => unavailable(&refused),

@@ -96,6 +96,7 @@ impl Coordinator {
             listen,
             operators_listen: None,
             readers_listen: None,
+            probe_listen: None,
             prometheus: None,
             tls: None,
             audit: tidegate_coordinator::AuditConfig::default(),

@@ -703,6 +703,7 @@ async fn start_error(dir: &std::path::Path, listen: &str) -> String {
         listen,
         operators_listen: None,
         readers_listen: None,
+        probe_listen: None,
         prometheus: None,
         tls: None,
         audit: tidegate_coordinator::AuditConfig::default(),
