@@ -81,7 +81,6 @@ impl Site {
             format!("{POLICY}\n[gate.preparation]\np_ok = \"40 %\"\np_bad = \"80 %\"\n");
         site.write("policy.toml", &policy);
         site.write("status.toml", STATUS);
-        site.write("audit.key", "a secret of some length");
         let inventory = fs::read(&site.provider.inventory_csv).unwrap();
         fs::write(site.path("users.csv"), inventory).unwrap();
         site.put_files_in_place_of_mailboxes();
@@ -129,7 +128,7 @@ impl Site {
     pub(crate) fn configure_coordinator(&self) {
         let config = format!(
             "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\n[audit]\nanchors = \"anchors\"\n\
-             key = \"audit.key\"\n{}",
+             key = \"pki/audit.key\"\n{}",
             tls("coordinator")
         );
         self.write("coordinator.toml", &config);

@@ -32,28 +32,28 @@ fn gets_to_know_it(site: &mut Site) {
 }
 
 fn plans_and_starts(site: &mut Site) {
-    let files = "--inventory users.csv --policy policy.toml";
-    let plan =
-        site.types("02:57", "anna", &format!("plan {files} --detailed-exitcode"), 2);
-    says(&plan.out, "240 mailboxes");
     site.start("coordinator");
     site.configure_workers();
     for node in NODES {
-        site.types("02:58", "anna", &format!("config check {node}.toml --as worker"), 0);
+        site.types("02:56", "anna", &format!("config check {node}.toml --as worker"), 0);
         site.start(node);
     }
+    let files = "--inventory users.csv --policy policy.toml";
+    let saved = format!("plan {files} --out w.tgplan --detailed-exitcode");
+    let plan = site.types("02:57", "anna", &saved, 2);
+    says(&plan.out, "240 mailboxes");
+    site.types("02:58", "anna", &saved, 0);
 
-    let apply = format!("apply {files} --yes --request-id night-1");
-    let by_viewer = site.types("03:02", "vera", &apply, 77);
+    let start = "start w.tgplan --yes --request-id night-1";
+    let by_viewer = site.types("03:02", "vera", start, 77);
     says(&by_viewer.err, "vera (viewer) may not do this");
-    let alone = site.types("03:02", "anna", &apply, 3);
+    let alone = site.types("03:02", "anna", start, 3);
     let own = site.approve("03:02", "anna", &alone, 77);
     says(&own.err, "anna (operator) may not do this");
     site.approve("03:03", "berta", &alone, 0);
-    site.types("03:04", "anna", &apply, 0);
-    site.types("03:04", "anna", &apply, 0);
-    let again = site.types("03:04", "anna", &format!("apply {files} --yes"), 3);
-    says(&again.err, "this plan was applied at");
+    site.types("03:04", "anna", start, 0);
+    site.types("03:04", "anna", start, 0);
+    site.types("03:04", "anna", "start w.tgplan --yes", 4);
 }
 
 fn meets_silence(site: &mut Site) {
@@ -159,7 +159,7 @@ fn proves_it(site: &mut Site) {
     }
     site.types("05:40", "anna", "journal verify data/journal", 0);
     site.types("05:40", "anna", "journal verify state/stor-02/journal", 0);
-    let verify = "audit verify data/audit.jsonl --anchors anchors --key audit.key";
+    let verify = "audit verify data/audit.jsonl --anchors anchors --key pki/audit.pub";
     let sound = site.types("05:41", "anna", verify, 0);
     says(&sound.out, "all sound");
 
