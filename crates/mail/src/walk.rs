@@ -165,12 +165,15 @@ impl Tree {
         // Links are refused by the resolution itself, with an error of their own.
         let flags = flags | OFlags::CLOEXEC;
         let resolve = if is_plain(rel) { INSIDE } else { BENEATH };
-        let mut attempts = 0;
+        let (mut attempts, mut failed) = (0, false);
         loop {
             match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) if attempts < RACE_ATTEMPTS_MAX => {
                     attempts += 1;
                 }
+                // A disk that comes back fails now and then. Without its copy in the snapshot a
+                // message may look right that is not, so one error is not believed.
+                Err(Errno::IO) if !failed => failed = true,
                 result => return result,
             }
         }
