@@ -59,6 +59,10 @@ fn named(verb: &Approve) -> Result<Named<'_>, Failure> {
             let what = What::Resume(ApproveResume { scope });
             Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }
         }
+        Approve::Expand { wave, if_match, evidence, args } => {
+            let what = What::Expand(wave.clone());
+            Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }
+        }
         Approve::Accept { node, if_match, evidence, args } => {
             let what = What::Accept(node.clone());
             Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }

@@ -75,6 +75,7 @@ Stop and go on:
   thaw         Let go of a freeze of somebody else
   resume       Go on, or let a re-closed part open again
   reclose      Put opened mailboxes back behind admission
+  expand       Let a wave pass that its gate holds for want of samples
   abort        End the rollout; what is open stays open
   approve      Give somebody else leave to start or to go on
   accept       Let a worker back in that was turned away
@@ -173,6 +174,8 @@ pub(crate) enum Verb {
     Resume(Resume),
     /// Put opened mailboxes back behind admission, keeping all that arrived.
     Reclose(Reclose),
+    /// Let a wave pass the level that it stands on although its gate holds it for want of samples.
+    Expand(Expand),
     /// End the rollout; what is open stays open.
     Abort(Abort),
     /// Give somebody else leave to start or to go on.
@@ -323,6 +326,25 @@ pub(crate) struct Lab {
 pub(crate) struct Accept {
     /// The node.
     pub(crate) node: String,
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) seen: Seen,
+}
+
+/// Let a wave pass the level that it stands on although its gate holds it for want of samples.
+/// Never where a worker is silent, a node is missing or anything has tripped.
+#[derive(Debug, Args)]
+pub(crate) struct Expand {
+    /// The wave's name or number.
+    pub(crate) wave: String,
     /// Why, for the record.
     #[arg(long)]
     pub(crate) reason: String,

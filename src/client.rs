@@ -322,6 +322,19 @@ impl Client {
         until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
+    /// Lets a wave pass that its gate holds.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn expand(
+        &mut self,
+        request: v1::ExpandRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let ask = async || self.operator.expand(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
+    }
+
     /// Gives somebody else leave.
     ///
     /// # Errors
@@ -575,6 +588,9 @@ fn help_for(code: &str) -> Option<&'static str> {
         }
         "frozen" | "same-hand" => {
             "somebody else: tidegate thaw --reason '…'; then tidegate resume --reason '…'"
+        }
+        "not-held" | "hold-stands" | "not-running" => {
+            "see what it waits for: tidegate status"
         }
         "not-held-back" => "see what is held back: tidegate status",
         "conflict" => "look again (tidegate status), then decide anew",

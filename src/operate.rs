@@ -13,7 +13,7 @@ use std::time::Duration;
 use tidegate_wire::v1::{self, NodeState, RolloutState, scope};
 
 use crate::cli::{
-    self, Abort, Accept, Asked, Freeze, PartKind, Pause, Reclose, Resume, Thaw,
+    self, Abort, Accept, Asked, Expand, Freeze, PartKind, Pause, Reclose, Resume, Thaw,
 };
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
@@ -153,6 +153,25 @@ pub(crate) async fn accept(args: &Accept) -> Outcome {
     };
     client.accept(request).await?;
     console::data_line(format_args!("{} is accepted", safe(&args.node)))?;
+    console::data_line("Next   tidegate status")?;
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate expand`.
+pub(crate) async fn expand(args: &Expand) -> Outcome {
+    let mut client = Client::connect(&args.coordinator).await?;
+    let request = v1::ExpandRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        wave: args.wave.clone(),
+        request_id: id(&args.asked),
+        etag: seen(&mut client, &args.seen).await?,
+    };
+    client.expand(request).await?;
+    console::data_line(format_args!(
+        "the hold of {} is overridden on its present level",
+        safe(&args.wave)
+    ))?;
     console::data_line("Next   tidegate status")?;
     Ok(Exit::Done)
 }

@@ -129,6 +129,64 @@ fn nobody_approves_what_they_ask_for_themselves() {
 }
 
 #[test]
+fn two_people_let_a_wave_pass_that_its_gate_holds_for_want_of_samples() {
+    let mut site = Site::new();
+    // Nobody logs in, and the gate asks for somebody who does.
+    let policy = POLICY.replace("[gate]\n", "[gate]\nsessions_min = 1\n");
+    fs::write(site.path("policy.toml"), policy).unwrap();
+    site.start("coordinator");
+    site.know_the_address();
+    for node in NODES {
+        site.start(node);
+    }
+    let files = ["--inventory", "users.csv", "--policy", "policy.toml", "--yes"];
+    let apply = [&["apply"], files.as_slice()].concat();
+    site.approve(&site.tidegate("anna", &apply));
+    site.tidegate("anna", &apply);
+    let held = || {
+        let told = site.tidegate("vera", &["status", "-o", "json"]);
+        text(&told.stdout).contains("tidegate expand ")
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !held() {
+        assert!(Instant::now() < deadline, "{}", site.log("coordinator"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    let expand = ["expand", "0", "--reason", "everybody sleeps"];
+    let by_viewer = site.tidegate("vera", &expand);
+    let alone = site.tidegate("anna", &expand);
+    let waiting = text(&site.tidegate("vera", &["status"]).stdout);
+    let own = command_in(&site.tidegate("carla", &expand));
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    site.tidegate("carla", &own);
+    let by_herself = site.tidegate("carla", &expand);
+    let done = site.tidegate("anna", &expand);
+    let stale = command_in(&alone);
+    let stale: Vec<&str> = stale.iter().map(String::as_str).collect();
+    let on_old_evidence = site.tidegate("berta", &stale);
+    let (log, _) = site.audit();
+    site.stop();
+    site.start("coordinator");
+    site.know_the_address();
+    let events = text(&site.tidegate("anna", &["events", "-o", "jsonl"]).stdout);
+
+    assert_eq!(by_viewer.status.code(), Some(77), "{by_viewer:?}");
+    assert_eq!(alone.status.code(), Some(3), "{alone:?}");
+    let asked = "anna asks to expand 0 (everybody sleeps), until ";
+    assert!(waiting.contains(asked), "{waiting}");
+    let whom = "any approver but anna: `tidegate approve expand 0 --if-match ";
+    assert!(waiting.contains(whom), "{waiting}");
+    assert_eq!(by_herself.status.code(), Some(3), "{by_herself:?}");
+    assert_eq!(done.status.code(), Some(0), "{}", site.all_logs(&done));
+    assert_eq!(on_old_evidence.status.code(), Some(4), "{on_old_evidence:?}");
+    let told = "although its gate held it, overridden by anna: everybody sleeps; \
+                approved by carla: fine";
+    assert!(events.contains(told), "{events}");
+    assert!(log.contains("\"call\":\"expand\",\"about\":\"wave 0\""), "{log}");
+}
+
+#[test]
 fn what_waits_for_a_second_person_is_still_shown_after_a_restart_and_leave_is_not_kept() {
     let mut site = Site::new();
     site.start("coordinator");

@@ -76,6 +76,19 @@ pub(crate) enum Approve {
         #[command(flatten)]
         args: ApproveArgs,
     },
+    /// To let a wave pass that its gate holds for want of samples.
+    Expand {
+        /// The wave's name or number, as it was asked for.
+        wave: String,
+        /// The etag that you saw; void if anything was decided since.
+        #[arg(long, value_name = "ETAG")]
+        if_match: String,
+        /// The evidence that you saw, of this hold: `waits:` of `tidegate status` names it.
+        #[arg(long, value_name = "NAME")]
+        evidence: String,
+        #[command(flatten)]
+        args: ApproveArgs,
+    },
     /// To let a worker back in.
     Accept {
         /// The node.

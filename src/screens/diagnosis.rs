@@ -163,7 +163,8 @@ impl Diagnosis {
         }
         if let Some((why, action)) = rollout.why.iter().find_map(lift) {
             let status = format!("{progress}; waits: {}", safe(&why.text));
-            return warn(status, action.to_owned(), Exit::Changes);
+            let action = override_by_hand(rollout).unwrap_or_else(|| action.to_owned());
+            return warn(status, action, Exit::Changes);
         }
         if let Some(nodes) = pace::stopped(rollout) {
             let status =
@@ -294,12 +295,28 @@ fn anew(part: &str) -> Vec<String> {
 
 /// What to do about a wave that needs a person.
 fn ask_a_person(rollout: &Rollout) -> String {
+    if let Some(action) = override_by_hand(rollout) {
+        return action;
+    }
     if current(rollout).is_some_and(|wave| wave.quarantined > 0) {
         let again = "tidegate reclose mailbox ADDRESS --reason '…'; then \
                      tidegate resume mailbox ADDRESS --reason '…'";
         return format!("tidegate quarantine list; repair the cause; then {again}");
     }
     "tidegate events; then `tidegate pause` or `tidegate reclose wave …`".to_owned()
+}
+
+/// The command that lets the present wave pass, where it is held for want of samples alone.
+fn override_by_hand(rollout: &Rollout) -> Option<String> {
+    let wave = rollout.waves.iter().find(|wave| {
+        wave.state() == WaveState::Opening
+            && wave.gate.as_ref().is_some_and(|gate| gate.overridable)
+    })?;
+    let name = safe(&wave.name);
+    Some(format!(
+        "tidegate why wave {name}; if its mailboxes are good all the same: \
+         tidegate expand {name} --reason '…'"
+    ))
 }
 
 /// What to do about a node that the gate took out.
@@ -344,7 +361,7 @@ fn reasons(why: &[Why]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use tidegate_wire::v1::{Node, NodeState, Pace, Rollout, RolloutState, Stop};
+    use tidegate_wire::v1::{Gate, Node, NodeState, Pace, Rollout, RolloutState, Stop};
     use tidegate_wire::v1::{Rung, WaveState, Why};
     use tidegate_wire::v1::{Vitals, Wave};
 
@@ -491,6 +508,23 @@ mod tests {
             tidegate quarantine list; repair the cause; then tidegate reclose mailbox ADDRESS --reason '…'; then tidegate resume mailbox ADDRESS --reason '…'
             2
         "]],
+        );
+    }
+
+    #[test]
+    fn a_hold_for_want_of_samples_names_the_command_that_overrides_it() {
+        let gate = Gate { overridable: true, ..Gate::default() };
+        let wave = Wave { opened: 200, open: 200, gate: Some(gate), ..wave() };
+        let text = "0 of 1 mailboxes used by their users";
+        let why = Why { code: "only-synthetic".into(), text: text.into() };
+
+        check(
+            &Rollout { waves: vec![wave], why: vec![why], ..running() },
+            &expect![[r"
+                wave canary-1 opens for webmail: 200 of 200 (100.0 %); waits: 0 of 1 mailboxes used by their users
+                tidegate why wave canary-1; if its mailboxes are good all the same: tidegate expand canary-1 --reason '…'
+                2
+            "]],
         );
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_core::fleet::{Generation, JobNumber};
+use tidegate_core::gate::Evidence;
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{Record, Rollout, Scope};
@@ -91,10 +92,10 @@ impl Chronicle {
             Record::LevelAllowed { wave, level, .. } => {
                 self.climbs[wave.index()].allowed = level.get();
             }
-            Record::Expanded { evidence, at } => {
-                let climb = &mut self.climbs[evidence.wave.index()];
-                climb.passed = evidence.level.get();
-                climb.passed_at = at.millis();
+            Record::Expanded { evidence, at } => self.has_passed(evidence, *at),
+            Record::Overridden { action, evidence } => {
+                self.reasons.insert(action.reason.clone());
+                self.has_passed(evidence, action.at);
             }
             Record::Frozen(action) => {
                 self.frozen = Some(action.by.clone());
@@ -142,6 +143,11 @@ impl Chronicle {
             | Record::NodeIsolated { .. }
             | Record::Finished { .. } => {}
         }
+    }
+
+    fn has_passed(&mut self, evidence: &Evidence, at: Timestamp) {
+        let climb = &mut self.climbs[evidence.wave.index()];
+        (climb.passed, climb.passed_at) = (evidence.level.get(), at.millis());
     }
 
     /// Whoever holds these jobs holds them under new generations.

@@ -59,6 +59,7 @@ pub(crate) enum Rpc {
     Abort,
     Reclose,
     Accept,
+    Expand,
 }
 
 /// A request on its way.
@@ -327,6 +328,8 @@ fn take(driven: &Driven, rpc: Rpc, bytes: &[u8]) -> Pending {
         }
         Rpc::Accept => from_bytes(bytes)
             .map_or_else(refused, |it| Pending::Action(driven.accept(it))),
+        Rpc::Expand => from_bytes(bytes)
+            .map_or_else(refused, |it| Pending::Action(driven.expand(it))),
         Rpc::Reclose => from_bytes(bytes)
             .map_or_else(refused, |it| Pending::Action(driven.reclose(it))),
     }

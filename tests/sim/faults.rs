@@ -106,6 +106,8 @@ pub(crate) enum Wish {
     ResumeWave(u64),
     ResumeNode(u64),
     ResumeMailbox(u64),
+    /// The wave that climbs.
+    Expand,
 }
 
 /// One fault.
@@ -436,7 +438,8 @@ fn closing(chance: &mut Chance) -> Wish {
 fn wish(chance: &mut Chance) -> Wish {
     let which = chance.below(1_000);
     match chance.below(27) {
-        0..=3 => Wish::Pause,
+        0..=2 => Wish::Pause,
+        3 => Wish::Expand,
         4..=9 => Wish::Resume,
         10 => Wish::RecloseWave(which),
         11 => Wish::RecloseNode(which),

@@ -2,7 +2,9 @@
 //! happened, waves climb in order, and no mailbox stands higher than was permitted.
 
 use tidegate_core::fleet::{JobNumber, NodeNumber, WaveNumber};
-use tidegate_core::gate::{Evidence, NodeEvidence, Verdict, judge};
+use tidegate_core::gate::{
+    Escalation, Evidence, HoldReason, NodeEvidence, Signal, Verdict, judge,
+};
 use tidegate_core::mailbox::Level;
 use tidegate_core::policy::calendar::open_until;
 use tidegate_core::rollout::{Orders, Record};
@@ -22,6 +24,9 @@ pub(crate) fn check_record(world: &World, record: &Record) -> Checked {
             check_allowed(world, *wave, *level, *at)
         }
         Record::Expanded { evidence, at } => check_expanded(world, evidence, *at),
+        Record::Overridden { action, evidence } => {
+            check_overridden(world, evidence, action.at)
+        }
         Record::Resumed { scope: None, .. } => match world.oracle.chronicle.halted {
             Some(wave) => {
                 broken(I5, format!("resumed, but halted wave {wave} is not re-closed"))
@@ -45,12 +50,66 @@ fn check_expanded(world: &World, evidence: &Evidence, at: Timestamp) -> Checked 
     if verdict != Verdict::Expand {
         return broken(I5, format!("expanded, but it recomputes to {verdict:?}"));
     }
+    check_nodes(world, evidence)
+}
+
+/// What the verdict counts of nodes is what they have told and done.
+fn check_nodes(world: &World, evidence: &Evidence) -> Checked {
     evidence.nodes.iter().filter(|node| !node.isolated).try_for_each(|node| {
         if !world.oracle.heard.contains_key(&node.node) {
             return broken(I5, format!("{} was not heard since the start", node.node));
         }
         check_counts(world, evidence, node)
     })
+}
+
+/// People let a wave pass: it was held for want of samples alone, everybody had reported lately,
+/// and nothing was stopped.
+fn check_overridden(world: &World, evidence: &Evidence, at: Timestamp) -> Checked {
+    let chronicle = &world.oracle.chronicle;
+    if chronicle.frozen.is_some() || chronicle.halted.is_some() || chronicle.over {
+        return broken(
+            I5,
+            "a hold is overridden of a rollout that is stopped".to_owned(),
+        );
+    }
+    let climb = chronicle.climbs[evidence.wave.index()];
+    if climb.allowed != evidence.level.get() || climb.passed >= climb.allowed {
+        return broken(I5, format!("{} is overridden at {climb:?}", evidence.wave));
+    }
+    let gate = world.fleet.plan.policy().gate_on(evidence.level);
+    let Verdict::Hold(reasons) = judge(evidence, &gate, at).verdict else {
+        return broken(I5, "overridden, and it recomputes to no hold".to_owned());
+    };
+    if let Some(reason) = reasons.iter().find(|reason| !is_scarcity(reason)) {
+        return broken(I5, format!("overridden in spite of {reason}"));
+    }
+    let silent = |node: &&NodeEvidence| {
+        !node.isolated
+            && node.reported_at.is_none_or(|told| at.since(told) > gate.report_age_max)
+    };
+    if let Some(node) = evidence.nodes.iter().find(silent) {
+        return broken(I5, format!("overridden while {} is silent", node.node));
+    }
+    check_nodes(world, evidence)
+}
+
+/// Whether a wave waits for no more than further samples. Said here once more, so that the
+/// program's own list is not judged by itself.
+fn is_scarcity(reason: &HoldReason) -> bool {
+    match reason {
+        HoldReason::TooFew { signal, .. }
+        | HoldReason::Undecided { signal, .. }
+        | HoldReason::NeedsPerson(
+            Escalation::Undecided { signal, .. } | Escalation::Exhausted { signal, .. },
+        ) => *signal != Signal::Preparation,
+        HoldReason::NodesShort { .. }
+        | HoldReason::TierShort { .. }
+        | HoldReason::OnlySynthetic { .. }
+        | HoldReason::Unproven { .. }
+        | HoldReason::NeedsPerson(Escalation::Overdue { .. }) => true,
+        _ => false,
+    }
 }
 
 /// The counts of a verdict against what nodes have on disk and have told.

@@ -75,6 +75,7 @@ impl World {
             Wish::ResumeWave(at) => (Rpc::Resume, Some(wave(at))),
             Wish::ResumeNode(at) => (Rpc::Resume, Some(node(at))),
             Wish::ResumeMailbox(at) => (Rpc::Resume, Some(mailbox(at))),
+            Wish::Expand => (Rpc::Expand, Some(self.climbing())),
         };
         self.operate(rpc, scope);
     }
@@ -83,9 +84,12 @@ impl World {
         self.operators.ids += 1;
         let id = self.operators.ids;
         let (by, reason) = (format!("op-{}", id % 3), format!("wish {id}"));
-        let node = match scope {
-            Some(Scope::Node(node)) => Some(self.fleet.nodes[node.index()].clone()),
-            Some(Scope::Wave(_) | Scope::Mailbox(_)) | None => None,
+        let (wave, node) = match scope {
+            Some(Scope::Wave(wave)) => (wave.get().to_string(), String::new()),
+            Some(Scope::Node(node)) => {
+                (String::new(), self.fleet.nodes[node.index()].clone())
+            }
+            Some(Scope::Mailbox(_)) | None => (String::new(), String::new()),
         };
         let scope = scope.map(|scope| v1::Scope::from(self.named(scope)));
         self.story.tell(self.now, || format!("{by}: {rpc:?} {scope:?} ({reason})"));
@@ -125,21 +129,32 @@ impl World {
                 request_id,
                 ..Default::default()
             }),
-            Rpc::Accept => {
-                let node = node.unwrap_or_default();
-                to_bytes(&v1::AcceptRequest {
-                    by,
-                    reason,
-                    node,
-                    request_id,
-                    ..Default::default()
-                })
-            }
+            Rpc::Accept => to_bytes(&v1::AcceptRequest {
+                by,
+                reason,
+                node,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Expand => to_bytes(&v1::ExpandRequest {
+                by,
+                reason,
+                wave,
+                request_id,
+                ..Default::default()
+            }),
             Rpc::Join | Rpc::Sync | Rpc::Fetch => return,
         };
         let request = Request { rpc, bytes, reason: told, tries: 0 };
         self.operators.asked.insert(id, request);
         self.send_wish(id);
+    }
+
+    /// The wave that is opened just now, as the records say; else the first.
+    fn climbing(&self) -> Scope {
+        let climbs = &self.oracle.chronicle.climbs;
+        let at = climbs.iter().position(|it| it.allowed > it.passed).unwrap_or(0);
+        Scope::Wave(WaveNumber::new(u16::try_from(at).unwrap()))
     }
 
     fn named(&self, scope: Scope) -> ScopeName {

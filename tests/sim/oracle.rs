@@ -165,6 +165,7 @@ impl World {
             Record::Halted { .. } => self.story.count("halt"),
             Record::NodeIsolated { .. } => self.story.count("isolation"),
             Record::Expanded { .. } => self.story.count("expansion"),
+            Record::Overridden { .. } => self.story.count("override"),
             Record::Finished { .. } => self.story.count("finished"),
             Record::Paused(_) => self.story.count("pause"),
             Record::Frozen(_) => self.story.count("freeze"),

@@ -210,6 +210,12 @@ impl Driven {
         let service = Arc::clone(&self.operators);
         Call::new(async move { message(service.accept(Request::new(request)).await) })
     }
+
+    /// An operator lets a wave pass that its gate holds.
+    pub fn expand(&self, request: v1::ExpandRequest) -> Call<v1::ActionResponse> {
+        let service = Arc::clone(&self.operators);
+        Call::new(async move { message(service.expand(Request::new(request)).await) })
+    }
 }
 
 fn message<T>(answer: Result<Response<T>, Status>) -> Result<T, Status> {

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::gate::Evidence;
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{Action, Record, Scope};
@@ -36,6 +37,7 @@ impl<'a> Told<'a> {
             Record::FactsReported { .. } => "facts-reported",
             Record::LevelAllowed { .. } => "level-allowed",
             Record::Expanded { .. } => "expanded",
+            Record::Overridden { .. } => "overridden",
             Record::NodeIsolated { .. } => "node-isolated",
             Record::Halted { .. } => "halted",
             Record::Paused(_) => "paused",
@@ -84,6 +86,39 @@ impl<'a> Told<'a> {
     }
 }
 
+impl Told<'_> {
+    fn tell_overridden(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        action: &Action,
+        evidence: &Evidence,
+    ) -> fmt::Result {
+        let level = evidence.level;
+        let (wave, rung) = (self.wave(evidence.wave), self.rung(level));
+        let who = Who(action);
+        write!(
+            f,
+            "wave `{wave}` passed {level} (`{rung}`) although its gate held it, overridden \
+             by {who}"
+        )
+    }
+
+    fn tell_rebuilt(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        left_out: &[NodeNumber],
+        by: Option<&Action>,
+    ) -> fmt::Result {
+        f.write_str("rebuilt from what the nodes hold")?;
+        if !left_out.is_empty() {
+            let names = left_out.iter().map(|node| self.node(*node));
+            let names = names.collect::<Vec<_>>().join(", ");
+            write!(f, ", without {names}")?;
+        }
+        by.map_or(Ok(()), |by| write!(f, ", by {}", Who(by)))
+    }
+}
+
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.record {
@@ -103,6 +138,9 @@ impl fmt::Display for Told<'_> {
             Record::Expanded { evidence, .. } => {
                 let (wave, rung) = (self.wave(evidence.wave), self.rung(evidence.level));
                 write!(f, "wave `{wave}` passed {} (`{rung}`)", evidence.level)
+            }
+            Record::Overridden { action, evidence } => {
+                self.tell_overridden(f, action, evidence)
             }
             Record::NodeIsolated { node, reason, evidence, .. } => {
                 let (node, wave) = (self.node(*node), self.wave(evidence.wave));
@@ -142,13 +180,7 @@ impl fmt::Display for Told<'_> {
                 write!(f, "node `{}` has told all that it holds", self.node(*node))
             }
             Record::Rebuilt { left_out, by, .. } => {
-                f.write_str("rebuilt from what the nodes hold")?;
-                if !left_out.is_empty() {
-                    let names = left_out.iter().map(|node| self.node(*node));
-                    let names = names.collect::<Vec<_>>().join(", ");
-                    write!(f, ", without {names}")?;
-                }
-                by.as_ref().map_or(Ok(()), |by| write!(f, ", by {}", Who(by)))
+                self.tell_rebuilt(f, left_out, by.as_ref())
             }
             Record::NodeAccepted { action, node, .. } => {
                 write!(f, "node `{}` accepted by {}", self.node(*node), Who(action))
@@ -193,6 +225,7 @@ pub(crate) fn at(record: &Record) -> Timestamp {
         | Record::Resumed { action, .. }
         | Record::RebuildBegun(action)
         | Record::NodeAccepted { action, .. }
+        | Record::Overridden { action, .. }
         | Record::Reclosed { action, .. } => action.at,
     }
 }
@@ -233,6 +266,10 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
             let (wave_id, wave) = (evidence.wave.get(), told.wave(evidence.wave));
             tracing::info!(code, wave_id, wave, what = %told, "record applied");
         }
+        Record::Overridden { evidence, .. } => {
+            let (wave_id, wave) = (evidence.wave.get(), told.wave(evidence.wave));
+            tracing::info!(code, wave_id, wave, by = told.by(), "record applied");
+        }
         Record::ClaimsFound { .. }
         | Record::MailboxesFound { .. }
         | Record::NodeRecounted { .. }
@@ -267,6 +304,7 @@ fn action(record: &Record) -> Option<&Action> {
         | Record::Resumed { action, .. }
         | Record::RebuildBegun(action)
         | Record::NodeAccepted { action, .. }
+        | Record::Overridden { action, .. }
         | Record::Reclosed { action, .. } => Some(action),
         Record::Rebuilt { by, .. } => by.as_ref(),
         Record::NodeJoined { .. }

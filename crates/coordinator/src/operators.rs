@@ -103,6 +103,7 @@ impl Operators {
             NamedVerb::Resume(None) => ("resume", Effect::Other, String::new()),
             NamedVerb::Resume(Some(it)) => ("resume", Effect::Other, scope(it)),
             NamedVerb::Accept(node) => ("accept", Effect::Other, format!("node {node}")),
+            NamedVerb::Expand(wave) => ("expand", Effect::Other, format!("wave {wave}")),
         }
     }
 
@@ -243,6 +244,17 @@ impl OperatorService for Operators {
         self.act(who, NamedVerb::Accept(node)).await
     }
 
+    async fn expand(
+        &self,
+        request: Request<v1::ExpandRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::ExpandRequest { by, reason, wave, request_id, etag } =
+            request.into_inner();
+        let who = Who::of((&caller, by), &reason, (&request_id, &etag))?;
+        self.act(who, NamedVerb::Expand(wave)).await
+    }
+
     async fn approve(
         &self,
         request: Request<v1::ApproveRequest>,
@@ -258,6 +270,7 @@ impl OperatorService for Operators {
                 Named::Verb(NamedVerb::Resume(scope))
             }
             What::Accept(node) => Named::Verb(NamedVerb::Accept(node)),
+            What::Expand(wave) => Named::Verb(NamedVerb::Expand(wave)),
         };
         let (seen, grounds) = (etag(&seen)?, grounds(&evidence)?);
         if matches!(what, Named::Verb(_)) {

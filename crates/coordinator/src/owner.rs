@@ -354,8 +354,9 @@ impl Owner {
         let all = || Arc::new(States::of(rollout));
         let states = Arc::clone(self.states.get_or_insert_with(all));
         let kept = (receiving, states);
-        let waiting = self.approvals.waiting(rollout.etag(), now);
-        let view = View::of(rollout, kept, now).waiting_for(waiting);
+        let waiting = self.approvals.waiting(rollout.etag(), now).into_iter();
+        let waiting = waiting.map(|it| (act::against(rollout, &it.what, now), it));
+        let view = View::of(rollout, kept, now).waiting_for(waiting.collect());
         self.views.send_replace(Some(Arc::new(view)));
     }
 }

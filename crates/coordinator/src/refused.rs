@@ -299,6 +299,9 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::Frozen { .. }
         | Refusal::NotFrozen
         | Refusal::HaltStands { .. }
+        | Refusal::NotHeld { .. }
+        | Refusal::HoldStands { .. }
+        | Refusal::NotRunning { .. }
         | Refusal::IsolationStands { .. } => Code::FailedPrecondition,
     }
 }

@@ -41,8 +41,8 @@ pub(crate) struct View {
     receiving: Arc<Receiving>,
     states: Arc<States>,
     grounds: Grounds,
-    /// What waits for a second person.
-    waiting: Vec<Petition>,
+    /// What waits for a second person, each with what speaks against it by now.
+    waiting: Vec<(Grounds, Petition)>,
 }
 
 impl View {
@@ -68,7 +68,7 @@ impl View {
     }
 
     /// The same, while this waits for a second person.
-    pub(crate) fn waiting_for(self, waiting: Vec<Petition>) -> Self {
+    pub(crate) fn waiting_for(self, waiting: Vec<(Grounds, Petition)>) -> Self {
         Self { waiting, ..self }
     }
 
@@ -200,7 +200,7 @@ impl View {
             exchangers: Vec::new(),
             etag: etag.to_string(),
             evidence: self.grounds.to_string(),
-            waiting: self.waiting.iter().map(|it| self.waits(it)).collect(),
+            waiting: self.waiting.iter().map(|(now, it)| self.waits(it, *now)).collect(),
             rebuild: status.rebuild.as_ref().map(|rebuild| v1::Rebuild {
                 told: u32::try_from(rebuild.told).unwrap_or(u32::MAX),
                 missing: rebuild.missing.iter().map(|it| self.node_name(*it)).collect(),
@@ -217,7 +217,7 @@ impl View {
             let waiting = status.nodes.iter().filter_map(|node| self.why_node(node));
             reasons.extend(waiting.map(|reason| why(&reason, plan)));
         }
-        let asked = self.waiting.iter().map(|it| v1::Why {
+        let asked = self.waiting.iter().map(|(_, it)| v1::Why {
             code: NOT_APPROVED.to_owned(),
             text: format!("{} asks to {}", it.by, it.what),
         });
@@ -226,9 +226,9 @@ impl View {
     }
 
     /// What waits for a second person; whoever gives leave does so on what is known now.
-    fn waits(&self, waiting: &Petition) -> v1::Waiting {
+    fn waits(&self, waiting: &Petition, against: Grounds) -> v1::Waiting {
         let Petition { by, what, reason, grounds, at, .. } = waiting;
-        let seen = SeenThen { etag: self.etag, grounds: self.grounds };
+        let seen = SeenThen { etag: self.etag, grounds: against };
         let is_one = what == ONE_MAILBOX;
         v1::Waiting {
             by: by.clone(),
@@ -237,7 +237,7 @@ impl View {
             command: if is_one { String::new() } else { command(what, Some(seen)) },
             asked_time: Some(timestamp(*at)),
             until_time: Some(timestamp(waiting.until())),
-            evidence_changed: *grounds != Some(self.grounds),
+            evidence_changed: *grounds != Some(against),
         }
     }
 
@@ -424,6 +424,7 @@ fn gate(judgement: &Judgement, plan: &Plan) -> v1::Gate {
         reasons,
         signals: judgement.numbers.iter().map(|it| signal(it, plan)).collect(),
         unmeasured: judgement.unmeasured.iter().map(|it| it.code().to_owned()).collect(),
+        overridable: judgement.unanswerable().is_none(),
     }
 }
 

@@ -26,6 +26,7 @@
 //! more, so that `beta` holds for hours of looking.
 //! A reclosed wave opens again only because a person wants it; its promise starts anew.
 
+mod answerable;
 mod beta;
 mod eprocess;
 pub mod evidence;
@@ -52,6 +53,7 @@ use crate::time::{Span, Timestamp};
 use pool::Pool;
 use signal::{Count, Test};
 
+pub use answerable::Unanswerable;
 pub use eprocess::EProcess;
 pub use evidence::{Evidence, NodeEvidence, TierEvidence};
 pub use external::{Bound, ExternalEvidence, ExternalPolicy, ShortName};

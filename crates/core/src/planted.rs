@@ -81,11 +81,13 @@ pub enum Bug {
     HoldNothing,
     /// A freeze is on record, and the rollout runs.
     FreezeOnPaper,
+    /// People may answer for what a silent worker has not said.
+    AnswerForSilence,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::WallClock,
         Self::ReplyBeforeRecord,
         Self::SkipFlush,
@@ -122,6 +124,7 @@ impl Bug {
         Self::StaleAnswers,
         Self::HoldNothing,
         Self::FreezeOnPaper,
+        Self::AnswerForSilence,
     ];
 }
 

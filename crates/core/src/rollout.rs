@@ -15,7 +15,7 @@
 //! * A wave is allowed a level only when it has passed the level below, and every wave
 //!   before it has passed that level too and stands on the top or waits for its schedule
 //!   alone. A level passes only by an Expand verdict that recomputes from its stored
-//!   evidence.
+//!   evidence, or because people answered for a Hold for want of samples, which does, too.
 //! * A level with a delay is allowed no earlier than that after the level below was passed,
 //!   whatever was restarted or stopped meanwhile.
 //! * Generations only rise, and each is issued by exactly one record.
@@ -37,6 +37,7 @@ mod grounds;
 mod kept_back;
 mod order;
 mod outlook;
+mod overridden;
 mod permit;
 mod rebuild;
 mod receiving;
@@ -434,8 +435,9 @@ impl Rollout {
             Record::LevelAllowed { wave, level, at } => {
                 self.apply_allowed(*wave, *level, *at);
             }
-            Record::Expanded { evidence, at } => {
-                self.apply_expanded(evidence.wave, evidence.level, *at);
+            Record::Expanded { evidence, at } => self.apply_expanded(evidence, *at),
+            Record::Overridden { action, evidence } => {
+                self.apply_expanded(evidence, action.at);
             }
             Record::NodeIsolated { node, reason, .. } => {
                 self.node_mut(*node).isolated = Some(*reason);
@@ -530,8 +532,9 @@ impl Rollout {
         state.journaled = state.journaled.max(records);
     }
 
-    fn apply_expanded(&mut self, wave: WaveNumber, level: Level, at: Timestamp) {
-        let state = self.wave_mut(wave);
+    fn apply_expanded(&mut self, evidence: &Evidence, at: Timestamp) {
+        let level = evidence.level;
+        let state = self.wave_mut(evidence.wave);
         debug_assert!(state.passed < level, "a level passes once");
         (state.passed, state.passed_at) = (level, at);
     }

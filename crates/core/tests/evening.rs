@@ -22,6 +22,8 @@ mod freeze;
 mod grounds;
 #[path = "evening/kept_back.rs"]
 mod kept_back;
+#[path = "evening/overridden.rs"]
+mod overridden;
 #[path = "evening/permits.rs"]
 mod permits;
 #[path = "evening/put_back.rs"]

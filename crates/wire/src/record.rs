@@ -11,7 +11,7 @@ use tidegate_core::fleet::{
     Generation, JobNumber, MailboxNumber, NodeNumber, TierNumber, WaveNumber,
 };
 use tidegate_core::gate::{
-    Evidence, ExternalEvidence, NodeEvidence, ShortName, TierEvidence, Verdict, judge,
+    Evidence, ExternalEvidence, NodeEvidence, ShortName, TierEvidence,
 };
 use tidegate_core::inventory::Digest;
 use tidegate_core::policy::Policy;
@@ -28,6 +28,7 @@ use crate::worker::{incarnation, level, ppm};
 mod action;
 mod facts;
 mod rebuild;
+mod verdict;
 
 use action::{approval, keep_approval, tell_request};
 use facts::{facts_reported, keep_facts};
@@ -35,6 +36,7 @@ use rebuild::{
     keep_accepted, keep_claims, keep_found, keep_rebuilt, keep_recounted,
     mailboxes_found, node_accepted, node_recounted,
 };
+use verdict::{expanded, halted, node_isolated, overridden};
 
 /// The journal's first record: which plan was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +171,7 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
             at: Timestamp::from_millis(kept.at_millis),
         }),
         Kept::Expanded(kept) => expanded(kept, policy),
+        Kept::Overridden(kept) => overridden(kept, policy),
         Kept::NodeIsolated(kept) => node_isolated(kept, policy),
         Kept::Halted(kept) => halted(kept, policy),
         Kept::Paused(kept) => Ok(Record::Paused(kept.try_into()?)),
@@ -205,55 +208,6 @@ fn decode(bytes: &[u8]) -> Result<Kept, RecordError> {
     let record = past::CoordinatorRecord::decode(bytes)
         .map_err(|source| RecordError::Decode { source })?;
     Ok(present("record", record.record)?)
-}
-
-fn expanded(kept: past::Expanded, policy: &Policy) -> Result<Record, RecordError> {
-    let evidence = evidence(present("evidence", kept.evidence)?)?;
-    let at = Timestamp::from_millis(kept.at_millis);
-    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
-        Verdict::Expand => Ok(Record::Expanded { evidence, at }),
-        other @ (Verdict::Hold(_) | Verdict::Isolate { .. } | Verdict::Halt(_)) => {
-            Err(other_verdict("expand", &evidence, &other))
-        }
-    }
-}
-
-fn node_isolated(
-    kept: past::NodeIsolated,
-    policy: &Policy,
-) -> Result<Record, RecordError> {
-    let evidence = evidence(present("evidence", kept.evidence)?)?;
-    let at = Timestamp::from_millis(kept.at_millis);
-    let named = node(kept.node)?;
-    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
-        Verdict::Isolate { node, why } if node == named => {
-            Ok(Record::NodeIsolated { node, reason: why, evidence, at })
-        }
-        other @ (Verdict::Expand
-        | Verdict::Hold(_)
-        | Verdict::Isolate { .. }
-        | Verdict::Halt(_)) => Err(other_verdict("isolate", &evidence, &other)),
-    }
-}
-
-fn halted(kept: past::Halted, policy: &Policy) -> Result<Record, RecordError> {
-    let evidence = evidence(present("evidence", kept.evidence)?)?;
-    let at = Timestamp::from_millis(kept.at_millis);
-    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
-        Verdict::Halt(reason) => Ok(Record::Halted { reason, evidence, at }),
-        other @ (Verdict::Expand | Verdict::Hold(_) | Verdict::Isolate { .. }) => {
-            Err(other_verdict("halt", &evidence, &other))
-        }
-    }
-}
-
-fn other_verdict(
-    kept: &'static str,
-    evidence: &Evidence,
-    recomputed: &Verdict,
-) -> RecordError {
-    let recomputed = recomputed.to_string();
-    RecordError::OtherVerdict { kept, wave: evidence.wave, recomputed }
 }
 
 fn reclosed(kept: past::Reclosed) -> Result<Record, RecordError> {
@@ -328,6 +282,10 @@ fn keep(record: &Record) -> Kept {
             let (evidence, at_millis) = (Some(keep_evidence(evidence)), at.millis());
             Kept::Expanded(past::Expanded { evidence, at_millis })
         }
+        Record::Overridden { action, evidence } => Kept::Overridden(past::Overridden {
+            action: Some(action.into()),
+            evidence: Some(keep_evidence(evidence)),
+        }),
         Record::NodeIsolated { node, reason: _, evidence, at } => {
             let (evidence, at_millis) = (Some(keep_evidence(evidence)), at.millis());
             let node = u32::from(node.get());
@@ -522,7 +480,7 @@ fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, ProtocolError> {
 mod tests {
     use super::*;
     use tidegate_core::fleet::{Incarnation, Ordinal};
-    use tidegate_core::gate::PulseSignal;
+    use tidegate_core::gate::{PulseSignal, Verdict, judge};
     use tidegate_core::mailbox::{Level, MailboxState};
     use tidegate_core::rollout::{JobReport, KeptBack, MessageTotals};
 
@@ -703,7 +661,7 @@ mod tests {
         ]
     }
 
-    fn every_mailbox() -> Policy {
+    pub(super) fn every_mailbox() -> Policy {
         let text = r#"
             name = "small"
             gate = { mode = "every-mailbox", soak = "1 s" }
@@ -755,7 +713,7 @@ mod tests {
     }
 
     /// One node whose four mailboxes have all matured.
-    fn healthy() -> Evidence {
+    pub(super) fn healthy() -> Evidence {
         let allowed_at = AT - tidegate_core::time::Span::from_secs(3_000);
         Evidence {
             wave: WaveNumber::new(0),

@@ -384,6 +384,7 @@ fn night() -> Rollout {
             signal("login-latency", "open", (0, 212), 188),
         ],
         unmeasured: Vec::new(),
+        overridable: false,
     };
     let finish = Forecast { p10_time: at(100), p50_time: at(260), p90_time: at(500) };
     let third = Wave {

@@ -70,7 +70,9 @@ impl QueueAge {
 
 /// Whether a verdict was made from how long mail had waited.
 fn is_measured(record: &Record) -> bool {
-    let (Record::Expanded { evidence, .. } | Record::Halted { evidence, .. }) = record
+    let (Record::Expanded { evidence, .. }
+    | Record::Overridden { evidence, .. }
+    | Record::Halted { evidence, .. }) = record
     else {
         return false;
     };

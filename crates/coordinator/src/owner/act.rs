@@ -120,6 +120,8 @@ pub(crate) enum NamedVerb {
     Reclose(ScopeName),
     /// Let the worker of this node back in.
     Accept(String),
+    /// Let this wave pass although its gate holds it.
+    Expand(String),
 }
 
 /// Clocks further apart than this make journals and logs of two machines hard to compare.
@@ -227,7 +229,8 @@ impl Owner {
         let mut step = rollout.decide(&Event::Operate(operate.clone()), now);
         // Nobody is asked to approve what would be refused, or was done already.
         if let Some(what) = dear.filter(|_| !step.records.is_empty()) {
-            let seen = Seen { etag: rollout.etag(), grounds: rollout.grounds(now) };
+            let grounds = rollout.grounds_of(verb, now);
+            let seen = Seen { etag: rollout.etag(), grounds };
             let is_one = matches!(verb, Verb::Resume(Some(Scope::Mailbox(_))));
             // Whoever sees what waits may not see addresses.
             let shown = if is_one { ONE_MAILBOX } else { &what };
@@ -308,7 +311,8 @@ impl Owner {
             Named::Verb(verb) => {
                 let rollout = self.rollout.as_ref().ok_or(Refused::NoPlan)?;
                 let verb = find_verb(rollout, verb)?;
-                let found = Seen { etag: rollout.etag(), grounds: rollout.grounds(now) };
+                let grounds_now = rollout.grounds_of(verb, now);
+                let found = Seen { etag: rollout.etag(), grounds: grounds_now };
                 if let Some(seen) = seen.filter(|seen| *seen != found.etag) {
                     let (now, changes) = (found.etag, Vec::new());
                     let refusal = Refusal::Conflict { seen, now, changes };
@@ -392,7 +396,18 @@ fn dear(verb: &NamedVerb) -> Option<String> {
             Some(format!("resume {kind} {name}"))
         }
         NamedVerb::Accept(node) => Some(format!("accept {node}")),
+        NamedVerb::Expand(wave) => Some(format!("expand {wave}")),
     }
+}
+
+/// What speaks by now against something that waits for a second person.
+pub(super) fn against(rollout: &Rollout, what: &str, now: Timestamp) -> Grounds {
+    let wave = what.strip_prefix("expand ");
+    let wave = wave.and_then(|name| find_wave(rollout.plan(), name).ok());
+    wave.map_or_else(
+        || rollout.grounds(now),
+        |wave| rollout.grounds_of(Verb::Expand(wave), now),
+    )
 }
 
 fn find_verb(rollout: &Rollout, verb: NamedVerb) -> Result<Verb, Refused> {
@@ -405,6 +420,7 @@ fn find_verb(rollout: &Rollout, verb: NamedVerb) -> Result<Verb, Refused> {
         NamedVerb::Abort => Verb::Abort,
         NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
         NamedVerb::Accept(name) => Verb::Accept(find_node(rollout, &name)?),
+        NamedVerb::Expand(name) => Verb::Expand(find_wave(rollout.plan(), &name)?),
     })
 }
 

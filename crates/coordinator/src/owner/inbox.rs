@@ -128,7 +128,10 @@ impl Inbox {
         let lane = match intent.verb {
             NamedVerb::Pause | NamedVerb::Freeze | NamedVerb::Abort => Lane::Stop,
             NamedVerb::Reclose(_) => Lane::Close,
-            NamedVerb::Resume(_) | NamedVerb::Thaw | NamedVerb::Accept(_) => Lane::Verb,
+            NamedVerb::Resume(_)
+            | NamedVerb::Thaw
+            | NamedVerb::Accept(_)
+            | NamedVerb::Expand(_) => Lane::Verb,
         };
         let place = Place { lane, node: None };
         self.send(place, ANSWER_WAIT_MAX, |to| Message::Operate { intent, to }).await?

@@ -382,6 +382,7 @@ impl Rollout {
             }
             Verb::Accept(node) => self.on_accept(action, node, now),
             Verb::Resume(scope) => self.on_resume(action, scope),
+            Verb::Expand(wave) => self.on_expand(action, wave, now),
             Verb::Abort => Ok(vec![Record::Aborted(action)]),
             Verb::Reclose(scope) => self.on_reclose(action, scope),
         }

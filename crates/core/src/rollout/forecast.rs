@@ -279,6 +279,7 @@ impl Rollout {
             } else if record.is_stop() {
                 began = None;
             }
+            // How long people took to answer for a wave says nothing of work.
             let Record::Expanded { evidence, at } = record else { continue };
             passed = true;
             let (wave, level) = (evidence.wave, evidence.level);

@@ -8,12 +8,12 @@
 //! * It changes with every mailbox of an opened wave that fails or shows damaged mail, with every
 //!   node that is taken out, and with every verdict that would stop the rollout.
 //! * Time, samples that go well and mailboxes that are prepared ahead change nothing: leave that
-//!   was given stays good while nothing gets worse.
+//!   was given stays good while nothing gets worse. Leave to override a hold is for that hold.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Record, Rollout};
+use super::{Record, Rollout, Verb};
 use crate::fleet::WaveNumber;
 use crate::gate::Verdict;
 use crate::mailbox::Level;
@@ -64,6 +64,33 @@ impl FromStr for Grounds {
 impl Rollout {
     /// What speaks against going on at `now`.
     pub fn grounds(&self, now: Timestamp) -> Grounds {
+        named(&self.against(now))
+    }
+
+    /// What speaks against `verb` at `now`. Whoever overrides a hold is given leave for this
+    /// level of this wave, and for these kinds of reasons to hold it: with another one the name
+    /// is another one, too.
+    pub fn grounds_of(&self, verb: Verb, now: Timestamp) -> Grounds {
+        let mut hash = self.against(now);
+        if let Verb::Expand(wave) = verb
+            && wave.index() < self.waves.len()
+        {
+            let evidence = self.evidence(wave);
+            hash.update(b"hold");
+            hash.update(&wave.get().to_be_bytes());
+            hash.update(&[evidence.level.get()]);
+            hash.update(&evidence.epoch.to_be_bytes());
+            if let Verdict::Hold(reasons) = self.plan.judge(&evidence, now).verdict {
+                for reason in reasons {
+                    hash.update(reason.code().as_bytes());
+                    hash.update(b";");
+                }
+            }
+        }
+        named(&hash)
+    }
+
+    fn against(&self, now: Timestamp) -> blake3::Hasher {
         let mut hash = blake3::Hasher::new();
         let stop = self.history.iter().rev().find_map(|record| {
             if let Record::Halted { evidence, .. }
@@ -100,10 +127,14 @@ impl Rollout {
                 }
             }
         }
-        let mut bytes = [0; BYTES];
-        hash.finalize_xof().fill(&mut bytes);
-        Grounds(bytes)
+        hash
     }
+}
+
+fn named(hash: &blake3::Hasher) -> Grounds {
+    let mut bytes = [0; BYTES];
+    hash.finalize_xof().fill(&mut bytes);
+    Grounds(bytes)
 }
 
 #[cfg(test)]

@@ -74,6 +74,14 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// Somebody let a wave pass a level although its gate held it. Recomputes from its evidence:
+    /// it was a hold for want of samples.
+    Overridden {
+        /// Who, why, when.
+        action: Action,
+        /// What was known.
+        evidence: Evidence,
+    },
     /// The gate took one node out. Recomputes from its evidence.
     NodeIsolated {
         /// The node.
@@ -442,6 +450,8 @@ pub enum Verb {
     Reclose(Scope),
     /// Let the worker of a node back in that was turned away, whatever it holds.
     Accept(NodeNumber),
+    /// Let a wave pass the level that it stands on although its gate holds it.
+    Expand(WaveNumber),
 }
 
 /// What follows from an event.
@@ -636,6 +646,30 @@ pub enum Refusal {
         /// The scope.
         what: String,
     },
+    /// The gate does not hold the wave: there is nothing to override.
+    #[error(
+        "{wave} is not held by its gate now; `tidegate why wave {wave}` tells what it waits for"
+    )]
+    NotHeld {
+        /// The wave.
+        wave: String,
+    },
+    /// The gate holds for a reason that nobody may answer for.
+    #[error(
+        "{wave} is held by what nobody may override: {reason}; only a want of samples can be"
+    )]
+    HoldStands {
+        /// The wave.
+        wave: String,
+        /// The gate's reason.
+        reason: String,
+    },
+    /// The rollout stands still.
+    #[error("the rollout is {phase}; a hold is overridden only while it runs")]
+    NotRunning {
+        /// The state.
+        phase: &'static str,
+    },
     /// Somebody else has to thaw it first.
     #[error(
         "the rollout was frozen by {by}; somebody else must thaw it first \
@@ -730,6 +764,9 @@ impl Refusal {
             Self::Over { .. } => "rollout-over",
             Self::Already { .. } => "already",
             Self::NotHeldBack { .. } => "not-held-back",
+            Self::NotHeld { .. } => "not-held",
+            Self::HoldStands { .. } => "hold-stands",
+            Self::NotRunning { .. } => "not-running",
             Self::Frozen { .. } => "frozen",
             Self::SameHand { .. } => "same-hand",
             Self::NotFrozen => "not-frozen",

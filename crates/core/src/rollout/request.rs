@@ -150,6 +150,9 @@ impl Record {
             Self::NodeAccepted { action, node, .. } => {
                 Some((action, Verb::Accept(*node)))
             }
+            Self::Overridden { action, evidence } => {
+                Some((action, Verb::Expand(evidence.wave)))
+            }
             // Whoever resumes has a record of its own.
             Self::Rebuilt { by, .. } => by.as_ref().map(|by| (by, Verb::Pause)),
             Self::RebuildBegun(_)

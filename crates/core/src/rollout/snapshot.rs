@@ -454,6 +454,7 @@ fn phase_of(record: &Record) -> Option<Phase> {
         | Record::FactsReported { .. }
         | Record::LevelAllowed { .. }
         | Record::Expanded { .. }
+        | Record::Overridden { .. }
         | Record::NodeIsolated { .. }
         | Record::Resumed { .. }
         | Record::ClaimsFound { .. }

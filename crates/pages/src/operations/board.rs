@@ -312,7 +312,8 @@ impl Shown<'_> {
             told: self.texts.say_with("waiting-one", &told),
             until: seconds!(until_time).map_or_else(String::new, |at| self.time(at)),
             has_changed: waiting.evidence_changed,
-            can_name: !command.is_empty(),
+            // Overriding a hold is approved on evidence of its own, which the page does not send.
+            can_name: !command.is_empty() && !what.starts_with("expand "),
         }
     }
 
