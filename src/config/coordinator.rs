@@ -69,7 +69,7 @@ impl CoordinatorFile {
     ///
     /// # Errors
     ///
-    /// [`Exit::Config`] with a message that shows the place.
+    /// [`crate::exit::Exit::Config`] with a message that shows the place.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         Self::check(&Text::read(path)?)
     }
