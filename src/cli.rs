@@ -12,6 +12,7 @@ mod settings;
 mod trust;
 mod values;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -19,9 +20,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::share::Ppm;
 
 pub(crate) use page::{Desk, DeskLookup, StatusPage, StatusPageBuild};
-pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Start};
+pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Show, Start};
 pub(crate) use reading::{
-    Completions, Events, Explain, Mailbox, MailboxFormat, MailboxList, MailboxShow,
+    Completions, Events, Explain, GateList, GateVerb, Mailbox, MailboxList, MailboxShow,
     Manual, NodeVerb, PartList, PreparationArg, Quarantine, QuarantineList, Report,
     Simulate, Status, Wait, Watch, WaveVerb, WhyOf,
 };
@@ -33,6 +34,9 @@ use values::{fault, share};
 /// Where a coordinator listens if nobody says otherwise.
 pub(crate) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7443);
+
+/// Its version, with the commit where it is built from one.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("TIDEGATE_BUILT_FROM"));
 
 const TEMPLATE: &str = "\
 {about}
@@ -49,6 +53,7 @@ Try it:
 
 Plan and start:
   plan         Show what would open, in which waves; changes nothing
+  show         Show a saved plan, and whether it can still be started
   simulate     Play the whole rollout in virtual time; changes nothing
   start        Start the rollout of a saved plan, once
   apply        Plan and start in one step, for scripts
@@ -63,6 +68,7 @@ Watch:
   explain      Say what a word means and what to do
   wave         List the waves
   node         List the nodes
+  gate         List what gates have counted, signal by signal
   mailbox      Look up mailboxes
   quarantine   List what was set aside for a person
   findings     Export everything found on a storage node
@@ -104,7 +110,7 @@ Exit status: 0 done, 1 failed, 2 stopped or changes, 3 refused, 4 stale, 5 timed
 #[derive(Debug, Parser)]
 #[command(
     name = "tidegate",
-    version,
+    version = VERSION,
     help_template = TEMPLATE,
     after_help = VERBS,
     disable_help_subcommand = true,
@@ -123,6 +129,8 @@ pub(crate) enum Verb {
     Lab(Lab),
     /// Show what would open, in which waves; changes nothing.
     Plan(Plan),
+    /// Show a saved plan, and whether it can still be started; changes nothing.
+    Show(Show),
     /// Play the whole rollout in virtual time; changes nothing.
     Simulate(Simulate),
     /// Start the rollout of a saved plan, once.
@@ -149,6 +157,9 @@ pub(crate) enum Verb {
     /// List the nodes.
     #[command(subcommand)]
     Node(NodeVerb),
+    /// List what gates have counted, signal by signal.
+    #[command(subcommand)]
+    Gate(GateVerb),
     /// Look up mailboxes.
     #[command(subcommand)]
     Mailbox(Mailbox),
@@ -227,8 +238,20 @@ pub(crate) struct Coordinator {
         default_value = "http://127.0.0.1:7443"
     )]
     pub(crate) url: String,
+    /// The context of `~/.config/tidegate/config.toml` that names coordinator and certificate.
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_CONTEXT")]
+    pub(crate) context: Option<String>,
     #[command(flatten)]
     pub(crate) credentials: Credentials,
+}
+
+impl fmt::Display for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.context {
+            Some(name) => write!(f, "{name} ({})", self.url),
+            None => f.write_str(&self.url),
+        }
+    }
 }
 
 /// Who acts.
@@ -256,6 +279,27 @@ pub(crate) struct Asked {
     pub(crate) request_id: Option<String>,
 }
 
+/// How it is shown how far something is.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Progress {
+    /// How to show how far it is, on stderr.
+    #[arg(long = "progress", value_name = "HOW", value_enum, default_value = "auto")]
+    pub(crate) form: ProgressForm,
+}
+
+/// How far something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressForm {
+    /// A bar on a terminal, elsewhere a line every ten seconds.
+    Auto,
+    /// A bar.
+    Bar,
+    /// A line every ten seconds, and one at the end.
+    Counter,
+    /// Not at all.
+    None,
+}
+
 /// What must not have changed.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Seen {
@@ -274,15 +318,28 @@ pub(crate) enum TableOrJson {
     Json,
 }
 
-/// For people or for programs, line by line.
+/// How a list is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ListFormat {
+pub(crate) enum Format {
     /// For people.
     Table,
+    /// The same with all there is to say; wants a wide terminal.
+    Wide,
+    /// One document.
+    Json,
     /// An object a line.
     Jsonl,
-    /// For spreadsheets.
+    /// For spreadsheets: RFC 4180, with a header.
     Csv,
+    /// A name a line.
+    Name,
+}
+
+impl Format {
+    /// Whether lines beside it, on stderr, help whoever reads it.
+    pub(crate) fn is_for_people(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
 }
 
 /// For people or for programs, as it happens.
@@ -438,6 +495,8 @@ pub(crate) struct NodeMailboxes {
     /// below the mail root.
     #[arg(long, value_name = "FILE")]
     pub(crate) inventory: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) progress: Progress,
 }
 
 /// Digests recorded elsewhere.

@@ -275,14 +275,19 @@ impl RawWorker {
 }
 
 /// A configuration file's text, with its name.
-struct Text {
+pub(crate) struct Text {
     name: String,
     dir: PathBuf,
     content: String,
 }
 
 impl Text {
-    fn read(path: &Path) -> Result<Self, Failure> {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Config`] when it cannot be read.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let content = fs::read_to_string(path).map_err(|source| {
             let context = format!("read configuration `{}`", path.display());
             Failure::new(Exit::Config, anyhow::Error::new(source).context(context))
@@ -292,12 +297,18 @@ impl Text {
         Ok(Self { name: path.display().to_string(), dir, content })
     }
 
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    /// What it says.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Config`] with a message that shows the place.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         toml::from_str(&self.content)
             .map_err(|error| self.refuse(&Complaint::from_toml(&error)))
     }
 
-    fn beside(&self, path: &Path) -> PathBuf {
+    /// A path of it, which is meant from its own directory.
+    pub(crate) fn beside(&self, path: &Path) -> PathBuf {
         self.dir.join(path)
     }
 

@@ -10,6 +10,8 @@ use std::env;
 use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use crate::progress;
+
 /// Lines of a screen when the terminal does not say.
 const ROWS_UNKNOWN: u16 = 24;
 /// Columns of a screen when the terminal does not say.
@@ -37,8 +39,9 @@ pub(crate) fn data_line(text: impl fmt::Display) -> io::Result<()> {
 
 /// Tells a person something, on stderr. That nobody reads it is no error.
 pub(crate) fn tell(text: impl fmt::Display) {
-    let mut out = io::stderr().lock();
-    let _ = writeln!(out, "{text}");
+    progress::aside(|| {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    });
 }
 
 /// Asks a question on stderr and reads a line from the terminal.

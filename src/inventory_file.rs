@@ -117,10 +117,13 @@ pub(crate) enum BadRowReason {
 /// # Errors
 ///
 /// [`InventoryFileError`]; nothing is imported then.
-pub(crate) fn open(path: &Path) -> Result<Imported, InventoryFileError> {
+pub(crate) fn open<R: Read>(
+    path: &Path,
+    seen: impl FnOnce(File) -> R,
+) -> Result<Imported, InventoryFileError> {
     let name = path.display().to_string();
     match File::open(path) {
-        Ok(file) => read(&name, file),
+        Ok(file) => read(&name, seen(file)),
         Err(source) => Err(InventoryFileError::Open { file: name, source }),
     }
 }
@@ -752,7 +755,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_says_which() {
-        let error = open(Path::new("/nowhere/users.csv")).unwrap_err();
+        let error = open(Path::new("/nowhere/users.csv"), |file| file).unwrap_err();
 
         assert_eq!(error.to_string(), "open inventory `/nowhere/users.csv`");
     }

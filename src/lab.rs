@@ -26,7 +26,7 @@ use tidegate_lab::{LabSpec, Provider};
 use tidegate_wire::v1::{Rollout, RolloutState};
 use tokio::time::timeout;
 
-use crate::cli::{Coordinator, Fault, Inputs, Lab, LiveFormat};
+use crate::cli::{self, Coordinator, Fault, Inputs, Lab, LiveFormat, ProgressForm};
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, thousands};
 use crate::exit::{Exit, Failure, Outcome};
@@ -83,7 +83,9 @@ async fn perform(args: &Lab, home: &Path) -> Outcome {
     let url = fleet.start(&provider.nodes).await?;
     let mut client = Client::connect(&Coordinator::at(url.clone(), None)).await?;
     let (by, request_id, rebuild) = (BY.to_owned(), fresh_id(), None);
-    let what = planning::Begin { by, request_id, rebuild, saved_for: String::new() };
+    let saved_for = String::new();
+    let progress = ProgressForm::None;
+    let what = planning::Begin { by, request_id, rebuild, saved_for, progress };
     planning::send(&mut client, &plan, policy_toml, what).await?;
     console::data_line(format_args!(
         "applied; look at it from elsewhere with `tidegate status --coordinator {url}`\n"
@@ -202,6 +204,7 @@ fn plan(provider: &Provider, home: &Path) -> Result<(Inputs, Plan, String), Fail
     let inputs = Inputs {
         inventory: provider.inventory_csv.clone(),
         policy: home.join("policy.toml"),
+        progress: cli::Progress { form: ProgressForm::None },
     };
     fs::write(&inputs.policy, POLICY).context("write the policy")?;
     if let Ok((plan, text)) = planning::make(&inputs) {

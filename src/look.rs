@@ -5,18 +5,19 @@
 //! * Nothing here changes anything.
 //! * Lists are fetched page by page, and written as they come.
 
-use std::io::{self, BufWriter, Write as _};
-
+use serde_json::Value;
 use tidegate_core::time::Timestamp;
 use tidegate_wire::v1;
 
 use crate::cli::{
-    Events, ListFormat, LiveFormat, MailboxFormat, MailboxList, MailboxShow,
-    PreparationArg, QuarantineList, Report, Status, TableOrJson,
+    Events, MailboxList, MailboxShow, PreparationArg, QuarantineList, Report, Status,
+    TableOrJson,
 };
 use crate::client::Client;
 use crate::console::{self, Paint};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::listing::{Listed, Listing};
+use crate::parts;
 use crate::screens;
 use crate::screens::diagnosis::Diagnosis;
 use crate::screens::held::Held;
@@ -25,6 +26,9 @@ use crate::screens::single::{self, FindingCounts};
 /// Carries out `tidegate status`.
 pub(crate) async fn status(args: &Status) -> Outcome {
     let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
+    if args.trouble {
+        return trouble(args, rollout);
+    }
     match args.output {
         TableOrJson::Json => console::data_line(screens::json::status(&rollout))?,
         TableOrJson::Table => {
@@ -32,6 +36,26 @@ pub(crate) async fn status(args: &Status) -> Outcome {
         }
     }
     Ok(if args.test { Diagnosis::of(&rollout).test } else { Exit::Done })
+}
+
+/// Shows only what needs somebody.
+fn trouble(args: &Status, mut rollout: v1::Rollout) -> Outcome {
+    let diagnosis = Diagnosis::of(&rollout);
+    rollout.waves.retain(parts::is_stopped);
+    rollout.nodes.retain(parts::is_out);
+    let is_well = diagnosis.test == Exit::Done
+        && rollout.waves.is_empty()
+        && rollout.nodes.is_empty();
+    match args.output {
+        TableOrJson::Json => {
+            console::data_line(screens::json::diagnosed(&rollout, &diagnosis))?;
+        }
+        TableOrJson::Table => {
+            let paint = Paint::for_stdout();
+            console::data(screens::status::trouble(&rollout, &diagnosis, paint))?;
+        }
+    }
+    Ok(if is_well { Exit::Done } else { Exit::Failed })
 }
 
 /// Carries out `tidegate mailbox show`.
@@ -60,27 +84,13 @@ pub(crate) async fn mailboxes(args: &MailboxList) -> Outcome {
         open: (args.open || args.held).then_some(args.open),
         ..Default::default()
     };
-    let mut out = BufWriter::new(io::stdout().lock());
-    if args.output == MailboxFormat::Csv {
-        csv_line(&mut out, &single::MAILBOX_HEADER)?;
-    }
+    let mut client = Client::connect(&args.coordinator).await?;
+    let mut listing = Listing::begin::<MailboxRow>(args.output)?;
     let now = now();
-    let mut listed: u64 = 0;
-    let mut write = |mailbox: v1::Mailbox| -> Result<(), Failure> {
-        listed += 1;
-        match args.output {
-            MailboxFormat::Table => writeln!(out, "{}", single::mailbox_line(&mailbox))?,
-            MailboxFormat::Jsonl => {
-                writeln!(out, "{}", screens::json::mailbox(&mailbox, now))?;
-            }
-            MailboxFormat::Csv => csv_line(&mut out, &single::mailbox_row(&mailbox))?,
-            MailboxFormat::Name => writeln!(out, "{}", console::safe(&mailbox.address))?,
-        }
-        Ok(())
-    };
-    Client::connect(&args.coordinator).await?.mailboxes(filter, &mut write).await?;
-    out.flush()?;
-    if args.output == MailboxFormat::Table {
+    let mut write = |mailbox| listing.row(&MailboxRow { mailbox, now });
+    client.mailboxes(filter, &mut write).await?;
+    let listed = listing.end()?;
+    if args.output.is_for_people() {
         console::tell(format_args!("{} mailboxes", console::thousands(listed)));
     }
     Ok(Exit::Done)
@@ -97,28 +107,18 @@ pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
     let mut client = Client::connect(&args.coordinator).await?;
     let filter =
         v1::ListFindingsRequest { node: args.node.clone(), ..Default::default() };
-    let mut listed: u64 = 0;
     let mut told = FindingCounts::default();
-    let mut out = BufWriter::new(io::stdout().lock());
-    if args.output == ListFormat::Csv {
-        csv_line(&mut out, &single::FINDING_HEADER)?;
-    }
+    let mut listing = Listing::begin::<v1::MailboxFinding>(args.output)?;
     let mut write = |found: v1::MailboxFinding| -> Result<(), Failure> {
         if !single::is_set_aside(&found) {
             return Ok(());
         }
-        listed += 1;
         told.add(found.finding.as_ref().map(v1::Finding::kind).unwrap_or_default());
-        match args.output {
-            ListFormat::Table => writeln!(out, "{}", single::finding_line(&found, true))?,
-            ListFormat::Jsonl => writeln!(out, "{}", screens::json::finding(&found))?,
-            ListFormat::Csv => csv_line(&mut out, &single::finding_row(&found))?,
-        }
-        Ok(())
+        listing.row(&found)
     };
     client.findings(filter, &mut write).await?;
-    out.flush()?;
-    if args.output == ListFormat::Table {
+    let listed = listing.end()?;
+    if args.output.is_for_people() {
         console::tell(format_args!("{} set aside", console::thousands(listed)));
     }
     if args.node.is_empty() {
@@ -143,16 +143,9 @@ fn tell_of_untold(told: FindingCounts, rollout: &v1::Rollout) {
 /// Carries out `tidegate events`.
 pub(crate) async fn events(args: &Events) -> Outcome {
     let mut client = Client::connect(&args.coordinator).await?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut write = |event: v1::Event| -> Result<(), Failure> {
-        match args.output {
-            LiveFormat::Table => writeln!(out, "{}", single::event_line(&event))?,
-            LiveFormat::Jsonl => writeln!(out, "{}", screens::json::event(&event))?,
-        }
-        Ok(())
-    };
-    client.events(&mut write).await?;
-    out.flush()?;
+    let mut listing = Listing::begin::<v1::Event>(args.output)?;
+    client.events(&mut |event| listing.row(&event)).await?;
+    listing.end()?;
     Ok(Exit::Done)
 }
 
@@ -202,8 +195,84 @@ pub(crate) async fn count_findings(
     Ok(counts)
 }
 
-fn csv_line<T: AsRef<[u8]>>(out: &mut impl io::Write, row: &[T]) -> io::Result<()> {
-    let mut line = csv::Writer::from_writer(out);
-    line.write_record(row)?;
-    line.flush()
+/// A mailbox of a list, and when it was asked for.
+struct MailboxRow {
+    mailbox: v1::Mailbox,
+    now: Timestamp,
+}
+
+impl Listed for MailboxRow {
+    const LIST: &'static str = "tidegate.mailbox-list/v1";
+    const COLUMNS: &'static [&'static str] = &single::MAILBOX_HEADER;
+
+    fn value(&self) -> Value {
+        screens::json::mailbox(&self.mailbox, self.now)
+    }
+
+    fn line(&self) -> String {
+        single::mailbox_line(&self.mailbox)
+    }
+
+    fn wide(&self) -> String {
+        single::mailbox_wide(&self.mailbox)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        single::mailbox_row(&self.mailbox).into()
+    }
+
+    fn name(&self) -> String {
+        self.mailbox.address.clone()
+    }
+}
+
+impl Listed for v1::MailboxFinding {
+    const LIST: &'static str = "tidegate.finding-list/v1";
+    const COLUMNS: &'static [&'static str] = &single::FINDING_HEADER;
+
+    fn value(&self) -> Value {
+        screens::json::finding(self)
+    }
+
+    fn line(&self) -> String {
+        single::finding_line(self, true)
+    }
+
+    fn wide(&self) -> String {
+        single::finding_wide(self)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        single::finding_row(self).into()
+    }
+
+    /// Its mailbox: what is set aside is looked after mailbox by mailbox.
+    fn name(&self) -> String {
+        self.address.clone()
+    }
+}
+
+impl Listed for v1::Event {
+    const LIST: &'static str = "tidegate.event-list/v1";
+    const COLUMNS: &'static [&'static str] = &single::EVENT_HEADER;
+
+    fn value(&self) -> Value {
+        screens::json::event(self)
+    }
+
+    fn line(&self) -> String {
+        single::event_line(self)
+    }
+
+    fn wide(&self) -> String {
+        single::event_wide(self)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        single::event_row(self).into()
+    }
+
+    fn name(&self) -> String {
+        self.code.clone()
+    }
 }

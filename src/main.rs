@@ -25,6 +25,7 @@ mod init;
 mod inventory_file;
 mod journal;
 mod lab;
+mod listing;
 mod look;
 mod manifest;
 mod manual;
@@ -33,6 +34,8 @@ mod operate;
 mod panics;
 mod parts;
 mod planning;
+mod preferences;
+mod progress;
 mod request;
 mod screens;
 mod settings;
@@ -45,18 +48,22 @@ mod why;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 
-use cli::{Cli, Mailbox, NodeVerb, Quarantine, Verb, WaveVerb};
+use cli::{GateVerb, Mailbox, NodeVerb, Quarantine, Verb, WaveVerb};
 use exit::{Exit, Outcome};
+use preferences::Refused;
 
 fn main() -> ExitCode {
     panics::tell_without_data();
-    let cli = match Cli::try_parse() {
+    let cli = match preferences::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error).into(),
+        Err(Refused::Line(error)) => return refuse(&error).into(),
+        Err(Refused::Settings(failure)) => {
+            console::tell(&failure);
+            return failure.exit().into();
+        }
     };
     match run(cli.verb) {
         Ok(exit) => exit.into(),
@@ -74,6 +81,7 @@ fn run(verb: Verb) -> Outcome {
     match verb {
         Verb::Init(args) => init::run(&args),
         Verb::Plan(args) => with_runtime(Threads::One, planning::plan(&args)),
+        Verb::Show(args) => with_runtime(Threads::One, planning::show(&args)),
         Verb::Simulate(args) => simulate::run(&args),
         Verb::Config(verb) => settings::run(&verb),
         Verb::Audit(verb) => audit::run(&verb),
@@ -98,6 +106,9 @@ fn run(verb: Verb) -> Outcome {
         }
         Verb::Node(NodeVerb::List(args)) => {
             with_runtime(Threads::One, parts::nodes(&args))
+        }
+        Verb::Gate(GateVerb::List(args)) => {
+            with_runtime(Threads::One, parts::gates(&args))
         }
         Verb::Mailbox(Mailbox::List(args)) => {
             with_runtime(Threads::One, look::mailboxes(&args))

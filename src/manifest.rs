@@ -23,6 +23,7 @@ use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::findings::{files, worker};
 use crate::inventory_file;
+use crate::progress::{self, Progress};
 use crate::screens::say;
 use crate::telemetry::Chain;
 
@@ -47,9 +48,11 @@ pub(crate) fn run(verb: &Manifest) -> Outcome {
 fn make(args: &NodeMailboxes) -> Outcome {
     let worker = worker(&args.config)?;
     let store = open(&worker)?;
+    let form = args.progress.form;
     let (messages, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let faulty = AtomicU64::new(0);
-    let tally = each(mailboxes(args, &worker)?, |mailbox, done| {
+    let progress = Progress::begin(form, "Recording", (None, "mailboxes"));
+    let tally = each(mailboxes(args, &worker)?, &progress, |mailbox, done| {
         let recorded: Recorded = store.record(mailbox)?;
         messages.fetch_add(recorded.messages, Ordering::Relaxed);
         bytes.fetch_add(recorded.bytes, Ordering::Relaxed);
@@ -63,6 +66,7 @@ fn make(args: &NodeMailboxes) -> Outcome {
         }
         Ok(())
     })?;
+    drop(progress);
     settle(&store)?;
     console::data_line(format_args!(
         "recorded {} messages, {} MiB, in {} mailboxes; {} messages are not good; {} mailboxes \
@@ -79,8 +83,10 @@ fn make(args: &NodeMailboxes) -> Outcome {
 fn verify(args: &NodeMailboxes) -> Outcome {
     let worker = worker(&args.config)?;
     let store = open(&worker)?;
+    let form = args.progress.form;
     let sum = Mutex::new((Compared::default(), 0_u64, 0_u64));
-    let tally = each(mailboxes(args, &worker)?, |mailbox, _| {
+    let progress = Progress::begin(form, "Comparing", (None, "mailboxes"));
+    let tally = each(mailboxes(args, &worker)?, &progress, |mailbox, _| {
         let compared = store.compare(mailbox)?;
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, bad, unknown) = &mut *sum;
@@ -93,10 +99,11 @@ fn verify(args: &NodeMailboxes) -> Outcome {
         all.gone += compared.gone;
         *bad += compared.findings.len() as u64;
         if !compared.findings.is_empty() || compared.gone > 0 {
-            console::data(differences(mailbox, &compared))?;
+            progress::aside(|| console::data(differences(mailbox, &compared)))?;
         }
         Ok(())
     })?;
+    drop(progress);
     let (all, bad, unknown) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     console::tell(format_args!(
         "{} mailboxes: {} messages as recorded, {} newer, {} gone, {} bad; {} mailboxes were never \
@@ -185,9 +192,10 @@ fn mailboxes(
             .map_err(|error| Failure::new(Exit::Config, error))?;
         return Ok(Box::new(found.map(|path| Ok(mailbox(String::new(), path?)))));
     };
-    let inventory = inventory_file::open(file)
-        .map_err(|error| Failure::new(Exit::Input, error))?
-        .inventory;
+    let inventory =
+        inventory_file::open(file, |it| progress::reading(it, args.progress.form))
+            .map_err(|error| Failure::new(Exit::Input, error))?
+            .inventory;
     let Some(node) = inventory.find_node(&worker.node) else {
         let (node, known) = (&worker.node, inventory.node_names().join(", "));
         let text = format!("`{}` has no mailbox of node `{node}`", file.display());
@@ -249,6 +257,7 @@ impl From<std::io::Error> for Stop {
 /// Works on all mailboxes, several at once; `work` hears how many are done already.
 fn each(
     mailboxes: Box<dyn Iterator<Item = Result<Mailbox, Refusal>> + Send>,
+    progress: &Progress,
     work: impl Fn(&Mailbox, u64) -> Result<(), Stop> + Sync,
 ) -> Result<Tally, Failure> {
     let threads =
@@ -268,6 +277,7 @@ fn each(
                     let worked =
                         next.map_err(Stop::Refused).and_then(|it| work(&it, done));
                     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                    progress.add(1);
                     match worked {
                         Ok(()) => state.0.done += 1,
                         Err(Stop::Refused(refusal)) => refuse(&mut state.0, &refusal),

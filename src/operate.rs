@@ -121,7 +121,8 @@ pub(crate) async fn abort(args: &Abort) -> Outcome {
     let name = safe(&rollout.name);
     if !args.yes {
         let question = format!(
-            "This ends the rollout for good. Type its name, `{name}`, to end it: "
+            "This ends the rollout at {} for good. Type its name, `{name}`, to end it: ",
+            args.coordinator
         );
         if console::ask(question)? != name {
             return Err(Failure::text(

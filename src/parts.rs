@@ -1,115 +1,416 @@
-//! Parts: the waves and the nodes of a rollout, listed.
+//! Parts: the waves, the nodes and the gates of a rollout, listed.
 //!
 //! # Invariants
 //!
 //! * Nothing here changes anything.
 //! * What is listed and what `status -o json` says is the same.
-
-use std::io::{self, Write as _};
+//! * Lists are whole: no wave is left out for the screen's sake.
 
 use serde_json::{Value, json};
-use tidegate_wire::v1::{Node, NodeState, Rollout, Wave, WaveState};
+use tidegate_core::rollout::Grade;
+use tidegate_wire::v1::{Node, NodeState, Rollout, Signal, Wave, WaveState};
 
-use crate::cli::{MailboxFormat, PartList};
+use crate::cli::{GateList, PartList};
 use crate::client::Client;
-use crate::console::{Paint, safe};
+use crate::console::{safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::listing::{self, Listed};
 use crate::screens::diagnosis::level_name;
-use crate::screens::status::{self, node_word, wave_word};
+use crate::screens::single::guard;
+use crate::screens::status::{node_row, node_word, wave_word, worst};
+use crate::screens::{MinuteOf, Table, date, instant, say, schedule};
 
 /// Carries out `tidegate wave list`.
 pub(crate) async fn waves(args: &PartList) -> Outcome {
-    let mut rollout = Client::connect(&args.coordinator).await?.rollout().await?;
-    rollout.waves.retain(|wave| !args.trouble || is_stopped(wave));
-    let rows = rollout.waves.iter().map(|wave| {
+    let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
+    let shown = rollout.waves.iter().filter(|wave| !args.trouble || is_stopped(wave));
+    let rows: Vec<_> = shown.map(|wave| WaveRow { rollout: &rollout, wave }).collect();
+    listing::list(args.output, &rows, |wide| wave_table(&rows, wide))?;
+    Ok(ending(args, rows.is_empty()))
+}
+
+/// Carries out `tidegate node list`.
+pub(crate) async fn nodes(args: &PartList) -> Outcome {
+    let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
+    let shown = rollout.nodes.iter().filter(|node| !args.trouble || is_out(node));
+    let rows: Vec<_> = shown.map(|node| NodeRow { rollout: &rollout, node }).collect();
+    listing::list(args.output, &rows, |wide| node_table(&rows, wide))?;
+    Ok(ending(args, rows.is_empty()))
+}
+
+/// Carries out `tidegate gate list`.
+pub(crate) async fn gates(args: &GateList) -> Outcome {
+    let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
+    let is_named = |wave: &&Wave| {
+        let name = args.wave.as_ref();
+        name.is_none_or(|it| wave.name == *it || wave.number.to_string() == *it)
+    };
+    if let Some(name) = args.wave.as_deref()
+        && !rollout.waves.iter().any(|wave| is_named(&wave))
+    {
+        let names = rollout.waves.iter().map(|wave| wave.name.as_str());
+        return Err(Failure::unknown("wave", name, names));
+    }
+    let waves = rollout.waves.iter().filter(is_named);
+    let rows: Vec<_> = waves.flat_map(|wave| gate_rows(&rollout, wave)).collect();
+    listing::list(args.output, &rows, |wide| gate_table(&rows, wide))?;
+    Ok(Exit::Done)
+}
+
+fn ending(args: &PartList, is_empty: bool) -> Exit {
+    if args.trouble && !is_empty { Exit::Failed } else { Exit::Done }
+}
+
+/// Whether somebody must do something about a wave.
+pub(crate) fn is_stopped(wave: &Wave) -> bool {
+    let verdict = wave.gate.as_ref().map_or("", |gate| gate.verdict.as_str());
+    wave.state() == WaveState::HeldBack || ["halt", "isolate"].contains(&verdict)
+}
+
+/// Whether a node does not work.
+pub(crate) fn is_out(node: &Node) -> bool {
+    node.state() != NodeState::Working
+}
+
+struct WaveRow<'a> {
+    rollout: &'a Rollout,
+    wave: &'a Wave,
+}
+
+impl WaveRow<'_> {
+    fn verdict(&self) -> Option<&str> {
+        self.wave.gate.as_ref().map(|gate| gate.verdict.as_str())
+    }
+}
+
+impl Listed for WaveRow<'_> {
+    const LIST: &'static str = "tidegate.wave-list/v1";
+    const COLUMNS: &'static [&'static str] = &[
+        "name",
+        "number",
+        "state",
+        "level",
+        "planned",
+        "prepared",
+        "open",
+        "opened",
+        "mature",
+        "failed",
+        "quarantined",
+        "closing",
+        "verdict",
+        "allowed_time",
+        "due_time",
+    ];
+
+    fn value(&self) -> Value {
+        let Self { rollout, wave } = self;
         json!({
             "schema": "tidegate.wave/v1",
             "name": wave.name,
             "number": wave.number,
             "state": wave_word(wave.state()).1,
-            "level": level_name(&rollout, wave.level),
+            "level": level_name(rollout, wave.level),
             "planned": wave.planned,
             "prepared": wave.prepared,
             "open": wave.open,
+            "opened": wave.opened,
             "mature": wave.mature,
             "failed": wave.failed,
             "quarantined": wave.quarantined,
-            "verdict": wave.gate.as_ref().map(|gate| gate.verdict.clone()),
+            "closing": wave.closing,
+            "verdict": self.verdict(),
+            "allowed_time": wave.allowed_time.as_ref().and_then(instant).map(date),
+            "due_time": wave.due_time.as_ref().and_then(instant).map(date),
+            "finish": schedule::finish_value(wave.finish.as_ref()),
         })
-    });
-    let rows: Vec<Value> = rows.collect();
-    list(args, &rows, &rollout, status::waves)
+    }
+
+    fn line(&self) -> String {
+        wave_table(std::slice::from_ref(self), false).render("")
+    }
+
+    fn wide(&self) -> String {
+        wave_table(std::slice::from_ref(self), true).render("")
+    }
+
+    fn cells(&self) -> Vec<String> {
+        cells(&self.value(), Self::COLUMNS)
+    }
+
+    fn name(&self) -> String {
+        self.wave.name.clone()
+    }
 }
 
-/// Carries out `tidegate node list`.
-pub(crate) async fn nodes(args: &PartList) -> Outcome {
-    let mut rollout = Client::connect(&args.coordinator).await?.rollout().await?;
-    let works = |node: &Node| node.state() == NodeState::Working;
-    rollout.nodes.retain(|node| !args.trouble || !works(node));
-    let rows = rollout.nodes.iter().map(|node| {
+fn wave_table(rows: &[WaveRow<'_>], wide: bool) -> Table {
+    let mut table = Table::new(
+        &[
+            "WAVE", "", "STATE", "LEVEL", "PLANNED", "PREPARED", "OPEN", "MATURE",
+            "FAILED", "ASIDE", "WORST",
+        ],
+        &[4, 5, 6, 7, 8, 9],
+    );
+    for WaveRow { rollout, wave } in rows {
+        let (glyph, word, _) = wave_word(wave.state());
+        table.row([
+            format!("{glyph} {}", wave.number),
+            safe(&wave.name),
+            word.to_owned(),
+            level_name(rollout, wave.level),
+            thousands(wave.planned),
+            thousands(wave.prepared),
+            thousands(wave.open),
+            thousands(wave.mature),
+            thousands(wave.failed),
+            thousands(wave.quarantined),
+            worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
+        ]);
+    }
+    if wide {
+        let of = |cell: &dyn Fn(&WaveRow<'_>) -> String| rows.iter().map(cell).collect();
+        let time = |at: Option<&_>| {
+            let at = at.and_then(instant).map(|at| MinuteOf(at).to_string());
+            at.unwrap_or_else(|| "-".to_owned())
+        };
+        table.column("GATE", of(&|row| safe(row.verdict().unwrap_or("-"))));
+        table.column("CLOSING", of(&|row| thousands(row.wave.closing)));
+        table.column("ALLOWED", of(&|row| time(row.wave.allowed_time.as_ref())));
+        table.column("NOT BEFORE", of(&|row| time(row.wave.due_time.as_ref())));
+        let finish = |row: &WaveRow<'_>| schedule::finish(row.wave.finish.as_ref());
+        table.column("DONE, 8 IN 10 (UTC)", of(&|row| dash(finish(row))));
+        let expected = |row: &WaveRow<'_>| schedule::expected(row.rollout, row.wave);
+        let zone = rows.first().and_then(|row| row.rollout.notice.as_ref());
+        let zone = zone.map_or_else(String::new, |notice| format!(" ({})", notice.zone));
+        let told = of(&|row| dash(expected(row).unwrap_or_default()));
+        table.column(&format!("EXPECTED{}", safe(&zone)), told);
+    }
+    table
+}
+
+struct NodeRow<'a> {
+    rollout: &'a Rollout,
+    node: &'a Node,
+}
+
+impl Listed for NodeRow<'_> {
+    const LIST: &'static str = "tidegate.node-list/v1";
+    const COLUMNS: &'static [&'static str] = &[
+        "name",
+        "state",
+        "heard_time",
+        "planned",
+        "prepared",
+        "open",
+        "failed",
+        "quarantined",
+        "closing",
+        "read_errors",
+        "disk_free_ppm",
+    ];
+
+    fn value(&self) -> Value {
+        let node = self.node;
+        let vitals = node.vitals.as_ref();
         json!({
             "schema": "tidegate.node/v1",
             "name": node.name,
             "state": node_word(node.state()).0,
+            "heard_time": node.heard_time.as_ref().and_then(instant).map(date),
             "planned": node.planned,
             "prepared": node.prepared,
             "open": node.open,
             "failed": node.failed,
             "quarantined": node.quarantined,
+            "closing": node.closing,
+            "read_errors": vitals.map(|vitals| vitals.read_errors),
+            "disk_free_ppm": vitals.and_then(|vitals| vitals.disk_free_ppm),
         })
-    });
-    let rows: Vec<Value> = rows.collect();
-    list(args, &rows, &rollout, status::nodes)
+    }
+
+    fn line(&self) -> String {
+        node_table(std::slice::from_ref(self), false).render("")
+    }
+
+    fn wide(&self) -> String {
+        node_table(std::slice::from_ref(self), true).render("")
+    }
+
+    fn cells(&self) -> Vec<String> {
+        cells(&self.value(), Self::COLUMNS)
+    }
+
+    fn name(&self) -> String {
+        self.node.name.clone()
+    }
 }
 
-/// Whether somebody must do something about a wave.
-fn is_stopped(wave: &Wave) -> bool {
-    let verdict = wave.gate.as_ref().map_or("", |gate| gate.verdict.as_str());
-    wave.state() == WaveState::HeldBack || ["halt", "isolate"].contains(&verdict)
+fn node_table(rows: &[NodeRow<'_>], wide: bool) -> Table {
+    let mut table = crate::screens::status::node_header();
+    for NodeRow { rollout, node } in rows {
+        table.row(node_row(rollout, node));
+    }
+    if wide {
+        let of = |cell: &dyn Fn(&Node) -> String| {
+            rows.iter().map(|row| cell(row.node)).collect::<Vec<_>>()
+        };
+        let vital = |node: &Node, of: fn(&tidegate_wire::v1::Vitals) -> u64| {
+            node.vitals.as_ref().map_or_else(|| "-".to_owned(), |it| thousands(of(it)))
+        };
+        table.column("CLOSING", of(&|node| thousands(node.closing)));
+        table.column("PROBES", of(&|node| vital(node, |it| it.probes.into())));
+        table.column("SLOW", of(&|node| vital(node, |it| it.probes_slow.into())));
+        table.column("FENCED", of(&|node| vital(node, |it| it.fenced.into())));
+        table.column("DIAL TONES", of(&|node| thousands(node.dial_tones)));
+        let slowed = |node: &Node| {
+            let why = node.drain_why.as_ref();
+            why.map_or_else(|| "-".to_owned(), |why| safe(&why.code))
+        };
+        table.column("MAIL SLOWED BY", of(&slowed));
+    }
+    table
 }
 
-fn list(
-    args: &PartList,
-    rows: &[Value],
+/// One signal of the gate of a wave.
+struct GateRow<'a> {
+    wave: &'a Wave,
+    level: String,
+    verdict: &'a str,
+    signal: &'a Signal,
+    reasons: Vec<&'a str>,
+}
+
+fn gate_rows<'a>(
     rollout: &Rollout,
-    table: fn(&Rollout, Paint) -> String,
-) -> Outcome {
-    let mut out = io::stdout().lock();
-    match args.output {
-        MailboxFormat::Table if rows.is_empty() => writeln!(out, "none")?,
-        MailboxFormat::Table => write!(out, "{}", table(rollout, Paint::for_stdout()))?,
-        MailboxFormat::Jsonl => rows.iter().try_for_each(|row| writeln!(out, "{row}"))?,
-        MailboxFormat::Name => {
-            let names = rows.iter().filter_map(|row| row.get("name")?.as_str());
-            for name in names {
-                writeln!(out, "{}", safe(name))?;
-            }
-        }
-        MailboxFormat::Csv => sheet(&mut out, rows)?,
-    }
-    out.flush()?;
-    Ok(if args.trouble && !rows.is_empty() { Exit::Failed } else { Exit::Done })
+    wave: &'a Wave,
+) -> impl Iterator<Item = GateRow<'a>> + use<'a> {
+    let level = level_name(rollout, wave.level);
+    wave.gate.iter().flat_map(move |gate| {
+        let level = level.clone();
+        gate.signals.iter().map(move |signal| GateRow {
+            wave,
+            level: level.clone(),
+            verdict: &gate.verdict,
+            signal,
+            reasons: gate.reasons.iter().map(|why| why.code.as_str()).collect(),
+        })
+    })
 }
 
-/// The rows for spreadsheets, with a header.
-fn sheet(out: &mut impl io::Write, rows: &[Value]) -> Result<(), Failure> {
-    let mut lines = csv::Writer::from_writer(out);
-    let told = |row: &Value| row.as_object().cloned().unwrap_or_default();
-    let kept = |name: &&String| *name != "schema";
-    if let Some(first) = rows.first() {
-        let header: Vec<String> = told(first).keys().filter(kept).cloned().collect();
-        lines.write_record(&header).map_err(io::Error::from)?;
+impl Listed for GateRow<'_> {
+    const LIST: &'static str = "tidegate.gate-list/v1";
+    const COLUMNS: &'static [&'static str] = &[
+        "wave",
+        "level",
+        "verdict",
+        "signal",
+        "standing",
+        "failed",
+        "opened",
+        "mature",
+        "pass_at",
+        "trip_at",
+        "missing",
+        "only_stops",
+    ];
+
+    fn value(&self) -> Value {
+        let Self { wave, level, verdict, signal, reasons } = self;
+        json!({
+            "schema": "tidegate.gate/v1",
+            "wave": wave.name,
+            "level": level,
+            "verdict": verdict,
+            "reasons": reasons,
+            "signal": signal.name,
+            "standing": signal.standing,
+            "failed": signal.failed,
+            "opened": signal.opened,
+            "mature": signal.mature,
+            "pass_at": signal.pass_at,
+            "trip_at": signal.trip_at,
+            "missing": signal.missing,
+            "only_stops": signal.only_stops,
+        })
     }
+
+    fn line(&self) -> String {
+        gate_table(std::slice::from_ref(self), false).render("")
+    }
+
+    fn wide(&self) -> String {
+        gate_table(std::slice::from_ref(self), true).render("")
+    }
+
+    fn cells(&self) -> Vec<String> {
+        cells(&self.value(), Self::COLUMNS)
+    }
+
+    fn name(&self) -> String {
+        format!("{}:{}", self.wave.name, self.signal.name)
+    }
+}
+
+fn gate_table(rows: &[GateRow<'_>], wide: bool) -> Table {
+    let mut table = Table::new(
+        &[
+            "WAVE",
+            "LEVEL",
+            "VERDICT",
+            "SIGNAL",
+            "STANDING",
+            "FAILED",
+            "MATURE",
+            "PASSES AT",
+            "TRIPS AT",
+            "MISSING",
+        ],
+        &[5, 6, 7, 8, 9],
+    );
     for row in rows {
-        let cells = told(row);
-        let cells = cells.iter().filter(|(name, _)| kept(name));
-        let cells: Vec<String> = cells
-            .map(|(_, value)| {
-                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-            })
-            .collect();
-        lines.write_record(&cells).map_err(io::Error::from)?;
+        let signal = row.signal;
+        let pass = match signal.pass_at {
+            _ if signal.only_stops => "-".to_owned(),
+            Some(count) => thousands(count),
+            None => "not yet".to_owned(),
+        };
+        table.row([
+            safe(&row.wave.name),
+            row.level.clone(),
+            safe(row.verdict),
+            safe(&signal.name),
+            safe(&signal.standing),
+            thousands(signal.failed),
+            thousands(signal.mature),
+            pass,
+            thousands(signal.trip_at),
+            thousands(signal.missing),
+        ]);
     }
-    lines.flush()?;
-    Ok(())
+    if wide {
+        let opened = rows.iter().map(|row| thousands(row.signal.opened));
+        table.column("OPENED", opened.collect());
+        let reasons = rows.iter().map(|row| dash(safe(&row.reasons.join(" "))));
+        table.column("WHY", reasons.collect());
+    }
+    table
+}
+
+/// What nothing is said of.
+fn dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// These fields for spreadsheets.
+fn cells(value: &Value, columns: &[&str]) -> Vec<String> {
+    let cell = |name: &&str| match value.get(*name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => guard(text),
+        Some(other) => {
+            let mut text = String::new();
+            say!(text, "{other}");
+            text
+        }
+    };
+    columns.iter().map(cell).collect()
 }

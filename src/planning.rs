@@ -9,6 +9,7 @@
 //! * A saved plan is started once.
 
 mod saved;
+mod show;
 
 use std::fs;
 use std::path::Path;
@@ -19,14 +20,16 @@ use tidegate_core::plan::Plan;
 use tidegate_wire::limits::{INVENTORY_BYTES_PER_MESSAGE, INVENTORY_ROWS_PER_MESSAGE};
 use tidegate_wire::{policy_file, v1};
 
-use crate::cli::{self, Beside, Inputs, TableOrJson};
+use crate::cli::{self, Beside, Inputs, ProgressForm, TableOrJson};
 use crate::client::Client;
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::operate::id;
+use crate::progress::{self, Progress};
 use crate::{inventory_file, screens};
 pub(crate) use saved::Older;
 use saved::Saved;
+pub(crate) use show::show;
 
 /// Digits that are enough to name a plan on the command line.
 const DIGEST_DIGITS_MIN: usize = 12;
@@ -118,7 +121,7 @@ fn not_saved(running: &v1::PlanSummary) -> Failure {
 pub(crate) async fn start(args: &cli::Start) -> Outcome {
     check_can_ask(args.yes)?;
     let saved = Saved::read(&args.file)?;
-    let (plan, policy_toml) = make(&saved.inputs())?;
+    let (plan, policy_toml) = make(&saved.inputs(args.progress))?;
     if plan.digest() != saved.summary.plan {
         let file = args.file.display();
         let text = format!(
@@ -126,19 +129,20 @@ pub(crate) async fn start(args: &cli::Start) -> Outcome {
              plan is {}",
             plan.digest()
         );
-        let again = plan_command(&saved.inputs(), &args.file);
+        let again = plan_command(&saved.inputs(args.progress), &args.file);
         return Err(Failure::text(Exit::Stale, text)
             .help(format!("this shows what differs, and saves it anew: {again}")));
     }
     let mut client = Client::connect(&args.coordinator).await?;
     if !args.yes {
-        confirm(&plan)?;
+        confirm(&plan, &args.coordinator)?;
     }
     let what = Begin {
         by: args.actor.name(),
         request_id: id(&args.asked),
         rebuild: None,
         saved_for: saved.seen,
+        progress: args.progress.form,
     };
     let applied = send(&mut client, &plan, policy_toml, what).await?;
     begun(&plan, &applied)
@@ -190,13 +194,14 @@ async fn begin(args: &cli::Apply, rebuild: Option<String>) -> Outcome {
     check_digest(args, &plan)?;
     let mut client = Client::connect(&args.coordinator).await?;
     if !args.yes {
-        confirm(&plan)?;
+        confirm(&plan, &args.coordinator)?;
     }
     let what = Begin {
         by: args.actor.name(),
         request_id: id(&args.asked),
         rebuild,
         saved_for: String::new(),
+        progress: args.inputs.progress.form,
     };
     let is_rebuild = what.rebuild.is_some();
     let applied = send(&mut client, &plan, policy_toml, what).await?;
@@ -232,8 +237,10 @@ pub(crate) fn make(inputs: &Inputs) -> Result<(Plan, String), Failure> {
     })?;
     let policy = policy_file::parse(&policy_name, &policy_toml)
         .map_err(|error| Failure::complete(Exit::Input, error))?;
-    let imported = inventory_file::open(&inputs.inventory)
-        .map_err(|error| Failure::new(Exit::Input, error))?;
+    let imported = inventory_file::open(&inputs.inventory, |it| {
+        progress::reading(it, inputs.progress.form)
+    })
+    .map_err(|error| Failure::new(Exit::Input, error))?;
     let (rows, name) = (thousands(imported.rows), inputs.inventory.display());
     console::tell(format_args!("read {rows} rows from {name}"));
     let plan =
@@ -255,6 +262,8 @@ pub(crate) struct Begin {
     pub(crate) rebuild: Option<String>,
     /// What the coordinator said of itself when the plan was saved; empty if it was not.
     pub(crate) saved_for: String,
+    /// How it is shown how far it is.
+    pub(crate) progress: ProgressForm,
 }
 
 /// Uploads and starts a plan.
@@ -278,7 +287,10 @@ pub(crate) async fn send(
         seen: what.saved_for,
     };
     let header = v1::ApplyRequest { part: Some(v1::apply_request::Part::Header(header)) };
-    let rows = Portions { inventory: Arc::clone(plan.inventory()), next: 0 };
+    let total = Some(plan.inventory().len().into());
+    let progress = Progress::begin(what.progress, "Sending", (total, "rows"));
+    let progress = Arc::new(progress);
+    let rows = Portions { inventory: Arc::clone(plan.inventory()), next: 0, progress };
     client.apply(std::iter::once(header).chain(rows)).await
 }
 
@@ -299,10 +311,10 @@ fn check_digest(args: &cli::Apply, plan: &Plan) -> Result<(), Failure> {
     Err(Failure::text(Exit::Stale, text).help("run `tidegate plan` again and look at it"))
 }
 
-fn confirm(plan: &Plan) -> Result<(), Failure> {
+fn confirm(plan: &Plan, at: &cli::Coordinator) -> Result<(), Failure> {
     let name = safe(&plan.policy().name);
     console::tell(screens::plan::text(plan).replace(" Nothing has been changed.", ""));
-    let question = format!("Type the policy's name, `{name}`, to start: ");
+    let question = format!("Type the policy's name, `{name}`, to start at {at}: ");
     let answer = console::ask(question)?;
     if answer == name {
         return Ok(());
@@ -333,6 +345,7 @@ fn plan_command(inputs: &Inputs, out: &Path) -> String {
 struct Portions {
     inventory: Arc<Inventory>,
     next: u32,
+    progress: Arc<Progress>,
 }
 
 impl Iterator for Portions {
@@ -353,6 +366,7 @@ impl Iterator for Portions {
             rows.push(message(row));
             self.next += 1;
         }
+        self.progress.add(u64::try_from(rows.len()).unwrap_or(u64::MAX));
         let part = v1::apply_request::Part::Rows(v1::InventoryRows { rows });
         match &part {
             v1::apply_request::Part::Rows(rows) if rows.rows.is_empty() => None,

@@ -19,6 +19,7 @@ use crate::cli::{self, Of, TableOrJson};
 use crate::console;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::planning;
+use crate::progress::Progress;
 use crate::screens::simulated::{self, Simulated};
 
 /// Carries out `tidegate simulate`.
@@ -83,6 +84,8 @@ fn play(
 ) -> Vec<Ending> {
     let until = Instant::now() + args.within;
     let next = AtomicU32::new(0);
+    let form = args.inputs.progress.form;
+    let progress = Progress::begin(form, "Playing", (Some(args.runs.into()), "rollouts"));
     let endings = Mutex::new(Vec::new());
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -98,6 +101,7 @@ fn play(
                     let mut endings =
                         endings.lock().unwrap_or_else(PoisonError::into_inner);
                     endings.push((run, ending));
+                    progress.add(1);
                 }
             });
         }

@@ -51,6 +51,26 @@ fn a_configuration_is_checked_shown_with_its_origins_and_described() {
 }
 
 #[test]
+fn the_version_names_the_commit_that_it_is_built_from() {
+    let done = Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("--version").output();
+    let shown = String::from_utf8(done.unwrap().stdout).unwrap();
+    let head = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--show-toplevel", "HEAD"])
+        .output();
+    let head = String::from_utf8(head.unwrap().stdout).unwrap();
+
+    let version = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
+    // A copy of the files alone is built from no commit.
+    let expected = match head.split_once('\n') {
+        Some((top, commit)) if top == env!("CARGO_MANIFEST_DIR") => {
+            format!("{version} ({})\n", &commit[..12])
+        }
+        Some(_) | None => format!("{version}\n"),
+    };
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn a_code_is_explained_while_everything_is_down() {
     let desk = Desk::new(INVENTORY, POLICY);
 

@@ -420,6 +420,137 @@ fn a_script_that_looked_too_long_ago_is_refused_and_told_what_has_changed() {
     assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
 }
 
+#[test]
+fn every_list_has_all_six_forms_and_the_environment_chooses_one() {
+    let site = Site::start();
+    site.apply();
+    let lists: [&[&str]; 6] = [
+        &["wave", "list"],
+        &["node", "list"],
+        &["gate", "list"],
+        &["mailbox", "list"],
+        &["quarantine", "list"],
+        &["events"],
+    ];
+
+    for list in lists {
+        let form = |form: &str| {
+            let done = site.tidegate(&[list, &["-o", form]].concat());
+            assert_eq!(done.status.code(), Some(0), "{list:?} {}", text(&done.stderr));
+            text(&done.stdout)
+        };
+        let [table, wide] = [form("table"), form("wide")];
+        let whole: serde_json::Value = serde_json::from_str(&form("json")).unwrap();
+        let (lines, names, sheet) = (form("jsonl"), form("name"), form("csv"));
+
+        let schema = whole["schema"].as_str().unwrap();
+        assert!(schema.ends_with("-list/v1"), "{schema}");
+        let items = whole["items"].as_array().unwrap();
+        let lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(*items, lines, "{list:?}");
+        assert_eq!(names.lines().count(), items.len(), "{list:?}: {names}");
+        assert_eq!(sheet.lines().count(), items.len() + 1, "{list:?}: {sheet}");
+        let widest = |text: &str| text.lines().map(str::len).max().unwrap_or(0);
+        assert!(widest(&wide) >= widest(&table), "{list:?}: {wide}");
+    }
+    let mut chosen = site.command(&["wave", "list"]);
+    let chosen = chosen.env("TIDEGATE_FORMAT", "name").output().unwrap();
+    let mut other = site.command(&["why"]);
+    let other = other.env("TIDEGATE_FORMAT", "name").output().unwrap();
+    let mut wrong = site.command(&["why"]);
+    let wrong = wrong.env("TIDEGATE_FORMAT", "xml").output().unwrap();
+
+    assert_eq!(text(&chosen.stdout), "rest-1\n");
+    assert_eq!(other.status.code(), Some(0), "it has no such form, and keeps its own");
+    assert_eq!(wrong.status.code(), Some(64), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn a_context_names_a_coordinator_and_is_taken_whole() {
+    let site = Site::start();
+    let home = site.dir.path().join("home/tidegate");
+    fs::create_dir_all(&home).unwrap();
+    let contexts = |default: &str| {
+        let night = format!("[contexts.night]\ncoordinator = \"{}\"\n", site.url);
+        let text = format!(
+            "{default}{night}[contexts.day]\ncoordinator = \"http://127.0.0.1:1\"\n"
+        );
+        fs::write(home.join("config.toml"), text).unwrap();
+    };
+    let ask = |args: &[&str]| {
+        let mut command = site.command(args);
+        command.env_remove("TIDEGATE_COORDINATOR");
+        command.env("XDG_CONFIG_HOME", site.dir.path().join("home"));
+        command.output().unwrap()
+    };
+    site.apply();
+
+    contexts("context = \"night\"\n");
+    let by_default = ask(&["status"]);
+    let named = ask(&["status", "--context", "day"]);
+    let both = ask(&["status", "--context", "day", "--coordinator", &site.url]);
+    let unknown = ask(&["status", "--context", "dusk"]);
+    contexts("contexts = 3\n");
+    let broken = ask(&["status"]);
+    let untouched = ask(&["explain", "paused"]);
+
+    assert_eq!(by_default.status.code(), Some(0), "{}", text(&by_default.stderr));
+    assert_eq!(named.status.code(), Some(69), "{}", text(&named.stderr));
+    assert_eq!(both.status.code(), Some(64), "{}", text(&both.stderr));
+    assert_eq!(unknown.status.code(), Some(78));
+    assert!(text(&unknown.stderr).contains("it has day, night"));
+    assert_eq!(broken.status.code(), Some(78), "{}", text(&broken.stderr));
+    assert!(text(&broken.stderr).contains("config.toml:"), "{}", text(&broken.stderr));
+    assert_eq!(untouched.status.code(), Some(0), "it asks no coordinator");
+}
+
+#[test]
+fn a_saved_plan_is_shown_whatever_has_become_of_it() {
+    let site = Site::start();
+    site.plan(&["--out", "w.tgplan"]);
+    let show = || site.tidegate(&["show", "w.tgplan"]);
+    let standing = || {
+        let shown = site.tidegate(&["show", "w.tgplan", "-o", "json"]).stdout;
+        let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+        shown["standing"].as_str().unwrap().to_owned()
+    };
+
+    let ready = (show(), standing());
+    let away = site.tidegate(&[
+        "show",
+        "w.tgplan",
+        "--coordinator",
+        "http://127.0.0.1:1",
+        "--progress",
+        "counter",
+    ]);
+    site.tidegate(&["start", "w.tgplan", "--yes"]);
+    let spent = standing();
+    fs::remove_file(site.dir.path().join("users.csv")).unwrap();
+    let stale = (show(), standing());
+
+    assert_eq!(ready.1, "ready");
+    assert!(text(&ready.0.stdout).ends_with("Next   tidegate start w.tgplan\n"));
+    assert!(text(&away.stdout).contains("UNKNOWN: not known whether it was started"));
+    assert!(text(&away.stderr).contains("Reading: "), "{}", text(&away.stderr));
+    assert_eq!(spent, "spent");
+    assert_eq!((stale.0.status.code(), stale.1.as_str()), (Some(0), "stale"));
+    assert!(text(&stale.0.stdout).contains("rest-1"), "{}", text(&stale.0.stdout));
+}
+
+#[test]
+fn only_what_needs_somebody_is_shown_where_that_is_asked() {
+    let site = Site::start();
+    site.apply();
+
+    let trouble = site.tidegate(&["status", "-x"]);
+
+    assert_eq!(trouble.status.code(), Some(1), "no worker has come");
+    let shown = text(&trouble.stdout);
+    assert!(shown.contains("stor-01") && !shown.contains("messages of"), "{shown}");
+}
+
 /// A way to the coordinator at `url` on which the first answer is lost after it was given.
 fn cut_the_first_answer(url: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -503,13 +634,17 @@ impl Site {
     }
 
     fn tidegate(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        self.command(args).output().unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command
             .args(args)
             .current_dir(self.dir.path())
             .env("TIDEGATE_COORDINATOR", &self.url)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        command
     }
 }
 

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{Actor, Asked, Coordinator, TableOrJson};
+use super::{Actor, Asked, Coordinator, Progress, TableOrJson};
 
 /// The two files a plan is made of.
 #[derive(Clone, Debug, Args)]
@@ -21,6 +21,8 @@ pub(crate) struct Inputs {
     /// What shall happen: TOML.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: PathBuf,
+    #[command(flatten)]
+    pub(crate) progress: Progress,
 }
 
 /// What a plan is compared with.
@@ -72,6 +74,22 @@ pub(crate) struct Plan {
     pub(crate) coordinator: Coordinator,
 }
 
+/// Show a saved plan, and whether it can still be started; changes nothing.
+///
+/// It asks the coordinator whether the plan was started; where that cannot be reached, it says so.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// What `tidegate plan --out FILE` has saved.
+    pub(crate) file: PathBuf,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    #[command(flatten)]
+    pub(crate) progress: Progress,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
 /// Start the rollout of a saved plan, once.
 ///
 /// Refuses with 4 a plan that is spent, or stale: its inventory or policy has changed, it was
@@ -83,6 +101,8 @@ pub(crate) struct Start {
     /// Does not ask.
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) progress: Progress,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 
 use super::values::{Of, of_share, of_span, of_times, positive, seconds, share};
-use super::{Actor, Coordinator, Inputs, ListFormat, LiveFormat, PartKind, TableOrJson};
+use super::{Actor, Coordinator, Format, Inputs, LiveFormat, PartKind, TableOrJson};
 use crate::condition::Condition;
 
 /// Show how far it is and what to do.
@@ -25,6 +25,9 @@ pub(crate) struct Status {
     /// Ends with 2 when it is stopped and needs a person, with 4 when that cannot be told.
     #[arg(long)]
     pub(crate) test: bool,
+    /// Shows only the waves and nodes that need somebody, and ends with 1 if there are any.
+    #[arg(short = 'x', long, conflicts_with = "test")]
+    pub(crate) trouble: bool,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
 }
@@ -105,9 +108,9 @@ pub(crate) struct Watch {
 /// Show what happened, oldest first.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// How to show it.
+    /// How to show them.
     #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: LiveFormat,
+    pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
 }
@@ -159,7 +162,7 @@ pub(crate) enum PreparationArg {
 pub(crate) struct MailboxList {
     /// How to show them.
     #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: MailboxFormat,
+    pub(crate) output: Format,
     /// Only this node.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) node: String,
@@ -179,19 +182,6 @@ pub(crate) struct MailboxList {
     pub(crate) coordinator: Coordinator,
 }
 
-/// For people, for programs, or the addresses alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MailboxFormat {
-    /// For people.
-    Table,
-    /// An object a line.
-    Jsonl,
-    /// For spreadsheets.
-    Csv,
-    /// An address a line.
-    Name,
-}
-
 /// Look at the waves.
 #[derive(Debug, Subcommand)]
 pub(crate) enum WaveVerb {
@@ -206,6 +196,25 @@ pub(crate) enum NodeVerb {
     List(PartList),
 }
 
+/// Look at the gates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GateVerb {
+    /// List what each signal of each wave's gate has counted, and where it passes and trips.
+    List(GateList),
+}
+
+/// List the signals of gates.
+#[derive(Debug, Args)]
+pub(crate) struct GateList {
+    /// Only of this wave: its name or number.
+    pub(crate) wave: Option<String>,
+    /// How to show them.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
 /// List parts of the rollout.
 ///
 /// With `-x` it ends with 1 when there is one to list.
@@ -213,7 +222,7 @@ pub(crate) enum NodeVerb {
 pub(crate) struct PartList {
     /// How to show them.
     #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: MailboxFormat,
+    pub(crate) output: Format,
     /// Only those that need somebody: nodes that do not work, waves that are re-closed, or that
     /// the gate stops.
     #[arg(short = 'x', long)]
@@ -234,7 +243,7 @@ pub(crate) enum Quarantine {
 pub(crate) struct QuarantineList {
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: ListFormat,
+    pub(crate) output: Format,
     /// Only this node.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) node: String,

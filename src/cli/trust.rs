@@ -32,7 +32,7 @@ impl Coordinator {
             key: Some(tls.key),
             ca: Some(tls.ca),
         });
-        Self { url, credentials }
+        Self { url, context: None, credentials }
     }
 
     /// What is shown to it, if all of it was named.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::plan::{Plan, Summary};
 use tidegate_wire::v1;
 
-use crate::cli::Inputs;
+use crate::cli::{Inputs, Progress};
 use crate::exit::{Exit, Failure};
 
 /// What such a file is called inside.
@@ -32,7 +32,8 @@ pub(crate) struct Saved {
     policy: PathBuf,
     /// What the coordinator said of itself then.
     pub(crate) seen: String,
-    at: String,
+    /// When it was saved.
+    pub(crate) at: String,
     /// What the plan does.
     pub(crate) summary: Summary,
 }
@@ -79,8 +80,14 @@ impl Saved {
     }
 
     /// The files it was made of.
-    pub(crate) fn inputs(&self) -> Inputs {
-        Inputs { inventory: self.inventory.clone(), policy: self.policy.clone() }
+    pub(crate) fn inputs(&self, progress: Progress) -> Inputs {
+        let [inventory, policy] = self.files();
+        Inputs { inventory: inventory.clone(), policy: policy.clone(), progress }
+    }
+
+    /// Inventory and policy, as files.
+    pub(crate) fn files(&self) -> [&PathBuf; 2] {
+        [&self.inventory, &self.policy]
     }
 
     /// The same as what a newer one is compared with.

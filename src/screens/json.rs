@@ -20,7 +20,11 @@ use super::{date, instant, pace, queue, schedule};
 
 /// The rollout, `tidegate.status/v1`.
 pub(crate) fn status(rollout: &Rollout) -> Value {
-    let diagnosis = Diagnosis::of(rollout);
+    diagnosed(rollout, &Diagnosis::of(rollout))
+}
+
+/// The same of a part of a rollout that was diagnosed as a whole.
+pub(crate) fn diagnosed(rollout: &Rollout, diagnosis: &Diagnosis) -> Value {
     json!({
         "schema": "tidegate.status/v1",
         "plan_digest": rollout.plan_digest,

@@ -79,6 +79,13 @@ pub(crate) fn mailbox_line(mailbox: &Mailbox) -> String {
     format!("{node}  {address}  {wave}  {bytes}  {services}  {health}")
 }
 
+/// The same with its tier, its path, and why it waits.
+pub(crate) fn mailbox_wide(mailbox: &Mailbox) -> String {
+    let [_, _, tier, path, .., why] = mailbox_row(mailbox);
+    let why = if why.is_empty() { "-".to_owned() } else { why };
+    format!("{}  {tier}  {path}  {why}", mailbox_line(mailbox))
+}
+
 /// The header of the list of mailboxes as CSV.
 pub(crate) const MAILBOX_HEADER: [&str; 9] = [
     "address",
@@ -133,6 +140,22 @@ pub(crate) fn finding_line(found: &MailboxFinding, named: bool) -> String {
     }
     if !finding.kept_at.is_empty() {
         say!(line, ", kept at {}", safe(&finding.kept_at));
+    }
+    line
+}
+
+/// The same with its size, where it was found, and what it keeps back.
+pub(crate) fn finding_wide(found: &MailboxFinding) -> String {
+    let mut line = finding_line(found, true);
+    let finding = found.finding.clone().unwrap_or_default();
+    if finding.size_bytes != 0 {
+        say!(line, ", {} bytes", thousands(finding.size_bytes));
+    }
+    if !finding.source.is_empty() {
+        say!(line, ", of the {}", safe(&finding.source));
+    }
+    if !finding.rungs.is_empty() {
+        say!(line, ", keeps back {}", safe(&finding.rungs));
     }
     line
 }
@@ -199,6 +222,21 @@ pub(crate) fn is_set_aside(found: &MailboxFinding) -> bool {
 /// An event on one line.
 pub(crate) fn event_line(event: &Event) -> String {
     format!("{}  {:<18} {}", date(at!(event.time)), safe(&event.code), safe(&event.text))
+}
+
+/// The same with who did it.
+pub(crate) fn event_wide(event: &Event) -> String {
+    let by = if event.by.is_empty() { "-" } else { &event.by };
+    let (time, code) = (date(at!(event.time)), safe(&event.code));
+    format!("{time}  {code:<18} {:<16} {}", safe(by), safe(&event.text))
+}
+
+/// The header of the list of events as CSV.
+pub(crate) const EVENT_HEADER: [&str; 4] = ["time", "code", "by", "text"];
+
+/// An event as a row of CSV.
+pub(crate) fn event_row(event: &Event) -> [String; 4] {
+    [date(at!(event.time)), guard(&event.code), guard(&event.by), guard(&event.text)]
 }
 
 /// How many findings of each kind there are.

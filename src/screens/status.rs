@@ -53,6 +53,27 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     out
 }
 
+/// What `tidegate status -x` shows: how it stands, and only the waves and nodes of `rollout`,
+/// which are those that need somebody.
+pub(crate) fn trouble(rollout: &Rollout, diagnosis: &Diagnosis, paint: Paint) -> String {
+    let mut out = format!("{}\n", head(rollout, paint));
+    say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
+    say!(out, "action:   {}\n", diagnosis.action);
+    if rollout.waves.is_empty() && rollout.nodes.is_empty() {
+        out.push_str("no wave and no node needs anybody\n");
+    }
+    if !rollout.waves.is_empty() {
+        out.push('\n');
+        out.push_str(&waves(rollout, paint));
+        out.push_str(&gate(rollout));
+    }
+    if !rollout.nodes.is_empty() {
+        out.push('\n');
+        out.push_str(&nodes(rollout, paint));
+    }
+    out
+}
+
 /// What waits for a second person: who asks, for what, who may give leave, and until when.
 fn waits(waiting: &Waiting) -> String {
     let Waiting { by, what, reason, command, until_time, evidence_changed, .. } = waiting;
@@ -248,7 +269,24 @@ pub(crate) fn signal_line(signal: &tidegate_wire::v1::Signal) -> String {
 
 /// The nodes.
 pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
-    let mut table = Table::new(
+    let mut table = node_header();
+    for node in &rollout.nodes {
+        table.row(node_row(rollout, node));
+    }
+    let mut text = table.render("  ");
+    for state in
+        [NodeState::NoWorker, NodeState::Silent, NodeState::Isolated, NodeState::HeldBack]
+    {
+        let (word, tone) = node_word(state);
+        text =
+            text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
+    }
+    text
+}
+
+/// The header of the table of nodes.
+pub(crate) fn node_header() -> Table {
+    Table::new(
         &[
             "NODE",
             "STATE",
@@ -265,34 +303,26 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
             "PACE",
         ],
         &[3, 4, 5, 6, 7, 8, 9, 10, 11],
-    );
-    let now = at!(rollout.at_time);
-    for node in &rollout.nodes {
-        table.row([
-            safe(&node.name),
-            node_word(node.state()).0.to_owned(),
-            heard(node, now),
-            thousands(node.planned),
-            thousands(node.prepared),
-            thousands(node.open),
-            thousands(node.failed),
-            thousands(node.quarantined),
-            thousands(node.vitals.as_ref().map_or(0, |vitals| vitals.read_errors)),
-            probe(node),
-            disk(node),
-            pace::drain(node),
-            pace::pace(node),
-        ]);
-    }
-    let mut text = table.render("  ");
-    for state in
-        [NodeState::NoWorker, NodeState::Silent, NodeState::Isolated, NodeState::HeldBack]
-    {
-        let (word, tone) = node_word(state);
-        text =
-            text.replace(&format!(" {word} "), &format!(" {} ", paint.paint(tone, word)));
-    }
-    text
+    )
+}
+
+/// A node in that table.
+pub(crate) fn node_row(rollout: &Rollout, node: &Node) -> [String; 13] {
+    [
+        safe(&node.name),
+        node_word(node.state()).0.to_owned(),
+        heard(node, at!(rollout.at_time)),
+        thousands(node.planned),
+        thousands(node.prepared),
+        thousands(node.open),
+        thousands(node.failed),
+        thousands(node.quarantined),
+        thousands(node.vitals.as_ref().map_or(0, |vitals| vitals.read_errors)),
+        probe(node),
+        disk(node),
+        pace::drain(node),
+        pace::pace(node),
+    ]
 }
 
 /// How long reading an open mailbox takes now, as its worker measures it.

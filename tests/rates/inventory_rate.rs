@@ -40,7 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut table = Table { rows, floor: None };
 
     table.row("floor: lines", || count_lines(&csv))?;
-    let inventory = table.row("import", || Ok(inventory_file::open(&csv)?.inventory))?;
+    let inventory =
+        table.row("import", || Ok(inventory_file::open(&csv, |file| file)?.inventory))?;
     let kept = dir.path().join("inventory");
     table.row("keep, durably", || {
         let mut file = BufWriter::new(File::create(&kept)?);

@@ -1,0 +1,184 @@
+//! Showing a saved plan: what it does, and whether it can still be started.
+//!
+//! # Invariants
+//!
+//! * It is shown whatever has become of its files and of the coordinator.
+//! * What could not be asked is said to be unknown, never supposed.
+
+use serde_json::{Value, json};
+use tidegate_wire::v1;
+
+use super::make;
+use super::saved::Saved;
+use crate::cli::{self, TableOrJson};
+use crate::client::Client;
+use crate::console::{self, safe, thousands};
+use crate::exit::{Exit, Outcome};
+use crate::screens::{Table, say};
+
+/// Carries out `tidegate show`.
+pub(crate) async fn show(args: &cli::Show) -> Outcome {
+    let saved = Saved::read(&args.file)?;
+    let standing = match stale(&saved, args) {
+        Some(why) => Standing::Stale(why),
+        None => here(&saved, args).await,
+    };
+    match args.output {
+        TableOrJson::Json => console::data_line(value(&saved, &standing))?,
+        TableOrJson::Table => {
+            let file = args.file.display().to_string();
+            console::data(text(&saved, &standing, &file))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Whether a saved plan can be started.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It can.
+    Ready,
+    /// Its files give another plan now, or none.
+    Stale(String),
+    /// It was started.
+    Spent,
+    /// The coordinator has another data directory than the one it was saved for, or another plan.
+    Elsewhere(String),
+    /// Nobody could be asked.
+    Unknown(String),
+}
+
+impl Standing {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Stale(_) => "stale",
+            Self::Spent => "spent",
+            Self::Elsewhere(_) => "elsewhere",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
+    fn why(&self) -> &str {
+        match self {
+            Self::Ready => "it has not been started",
+            Self::Spent => "it was started here",
+            Self::Stale(why) | Self::Elsewhere(why) | Self::Unknown(why) => why,
+        }
+    }
+}
+
+/// Why its files do not give it any more.
+fn stale(saved: &Saved, args: &cli::Show) -> Option<String> {
+    match make(&saved.inputs(args.progress)) {
+        Ok((plan, _)) if plan.digest() == saved.summary.plan => None,
+        Ok((plan, _)) => {
+            Some(format!("inventory or policy have changed: they give {}", plan.digest()))
+        }
+        Err(failure) => {
+            let told = failure.to_string();
+            let first = told.lines().next().unwrap_or_default();
+            Some(format!("it cannot be planned again: {}", safe(first)))
+        }
+    }
+}
+
+/// What the coordinator says of it.
+async fn here(saved: &Saved, args: &cli::Show) -> Standing {
+    let asked = async { Client::connect(&args.coordinator).await?.plan().await };
+    let v1::GetPlanResponse { plan, seen } = match asked.await {
+        Ok(here) => here,
+        Err(failure) => {
+            let told = failure.to_string();
+            let told = told.lines().next().unwrap_or_default();
+            let told = told.trim_start_matches("error: ");
+            return Standing::Unknown(format!(
+                "not known whether it was started: {told}"
+            ));
+        }
+    };
+    let ours = saved.summary.plan.to_string();
+    match plan {
+        Some(running) if running.plan_digest == ours => Standing::Spent,
+        Some(running) => Standing::Elsewhere(format!(
+            "this coordinator carries out plan {:.12}",
+            running.plan_digest
+        )),
+        None if seen == saved.seen => Standing::Ready,
+        None => Standing::Elsewhere(
+            "it was saved for another coordinator or data directory".to_owned(),
+        ),
+    }
+}
+
+fn text(saved: &Saved, standing: &Standing, file: &str) -> String {
+    let summary = &saved.summary;
+    let mut out = format!(
+        "Saved plan {:.12}  of {}  {}: {}\n\n",
+        summary.plan.to_string(),
+        saved.at,
+        standing.word().to_uppercase(),
+        standing.why()
+    );
+    let [inventory, policy] = saved.files();
+    say!(
+        out,
+        "  inventory  {}\n  policy     {}\n\n",
+        inventory.display(),
+        policy.display()
+    );
+    let mut table = Table::new(&["WAVE", "WHO", "MAILBOXES", "NODES"], &[2, 3]);
+    for wave in &summary.waves {
+        let (mailboxes, nodes) = (thousands(wave.mailboxes), thousands(wave.nodes));
+        table.row([safe(&wave.name), safe(&wave.who), mailboxes, nodes]);
+    }
+    out.push_str(&table.render("  "));
+    out.push('\n');
+    for rule in &summary.rules {
+        say!(out, "  {}\n", safe(rule));
+    }
+    let planned: u32 = summary.waves.iter().map(|wave| wave.mailboxes).sum();
+    say!(
+        out,
+        "\nPlan: {} waves to open, {} mailboxes, {} excluded. Nothing has been changed.\n",
+        summary.waves.len(),
+        thousands(planned),
+        thousands(summary.excluded)
+    );
+    say!(out, "Digest {}\n", summary.plan);
+    match standing {
+        Standing::Ready | Standing::Unknown(_) => {
+            say!(out, "Next   tidegate start {file}\n");
+        }
+        Standing::Stale(_) | Standing::Elsewhere(_) => {
+            let (inventory, policy) = (inventory.display(), policy.display());
+            say!(out, "Next   tidegate plan --inventory {inventory} --policy {policy} ");
+            say!(out, "--out {file}\n");
+        }
+        Standing::Spent => say!(out, "Next   tidegate watch\n"),
+    }
+    out
+}
+
+/// The same for programs, `tidegate.shown-plan/v1`.
+fn value(saved: &Saved, standing: &Standing) -> Value {
+    let summary = &saved.summary;
+    let [inventory, policy] = saved.files();
+    json!({
+        "schema": "tidegate.shown-plan/v1",
+        "standing": standing.word(),
+        "why": standing.why(),
+        "saved_time": saved.at,
+        "inventory": inventory,
+        "policy": policy,
+        "plan_digest": summary.plan.to_string(),
+        "excluded": summary.excluded,
+        "rules": summary.rules,
+        "waves": summary.waves.iter().map(|wave| json!({
+            "name": wave.name,
+            "who": wave.who,
+            "mailboxes": wave.mailboxes,
+            "nodes": wave.nodes,
+        })).collect::<Vec<_>>(),
+    })
+}
