@@ -168,6 +168,9 @@ fn open(worker: &Worker) -> Result<Store, Failure> {
         StoreError::Own { .. } => Failure::new(Exit::Config, error).help(
             "`chown -R` the work directory to that user, and run this as the worker does",
         ),
+        StoreError::Intent { .. } => Failure::new(Exit::Failed, error).help(
+            "try once more; if the disk has lost it, move it away: what it says is done by evidence alone then",
+        ),
         StoreError::Root { .. }
         | StoreError::OtherFileSystem { .. }
         | StoreError::Nested { .. }

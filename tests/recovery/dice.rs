@@ -17,16 +17,6 @@ impl Dice {
         (seed, Self(seed))
     }
 
-    /// The same dice in every ordinary run, for what is not yet right with all of them; new ones
-    /// in a soak.
-    pub(crate) fn kept(test: &str, ordinary: u64) -> (u64, Self) {
-        let seed = number("TIDEGATE_SEED");
-        let seed = seed.or_else(|| soak().is_none().then_some(ordinary));
-        let seed = seed.unwrap_or_else(fresh);
-        eprintln!("replay with: TIDEGATE_SEED={seed} cargo recovery {test}");
-        (seed, Self(seed))
-    }
-
     /// A number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self

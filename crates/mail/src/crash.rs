@@ -23,18 +23,24 @@ fn open(provider: &Provider) -> Store {
     }
 }
 
-/// Prepares the mailbox, all changes stopping after `acts`; the acts that were left.
-fn prepare(provider: &Provider, acts: u64) -> u64 {
-    let store = open(provider);
-    store.claim(1, 3, "worker").unwrap();
-    store.fuse().light(Some(acts));
+const HOLDER: &str = "worker";
+
+/// Prepares the mailbox once; whether the store can go on, and whether the mailbox is prepared.
+fn try_to_prepare(store: &Store) -> Option<bool> {
     let (address, path) = (OWNER.to_owned(), MAILDIR.as_bytes().to_vec());
     let mailboxes = [Mailbox { key: 7, address, path, served: false }];
     let task =
-        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
-    let result = store.prepare(&task);
+        PrepareTask { job: 1, generation: 3, holder: HOLDER, mailboxes: &mailboxes };
+    Some(store.prepare(&task).ok()?.iter().all(Result::is_ok))
+}
+
+/// Prepares the mailbox, all changes stopping after `acts`; the acts that were left.
+fn prepare(provider: &Provider, acts: u64) -> u64 {
+    let store = open(provider);
+    store.claim(1, 3, HOLDER).unwrap();
+    store.fuse().light(Some(acts));
+    let finished = try_to_prepare(&store).unwrap_or(false);
     let left = store.fuse().left().unwrap();
-    let finished = result.is_ok_and(|results| results.iter().all(Result::is_ok));
     assert!(finished || left == 0, "refused for another reason");
     left
 }
@@ -83,18 +89,48 @@ fn a_crash_after_any_change_and_another_run_give_the_same_mailbox() {
 }
 
 #[test]
+fn a_change_that_fails_and_another_run_of_the_same_store_give_the_same_mailbox() {
+    let whole = damaged();
+    let changes = u64::MAX - prepare(&whole, u64::MAX);
+    let (expected, listed) = (whole.tree("live"), open(&whole).findings(7).unwrap());
+    let mut resumed = 0;
+
+    for stop in 0..changes {
+        let provider = damaged();
+        let mut store = open(&provider);
+        store.claim(1, 3, HOLDER).unwrap();
+        store.fuse().flicker(stop);
+        let first = try_to_prepare(&store);
+        if first.is_none() {
+            drop(store);
+            store = open(&provider);
+            store.claim(1, 3, HOLDER).unwrap();
+        }
+        let intents =
+            || provider.root("work").join("intents").read_dir().unwrap().count();
+        resumed += usize::from(intents() > 0);
+
+        assert_eq!(try_to_prepare(&store), Some(true), "after {stop} changes");
+
+        assert_eq!(provider.tree("live"), expected, "after {stop} changes");
+        assert_eq!(store.findings(7).unwrap(), listed, "after {stop}");
+        drop(store);
+        prepare(&provider, u64::MAX);
+        assert_eq!(provider.tree("live"), expected, "after {stop} changes");
+        assert_eq!(intents(), 0, "after {stop} changes");
+    }
+    assert!(resumed > 10, "{resumed}");
+}
+
+#[test]
 fn a_failed_flush_is_never_tried_again() {
     let provider = damaged();
     let store = open(&provider);
-    store.claim(1, 3, "worker").unwrap();
-    let (address, path) = (OWNER.to_owned(), MAILDIR.as_bytes().to_vec());
-    let mailboxes = [Mailbox { key: 7, address, path, served: false }];
-    let task =
-        PrepareTask { job: 1, generation: 3, holder: "worker", mailboxes: &mailboxes };
+    store.claim(1, 3, HOLDER).unwrap();
     store.fuse().light(Some(0));
-    assert!(store.prepare(&task).is_err());
+    assert!(try_to_prepare(&store).is_none());
 
     store.fuse().light(None);
 
-    assert!(store.prepare(&task).is_err());
+    assert!(try_to_prepare(&store).is_none());
 }

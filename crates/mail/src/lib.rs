@@ -21,7 +21,8 @@
 //! ```text
 //! lock                              held while a store is open; the process in it
 //! claims/<job>                      generation and holder, with a checksum
-//! staging/g<generation>-<number>    bytes on their way in; worthless after a crash, removed at the next opening
+//! intents/<number>                  what a batch is about to change; removed when it is done
+//! staging/g<generation>-<number>    bytes on their way in; but for what an intent names, removed at the next opening
 //! kept/g<generation>/<key>/<folder>/        what was replaced
 //! quarantine/g<generation>/<key>/<folder>/  what is not served
 //! findings/<key>                    the list of all that was found
@@ -216,6 +217,7 @@ mod format;
 pub mod fuzz;
 mod grade;
 mod index;
+mod intent;
 mod judge;
 mod ledger;
 mod maildir;

@@ -380,6 +380,9 @@ fn dress_dir(dir: &Tree, like: Like) -> io::Result<()> {
 pub(crate) struct Fuse {
     #[cfg(test)]
     left: std::sync::Mutex<Option<u64>>,
+    /// Only one change fails.
+    #[cfg(test)]
+    once: std::sync::atomic::AtomicBool,
 }
 
 impl Fuse {
@@ -387,6 +390,14 @@ impl Fuse {
     #[cfg(test)]
     pub(crate) fn light(&self, acts: Option<u64>) {
         *self.left.lock().unwrap() = acts;
+        self.once.store(false, Ordering::Relaxed);
+    }
+
+    /// From here on, `acts` more changes happen, one does not, and then all do.
+    #[cfg(test)]
+    pub(crate) fn flicker(&self, acts: u64) {
+        self.light(Some(acts));
+        self.once.store(true, Ordering::Relaxed);
     }
 
     /// Acts that may still happen.
@@ -397,8 +408,14 @@ impl Fuse {
 
     #[cfg(test)]
     pub(crate) fn burn(&self) -> io::Result<()> {
-        match &mut *self.left.lock().unwrap() {
-            Some(0) => Err(io::Error::other("stopped by a test")),
+        let mut left = self.left.lock().unwrap();
+        match &mut *left {
+            Some(0) => {
+                if self.once.load(Ordering::Relaxed) {
+                    *left = None;
+                }
+                Err(io::Error::other("stopped by a test"))
+            }
             Some(left) => {
                 *left -= 1;
                 Ok(())

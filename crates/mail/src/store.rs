@@ -8,6 +8,7 @@
 //! * Whoever switches holds a claim that no higher one can replace before the switch is done.
 
 pub(crate) mod record;
+mod switch;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -26,6 +27,7 @@ use crate::elsewhere::Elsewhere;
 use crate::finding::{Finding, FindingList, list_path};
 use crate::format::Format;
 use crate::grade::Grade;
+use crate::intent::Intents;
 use crate::ledger::{Ledger, MessageCounts};
 use crate::maildir;
 use crate::manifest::Manifest;
@@ -34,8 +36,9 @@ use crate::refusal::Refusal;
 use crate::roots::{Act, Fuse, Roots};
 use crate::spool::{Earlier, Place, Spool};
 use crate::stage::{Bench, Phase};
-use crate::stamp::{Followed, Stamp, stamp};
-use crate::walk::{Reach, Tree, escape};
+use crate::stamp::{Stamp, stamp};
+use crate::walk::{Tree, escape};
+use switch::Planned;
 
 /// Parts of a mailbox's path: far more than any layout has.
 pub(crate) const PATH_PARTS_MAX: usize = 32;
@@ -113,6 +116,18 @@ pub enum StoreError {
     Nfs {
         /// The work directory.
         path: PathBuf,
+    },
+    /// What an earlier run was about to change cannot be read.
+    #[error(
+        "read `{}`, which says what an earlier run was about to change; without that file its \
+         mailboxes are judged by what is there",
+        path.display()
+    )]
+    Intent {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// Another process works on this store.
     #[error("the store is held by {}", holder(*pid))]
@@ -214,6 +229,7 @@ pub struct Store {
     /// The keys of these mailboxes.
     pub(crate) dialled: Mutex<HashSet<u64>>,
     pub(crate) claims: RwLock<Claims>,
+    intents: Intents,
     busy: Mutex<HashSet<u64>>,
     flush_failed: AtomicBool,
     /// Held for the life of the store.
@@ -250,13 +266,10 @@ impl Store {
         };
         let lock = lock(&config.work.join("lock")).map_err(own("lock"))?;
         let lock = lock.map_err(|pid| StoreError::Held { pid })?;
-        // Staged files of an earlier process serve nobody.
-        match fs::remove_dir_all(config.work.join("staging")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(own("staging")(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        let intents = Intents::open(&config.work)
+            .map_err(|(path, source)| StoreError::Intent { path, source })?;
+        let named =
+            intents.clear(&config.work.join("staging")).map_err(own("staging"))?;
         let claims = Claims::open(config.work.join("claims")).map_err(own("claims"))?;
         for name in [
             "kept",
@@ -284,7 +297,7 @@ impl Store {
             file_size_max,
             elsewhere: Arc::new(Elsewhere::default()),
             crew: Arc::new(Crew::new()),
-            staged: Arc::new(AtomicU64::new(1)),
+            staged: Arc::new(AtomicU64::new(named + 1)),
             fuse: Arc::new(Fuse::default()),
         };
         let beside = roots.with(history, once);
@@ -293,6 +306,7 @@ impl Store {
             beside,
             dialled: Mutex::new(dialled),
             claims: RwLock::new(claims),
+            intents,
             busy: Mutex::default(),
             flush_failed: AtomicBool::new(false),
             _lock: lock,
@@ -339,15 +353,25 @@ impl Store {
             return Ok(fenced(task));
         }
         let seats = self.take_seats(task);
+        let result = self.prepare_seated(task, &seats);
+        self.leave_seats(task, &seats);
+        result
+    }
+
+    fn prepare_seated(
+        &self,
+        task: &PrepareTask<'_>,
+        seats: &[bool],
+    ) -> Result<Vec<Result<Prepared, Refusal>>, FlushFailed> {
+        let resumed = self.resume(task, seats)?;
         let plans = self.roots.crew.work(task.mailboxes, |index, mailbox, buffer| {
             if seats.get(index) != Some(&true) {
                 return Err(Refusal::Busy { path: escape(&mailbox.path) });
             }
+            resumed.check(index)?;
             self.plan(task, mailbox, buffer)
         });
-        let result = self.finish(task, plans);
-        self.leave_seats(task, &seats);
-        result
+        self.finish(task, plans, &resumed)
     }
 
     /// Stamps a mailbox: equal stamps mean that nothing has changed.
@@ -543,69 +567,6 @@ impl Store {
         })
     }
 
-    /// Flush, switch, flush.
-    fn finish(
-        &self,
-        task: &PrepareTask<'_>,
-        plans: Vec<Result<Planned, Refusal>>,
-    ) -> Result<Vec<Result<Prepared, Refusal>>, FlushFailed> {
-        if plans.iter().flatten().any(|plan| !plan.acts.is_empty()) {
-            self.flush()?;
-        }
-        let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
-        if !claims.holds(task.job, task.generation, task.holder) {
-            for plan in plans.iter().flatten() {
-                // What stays is removed by the next opening.
-                let _ = self.roots.discard(&plan.staged);
-            }
-            return Ok(fenced(task));
-        }
-        let plans: Vec<Mutex<Option<Result<Planned, Refusal>>>> =
-            plans.into_iter().map(|plan| Mutex::new(Some(plan))).collect();
-        let done = self.roots.crew.work(task.mailboxes, |index, mailbox, _| {
-            let plan = plans.get(index).and_then(|plan| {
-                plan.lock().unwrap_or_else(PoisonError::into_inner).take()
-            });
-            let busy = || Refusal::Busy { path: escape(&mailbox.path) };
-            self.switch(mailbox, plan.ok_or_else(busy)??)
-        });
-        self.flush()?;
-        drop(claims);
-        Ok(done)
-    }
-
-    fn switch(&self, mailbox: &Mailbox, plan: Planned) -> Result<Prepared, Refusal> {
-        let Planned {
-            weight,
-            tree_dirs,
-            acts,
-            mut staged,
-            counts,
-            set_aside,
-            doubts,
-            manifest_digest,
-            bytes_read,
-        } = plan;
-        let roots = self.roots_of(mailbox);
-        let at = (&roots.live, &*mailbox.path);
-        let followed =
-            weight.and_then(|sum| Followed::begin(at, sum, (&acts, tree_dirs)));
-        let mut live = Reach::new(&roots.live);
-        let switched = acts.iter().try_for_each(|act| roots.carry_out(act, &mut live));
-        if switched.is_ok() {
-            let taken: HashSet<&Path> = acts.iter().filter_map(Act::staged).collect();
-            staged.retain(|it| !taken.contains(&**it));
-        }
-        // What stays is removed by the next opening.
-        let _ = self.roots.discard(&staged);
-        switched?;
-        let stamp = match followed.and_then(Followed::end) {
-            Some(stamp) => stamp,
-            None => stamp(&roots.live, &mailbox.path)?,
-        };
-        Ok(Prepared { stamp, counts, set_aside, doubts, manifest_digest, bytes_read })
-    }
-
     pub(crate) fn flush(&self) -> Result<(), FlushFailed> {
         self.roots.flush().map_err(|source| {
             self.flush_failed.store(true, Ordering::SeqCst);
@@ -642,23 +603,6 @@ pub(crate) struct Past<'a> {
     pub(crate) manifest: Option<&'a Manifest>,
     /// It was open since, so that missing mail was deleted by its user.
     pub(crate) served: bool,
-}
-
-/// A mailbox whose acts are staged.
-#[derive(Debug)]
-struct Planned {
-    /// Its stamp as it was read, as a sum; nothing if not all of it is known.
-    weight: Option<u128>,
-    /// Directories that it gets, below it.
-    tree_dirs: Vec<Vec<u8>>,
-    acts: Vec<Act>,
-    /// Where things were made ready for the acts.
-    staged: Vec<PathBuf>,
-    counts: MessageCounts,
-    set_aside: Vec<Finding>,
-    doubts: Vec<Finding>,
-    manifest_digest: [u8; 32],
-    bytes_read: u64,
 }
 
 pub(crate) fn manifest_path(roots: &Roots, key: u64) -> PathBuf {
