@@ -25,7 +25,7 @@ mod syslog;
 mod verify;
 
 pub use anchor::{ANCHOR_EVERY_RECORDS, Anchor, PublicKey, SigningKey};
-pub use log::{AuditError, Head, Log, Note};
+pub use log::{AuditError, Due, Head, Log, Note};
 pub use pseudonym::Pseudonyms;
 pub use syslog::tell_syslog;
 pub use verify::{Finding, Verified, verify};

@@ -10,6 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -79,10 +80,18 @@ pub enum AuditError {
 /// An open log.
 pub struct Log {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     head: Head,
     anchored: u64,
     failed: bool,
+}
+
+/// An anchor that is due, of all there was when it was drawn. Flushing it takes as long as the
+/// disk does, and meanwhile the log can be written.
+pub struct Due {
+    path: PathBuf,
+    file: Arc<File>,
+    head: Head,
 }
 
 impl Log {
@@ -102,7 +111,7 @@ impl Log {
             file.set_len(whole).map_err(failed("mend"))?;
         }
         let (path, anchored) = (path.to_owned(), head.sequence);
-        let mut log = Self { path, file, head, anchored, failed: false };
+        let mut log = Self { path, file: Arc::new(file), head, anchored, failed: false };
         let about = if torn > 0 {
             format!("{torn} bytes of a line cut short")
         } else {
@@ -134,7 +143,7 @@ impl Log {
         let text = text.strip_suffix('}').unwrap_or(&text);
         let digest = crate::hex(&blake3::hash(text.as_bytes()));
         let line = format!("{text}{DIGEST_FIELD}{digest}\"}}\n");
-        if let Err(error) = self.file.write_all(line.as_bytes()) {
+        if let Err(error) = (&*self.file).write_all(line.as_bytes()) {
             self.failed = true;
             return Err(failed(error));
         }
@@ -157,14 +166,45 @@ impl Log {
         at_millis: u64,
         key: Option<&SigningKey>,
     ) -> Result<Option<Anchor>, AuditError> {
-        if self.head.sequence == self.anchored {
-            return Ok(None);
-        }
-        let failed =
-            |source| AuditError::File { what: "flush", path: self.path.clone(), source };
-        self.file.sync_data().map_err(failed)?;
-        self.anchored = self.head.sequence;
-        Ok(Some(Anchor::new(&self.head, at_millis, key)))
+        let Some(due) = self.due() else { return Ok(None) };
+        let anchor = due.flush(at_millis, key)?;
+        self.anchored(&anchor);
+        Ok(Some(anchor))
+    }
+
+    /// The anchor of all there is; nothing if nothing has come since the last.
+    pub fn due(&self) -> Option<Due> {
+        let Self { path, file, head, anchored, .. } = self;
+        (head.sequence != *anchored).then(|| Due {
+            path: path.clone(),
+            file: Arc::clone(file),
+            head: head.clone(),
+        })
+    }
+
+    /// Takes note of an anchor that was given.
+    pub fn anchored(&mut self, anchor: &Anchor) {
+        self.anchored = self.anchored.max(anchor.sequence);
+    }
+}
+
+impl Due {
+    /// The anchor, once all that it is of is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::File`].
+    pub fn flush(
+        self,
+        at_millis: u64,
+        key: Option<&SigningKey>,
+    ) -> Result<Anchor, AuditError> {
+        let Self { path, file, head } = self;
+        file.sync_data().map_err(|source| {
+            let what = "flush";
+            AuditError::File { what, path, source }
+        })?;
+        Ok(Anchor::new(&head, at_millis, key))
     }
 }
 

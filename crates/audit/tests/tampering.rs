@@ -102,6 +102,28 @@ fn an_anchor_that_was_forged_is_not_believed() {
 }
 
 #[test]
+fn an_anchor_is_of_what_there_was_when_it_fell_due_and_holds_nobody_up() {
+    let site = Site::new();
+    let mut log = Log::open(&site.log, 0).unwrap();
+    let before = log.due().unwrap();
+    log.note(note("anna", 9)).unwrap();
+    let after = log.due().unwrap();
+
+    let anchors = [after, before].map(|due| due.flush(3, Some(&site.key)).unwrap());
+    for anchor in &anchors {
+        log.anchored(anchor);
+    }
+
+    // The start is a record, too.
+    let sequences = anchors.each_ref().map(|anchor| anchor.sequence);
+    assert_eq!(sequences, [RECORDS + 3, RECORDS + 2]);
+    assert!(log.due().is_none(), "the older one takes nothing back");
+    let text = anchors.map(|anchor| format!("{anchor}\n")).concat();
+    fs::write(&site.anchors, text).unwrap();
+    assert_eq!(site.verify().findings, []);
+}
+
+#[test]
 fn whoever_has_only_what_verifies_cannot_make_an_anchor() {
     let site = Site::new();
 

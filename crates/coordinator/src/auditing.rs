@@ -5,6 +5,7 @@
 //!
 //! * A call is on the log before it is carried out and before it is answered. Where that fails
 //!   nothing is done but what stops or closes.
+//! * Flushing the log for an anchor keeps nobody from writing it.
 //! * Addresses are written as pseudonyms; why somebody acted is in the journal.
 //! * Every 500 records or 60 s there is an anchor: in the program's own log, and in a file
 //!   elsewhere and at a collector of logs if they were named.
@@ -12,7 +13,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -56,6 +57,8 @@ struct Open {
     key: Option<SigningKey>,
     /// Told when there should be an anchor.
     due: Notify,
+    /// Held while an anchor is made, so that they come in their order.
+    anchoring: Mutex<()>,
 }
 
 /// What a call does.
@@ -88,6 +91,7 @@ impl Audit {
             syslog: config.syslog.clone(),
             key: key.transpose()?,
             due: Notify::new(),
+            anchoring: Mutex::default(),
         };
         Ok(Self(Some(Arc::new(open))))
     }
@@ -113,7 +117,7 @@ impl Audit {
         let (call, about, outcome) =
             (call.to_owned(), about.to_owned(), outcome.to_owned());
         let note = Note { at_millis: now(), who, roles, call, about, outcome };
-        let mut log = open.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = lock(&open.log);
         let noted = log.note(note);
         if log.wants_anchor() {
             open.due.notify_one();
@@ -176,12 +180,10 @@ impl Audit {
 
 impl Open {
     fn anchor(&self) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let anchored = log.anchor(now(), self.key.as_ref());
-        drop(log);
-        let anchor = match anchored {
-            Ok(Some(anchor)) => anchor,
-            Ok(None) => return,
+        let _anchoring = lock(&self.anchoring);
+        let Some(due) = lock(&self.log).due() else { return };
+        let anchor = match due.flush(now(), self.key.as_ref()) {
+            Ok(anchor) => anchor,
             Err(error) => {
                 tracing::error!(
                     error = chain(&error),
@@ -190,6 +192,7 @@ impl Open {
                 return;
             }
         };
+        lock(&self.log).anchored(&anchor);
         tracing::info!("{anchor}");
         if let Some(socket) = &self.syslog
             && let Err(error) = tell_syslog(socket, &anchor)
@@ -208,6 +211,10 @@ impl Open {
             tracing::error!(%error, %path, "the audit log is anchored in this log alone");
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now() -> u64 {
