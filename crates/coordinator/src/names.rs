@@ -14,30 +14,36 @@ pub(crate) fn with_names(text: &str, plan: &Plan) -> String {
     if !text.bytes().any(|byte| byte.is_ascii_digit()) {
         return text.to_owned();
     }
-    let mut words: Vec<String> = Vec::new();
-    let mut in_command = false;
-    for word in text.split(' ') {
-        let kind = words.last().map_or("", String::as_str);
-        let quote = if in_command { "" } else { "`" };
-        let named = name_of(kind, word, quote, plan);
-        in_command ^= word.matches('`').count() % 2 == 1;
-        words.push(named.unwrap_or_else(|| word.to_owned()));
+    let mut named = String::with_capacity(text.len() * 2);
+    let (mut kind, mut in_command) = ("", false);
+    for word in text.split_inclusive(' ') {
+        match name_of(kind, word, plan) {
+            Some((name, rest)) => {
+                let quote = if in_command { "" } else { "`" };
+                named.extend([quote, name, quote, rest]);
+            }
+            None => named.push_str(word),
+        }
+        in_command ^= word.bytes().filter(|byte| *byte == b'`').count() % 2 == 1;
+        kind = word.trim_end_matches(' ');
     }
-    words.join(" ")
+    named
 }
 
-/// The name behind a number, with what followed the number.
-fn name_of(kind: &str, word: &str, quote: &str, plan: &Plan) -> Option<String> {
+/// The name behind a number, and what follows the number.
+fn name_of<'a>(kind: &str, word: &'a str, plan: &'a Plan) -> Option<(&'a str, &'a str)> {
+    if !matches!(kind, "node" | "tier" | "wave") {
+        return None;
+    }
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = word.split_at_checked(digits)?;
     let inventory = plan.inventory();
     let name = match kind {
         "node" => inventory.node_name(NodeNumber::new(number.parse().ok()?)),
         "tier" => inventory.tier_name(TierNumber::new(number.parse().ok()?)),
-        "wave" => plan.waves().get(number.parse::<usize>().ok()?)?.name.as_str(),
-        _ => return None,
+        _ => plan.waves().get(number.parse::<usize>().ok()?)?.name.as_str(),
     };
-    (!name.is_empty()).then(|| format!("{quote}{name}{quote}{rest}"))
+    (!name.is_empty()).then_some((name, rest))
 }
 
 #[cfg(test)]
