@@ -605,7 +605,9 @@ pub(crate) fn ppm(parts: u32) -> Result<Ppm, ProtocolError> {
 
 pub(crate) fn ordinal(place: u32) -> Result<Ordinal, ProtocolError> {
     let place = u16::try_from(place).ok().filter(|place| *place < JOB_MAILBOXES_MAX);
-    place.map(Ordinal::new).ok_or(ProtocolError::invalid("ordinal", "beyond any job"))
+    // Every fact comes this way: the error is made where there is one.
+    let beyond = || ProtocolError::invalid("ordinal", "beyond any job");
+    place.map(Ordinal::new).ok_or_else(beyond)
 }
 
 #[cfg(test)]
