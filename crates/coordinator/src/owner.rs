@@ -88,8 +88,8 @@ pub(crate) struct Owner {
 
     // What it remembers.
     rollout: Option<Rollout>,
-    receiving: Option<Arc<Receiving>>,
-    states: Option<Arc<States>>,
+    /// What readers see of every mailbox, once there are any.
+    seen: Option<(Arc<Receiving>, Arc<States>)>,
     queue_age: QueueAge,
     knocking: Knocking,
     approvals: Approvals,
@@ -136,8 +136,7 @@ impl Owner {
             views,
             known,
             rollout: past.rollout,
-            receiving: None,
-            states: None,
+            seen: None,
             queue_age: QueueAge::of(queues),
             knocking: Knocking::default(),
             approvals: Approvals::after(past.asked),
@@ -306,10 +305,8 @@ impl Owner {
             let rollout_id = digest.get(..DIGEST_SHOWN).unwrap_or(&digest);
             let _span = tracing::info_span!("rollout", rollout_id).entered();
             self.records.iter().for_each(|record| events::log(record, rollout.plan()));
-            if let Some(receiving) = &self.receiving {
+            if let Some((receiving, states)) = &self.seen {
                 receiving.follow(rollout, &self.records);
-            }
-            if let Some(states) = &self.states {
                 states.follow(rollout, &self.records);
             }
         }
@@ -349,14 +346,21 @@ impl Owner {
             return;
         }
         self.published = Published { at: now, story };
-        let all = || Arc::new(Receiving::of(rollout));
-        let receiving = Arc::clone(self.receiving.get_or_insert_with(all));
-        let all = || Arc::new(States::of(rollout));
-        let states = Arc::clone(self.states.get_or_insert_with(all));
-        let kept = (receiving, states);
+        let (receiving, states) = self.seen.get_or_insert_with(|| seen(rollout));
+        let kept = (Arc::clone(receiving), Arc::clone(states));
         let waiting = self.approvals.waiting(rollout.etag(), now).into_iter();
         let waiting = waiting.map(|it| (act::against(rollout, &it.what, now), it));
         let view = View::of(rollout, kept, now).waiting_for(waiting.collect());
         self.views.send_replace(Some(Arc::new(view)));
     }
+}
+
+/// What readers see of every mailbox. Of millions it takes a while, and nobody is served before:
+/// so both are made at once.
+fn seen(rollout: &Rollout) -> (Arc<Receiving>, Arc<States>) {
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| Arc::new(Receiving::of(rollout)));
+        let states = Arc::new(States::of(rollout));
+        (receiving.join().expect("it only looks"), states)
+    })
 }

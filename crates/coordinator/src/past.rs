@@ -8,7 +8,7 @@
 //! * Nothing is served before everything has been read and checked.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 use tidegate_core::plan::Plan;
@@ -21,7 +21,7 @@ use tidegate_wire::record::{PlanApplied, decode_plan_applied, decode_record, is_
 use tidegate_wire::snapshot::{OfRollout, decode_rollout, encode_rollout};
 
 use crate::owner::Asked;
-use crate::plan_files::PlanFileError;
+use crate::plan_files::{Ahead, PlanFileError};
 use crate::{events, plan_files};
 use tidegate_clock::Clock;
 
@@ -74,11 +74,12 @@ pub(crate) fn recover(
     compact_after: Option<u64>,
 ) -> anyhow::Result<Past> {
     let kind = Kind { name: "coordinator".to_owned(), format: FORMAT, id: [0; 16] };
+    let ahead = Ahead::begin(dir);
     let mut journal = Journal::open(&dir.join("journal"), &kind)?;
     if let Some(records) = compact_after {
         journal = journal.compacted_after(records);
     }
-    let plans = PlanFiles(dir.to_owned());
+    let plans = PlanFiles { dir: dir.to_owned(), ahead: Mutex::new(Some(ahead)) };
     let past = replay(Box::new(journal), Box::new(plans), clock)
         .with_context(|| format!("go on with what is in `{}`", dir.display()))?;
     Ok(Past { asked: Asked::kept_in(dir.join(ASKED)), ..past })
@@ -176,21 +177,36 @@ pub(crate) fn compact(journal: &dyn Log, rollout: &Rollout, at: Timestamp) {
 }
 
 /// Plans in files beside the journal.
-struct PlanFiles(PathBuf);
+struct PlanFiles {
+    dir: PathBuf,
+    /// What is being read of them already.
+    ahead: Mutex<Option<Ahead>>,
+}
 
 impl Plans for PlanFiles {
     fn keep(&self, plan: &Plan) -> Result<(), PlanFileError> {
-        plan_files::write(&self.0, plan)
+        plan_files::write(&self.dir, plan)
     }
 
     fn read(&self, applied: &PlanApplied) -> anyhow::Result<Arc<Plan>> {
-        let inventory = plan_files::read_inventory(&self.0, applied.inventory)?;
+        let (dir, digest) = (&self.dir, applied.inventory);
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (inventory, plan) = ahead.map_or((None, None), Ahead::end);
+        let inventory = match inventory.filter(|ahead| ahead.digest() == digest) {
+            Some(ahead) => ahead,
+            None => plan_files::read_inventory(dir, digest)?,
+        };
         let policy = policy_file::parse("policy in the journal", &applied.policy_toml)
             .context(
                 "read the policy that was applied; use the program that applied it",
             )?;
         let (inventory, policy) = (Arc::new(inventory), Arc::new(policy));
-        let plan = plan_files::read_plan(&self.0, applied.plan, &inventory, &policy)?;
+        let digest = applied.plan;
+        let plan = match plan.filter(|ahead| ahead.digest() == digest) {
+            Some(ahead) => ahead,
+            None => plan_files::read_plan(dir, digest)?,
+        };
+        let plan = plan_files::whole_plan(dir, digest, plan, (&inventory, &policy))?;
         Ok(Arc::new(plan))
     }
 }

@@ -14,9 +14,10 @@ use std::io::{self, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use tidegate_core::inventory::{Digest, Inventory};
-use tidegate_core::plan::Plan;
+use tidegate_core::plan::{Plan, PlanRead};
 use tidegate_core::policy::Policy;
 use tidegate_core::stored::Damage;
 
@@ -117,22 +118,82 @@ pub(crate) fn read_inventory(
     place.checked(inventory.digest(), digest).map(|()| inventory)
 }
 
-/// The plan called `digest`, of `inventory` and `policy`.
+/// What is in the plan called `digest`.
 ///
 /// # Errors
 ///
-/// [`PlanFileError`] when it is not there, damaged or another one.
-pub(crate) fn read_plan(
-    dir: &Path,
-    digest: Digest,
-    inventory: &Arc<Inventory>,
-    policy: &Arc<Policy>,
-) -> Result<Plan, PlanFileError> {
+/// [`PlanFileError`] when it is not there or damaged.
+pub(crate) fn read_plan(dir: &Path, digest: Digest) -> Result<PlanRead, PlanFileError> {
     let place = Place::of(dir, FileKind::Plan, digest);
     let (mut file, bytes) = place.open()?;
-    let plan = Plan::read(&mut file, bytes, inventory, policy)
-        .map_err(|damage| place.damaged(damage))?;
+    PlanRead::read(&mut file, bytes).map_err(|damage| place.damaged(damage))
+}
+
+/// The plan called `digest`, which was read, of `inventory` and `policy`.
+///
+/// # Errors
+///
+/// [`PlanFileError`] when it is another one.
+pub(crate) fn whole_plan(
+    dir: &Path,
+    digest: Digest,
+    read: PlanRead,
+    (inventory, policy): (&Arc<Inventory>, &Arc<Policy>),
+) -> Result<Plan, PlanFileError> {
+    let place = Place::of(dir, FileKind::Plan, digest);
+    let plan = read.of(inventory, policy).map_err(|damage| place.damaged(damage))?;
     place.checked(plan.digest(), digest).map(|()| plan)
+}
+
+/// What will be asked for, read by threads of its own while the journal is: a data directory
+/// has one rollout, and the names of its files say which.
+pub(crate) struct Ahead {
+    inventory: Option<JoinHandle<Option<Inventory>>>,
+    plan: Option<JoinHandle<Option<PlanRead>>>,
+}
+
+impl Ahead {
+    /// Begins to read the inventory and the plan in `dir`, if there is one of each.
+    pub(crate) fn begin(dir: &Path) -> Self {
+        let inventory = only(dir, FileKind::Inventory).and_then(|digest| {
+            let dir = dir.to_owned();
+            begin(move || read_inventory(&dir, digest).ok())
+        });
+        let plan = only(dir, FileKind::Plan).and_then(|digest| {
+            let dir = dir.to_owned();
+            begin(move || read_plan(&dir, digest).ok())
+        });
+        Self { inventory, plan }
+    }
+
+    /// What has been read of both; nothing of what could not be, which whoever needs it reads
+    /// again, and is told why.
+    pub(crate) fn end(self) -> (Option<Inventory>, Option<PlanRead>) {
+        let Self { inventory, plan } = self;
+        (inventory.and_then(ended), plan.and_then(ended))
+    }
+}
+
+fn begin<T: Send + 'static>(
+    read: impl FnOnce() -> Option<T> + Send + 'static,
+) -> Option<JoinHandle<Option<T>>> {
+    std::thread::Builder::new().name("read ahead".to_owned()).spawn(read).ok()
+}
+
+fn ended<T>(reading: JoinHandle<Option<T>>) -> Option<T> {
+    reading.join().ok().flatten()
+}
+
+/// The digest in the name of the only file of this kind in `dir`.
+fn only(dir: &Path, kind: FileKind) -> Option<Digest> {
+    let names = fs::read_dir(dir).ok()?.filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        let name = name.to_str()?.strip_prefix(&format!("{kind}-"))?;
+        Digest::from_hex(name.strip_suffix(".bin")?)
+    });
+    let mut names = names.fuse();
+    let name = names.next()?;
+    names.next().is_none().then_some(name)
 }
 
 /// One of the files.
@@ -214,14 +275,34 @@ canary = 1
         write(dir.path(), &plan).unwrap();
         let inventory = read_inventory(dir.path(), plan.inventory().digest()).unwrap();
         let inventory = Arc::new(inventory);
-        let again =
-            read_plan(dir.path(), plan.digest(), &inventory, plan.policy()).unwrap();
+        let again = read_plan(dir.path(), plan.digest()).unwrap();
+        let both = (&inventory, plan.policy());
+        let again = whole_plan(dir.path(), plan.digest(), again, both).unwrap();
 
         assert!(inventory.rows().eq(plan.inventory().rows()));
         assert_eq!(inventory.find("BOB@a.it"), plan.inventory().find("bob@a.it"));
         assert_eq!(again.waves(), plan.waves());
         assert_eq!(again.jobs(), plan.jobs());
         assert!(inventory.mailboxes().all(|it| again.place(it) == plan.place(it)));
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_what_lies_there_alone_and_whole() {
+        let (dir, plan) = (tempfile::tempdir().unwrap(), small_plan());
+        let digests = || {
+            let (inventory, plan) = Ahead::begin(dir.path()).end();
+            (inventory.map(|it| it.digest()), plan.is_some())
+        };
+        assert_eq!(digests(), (None, false));
+
+        write(dir.path(), &plan).unwrap();
+        assert_eq!(digests(), (Some(plan.inventory().digest()), true));
+
+        let [inventory, kept] = both(dir.path(), &plan);
+        fs::write(&kept, "something else").unwrap();
+        let other = inventory.with_file_name(format!("inventory-{}.bin", plan.digest()));
+        fs::copy(&inventory, other).unwrap();
+        assert_eq!(digests(), (None, false));
     }
 
     #[test]
@@ -269,7 +350,8 @@ canary = 1
 
     fn read(dir: &Path, plan: &Plan) -> Result<Plan, PlanFileError> {
         let inventory = Arc::new(read_inventory(dir, plan.inventory().digest())?);
-        read_plan(dir, plan.digest(), &inventory, plan.policy())
+        let read = read_plan(dir, plan.digest())?;
+        whole_plan(dir, plan.digest(), read, (&inventory, plan.policy()))
     }
 
     fn small_plan() -> Plan {

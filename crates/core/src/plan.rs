@@ -31,6 +31,7 @@ use crate::mailbox::Level;
 use crate::policy::{Cohort, Language, Policy, PolicyError, Window};
 use crate::time::{Span, Timestamp};
 use gates::Gates;
+pub use kept::PlanRead;
 use kept::{Outline, Parts};
 use select::{Fate, Selection};
 

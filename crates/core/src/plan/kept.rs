@@ -16,13 +16,13 @@
 //!
 //! * Everything else of a plan follows from these, its inventory and its policy.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use super::gates::Gates;
 use super::{EXCLUDED, Excluded, Exclusion, Job, Plan, Wave, count, index};
-use crate::fleet::{CohortNumber, JobNumber, MailboxNumber, NodeNumber, WaveNumber};
+use crate::fleet::{CohortNumber, JobNumber, MailboxNumber, NodeNumber};
+use crate::fleet::{TierNumber, WaveNumber};
 use crate::inventory::{Digest, Inventory};
 use crate::policy::{Policy, Window};
 use crate::stored::{Damage, Source, numbered, u32s, u64s};
@@ -93,21 +93,42 @@ impl Plan {
         inventory: &Arc<Inventory>,
         policy: &Arc<Policy>,
     ) -> Result<Self, Damage> {
+        PlanRead::read(from, bytes)?.of(inventory, policy)
+    }
+}
+
+/// A plan that was read, before anybody has looked whether it is of some inventory and policy.
+pub struct PlanRead {
+    /// The digests of inventory and policy.
+    names: [Vec<u8>; 2],
+    waves: Vec<Outline>,
+    jobs: Vec<(NodeNumber, u16)>,
+    members: Vec<MailboxNumber>,
+    excluded: Vec<Excluded>,
+    places: Vec<u32>,
+    digest: Digest,
+}
+
+impl PlanRead {
+    /// Reads one from `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when it was never written.
+    pub fn read(from: &mut impl Read, bytes: u64) -> Result<Self, Damage> {
         let mut from = Source::new(from, bytes);
         from.magic(MAGIC)?;
-        if from.bytes(32)? != inventory.digest().bytes()
-            || from.bytes(32)? != policy.digest().bytes()
-        {
-            return Err(Damage::Part { part: "names of inventory and policy" });
-        }
+        let names = [from.bytes(32)?, from.bytes(32)?];
         let waves = read_waves(&mut from)?;
         let jobs = pairs(&mut from)?.map(|(node, size)| {
             let (node, size) = (u16::try_from(node).ok()?, u16::try_from(size).ok()?);
             Some((NodeNumber::new(node), size))
         });
-        let jobs = jobs.collect::<Option<_>>().ok_or(Damage::Part { part: "jobs" })?;
+        let jobs = jobs.collect::<Option<Vec<_>>>();
+        let jobs = jobs.ok_or(Damage::Part { part: "jobs" })?;
         let members = from.count()?;
-        let members = from.u32s(members)?.into_iter().map(MailboxNumber::new).collect();
+        let members = from.u32s(members)?.into_iter().map(MailboxNumber::new);
+        let members: Vec<_> = members.collect();
         let excluded = pairs(&mut from)?.map(|(mailbox, why)| {
             let why = match why {
                 NO_COHORT => Exclusion::NoCohort,
@@ -115,12 +136,37 @@ impl Plan {
             };
             Some(Excluded { mailbox: MailboxNumber::new(mailbox), why })
         });
-        let excluded =
-            excluded.collect::<Option<_>>().ok_or(Damage::Part { part: "exclusions" })?;
+        let excluded = excluded.collect::<Option<Vec<_>>>();
+        let excluded = excluded.ok_or(Damage::Part { part: "exclusions" })?;
         from.end()?;
         let digest = from.digest();
+        let places = places(&jobs, &members, &excluded);
+        let places = places.ok_or(Damage::Part { part: "members" })?;
+        Ok(Self { names, waves, jobs, members, excluded, places, digest })
+    }
+
+    /// Its name, if it is of the inventory and the policy that it names.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The plan, if it is of these.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when it was never written for them.
+    pub fn of(
+        self,
+        inventory: &Arc<Inventory>,
+        policy: &Arc<Policy>,
+    ) -> Result<Plan, Damage> {
+        let Self { names, waves, jobs, members, excluded, places, digest } = self;
+        if names != [inventory.digest().bytes(), policy.digest().bytes()] {
+            return Err(Damage::Part { part: "names of inventory and policy" });
+        }
         let (inventory, policy) = (Arc::clone(inventory), Arc::clone(policy));
-        Parts { inventory, policy, waves, jobs, members, excluded }.whole(digest)
+        let parts = Parts { inventory, policy, waves, jobs, members, excluded };
+        parts.placed(places, digest)
     }
 }
 
@@ -180,7 +226,16 @@ impl Parts {
     ///
     /// [`Damage`] when they do not fit together.
     pub(super) fn whole(self, digest: Digest) -> Result<Plan, Damage> {
-        let places = self.places().ok_or(Damage::Part { part: "members" })?;
+        let places = places(&self.jobs, &self.members, &self.excluded);
+        let places = places.ok_or(Damage::Part { part: "members" })?;
+        self.placed(places, digest)
+    }
+
+    /// The same, where it is known already what place each mailbox has.
+    fn placed(self, places: Vec<u32>, digest: Digest) -> Result<Plan, Damage> {
+        if places.len() != index(self.inventory.len()) {
+            return Err(Damage::Part { part: "members" });
+        }
         let jobs_end = self.waves.last().map_or(0, |wave| wave.jobs_end);
         if jobs_end != count(self.jobs.len()) {
             return Err(Damage::Part { part: "waves" });
@@ -192,7 +247,7 @@ impl Parts {
         for (number, outline) in (0_u16..).zip(outlines) {
             let (wave, first) = (WaveNumber::new(number), count(jobs.len()));
             let mut by_node: Vec<(NodeNumber, u32)> = Vec::new();
-            let mut by_tier = BTreeMap::new();
+            let mut by_tier = vec![0_u32; inventory.tier_names().len()];
             let all = outline.jobs_end.checked_sub(first).map(index);
             let all = all.ok_or(Damage::Part { part: "waves" })?;
             let before = start;
@@ -208,7 +263,10 @@ impl Parts {
                 start += u32::from(size);
             }
             for member in members.get(index(before)..index(start)).unwrap_or_default() {
-                *by_tier.entry(inventory.tier(*member)).or_insert(0) += 1;
+                if let Some(mailboxes) = by_tier.get_mut(inventory.tier(*member).index())
+                {
+                    *mailboxes += 1;
+                }
             }
             let Outline { cohort, step, expected, jobs_end } = outline;
             let name = policy.cohorts.get(cohort.index()).map(|it| it.name.as_str());
@@ -221,7 +279,11 @@ impl Parts {
                 size: start - before,
                 jobs: first..jobs_end,
                 by_node,
-                by_tier: by_tier.into_iter().collect(),
+                by_tier: (0..=u8::MAX)
+                    .map(TierNumber::new)
+                    .zip(by_tier)
+                    .filter(|(_, mailboxes)| *mailboxes > 0)
+                    .collect(),
                 expected,
             });
         }
@@ -238,27 +300,29 @@ impl Parts {
             digest,
         })
     }
+}
 
-    /// Where each mailbox is among the members; nothing unless every one is a member once or
-    /// excluded.
-    fn places(&self) -> Option<Vec<u32>> {
-        let all = index(self.inventory.len());
-        let sizes = self.jobs.iter().map(|(_, size)| u64::from(*size));
-        let fits = self.members.len() + self.excluded.len() == all
-            && sizes.sum::<u64>() == u64::from(count(self.members.len()))
-            && self.jobs.iter().all(|(_, size)| *size > 0)
-            && self.excluded.is_sorted_by_key(|excluded| excluded.mailbox);
-        let mut places = vec![EXCLUDED; all];
-        for (place, member) in (0_u32..).zip(&self.members).filter(|_| fits) {
-            let slot =
-                places.get_mut(member.index()).filter(|slot| **slot == EXCLUDED)?;
-            *slot = place;
-        }
-        let held = |excluded: &Excluded| {
-            places.get(excluded.mailbox.index()).is_some_and(|place| *place == EXCLUDED)
-        };
-        (fits && self.excluded.iter().all(held)).then_some(places)
+/// Where each mailbox is among the members; nothing unless every one is a member once or
+/// excluded.
+fn places(
+    jobs: &[(NodeNumber, u16)],
+    members: &[MailboxNumber],
+    excluded: &[Excluded],
+) -> Option<Vec<u32>> {
+    let all = members.len() + excluded.len();
+    let sizes = jobs.iter().map(|(_, size)| u64::from(*size));
+    let fits = sizes.sum::<u64>() == u64::from(count(members.len()))
+        && jobs.iter().all(|(_, size)| *size > 0)
+        && excluded.is_sorted_by_key(|excluded| excluded.mailbox);
+    let mut places = vec![EXCLUDED; all];
+    for (place, member) in (0_u32..).zip(members).filter(|_| fits) {
+        let slot = places.get_mut(member.index()).filter(|slot| **slot == EXCLUDED)?;
+        *slot = place;
     }
+    let held = |excluded: &Excluded| {
+        places.get(excluded.mailbox.index()).is_some_and(|place| *place == EXCLUDED)
+    };
+    (fits && excluded.iter().all(held)).then_some(places)
 }
 
 fn read_waves(from: &mut Source<'_, impl Read>) -> Result<Vec<Outline>, Damage> {
