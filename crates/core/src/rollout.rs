@@ -38,6 +38,7 @@ mod kept_back;
 mod order;
 mod outlook;
 mod overridden;
+mod packed;
 mod permit;
 mod rebuild;
 mod receiving;
@@ -83,6 +84,7 @@ use crate::plan::Plan;
 use crate::planted::{self, Bug};
 use crate::time::Timestamp;
 use doubt::Doubts;
+use packed::{Packed, ordinals};
 use permit::Given;
 use rebuild::Found;
 use request::Requests;
@@ -206,7 +208,7 @@ struct NodeState {
 struct JobState {
     generation: Generation,
     leased_to: Option<Incarnation>,
-    states: Vec<MailboxState>,
+    states: Packed,
     stages: Stages,
     /// Re-closed, and not yet known to be closed: ordered closed whatever else is allowed.
     reclosed: BTreeSet<Ordinal>,
@@ -256,7 +258,7 @@ impl Rollout {
             JobState {
                 generation: Generation::default(),
                 leased_to: None,
-                states: vec![MailboxState::HELD; members],
+                states: Packed::held(members),
                 stages: Stages::held(members),
                 reclosed: BTreeSet::new(),
                 dial_tone_since: None,
@@ -639,15 +641,14 @@ impl Rollout {
             .find(|tally| tally.node == planned.node)
             .expect("a wave counts every node it has jobs on");
         for (ordinal, new) in facts {
-            let (Some(slot), Some(mailbox)) =
-                (state.states.get_mut(ordinal.index()), members.get(ordinal.index()))
-            else {
+            let (Some(old), Some(mailbox)) = (
+                state.states.replace(ordinal.index(), *new),
+                members.get(ordinal.index()),
+            ) else {
                 continue;
             };
-            let old = *slot;
             tally.shift(plan.inventory().tier(*mailbox), old, *new);
             state.stages.shift(old, *new);
-            *slot = *new;
             // Orders that still closed it must not be taken for new ones later.
             let closed = !new.is_open() && !new.dial_tone;
             self.orders_version += u64::from(closed && state.reclosed.remove(ordinal));
@@ -715,10 +716,4 @@ fn count_planned(plan: &Plan, waves: &mut [WaveState]) {
             tally.add(plan.inventory().tier(*mailbox));
         }
     }
-}
-
-fn ordinals(
-    states: &[MailboxState],
-) -> impl Iterator<Item = (Ordinal, MailboxState)> + '_ {
-    (0..).map(Ordinal::new).zip(states.iter().copied())
 }

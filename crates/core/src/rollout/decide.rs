@@ -243,7 +243,7 @@ impl Rollout {
             .facts
             .iter()
             .filter_map(|(ordinal, state)| {
-                let before = *job.states.get(ordinal.index())?;
+                let before = job.states.get(ordinal.index())?;
                 let merged = before.merge(*state);
                 let closed = !merged.is_open() && !merged.dial_tone;
                 let same = merged == before

@@ -120,7 +120,7 @@ impl Rollout {
             let (job, members) = (self.job(number), self.plan.members(number));
             let node = self.plan.jobs().get(number.index()).map(|job| job.node);
             job.reclosed.iter().filter_map(move |ordinal| {
-                let state = *job.states.get(ordinal.index())?;
+                let state = job.states.get(ordinal.index())?;
                 let tier = self.plan.inventory().tier(*members.get(ordinal.index())?);
                 Some(Closing { node: node?, tier, state })
             })

@@ -12,9 +12,10 @@
 //! * While the rollout is paused, halted or aborted, or a node is isolated, nothing more
 //!   may open, and no dial tone begins.
 
+use super::packed::Packed;
 use super::{KeptBack, NodeState, Phase, Rollout, ordinals};
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
-use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::mailbox::{Health, Level, Preparation};
 use crate::planted::{self, Bug};
 
 /// What one node shall do.
@@ -162,12 +163,7 @@ impl Rollout {
 
     /// The end of the prefix of a job in which at most a window of mailboxes is still on
     /// its way to `level`.
-    fn permitted(
-        &self,
-        states: &[MailboxState],
-        level: Level,
-        held_back: &[Ordinal],
-    ) -> u16 {
+    fn permitted(&self, states: &Packed, level: Level, held_back: &[Ordinal]) -> u16 {
         let window = self.plan.policy().limits.permit_window;
         let mut on_the_way = 0;
         for (ordinal, state) in ordinals(states) {

@@ -242,7 +242,7 @@ impl Rollout {
             return Known::default();
         };
         let job = self.job(number);
-        let state = job.states.get(ordinal.index()).copied().unwrap_or_default();
+        let state = job.states.get(ordinal.index()).unwrap_or_default();
         let findings = self.findings(number).iter().filter(|it| it.ordinal == ordinal);
         let since = || job.dial_tone_since.unwrap_or(self.started_at);
         Known {
@@ -335,7 +335,7 @@ impl Rollout {
                 && !found.contains(&at)
                 && !job.reclosed.contains(&at)
                 && !self.held_back.contains(mailbox);
-            show(*mailbox, *state, plain);
+            show(*mailbox, state, plain);
         }
     }
 }

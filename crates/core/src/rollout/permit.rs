@@ -137,7 +137,7 @@ impl Rollout {
         let names = names.flat_map(|(_, names)| names);
         let open = names.filter(|(job, ordinal, level)| {
             let state = self.job(*job).states.get(ordinal.index());
-            state.is_some_and(|state| !has_arrived(*state, *level))
+            state.is_some_and(|state| !has_arrived(state, *level))
         });
         open.map(|(job, ordinal, _)| (*job, *ordinal)).collect()
     }
@@ -154,7 +154,7 @@ impl Rollout {
             leased && self.has_dial_tone(job.wave, node)
         });
         // For each of these a dial tone may begin at any time.
-        let held = toned.iter().flat_map(|job| &self.job(job.number).states);
+        let held = toned.iter().flat_map(|job| self.job(job.number).states.iter());
         let held = held.filter(|state| !state.is_open()).count();
         let knows = self.given.get(node.index()).map(|given| given.knowledge);
         let named = match knows {
@@ -188,7 +188,7 @@ impl Rollout {
         let below = usize::from(self.permitted_below(job));
         let states = self.job(job.number).states.iter().take(below);
         let allowed = self.wave(job.wave).allowed;
-        states.filter(|state| !has_arrived(**state, allowed)).count()
+        states.filter(|state| !has_arrived(*state, allowed)).count()
     }
 
     /// The end of the part of `job` in which mailboxes were permitted to open, on the level

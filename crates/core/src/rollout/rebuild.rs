@@ -244,7 +244,7 @@ impl Rollout {
     /// The highest level of a mailbox in `wave`.
     fn highest(&self, wave: WaveNumber) -> Level {
         let jobs = self.plan.jobs().iter().filter(|job| job.wave == wave);
-        let states = jobs.flat_map(|job| &self.job(job.number).states);
+        let states = jobs.flat_map(|job| self.job(job.number).states.iter());
         states.map(|state| state.level).max().unwrap_or_default()
     }
 
@@ -340,7 +340,7 @@ impl Rollout {
         let known = job.leased_to == Some(sync.incarnation)
             && job.generation == report.generation;
         let facts = report.facts.iter().filter(|(ordinal, state)| {
-            job.states.get(ordinal.index()).is_some_and(|known| known != state)
+            job.states.get(ordinal.index()).is_some_and(|known| known != *state)
         });
         let facts: Vec<(Ordinal, MailboxState)> = facts.copied().collect();
         let account = sync.account.iter().flat_map(|account| &account.reclosed);

@@ -122,7 +122,7 @@ impl Delivery<'_> {
         ordinal: Ordinal,
         rollout: &Rollout,
     ) -> bool {
-        let state = self.job.states.get(ordinal.index()).copied().unwrap_or_default();
+        let state = self.job.states.get(ordinal.index()).unwrap_or_default();
         let receives = if state.is_open() {
             state.level.get() >= self.needed
         } else {

@@ -429,7 +429,7 @@ impl JobState {
         JobSnapshot {
             generation: *generation,
             leased_to: *leased_to,
-            states: states.iter().map(|state| state.pack()).collect(),
+            states: states.bytes().to_vec(),
             reclosed: reclosed.iter().copied().collect(),
             dial_tone_since: *dial_tone_since,
             totals: *totals,

@@ -470,9 +470,8 @@ impl Rollout {
     /// What is known of one mailbox; held if it is excluded.
     pub fn mailbox_state(&self, mailbox: MailboxNumber) -> MailboxState {
         let place = self.plan.place(mailbox);
-        let state = place.and_then(|(job, ordinal)| {
-            self.job(job).states.get(ordinal.index()).copied()
-        });
+        let state =
+            place.and_then(|(job, ordinal)| self.job(job).states.get(ordinal.index()));
         state.unwrap_or_default()
     }
 
@@ -497,9 +496,7 @@ impl Rollout {
                     let planned = self.plan.jobs().get(number.index());
                     let all = planned.is_some_and(|it| self.is_untold(it));
                     let state = job.states.get(ordinal.index());
-                    usize::from(
-                        state.is_some_and(|it| all || job.is_inside(ordinal, *it)),
-                    )
+                    usize::from(state.is_some_and(|it| all || job.is_inside(ordinal, it)))
                 })
             }
         };

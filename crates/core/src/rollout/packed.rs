@@ -1,0 +1,62 @@
+//! Packed: the states of a job's mailboxes, a byte each.
+//!
+//! # Invariants
+//!
+//! * Only states are packed, so whatever is read back is one.
+
+use crate::fleet::Ordinal;
+use crate::mailbox::MailboxState;
+
+/// States in the order of the ordinals.
+#[derive(Clone, Debug)]
+pub(super) struct Packed(Box<[u8]>);
+
+impl Packed {
+    /// So many mailboxes, held and waiting.
+    pub(super) fn held(mailboxes: usize) -> Self {
+        Self(vec![MailboxState::HELD.pack(); mailboxes].into())
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The state at this index.
+    pub(super) fn get(&self, index: usize) -> Option<MailboxState> {
+        self.0.get(index).copied().map(unpack)
+    }
+
+    /// Puts another state in the place of the one that is returned.
+    pub(super) fn replace(
+        &mut self,
+        index: usize,
+        state: MailboxState,
+    ) -> Option<MailboxState> {
+        let byte = self.0.get_mut(index)?;
+        Some(unpack(std::mem::replace(byte, state.pack())))
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = MailboxState> + '_ {
+        self.0.iter().copied().map(unpack)
+    }
+
+    /// All of them, as they are packed.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// All of them, each with its ordinal.
+pub(super) fn ordinals(
+    states: &Packed,
+) -> impl Iterator<Item = (Ordinal, MailboxState)> + '_ {
+    (0..).map(Ordinal::new).zip(states.iter())
+}
+
+fn unpack(byte: u8) -> MailboxState {
+    let state = MailboxState::unpack(byte);
+    debug_assert!(state.is_ok(), "only states are packed");
+    state.unwrap_or_default()
+}
