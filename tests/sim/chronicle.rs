@@ -15,10 +15,14 @@ use tidegate_core::rollout::{Record, Rollout, Scope};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::record::{decode_plan_applied, decode_record};
 
+/// Who freezes when a window ends.
+const CALENDAR: &str = "the calendar";
+
 /// What one wave was allowed and has passed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Climb {
     pub(crate) allowed: u8,
+    pub(crate) allowed_at: Timestamp,
     pub(crate) passed: u8,
     pub(crate) passed_at: u64,
 }
@@ -36,6 +40,8 @@ pub(crate) struct Chronicle {
     pub(crate) over: bool,
     /// Who froze it, until somebody else thaws it.
     pub(crate) frozen: Option<String>,
+    /// When a window last ended over a step.
+    pub(crate) frozen_by_calendar_at: Option<Timestamp>,
     /// The wave at which the gate stopped everything, until that is re-closed.
     pub(crate) halted: Option<usize>,
 }
@@ -89,8 +95,9 @@ impl Chronicle {
                     self.climbs[wave.index()] = Climb { passed_at, ..Climb::default() };
                 }
             }
-            Record::LevelAllowed { wave, level, .. } => {
-                self.climbs[wave.index()].allowed = level.get();
+            Record::LevelAllowed { wave, level, at } => {
+                let climb = &mut self.climbs[wave.index()];
+                (climb.allowed, climb.allowed_at) = (level.get(), *at);
             }
             Record::Expanded { evidence, at } => self.has_passed(evidence, *at),
             Record::Overridden { action, evidence } => {
@@ -99,6 +106,9 @@ impl Chronicle {
             }
             Record::Frozen(action) => {
                 self.frozen = Some(action.by.clone());
+                if action.by == CALENDAR {
+                    self.frozen_by_calendar_at = Some(action.at);
+                }
                 self.reasons.insert(action.reason.clone());
             }
             Record::Thawed(action) => {
@@ -134,7 +144,9 @@ impl Chronicle {
                 self.leased.insert(report.job, (generation, incarnation.get()));
             }
             Record::Rebuilt { at, .. } => {
-                self.climbs.iter_mut().for_each(|climb| climb.passed_at = at.millis());
+                for climb in &mut self.climbs {
+                    (climb.allowed_at, climb.passed_at) = (*at, at.millis());
+                }
             }
             Record::RebuildBegun(_)
             | Record::NodeRecounted { .. }

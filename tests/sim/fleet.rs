@@ -42,7 +42,8 @@ struct Shape {
     delays: [u64; 2],
     dial_tone: bool,
     first_soak: u64,
-    windows: bool,
+    /// What the end of each half an hour's window does, if there are windows.
+    at_end: Option<AtEnd>,
 }
 
 const SHAPES: [Shape; 4] = [
@@ -55,7 +56,7 @@ const SHAPES: [Shape; 4] = [
         delays: [0, 0],
         dial_tone: false,
         first_soak: 10,
-        windows: false,
+        at_end: None,
     },
     Shape {
         nodes: 2,
@@ -66,7 +67,7 @@ const SHAPES: [Shape; 4] = [
         delays: [90, 0],
         dial_tone: false,
         first_soak: 10,
-        windows: false,
+        at_end: None,
     },
     Shape {
         nodes: 4,
@@ -77,7 +78,7 @@ const SHAPES: [Shape; 4] = [
         delays: [60, 120],
         dial_tone: false,
         first_soak: 10,
-        windows: true,
+        at_end: Some(AtEnd::Hold),
     },
     Shape {
         nodes: 3,
@@ -88,7 +89,7 @@ const SHAPES: [Shape; 4] = [
         delays: [30, 60],
         dial_tone: true,
         first_soak: 0,
-        windows: false,
+        at_end: Some(AtEnd::Freeze),
     },
 ];
 
@@ -230,8 +231,8 @@ fn small_plan(shape: Shape) -> Plan {
     plan(&Arc::new(inventory.finish().unwrap()), &Arc::new(policy(shape))).unwrap()
 }
 
-/// Twenty-five minutes of every half an hour, after which nobody is let in.
-fn half_hours() -> Rule {
+/// Twenty-five minutes of every half an hour, after which nobody is let in, or all is frozen.
+fn half_hours(at_end: AtEnd) -> Rule {
     let begin = |place: u64| Timestamp::from_millis(EPOCH + place * 1_800_000);
     // Wall clocks jump by days, back and forth.
     let from = (0..8_000_u64).map(|place| begin(place) - Span::from_secs(4_000 * 1_800));
@@ -241,7 +242,7 @@ fn half_hours() -> Rule {
         bearing: Bearing::default(),
         words: "half-hours".to_owned(),
         opens: true,
-        at_end: AtEnd::Hold,
+        at_end,
         spans: spans.collect(),
     }
 }
@@ -296,7 +297,7 @@ fn policy(shape: Shape) -> Policy {
             ..Limits::default()
         },
         notice: Notice::default(),
-        calendar: if shape.windows { vec![half_hours()] } else { Vec::new() },
+        calendar: shape.at_end.map(half_hours).into_iter().collect(),
         hash_seed: "sim".to_owned(),
     }
 }

@@ -1,10 +1,12 @@
 //! I6 a stop stops: once a stop is shown as effective nothing opens; once a part is shown as closed
 //! all of it is held; a worker whose lease is over opens nothing; and nobody is permitted to while the
-//! rollout is frozen, or after the end of a window that holds.
+//! rollout is frozen, or after the end of a window that holds or, over a step, freezes.
 
 use tidegate_coordinator::driven::Driven;
+use tidegate_core::fleet::JobNumber;
 use tidegate_core::policy::calendar::{AtEnd, open_until};
 use tidegate_core::rollout::Orders;
+use tidegate_core::time::Timestamp;
 
 use crate::world::{Checked, World, broken};
 
@@ -52,15 +54,42 @@ pub(crate) fn check_permits(world: &World, orders: &Orders) -> Checked {
         return Ok(());
     };
     // Appends may take long: it may have been decided when it was asked, or by now.
-    let calendar = &world.fleet.plan.policy().calendar;
+    let asked = world.coordinator.asked_at;
     let is_over = |at| {
+        let calendar = &world.fleet.plan.policy().calendar;
         let holds = calendar.iter().filter(|rule| rule.at_end == AtEnd::Hold);
         open_until(holds, at).is_none()
     };
-    if named > 0 && is_over(world.coordinator.asked_at) && is_over(now) {
+    if named > 0 && is_over(asked) && is_over(now) {
         return broken(I6, format!("{named} may open at {now:?}, after every window"));
     }
+    for order in
+        orders.jobs.iter().filter(|order| order.named.iter().any(|it| !it.is_empty()))
+    {
+        if let Some(closed) = unfrozen_since(world, order.job, asked.min(now)) {
+            let text =
+                format!("job {:?} may open, the window ended at {closed:?}", order.job);
+            return broken(I6, text);
+        }
+    }
     Ok(())
+}
+
+/// When the window ended that should have frozen everything over the step of `job`.
+fn unfrozen_since(world: &World, job: JobNumber, at: Timestamp) -> Option<Timestamp> {
+    let plan = &world.fleet.plan;
+    let wave = plan.jobs().get(job.index())?.wave;
+    let chronicle = &world.oracle.chronicle;
+    let climb = chronicle.climbs.get(wave.index())?;
+    let rules = plan.policy().calendar.iter();
+    let rules = rules.filter(|rule| rule.at_end == AtEnd::Freeze);
+    let mut ended = rules.filter(|rule| rule.open_until(at).is_none());
+    ended.find_map(|rule| {
+        let closed = rule.closed_at(at)?;
+        let frozen = chronicle.frozen_by_calendar_at.is_some_and(|it| it >= closed);
+        let climbing = climb.allowed > climb.passed && climb.allowed_at < closed;
+        (climbing && !frozen).then_some(closed)
+    })
 }
 
 /// The mail system was told to let somebody in.

@@ -81,13 +81,15 @@ pub enum Bug {
     HoldNothing,
     /// A freeze is on record, and the rollout runs.
     FreezeOnPaper,
+    /// A window that ends over a step freezes nothing.
+    EndUnseen,
     /// People may answer for what a silent worker has not said.
     AnswerForSilence,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::WallClock,
         Self::ReplyBeforeRecord,
         Self::SkipFlush,
@@ -124,6 +126,7 @@ impl Bug {
         Self::StaleAnswers,
         Self::HoldNothing,
         Self::FreezeOnPaper,
+        Self::EndUnseen,
         Self::AnswerForSilence,
     ];
 }

@@ -109,7 +109,9 @@ impl Rollout {
         let Some(planned) = self.plan.jobs().get(job.index()) else { return false };
         let holds = |rule: &&Rule| rule.at_end == AtEnd::Hold;
         let wave = self.rules_of(planned.wave).filter(holds);
-        if calendar::open_until(wave, now).is_none() {
+        // What is going to be frozen is shut from then on, not from when that is recorded.
+        let overrun = self.overrun(planned.wave, now);
+        if calendar::open_until(wave, now).is_none() || overrun.is_some() {
             return true;
         }
         let rules = self.rules_on(planned.node);
@@ -160,21 +162,11 @@ impl Rollout {
         if !self.has_calendar() || self.frozen.is_some() {
             return None;
         }
-        let climbs = (0..).map(WaveNumber::new).zip(&self.waves);
-        let mut climbing = climbs.filter(|(_, wave)| wave.allowed > wave.passed);
-        climbing.find_map(|(number, wave)| {
-            let rules = self.rules_of(number).filter(|it| it.at_end == AtEnd::Freeze);
-            let mut ended = rules.filter(|rule| rule.open_until(now).is_none());
-            let rule = ended.find(|rule| {
-                let closed = rule.closed_at(now).unwrap_or_default();
-                // What was begun outside of it, or has been frozen for it, is a person's will.
-                wave.allowed_at < closed && !self.was_frozen_since(closed)
-            })?;
-            let reason = format!(
-                "the window `{}` has ended over wave `{}`",
-                rule.name,
-                self.wave_name(number)
-            );
+        let mut waves = (0..).map(WaveNumber::new).take(self.waves.len());
+        waves.find_map(|wave| {
+            let rule = self.overrun(wave, now)?;
+            let (window, wave) = (&rule.name, self.wave_name(wave));
+            let reason = format!("the window `{window}` has ended over wave `{wave}`");
             let by = CALENDAR.to_owned();
             Some(Record::Frozen(Action {
                 by,
@@ -183,6 +175,21 @@ impl Rollout {
                 request: None,
                 approved: None,
             }))
+        })
+    }
+
+    /// The window that freezes everything by having ended over a step of this wave.
+    fn overrun(&self, number: WaveNumber, now: Timestamp) -> Option<&Rule> {
+        let wave = self.wave(number);
+        if wave.allowed <= wave.passed || planted::is(Bug::EndUnseen) {
+            return None;
+        }
+        let rules = self.rules_of(number).filter(|it| it.at_end == AtEnd::Freeze);
+        let mut ended = rules.filter(|rule| rule.open_until(now).is_none());
+        ended.find(|rule| {
+            let closed = rule.closed_at(now).unwrap_or_default();
+            // What was begun outside of it, or has been frozen for it, is a person's will.
+            wave.allowed_at < closed && !self.was_frozen_since(closed)
         })
     }
 
