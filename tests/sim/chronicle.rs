@@ -11,7 +11,7 @@ use tidegate_core::fleet::{Generation, JobNumber};
 use tidegate_core::gate::Evidence;
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
-use tidegate_core::rollout::{Record, Rollout, Scope};
+use tidegate_core::rollout::{Action, Record, Rollout, Scope};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::record::{decode_plan_applied, decode_record};
 
@@ -79,6 +79,20 @@ impl Chronicle {
         Ok(new)
     }
 
+    fn count_from(&mut self, at: Timestamp) {
+        for climb in &mut self.climbs {
+            (climb.allowed_at, climb.passed_at) = (at, at.millis());
+        }
+    }
+
+    fn has_frozen(&mut self, action: &Action) {
+        self.frozen = Some(action.by.clone());
+        if action.by == CALENDAR {
+            self.frozen_by_calendar_at = Some(action.at);
+        }
+        self.reasons.insert(action.reason.clone());
+    }
+
     /// Goes on with one record.
     pub(crate) fn note(&mut self, record: &Record) {
         match record {
@@ -104,13 +118,7 @@ impl Chronicle {
                 self.reasons.insert(action.reason.clone());
                 self.has_passed(evidence, action.at);
             }
-            Record::Frozen(action) => {
-                self.frozen = Some(action.by.clone());
-                if action.by == CALENDAR {
-                    self.frozen_by_calendar_at = Some(action.at);
-                }
-                self.reasons.insert(action.reason.clone());
-            }
+            Record::Frozen(action) => self.has_frozen(action),
             Record::Thawed(action) => {
                 let by = self.frozen.take();
                 assert!(
@@ -143,11 +151,7 @@ impl Chronicle {
                 self.issued = self.issued.max(generation);
                 self.leased.insert(report.job, (generation, incarnation.get()));
             }
-            Record::Rebuilt { at, .. } => {
-                for climb in &mut self.climbs {
-                    (climb.allowed_at, climb.passed_at) = (*at, at.millis());
-                }
-            }
+            Record::Rebuilt { at, .. } => self.count_from(*at),
             Record::RebuildBegun(_)
             | Record::NodeRecounted { .. }
             | Record::NodeJoined { .. }
