@@ -4,7 +4,8 @@
 //! The same rollout, with all its processes, four times: alone; with as many questions for
 //! mailboxes as are answered; with as many as a busy help desk has, and lists beside them; and
 //! with a thousand watchers. Before, the questions alone, and the floor: an empty call of tonic's,
-//! asked in the same way. At the server a question takes from when its call begins until its
+//! asked in the same way. Whoever asks as much as is answered does so with next to no CPU, so that
+//! it is the server that is measured; the help desk is a client as ours are. At the server a question takes from when its call begins until its
 //! answer is made, as the coordinator's own metrics have it; at the client its way and its wait
 //! for a processor are part of it, which workers and client have as well.
 
@@ -15,6 +16,7 @@
 )]
 
 mod fleet;
+mod lean;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use fleet::{Program, Provider, Used, Watch};
+use lean::Lean;
 use tidegate_wire::v1;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::progress_service_server::{
@@ -56,6 +59,9 @@ const LIST_PAUSE: Duration = Duration::from_millis(20);
 /// Watchers, and connections that they share.
 const WATCHERS: u32 = 1_000;
 const WATCHED_CONNECTIONS: u32 = 20;
+
+/// The path of what is asked most.
+const GET_MAILBOX: &str = "/tidegate.v1.ProgressService/GetMailbox";
 
 type Reader = ProgressServiceClient<Channel>;
 
@@ -269,11 +275,16 @@ impl Asking {
         let all = u32::try_from(CONNECTIONS * CALLS_OF_ONE)?;
         let every = per_second.map(|rate| Duration::from_secs(1) * all / rate);
         for connection in 0..CONNECTIONS {
+            let Some(every) = every else {
+                let wanted = Wanted { seed: u32::try_from(connection)?, mailboxes };
+                callers.spawn(ask_leanly(listen, wanted, Arc::clone(&stop)));
+                continue;
+            };
             let reader = ProgressServiceClient::new(fleet::connection(listen)?);
             for call in 0..CALLS_OF_ONE {
                 let seed = u32::try_from(connection * CALLS_OF_ONE + call)?;
-                let wanted = Wanted { seed, mailboxes, every };
-                callers.spawn(ask(reader.clone(), wanted, Arc::clone(&stop)));
+                let wanted = Wanted { seed, mailboxes };
+                callers.spawn(ask(reader.clone(), wanted, every, Arc::clone(&stop)));
             }
         }
         Ok(Self { stop, callers, began: Instant::now() })
@@ -303,34 +314,60 @@ impl Asking {
 struct Wanted {
     seed: u32,
     mailboxes: u32,
-    every: Option<Duration>,
 }
 
-/// Asks until it is stopped: the nanoseconds of each answer, from when it was due.
-async fn ask(
-    mut reader: Reader,
+impl Wanted {
+    /// Addresses from all over the inventory.
+    fn addresses(self) -> impl Iterator<Item = String> {
+        let first = self.seed * 7_919 + 1;
+        let chances = std::iter::successors(Some(first), |chance| {
+            Some(chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
+        });
+        chances.skip(1).map(move |chance| fleet::address((chance >> 4) % self.mailboxes))
+    }
+}
+
+/// Asks as much as is answered until it is stopped: the nanoseconds of each answer.
+async fn ask_leanly(
+    listen: SocketAddr,
     wanted: Wanted,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<Vec<u32>> {
-    let Wanted { seed, mailboxes, every } = wanted;
-    let (mut chance, mut took) = (seed * 7_919 + 1, Vec::new());
-    // Spread, so that not all ask at once.
-    let spread = every.map_or(Duration::ZERO, |every| every * (seed % 64) / 64);
-    let mut due = Instant::now() + spread;
-    while !stop.load(Ordering::Relaxed) {
-        let early = due.saturating_duration_since(Instant::now());
-        if !early.is_zero() {
-            sleep(early).await;
+    let mut lean = Lean::connect(listen, GET_MAILBOX).await?;
+    let (mut addresses, mut took) = (wanted.addresses(), Vec::new());
+    loop {
+        let stopped = stop.load(Ordering::Relaxed);
+        while !stopped && lean.under_way() < CALLS_OF_ONE {
+            lean.ask(addresses.next().context("an address")?)?;
         }
-        let from = if every.is_some() { due } else { Instant::now() };
-        chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let address = fleet::address((chance >> 4) % mailboxes);
+        if lean.under_way() == 0 {
+            return Ok(took);
+        }
+        took.extend(lean.answers().await?);
+    }
+}
+
+/// Asks so often until it is stopped: the nanoseconds of each answer, from when it was due.
+async fn ask(
+    mut reader: Reader,
+    wanted: Wanted,
+    every: Duration,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<Vec<u32>> {
+    let mut took = Vec::new();
+    // Spread, so that not all ask at once.
+    let mut due = Instant::now() + every * (wanted.seed % 64) / 64;
+    for address in wanted.addresses() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        sleep(due.saturating_duration_since(Instant::now())).await;
         let request = v1::GetMailboxRequest { address: address.clone() };
         let answer = reader.get_mailbox(request).await.context("ask for a mailbox")?;
-        took.push(u32::try_from(from.elapsed().as_nanos()).unwrap_or(u32::MAX));
+        took.push(u32::try_from(due.elapsed().as_nanos()).unwrap_or(u32::MAX));
         let told = answer.into_inner().address;
-        ensure!(told.is_empty() || told == address, "{told} is not {address}");
-        due = every.map_or_else(Instant::now, |every| due + every);
+        ensure!(told == address, "{told} is not {address}");
+        due += every;
     }
     Ok(took)
 }
