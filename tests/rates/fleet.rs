@@ -388,23 +388,7 @@ impl Program {
 
     /// What it has used by now.
     pub(crate) fn used(&self) -> anyhow::Result<Used> {
-        let about =
-            |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.id()));
-        let number = |text: &str, key: &str| -> u64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(key));
-            let first = line.and_then(|line| line.split_whitespace().next());
-            first.and_then(|it| it.parse().ok()).unwrap_or(0)
-        };
-        let stat = about("stat")?;
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks = after_name.split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks.filter_map(|it| it.parse::<u64>().ok()).sum();
-        let hertz = rustix::param::clock_ticks_per_second();
-        Ok(Used {
-            cpu: Duration::from_millis(ticks * 1_000 / hertz.max(1)),
-            memory: number(&about("status")?, "VmRSS:") << 10,
-            kept: number(&about("io")?, "write_bytes:"),
-        })
+        Used::of(self.id())
     }
 }
 
@@ -427,6 +411,26 @@ pub(crate) struct Used {
 }
 
 impl Used {
+    /// What the process with this number has used by now.
+    pub(crate) fn of(process: u32) -> anyhow::Result<Self> {
+        let about = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}"));
+        let number = |text: &str, key: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            let first = line.and_then(|line| line.split_whitespace().next());
+            first.and_then(|it| it.parse().ok()).unwrap_or(0)
+        };
+        let stat = about("stat")?;
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks = after_name.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|it| it.parse::<u64>().ok()).sum();
+        let hertz = rustix::param::clock_ticks_per_second();
+        Ok(Self {
+            cpu: Duration::from_millis(ticks * 1_000 / hertz.max(1)),
+            memory: number(&about("status")?, "VmRSS:") << 10,
+            kept: number(&about("io")?, "write_bytes:"),
+        })
+    }
+
     /// Both together.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {

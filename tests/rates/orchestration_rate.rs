@@ -5,10 +5,15 @@
 //! With `kill` the coordinator is killed and started again when half of the mailboxes are open.
 //! Seconds of the processor are those of all processes. The floor is a bare log to which as many
 //! facts are written, a thousand a flush.
+//!
+//! `… -- curve deploy/growth.svg` does so for ten thousand to nine million mailboxes and draws
+//! what each of them costs.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod curve;
 mod fleet;
+mod orchestrated;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,11 +21,23 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use fleet::{NODES, Program, Provider, Used, Watch};
-use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
+use curve::Curve;
+use fleet::{NODES, Used};
+use orchestrated::{Orchestrated, Restart, orchestrate};
 
 /// Mailboxes when none are asked for.
 const MAILBOXES: u32 = 100_000;
+
+/// Mailboxes of the curve's points.
+const POINTS: [u32; 4] = [10_000, 100_000, 1_000_000, 9_000_000];
+
+/// Mailboxes of a rollout of which nearly everything is what any rollout costs.
+const HARDLY_ANY: u32 = 1_000;
+
+/// The panels of the curve.
+const CPU: &str = "CPU a mailbox, microseconds";
+const MEMORY: &str = "memory a mailbox, bytes";
+const ONCE: &str = "CPU of the coordinator, once";
 
 /// Facts that share a flush of the floor's log.
 const FACTS_PER_FLUSH: usize = 1_000;
@@ -35,10 +52,11 @@ fn main() -> anyhow::Result<()> {
         return played;
     }
     let (mailboxes, kills) = match words.as_slice() {
+        ["curve", svg] => return fleet::runtime(1)?.block_on(draw(Path::new(svg))),
         [] => (MAILBOXES, false),
         [mailboxes] => (mailboxes.parse()?, false),
         [mailboxes, "kill"] => (mailboxes.parse()?, true),
-        _ => bail!("give a number of mailboxes, and `kill` or nothing"),
+        _ => bail!("give a number of mailboxes, and `kill` or nothing; or `curve FILE`"),
     };
     fleet::runtime(1)?.block_on(conduct(mailboxes, kills))
 }
@@ -46,39 +64,16 @@ fn main() -> anyhow::Result<()> {
 async fn conduct(mailboxes: u32, kills: bool) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let floor = bare_log(&dir.path().join("log"), mailboxes)?;
-    let provider = Provider::of(mailboxes)?;
-
-    let listen = fleet::free_address()?;
-    let data = dir.path().join("coordinator");
-    fs::create_dir(&data)?;
-    let mut coordinator =
-        Program::start(&["coordinator", &fleet::text(&data), &listen.to_string()])?;
-    let channel = fleet::connection(listen)?;
-    let mut progress =
-        ProgressServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
-    fleet::serving(&mut progress).await?;
-    let began = Instant::now();
-    provider.apply(channel).await?;
-    let applied = (began.elapsed(), coordinator.used()?);
-    drop(provider);
-
-    let began = Instant::now();
-    let workers = fleet::start_workers(dir.path(), listen)?;
-    let mut watch = Watch::of(progress);
-    let mut killed = Used::default();
-    if kills {
-        watch.until(|seen| seen.open >= mailboxes / 2).await?;
-        killed = coordinator.used()?;
-        let words = ["coordinator", &fleet::text(&data), &listen.to_string()];
-        restart(&mut coordinator, &words, &mut watch).await?;
+    let done = orchestrate(dir.path(), mailboxes, kills).await?;
+    if let Some(Restart { open, serves, cpu, opens }) = done.restart {
+        println!(
+            "killed at {open} open: serving after {:.2} s and {:.2} s of CPU, opening after {:.2} s",
+            serves.as_secs_f64(),
+            cpu.as_secs_f64(),
+            opens.as_secs_f64(),
+        );
     }
-    watch.until(|seen| seen.is_finished).await?;
-    let took = began.elapsed();
-
-    let used = coordinator.used()?.plus(killed);
-    let by_workers =
-        workers.iter().map(Program::used).collect::<anyhow::Result<Vec<_>>>()?;
-    let by_workers = by_workers.into_iter().fold(Used::default(), Used::plus);
+    let Orchestrated { took, coordinator, workers, .. } = done;
     let table = Table { mailboxes };
     println!("{mailboxes} mailboxes, {NODES} workers");
     println!(
@@ -86,36 +81,59 @@ async fn conduct(mailboxes: u32, kills: bool) -> anyhow::Result<()> {
         "", "s", "CPU s", "us each", "B kept", "B memory"
     );
     table.row("bare log", floor, Used::default());
-    table.row("plan applied", applied.0, applied.1);
-    let of_rollout = Used { cpu: used.cpu.saturating_sub(applied.1.cpu), ..used };
-    table.row("coordinator", took, of_rollout);
-    table.row("workers", took, by_workers);
-    table.row("rollout", took, of_rollout.plus(by_workers));
+    table.row("plan applied", done.applying, done.applied);
+    table.row("coordinator", took, coordinator);
+    table.row("workers", took, workers);
+    table.row("rollout", took, coordinator.plus(workers));
     let rate = f64::from(mailboxes) / took.as_secs_f64();
     println!(
-        "{rate:.0} mailboxes/s, {:.1} x the bare log",
-        took.as_secs_f64() / floor.as_secs_f64()
+        "{rate:.0} mailboxes/s, {:.1} x the bare log; a question for one of them {:.0} us",
+        took.as_secs_f64() / floor.as_secs_f64(),
+        done.question,
     );
     Ok(())
 }
 
-/// Kills the coordinator, and tells how long nobody had one.
-async fn restart(
-    coordinator: &mut Program,
-    words: &[&str],
-    watch: &mut Watch,
-) -> anyhow::Result<()> {
-    let (open, at) = (watch.newest.open, Instant::now());
-    coordinator.kill()?;
-    *coordinator = Program::start(words)?;
-    fleet::serving(&mut watch.progress).await?;
-    let serves = at.elapsed().as_secs_f64();
-    watch.until(|seen| seen.open > open).await?;
-    let opens = at.elapsed().as_secs_f64();
-    println!(
-        "killed at {open} open: serving after {serves:.2} s, opening after {opens:.2} s"
-    );
-    Ok(())
+/// Draws what a mailbox costs, whatever their number.
+async fn draw(svg: &Path) -> anyhow::Result<()> {
+    let (fixed, _) = point(HARDLY_ANY).await?;
+    let mut curve = Curve::default();
+    for mailboxes in POINTS {
+        let (done, restart) = point(mailboxes).await?;
+        let each = |of: fn(&Orchestrated) -> Used| {
+            let (all, fixed) = (of(&done), of(&fixed));
+            let memory = all.memory.saturating_sub(fixed.memory) / 1_024;
+            let memory = f64::from(u32::try_from(memory).unwrap_or(u32::MAX)) * 1_024.0;
+            let cpu = all.cpu.saturating_sub(fixed.cpu).as_secs_f64() * 1e6;
+            (cpu / f64::from(mailboxes), memory / f64::from(mailboxes))
+        };
+        let (coordinator, workers) = (each(|it| it.coordinator), each(|it| it.workers));
+        let of_restart = restart.map_or(0.0, |it| it.cpu.as_secs_f64() * 1e3);
+        let values = [
+            (CPU, "plan it", each(|it| it.planned).0),
+            (CPU, "apply the plan", each(|it| it.applied).0),
+            (CPU, "coordinator", coordinator.0),
+            (CPU, "workers", workers.0),
+            (MEMORY, "coordinator", coordinator.1),
+            (MEMORY, "workers", workers.1),
+            (ONCE, "a restart, ms", of_restart),
+            (ONCE, "a question, us", done.question),
+        ];
+        println!("{mailboxes} mailboxes");
+        for (panel, name, value) in values {
+            println!("{panel:>30} {name:>16} {value:>10.2}");
+            curve.add((panel, name), mailboxes, value);
+        }
+    }
+    Ok(fs::write(svg, curve.svg())?)
+}
+
+/// One point of the curve: a rollout, and how a coordinator that is killed in the middle of
+/// another one comes back.
+async fn point(mailboxes: u32) -> anyhow::Result<(Orchestrated, Option<Restart>)> {
+    let done = orchestrate(tempfile::tempdir()?.path(), mailboxes, false).await?;
+    let killed = orchestrate(tempfile::tempdir()?.path(), mailboxes, true).await?;
+    Ok((done, killed.restart))
 }
 
 /// What is written to a log, a thousand facts of a mailbox a flush.
