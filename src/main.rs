@@ -57,6 +57,7 @@ use preferences::Refused;
 
 fn main() -> ExitCode {
     panics::tell_without_data();
+    panics::break_when_told();
     let cli = match preferences::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(Refused::Line(error)) => return refuse(&error).into(),

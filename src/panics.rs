@@ -21,6 +21,35 @@ pub(crate) fn tell_without_data() {
     }));
 }
 
+/// Where a test says with which text a program shall break.
+#[cfg(debug_assertions)]
+const BREAK_WITH: &str = "TIDEGATE_BREAK_WITH";
+
+/// Breaks and ends the program, with what a file holds as soon as it is there, so that tests see
+/// what a crash tells. Programs that are built for use cannot do it.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "to break is what it is for")]
+pub(crate) fn break_when_told() {
+    use std::time::Duration;
+
+    let Some(file) = std::env::var_os(BREAK_WITH) else { return };
+    std::thread::spawn(move || {
+        let text = loop {
+            match std::fs::read_to_string(&file) {
+                Ok(text) => break text,
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        let broken = panic::catch_unwind(|| panic::panic_any(text));
+        drop(broken);
+        std::process::abort();
+    });
+}
+
+/// Nothing: programs that are built for use break for nobody.
+#[cfg(not(debug_assertions))]
+pub(crate) const fn break_when_told() {}
+
 fn line(
     location: Option<&Location<'_>>,
     thread: Option<&str>,

@@ -5,7 +5,9 @@
 //!
 //! * Only the built program is used, as a shell would.
 //! * Mailboxes are healthy, damaged, empty, odd and missing, so that what goes wrong is told as
-//!   well; a worker is killed in the middle.
+//!   well; a worker is killed in the middle, and worker and coordinator break while they hold an
+//!   address.
+//! * Everybody shows a certificate.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -28,6 +30,15 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
     let mut said = vec![("apply", site.apply())];
     site.kill("stor-02");
     site.start("stor-02");
+    for name in ["stor-01", "coordinator"] {
+        site.crash(name);
+        site.start(name);
+    }
+    site.know_the_address();
+    for node in site::NODES {
+        site.kill(node);
+        site.start(node);
+    }
     said.push(("missing mailbox", site.tidegate(&["mailbox", "show", &stranger()])));
     said.push(("desk", site.desk("T-1")));
     said.push(("desk without a ticket", site.desk("?")));
@@ -66,6 +77,8 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
         assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
         found.extend(leak(path, &page));
     }
+    let crashes = site.logs().matches("the program broke at ").count();
+    assert_eq!(crashes, 2, "{}", site.logs());
     assert!(board.contains("Who did what"), "{board}");
     found.extend(leak("operations page", &board));
     found.extend(leak("logs", &site.logs()));

@@ -3,14 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
+
+/// What ends a program that broke.
+const SIGABRT: i32 = 6;
 
 /// A part of every address and of every path, and of nothing else.
 pub(crate) const CANARY: &str = "kanarienvogel7f3a";
@@ -56,7 +63,15 @@ impl Site {
         let policy =
             format!("{POLICY}\n[gate.preparation]\np_ok = \"40 %\"\np_bad = \"80 %\"\n");
         fs::write(site.path("policy.toml"), policy).unwrap();
-        let config = "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\n[pages]\nlisten = \"127.0.0.1:0\"\n";
+        let people = "--operator ann --approver ben --desk ann";
+        let args = format!("init pki --node stor-01 --node stor-02 {people}");
+        let made = site.command(&args.split(' ').collect::<Vec<_>>()).output().unwrap();
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let config = format!(
+            "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\n[pages]\n\
+             listen = \"127.0.0.1:0\"\n{}",
+            tls("coordinator")
+        );
         fs::write(site.path("coordinator.toml"), config).unwrap();
         site
     }
@@ -86,13 +101,15 @@ impl Site {
     /// Once the coordinator listens, workers are told where.
     pub(crate) fn know_the_address(&mut self) {
         let address = fs::read_to_string(self.path("data/address")).unwrap();
-        self.url = format!("http://{}", address.trim());
+        self.url = format!("https://{}", address.trim());
         for node in NODES {
             let config = format!(
                 "node = \"{node}\"\ncoordinator = \"{}\"\nstate_dir = \"{node}/state\"\n\
                  live = \"{node}/live\"\nsnapshot = \"{node}/snapshot\"\n\
-                 work = \"{node}/work\"\nadmission_listen = \"127.0.0.1:{}\"\n",
-                self.url, self.admission[node],
+                 work = \"{node}/work\"\nadmission_listen = \"127.0.0.1:{}\"\n{}",
+                self.url,
+                self.admission[node],
+                tls(&format!("worker-{node}")),
             );
             fs::write(self.path(&format!("{node}.toml")), config).unwrap();
         }
@@ -107,6 +124,7 @@ impl Site {
             File::options().create(true).append(true).open(self.log_path(name)).unwrap();
         let child = self
             .command(&[verb, "--config", &format!("{name}.toml"), "--stop-with-stdin"])
+            .env("TIDEGATE_BREAK_WITH", self.path(&format!("{name}.break")))
             .stdin(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -126,6 +144,21 @@ impl Site {
         child.wait().unwrap();
     }
 
+    /// Lets a program break while it holds an address, and waits until that has ended it.
+    pub(crate) fn crash(&mut self, name: &str) {
+        let held = format!("user2-{CANARY}@post.example is not there");
+        let file = self.path(&format!("{name}.break"));
+        fs::write(self.path("held"), held).unwrap();
+        fs::rename(self.path("held"), &file).unwrap();
+        let mut child = self.running.remove(name).unwrap();
+        // Waiting would end its stdin, and it would stop in order.
+        let stdin = child.stdin.take();
+        let status = child.wait().unwrap();
+        drop(stdin);
+        fs::remove_file(file).unwrap();
+        assert_eq!(status.signal(), Some(SIGABRT), "{}", self.log(name));
+    }
+
     /// Ends everything in order.
     pub(crate) fn stop(&mut self) {
         for child in self.running.values_mut() {
@@ -136,10 +169,23 @@ impl Site {
         self.running.clear();
     }
 
-    /// Starts the rollout.
+    /// Starts the rollout, with a second person's leave.
     pub(crate) fn apply(&self) -> Output {
         let files = ["--inventory", "users.csv", "--policy", "policy.toml"];
-        self.tidegate(&[&["apply", "--yes"], files.as_slice()].concat())
+        let apply = [&["apply", "--yes"], files.as_slice()].concat();
+        self.approve(&self.tidegate(&apply));
+        self.tidegate(&apply)
+    }
+
+    /// A second person gives the leave that `refused` asks for.
+    pub(crate) fn approve(&self, refused: &Output) {
+        let said = text(&refused.stderr);
+        let command = said.split('`').find(|it| it.starts_with("tidegate approve "));
+        assert!(command.is_some(), "nothing to approve: {said}");
+        let words = command.unwrap().replace("'…'", "seen");
+        let words: Vec<&str> = words.split(' ').skip(1).collect();
+        let approved = self.command_of("ben", &words).output().unwrap();
+        assert!(approved.status.success(), "{}", text(&approved.stderr));
     }
 
     /// Looks somebody up for the desk.
@@ -163,13 +209,13 @@ impl Site {
 
     /// A page of the coordinator's.
     pub(crate) fn page(&self, path: &str) -> String {
-        http(port(&self.url), path).unwrap()
+        self.https(port(&self.url), path).unwrap()
     }
 
     /// What an operator sees in a browser.
     pub(crate) fn operations_page(&self) -> String {
         let address = fs::read_to_string(self.path("data/pages-address")).unwrap();
-        http(port(address.trim()), "/?lang=en").unwrap()
+        self.https(port(address.trim()), "/?lang=en").unwrap()
     }
 
     /// All logs.
@@ -218,9 +264,39 @@ impl Site {
         fs::remove_file(self.path("data/pseudonym.key")).unwrap();
     }
 
-    /// Gives a command.
+    /// Gives a command, as an operator.
     pub(crate) fn tidegate(&self, args: &[&str]) -> Output {
-        self.command(args).env("TIDEGATE_COORDINATOR", &self.url).output().unwrap()
+        self.command_of("ann", args).output().unwrap()
+    }
+
+    fn command_of(&self, person: &str, args: &[&str]) -> Command {
+        let mut command = self.command(args);
+        command.env("TIDEGATE_COORDINATOR", &self.url);
+        let own = |end: &str| self.path(&format!("pki/{person}.{end}"));
+        command.env("TIDEGATE_CERTIFICATE", own("pem")).env("TIDEGATE_KEY", own("key"));
+        command.env("TIDEGATE_CA", self.path("pki/ca.pem"));
+        command
+    }
+
+    /// A page, shown to an operator with a certificate.
+    fn https(&self, port: u16, path: &str) -> std::io::Result<String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        let file = |name: &str| self.path("pki").join(name);
+        roots.add(CertificateDer::from_pem_file(file("ca.pem")).unwrap()).unwrap();
+        let own = vec![CertificateDer::from_pem_file(file("ann.pem")).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(file("ann.key")).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(own, key)
+            .unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let tcp = TcpStream::connect(("127.0.0.1", port))?;
+        tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
+        ask(rustls::StreamOwned::new(connection, tcp), path)
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -267,9 +343,19 @@ fn port(url: &str) -> u16 {
     url.rsplit(':').next().unwrap().parse().unwrap()
 }
 
+fn tls(name: &str) -> String {
+    format!(
+        "[tls]\ncertificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\nca = \"pki/ca.pem\"\n"
+    )
+}
+
 fn http(port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    ask(stream, path)
+}
+
+fn ask(mut stream: impl Read + Write, path: &str) -> std::io::Result<String> {
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
