@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use tidegate_wire::v1::approve_request::What;
-use tidegate_wire::v1::{ApproveRequest, ApproveResume};
+use tidegate_wire::v1::{ApproveEmergency, ApproveRequest, ApproveResume};
 
 use crate::cli::{Approve, ApproveArgs, PartKind};
 use crate::client::Client;
@@ -61,6 +61,13 @@ fn named(verb: &Approve) -> Result<Named<'_>, Failure> {
         }
         Approve::Expand { wave, if_match, evidence, args } => {
             let what = What::Expand(wave.clone());
+            Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }
+        }
+        Approve::Emergency { which, if_match, evidence, args } => {
+            let what = What::Emergency(ApproveEmergency {
+                wave: which.wave.clone().unwrap_or_default(),
+                lasts_seconds: which.lasts_seconds(),
+            });
             Named { what, etag: if_match.clone(), evidence: evidence.clone(), args }
         }
         Approve::Accept { node, if_match, evidence, args } => {

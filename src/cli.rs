@@ -5,6 +5,7 @@
 //! * Verbs are commands, nouns are in configuration; what reads never changes anything.
 //! * A wrong command line ends with 64 and changes nothing.
 
+mod emergency;
 mod page;
 mod planning;
 mod reading;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::share::Ppm;
 
+pub(crate) use emergency::{BeginEmergency, Emergency, EndEmergency, WhichEmergency};
 pub(crate) use page::{Desk, DeskLookup, StatusPage, StatusPageBuild};
 pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Show, Start};
 pub(crate) use reading::{
@@ -82,6 +84,7 @@ Stop and go on:
   resume       Go on, or let a re-closed part open again
   reclose      Put opened mailboxes back behind admission
   expand       Let a wave pass that its gate holds for want of samples
+  emergency    Judge waves under the emergency profile for some hours
   abort        End the rollout; what is open stays open
   approve      Give somebody else leave to start or to go on
   accept       Let a worker back in that was turned away
@@ -187,6 +190,9 @@ pub(crate) enum Verb {
     Reclose(Reclose),
     /// Let a wave pass the level that it stands on although its gate holds it for want of samples.
     Expand(Expand),
+    /// Judge waves under the emergency profile of the policy for some hours, or no longer.
+    #[command(subcommand)]
+    Emergency(Emergency),
     /// End the rollout; what is open stays open.
     Abort(Abort),
     /// Give somebody else leave to start or to go on.

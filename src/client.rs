@@ -335,6 +335,32 @@ impl Client {
         until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
+    /// Puts waves under the emergency profile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn begin_emergency(
+        &mut self,
+        request: v1::BeginEmergencyRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let ask = async || self.operator.begin_emergency(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
+    }
+
+    /// Goes back to the usual gates.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn end_emergency(
+        &mut self,
+        request: v1::EndEmergencyRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let ask = async || self.operator.end_emergency(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
+    }
+
     /// Gives somebody else leave.
     ///
     /// # Errors
@@ -595,7 +621,9 @@ fn help_for(code: &str) -> Option<&'static str> {
         "not-held-back" => "see what is held back: tidegate status",
         "conflict" => "look again (tidegate status), then decide anew",
         "not-approved" => "then give the same command again; what waits: tidegate status",
-        "already" | "rollout-over" | "not-frozen" => "see how it stands: tidegate status",
+        "already" | "rollout-over" | "not-frozen" | "no-emergency" => {
+            "see how it stands: tidegate status"
+        }
         _ => return None,
     })
 }

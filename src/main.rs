@@ -129,6 +129,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Reclose(args) => with_runtime(Threads::One, operate::reclose(&args)),
         Verb::Approve(verb) => with_runtime(Threads::One, approve::run(&verb)),
         Verb::Accept(args) => with_runtime(Threads::One, operate::accept(&args)),
+        Verb::Emergency(verb) => with_runtime(Threads::One, operate::emergency(&verb)),
         Verb::Expand(args) => with_runtime(Threads::One, operate::expand(&args)),
         Verb::Rebuild(args) => with_runtime(Threads::One, planning::rebuild(&args)),
         Verb::Abort(args) => with_runtime(Threads::One, operate::abort(&args)),

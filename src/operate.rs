@@ -13,7 +13,8 @@ use std::time::Duration;
 use tidegate_wire::v1::{self, NodeState, RolloutState, scope};
 
 use crate::cli::{
-    self, Abort, Accept, Asked, Expand, Freeze, PartKind, Pause, Reclose, Resume, Thaw,
+    self, Abort, Accept, Asked, BeginEmergency, Emergency, EndEmergency, Expand, Freeze,
+    PartKind, Pause, Reclose, Resume, Thaw,
 };
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
@@ -174,6 +175,50 @@ pub(crate) async fn expand(args: &Expand) -> Outcome {
         safe(&args.wave)
     ))?;
     console::data_line("Next   tidegate status")?;
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate emergency`.
+pub(crate) async fn emergency(verb: &Emergency) -> Outcome {
+    match verb {
+        Emergency::Begin(args) => begin_emergency(args).await,
+        Emergency::End(args) => end_emergency(args).await,
+    }
+}
+
+async fn begin_emergency(args: &BeginEmergency) -> Outcome {
+    let mut client = Client::connect(&args.coordinator).await?;
+    let request = v1::BeginEmergencyRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        wave: args.what.wave.clone().unwrap_or_default(),
+        lasts_seconds: args.what.lasts_seconds(),
+        request_id: id(&args.asked),
+        etag: seen(&mut client, &args.seen).await?,
+    };
+    client.begin_emergency(request).await?;
+    let scope = args.what.wave.as_deref().unwrap_or("all waves");
+    console::data_line(format_args!(
+        "the emergency profile is in force for {}, for {} min at most; any decision and any \
+         stop ends it",
+        safe(scope),
+        args.what.lasts
+    ))?;
+    console::data_line("Next   tidegate status")?;
+    Ok(Exit::Done)
+}
+
+async fn end_emergency(args: &EndEmergency) -> Outcome {
+    let mut client = Client::connect(&args.coordinator).await?;
+    let request = v1::EndEmergencyRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        request_id: id(&args.asked),
+    };
+    client.end_emergency(request).await?;
+    console::data_line(
+        "the usual gates judge again; waves that were hurried begin their soak anew",
+    )?;
     Ok(Exit::Done)
 }
 

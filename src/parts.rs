@@ -18,7 +18,7 @@ use crate::listing::{self, Listed};
 use crate::screens::diagnosis::level_name;
 use crate::screens::single::guard;
 use crate::screens::status::{node_row, node_word, wave_word, worst};
-use crate::screens::{MinuteOf, Table, date, instant, say, schedule};
+use crate::screens::{MinuteOf, Table, date, instant, marks, say, schedule};
 
 /// Carries out `tidegate wave list`.
 pub(crate) async fn waves(args: &PartList) -> Outcome {
@@ -123,6 +123,8 @@ impl Listed for WaveRow<'_> {
             "allowed_time": wave.allowed_time.as_ref().and_then(instant).map(date),
             "due_time": wave.due_time.as_ref().and_then(instant).map(date),
             "finish": schedule::finish_value(wave.finish.as_ref()),
+            "overridden": wave.overridden,
+            "hurried": wave.hurried,
         })
     }
 
@@ -166,6 +168,11 @@ fn wave_table(rows: &[WaveRow<'_>], wide: bool) -> Table {
             thousands(wave.quarantined),
             worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
         ]);
+    }
+    let mark = |row: &WaveRow<'_>| marks::of(row.rollout, row.wave);
+    if rows.iter().any(|row| mark(row).is_some()) {
+        let cells = rows.iter().map(|row| dash(mark(row).unwrap_or_default()));
+        table.column("PEOPLE ANSWER FOR", cells.collect());
     }
     if wide {
         let of = |cell: &dyn Fn(&WaveRow<'_>) -> String| rows.iter().map(cell).collect();

@@ -12,6 +12,7 @@ pub(crate) mod difference;
 pub(crate) mod held;
 pub(crate) mod json;
 pub(crate) mod live;
+pub(crate) mod marks;
 pub(crate) mod pace;
 pub(crate) mod plan;
 pub(crate) mod queue;

@@ -187,6 +187,60 @@ fn two_people_let_a_wave_pass_that_its_gate_holds_for_want_of_samples() {
 }
 
 #[test]
+fn an_emergency_needs_a_second_person_and_what_passes_under_it_is_marked() {
+    let mut site = Site::new();
+    site.start("coordinator");
+    site.know_the_address();
+    // Nothing passes within an hour, but in an emergency.
+    let patient = POLICY.replace("soak = \"1 s\"", "soak = \"1 h\"");
+    let policy = format!("{patient}\n[emergency]\nsoak = \"1 s\"\n");
+    fs::write(site.path("policy.toml"), policy).unwrap();
+    for node in NODES {
+        site.start(node);
+    }
+    let files = ["--inventory", "users.csv", "--policy", "policy.toml", "--yes"];
+    let apply = [&["apply"], files.as_slice()].concat();
+    site.approve(&site.tidegate("anna", &apply));
+    site.tidegate("anna", &apply);
+
+    let begin = ["emergency", "begin", "--lasts", "60", "--reason", "elections"];
+    let by_viewer = site.tidegate("vera", &begin);
+    let alone = site.tidegate("anna", &begin);
+    let waiting = text(&site.tidegate("vera", &["status"]).stdout);
+    let longer = ["emergency", "begin", "--lasts", "90", "--reason", "elections"];
+    site.approve(&site.tidegate("anna", &begin));
+    let for_longer = site.tidegate("anna", &longer);
+    let begun = site.tidegate("anna", &begin);
+    let told = text(&site.tidegate("vera", &["status"]).stdout);
+    let deadline = Instant::now() + PATIENCE;
+    let mut waves = String::new();
+    while !waves.contains("passed under the emergency profile") {
+        assert!(Instant::now() < deadline, "{}", site.log("coordinator"));
+        std::thread::sleep(Duration::from_millis(100));
+        waves = text(&site.tidegate("vera", &["wave", "list"]).stdout);
+    }
+    let ended = site.tidegate("berta", &["emergency", "end"]);
+    let over = site.tidegate("berta", &["emergency", "end"]);
+    let events = text(&site.tidegate("anna", &["events", "-o", "jsonl"]).stdout);
+
+    assert_eq!(by_viewer.status.code(), Some(77), "{by_viewer:?}");
+    assert_eq!(alone.status.code(), Some(3), "{alone:?}");
+    let asked = "anna asks to emergency --lasts 60 (elections), until ";
+    assert!(waiting.contains(asked), "{waiting}");
+    assert_eq!(for_longer.status.code(), Some(3), "{for_longer:?}");
+    assert_eq!(begun.status.code(), Some(0), "{}", site.all_logs(&begun));
+    assert!(told.contains("emergency: all waves until "), "{told}");
+    assert!(told.contains("by anna, approved by berta (elections)"), "{told}");
+    assert_eq!(ended.status.code(), Some(0), "an approver may end it: {ended:?}");
+    assert_eq!(over.status.code(), Some(3), "{over:?}");
+    assert!(
+        events.contains("under the emergency profile for 60 min, by anna"),
+        "{events}"
+    );
+    assert!(events.contains("the emergency profile was ended by berta"), "{events}");
+}
+
+#[test]
 fn what_waits_for_a_second_person_is_still_shown_after_a_restart_and_leave_is_not_kept() {
     let mut site = Site::new();
     site.start("coordinator");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Actor, Coordinator, PartKind};
+use super::{Actor, Coordinator, PartKind, WhichEmergency};
 
 /// What you show to a coordinator on another machine.
 #[derive(Clone, Debug, Default, Args)]
@@ -84,6 +84,19 @@ pub(crate) enum Approve {
         #[arg(long, value_name = "ETAG")]
         if_match: String,
         /// The evidence that you saw, of this hold: `waits:` of `tidegate status` names it.
+        #[arg(long, value_name = "NAME")]
+        evidence: String,
+        #[command(flatten)]
+        args: ApproveArgs,
+    },
+    /// To judge waves under the emergency profile.
+    Emergency {
+        #[command(flatten)]
+        which: WhichEmergency,
+        /// The etag that you saw; void if anything was decided since.
+        #[arg(long, value_name = "ETAG")]
+        if_match: String,
+        /// The evidence that you saw: `waits:` of `tidegate status` names it.
         #[arg(long, value_name = "NAME")]
         evidence: String,
         #[command(flatten)]

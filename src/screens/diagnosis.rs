@@ -32,7 +32,9 @@ impl Diagnosis {
     /// Finds what matters most about `rollout`.
     pub(crate) fn of(rollout: &Rollout) -> Self {
         let own = match rollout.state() {
-            RolloutState::Running => return Self::of_running(rollout),
+            RolloutState::Running => {
+                return Self::of_running(rollout).with_emergency(rollout);
+            }
             RolloutState::Paused => Self::stopped(
                 reasons(&rollout.why).unwrap_or_else(|| "paused".to_owned()),
                 &in_order(&steps(rollout, &held_back(rollout))),
@@ -55,6 +57,14 @@ impl Diagnosis {
             },
         };
         own.with_stop(rollout)
+    }
+
+    /// Whoever looks shall know that people answer for what passes now.
+    fn with_emergency(mut self, rollout: &Rollout) -> Self {
+        if rollout.emergency.is_some() {
+            self.status.push_str("; under the emergency profile");
+        }
+        self
     }
 
     /// The status without the state's name at its beginning.

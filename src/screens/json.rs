@@ -16,7 +16,7 @@ use tidegate_wire::v1::{
 use super::diagnosis::{Diagnosis, level_name};
 use super::single::received;
 use super::status::{node_word, state_word, wave_word, worst};
-use super::{date, instant, pace, queue, schedule};
+use super::{date, instant, marks, pace, queue, schedule};
 
 /// The rollout, `tidegate.status/v1`.
 pub(crate) fn status(rollout: &Rollout) -> Value {
@@ -52,6 +52,7 @@ pub(crate) fn diagnosed(rollout: &Rollout, diagnosis: &Diagnosis) -> Value {
         "etag": rollout.etag,
         "evidence": rollout.evidence,
         "waiting": rollout.waiting.iter().map(waiting_value).collect::<Vec<_>>(),
+        "emergency": rollout.emergency.as_ref().map(marks::value),
         "ladder": rollout.ladder.iter().map(|rung| json!({
             "name": rung.name, "services": rung.services, "soak_millis": rung.soak_millis,
         })).collect::<Vec<_>>(),
@@ -107,6 +108,8 @@ fn wave_value(rollout: &Rollout, wave: &Wave) -> Value {
         })).collect::<Vec<_>>(),
         "expected": schedule::window_value(wave.expected.as_ref()),
         "dial_tone": wave.dial_tone,
+        "overridden": wave.overridden,
+        "hurried": wave.hurried,
         "queue": queue::value(wave.queue.as_ref()),
     })
 }

@@ -291,6 +291,9 @@ pub(crate) fn report(rollout: &Rollout, found: FindingCounts, paint: Paint) -> S
     let mut out = format!("{}\n", head(rollout, paint));
     say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
     say!(out, "mailboxes: {}\n", counts(rollout));
+    if let Some(emergency) = &rollout.emergency {
+        say!(out, "emergency: {}\n", super::marks::emergency(emergency));
+    }
     if let Some(nodes) = nodes_in(rollout, tidegate_wire::v1::NodeState::Isolated) {
         say!(out, "isolated: {nodes}\n");
     }

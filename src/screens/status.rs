@@ -13,7 +13,9 @@ use tidegate_wire::v1::{
 };
 
 use super::diagnosis::{Diagnosis, level_name};
-use super::{Table, ago, at, clock, date, instant, pace, percent, queue, say, schedule};
+use super::{
+    Table, ago, at, clock, date, instant, marks, pace, percent, queue, say, schedule,
+};
 use crate::console::{Paint, Tone, safe, thousands};
 
 /// Digits of a digest that tell plans apart for people.
@@ -27,6 +29,9 @@ pub(crate) fn status(rollout: &Rollout, paint: Paint) -> String {
     let mut out = format!("{}\n", head(rollout, paint));
     say!(out, "status:   {}\n", paint.paint(diagnosis.tone, &diagnosis.status));
     say!(out, "action:   {}\n", diagnosis.action);
+    if let Some(emergency) = &rollout.emergency {
+        say!(out, "emergency: {}\n", marks::emergency(emergency));
+    }
     for waiting in &rollout.waiting {
         say!(out, "waits:    {}\n", waits(waiting));
     }
@@ -194,6 +199,7 @@ pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
         let (closing, name) = (thousands(wave.closing), safe(&wave.name));
         say!(text, "  {closing} of {name} re-closed and still open\n");
     }
+    text.push_str(&marks::lines(rollout));
     text.push_str(&schedule::waiting(rollout));
     text
 }

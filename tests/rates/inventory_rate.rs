@@ -148,6 +148,7 @@ fn policy() -> Policy {
         limits: Limits::default(),
         notice: Notice::default(),
         calendar: Vec::new(),
+        emergency: None,
         hash_seed: "rate".into(),
     }
 }

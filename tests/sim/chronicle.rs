@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidegate_core::fleet::{Generation, JobNumber};
+use tidegate_core::fleet::{Generation, JobNumber, WaveNumber};
 use tidegate_core::gate::Evidence;
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
@@ -44,6 +44,10 @@ pub(crate) struct Chronicle {
     pub(crate) frozen_by_calendar_at: Option<Timestamp>,
     /// The wave at which the gate stopped everything, until that is re-closed.
     pub(crate) halted: Option<usize>,
+    /// The wave, or nothing for all, that is hurried, and until when.
+    pub(crate) hurried: Option<(Option<usize>, Timestamp)>,
+    /// When each wave was last hurried no more.
+    pub(crate) unhurried: BTreeMap<usize, Timestamp>,
 }
 
 impl Chronicle {
@@ -95,6 +99,11 @@ impl Chronicle {
 
     /// Goes on with one record.
     pub(crate) fn note(&mut self, record: &Record) {
+        self.note_hurry(record);
+        self.note_rest(record);
+    }
+
+    fn note_rest(&mut self, record: &Record) {
         match record {
             Record::JobLeased { job, incarnation, generation, .. } => {
                 self.issued = self.issued.max(generation.get());
@@ -157,7 +166,30 @@ impl Chronicle {
             | Record::NodeJoined { .. }
             | Record::FactsReported { .. }
             | Record::NodeIsolated { .. }
+            | Record::EmergencyBegun { .. }
+            | Record::EmergencyEnded { .. }
             | Record::Finished { .. } => {}
+        }
+    }
+
+    /// Any decision ends an emergency, and so does its time.
+    fn note_hurry(&mut self, record: &Record) {
+        let ended = match record {
+            Record::EmergencyEnded { at, .. }
+            | Record::NodeIsolated { at, .. }
+            | Record::Halted { at, .. }
+            | Record::Rebuilt { at, .. } => Some(*at),
+            other => other.asked().map(|(action, _)| action.at),
+        };
+        if let Some(at) = ended
+            && let Some((wave, _)) = self.hurried.take()
+        {
+            let waves = wave.map_or(0..self.climbs.len(), |wave| wave..wave + 1);
+            self.unhurried.extend(waves.map(|wave| (wave, at)));
+        }
+        if let Record::EmergencyBegun { action, wave, until } = record {
+            self.reasons.insert(action.reason.clone());
+            self.hurried = Some((wave.map(WaveNumber::index), *until));
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) enum Rpc {
     Reclose,
     Accept,
     Expand,
+    Emergency,
 }
 
 /// A request on its way.
@@ -328,6 +329,8 @@ fn take(driven: &Driven, rpc: Rpc, bytes: &[u8]) -> Pending {
         }
         Rpc::Accept => from_bytes(bytes)
             .map_or_else(refused, |it| Pending::Action(driven.accept(it))),
+        Rpc::Emergency => from_bytes(bytes)
+            .map_or_else(refused, |it| Pending::Action(driven.begin_emergency(it))),
         Rpc::Expand => from_bytes(bytes)
             .map_or_else(refused, |it| Pending::Action(driven.expand(it))),
         Rpc::Reclose => from_bytes(bytes)

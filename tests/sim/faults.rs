@@ -108,6 +108,8 @@ pub(crate) enum Wish {
     ResumeMailbox(u64),
     /// The wave that climbs.
     Expand,
+    /// All waves, or one of them, are hurried.
+    Emergency(u64),
 }
 
 /// One fault.
@@ -440,7 +442,8 @@ fn wish(chance: &mut Chance) -> Wish {
     match chance.below(27) {
         0..=2 => Wish::Pause,
         3 => Wish::Expand,
-        4..=9 => Wish::Resume,
+        4..=8 => Wish::Resume,
+        9 => Wish::Emergency(which),
         10 => Wish::RecloseWave(which),
         11 => Wish::RecloseNode(which),
         12..=14 => Wish::RecloseMailbox(which),

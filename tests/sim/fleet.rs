@@ -15,7 +15,7 @@ use tidegate_core::plan::{Plan, plan};
 use tidegate_core::policy::Window;
 use tidegate_core::policy::calendar::{AtEnd, Bearing, Rule};
 use tidegate_core::policy::{
-    Cohort, Delays, Growth, Limits, Notice, Policy, Rung, Selector,
+    Cohort, Delays, EmergencyProfile, Growth, Limits, Notice, Policy, Rung, Selector,
 };
 use tidegate_core::rollout::Scope;
 use tidegate_core::time::{Span, Timestamp};
@@ -298,6 +298,7 @@ fn policy(shape: Shape) -> Policy {
         },
         notice: Notice::default(),
         calendar: shape.at_end.map(half_hours).into_iter().collect(),
+        emergency: Some(EmergencyProfile { soak: Span::from_secs(20), alpha: None }),
         hash_seed: "sim".to_owned(),
     }
 }

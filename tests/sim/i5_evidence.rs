@@ -34,7 +34,7 @@ pub(crate) fn check_record(world: &World, record: &Record) -> Checked {
             None => Ok(()),
         },
         Record::Halted { evidence, at, .. } => {
-            let gate = world.fleet.plan.policy().gate_on(evidence.level);
+            let gate = world.fleet.plan.policy().gate_of(evidence);
             match judge(evidence, &gate, *at).verdict {
                 Verdict::Halt(_) => Ok(()),
                 other => broken(I5, format!("halted, but it recomputes to {other:?}")),
@@ -45,12 +45,32 @@ pub(crate) fn check_record(world: &World, record: &Record) -> Checked {
 }
 
 fn check_expanded(world: &World, evidence: &Evidence, at: Timestamp) -> Checked {
-    let gate = world.fleet.plan.policy().gate_on(evidence.level);
+    check_hurry(world, evidence, at)?;
+    let gate = world.fleet.plan.policy().gate_of(evidence);
     let verdict = judge(evidence, &gate, at).verdict;
     if verdict != Verdict::Expand {
         return broken(I5, format!("expanded, but it recomputes to {verdict:?}"));
     }
     check_nodes(world, evidence)
+}
+
+/// A wave is hurried only while people answer for it; when they do no more, it soaks anew.
+fn check_hurry(world: &World, evidence: &Evidence, at: Timestamp) -> Checked {
+    let (chronicle, wave) = (&world.oracle.chronicle, evidence.wave.index());
+    let in_force = chronicle
+        .hurried
+        .is_some_and(|(of, until)| of.is_none_or(|of| of == wave) && at < until);
+    if evidence.hurried && !in_force {
+        return broken(I5, format!("{} is hurried, and nobody asked", evidence.wave));
+    }
+    let ended = chronicle.unhurried.get(&wave);
+    if ended.is_some_and(|ended| evidence.allowed_at < *ended) {
+        return broken(
+            I5,
+            format!("{} soaks since before it was hurried", evidence.wave),
+        );
+    }
+    Ok(())
 }
 
 /// What the verdict counts of nodes is what they have told and done.
@@ -77,7 +97,8 @@ fn check_overridden(world: &World, evidence: &Evidence, at: Timestamp) -> Checke
     if climb.allowed != evidence.level.get() || climb.passed >= climb.allowed {
         return broken(I5, format!("{} is overridden at {climb:?}", evidence.wave));
     }
-    let gate = world.fleet.plan.policy().gate_on(evidence.level);
+    let gate = world.fleet.plan.policy().gate_of(evidence);
+    check_hurry(world, evidence, at)?;
     let Verdict::Hold(reasons) = judge(evidence, &gate, at).verdict else {
         return broken(I5, "overridden, and it recomputes to no hold".to_owned());
     };

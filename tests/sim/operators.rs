@@ -53,6 +53,20 @@ struct Request {
     tries: u32,
 }
 
+fn emergency(by: String, reason: String, wave: String, request_id: String) -> Vec<u8> {
+    to_bytes(&v1::BeginEmergencyRequest {
+        by,
+        reason,
+        wave,
+        lasts_seconds: EMERGENCY_SECONDS,
+        request_id,
+        ..Default::default()
+    })
+}
+
+/// So short that its end is often met while a wave climbs.
+const EMERGENCY_SECONDS: u32 = 180;
+
 impl World {
     /// Somebody wants something.
     pub(crate) fn wish(&mut self, wish: Wish) {
@@ -76,6 +90,8 @@ impl World {
             Wish::ResumeNode(at) => (Rpc::Resume, Some(node(at))),
             Wish::ResumeMailbox(at) => (Rpc::Resume, Some(mailbox(at))),
             Wish::Expand => (Rpc::Expand, Some(self.climbing())),
+            Wish::Emergency(at) if at % 3 == 0 => (Rpc::Emergency, None),
+            Wish::Emergency(at) => (Rpc::Emergency, Some(wave(at))),
         };
         self.operate(rpc, scope);
     }
@@ -143,6 +159,7 @@ impl World {
                 request_id,
                 ..Default::default()
             }),
+            Rpc::Emergency => emergency(by, reason, wave, request_id),
             Rpc::Join | Rpc::Sync | Rpc::Fetch => return,
         };
         let request = Request { rpc, bytes, reason: told, tries: 0 };
@@ -245,7 +262,7 @@ impl World {
         let status = rollout.status(tidegate_core::time::Timestamp::default());
         if let Phase::Halted { wave, epoch, .. } = rollout.phase() {
             let scope = Scope::Wave(*wave);
-            let reclosed = rollout.evidence(*wave).epoch > *epoch;
+            let reclosed = rollout.evidence(*wave, status.at).epoch > *epoch;
             return match reclosed {
                 false => Some((Rpc::Reclose, Some(scope))),
                 true if still_open(scope) => None,

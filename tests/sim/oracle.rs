@@ -166,6 +166,8 @@ impl World {
             Record::NodeIsolated { .. } => self.story.count("isolation"),
             Record::Expanded { .. } => self.story.count("expansion"),
             Record::Overridden { .. } => self.story.count("override"),
+            Record::EmergencyBegun { .. } => self.story.count("emergency"),
+            Record::EmergencyEnded { .. } => self.story.count("emergency over"),
             Record::Finished { .. } => self.story.count("finished"),
             Record::Paused(_) => self.story.count("pause"),
             Record::Frozen(_) => self.story.count("freeze"),

@@ -211,6 +211,17 @@ impl Driven {
         Call::new(async move { message(service.accept(Request::new(request)).await) })
     }
 
+    /// An operator puts waves under the emergency profile.
+    pub fn begin_emergency(
+        &self,
+        request: v1::BeginEmergencyRequest,
+    ) -> Call<v1::ActionResponse> {
+        let service = Arc::clone(&self.operators);
+        Call::new(
+            async move { message(service.begin_emergency(Request::new(request)).await) },
+        )
+    }
+
     /// An operator lets a wave pass that its gate holds.
     pub fn expand(&self, request: v1::ExpandRequest) -> Call<v1::ActionResponse> {
         let service = Arc::clone(&self.operators);

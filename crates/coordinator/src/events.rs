@@ -38,6 +38,8 @@ impl<'a> Told<'a> {
             Record::LevelAllowed { .. } => "level-allowed",
             Record::Expanded { .. } => "expanded",
             Record::Overridden { .. } => "overridden",
+            Record::EmergencyBegun { .. } => "emergency-begun",
+            Record::EmergencyEnded { .. } => "emergency-ended",
             Record::NodeIsolated { .. } => "node-isolated",
             Record::Halted { .. } => "halted",
             Record::Paused(_) => "paused",
@@ -86,7 +88,31 @@ impl<'a> Told<'a> {
     }
 }
 
+fn tell_ended(f: &mut fmt::Formatter<'_>, by: Option<&Action>) -> fmt::Result {
+    match by {
+        Some(by) => write!(f, "the emergency profile was ended by {}", Who(by)),
+        None => f.write_str("the time of the emergency profile is up"),
+    }
+}
+
+/// What is said of a verdict under the emergency profile.
+const HURRIED: &str = " under the emergency profile";
+
 impl Told<'_> {
+    fn tell_emergency(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        action: &Action,
+        (wave, until): (Option<WaveNumber>, Timestamp),
+    ) -> fmt::Result {
+        match wave {
+            Some(wave) => write!(f, "wave `{}`", self.wave(wave))?,
+            None => f.write_str("all waves")?,
+        }
+        let minutes = until.since(action.at).millis() / 60_000;
+        write!(f, " under the emergency profile for {minutes} min, by {}", Who(action))
+    }
+
     fn tell_overridden(
         self,
         f: &mut fmt::Formatter<'_>,
@@ -137,7 +163,8 @@ impl fmt::Display for Told<'_> {
             }
             Record::Expanded { evidence, .. } => {
                 let (wave, rung) = (self.wave(evidence.wave), self.rung(evidence.level));
-                write!(f, "wave `{wave}` passed {} (`{rung}`)", evidence.level)
+                let hurried = if evidence.hurried { HURRIED } else { "" };
+                write!(f, "wave `{wave}` passed {} (`{rung}`){hurried}", evidence.level)
             }
             Record::Overridden { action, evidence } => {
                 self.tell_overridden(f, action, evidence)
@@ -162,6 +189,10 @@ impl fmt::Display for Told<'_> {
                 write!(f, "{} resumed by {}", self.scope(*scope), Who(action))
             }
             Record::Aborted(action) => write!(f, "aborted by {}", Who(action)),
+            Record::EmergencyBegun { action, wave, until } => {
+                self.tell_emergency(f, action, (*wave, *until))
+            }
+            Record::EmergencyEnded { by, .. } => tell_ended(f, by.as_ref()),
             Record::Reclosed { action, scope, .. } => {
                 write!(f, "{} re-closed by {}", self.scope(*scope), Who(action))
             }
@@ -217,6 +248,7 @@ pub(crate) fn at(record: &Record) -> Timestamp {
         | Record::MailboxesFound { at, .. }
         | Record::NodeRecounted { at, .. }
         | Record::Rebuilt { at, .. }
+        | Record::EmergencyEnded { at, .. }
         | Record::Finished { at } => *at,
         Record::Paused(action)
         | Record::Frozen(action)
@@ -226,6 +258,7 @@ pub(crate) fn at(record: &Record) -> Timestamp {
         | Record::RebuildBegun(action)
         | Record::NodeAccepted { action, .. }
         | Record::Overridden { action, .. }
+        | Record::EmergencyBegun { action, .. }
         | Record::Reclosed { action, .. } => action.at,
     }
 }
@@ -289,6 +322,8 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
         | Record::Aborted(_)
         | Record::RebuildBegun(_)
         | Record::NodeAccepted { .. }
+        | Record::EmergencyBegun { .. }
+        | Record::EmergencyEnded { .. }
         | Record::Reclosed { .. } => {
             tracing::info!(code, by = told.by(), "record applied");
         }
@@ -305,8 +340,9 @@ fn action(record: &Record) -> Option<&Action> {
         | Record::RebuildBegun(action)
         | Record::NodeAccepted { action, .. }
         | Record::Overridden { action, .. }
+        | Record::EmergencyBegun { action, .. }
         | Record::Reclosed { action, .. } => Some(action),
-        Record::Rebuilt { by, .. } => by.as_ref(),
+        Record::Rebuilt { by, .. } | Record::EmergencyEnded { by, .. } => by.as_ref(),
         Record::NodeJoined { .. }
         | Record::JobLeased { .. }
         | Record::FactsReported { .. }

@@ -30,7 +30,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::auditing::{Audit, Effect};
 use crate::caller::Caller;
 use crate::identity::Identity;
-use crate::owner::{Applied, Assent, Inbox, Intent, Named, NamedVerb, Proposal, Views};
+use crate::owner::{
+    Applied, Assent, EmergencyName, Inbox, Intent, Named, NamedVerb, Proposal, Views,
+};
 use crate::refused::{Refused, chain};
 
 /// What errors call the policy that came in.
@@ -104,6 +106,10 @@ impl Operators {
             NamedVerb::Resume(Some(it)) => ("resume", Effect::Other, scope(it)),
             NamedVerb::Accept(node) => ("accept", Effect::Other, format!("node {node}")),
             NamedVerb::Expand(wave) => ("expand", Effect::Other, format!("wave {wave}")),
+            NamedVerb::BeginEmergency(it) => {
+                ("begin-emergency", Effect::Other, it.to_string())
+            }
+            NamedVerb::EndEmergency => ("end-emergency", Effect::Other, String::new()),
         }
     }
 
@@ -255,6 +261,35 @@ impl OperatorService for Operators {
         self.act(who, NamedVerb::Expand(wave)).await
     }
 
+    async fn begin_emergency(
+        &self,
+        request: Request<v1::BeginEmergencyRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::BeginEmergencyRequest {
+            by,
+            reason,
+            wave,
+            lasts_seconds,
+            request_id,
+            etag,
+        } = request.into_inner();
+        let who = Who::of((&caller, by), &reason, (&request_id, &etag))?;
+        let name = emergency(wave, lasts_seconds)?;
+        self.act(who, NamedVerb::BeginEmergency(name)).await
+    }
+
+    async fn end_emergency(
+        &self,
+        request: Request<v1::EndEmergencyRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::EndEmergencyRequest { by, reason, request_id } = request.into_inner();
+        // Going back to the usual gates is right however the rollout stands.
+        let who = Who::of((&caller, by), &reason, (&request_id, ""))?;
+        self.act(who, NamedVerb::EndEmergency).await
+    }
+
     async fn approve(
         &self,
         request: Request<v1::ApproveRequest>,
@@ -271,6 +306,10 @@ impl OperatorService for Operators {
             }
             What::Accept(node) => Named::Verb(NamedVerb::Accept(node)),
             What::Expand(wave) => Named::Verb(NamedVerb::Expand(wave)),
+            What::Emergency(v1::ApproveEmergency { wave, lasts_seconds }) => {
+                let name = emergency(wave, lasts_seconds)?;
+                Named::Verb(NamedVerb::BeginEmergency(name))
+            }
         };
         let (seen, grounds) = (etag(&seen)?, grounds(&evidence)?);
         if matches!(what, Named::Verb(_)) {
@@ -296,6 +335,17 @@ impl OperatorService for Operators {
         let valid_seconds = u32::try_from(lasts.millis() / 1_000).unwrap_or(u32::MAX);
         Ok(Response::new(v1::ApproveResponse { valid_seconds }))
     }
+}
+
+/// The emergency for `wave`, or for all if it is empty. Of whole minutes, so that the line
+/// that an approver types means the same.
+fn emergency(wave: String, lasts_seconds: u32) -> Result<EmergencyName, ProtocolError> {
+    if !lasts_seconds.is_multiple_of(60) {
+        let lasts = lasts_seconds.to_string();
+        return Err(ProtocolError::invalid("lasts_seconds", &lasts));
+    }
+    let lasts = Span::from_secs(u64::from(lasts_seconds));
+    Ok(EmergencyName { wave: Some(wave).filter(|it| !it.is_empty()), lasts })
 }
 
 /// The most nodes that a rebuild does not wait for: a fleet of which more are missing is

@@ -17,6 +17,7 @@
 
 mod act;
 mod approvals;
+mod emergency;
 mod inbox;
 mod knocking;
 mod lanes;
@@ -42,6 +43,7 @@ pub use act::Proposal;
 pub(crate) use act::{Applied, Assent, Intent, Named, NamedVerb, find_wave, unknown};
 use approvals::Approvals;
 pub(crate) use approvals::{Asked, ONE_MAILBOX, Petition, Seen, command};
+pub(crate) use emergency::EmergencyName;
 pub(crate) use inbox::Inbox;
 use inbox::{Known, Message};
 use knocking::Knocking;

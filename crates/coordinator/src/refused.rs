@@ -282,6 +282,7 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::SameHand { .. } => Code::PermissionDenied,
         Refusal::ReasonMissing
         | Refusal::RequestReused { .. }
+        | Refusal::EmergencySpan { .. }
         | Refusal::Impossible { .. } => Code::InvalidArgument,
         Refusal::UnknownNode { .. }
         | Refusal::OrdersTooOld { .. }
@@ -302,6 +303,8 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::NotHeld { .. }
         | Refusal::HoldStands { .. }
         | Refusal::NotRunning { .. }
+        | Refusal::NoEmergencyProfile
+        | Refusal::NoEmergency
         | Refusal::IsolationStands { .. } => Code::FailedPrecondition,
     }
 }

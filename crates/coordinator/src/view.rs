@@ -13,8 +13,8 @@ use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::plan::Plan;
 use tidegate_core::policy::Rung;
 use tidegate_core::rollout::{
-    Etag, Grounds, Known, MailboxStatus, NodeCondition, NodeStatus, Outlook, Phase,
-    RequestId, Rollout, RolloutStatus, Stop, WaveCondition, WaveStatus, Why,
+    Emergency, Etag, Grounds, Known, MailboxStatus, NodeCondition, NodeStatus, Outlook,
+    Phase, RequestId, Rollout, RolloutStatus, Stop, WaveCondition, WaveStatus, Why,
 };
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::exchanger::Storage;
@@ -201,10 +201,26 @@ impl View {
             etag: etag.to_string(),
             evidence: self.grounds.to_string(),
             waiting: self.waiting.iter().map(|(now, it)| self.waits(it, *now)).collect(),
+            emergency: status.emergency.as_ref().map(|it| self.emergency(it)),
             rebuild: status.rebuild.as_ref().map(|rebuild| v1::Rebuild {
                 told: u32::try_from(rebuild.told).unwrap_or(u32::MAX),
                 missing: rebuild.missing.iter().map(|it| self.node_name(*it)).collect(),
             }),
+        }
+    }
+
+    fn emergency(&self, emergency: &Emergency) -> v1::Emergency {
+        let Emergency { action, wave, until } = emergency;
+        let waves = self.plan.waves();
+        let wave = wave.and_then(|wave| waves.get(wave.index()));
+        let approved = action.approved.as_ref();
+        v1::Emergency {
+            by: action.by.clone(),
+            approved_by: approved.map_or_else(String::new, |it| it.by.clone()),
+            reason: action.reason.clone(),
+            wave: wave.map_or_else(String::new, |wave| wave.name.clone()),
+            from_time: Some(timestamp(action.at)),
+            until_time: Some(timestamp(*until)),
         }
     }
 
@@ -238,6 +254,7 @@ impl View {
             asked_time: Some(timestamp(*at)),
             until_time: Some(timestamp(waiting.until())),
             evidence_changed: *grounds != Some(against),
+            evidence: against.to_string(),
         }
     }
 
@@ -316,6 +333,8 @@ impl View {
             queue: None,
             dial_tones: wave.dial_tones,
             closing: wave.closing,
+            overridden: levels(&wave.marks.overridden),
+            hurried: levels(&wave.marks.hurried),
         }
     }
 
@@ -340,6 +359,10 @@ impl View {
             closing: node.closing,
         }
     }
+}
+
+fn levels(levels: &[Level]) -> Vec<u32> {
+    levels.iter().map(|level| u32::from(level.get())).collect()
 }
 
 /// The ladder with the soak of every rung.

@@ -232,6 +232,10 @@ impl Holding {
             match self.jobs.get_mut(&order.job) {
                 Some(job) if job.generation == order.generation => {
                     self.pending.remove(&order.job);
+                    if job.order.as_ref().and_then(|it| it.soak) != order.soak {
+                        // Mailboxes are to be read sooner, or later.
+                        job.unread_until = None;
+                    }
                     job.order = Some(order);
                 }
                 Some(job) if job.generation > order.generation => {}

@@ -345,10 +345,10 @@ impl Plan {
 
     /// Judges what a wave has shown on a level, under the gate of that level.
     pub fn judge(&self, evidence: &Evidence, now: Timestamp) -> Judgement {
-        match self.gates.gate(evidence.wave, evidence.level) {
+        match self.gates.gate(evidence) {
             Some(gate) => gate.judge(evidence, now),
             // No wave of this plan: whoever asks gets what the policy alone says.
-            None => judge(evidence, &self.policy.gate_on(evidence.level), now),
+            None => judge(evidence, &self.policy.gate_of(evidence), now),
         }
     }
 

@@ -8,6 +8,7 @@
 
 pub mod calendar;
 mod check;
+mod emergency;
 mod ladder;
 mod notice;
 
@@ -22,6 +23,7 @@ use crate::share::Ppm;
 use crate::time::Span;
 
 pub use check::{Named, PolicyError, ScheduleProblem, SelectorProblem};
+pub use emergency::EmergencyProfile;
 pub use ladder::{Delays, Rung, Soaks};
 pub use notice::{Language, Notice, Window};
 
@@ -44,6 +46,8 @@ pub struct Policy {
     pub notice: Notice,
     /// When anything may begin to open; at any time if it is empty.
     pub calendar: Vec<calendar::Rule>,
+    /// How waves may be hurried when people answer for it; they may not if it is absent.
+    pub emergency: Option<EmergencyProfile>,
     /// Changes who falls into which hash slot.
     pub hash_seed: String,
 }
@@ -167,6 +171,9 @@ impl Policy {
             for rule in calendar {
                 rule.write(&mut canon);
             }
+        }
+        if let Some(profile) = self.emergency {
+            profile.write(&mut canon);
         }
         canon.finish()
     }

@@ -23,18 +23,22 @@
 //!   its present worker has told of it: what is issued next is above that.
 //! * Facts of an older generation, or of another run of a worker, change nothing.
 //! * While the rollout is paused, halted or aborted, no order permits an opening.
+//! * A wave is judged under the policy's emergency profile only while that is in force.
 //! * A frozen rollout does not run: it is resumed only after somebody else than who froze it
 //!   has thawed it.
 
 mod calendar;
 mod decide;
 mod doubt;
+mod emergency;
 mod evidence;
+mod finding;
 mod forecast;
 mod freeze;
 mod grades;
 mod grounds;
 mod kept_back;
+mod marks;
 mod order;
 mod outlook;
 mod overridden;
@@ -57,16 +61,19 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use emergency::{EMERGENCY_MAX, Emergency};
+pub use finding::{Finding, FindingKind, Origin};
 pub use forecast::Forecast;
 pub use grades::{Grade, Grades};
 pub use grounds::{Grounds, NotGrounds};
 pub use kept_back::{KEPT_BACK_MAX, KeptBack};
+pub use marks::Marks;
 pub use order::{Order, Orders};
 pub use outlook::{Known, Outlook};
 pub use rebuild::{RebuildStatus, Recount};
 pub use record::{
-    Account, Action, Approval, Event, Finding, FindingKind, JobReport, Join, Operate,
-    Origin, Record, Refusal, Scope, Step, Sync, Verb, Vitals,
+    Account, Action, Approval, Event, JobReport, Join, Operate, Record, Refusal, Scope,
+    Step, Sync, Verb, Vitals,
 };
 pub use request::{Answer, Etag, NotAnEtag, REQUESTS_KEPT_MAX, RequestId};
 pub use snapshot::{JobSnapshot, NodeSnapshot, Snapshot, SnapshotError, WaveSnapshot};
@@ -84,6 +91,7 @@ use crate::plan::Plan;
 use crate::planted::{self, Bug};
 use crate::time::Timestamp;
 use doubt::Doubts;
+use emergency::Emergencies;
 use packed::{Packed, ordinals};
 use permit::Given;
 use rebuild::Found;
@@ -141,6 +149,7 @@ pub struct Rollout {
     phase: Phase,
     /// Who froze it, until somebody else thaws it.
     frozen: Option<Action>,
+    emergencies: Emergencies,
     generation: Generation,
     orders_version: u64,
     /// The version of the orders that carry the newest stop.
@@ -273,6 +282,7 @@ impl Rollout {
             applied_under: None,
             phase: Phase::Running,
             frozen: None,
+            emergencies: Emergencies::default(),
             generation: Generation::default(),
             orders_version: 1,
             stop_version: 1,
@@ -441,9 +451,7 @@ impl Rollout {
             Record::Overridden { action, evidence } => {
                 self.apply_expanded(evidence, action.at);
             }
-            Record::NodeIsolated { node, reason, .. } => {
-                self.node_mut(*node).isolated = Some(*reason);
-            }
+            Record::NodeIsolated { node, reason, .. } => self.isolate(*node, *reason),
             Record::Halted { reason, evidence, at } => {
                 self.phase = Phase::halted(*reason, evidence, *at);
             }
@@ -452,6 +460,7 @@ impl Rollout {
             Record::Thawed(_) => self.frozen = None,
             Record::Resumed { scope, .. } => self.apply_resumed(*scope),
             Record::Aborted(action) => self.phase = Phase::Aborted(action.clone()),
+            Record::EmergencyBegun { .. } | Record::EmergencyEnded { .. } => {}
             Record::Reclosed { action, scope, generations } => {
                 self.apply_reclosed(action, *scope, generations);
             }
@@ -518,6 +527,10 @@ impl Rollout {
             window.clear();
             window.note(Pulses::default(), at, length);
         }
+    }
+
+    fn isolate(&mut self, node: NodeNumber, reason: IsolateReason) {
+        self.node_mut(node).isolated = Some(reason);
     }
 
     fn apply_reported(&mut self, job: JobNumber, sequence: u64, journaled: u64) {

@@ -58,6 +58,7 @@ impl Worker {
             named: None,
             held_back: Vec::new(),
             dial_tone: false,
+            soak: None,
         };
         change(&mut order);
         self.generation = order.generation;

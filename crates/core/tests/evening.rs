@@ -12,6 +12,8 @@ mod closing;
 mod dial;
 #[path = "evening/doubt.rs"]
 mod doubt;
+#[path = "evening/emergency.rs"]
+mod emergency;
 #[path = "evening/fenced.rs"]
 mod fenced;
 #[path = "evening/fleet.rs"]
@@ -299,7 +301,7 @@ fn what_a_worker_measured_before_its_restart_is_missed_until_it_is_measured_agai
     evening.now = evening.now + evening.rollout.plan().policy().limits.lease;
     evening.coordinate(&Event::Join(join)).unwrap();
 
-    let evidence = evening.rollout.evidence(WaveNumber::new(0));
+    let evidence = evening.rollout.evidence(WaveNumber::new(0), evening.now);
     let pulse = evidence.nodes[0].pulses.get(PulseSignal::Canary);
     assert_eq!(pulse.map(|it| (it.minutes, it.silent)), Some((0, 0)));
     assert_eq!(evidence.nodes[1].pulses.get(PulseSignal::Canary), None);

@@ -503,6 +503,7 @@ fn policy(cohorts: Vec<Cohort>) -> Policy {
         limits: Limits { job_mailboxes: 1_000, ..Limits::default() },
         notice: Notice::default(),
         calendar: Vec::new(),
+        emergency: None,
         hash_seed: "seed".into(),
     }
 }

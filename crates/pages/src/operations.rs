@@ -249,8 +249,6 @@ struct Asked {
     /// A part of the rollout, or what waits; nothing where the form is about all of it.
     #[serde(default)]
     what: String,
-    #[serde(default)]
-    evidence: String,
     request_id: String,
     #[serde(default)]
     by: String,

@@ -205,6 +205,12 @@ waiting = Waits for a second person
 waiting-one = { $by } asks: { $what } ({ $reason }).
 waiting-until = Until { $until }, by any approver but { $by }.
 waiting-changed = The evidence has changed since it was asked.
+emergency = Emergency profile
+emergency-all = all waves
+emergency-one = Shorter soaks for { $wave } until { $until }, by { $by } ({ $reason }). Any decision and any stop ends it.
+emergency-approved = Approved by { $by }.
+overridden = overridden by people: { $levels }
+hurried = under the emergency profile: { $levels }
 waiting-by-address = It is approved on the command line, by its address.
 
 ## Why it waits, by the coordinator's reason codes; its own words with the numbers come after

@@ -205,6 +205,12 @@ waiting = Attende una seconda persona
 waiting-one = { $by } chiede: { $what } ({ $reason }).
 waiting-until = Fino alle { $until }, da qualunque approvatore tranne { $by }.
 waiting-changed = Le prove sono cambiate da quando è stato chiesto.
+emergency = Profilo di emergenza
+emergency-all = tutte le ondate
+emergency-one = Osservazione più breve per { $wave } fino alle { $until }, da { $by } ({ $reason }). Qualunque decisione e qualunque arresto vi pone fine.
+emergency-approved = Approvato da { $by }.
+overridden = deciso da persone: { $levels }
+hurried = con il profilo di emergenza: { $levels }
 waiting-by-address = Si approva dalla riga di comando, con l'indirizzo.
 
 ## Why it waits, by the coordinator's reason codes; its own words with the numbers come after

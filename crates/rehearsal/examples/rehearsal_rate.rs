@@ -92,6 +92,7 @@ fn policy() -> Policy {
         limits: Limits::default(),
         notice: Notice::default(),
         calendar: Vec::new(),
+        emergency: None,
         hash_seed: "rehearsal".to_owned(),
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! * Every method that is served stands here, and none else; a test compares it with the
 //!   descriptors of the services.
-//! * Stopping and closing is for every operator, and for approvers too; everything else that
+//! * Stopping, closing and going back to the usual gates is for every operator, and for approvers too; everything else that
 //!   moves a rollout is for operators, and what is dear waits for an approver besides.
 //! * Addresses are shown to who answers users and who moves the rollout, to nobody else.
 
@@ -49,6 +49,8 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/tidegate.v1.OperatorService/Reclose", &[Operator]),
     ("/tidegate.v1.OperatorService/Accept", &[Operator]),
     ("/tidegate.v1.OperatorService/Expand", &[Operator]),
+    ("/tidegate.v1.OperatorService/BeginEmergency", &[Operator]),
+    ("/tidegate.v1.OperatorService/EndEmergency", &[Operator, Approver]),
     ("/tidegate.v1.OperatorService/Approve", &[Approver]),
 ];
 

@@ -8,7 +8,7 @@
 
 use prost::Message;
 use tidegate_core::fleet::{
-    Generation, JobNumber, MailboxNumber, NodeNumber, TierNumber, WaveNumber,
+    Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber, TierNumber, WaveNumber,
 };
 use tidegate_core::gate::{
     Evidence, ExternalEvidence, NodeEvidence, ShortName, TierEvidence,
@@ -26,11 +26,13 @@ use crate::vitals::{pulses, tell_pulses};
 use crate::worker::{incarnation, level, ppm};
 
 mod action;
+mod emergency;
 mod facts;
 mod rebuild;
 mod verdict;
 
 use action::{approval, keep_approval, tell_request};
+use emergency::{emergency_begun, keep_emergency, keep_emergency_ended};
 use facts::{facts_reported, keep_facts};
 use rebuild::{
     keep_accepted, keep_claims, keep_found, keep_rebuilt, keep_recounted,
@@ -172,6 +174,11 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
         }),
         Kept::Expanded(kept) => expanded(kept, policy),
         Kept::Overridden(kept) => overridden(kept, policy),
+        Kept::EmergencyBegun(kept) => emergency_begun(kept),
+        Kept::EmergencyEnded(kept) => Ok(Record::EmergencyEnded {
+            by: kept.by.map(Action::try_from).transpose()?,
+            at: Timestamp::from_millis(kept.at_millis),
+        }),
         Kept::NodeIsolated(kept) => node_isolated(kept, policy),
         Kept::Halted(kept) => halted(kept, policy),
         Kept::Paused(kept) => Ok(Record::Paused(kept.try_into()?)),
@@ -261,12 +268,7 @@ fn keep(record: &Record) -> Kept {
             })
         }
         Record::JobLeased { job, incarnation, generation, at } => {
-            Kept::JobLeased(past::JobLeased {
-                job: job.get(),
-                incarnation: incarnation.get(),
-                generation: generation.get(),
-                at_millis: at.millis(),
-            })
+            keep_leased(*job, *incarnation, *generation, *at)
         }
         Record::FactsReported { sequence, journaled, .. } => {
             keep_facts(record, *sequence, *journaled)
@@ -286,6 +288,10 @@ fn keep(record: &Record) -> Kept {
             action: Some(action.into()),
             evidence: Some(keep_evidence(evidence)),
         }),
+        Record::EmergencyBegun { action, wave, until } => {
+            keep_emergency(action, *wave, *until)
+        }
+        Record::EmergencyEnded { by, at } => keep_emergency_ended(by.as_ref(), *at),
         Record::NodeIsolated { node, reason: _, evidence, at } => {
             let (evidence, at_millis) = (Some(keep_evidence(evidence)), at.millis());
             let node = u32::from(node.get());
@@ -321,6 +327,20 @@ fn keep(record: &Record) -> Kept {
             keep_accepted(action, *node, generations)
         }
     }
+}
+
+fn keep_leased(
+    job: JobNumber,
+    incarnation: Incarnation,
+    generation: Generation,
+    at: Timestamp,
+) -> Kept {
+    Kept::JobLeased(past::JobLeased {
+        job: job.get(),
+        incarnation: incarnation.get(),
+        generation: generation.get(),
+        at_millis: at.millis(),
+    })
 }
 
 fn keep_scope(scope: Scope) -> past::Scope {
@@ -359,6 +379,7 @@ fn keep_evidence(evidence: &Evidence) -> past::Evidence {
             .collect(),
         watched_from_millis: evidence.watched_from.millis(),
         externals: evidence.externals.iter().map(keep_external).collect(),
+        hurried: evidence.hurried,
     }
 }
 
@@ -402,6 +423,7 @@ fn evidence(kept: past::Evidence) -> Result<Evidence, ProtocolError> {
             .map(node)
             .collect::<Result<_, _>>()?,
         externals: kept.externals.iter().map(external).collect::<Result<_, _>>()?,
+        hurried: kept.hurried,
     })
 }
 
@@ -479,7 +501,7 @@ fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, ProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_core::fleet::{Incarnation, Ordinal};
+    use tidegate_core::fleet::Ordinal;
     use tidegate_core::gate::{PulseSignal, Verdict, judge};
     use tidegate_core::mailbox::{Level, MailboxState};
     use tidegate_core::rollout::{JobReport, KeptBack, MessageTotals};
@@ -737,6 +759,7 @@ mod tests {
             fleet_nodes: 1,
             isolated_before: Vec::new(),
             externals: Vec::new(),
+            hurried: false,
         }
     }
 }

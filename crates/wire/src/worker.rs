@@ -509,6 +509,7 @@ impl From<Order> for v1::Order {
             open_below: u32::from(order.open_below),
             held_back: order.held_back.into_iter().map(|o| u32::from(o.get())).collect(),
             dial_tone: order.dial_tone,
+            soak_millis: order.soak.map(Span::millis),
             names: order.named.is_some(),
             named: order
                 .named
@@ -540,6 +541,7 @@ impl TryFrom<v1::Order> for Order {
             open_below: narrow("open_below", message.open_below)?,
             held_back: held_back.collect::<Result<_, _>>()?,
             dial_tone: message.dial_tone,
+            soak: message.soak_millis.map(Span::from_millis),
             named: message.names.then_some(named),
         })
     }
@@ -654,6 +656,7 @@ mod tests {
                 named: Some(vec![Ordinal::new(2), Ordinal::new(7)]),
                 held_back: vec![Ordinal::new(5)],
                 dial_tone: true,
+                soak: Some(Span::from_secs(5)),
             }],
             open_millis_per_second: Some(2_500),
             kept_back: Some(kept_back()),

@@ -292,6 +292,7 @@ mod tests {
                 named: None,
                 held_back: Vec::new(),
                 dial_tone: false,
+                soak: None,
             };
             let (version, jobs) = (self.version, vec![order]);
             let open_millis_per_second = None;

@@ -20,7 +20,7 @@ use tidegate_wire::scope::ScopeName;
 use tidegate_wire::worker::{Joined, Joining};
 
 use super::approvals::{Asking, Dear, Leave, ONE_MAILBOX, Seen};
-use super::{Owner, Published};
+use super::{EmergencyName, Owner, Published};
 use crate::refused::Refused;
 
 /// How many names an error lists; more would not be read.
@@ -122,6 +122,10 @@ pub(crate) enum NamedVerb {
     Accept(String),
     /// Let this wave pass although its gate holds it.
     Expand(String),
+    /// Put waves under the emergency profile.
+    BeginEmergency(EmergencyName),
+    /// Go back to the usual gates.
+    EndEmergency,
 }
 
 /// Clocks further apart than this make journals and logs of two machines hard to compare.
@@ -385,6 +389,7 @@ fn dear(verb: &NamedVerb) -> Option<String> {
         | NamedVerb::Freeze
         | NamedVerb::Thaw
         | NamedVerb::Abort
+        | NamedVerb::EndEmergency
         | NamedVerb::Reclose(_) => None,
         NamedVerb::Resume(None) => Some("resume".to_owned()),
         NamedVerb::Resume(Some(scope)) => {
@@ -397,17 +402,16 @@ fn dear(verb: &NamedVerb) -> Option<String> {
         }
         NamedVerb::Accept(node) => Some(format!("accept {node}")),
         NamedVerb::Expand(wave) => Some(format!("expand {wave}")),
+        NamedVerb::BeginEmergency(name) => Some(name.to_string()),
     }
 }
 
 /// What speaks by now against something that waits for a second person.
 pub(super) fn against(rollout: &Rollout, what: &str, now: Timestamp) -> Grounds {
-    let wave = what.strip_prefix("expand ");
-    let wave = wave.and_then(|name| find_wave(rollout.plan(), name).ok());
-    wave.map_or_else(
-        || rollout.grounds(now),
-        |wave| rollout.grounds_of(Verb::Expand(wave), now),
-    )
+    let wave = what.strip_prefix("expand ").map(str::to_owned).map(NamedVerb::Expand);
+    let emergency = || EmergencyName::in_text(what).map(NamedVerb::BeginEmergency);
+    let verb = wave.or_else(emergency).and_then(|it| find_verb(rollout, it).ok());
+    verb.map_or_else(|| rollout.grounds(now), |verb| rollout.grounds_of(verb, now))
 }
 
 fn find_verb(rollout: &Rollout, verb: NamedVerb) -> Result<Verb, Refused> {
@@ -421,6 +425,11 @@ fn find_verb(rollout: &Rollout, verb: NamedVerb) -> Result<Verb, Refused> {
         NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
         NamedVerb::Accept(name) => Verb::Accept(find_node(rollout, &name)?),
         NamedVerb::Expand(name) => Verb::Expand(find_wave(rollout.plan(), &name)?),
+        NamedVerb::BeginEmergency(EmergencyName { wave, lasts }) => {
+            let wave = wave.map(|name| find_wave(rollout.plan(), &name)).transpose()?;
+            Verb::BeginEmergency { wave, lasts }
+        }
+        NamedVerb::EndEmergency => Verb::EndEmergency,
     })
 }
 

@@ -131,6 +131,8 @@ impl Inbox {
             NamedVerb::Resume(_)
             | NamedVerb::Thaw
             | NamedVerb::Accept(_)
+            | NamedVerb::BeginEmergency(_)
+            | NamedVerb::EndEmergency
             | NamedVerb::Expand(_) => Lane::Verb,
         };
         let place = Place { lane, node: None };

@@ -25,8 +25,10 @@ pub struct Evidence {
     pub level: Level,
     /// Rises when the wave is reclosed; what an earlier epoch showed is not in here.
     pub epoch: u32,
-    /// When the wave was allowed to open on this level.
+    /// When the wave was allowed to open on this level; later if it was hurried and is no more.
     pub allowed_at: Timestamp,
+    /// Whether it is judged under the policy's emergency profile.
+    pub hurried: bool,
     /// Since when reports could arrive: the start of the program that collects them.
     ///
     /// After a restart nobody has reported yet; no mailbox is unknown for that alone.
@@ -127,7 +129,11 @@ impl Evidence {
         let Self { wave, level, epoch, allowed_at, watched_from, .. } = *self;
         let Self { nodes, tiers, isolated_before, externals, .. } = &self.canonical();
         let felt = nodes.iter().any(|node| !node.pulses.is_empty());
-        let layout = if felt || !externals.is_empty() { LAYOUT } else { LAYOUT_FIRST };
+        let layout = match (self.hurried, felt || !externals.is_empty()) {
+            (true, _) => LAYOUT_HURRIED,
+            (false, true) => LAYOUT,
+            (false, false) => LAYOUT_FIRST,
+        };
         let mut bytes = vec![layout, level.get()];
         bytes.extend(wave.get().to_be_bytes());
         bytes.extend(self.fleet_nodes.to_be_bytes());
@@ -169,6 +175,9 @@ impl Evidence {
 
 /// The layout of the canonical bytes; another one gets another number.
 const LAYOUT: u8 = 2;
+
+/// The same, of what was judged under the emergency profile.
+const LAYOUT_HURRIED: u8 = 3;
 
 /// The layout before mail systems were measured.
 const LAYOUT_FIRST: u8 = 1;

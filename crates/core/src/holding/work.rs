@@ -217,6 +217,15 @@ struct Asked<'a> {
     free: &'a dyn Fn(Ordinal) -> bool,
 }
 
+impl Asked<'_> {
+    /// How long an opened mailbox must stay healthy on `level`.
+    fn soak(&self, level: Level) -> Span {
+        let usual = self.soaks.on(level);
+        let ordered = self.held.order.as_ref().and_then(|order| order.soak);
+        ordered.map_or(usual, |ordered| ordered.min(usual))
+    }
+}
+
 /// How many mailboxes of each kind of work may be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
@@ -262,7 +271,7 @@ fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) -> Option<Timestam
             return None;
         }
         let Some(due) = due(job, mailbox) else { continue };
-        let soak = job.soaks.on(mailbox.state.level);
+        let soak = job.soak(mailbox.state.level);
         together = together.min(Span::from_millis(soak.millis() / TOGETHER_PART));
         if due > now {
             next = next.min(due);
@@ -303,7 +312,7 @@ fn due(job: &Asked<'_>, mailbox: &HeldMailbox) -> Option<Timestamp> {
     if !mailbox.state.is_open() {
         return None;
     }
-    let soak = job.soaks.on(mailbox.state.level);
+    let soak = job.soak(mailbox.state.level);
     let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
     let watch = watch.max(WATCH_MIN);
     match (mailbox.state.health, mailbox.probed_at()) {
@@ -332,7 +341,7 @@ fn ask(
         return;
     }
     room.probe -= 1;
-    let matures_at = mailbox.level_since + job.soaks.on(mailbox.state.level);
+    let matures_at = mailbox.level_since + job.soak(mailbox.state.level);
     work.probe.push(ProbeTask {
         job: job.number,
         generation: job.held.generation,

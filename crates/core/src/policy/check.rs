@@ -181,6 +181,22 @@ pub enum PolicyError {
         /// What is wrong.
         problem: CalendarProblem,
     },
+    /// An emergency that hurries nothing, or asks for no soak at all.
+    #[error(
+        "an emergency's soak is {soak}, must be above zero and below {usual}, the longest there is"
+    )]
+    EmergencySoak {
+        /// The profile's.
+        soak: Span,
+        /// The longest soak of the usual gates.
+        usual: Span,
+    },
+    /// A chance of erring is nothing, or no better than tossing a coin.
+    #[error("an emergency's alpha is {alpha}, must be above 0 % and below 50 %")]
+    EmergencyAlpha {
+        /// The profile's.
+        alpha: Ppm,
+    },
     /// The gate makes no sense.
     #[error("the gate cannot judge")]
     Gate {
@@ -350,6 +366,8 @@ impl PolicyError {
             Self::Calendar { rule, problem } => {
                 format!("calendar.{rule}.{}", problem.key())
             }
+            Self::EmergencySoak { .. } => "emergency.soak".to_owned(),
+            Self::EmergencyAlpha { .. } => "emergency.alpha".to_owned(),
             Self::Gate { source } => format!("gate.{}", source.key()),
         }
     }
@@ -394,6 +412,8 @@ impl PolicyError {
             | Self::Growth { .. }
             | Self::Limit { .. }
             | Self::BeatTooShort { .. }
+            | Self::EmergencySoak { .. }
+            | Self::EmergencyAlpha { .. }
             | Self::Gate { .. }
             | Self::Pace { .. } => None,
         }
@@ -418,6 +438,7 @@ impl Policy {
             }
             check_selector(of, &exclude.select)?;
         }
+        self.check_emergency()?;
         self.limits.check()?;
         self.limits.pace.check().map_err(|source| PolicyError::Pace { source })?;
         self.gate.check().map_err(|source| PolicyError::Gate { source })?;
@@ -581,7 +602,9 @@ fn check_sizes(place: usize, cohort: &Cohort) -> Result<(), PolicyError> {
 mod tests {
     use super::*;
     use crate::gate::GatePolicy;
-    use crate::policy::{Delays, Exclude, Growth, Notice, Rung, Share, Window};
+    use crate::policy::{
+        Delays, EmergencyProfile, Exclude, Growth, Notice, Rung, Share, Window,
+    };
     use crate::time::Timestamp;
 
     #[test]
@@ -658,9 +681,22 @@ mod tests {
     }
 
     #[test]
+    fn an_emergency_that_hurries_nothing_or_errs_for_ever_is_refused() {
+        let good = good();
+
+        for soak in [Span::ZERO, good.gate.soak] {
+            let emergency = Some(EmergencyProfile { soak, alpha: None });
+            check(&Policy { emergency, ..good.clone() }, "emergency.soak");
+        }
+        let (soak, alpha) = (Span::from_secs(60), Some(Ppm::new(500_000)));
+        let emergency = Some(EmergencyProfile { soak, alpha });
+        check(&Policy { emergency, ..good.clone() }, "emergency.alpha");
+    }
+
+    #[test]
     fn any_difference_changes_the_digest() {
         let good = good();
-        let mut others = vec![good.clone(); 11];
+        let mut others = vec![good.clone(); 12];
         others[0].hash_seed = "other".into();
         others[1].ladder[0].services.push("pop3".into());
         others[2].cohorts[0].wave_max += 1;
@@ -674,6 +710,8 @@ mod tests {
         others[8].cohorts[0].expected = Some(Window { from, to });
         others[9].cohorts[0].dial_tone.push("imap".into());
         others[10].notice.zone = "Europe/Rome".into();
+        let soak = Span::from_secs(60);
+        others[11].emergency = Some(EmergencyProfile { soak, alpha: None });
 
         assert_eq!(good.digest(), good.clone().digest());
         assert!(others.iter().all(|other| other.digest() != good.digest()));
@@ -705,6 +743,7 @@ mod tests {
             limits: Limits::default(),
             notice: Notice::default(),
             calendar: Vec::new(),
+            emergency: None,
             hash_seed: String::new(),
         }
     }

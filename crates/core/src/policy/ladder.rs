@@ -2,13 +2,14 @@
 //!
 //! # Invariants
 //!
-//! * Every rung has its own gate, which differs from the others by its soak alone.
+//! * Every rung has its own gate, which differs from the others by its soak alone; in an
+//!   emergency by what the profile says.
 //! * A delay counts from the moment at which the rung below was passed, per wave.
 
 use std::collections::BTreeMap;
 
 use super::{Cohort, Policy};
-use crate::gate::GatePolicy;
+use crate::gate::{Evidence, GatePolicy};
 use crate::mailbox::Level;
 use crate::time::Span;
 
@@ -96,6 +97,20 @@ impl Policy {
         let escalate_after = self.gate.escalate_after.millis().saturating_add(more);
         let escalate_after = Span::from_millis(escalate_after);
         GatePolicy { soak, escalate_after, ..self.gate.clone() }
+    }
+
+    /// The same, under the emergency profile if it is `hurried` and there is one.
+    pub fn gate_for(&self, level: Level, hurried: bool) -> GatePolicy {
+        let gate = self.gate_on(level);
+        match self.emergency.filter(|_| hurried) {
+            Some(profile) => profile.hurry(gate),
+            None => gate,
+        }
+    }
+
+    /// The gate that `evidence` is judged under.
+    pub fn gate_of(&self, evidence: &Evidence) -> GatePolicy {
+        self.gate_for(evidence.level, evidence.hurried)
     }
 
     /// The services of the dial tone, for all cohorts that have one.

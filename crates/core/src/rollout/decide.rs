@@ -346,7 +346,8 @@ impl Rollout {
             request: operate.request.clone(),
             approved: operate.approved.clone(),
         };
-        let needs_reason = !matches!(operate.verb, Verb::Pause | Verb::Freeze);
+        let stops = matches!(operate.verb, Verb::Pause | Verb::Freeze);
+        let needs_reason = !stops && operate.verb != Verb::EndEmergency;
         if needs_reason && operate.reason.trim().is_empty() {
             return Err(Refusal::ReasonMissing);
         }
@@ -383,6 +384,10 @@ impl Rollout {
             Verb::Accept(node) => self.on_accept(action, node, now),
             Verb::Resume(scope) => self.on_resume(action, scope),
             Verb::Expand(wave) => self.on_expand(action, wave, now),
+            Verb::BeginEmergency { wave, lasts } => {
+                self.on_begin_emergency(action, (wave, lasts), now)
+            }
+            Verb::EndEmergency => self.on_end_emergency(action, now),
             Verb::Abort => Ok(vec![Record::Aborted(action)]),
             Verb::Reclose(scope) => self.on_reclose(action, scope),
         }
@@ -486,6 +491,9 @@ impl Rollout {
         if let Some(refusal) = self.unrecorded_doubt() {
             return vec![Self::pause_in_doubt(refusal, now)];
         }
+        if let Some(lapsed) = self.lapse(now) {
+            return vec![lapsed];
+        }
         if let Some(records) = self.on_recounted(now) {
             return records;
         }
@@ -495,7 +503,7 @@ impl Rollout {
         }
         let opened = (0..).map(WaveNumber::new).take(self.waves.len());
         for wave in opened.filter(|wave| self.wave(*wave).allowed > Level::HELD) {
-            let evidence = self.evidence(wave);
+            let evidence = self.evidence(wave, now);
             let climbing = self.wave(wave).passed < evidence.level;
             match self.plan.judge(&evidence, now).verdict {
                 Verdict::Halt(reason) => {

@@ -10,6 +10,7 @@ use super::{NodeState, Rollout};
 use crate::fleet::{JobNumber, NodeNumber, TierNumber, WaveNumber};
 use crate::gate::{Evidence, NodeEvidence, Pulses, TierEvidence};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
+use crate::time::Timestamp;
 
 /// A mailbox that is re-closed and not known to be closed yet.
 struct Closing {
@@ -19,9 +20,10 @@ struct Closing {
 }
 
 impl Rollout {
-    /// What is known about the step of the ladder `wave` is allowed to stand on.
-    pub fn evidence(&self, wave: WaveNumber) -> Evidence {
+    /// What is known at `now` about the step of the ladder `wave` is allowed to stand on.
+    pub fn evidence(&self, wave: WaveNumber, now: Timestamp) -> Evidence {
         let state = self.wave(wave);
+        let (hurried, allowed_at) = self.watch(wave, now);
         let level = state.allowed;
         let planned = self.plan.waves().get(wave.index());
         let closing = self.closing_in(wave);
@@ -34,7 +36,8 @@ impl Rollout {
             wave,
             level,
             epoch: state.epoch,
-            allowed_at: state.allowed_at,
+            allowed_at,
+            hurried,
             watched_from: self.awake_since,
             planned: nodes.iter().map(|node| node.planned).sum(),
             tiers: planned.map_or(Vec::new(), |planned| {
@@ -47,7 +50,7 @@ impl Rollout {
             nodes,
             fleet_nodes: u16::try_from(self.nodes.len()).unwrap_or(u16::MAX),
             isolated_before: self.out_of_service(),
-            externals: self.answers.iter().map(|it| it.since(state.allowed_at)).collect(),
+            externals: self.answers.iter().map(|it| it.since(allowed_at)).collect(),
         }
     }
 

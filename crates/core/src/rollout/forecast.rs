@@ -189,7 +189,8 @@ impl Rollout {
         let wave = self.wave(number);
         let Experience { factor, .. } = known.experience;
         let opening = self.raising(wave, |tally| tally.opened(level))?;
-        let soak = secs(self.plan.policy().soaks().on(level));
+        let hurried = wave.allowed == level && self.is_hurried(number);
+        let soak = secs(self.plan.policy().gate_for(level, hurried).soak);
         if wave.allowed >= level && opening == 0.0 {
             // All are there, and soak already.
             let all = self.raising(wave, |_| 0)? * factor;
@@ -287,7 +288,7 @@ impl Rollout {
             // On the first rung it may have waited for what was not verified yet.
             let tells = level > Level::FIRST || self.top() == Level::FIRST;
             let Some((_, _, from)) = begun.filter(|_| tells) else { continue };
-            let soak = secs(self.plan.policy().soaks().on(level));
+            let soak = secs(self.plan.policy().gate_of(evidence).soak);
             let expected = self.raising(self.wave(wave), |_| 0)? + self.beats();
             let took = (secs(at.since(from)) - soak).max(0.5 * self.beats());
             let ratio = (took / expected).clamp(1.0 / RATIO_MAX, RATIO_MAX);

@@ -75,7 +75,7 @@ impl Rollout {
         if let Verb::Expand(wave) = verb
             && wave.index() < self.waves.len()
         {
-            let evidence = self.evidence(wave);
+            let evidence = self.evidence(wave, now);
             hash.update(b"hold");
             hash.update(&wave.get().to_be_bytes());
             hash.update(&[evidence.level.get()]);
@@ -86,6 +86,12 @@ impl Rollout {
                     hash.update(b";");
                 }
             }
+        }
+        if let Verb::BeginEmergency { wave, lasts } = verb {
+            hash.update(b"emergency");
+            hash.update(self.plan.digest().bytes());
+            hash.update(&wave.map_or(u32::MAX, |it| u32::from(it.get())).to_be_bytes());
+            hash.update(&lasts.millis().to_be_bytes());
         }
         named(&hash)
     }
@@ -119,7 +125,7 @@ impl Rollout {
                 hash.update(&tally.integrity_failed().to_be_bytes());
             }
             if wave.allowed > Level::HELD {
-                let verdict = self.plan.judge(&self.evidence(number), now).verdict;
+                let verdict = self.plan.judge(&self.evidence(number, now), now).verdict;
                 if matches!(verdict, Verdict::Isolate { .. } | Verdict::Halt(_)) {
                     hash.update(b"verdict");
                     hash.update(&number.get().to_be_bytes());

@@ -17,6 +17,7 @@ use super::{KeptBack, NodeState, Phase, Rollout, ordinals};
 use crate::fleet::{Generation, JobNumber, NodeNumber, Ordinal, WaveNumber};
 use crate::mailbox::{Health, Level, Preparation};
 use crate::planted::{self, Bug};
+use crate::time::Span;
 
 /// What one node shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Order {
     /// Whether its held mailboxes have a dial tone. As with levels, none begins while
     /// nothing may open, and what has begun stands until this is taken back.
     pub dial_tone: bool,
+    /// How long its opened mailboxes must stay healthy, where that is shorter than usual.
+    pub soak: Option<Span>,
 }
 
 impl Order {
@@ -130,6 +133,7 @@ impl Rollout {
             named: Some(Vec::new()),
             held_back,
             dial_tone: self.has_dial_tone(planned.wave, planned.node),
+            soak: self.soak_of(planned.wave),
         }
     }
 

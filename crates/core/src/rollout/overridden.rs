@@ -39,22 +39,13 @@ impl Rollout {
     /// What is known of `wave`, if its hold may be overridden.
     fn overridable(&self, wave: WaveNumber, now: Timestamp) -> Result<Evidence, Refusal> {
         self.check_thawed()?;
-        let phase = match &self.phase {
-            Phase::Running => None,
-            Phase::Paused(_) => Some("paused"),
-            Phase::Halted { .. } => Some("halted"),
-            Phase::Aborted(_) => Some("aborted"),
-            Phase::Finished { .. } => Some("finished"),
-        };
-        if let Some(phase) = phase {
-            return Err(Refusal::NotRunning { phase });
-        }
+        self.check_running()?;
         let state = self.wave(wave);
         if state.held_back || state.allowed <= state.passed {
             return Err(Refusal::NotHeld { wave: self.wave_name(wave).to_owned() });
         }
         self.check_no_stop(now)?;
-        let evidence = self.evidence(wave);
+        let evidence = self.evidence(wave, now);
         let name = self.wave_name(wave).to_owned();
         match self.plan.judge(&evidence, now).unanswerable() {
             None => Ok(evidence),
@@ -63,11 +54,23 @@ impl Rollout {
         }
     }
 
+    /// Refuses to hurry on what stands still.
+    pub(super) fn check_running(&self) -> Result<(), Refusal> {
+        let phase = match &self.phase {
+            Phase::Running => return Ok(()),
+            Phase::Paused(_) => "paused",
+            Phase::Halted { .. } => "halted",
+            Phase::Aborted(_) => "aborted",
+            Phase::Finished { .. } => "finished",
+        };
+        Err(Refusal::NotRunning { phase })
+    }
+
     /// Refuses while a verdict that stops something only waits to be recorded.
-    fn check_no_stop(&self, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn check_no_stop(&self, now: Timestamp) -> Result<(), Refusal> {
         let waves = (0..).map(WaveNumber::new).take(self.waves.len());
         for wave in waves.filter(|wave| self.wave(*wave).allowed > Level::HELD) {
-            let verdict = self.plan.judge(&self.evidence(wave), now).verdict;
+            let verdict = self.plan.judge(&self.evidence(wave, now), now).verdict;
             if matches!(verdict, Verdict::Halt(_) | Verdict::Isolate { .. }) {
                 let wave = self.wave_name(wave).to_owned();
                 return Err(Refusal::HoldStands { wave, reason: verdict.to_string() });

@@ -410,7 +410,7 @@ impl Rollout {
         let waves = (0..).map(WaveNumber::new).take(after.waves.len());
         let mut open = waves.filter(|wave| after.wave(*wave).allowed > Level::HELD);
         open.find_map(|wave| {
-            let evidence = after.evidence(wave);
+            let evidence = after.evidence(wave, now);
             let Verdict::Halt(reason) = self.plan.judge(&evidence, now).verdict else {
                 return None;
             };

@@ -1,16 +1,14 @@
 //! What happens to a rollout, what is remembered of it, and what is refused.
 
-use std::fmt;
-
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{Ordinal, WaveNumber};
 use crate::gate::{Evidence, HaltReason, IsolateReason, Pulses};
 use crate::mailbox::{Level, MailboxState};
 use crate::pace::PaceReport;
 use crate::share::Ppm;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
-use super::{Etag, KeptBack, MessageTotals, RequestId};
+use super::{Etag, Finding, KeptBack, MessageTotals, RequestId};
 
 /// What a coordinator remembers. Replaying these, in order, is the only recovery.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +116,22 @@ pub enum Record {
     },
     /// Somebody ended the rollout; what is open stays open.
     Aborted(Action),
+    /// Somebody put waves under the policy's emergency profile.
+    EmergencyBegun {
+        /// Who, why, when.
+        action: Action,
+        /// The wave; nothing for all.
+        wave: Option<WaveNumber>,
+        /// Until when, at the latest.
+        until: Timestamp,
+    },
+    /// The emergency profile is no longer in force.
+    EmergencyEnded {
+        /// Who ended it; nobody if its time was up.
+        by: Option<Action>,
+        /// When.
+        at: Timestamp,
+    },
     /// Somebody put opened mailboxes back behind admission.
     Reclosed {
         /// Who, why, when.
@@ -223,70 +237,6 @@ pub enum Scope {
     Node(NodeNumber),
     /// One mailbox.
     Mailbox(MailboxNumber),
-}
-
-/// Something about one mailbox that a person should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The mailbox within its job.
-    pub ordinal: Ordinal,
-    /// What kind: `set-aside`, `lost`, `doubt`, `quarantined`, `probe`.
-    pub kind: FindingKind,
-    /// The folder, empty for INBOX or the mailbox as a whole.
-    pub folder: String,
-    /// The message's UID, if known.
-    pub uid: Option<u32>,
-    /// The message's name in the store, empty for the mailbox as a whole.
-    pub name: String,
-    /// The reason's stable code.
-    pub code: String,
-    /// The reason in words.
-    pub reason: String,
-    /// Size of what was kept aside, bytes.
-    pub size_bytes: u64,
-    /// Where the bytes are, below the worker's directory `work`; empty if none are kept.
-    pub kept_at: String,
-    /// What else is known of the message.
-    pub origin: Origin,
-}
-
-/// Where a message came from, and what stands in its place.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
-    /// When it was received, if that is known.
-    pub received_at: Option<Timestamp>,
-    /// Whose bytes are served in its place, or why there are none, as a stable word; empty if
-    /// that is not known.
-    pub source: String,
-    /// The evidence that decided, strongest first; empty if there was none.
-    pub rungs: String,
-}
-
-/// The kinds of findings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FindingKind {
-    /// A message beyond repair; its bytes are kept aside.
-    SetAside,
-    /// A message of which only the name is left.
-    Lost,
-    /// A decision that could not be proved.
-    Doubt,
-    /// The whole mailbox waits for a person.
-    Quarantined,
-    /// An opened mailbox failed its probe.
-    Probe,
-}
-
-impl fmt::Display for FindingKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SetAside => "set-aside",
-            Self::Lost => "lost",
-            Self::Doubt => "doubt",
-            Self::Quarantined => "quarantined",
-            Self::Probe => "probe",
-        })
-    }
 }
 
 /// What can happen to a rollout.
@@ -452,6 +402,15 @@ pub enum Verb {
     Accept(NodeNumber),
     /// Let a wave pass the level that it stands on although its gate holds it.
     Expand(WaveNumber),
+    /// Put a wave, or all, under the policy's emergency profile for so long.
+    BeginEmergency {
+        /// The wave; nothing for all.
+        wave: Option<WaveNumber>,
+        /// For how long.
+        lasts: Span,
+    },
+    /// Go back to the policy's usual gates.
+    EndEmergency,
 }
 
 /// What follows from an event.
@@ -665,11 +624,28 @@ pub enum Refusal {
         reason: String,
     },
     /// The rollout stands still.
-    #[error("the rollout is {phase}; a hold is overridden only while it runs")]
+    #[error("the rollout is {phase}; nothing is hurried on before it runs")]
     NotRunning {
         /// The state.
         phase: &'static str,
     },
+    /// The policy says nothing of emergencies.
+    #[error(
+        "the policy of this plan has no emergency profile (`[emergency]`); its gates stay as \
+         they are"
+    )]
+    NoEmergencyProfile,
+    /// An emergency is for hours, not for days.
+    #[error("an emergency lasts {lasts}, must be above zero and at most {max}")]
+    EmergencySpan {
+        /// What was asked for.
+        lasts: Span,
+        /// The longest.
+        max: Span,
+    },
+    /// Nothing to end.
+    #[error("the emergency profile is not in force; nothing to end")]
+    NoEmergency,
     /// Somebody else has to thaw it first.
     #[error(
         "the rollout was frozen by {by}; somebody else must thaw it first \
@@ -767,6 +743,9 @@ impl Refusal {
             Self::NotHeld { .. } => "not-held",
             Self::HoldStands { .. } => "hold-stands",
             Self::NotRunning { .. } => "not-running",
+            Self::NoEmergencyProfile => "no-emergency-profile",
+            Self::EmergencySpan { .. } => "emergency-span",
+            Self::NoEmergency => "no-emergency",
             Self::Frozen { .. } => "frozen",
             Self::SameHand { .. } => "same-hand",
             Self::NotFrozen => "not-frozen",

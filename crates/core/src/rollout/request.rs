@@ -153,6 +153,13 @@ impl Record {
             Self::Overridden { action, evidence } => {
                 Some((action, Verb::Expand(evidence.wave)))
             }
+            Self::EmergencyBegun { action, wave, until } => {
+                let lasts = until.since(action.at);
+                Some((action, Verb::BeginEmergency { wave: *wave, lasts }))
+            }
+            Self::EmergencyEnded { by, .. } => {
+                by.as_ref().map(|by| (by, Verb::EndEmergency))
+            }
             // Whoever resumes has a record of its own.
             Self::Rebuilt { by, .. } => by.as_ref().map(|by| (by, Verb::Pause)),
             Self::RebuildBegun(_)
@@ -195,13 +202,23 @@ impl Record {
         )
     }
 
+    /// When it was decided, if it is a decision of a person or a stop by the gate.
+    pub(super) fn decided_at(&self) -> Option<Timestamp> {
+        if let Some((action, _)) = self.asked() {
+            return Some(action.at);
+        }
+        if let Self::NodeIsolated { at, .. }
+        | Self::Halted { at, .. }
+        | Self::Rebuilt { at, .. } = self
+        {
+            return Some(*at);
+        }
+        None
+    }
+
     /// Whether it is a decision of a person, or a stop by the gate.
     pub fn is_decision(&self) -> bool {
-        self.asked().is_some()
-            || matches!(
-                self,
-                Self::NodeIsolated { .. } | Self::Halted { .. } | Self::Rebuilt { .. }
-            )
+        self.decided_at().is_some()
     }
 }
 
@@ -285,6 +302,7 @@ impl Rollout {
 
     /// Remembers what was decided, after `record` has been applied.
     pub(super) fn note_decision(&mut self, record: &Record) {
+        self.emergencies.note(record);
         if !record.is_decision() {
             return;
         }

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::emergency::Emergencies;
 use super::freeze;
 use super::{Finding, JobState, LEVELS, NodeState, Phase, Rollout, WaveState};
 use super::{MessageTotals, Record, Recount};
@@ -148,6 +149,8 @@ impl Rollout {
             phase,
             // The story says who froze it.
             frozen: _,
+            // And of emergencies.
+            emergencies: _,
             generation,
             orders_version,
             stop_version,
@@ -254,6 +257,7 @@ impl Rollout {
             rollout.restore_job(number, kept)?;
         }
         rollout.frozen = freeze::in_story(&story).cloned();
+        rollout.emergencies = Emergencies::in_story(&story);
         rollout.held_back = held_back.into_iter().collect();
         rollout.findings = findings.into_iter().collect::<BTreeMap<_, _>>();
         rollout.generation = generation;
@@ -455,6 +459,8 @@ fn phase_of(record: &Record) -> Option<Phase> {
         | Record::LevelAllowed { .. }
         | Record::Expanded { .. }
         | Record::Overridden { .. }
+        | Record::EmergencyBegun { .. }
+        | Record::EmergencyEnded { .. }
         | Record::NodeIsolated { .. }
         | Record::Resumed { .. }
         | Record::ClaimsFound { .. }

@@ -9,7 +9,7 @@
 use std::fmt;
 
 use super::turn::Turn;
-use super::{Phase, RebuildStatus, Recount, Rollout, Scope, ordinals};
+use super::{Emergency, Marks, Phase, RebuildStatus, Recount, Rollout, Scope, ordinals};
 use crate::fleet::{
     Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal, WaveNumber,
 };
@@ -40,6 +40,8 @@ pub struct RolloutStatus {
     pub orders_version: u64,
     /// How far a rebuild is; nothing if none is under way.
     pub rebuild: Option<RebuildStatus>,
+    /// The emergency profile, while it is in force.
+    pub emergency: Option<Emergency>,
 }
 
 /// A node that has missed so many reports in a row is not waited for any more.
@@ -340,6 +342,8 @@ pub struct WaveStatus {
     pub grades: super::Grades,
     /// The gate's present view of it, once it may open.
     pub judgement: Option<Judgement>,
+    /// Levels that it has passed in another way than by its usual gate.
+    pub marks: Marks,
 }
 
 /// What a node does.
@@ -434,8 +438,10 @@ impl Rollout {
         let waves: Vec<WaveStatus> = self
             .turns(now)
             .zip(self.forecasts(now))
-            .map(|((wave, turn), done)| WaveStatus {
+            .zip(self.marks())
+            .map(|(((wave, turn), done), marks)| WaveStatus {
                 done,
+                marks,
                 ..self.wave_status(wave, turn, now)
             })
             .collect();
@@ -459,6 +465,7 @@ impl Rollout {
             totals,
             orders_version: self.orders_version,
             rebuild: self.rebuilding(),
+            emergency: self.emergency().cloned(),
         }
     }
 
@@ -617,7 +624,7 @@ impl Rollout {
         let quarantined = sum(&|t| t.quarantined());
         let settled: u32 = sum(&|t| t.settled());
         let judgement = (wave.allowed > Level::HELD)
-            .then(|| self.plan.judge(&self.evidence(number), now));
+            .then(|| self.plan.judge(&self.evidence(number, now), now));
         let condition = match turn {
             Turn::HeldBack => WaveCondition::HeldBack,
             Turn::Passed => WaveCondition::Passed,
@@ -656,6 +663,7 @@ impl Rollout {
             failed: sum(&|t| t.failed() + t.integrity_failed()),
             grades: self.grades(number),
             judgement,
+            marks: Marks::default(),
         }
     }
 

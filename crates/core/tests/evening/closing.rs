@@ -37,7 +37,7 @@ fn what_is_being_closed_is_no_evidence_of_what_is_opened_anew() {
     let wave = WaveNumber::new(0);
     let mut evening = Evening::new(3, 120);
     let mature = |evening: &Evening| {
-        let evidence = evening.rollout.evidence(wave);
+        let evidence = evening.rollout.evidence(wave, evening.now);
         let nodes = evidence.nodes.iter().map(|it| it.opened + it.mature).sum::<u32>();
         (nodes, evidence.tiers.iter().map(|it| it.mature).sum::<u32>())
     };

@@ -373,6 +373,7 @@ pub(crate) fn small_policy() -> Policy {
         limits,
         notice: Notice::default(),
         calendar: Vec::new(),
+        emergency: None,
         hash_seed: "evening".to_owned(),
     }
 }

@@ -44,7 +44,7 @@ fn a_wave_that_is_held_because_nobody_logs_in_goes_on_when_people_answer_for_it(
     let mut evening = stuck();
     evening.pass(600);
     assert_eq!(levels(&evening), [(0, 1)], "time alone never opens anything");
-    let evidence = evening.rollout.evidence(FIRST);
+    let evidence = evening.rollout.evidence(FIRST, evening.now);
     let mut asks = Operate::new(
         "ann".to_owned(),
         "everybody sleeps".to_owned(),

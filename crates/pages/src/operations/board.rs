@@ -66,7 +66,8 @@ pub(super) struct Board {
     pub(super) stop: Option<String>,
     /// What it waits for.
     pub(super) why: Vec<Reason>,
-    pub(super) evidence: String,
+    /// For what the emergency profile is in force, and who answers for it.
+    pub(super) emergency: Option<String>,
     /// What waits for a second person.
     pub(super) waiting: Vec<WaitingRow>,
     pub(super) axis: (String, String),
@@ -105,6 +106,8 @@ pub(super) struct WaitingRow {
     pub(super) told: String,
     pub(super) until: String,
     pub(super) has_changed: bool,
+    /// On what leave would be given.
+    pub(super) evidence: String,
     /// Whether it can be named without an address.
     pub(super) can_name: bool,
 }
@@ -120,6 +123,8 @@ pub(super) struct WaveRow {
     pub(super) prepared: String,
     pub(super) quarantined: String,
     pub(super) finish: String,
+    /// What it has passed in another way than by its usual gate.
+    pub(super) marks: Vec<String>,
     pub(super) bars: Vec<Bar>,
 }
 
@@ -215,7 +220,7 @@ impl Board {
                 .filter(|why| why.code != NOT_APPROVED)
                 .map(|why| Reason::of(&why.code, &why.text, texts))
                 .collect(),
-            evidence: rollout.evidence.clone(),
+            emergency: rollout.emergency.as_ref().map(|it| shown.emergency(it)),
             waiting: rollout.waiting.iter().map(|it| shown.waiting(it)).collect(),
             axis: (shown.time(line.from()), shown.time(line.to())),
             waves: rollout
@@ -312,8 +317,8 @@ impl Shown<'_> {
             told: self.texts.say_with("waiting-one", &told),
             until: seconds!(until_time).map_or_else(String::new, |at| self.time(at)),
             has_changed: waiting.evidence_changed,
-            // Overriding a hold is approved on evidence of its own, which the page does not send.
-            can_name: !command.is_empty() && !what.starts_with("expand "),
+            evidence: waiting.evidence.clone(),
+            can_name: !command.is_empty(),
         }
     }
 
@@ -345,8 +350,37 @@ impl Shown<'_> {
                 .as_ref()
                 .and_then(|it| self.band(it))
                 .unwrap_or_else(|| "–".to_owned()),
+            marks: self.marks(wave, &rung),
             bars: line.bars(wave),
         }
+    }
+
+    fn marks(
+        &self,
+        wave: &v1::Wave,
+        rung: &dyn Fn(u32) -> Option<String>,
+    ) -> Vec<String> {
+        let both = [("overridden", &wave.overridden), ("hurried", &wave.hurried)];
+        let marks = both.into_iter().filter(|(_, levels)| !levels.is_empty());
+        let told = marks.map(|(name, levels)| {
+            let levels: Vec<String> = levels.iter().filter_map(|it| rung(*it)).collect();
+            self.texts.say_with(name, &[("levels", &levels.join(", "))])
+        });
+        told.collect()
+    }
+
+    fn emergency(&self, emergency: &v1::Emergency) -> String {
+        let v1::Emergency { by, approved_by, reason, wave, until_time, .. } = emergency;
+        let until = seconds!(until_time).map_or_else(String::new, |at| self.time(at));
+        let all = self.texts.say("emergency-all");
+        let wave = if wave.is_empty() { &all } else { wave };
+        let told = [("wave", &**wave), ("until", &until), ("by", by), ("reason", reason)];
+        let mut text = self.texts.say_with("emergency-one", &told);
+        if !approved_by.is_empty() {
+            text.push(' ');
+            text += &self.texts.say_with("emergency-approved", &[("by", approved_by)]);
+        }
+        text
     }
 
     /// Of a wave that is under way.

@@ -70,15 +70,18 @@ pub(super) async fn approve<R: ProgressService, O: OperatorService, D: DeskServi
         Ok(texts) => texts,
         Err(refused) => return *refused,
     };
-    let answer = match leave(&asked.what) {
+    // Each that waits is approved on what speaks against it, which stands before it.
+    let chosen = asked.what.split_once(' ');
+    let chosen = chosen.and_then(|(evidence, what)| Some((evidence, leave(what)?)));
+    let answer = match chosen {
         None => Err(Status::invalid_argument("nothing that waits was chosen")),
-        Some(what) => {
+        Some((evidence, what)) => {
             let message = v1::ApproveRequest {
                 by: acts_as(&(rooms.house.who_sent)(&extensions), &asked.by),
                 reason: short(&asked.reason),
                 what: Some(what),
                 etag: asked.etag,
-                evidence: asked.evidence,
+                evidence: evidence.to_owned(),
                 valid_seconds: 0,
             };
             let approving = rooms.house.operators.approve(call(&extensions, message));
@@ -98,7 +101,8 @@ fn part(text: &str) -> Option<v1::Scope> {
     Some(v1::Scope { part: Some(part) })
 }
 
-/// What leave is given for, as it waits: `resume`, `resume wave NAME`, `accept NODE`.
+/// What leave is given for, as it waits: `resume`, `resume wave NAME`, `accept NODE`,
+/// `expand WAVE`, `emergency --lasts 60 --wave NAME`.
 fn leave(waits: &str) -> Option<What> {
     match waits.split_once(' ') {
         None if waits == "resume" => {
@@ -109,6 +113,14 @@ fn leave(waits: &str) -> Option<What> {
             Some(What::Resume(v1::ApproveResume { scope }))
         }
         Some(("accept", node)) => Some(What::Accept(node.to_owned())),
+        Some(("expand", wave)) => Some(What::Expand(wave.to_owned())),
+        Some(("emergency", which)) => {
+            let lasts = which.strip_prefix("--lasts ")?;
+            let (lasts, wave) = lasts.split_once(" --wave ").unwrap_or((lasts, ""));
+            let lasts_seconds = lasts.parse::<u32>().ok()?.checked_mul(60)?;
+            let wave = wave.to_owned();
+            Some(What::Emergency(v1::ApproveEmergency { wave, lasts_seconds }))
+        }
         None | Some(_) => None,
     }
 }
@@ -125,7 +137,20 @@ mod tests {
         assert_eq!(leave("resume"), resumed(None));
         assert_eq!(leave("resume wave rest 1"), resumed(Some(wave)));
         assert_eq!(leave("accept stor-01"), Some(What::Accept("stor-01".to_owned())));
-        for other in ["", "apply x", "resume mailbox a@b", "resume one mailbox"] {
+        assert_eq!(leave("expand rest 1"), Some(What::Expand("rest 1".to_owned())));
+        let emergency = |wave: &str| {
+            let (wave, lasts_seconds) = (wave.to_owned(), 3_600);
+            Some(What::Emergency(v1::ApproveEmergency { wave, lasts_seconds }))
+        };
+        assert_eq!(leave("emergency --lasts 60"), emergency(""));
+        assert_eq!(leave("emergency --lasts 60 --wave rest 1"), emergency("rest 1"));
+        for other in [
+            "",
+            "apply x",
+            "emergency --lasts x",
+            "resume mailbox a@b",
+            "resume one mailbox",
+        ] {
             assert_eq!(leave(other), None, "{other}");
         }
     }

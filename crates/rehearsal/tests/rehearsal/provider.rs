@@ -57,6 +57,7 @@ pub(crate) fn policy() -> Policy {
         limits: Limits::default(),
         notice: Notice::default(),
         calendar: Vec::new(),
+        emergency: None,
         hash_seed: "rehearsal".to_owned(),
     }
 }

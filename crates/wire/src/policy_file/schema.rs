@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use tidegate_core::gate::{GatePolicy, Mode, SignalPolicy};
 use tidegate_core::policy::{
-    Cohort, Exclude, Growth, Limits, Notice, Policy, Rung, Selector, Window,
+    Cohort, EmergencyProfile, Exclude, Growth, Limits, Notice, Policy, Rung, Selector,
+    Window,
 };
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
@@ -47,6 +48,14 @@ pub(super) struct PolicyKeys {
     notice: NoticeKeys,
     #[serde(default)]
     calendar: Vec<RuleKeys>,
+    emergency: Option<EmergencyKeys>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmergencyKeys {
+    soak: SpanText,
+    alpha: Option<PpmText>,
 }
 
 #[derive(Deserialize)]
@@ -223,6 +232,10 @@ impl PolicyKeys {
             gate: self.gate.into_gate(),
             limits: self.limits.into_limits(),
             notice,
+            emergency: self.emergency.map(|keys| EmergencyProfile {
+                soak: keys.soak.0,
+                alpha: keys.alpha.map(|alpha| alpha.0),
+            }),
         }
     }
 }

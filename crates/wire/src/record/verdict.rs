@@ -15,7 +15,7 @@ pub(super) fn expanded(
 ) -> Result<Record, RecordError> {
     let evidence = evidence(present("evidence", kept.evidence)?)?;
     let at = Timestamp::from_millis(kept.at_millis);
-    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
+    match judge(&evidence, &policy.gate_of(&evidence), at).verdict {
         Verdict::Expand => Ok(Record::Expanded { evidence, at }),
         other @ (Verdict::Hold(_) | Verdict::Isolate { .. } | Verdict::Halt(_)) => {
             Err(other_verdict("expand", &evidence, &other))
@@ -30,7 +30,7 @@ pub(super) fn overridden(
 ) -> Result<Record, RecordError> {
     let action: Action = present("action", kept.action)?.try_into()?;
     let evidence = evidence(present("evidence", kept.evidence)?)?;
-    let judgement = judge(&evidence, &policy.gate_on(evidence.level), action.at);
+    let judgement = judge(&evidence, &policy.gate_of(&evidence), action.at);
     match judgement.unanswerable() {
         None => Ok(Record::Overridden { action, evidence }),
         Some(_) => Err(other_verdict("overridden", &evidence, &judgement.verdict)),
@@ -44,7 +44,7 @@ pub(super) fn node_isolated(
     let evidence = evidence(present("evidence", kept.evidence)?)?;
     let at = Timestamp::from_millis(kept.at_millis);
     let named = node(kept.node)?;
-    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
+    match judge(&evidence, &policy.gate_of(&evidence), at).verdict {
         Verdict::Isolate { node, why } if node == named => {
             Ok(Record::NodeIsolated { node, reason: why, evidence, at })
         }
@@ -58,7 +58,7 @@ pub(super) fn node_isolated(
 pub(super) fn halted(kept: past::Halted, policy: &Policy) -> Result<Record, RecordError> {
     let evidence = evidence(present("evidence", kept.evidence)?)?;
     let at = Timestamp::from_millis(kept.at_millis);
-    match judge(&evidence, &policy.gate_on(evidence.level), at).verdict {
+    match judge(&evidence, &policy.gate_of(&evidence), at).verdict {
         Verdict::Halt(reason) => Ok(Record::Halted { reason, evidence, at }),
         other @ (Verdict::Expand | Verdict::Hold(_) | Verdict::Isolate { .. }) => {
             Err(other_verdict("halt", &evidence, &other))

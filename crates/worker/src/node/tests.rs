@@ -259,6 +259,7 @@ fn heard(level: Level) -> Input {
         named: Some(Vec::new()),
         held_back: Vec::new(),
         dial_tone: false,
+        soak: None,
     };
     let jobs = vec![order];
     let orders = Orders {

@@ -277,6 +277,7 @@ mod tests {
             named: Some(Vec::new()),
             held_back: Vec::new(),
             dial_tone: false,
+            soak: None,
         };
         v1::SyncResponse::from(Orders {
             version: 1,
