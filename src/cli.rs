@@ -102,7 +102,7 @@ Run:
   audit        Check who did and looked at what
   manifest     Record what mailboxes hold while all is well
   completions  Print completions for a shell
-  manual       Write the manual pages
+  manual       Write the manual pages and the journal's catalogue
 
 Exit status: 0 done, 1 failed, 2 stopped or changes, 3 refused, 4 stale, 5 timed out,
 6 finished with mailboxes set aside or still held, 64 usage, 65 input,
@@ -229,7 +229,7 @@ pub(crate) enum Verb {
     Manifest(Manifest),
     /// Print completions for a shell.
     Completions(Completions),
-    /// Write the manual pages.
+    /// Write the manual pages, and the journal's catalogue.
     Manual(Manual),
 }
 

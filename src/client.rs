@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use tidegate_trace::Traced;
 use tidegate_trust::{Road, check_url};
 use tidegate_wire::v1;
 use tidegate_wire::v1::desk_service_client::DeskServiceClient;
@@ -46,9 +47,9 @@ const SILENCE_TICK: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Client {
     url: String,
-    progress: ProgressServiceClient<Channel>,
-    operator: OperatorServiceClient<Channel>,
-    desk: DeskServiceClient<Channel>,
+    progress: ProgressServiceClient<Traced<Channel>>,
+    operator: OperatorServiceClient<Traced<Channel>>,
+    desk: DeskServiceClient<Traced<Channel>>,
 }
 
 impl Client {
@@ -75,6 +76,7 @@ impl Client {
         let channel = backoff::future::retry(patience(CONNECT_PATIENCE), connect)
             .await
             .map_err(|error| unreachable(url, &Chain(&error).to_string()))?;
+        let channel = Traced::new(channel);
         Ok(Self {
             url: url.to_owned(),
             progress: ProgressServiceClient::new(channel.clone())

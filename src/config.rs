@@ -49,6 +49,8 @@ pub(crate) struct Log {
     pub(crate) filter: String,
     /// How lines look.
     pub(crate) format: LogFormat,
+    /// The collector of traces, if there is one.
+    pub(crate) traces: Option<String>,
 }
 
 /// What a worker is started with.
@@ -134,7 +136,8 @@ impl WorkerFile {
             compact_after_records: raw.compact_after_records,
         };
         let worker = table.check(text)?;
-        let log = raw_log(raw.log, raw.log_format);
+        let log =
+            Log { traces: traces(raw.traces, text)?, ..raw_log(raw.log, raw.log_format) };
         Ok(Self { worker, coordinator, tls, log })
     }
 }
@@ -149,7 +152,8 @@ impl SoloFile {
         let text = Text::read(path)?;
         let raw: RawSoloFile = text.parse()?;
         let worker = raw.worker.check(&text)?;
-        let log = raw_log(raw.log, raw.log_format);
+        let traces = traces(raw.traces, &text)?;
+        let log = Log { traces, ..raw_log(raw.log, raw.log_format) };
         Ok(Self { coordinator: raw.coordinator.check(&text)?, worker, log })
     }
 }
@@ -177,6 +181,7 @@ struct RawWorkerFile {
     compact_after_records: Option<Spanned<u64>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
+    traces: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -207,6 +212,7 @@ struct RawSoloFile {
     worker: RawWorker,
     log: Option<String>,
     log_format: Option<LogFormat>,
+    traces: Option<Spanned<String>>,
 }
 
 /// The fewest records between two compactions: fewer would only write snapshots.
@@ -226,7 +232,20 @@ fn raw_log(filter: Option<String>, format: Option<LogFormat>) -> Log {
     Log {
         filter: filter.unwrap_or_else(|| "info".to_owned()),
         format: format.unwrap_or_default(),
+        traces: None,
     }
+}
+
+/// The collector of traces.
+fn traces(url: Option<Spanned<String>>, text: &Text) -> Result<Option<String>, Failure> {
+    let Some(url) = url else { return Ok(None) };
+    if !tidegate_trace::is_collector(url.get_ref()) {
+        let title = "this is no address of a collector over plain HTTP";
+        let help =
+            "write it as `http://127.0.0.1:4318`: a collector stands on this machine";
+        return Err(text.complain(url.span(), title, help));
+    }
+    Ok(Some(url.into_inner()))
 }
 
 impl RawWorker {
@@ -502,7 +521,7 @@ mod tests {
         check(
             "node = \"stor-01\"\ncordinator = \"http://127.0.0.1:7443\"\n",
             &expect![[r#"
-                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `tls`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `metrics_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `compact_after_records`, `log`, `log_format`
+                error: unknown field `cordinator`, expected one of `node`, `coordinator`, `tls`, `state_dir`, `live`, `snapshot`, `work`, `format`, `admission_listen`, `metrics_listen`, `limits`, `nfs_is_fenced`, `store`, `dovecot`, `notice`, `canary`, `doctor`, `compact_after_records`, `log`, `log_format`, `traces`
                  --> worker.toml:2:1
                   |
                 2 | cordinator = "http://127.0.0.1:7443"

@@ -17,6 +17,7 @@ use tidegate_coordinator::{Inside, Pages, Shown};
 use tidegate_journal::{AppendError, StoreError};
 use tidegate_pages::operations::{Door, House};
 use tidegate_pages::visitor::{Role, Visitor, WhoSent};
+use tidegate_trace::Program;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -37,7 +38,7 @@ const WORKER_STOP_MAX: Duration = Duration::from_secs(30);
 /// Carries out `tidegate coordinator`.
 pub(crate) async fn coordinator(args: &Daemon) -> Outcome {
     let file = CoordinatorFile::read(&args.config)?;
-    start_log(&file.log)?;
+    start_log(&file.log, "tidegate-coordinator", None)?;
     let stop = stop_asked(args.stop_with_stdin)?;
     let pages = pages(file.coordinator.pages.as_ref());
     let config = coordinator_config(file.coordinator);
@@ -48,12 +49,14 @@ pub(crate) async fn coordinator(args: &Daemon) -> Outcome {
 /// begin later, for it holds only for those.
 pub(crate) fn confined(args: &Daemon) -> Result<WorkerFile, Failure> {
     let file = WorkerFile::read(&args.config)?;
-    start_log(&file.log)?;
-    let Some(directories) = confine::directories(&file.worker) else {
+    let directories = confine::directories(&file.worker);
+    let confinement = directories.map(|it| confine::to(&it)).transpose()?;
+    // It may have a thread of its own, for traces.
+    start_log(&file.log, "tidegate-worker", Some(&file.worker.node))?;
+    let Some(confinement) = confinement else {
         tracing::info!("not confined: the program of [store] may have to write anywhere");
         return Ok(file);
     };
-    let confinement = confine::to(&directories)?;
     let told = confine::told(confinement);
     match confinement {
         Confinement::Full | Confinement::ButTruncation => tracing::info!("{told}"),
@@ -74,7 +77,7 @@ pub(crate) async fn worker(args: &Daemon, file: WorkerFile) -> Outcome {
 /// before it does.
 pub(crate) async fn solo(args: &Daemon) -> Outcome {
     let file = SoloFile::read(&args.config)?;
-    start_log(&file.log)?;
+    start_log(&file.log, "tidegate-solo", Some(&file.worker.node))?;
     let stop = stop_asked(args.stop_with_stdin)?;
     let data_dir = file.coordinator.data_dir.clone();
     forget_address(&data_dir)?;
@@ -233,9 +236,18 @@ fn worker_config(config: config::Worker, coordinator: String) -> tidegate_worker
     }
 }
 
-pub(crate) fn start_log(log: &config::Log) -> Result<(), Failure> {
-    telemetry::start(&log.filter, log.format)
-        .map_err(|error| Failure::new(Exit::Config, error))
+/// Starts the log of the program called `name`, on `node` if it stands on one.
+///
+/// # Errors
+///
+/// [`Exit::Config`].
+pub(crate) fn start_log(
+    log: &config::Log,
+    name: &str,
+    node: Option<&str>,
+) -> Result<(), Failure> {
+    let program = Program { name, version: telemetry::VERSION, node };
+    telemetry::start(log, &program).map_err(|error| Failure::new(Exit::Config, error))
 }
 
 pub(crate) fn ended(result: anyhow::Result<()>) -> Outcome {

@@ -46,6 +46,35 @@ fn is_code(entries: &[Entry]) -> bool {
     entries.iter().any(|entry| !entry.section.starts_with("Configuration reference"))
 }
 
+/// Every word that the tables have and that can be a code, once each.
+pub(crate) fn codes() -> Vec<&'static str> {
+    let is_code = |name: &&str| {
+        name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let mut codes = Vec::new();
+    each_row(|section, _, row| {
+        if section.first() != Some(&"Configuration reference") {
+            let first = row.first().copied().unwrap_or_default();
+            codes.extend(named(first).filter(is_code));
+        }
+    });
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+/// What the tables say of a code, line by line.
+pub(crate) fn lines(code: &str) -> Vec<String> {
+    let entries = entries(code);
+    let about = entries.iter().filter(|it| !it.section.starts_with("Configuration"));
+    let cells = about.flat_map(|entry| entry.cells.iter());
+    let cells = cells.filter(|(_, cell)| !cell.is_empty());
+    cells.map(|(title, cell)| format!("{title}: {}", plain(cell))).collect()
+}
+
 /// What to do about what has this code; nothing where the runbook has no advice.
 pub(crate) fn advice(code: &str) -> Option<String> {
     let entries = entries(code);

@@ -8,6 +8,7 @@
 
 mod approve;
 mod audit;
+mod catalogue;
 mod cli;
 mod client;
 mod complaint;
@@ -53,20 +54,22 @@ use tokio::runtime::Builder;
 
 use cli::{GateVerb, Mailbox, NodeVerb, Quarantine, Verb, WaveVerb};
 use exit::{Exit, Outcome};
-use preferences::Refused;
+use preferences::{Asked, Refused};
 
 fn main() -> ExitCode {
     panics::tell_without_data();
     panics::break_when_told();
-    let cli = match preferences::parse(std::env::args_os().collect()) {
-        Ok(cli) => cli,
+    let asked = match preferences::parse(std::env::args_os().collect()) {
+        Ok(asked) => asked,
         Err(Refused::Line(error)) => return refuse(&error).into(),
         Err(Refused::Settings(failure)) => {
             console::tell(&failure);
             return failure.exit().into();
         }
     };
-    match run(cli.verb) {
+    let ended = traced(asked);
+    telemetry::end();
+    match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
             let exit = failure.exit();
@@ -76,6 +79,20 @@ fn main() -> ExitCode {
             exit.into()
         }
     }
+}
+
+/// Carries out what was asked, as the beginning of a trace where there are traces. Programs that
+/// serve begin none.
+fn traced(asked: Asked) -> Outcome {
+    let Asked { cli, verbs } = asked;
+    let serves = matches!(
+        cli.verb,
+        Verb::Coordinator(_) | Verb::Worker(_) | Verb::Mx(_) | Verb::Solo(_)
+    );
+    if serves {
+        return run(cli.verb);
+    }
+    telemetry::of_command(&verbs)?.in_scope(|| run(cli.verb))
 }
 
 fn run(verb: Verb) -> Outcome {

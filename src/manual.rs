@@ -1,4 +1,4 @@
-//! Manual pages and completions, made from the command line itself.
+//! Manual pages and completions, made from the command line itself, and what `journalctl -x` says.
 //!
 //! # Invariants
 //!
@@ -11,6 +11,7 @@ use std::io;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
+use crate::catalogue;
 use crate::cli::{Cli, Completions, Manual};
 use crate::exit::{Exit, Outcome};
 use crate::settings;
@@ -31,5 +32,9 @@ pub(crate) fn pages(args: &Manual) -> Outcome {
     let files = args.dir.join("tidegate-config.5");
     fs::write(&files, settings::manual())
         .with_context(|| format!("write `{}`", files.display()))?;
+    for (name, text) in catalogue::files() {
+        let file = args.dir.join(name);
+        fs::write(&file, text).with_context(|| format!("write `{}`", file.display()))?;
+    }
     Ok(Exit::Done)
 }

@@ -13,7 +13,7 @@ use crate::exit::Outcome;
 /// Carries out `tidegate mx`.
 pub(crate) async fn run(args: &Daemon) -> Outcome {
     let file = MxFile::read(&args.config)?;
-    start_log(&file.log)?;
+    start_log(&file.log, "tidegate-mx", None)?;
     let stop = stop_asked(args.stop_with_stdin)?;
     ended(tidegate_exchanger::run(file.exchanger, stop).await)
 }

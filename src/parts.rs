@@ -212,6 +212,8 @@ impl Listed for NodeRow<'_> {
         "failed",
         "quarantined",
         "closing",
+        "outside_window",
+        "window_time",
         "read_errors",
         "disk_free_ppm",
     ];
@@ -230,6 +232,8 @@ impl Listed for NodeRow<'_> {
             "failed": node.failed,
             "quarantined": node.quarantined,
             "closing": node.closing,
+            "outside_window": node.outside_window,
+            "window_time": node.window_time.as_ref().and_then(instant).map(date),
             "read_errors": vitals.map(|vitals| vitals.read_errors),
             "disk_free_ppm": vitals.and_then(|vitals| vitals.disk_free_ppm),
         })

@@ -36,6 +36,14 @@ const FORMAT: &str = "TIDEGATE_FORMAT";
 /// What has a form, in every command that has one.
 const OUTPUT: &str = "output";
 
+/// What somebody asks for.
+pub(crate) struct Asked {
+    /// All of it.
+    pub(crate) cli: Cli,
+    /// Its verbs alone.
+    pub(crate) verbs: String,
+}
+
 /// Why a command line does not count.
 pub(crate) enum Refused {
     /// It is wrong, or it asked for help.
@@ -49,7 +57,7 @@ pub(crate) enum Refused {
 /// # Errors
 ///
 /// [`Refused`], which says what is wrong.
-pub(crate) fn parse(line: Vec<OsString>) -> Result<Cli, Refused> {
+pub(crate) fn parse(line: Vec<OsString>) -> Result<Asked, Refused> {
     let command = with_format(Cli::command()).map_err(Refused::Settings)?;
     let matches = command.clone().try_get_matches_from(&line).map_err(Refused::Line)?;
     let leaf = leaf(&matches);
@@ -61,7 +69,16 @@ pub(crate) fn parse(line: Vec<OsString>) -> Result<Cli, Refused> {
             command.try_get_matches_from(line).map_err(Refused::Line)?
         }
     };
-    Cli::from_arg_matches(&matches).map_err(Refused::Line)
+    let verbs = verbs(&matches);
+    let cli = Cli::from_arg_matches(&matches).map_err(Refused::Line)?;
+    Ok(Asked { cli, verbs })
+}
+
+/// The verbs of a command line, without anything that they are about: `wave list`.
+fn verbs(matches: &ArgMatches) -> String {
+    let Some((verb, below)) = matches.subcommand() else { return String::new() };
+    let below = verbs(below);
+    if below.is_empty() { verb.to_owned() } else { format!("{verb} {below}") }
 }
 
 /// What a coordinator is called by, and what is shown there.

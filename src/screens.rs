@@ -20,6 +20,7 @@ pub(crate) mod schedule;
 pub(crate) mod simulated;
 pub(crate) mod single;
 pub(crate) mod status;
+pub(crate) mod windows;
 
 use std::fmt::Write as _;
 

@@ -20,9 +20,7 @@ use crate::console::{self, safe};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::explain::{self, Setting};
 use crate::screens::{Table, say};
-
-/// The environment variable that overrides `log`.
-const LOG_VARIABLE: &str = "TIDEGATE_LOG";
+use crate::telemetry::{FILTER_VARIABLE, TRACES_VARIABLE};
 
 /// Carries out `tidegate config`.
 pub(crate) fn run(verb: &Config) -> Outcome {
@@ -133,12 +131,14 @@ fn shown(kind: FileKind, file: &Path) -> Result<Vec<Shown>, Failure> {
             rows.push(Shown { key: named, value, origin: "default".to_owned() });
         }
     }
-    if let Some(filter) =
-        std::env::var(LOG_VARIABLE).ok().filter(|_| kind != FileKind::Policy)
-        && let Some(row) = rows.iter_mut().find(|row| row.key == "log")
-    {
-        row.value = Some(safe(&filter));
-        row.origin = format!("environment {LOG_VARIABLE}");
+    for (variable, setting) in [(FILTER_VARIABLE, "log"), (TRACES_VARIABLE, "traces")] {
+        if let Some(value) =
+            std::env::var(variable).ok().filter(|_| kind != FileKind::Policy)
+            && let Some(row) = rows.iter_mut().find(|row| row.key == setting)
+        {
+            row.value = Some(safe(&value));
+            row.origin = format!("environment {variable}");
+        }
     }
     Ok(rows)
 }

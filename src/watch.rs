@@ -6,12 +6,14 @@
 //! * The terminal is given back on every way out.
 //! * Where nobody can press keys it is lines: five that sum up, and one for each change.
 
+mod recorder;
 mod terminal;
 
 use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use tidegate_wire::recording::{Frame, Shown};
 use tidegate_wire::v1::Rollout;
 use tokio::time::timeout;
 
@@ -23,38 +25,60 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::look::ending;
 use crate::screens;
 use crate::screens::live::Lines;
+use recorder::{Recorder, recorded};
 
 /// Silence after which a watcher is told that data is old: beats come several a minute.
 const SILENCE_SHOWN: Duration = Duration::from_secs(5);
 
 /// Carries out `tidegate watch`.
 pub(crate) async fn run(args: &Watch) -> Outcome {
-    let client = Client::connect(&args.coordinator).await?;
-    let goal = Goal { until: args.until.as_ref(), within: args.timeout };
-    if args.output == LiveFormat::Table && !args.no_tui && console::can_redraw() {
-        return terminal::run(client, args, goal).await;
-    }
+    let on_screen =
+        args.output == LiveFormat::Table && !args.no_tui && console::can_redraw();
     let mut display = match args.output {
         LiveFormat::Jsonl => Display::Json,
         LiveFormat::Table => Display::Lines(Lines::summed_up()),
     };
-    let mut last = None;
+    if let Some(path) = &args.replay {
+        let frames = recorded(path)?;
+        if on_screen {
+            return terminal::replay(frames, args).await;
+        }
+        return replay(frames, &mut display);
+    }
+    let client = Client::connect(&args.coordinator).await?;
+    let recorder = Recorder::begin(args.record.as_deref())?;
+    let goal = Goal { until: args.until.as_ref(), within: args.timeout };
+    if on_screen {
+        return terminal::run(client, recorder, args, goal).await;
+    }
+    let mut told = Told { display, recorder, last: None };
     let outcome = tokio::select! {
         // Nothing is kept between the arms: whichever ends, the other is done with.
-        outcome = follow(client, goal, &mut display, &mut last) => outcome,
+        outcome = follow(client, goal, &mut told) => outcome,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     };
     outcome
+}
+
+/// Shows a recording line by line, without waiting: nobody looks.
+fn replay(frames: Vec<Frame>, display: &mut Display) -> Outcome {
+    for frame in frames {
+        if let Shown::Rollout(rollout) = frame.shown {
+            display.show(&rollout, None)?;
+        }
+    }
+    Ok(Exit::Done)
 }
 
 /// Carries out `tidegate wait`.
 pub(crate) async fn wait(args: &Wait) -> Outcome {
     let client = Client::connect(&args.coordinator).await?;
     let goal = Goal { until: Some(&args.condition), within: args.timeout };
-    let (mut display, mut last) = (Display::Nothing, None);
+    let recorder = Recorder::begin(None)?;
+    let mut told = Told { display: Display::Nothing, recorder, last: None };
     tokio::select! {
         // Nothing is kept between the arms: whichever ends, the other is done with.
-        outcome = follow(client, goal, &mut display, &mut last) => outcome,
+        outcome = follow(client, goal, &mut told) => outcome,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     }
 }
@@ -66,12 +90,14 @@ struct Goal<'a> {
     within: Option<Duration>,
 }
 
-async fn follow(
-    client: Client,
-    goal: Goal<'_>,
-    display: &mut Display,
-    last: &mut Option<Box<Rollout>>,
-) -> Outcome {
+/// What is told line by line, and what was told last.
+struct Told {
+    display: Display,
+    recorder: Recorder,
+    last: Option<Box<Rollout>>,
+}
+
+async fn follow(client: Client, goal: Goal<'_>, told: &mut Told) -> Outcome {
     let deadline = goal.within.map(|limit| Instant::now() + limit);
     let mut watcher = Watcher::new(client);
     loop {
@@ -92,16 +118,17 @@ async fn follow(
         };
         match seen {
             Seen::Rollout(rollout) => {
-                display.show(&rollout, None)?;
+                told.recorder.rollout(&rollout)?;
+                told.display.show(&rollout, None)?;
                 let flow = decide(&rollout, goal.until)?;
-                *last = Some(rollout);
+                told.last = Some(rollout);
                 if let ControlFlow::Break(exit) = flow {
                     return Ok(exit);
                 }
             }
             Seen::Silence(silent) => {
-                if let Some(rollout) = last {
-                    display.show(rollout, Some(silent))?;
+                if let Some(rollout) = &told.last {
+                    told.display.show(rollout, Some(silent))?;
                 }
             }
             Seen::Over => return Ok(Exit::Done),

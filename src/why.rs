@@ -66,12 +66,19 @@ fn of_wave(rollout: &Rollout, name: &str) -> Result<Vec<Why>, Failure> {
         WaveState::HeldBack => {
             reasons.push(reason("wave-held-back", "the wave was re-closed"));
         }
-        WaveState::Between => reasons.push(reason(
-            "scheduled",
-            "it has passed a rung, and waits for its schedule or for waves before it",
-        )),
-        WaveState::Waiting => {
-            reasons.push(reason("wave-waits", "earlier waves or lower rungs come first"));
+        WaveState::Between | WaveState::Waiting => {
+            let timed = timed(rollout, &["window", "scheduled"], &wave.name);
+            if !timed.is_empty() {
+                reasons.extend(timed);
+            } else if wave.state() == WaveState::Between {
+                reasons.push(reason(
+                    "scheduled",
+                    "it has passed a rung, and waits for its schedule or for waves before it",
+                ));
+            } else {
+                let text = "earlier waves or lower rungs come first";
+                reasons.push(reason("wave-waits", text));
+            }
         }
         WaveState::Passed | WaveState::Opening | WaveState::Unspecified => {}
     }
@@ -87,6 +94,7 @@ fn of_node(rollout: &Rollout, name: &str) -> Result<Vec<Why>, Failure> {
     let mut reasons: Vec<Why> =
         rollout.why.iter().filter(|why| stops_everything(why)).cloned().collect();
     reasons.extend(of_state(node));
+    reasons.extend(timed(rollout, &["node-window"], name));
     if node
         .vitals
         .as_ref()
@@ -117,6 +125,14 @@ fn of_state(node: &Node) -> Option<Why> {
         ),
     };
     Some(reason(code, text))
+}
+
+/// What the coordinator says of this part that waits for the clock, with its time.
+fn timed(rollout: &Rollout, codes: &[&str], part: &str) -> Vec<Why> {
+    let named = format!("`{part}`");
+    let of_it =
+        |why: &&Why| codes.contains(&why.code.as_str()) && why.text.contains(&named);
+    rollout.why.iter().filter(of_it).cloned().collect()
 }
 
 /// Whether nothing opens anywhere because of this.

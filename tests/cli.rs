@@ -54,20 +54,52 @@ fn a_configuration_is_checked_shown_with_its_origins_and_described() {
 fn the_version_names_the_commit_that_it_is_built_from() {
     let done = Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("--version").output();
     let shown = String::from_utf8(done.unwrap().stdout).unwrap();
-    let head = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--show-toplevel", "HEAD"])
-        .output();
-    let head = String::from_utf8(head.unwrap().stdout).unwrap();
+    let git = |args: &[&str]| {
+        let here = ["-C", env!("CARGO_MANIFEST_DIR")];
+        let done = Command::new("git").args(here).args(args).output().unwrap();
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
 
     let version = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
     // A copy of the files alone is built from no commit.
-    let expected = match head.split_once('\n') {
-        Some((top, commit)) if top == env!("CARGO_MANIFEST_DIR") => {
-            format!("{version} ({})\n", &commit[..12])
-        }
-        Some(_) | None => format!("{version}\n"),
+    if git(&["rev-parse", "--show-toplevel"]) == env!("CARGO_MANIFEST_DIR") {
+        let commit = shown.trim_end().strip_prefix(version).unwrap_or_default();
+        let commit = commit.trim_matches([' ', '(', ')']);
+        assert_eq!(shown, format!("{version} ({commit})\n"));
+        assert_eq!(commit.len(), 12, "{shown}");
+        assert_eq!(git(&["cat-file", "-t", commit]), "commit", "{shown}");
+    } else {
+        assert_eq!(shown, format!("{version}\n"));
+    }
+}
+
+#[test]
+fn systemds_journal_takes_the_catalogue_and_says_what_to_do() {
+    let dir = TempDir::with_prefix("tidegate-catalogue-").unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir_all(at("usr/lib/systemd/catalog")).unwrap();
+    fs::create_dir_all(at("var/lib/systemd/catalog")).unwrap();
+    let run = |program: &str, args: &[&str]| {
+        let done = Command::new(program).args(args).output().unwrap();
+        let told = String::from_utf8(done.stdout).unwrap();
+        assert!(done.status.success(), "{program} {args:?}: {told} {:?}", done.stderr);
+        told
     };
-    assert_eq!(shown, expected);
+    let tidegate = env!("CARGO_BIN_EXE_tidegate");
+    let catalogues = at("usr/lib/systemd/catalog").display().to_string();
+    let root = format!("--root={}", dir.path().display());
+
+    run(tidegate, &["manual", &catalogues]);
+    run("journalctl", &[&root, "--update-catalog"]);
+    let halted = run(tidegate, &["explain", "halted", "-o", "json"]);
+    let halted: serde_json::Value = serde_json::from_str(&halted).unwrap();
+    let id = halted["message_id"].as_str().unwrap();
+    let told = run("journalctl", &[&root, "--dump-catalog", id]);
+
+    assert!(told.contains("Subject: Tidegate: halted"), "{told}");
+    assert!(told.contains("More: tidegate explain halted"), "{told}");
+    let italian = fs::read_to_string(at("usr/lib/systemd/catalog/tidegate.it.catalog"));
+    assert!(italian.unwrap().contains(&format!("-- {id}\nSubject: Tidegate: Fermato")));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidegate_rig::{DEBIAN_13_ROOT, debian_13_root, wait_until};
+use tidegate_rig::{DEBIAN_13_ROOT, debian_13_root, need, wait_until};
 
 const PACKAGES: [&str; 4] =
     ["tidegate", "tidegate-coordinator", "tidegate-worker", "tidegate-mx"];
@@ -45,11 +45,16 @@ fn packages_are_installed_used_upgraded_and_removed_and_start_nothing() {
     };
     let desk = TempDir::new().unwrap();
     let packages = build(desk.path());
+    assert_lintian_finds_nothing(&packages);
     let root = Root::copy(&plain, desk.path());
 
     root.install(&packages);
     for page in ["man1/tidegate.1.gz", "man1/tidegate-pause.1.gz"] {
         assert!(root.path(&format!("usr/share/man/{page}")).exists(), "{page}");
+    }
+    for catalogue in ["tidegate.catalog", "tidegate.it.catalog"] {
+        let file = root.path(&format!("usr/lib/systemd/catalog/{catalogue}"));
+        assert!(file.exists(), "{catalogue}");
     }
     for service in ["coordinator", "worker", "mx"] {
         let unit = format!("usr/lib/systemd/system/tidegate-{service}.service");
@@ -113,6 +118,18 @@ fn build(desk: &Path) -> Vec<PathBuf> {
         fs::read_dir(&into).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(packages.len(), PACKAGES.len(), "{packages:?}");
     packages
+}
+
+/// Asks Debian's own judge of packages. What is overridden has its reason in `deploy/debian/overrides`.
+fn assert_lintian_finds_nothing(packages: &[PathBuf]) {
+    need("/usr/bin/lintian", "lintian");
+    let judged = Command::new("lintian")
+        .args(["--allow-root", "--no-cfg", "--fail-on", "error,warning"])
+        .args(packages)
+        .output()
+        .unwrap();
+    let said = text(&judged.stdout) + &text(&judged.stderr);
+    assert!(judged.status.success(), "{said}");
 }
 
 /// A Debian of its own.

@@ -28,7 +28,7 @@ const BANNED_WORDS: [&str; 7] = [
 ];
 
 /// Which of our crates each crate may know.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("core", &[]),
     ("clock", &["core"]),
     ("pages", &["core", "wire"]),
@@ -43,11 +43,15 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("mailserver", &["secret"]),
     ("secret", &[]),
     ("watchdog", &[]),
+    ("trace", &[]),
     ("trust", &["secret"]),
     ("audit", &["secret"]),
     (
         "coordinator",
-        &["core", "clock", "wire", "journal", "secret", "watchdog", "trust", "audit"],
+        &[
+            "core", "clock", "wire", "journal", "secret", "watchdog", "trace", "trust",
+            "audit",
+        ],
     ),
     (
         "worker",
@@ -61,6 +65,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "mailserver",
             "secret",
             "watchdog",
+            "trace",
             "trust",
         ],
     ),
@@ -80,6 +85,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "secret",
             "rehearsal",
             "pages",
+            "trace",
             "trust",
             "audit",
         ],
@@ -93,8 +99,14 @@ const ROOT: &str = "tidegate";
 const SIM: &str = "sim";
 
 /// Foreign crates that only one of ours may know.
-const OWNED: [(&str, &str); 3] =
-    [("prost", "wire"), ("prost-types", "wire"), ("sled", "journal")];
+const OWNED: [(&str, &str); 6] = [
+    ("prost", "wire"),
+    ("prost-types", "wire"),
+    ("sled", "journal"),
+    ("opentelemetry", "trace"),
+    ("opentelemetry-otlp", "trace"),
+    ("tracing-opentelemetry", "trace"),
+];
 
 /// All that deciding needs.
 const CORE_NEEDS: [&str; 3] = ["blake3", "thiserror", "twox-hash"];

@@ -99,6 +99,15 @@ pub(crate) struct Watch {
     /// Prints lines on a terminal too.
     #[arg(long)]
     pub(crate) no_tui: bool,
+    /// Keeps what is shown in FILE, which must not be there yet.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub(crate) record: Option<PathBuf>,
+    /// Shows a recording again; asks no coordinator.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["until", "timeout", "allow_actions"])]
+    pub(crate) replay: Option<PathBuf>,
+    /// How many times faster to show it.
+    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = positive, requires = "replay")]
+    pub(crate) speed: f64,
     #[command(flatten)]
     pub(crate) actor: Actor,
     #[command(flatten)]
@@ -302,7 +311,7 @@ pub(crate) struct Completions {
     pub(crate) shell: clap_complete::Shell,
 }
 
-/// Write the manual pages.
+/// Write the manual pages, and the journal's catalogue of messages.
 #[derive(Debug, Args)]
 pub(crate) struct Manual {
     /// Into this directory, which must be there.

@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::tls::{RawAudit, RawTls, audit, tls};
 use super::webhook::{self, RawWebhook};
-use super::{Log, Text, compacted, raw_log};
+use super::{Log, Text, compacted, raw_log, traces};
 use crate::cli;
 use crate::exit::Failure;
 use crate::telemetry::LogFormat;
@@ -76,7 +76,8 @@ impl CoordinatorFile {
 
     pub(super) fn check(text: &Text) -> Result<Self, Failure> {
         let raw: RawCoordinatorFile = text.parse()?;
-        let log = raw_log(raw.log, raw.log_format);
+        let traces = traces(raw.traces, text)?;
+        let log = Log { traces, ..raw_log(raw.log, raw.log_format) };
         let RawCoordinatorFile { data_dir, listen, .. } = raw;
         let RawCoordinatorFile { operators_listen, readers_listen, prometheus, .. } = raw;
         let (tls, audit, webhook) = (raw.tls, raw.audit, raw.webhook);
@@ -115,6 +116,7 @@ pub(super) struct RawCoordinatorFile {
     compact_after_records: Option<Spanned<u64>>,
     log: Option<String>,
     log_format: Option<LogFormat>,
+    traces: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -151,6 +151,8 @@ fn node_value(node: &Node) -> Value {
         "probe_micros": node.vitals.as_ref().map(|vitals| vitals.probe_micros),
         "disk_free_ppm": node.vitals.as_ref().and_then(|vitals| vitals.disk_free_ppm),
         "pace": pace::value(node),
+        "outside_window": node.outside_window,
+        "window_time": node.window_time.as_ref().and_then(instant).map(date),
         "drain_per_second": node.drain_per_second,
         "drain_why": node.drain_why.as_ref().map(|why| json!({
             "code": why.code, "text": why.text,

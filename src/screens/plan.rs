@@ -13,7 +13,7 @@ use tidegate_core::plan::{Plan, Wave};
 use tidegate_core::policy::{Cohort, Notice, Window};
 use tidegate_core::time::Span;
 
-use super::{Table, date, percent, schedule};
+use super::{Table, date, percent, schedule, windows};
 use crate::console::{safe, thousands};
 
 /// The plan for people, without what to type next.
@@ -49,6 +49,7 @@ pub(crate) fn text(plan: &Plan) -> String {
         );
     }
     out.push_str(&schedule(plan));
+    out.push_str(&windows::text(&plan.policy().calendar));
     let _ = writeln!(out, "\n  Gate before each step and each next wave: {}", gate(plan));
     if excluded > 0 {
         out.push_str("\n  Excluded, stay held:\n");
@@ -200,6 +201,7 @@ pub(crate) fn value(plan: &Plan) -> Value {
             "zone": policy.notice.zone,
         }),
         "dial_services": policy.dial_services(),
+        "calendar": windows::value(&policy.calendar),
         "waves": plan.waves().iter().map(|wave| wave_value(plan, wave)).collect::<Vec<_>>(),
         "excluded": plan.exclusions().iter().map(|(reason, mailboxes)| json!({
             "reason": reason, "mailboxes": mailboxes,

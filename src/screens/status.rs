@@ -14,7 +14,8 @@ use tidegate_wire::v1::{
 
 use super::diagnosis::{Diagnosis, level_name};
 use super::{
-    Table, ago, at, clock, date, instant, marks, pace, percent, queue, say, schedule,
+    MinuteOf, Table, ago, at, clock, date, instant, marks, pace, percent, queue, say,
+    schedule,
 };
 use crate::console::{Paint, Tone, safe, thousands};
 
@@ -327,8 +328,19 @@ pub(crate) fn node_row(rollout: &Rollout, node: &Node) -> [String; 13] {
         probe(node),
         disk(node),
         pace::drain(node),
-        pace::pace(node),
+        pace_or_window(node),
     ]
+}
+
+/// How fast a node lets people in, or when its window lets anything begin again.
+pub(crate) fn pace_or_window(node: &Node) -> String {
+    if !node.outside_window {
+        return pace::pace(node);
+    }
+    match node.window_time.as_ref().and_then(instant) {
+        Some(opens) => format!("window {}", MinuteOf(opens)),
+        None => "no window".to_owned(),
+    }
 }
 
 /// How long reading an open mailbox takes now, as its worker measures it.

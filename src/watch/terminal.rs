@@ -14,12 +14,14 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event as Input, KeyEvent, KeyEventKind};
 use ratatui::crossterm::{cursor, execute, terminal};
+use tidegate_wire::recording::{Frame, Shown};
 use tidegate_wire::v1::{self, scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::recorder::{Recorder, pause};
 use super::{Goal, decide};
 use crate::cli::Watch;
 use crate::client::{Client, Seen, Watcher};
@@ -43,18 +45,54 @@ const FINDINGS_SHOWN: usize = 1_000;
 /// # Errors
 ///
 /// When the terminal cannot be drawn on, or the coordinator refuses.
-pub(super) async fn run(client: Client, args: &Watch, goal: Goal<'_>) -> Outcome {
+pub(super) async fn run(
+    client: Client,
+    recorder: Recorder,
+    args: &Watch,
+    goal: Goal<'_>,
+) -> Outcome {
+    let (to, news) = mpsc::channel(WAITING_MAX);
+    let source = Source::Coordinator(Box::new(client));
+    show(Desk::new(source, recorder, to), news, args, goal).await
+}
+
+/// Shows a recording on the terminal until it is left.
+///
+/// # Errors
+///
+/// When the terminal cannot be drawn on.
+pub(super) async fn replay(frames: Vec<Frame>, args: &Watch) -> Outcome {
+    let (to, news) = mpsc::channel(WAITING_MAX);
+    let goal = Goal { until: None, within: None };
+    let source = Source::Recording(frames, args.speed);
+    show(Desk::new(source, Recorder::begin(None)?, to), news, args, goal).await
+}
+
+async fn show(
+    desk: Desk,
+    news: mpsc::Receiver<News>,
+    args: &Watch,
+    goal: Goal<'_>,
+) -> Outcome {
     let viewer = Viewer { name: args.actor.name(), may_act: args.allow_actions };
     let signs = if args.ascii { Signs::Ascii } else { Signs::for_locale() };
     let mut board = Board::new(viewer, signs, Paint::for_stdout());
     let mut page = Page::open()?;
-    let watched = follow(&client, goal, &mut board, &mut page);
+    let watched = follow((desk, news), goal, &mut board, &mut page);
     let outcome = LocalSet::new().run_until(watched).await;
     page.close();
     if let Some(rollout) = board.rollout() {
         console::data(screens::status::status(rollout, Paint::for_stdout()))?;
     }
     outcome
+}
+
+/// Where news come from.
+enum Source {
+    /// From a coordinator.
+    Coordinator(Box<Client>),
+    /// From a recording, at a speed.
+    Recording(Vec<Frame>, f64),
 }
 
 /// What comes in.
@@ -68,19 +106,17 @@ enum News {
 }
 
 async fn follow(
-    client: &Client,
+    (mut desk, mut news): (Desk, mpsc::Receiver<News>),
     goal: Goal<'_>,
     board: &mut Board,
     page: &mut Page,
 ) -> Outcome {
-    let (to, mut news) = mpsc::channel(WAITING_MAX);
-    read_keys(to.clone());
-    spawn_local(see(Watcher::new(client.clone()).without_end(), to.clone()));
+    read_keys(desk.to.clone());
+    desk.begin();
     let mut ended = signal(SignalKind::terminate())?;
     let mut ticks = interval(DRAW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let begun = Instant::now();
-    let mut desk = Desk::new(client.clone(), to);
     loop {
         let flow = tokio::select! {
             // A message that is taken is handled before the next wait.
@@ -113,8 +149,12 @@ async fn follow(
 /// What is remembered between news.
 struct Desk {
     // Given.
-    client: Client,
+    /// Nobody, while a recording is shown.
+    client: Option<Client>,
+    recorder: Recorder,
     to: mpsc::Sender<News>,
+    /// A recording that is not shown yet, and its speed.
+    frames: Option<(Vec<Frame>, f64)>,
     // Remembered.
     heard: Instant,
     ticked: Instant,
@@ -123,9 +163,32 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(client: Client, to: mpsc::Sender<News>) -> Self {
+    fn new(source: Source, recorder: Recorder, to: mpsc::Sender<News>) -> Self {
         let (now, story) = (Instant::now(), Story::default());
-        Self { client, to, heard: now, ticked: now, connected: true, story }
+        let (client, frames) = match source {
+            Source::Coordinator(client) => (Some(*client), None),
+            Source::Recording(frames, speed) => (None, Some((frames, speed))),
+        };
+        Self {
+            client,
+            recorder,
+            to,
+            frames,
+            heard: now,
+            ticked: now,
+            connected: true,
+            story,
+        }
+    }
+
+    /// Lets news come.
+    fn begin(&mut self) {
+        let to = self.to.clone();
+        if let Some(client) = &self.client {
+            spawn_local(see(Watcher::new(client.clone()).without_end(), to));
+        } else if let Some((frames, speed)) = self.frames.take() {
+            spawn_local(play(frames, speed, to));
+        }
     }
 
     fn tick(&mut self, board: &mut Board) {
@@ -142,21 +205,30 @@ impl Desk {
         match news {
             News::Key(key) => {
                 if let Some(wish) = board.key(key) {
-                    return Ok(grant(&self.client, &self.to, board, wish));
+                    return Ok(match &self.client {
+                        Some(client) => grant(client, &self.to, board, wish),
+                        None => only_looked_at(board, &wish),
+                    });
                 }
             }
             News::Seen(Seen::Rollout(rollout), _) => {
                 (self.heard, self.connected) = (Instant::now(), true);
+                self.recorder.rollout(&rollout)?;
                 if self.story.is_due(&rollout) {
                     self.read_on();
                 }
-                let flow = decide(&rollout, goal.until)?;
+                // The end of what is recorded is nobody's end.
+                let flow = match &self.client {
+                    Some(_) => decide(&rollout, goal.until)?,
+                    None => ControlFlow::Continue(()),
+                };
                 board.take(rollout);
                 return Ok(flow);
             }
             News::Seen(Seen::Silence(_), connected) => self.connected = connected,
             News::Seen(Seen::Over, _) => return Ok(ControlFlow::Break(Exit::Done)),
             News::Events(page) => {
+                self.recorder.events(&page)?;
                 if self.story.take(page) {
                     self.read_on();
                 }
@@ -171,8 +243,40 @@ impl Desk {
 
     fn read_on(&self) {
         let token = self.story.token.clone();
-        spawn_local(read_events(self.client.clone(), token, self.to.clone()));
+        if let Some(client) = self.client.clone() {
+            spawn_local(read_events(client, token, self.to.clone()));
+        }
     }
+}
+
+/// Does what a key has asked for while a recording is shown: nothing, but to leave.
+fn only_looked_at(board: &mut Board, wish: &Wish) -> ControlFlow<Exit> {
+    match wish {
+        Wish::Leave => ControlFlow::Break(Exit::Done),
+        Wish::Interrupt => ControlFlow::Break(Exit::Interrupted),
+        Wish::Findings | Wish::Pause(_) | Wish::Resume(_) | Wish::Reclose { .. } => {
+            board.tell("this is a recording: nobody is asked for anything".to_owned());
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// Passes on what was recorded.
+async fn play(frames: Vec<Frame>, speed: f64, to: mpsc::Sender<News>) {
+    let mut before = Duration::ZERO;
+    for Frame { after, shown } in frames {
+        tokio::time::sleep(pause(before, after, speed)).await;
+        before = after;
+        let news = match shown {
+            Shown::Rollout(rollout) => News::Seen(Seen::Rollout(rollout), true),
+            Shown::Events(page) => News::Events(page),
+        };
+        if to.send(news).await.is_err() {
+            return;
+        }
+    }
+    let end = "the recording ends here: x leaves".to_owned();
+    let _left = to.send(News::Told(end)).await;
 }
 
 /// Does what a key has asked for; what comes of it is told as news.

@@ -83,6 +83,7 @@ impl Operators {
         let intent = Intent { by, reason, verb, request, seen, without, needs_second };
         let act = async { Ok(self.inbox.operate(intent).await?) };
         let answer = self.audit.around(&caller, (call, &about), effect, act).await?;
+        self.inbox.origin.note(answer.orders_version);
         Ok(Response::new(v1::ActionResponse {
             orders_version: answer.orders_version,
             etag: answer.etag.to_string(),

@@ -21,6 +21,7 @@ mod emergency;
 mod inbox;
 mod knocking;
 mod lanes;
+mod origin;
 
 use std::sync::Arc;
 

@@ -357,6 +357,8 @@ impl View {
             }),
             dial_tones: node.dial_tones,
             closing: node.closing,
+            outside_window: node.is_outside,
+            window_time: node.opens_at.map(timestamp),
         }
     }
 }

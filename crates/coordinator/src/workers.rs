@@ -61,14 +61,19 @@ impl WorkerService for Workers {
         let (peer, caller) =
             (request.extensions().get::<Peer>().cloned(), Caller::of(&request));
         let sync = Sync::try_from(request.into_inner())?;
-        let node = sync.node;
+        let (node, obeyed) = (sync.node, sync.orders_obeyed);
         Span::current().record("node_id", node.get());
         self.inbox.is_for(node, |name| caller.works_for(name))?;
         let orders = self.inbox.sync(sync).await?;
         if let Some(peer) = peer {
             peer.is_worker_of(node);
         }
-        Ok(Response::new(orders.into()))
+        let origin = self.inbox.origin.of_orders(orders.version, obeyed);
+        let mut answer = Response::new(orders.into());
+        if let Some(origin) = origin {
+            origin.tell(answer.metadata_mut());
+        }
+        Ok(answer)
     }
 
     async fn fetch_job(

@@ -14,6 +14,7 @@ pub mod plan_summary;
 pub mod policy_file;
 pub mod protocol;
 pub mod record;
+pub mod recording;
 pub mod scope;
 pub mod snapshot;
 mod vitals;

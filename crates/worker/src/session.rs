@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use backoff::ExponentialBackoffBuilder;
 use tidegate_core::fleet::JobNumber;
+use tidegate_trace::{Place, Traced};
 use tidegate_trust::Road;
 use tidegate_wire::limits::{ANSWER_BYTES_MAX, SYNC_BYTES_MAX};
 use tidegate_wire::v1;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tracing::Span;
 
 use crate::node::{Beat, FACTS_MAX, Input};
 use dialogue::tidegate_code;
@@ -49,7 +51,9 @@ pub(crate) type Owner = std::sync::mpsc::SyncSender<Input>;
 pub(crate) struct Session {
     dialogue: Dialogue,
     owner: Owner,
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<Traced<Channel>>,
+    /// Orders that were heard and are not obeyed yet, where they are part of a trace.
+    obeying: Option<(u64, Span)>,
     /// Descriptions on their way; one round at a time.
     fetching: JoinSet<()>,
     /// Whether answers come later than the lease lasts.
@@ -72,13 +76,14 @@ impl Session {
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
-        let client = WorkerServiceClient::new(road.channel(&endpoint))
+        let client = WorkerServiceClient::new(Traced::new(road.channel(&endpoint)))
             .max_decoding_message_size(ANSWER_BYTES_MAX)
             .max_encoding_message_size(SYNC_BYTES_MAX);
         Ok(Self {
             dialogue: Dialogue::new(identity, clock),
             owner,
             client,
+            obeying: None,
             fetching: JoinSet::new(),
             is_too_slow: false,
         })
@@ -181,6 +186,8 @@ impl Session {
         terms: &Terms,
         beat: Beat,
     ) -> anyhow::Result<Result<(), Status>> {
+        let obeyed = beat.orders_obeyed;
+        self.obeying.take_if(|(version, _)| *version <= obeyed);
         let (sent, request) = self.dialogue.report(terms, beat);
         let mut request = Request::new(request);
         request.set_timeout(CALL_TIMEOUT);
@@ -194,12 +201,24 @@ impl Session {
             );
         }
         let answer = match answered {
-            Ok(answer) => answer.into_inner(),
+            Ok(answer) => answer,
             Err(status) => return Ok(Err(status)),
         };
+        let origin = Place::in_metadata(answer.metadata());
+        let answer = answer.into_inner();
+        self.notice_orders(origin, answer.version);
         let heard = self.dialogue.answered(terms, sent, answer)?;
         self.tell(heard)?;
         Ok(Ok(()))
+    }
+
+    /// Goes on with the trace that orders are part of, until they are obeyed.
+    fn notice_orders(&mut self, origin: Option<Place>, version: u64) {
+        let is_new = self.obeying.as_ref().is_none_or(|(heard, _)| *heard < version);
+        if let Some(origin) = origin.filter(|_| is_new) {
+            let span = origin.obeying(&self.dialogue.identity.node, version);
+            self.obeying = Some((version, span));
+        }
     }
 
     /// Says once that nothing can open, and why.
@@ -223,7 +242,7 @@ impl Session {
 
 /// Fetches one description after the other, until one does not come: the next beat asks again.
 async fn fetch(
-    mut client: WorkerServiceClient<Channel>,
+    mut client: WorkerServiceClient<Traced<Channel>>,
     owner: Owner,
     requests: Vec<(JobNumber, v1::FetchJobRequest)>,
 ) {

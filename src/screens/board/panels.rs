@@ -14,8 +14,8 @@ use crate::console::{Tone, safe, thousands};
 use crate::screens::brief::{is_judged, nearness};
 use crate::screens::diagnosis::level_name;
 use crate::screens::single::{event_line, finding_line};
-use crate::screens::status::{node_word, signal_line, wave_word};
-use crate::screens::{MinuteOf, clock, pace, percent, schedule};
+use crate::screens::status::{node_word, pace_or_window, signal_line, wave_word};
+use crate::screens::{MinuteOf, clock, percent, schedule};
 
 /// From this many columns on waves have further columns.
 const WIDE: usize = 96;
@@ -336,7 +336,7 @@ pub(super) fn nodes(board: &Board, rollout: &Rollout, width: usize) -> Vec<Row> 
             let heard = heard.map_or_else(|| "never".to_owned(), clock);
             row.push(format!("heard {heard} ").into());
         }
-        row.push(pace::pace(node).into());
+        row.push(pace_or_window(node).into());
         row
     });
     rows.filter(|row| board.lets_through(row)).collect()

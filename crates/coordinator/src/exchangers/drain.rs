@@ -238,6 +238,8 @@ mod tests {
             closing: 0,
             failed: 0,
             vitals: Vitals::default(),
+            is_outside: false,
+            opens_at: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use tidegate_wire::worker::{Joined, Joining};
 use tokio::sync::{oneshot, watch};
 
 use super::lanes::{Lane, Lanes};
+use super::origin::Origin;
 use super::{Applied, Assent, Intent, NamedVerb, Proposal, Reply};
 use crate::refused::Refused;
 
@@ -83,6 +84,8 @@ type Question = Box<dyn FnOnce(Option<&Rollout>, Timestamp) -> Reply + Send>;
 pub(crate) struct Inbox {
     entrance: Arc<Entrance>,
     known: WhoIsKnown,
+    /// Which trace the newest orders come from.
+    pub(crate) origin: Origin,
 }
 
 /// The way in; when nobody can use it any more, the owner ends.
@@ -96,7 +99,8 @@ impl Drop for Entrance {
 
 impl Inbox {
     pub(super) fn new(lanes: Arc<Lanes>, known: WhoIsKnown) -> Self {
-        Self { entrance: Arc::new(Entrance(lanes)), known }
+        let entrance = Arc::new(Entrance(lanes));
+        Self { entrance, known, origin: Origin::default() }
     }
 
     /// Says that time has passed.

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http_body::{Frame, SizeHint};
+use tidegate_trace::Served;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Bytes, Service, http};
@@ -101,7 +102,23 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let served = Served::of(&request);
+        let answer = served.within(|| self.pass(request));
+        Box::pin(served.noted(answer))
+    }
+}
+
+impl<S> Turnstile<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    fn pass(
+        &mut self,
+        mut request: http::Request<Body>,
+    ) -> BoxFuture<http::Response<Body>, Infallible> {
         let began = Instant::now();
         let call = match self.enter(&request) {
             Ok(call) => call,

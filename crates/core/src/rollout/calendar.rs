@@ -29,7 +29,7 @@ pub(super) enum Begin {
 
 impl Rollout {
     /// Whether there is any calendar.
-    fn has_calendar(&self) -> bool {
+    pub(super) fn has_calendar(&self) -> bool {
         !self.plan.policy().calendar.is_empty()
     }
 
@@ -71,22 +71,36 @@ impl Rollout {
         if !self.has_calendar() {
             return Begin::Now;
         }
-        let rules = self.rules_of(wave);
-        // Before a step has passed nobody can tell whether it fits.
-        let begins = match self.step_takes(wave, level, now) {
-            Some(takes) => calendar::fits_at(&rules, now, takes),
-            None => calendar::opens_at(&rules, now),
-        };
+        let begins = self.begins(wave, now, self.step_takes(wave, level, now));
         if begins == Some(now) { Begin::Now } else { Begin::Then(begins) }
     }
 
-    /// When all that bears on a wave is open next, from `at` on; nothing if never.
-    pub(super) fn opens(&self, wave: WaveNumber, at: Timestamp) -> Option<Timestamp> {
-        if self.has_calendar() {
-            calendar::opens_at(&self.rules_of(wave), at)
-        } else {
-            Some(at)
+    /// When a step of a wave that takes so long may begin, from `at` on; nothing if never.
+    pub(super) fn begins(
+        &self,
+        wave: WaveNumber,
+        at: Timestamp,
+        takes: Option<Span>,
+    ) -> Option<Timestamp> {
+        if !self.has_calendar() {
+            return Some(at);
         }
+        let rules = self.rules_of(wave);
+        match takes {
+            Some(takes) => calendar::fits_at(&rules, at, takes),
+            // Before a step has passed nobody can tell whether it fits.
+            None => calendar::opens_at(&rules, at),
+        }
+    }
+
+    /// When a step of a wave that has begun goes on, from `at` on: at once, unless a window has
+    /// ended that holds it.
+    pub(super) fn goes_on(&self, wave: WaveNumber, at: Timestamp) -> Option<Timestamp> {
+        if !self.has_calendar() {
+            return Some(at);
+        }
+        let hold = |rule: &&Rule| rule.at_end == AtEnd::Hold;
+        calendar::opens_at(&self.rules_of(wave).filter(hold), at)
     }
 
     /// How long a step takes, nine times in ten; nothing before that can be told.
@@ -202,7 +216,7 @@ impl Rollout {
 
 impl Known {
     /// How long something takes, nine times in ten.
-    fn late(&self, ahead: Ahead) -> Span {
+    pub(super) fn late(&self, ahead: Ahead) -> Span {
         span(
             ahead
                 .total(self.experience.factor * (Z_90 * self.experience.deviation).exp()),

@@ -11,6 +11,7 @@
 //!
 //! # Invariants
 //!
+//! * A step begins no earlier than a window is open that it fits, as it will when it comes to it.
 //! * Nothing is forecast of what a person must act on first, nor before a step has passed and every
 //!   node that has work left has shown how fast it is.
 //! * A forecast decides nothing.
@@ -119,7 +120,8 @@ impl Rollout {
         // A step of a wave is waited for once and taken once: nothing here may go on for ever.
         for _ in 0..2 * self.waves.len() * self.top().index() {
             let time = ahead.total(experience.factor);
-            let Some((number, begins)) = self.next_climb(&climbs, time, now) else {
+            let Some((number, begins)) = self.next_climb(&climbs, time, &known, now)
+            else {
                 break;
             };
             if begins > time {
@@ -149,6 +151,7 @@ impl Rollout {
         &self,
         climbs: &[Climb],
         time: f64,
+        known: &Known,
         now: Timestamp,
     ) -> Option<(WaveNumber, f64)> {
         let mut ceiling = self.top();
@@ -163,11 +166,17 @@ impl Rollout {
                 continue;
             }
             let level = climb.passed.above();
+            let from = |seconds: f64| now + span(seconds);
+            if wave.allowed >= level {
+                let goes_on = secs(self.goes_on(number, from(time))?.since(now));
+                return Some((number, time.max(goes_on)));
+            }
             let due = climb.passed_after + secs(self.plan.delay(number, level));
-            let at = now + span(due.max(time));
-            let due =
-                due.max(secs(self.opens(number, at)?.since(at)) + secs(at.since(now)));
-            if wave.allowed >= level || due <= time && level <= ceiling {
+            let may = due.max(time);
+            let takes = self.takes((number, level), may, known, now);
+            let begins = secs(self.begins(number, from(may), takes)?.since(now));
+            let due = if begins > may { begins } else { due };
+            if due <= time && level <= ceiling {
                 return Some((number, time));
             }
             if due > time && scheduled.is_none_or(|(_, first)| due < first) {
@@ -176,6 +185,23 @@ impl Rollout {
             ceiling = ceiling.min(climb.passed);
         }
         scheduled
+    }
+
+    /// How long a step takes that begins in so many seconds, nine times in ten; nothing where there
+    /// is no window that it must fit.
+    fn takes(
+        &self,
+        step: (WaveNumber, Level),
+        from: f64,
+        known: &Known,
+        now: Timestamp,
+    ) -> Option<Span> {
+        if !self.has_calendar() {
+            return None;
+        }
+        let before = Ahead { fixed: from, work: 0.0 };
+        let Ahead { fixed, work } = self.step(step, before, known, now)?;
+        Some(known.late(Ahead { fixed: fixed - from, work }))
     }
 
     /// What is ahead when a wave has taken one more step.

@@ -394,6 +394,10 @@ pub struct NodeStatus {
     pub failed: u32,
     /// How it feels.
     pub vitals: super::Vitals,
+    /// Whether its windows let nothing begin on it now.
+    pub is_outside: bool,
+    /// When they let something begin again, if that is known.
+    pub opens_at: Option<Timestamp>,
 }
 
 /// One rung of the ladder, seen from a mailbox.
@@ -703,6 +707,7 @@ impl Rollout {
         let tallies =
             || self.waves.iter().flat_map(|w| &w.tallies).filter(|t| t.node == number);
         let quarantined: u32 = tallies().map(super::Tally::quarantined).sum();
+        let outside = self.nodes_outside(now).find(|(node, _)| *node == number);
         NodeStatus {
             node: number,
             condition: self.node_condition(number, now),
@@ -715,6 +720,8 @@ impl Rollout {
             closing: 0,
             failed: tallies().map(|t| t.failed() + t.integrity_failed()).sum(),
             vitals: heard.vitals,
+            is_outside: outside.is_some(),
+            opens_at: outside.and_then(|(_, opens)| opens),
         }
     }
 }

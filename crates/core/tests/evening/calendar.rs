@@ -55,6 +55,34 @@ fn a_step_that_would_not_be_done_before_the_window_ends_waits_for_the_next() {
 }
 
 #[test]
+fn a_forecast_passes_over_windows_that_a_step_does_not_fit() {
+    let mut open = Evening::new(3, 120);
+    open.until(3_000, Evening::is_finished);
+    let took = open.story(|record| match record {
+        Record::LevelAllowed { at, .. } | Record::Expanded { at, .. } => Some(*at),
+        _ => None,
+    });
+    let (begin, first) = (open.started, took[1].since(open.started));
+    let ends = first.millis() / 1_000 + 1;
+    let short = span(begin, ends + 100, ends + 101);
+    let spans = [span(begin, 0, ends), short, span(begin, ends + 500, ends + 9_000)];
+    let mut evening = Evening::under(with(rule(&spans, AtEnd::Finish)));
+
+    let behind = begin + Span::from_secs(ends + 20);
+    evening.until(6_000, |evening| evening.now >= behind);
+    let foretold = evening.rollout.forecasts(evening.now)[0];
+    evening.until(6_000, Evening::is_finished);
+
+    let foretold = foretold.expect("a step has passed, and all is verified");
+    assert!(foretold.p10 > spans[2].from, "{foretold:?} in {spans:?}");
+    let first_wave = evening.story(|record| match record {
+        Record::Expanded { evidence, at } if evidence.wave.index() == 0 => Some(*at),
+        _ => None,
+    });
+    assert!(first_wave.last() > Some(&spans[2].from), "{first_wave:?}");
+}
+
+#[test]
 fn a_step_that_no_window_is_long_enough_for_waits_and_says_so() {
     let mut open = Evening::new(3, 120);
     open.until(3_000, Evening::is_finished);
