@@ -265,6 +265,123 @@ why-tripped = A signal has crossed its line.
 why-too-many-nodes-isolated = Too many nodes are isolated.
 why-too-many-failures = Too many mailboxes have failed.
 
+## What the coordinator says with its numbers: here as it writes it, so that pages in another
+## language know it again. A text of the same name says it there; of several, the first that fits.
+
+told-workers-silent = { $fresh } of { $expected } workers have reported lately
+told-wave-unfinished = { $settled } of { $planned } mailboxes settled, { $quarantined } of them quarantined, { $opened } opened
+told-soak-running = soaked { $elapsed } of { $soak }
+told-too-few = { $signal } has { $have } of { $need } samples
+told-undecided = { $failed } of { $samples } { $failures }, { $missing } more samples needed
+told-nodes-short = { $mature } of { $need } nodes have mature mailboxes
+told-tier-short = tier `{ $tier }` has { $mature } of { $need } mature mailboxes
+told-unknown-too-many = { $unknown } of { $opened } opened mailboxes unknown, limit { $limit }
+told-slow = { $slow } of { $probes } probes slow, limit { $limit }
+told-busy = { $bad } of { $minutes } { $failures }, limit { $limit }; node `{ $node }` now at { $latest }, allowed { $bound }
+told-not-measured = { $signal } not measured yet on { $where }
+told-not-measured-2 = { $signal } not measured for { $silent } minutes on { $where }
+told-no-source = { $signal } is required and not measured on { $where }
+told-out-of-bounds = `{ $name }` is { $latest }, must be { $bound }; { $bad } of { $answers } answers were not
+told-no-answer = `{ $name }` has not been answered yet
+told-no-answer-2 = `{ $name }` was last answered { $age } ago, limit { $limit }
+told-disk-low = node `{ $node }` has { $free } of its disk free, needs { $need }
+told-only-synthetic = { $sessions } of { $need } mailboxes used by their users
+told-unproven = { $proven } of { $opened } opened mailboxes have proved themselves
+told-needs-person = a person must decide: { $signal } undecided after { $samples } samples, limit { $limit }
+told-needs-person-2 = a person must decide: { $signal } has all its { $samples } samples, { $missing } more would be needed
+told-needs-person-3 = a person must decide: held for { $waited }, limit { $limit }
+told-breaker = { $failed } of { $opened } opened mailboxes failed, limit { $limit }
+told-outlier = { $failed } of its { $samples } { $failures }, of { $all } in all
+told-integrity = altered, foreign or lost mail in { $mailboxes } opened mailbox, first on node `{ $node }`
+told-integrity-2 = altered, foreign or lost mail in { $mailboxes } opened mailboxes, first on node `{ $node }`
+told-tripped = { $failed } of { $samples } { $failures }, limit { $limit }
+told-too-many-nodes-isolated = with node `{ $node }`, { $isolated } node would be isolated, at most { $limit } may be
+told-too-many-nodes-isolated-2 = with node `{ $node }`, { $isolated } nodes would be isolated, at most { $limit } may be
+told-too-many-failures = { $failed } opened mailboxes failed, limit { $limit }
+told-paused = paused; an operator can resume it
+told-frozen = frozen by { $by }: { $reason }; somebody else must thaw it
+told-halted = halted by the gate: { $gate }; re-close the wave, then resume
+told-aborted = aborted; what is open stays open
+told-finished = finished
+told-wave-held-back = wave `{ $wave }` was re-closed; an operator can resume it
+told-node-held-back = node `{ $node }` was re-closed; an operator can resume it
+told-node-isolated = the gate isolated node `{ $node }`; an operator can resume it
+told-no-worker = no worker has taken up node `{ $node }`; start one there
+told-worker-silent = the worker of node `{ $node }` has been silent for { $silent }
+told-quarantined = set aside; a person must look at it
+told-preparing = not yet verified
+told-preparing-2 = { $mailboxes } mailboxes not yet verified
+told-wave-waits = wave `{ $wave }` may not open this level yet; earlier steps come first
+told-scheduled = wave `{ $wave }` waits for its schedule until { $at } ({ $rung })
+told-window = wave `{ $wave }` waits for its window { $until } ({ $rung }; it takes up to { $takes } and must fit)
+told-window-2 = wave `{ $wave }` waits for its window { $until } ({ $rung })
+told-node-window = node `{ $node }` waits for its window { $until }
+told-mailbox-held-back = re-closed; an operator can resume it
+told-rebuilding = rebuilt from what the nodes hold: { $told } have told everything, missing: { $missing }; nothing opens until an operator resumes it
+told-node-recounting = node `{ $node }` has yet to tell what it holds
+told-node-left-out = node `{ $node }` was left out of the rebuild; accept it to go on
+told-worker-too-old = the worker of node `{ $node }` was put back to an older state; accept it to have everything there verified anew
+told-journal-too-old = node `{ $node }` knows orders or claims that this coordinator never gave: where most nodes do, an older journal was put back and the newest is needed; where only this one does, its worker is wrong
+
+## What happened, and who did it
+
+told-level-allowed = wave `{ $wave }` may open level { $level } (`{ $rung }`)
+told-expanded = wave `{ $wave }` passed level { $level } (`{ $rung }`) under the emergency profile
+told-expanded-2 = wave `{ $wave }` passed level { $level } (`{ $rung }`)
+told-overridden = wave `{ $wave }` passed level { $level } (`{ $rung }`) although its gate held it, overridden by { $who }
+told-node-isolated-2 = node `{ $node }` was isolated in wave `{ $wave }`: { $gate }
+told-halted-2 = the gate halted the rollout at wave `{ $wave }`: { $gate }
+told-paused-2 = paused by { $who }
+told-frozen-2 = frozen by { $who }
+told-thawed = thawed by { $who }
+told-resumed = resumed by { $who }
+told-resumed-2 = { $scope } resumed by { $who }
+told-aborted-2 = aborted by { $who }
+told-reclosed = { $scope } re-closed by { $who }
+told-emergency-begun = wave `{ $wave }` under the emergency profile for { $minutes } min, by { $who }
+told-emergency-begun-2 = all waves under the emergency profile for { $minutes } min, by { $who }
+told-emergency-ended = the emergency profile was ended by { $who }
+told-emergency-ended-2 = the time of the emergency profile is up
+told-finished-2 = every wave stands on the top
+told-rebuild-begun = rebuilding from what the nodes hold, by { $who }
+told-rebuilt = rebuilt from what the nodes hold, without { $names }, by { $who }
+told-rebuilt-2 = rebuilt from what the nodes hold, by { $who }
+told-rebuilt-3 = rebuilt from what the nodes hold, without { $names }
+told-rebuilt-4 = rebuilt from what the nodes hold
+told-node-accepted = node `{ $node }` accepted by { $who }
+told-reason-missing = a reason is required: the record must say why
+
+## Parts of these, by what stands in braces
+
+word-who = { $by }; approved by { $approver }: { $grounds }
+word-reason = no reason given
+word-scope = wave `{ $name }`
+word-scope-2 = node `{ $name }`
+word-scope-3 = mailbox { $name }
+word-until = until { $at }
+word-until-2 = and the calendar knows of none that it fits into
+word-where = node `{ $node }`
+word-where-2 = node `{ $node }` and 1 other node
+word-where-3 = node `{ $node }` and { $others } other nodes
+word-bound = at most { $number }
+word-bound-2 = at least { $number }
+word-failures = opened mailboxes failed
+word-failures-2 = settled mailboxes quarantined
+word-failures-3 = probes slow
+word-failures-4 = answers of `{ $name }` out of bounds
+word-failures-5 = minutes with slow logins
+word-failures-6 = minutes with slow answers
+word-failures-7 = minutes with failing commands
+word-failures-8 = minutes with slow deliveries
+word-failures-9 = minutes with refused deliveries
+word-failures-10 = minutes with errors in stores
+word-failures-11 = minutes with a slow disk
+word-failures-12 = minutes with everything waiting for the disk
+word-failures-13 = minutes with too many connections
+word-failures-14 = minutes in which the canary failed
+word-failures-15 = minutes with a slow canary
+word-failures-16 = minutes with old mail in the queue
+
 ## The desk
 
 desk-title = Support desk

@@ -265,6 +265,122 @@ why-tripped = Un segnale ha superato la soglia.
 why-too-many-nodes-isolated = Troppi nodi sono isolati.
 why-too-many-failures = Troppe caselle sono guaste.
 
+## What the coordinator says with its numbers, known again by the English text of the same name
+
+told-workers-silent = worker sentiti di recente: { $fresh } su { $expected }
+told-wave-unfinished = caselle concluse: { $settled } su { $planned }, di cui { $quarantined } messe da parte; aperte: { $opened }
+told-soak-running = osservata per { $elapsed } su { $soak }
+told-too-few = segnale { $signal }: { $have } campioni su { $need }
+told-undecided = { $failures }: { $failed } su { $samples }; servono altri { $missing } campioni
+told-nodes-short = nodi con caselle mature: { $mature } su { $need }
+told-tier-short = il servizio `{ $tier }` ha { $mature } caselle mature su { $need }
+told-unknown-too-many = caselle aperte di cui non si sa nulla: { $unknown } su { $opened }, limite { $limit }
+told-slow = prove lente: { $slow } su { $probes }, limite { $limit }
+told-busy = { $failures }: { $bad } su { $minutes }, limite { $limit }; il nodo `{ $node }` ora è a { $latest }, ammesso { $bound }
+told-not-measured = segnale { $signal } non ancora misurato { $where }
+told-not-measured-2 = segnale { $signal } non misurato da { $silent } minuti { $where }
+told-no-source = il segnale { $signal } è richiesto e non misurato { $where }
+told-out-of-bounds = `{ $name }` è { $latest }, deve essere { $bound }; risposte che non lo erano: { $bad } su { $answers }
+told-no-answer = `{ $name }` non ha ancora avuto risposta
+told-no-answer-2 = l'ultima risposta a `{ $name }` è di { $age } fa, limite { $limit }
+told-disk-low = disco libero del nodo `{ $node }`: { $free }, ne serve almeno il { $need }
+told-only-synthetic = caselle usate dai loro utenti: { $sessions } su { $need }
+told-unproven = caselle aperte già provate: { $proven } su { $opened }
+told-needs-person = deve decidere una persona: il segnale { $signal } non decide dopo { $samples } campioni, limite { $limit }
+told-needs-person-2 = deve decidere una persona: il segnale { $signal } ha tutti i suoi { $samples } campioni, ne servirebbero altri { $missing }
+told-needs-person-3 = deve decidere una persona: ferma da { $waited }, limite { $limit }
+told-breaker = caselle aperte guaste: { $failed } su { $opened }, limite { $limit }
+told-outlier = { $failures }: { $failed } sulle sue { $samples }, di { $all } in tutto
+told-integrity = posta alterata, altrui o mancante in una casella aperta, sul nodo `{ $node }`
+told-integrity-2 = posta alterata, altrui o mancante in { $mailboxes } caselle aperte, la prima sul nodo `{ $node }`
+told-tripped = { $failures }: { $failed } su { $samples }, limite { $limit }
+told-too-many-nodes-isolated = con il nodo `{ $node }` sarebbe isolato { $isolated } nodo, al massimo possono esserlo { $limit }
+told-too-many-nodes-isolated-2 = con il nodo `{ $node }` sarebbero isolati { $isolated } nodi, al massimo possono esserlo { $limit }
+told-too-many-failures = caselle aperte guaste: { $failed }, limite { $limit }
+told-paused = in pausa; un operatore può riprendere
+told-frozen = bloccato da { $by }: { $reason }; deve sbloccare un'altra persona
+told-halted = fermato dal controllo: { $gate }; richiudere l'ondata, poi riprendere
+told-aborted = interrotto; ciò che è aperto resta aperto
+told-finished = concluso
+told-wave-held-back = l'ondata `{ $wave }` è stata richiusa; un operatore può riprenderla
+told-node-held-back = il nodo `{ $node }` è stato richiuso; un operatore può riprenderlo
+told-node-isolated = il controllo ha isolato il nodo `{ $node }`; un operatore può riprenderlo
+told-no-worker = il nodo `{ $node }` non ha un worker; avviarne uno lì
+told-worker-silent = il worker del nodo `{ $node }` non si fa sentire da { $silent }
+told-quarantined = messa da parte; deve guardarla una persona
+told-preparing = non ancora verificata
+told-preparing-2 = caselle ancora da verificare: { $mailboxes }
+told-wave-waits = l'ondata `{ $wave }` non può ancora aprire questo gradino; prima vengono altri passi
+told-scheduled = l'ondata `{ $wave }` attende la sua ora: { $at } ({ $rung })
+told-window = l'ondata `{ $wave }` attende la sua finestra, { $until } ({ $rung }; dura fino a { $takes } e deve starci)
+told-window-2 = l'ondata `{ $wave }` attende la sua finestra, { $until } ({ $rung })
+told-node-window = il nodo `{ $node }` attende la sua finestra, { $until }
+told-mailbox-held-back = richiusa; un operatore può riprenderla
+told-rebuilding = si ricostruisce da ciò che i nodi hanno: { $told } hanno detto tutto, mancano: { $missing }; nulla si apre finché un operatore non riprende
+told-node-recounting = il nodo `{ $node }` deve ancora dire che cosa ha
+told-node-left-out = il nodo `{ $node }` è stato escluso dalla ricostruzione; per proseguire va accettato
+told-worker-too-old = il worker del nodo `{ $node }` è tornato a uno stato più vecchio; se lo si accetta, lì tutto è verificato di nuovo
+told-journal-too-old = il nodo `{ $node }` conosce ordini o incarichi che questo coordinatore non ha mai dato: se vale per quasi tutti i nodi, è stato rimesso un diario più vecchio e serve il più recente; se vale solo per questo, è il suo worker a sbagliare
+
+## What happened, and who did it
+
+told-level-allowed = l'ondata `{ $wave }` può aprire il gradino { $level } (`{ $rung }`)
+told-expanded = l'ondata `{ $wave }` ha superato il gradino { $level } (`{ $rung }`) con il profilo di emergenza
+told-expanded-2 = l'ondata `{ $wave }` ha superato il gradino { $level } (`{ $rung }`)
+told-overridden = l'ondata `{ $wave }` ha superato il gradino { $level } (`{ $rung }`) benché il controllo la trattenesse, per decisione di { $who }
+told-node-isolated-2 = il nodo `{ $node }` è stato isolato nell'ondata `{ $wave }`: { $gate }
+told-halted-2 = il controllo ha fermato tutto all'ondata `{ $wave }`: { $gate }
+told-paused-2 = messo in pausa da { $who }
+told-frozen-2 = bloccato da { $who }
+told-thawed = sbloccato da { $who }
+told-resumed = ripreso da { $who }
+told-resumed-2 = ripresa: { $scope }, da { $who }
+told-aborted-2 = interrotto da { $who }
+told-reclosed = richiusura: { $scope }, da { $who }
+told-emergency-begun = l'ondata `{ $wave }` con il profilo di emergenza per { $minutes } min, da { $who }
+told-emergency-begun-2 = tutte le ondate con il profilo di emergenza per { $minutes } min, da { $who }
+told-emergency-ended = profilo di emergenza chiuso da { $who }
+told-emergency-ended-2 = il tempo del profilo di emergenza è finito
+told-finished-2 = ogni ondata è sull'ultimo gradino
+told-rebuild-begun = ricostruzione da ciò che i nodi hanno, da { $who }
+told-rebuilt = ricostruito da ciò che i nodi hanno, senza { $names }, da { $who }
+told-rebuilt-2 = ricostruito da ciò che i nodi hanno, da { $who }
+told-rebuilt-3 = ricostruito da ciò che i nodi hanno, senza { $names }
+told-rebuilt-4 = ricostruito da ciò che i nodi hanno
+told-node-accepted = nodo `{ $node }` accettato da { $who }
+told-reason-missing = serve un motivo: il registro deve dire perché
+
+## Parts of these, by what stands in braces
+
+word-who = { $by }; approvato da { $approver }: { $grounds }
+word-reason = nessun motivo indicato
+word-scope = ondata `{ $name }`
+word-scope-2 = nodo `{ $name }`
+word-scope-3 = casella { $name }
+word-until = che si apre il { $at }
+word-until-2 = ma il calendario non ne conosce una in cui stia
+word-where = sul nodo `{ $node }`
+word-where-2 = sul nodo `{ $node }` e su un altro nodo
+word-where-3 = sul nodo `{ $node }` e su altri { $others } nodi
+word-bound = al massimo { $number }
+word-bound-2 = almeno { $number }
+word-failures = caselle aperte guaste
+word-failures-2 = caselle verificate messe da parte
+word-failures-3 = prove lente
+word-failures-4 = risposte di `{ $name }` fuori dai limiti
+word-failures-5 = minuti con accessi lenti
+word-failures-6 = minuti con risposte lente
+word-failures-7 = minuti con comandi falliti
+word-failures-8 = minuti con consegne lente
+word-failures-9 = minuti con consegne rifiutate
+word-failures-10 = minuti con errori negli archivi
+word-failures-11 = minuti con il disco lento
+word-failures-12 = minuti in cui tutto attendeva il disco
+word-failures-13 = minuti con troppe connessioni
+word-failures-14 = minuti in cui il canarino ha fallito
+word-failures-15 = minuti con il canarino lento
+word-failures-16 = minuti con posta vecchia in coda
+
 ## The desk
 
 desk-title = Assistenza

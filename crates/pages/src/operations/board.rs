@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use tidegate_wire::v1;
 
 use super::story::Told;
-use crate::texts::Texts;
+use crate::texts::{Language, Texts};
 use crate::visitor::Visitor;
 use crate::windows::seconds;
 use line::{Bar, Line};
@@ -81,11 +81,29 @@ pub(super) struct Board {
     pub(super) spoken: String,
 }
 
-/// A reason of the coordinator's: in the page's language, and in its own words with the numbers.
+/// A reason of the coordinator's: what it is, and with the numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reason {
     pub(super) says: String,
-    pub(super) detail: String,
+    pub(super) detail: Detail,
+}
+
+/// What the coordinator says: in the page's language, or in its own where nobody has put that
+/// into words yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Detail {
+    pub(super) text: String,
+    /// The code of its language.
+    pub(super) lang: &'static str,
+}
+
+impl Detail {
+    fn of(code: &str, said: &str, texts: &Texts) -> Self {
+        match texts.retold(code, said) {
+            Some(text) => Self { text, lang: texts.language().code() },
+            None => Self { text: said.to_owned(), lang: Language::English.code() },
+        }
+    }
 }
 
 impl Reason {
@@ -93,7 +111,7 @@ impl Reason {
     pub(super) fn of(code: &str, detail: &str, texts: &Texts) -> Self {
         let name = format!("why-{code}");
         let says = if texts.has(&name) { texts.say(&name) } else { code.to_owned() };
-        Self { says, detail: detail.to_owned() }
+        Self { says, detail: Detail::of(code, detail, texts) }
     }
 }
 
@@ -179,7 +197,7 @@ pub(super) struct AsideRow {
 #[derive(Clone, Debug)]
 pub(super) struct DeedRow {
     pub(super) at: String,
-    pub(super) text: String,
+    pub(super) told: Detail,
 }
 
 impl Board {
@@ -243,7 +261,10 @@ impl Board {
             deeds: told
                 .deeds
                 .iter()
-                .map(|it| DeedRow { at: shown.time(it.at), text: it.text.clone() })
+                .map(|it| DeedRow {
+                    at: shown.time(it.at),
+                    told: Detail::of(&it.code, &it.text, texts),
+                })
                 .collect(),
             spoken: texts.say_with("spoken", &[("state", &state_text), ("open", &open)]),
             state: state_text,

@@ -39,6 +39,8 @@ const NOTABLE: [&str; 5] =
 pub(super) struct Deed {
     /// When, in seconds since 1970.
     pub(super) at: i64,
+    /// The code of what happened.
+    pub(super) code: String,
     /// What, and who did it.
     pub(super) text: String,
 }
@@ -172,7 +174,7 @@ impl Kept {
             }
             let at = unix(event.time.as_ref().and_then(instant)).unwrap_or_default();
             let text = nameless(&event.text);
-            self.deeds.push_back(Deed { at, text });
+            self.deeds.push_back(Deed { at, code: event.code, text });
             if self.deeds.len() > SHOWN_MAX {
                 self.deeds.pop_front();
             }
