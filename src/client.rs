@@ -22,8 +22,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::cli;
+use crate::console::safe;
 use crate::exit::{Exit, Failure};
 use crate::request::{is_unknown, until_known, until_there_is_room};
+use crate::screens;
 use crate::telemetry::Chain;
 
 /// One attempt to connect: a coordinator answers within a fraction of it.
@@ -94,8 +96,28 @@ impl Client {
     pub(crate) async fn rollout(&mut self) -> Result<v1::Rollout, Failure> {
         let ask =
             async || self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
-        let answer = until_there_is_room(ask).await;
-        self.open(answer)
+        match until_there_is_room(ask).await {
+            Err(status) => Err(self.refused_or_waiting(&status).await),
+            answer => self.open(answer),
+        }
+    }
+
+    /// A refusal; where there is no plan yet, with who waits to start one.
+    async fn refused_or_waiting(&self, status: &Status) -> Failure {
+        let failure = refused(&self.url, status);
+        if code_of(status) != NO_PLAN {
+            return failure;
+        }
+        let plan = self.progress.clone().get_plan(call(v1::GetPlanRequest {})).await;
+        // Whatever is the matter now: what was asked for has its answer.
+        let Ok(plan) = plan else { return failure };
+        let waiting = plan.into_inner().waiting;
+        if waiting.is_empty() {
+            return failure;
+        }
+        let waits: Vec<String> = waiting.iter().map(screens::status::waits).collect();
+        let text = format!("{}; waits: {}", safe(status.message()), waits.join("; "));
+        Failure::text(Exit::Refused, text)
     }
 
     /// What a user may be told of a mailbox.
@@ -462,6 +484,9 @@ impl Watcher {
         match timeout(SILENCE_TICK, self.client.progress.watch_rollout(request)).await {
             Ok(Ok(response)) => self.stream = Some(response.into_inner()),
             Ok(Err(status)) => {
+                if code_of(&status) == NO_PLAN {
+                    return Err(self.client.refused_or_waiting(&status).await);
+                }
                 let seen = self.lose(Some(&status))?;
                 tokio::time::sleep(SILENCE_TICK / 4).await;
                 return Ok(seen);

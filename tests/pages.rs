@@ -119,6 +119,43 @@ fn in_a_browser_with_a_certificate_a_second_person_approves_what_waits() {
 }
 
 #[test]
+fn a_start_that_waits_for_a_second_person_is_on_every_screen() {
+    let mut site = Site::secured(&inventory("anna@example.org"));
+    let files = ["--inventory", "users.csv", "--policy", "policy.toml", "--yes"];
+    let apply = [&["apply"], files.as_slice()].concat();
+    let nobody = text(&site.tidegate(&["status"]).stderr);
+    let refused = text(&site.tidegate(&apply).stderr);
+    let digest = refused.split("approve apply ").nth(1).unwrap();
+    let digest = digest.split(' ').next().unwrap();
+
+    site.acts("berta");
+    let status = site.tidegate(&["status"]);
+    let watch = site.tidegate(&["watch"]);
+    let pages = ["it", "en"].map(|lang| site.page("vera", &format!("/?lang={lang}")));
+    let is_read = ["--reason", "read it with anna"];
+    let approved = site.tidegate(&[&["approve", "apply", digest], &is_read[..]].concat());
+    site.acts("anna");
+    let applied = site.tidegate(&apply);
+    let after = site.page("vera", "/?lang=it");
+
+    assert!(!nobody.contains("waits"), "{nobody}");
+    let types = format!("`tidegate approve apply {digest} --reason '…'`");
+    for shown in [status, watch] {
+        let told = text(&shown.stderr);
+        assert_eq!(shown.status.code(), Some(3), "{told}");
+        assert!(told.contains(&format!("anna asks to apply {digest}, until ")), "{told}");
+        assert!(told.contains(&format!("any approver but anna: {types}")), "{told}");
+    }
+    let [italian, english] = pages;
+    assert!(italian.contains(&format!("anna chiede: apply {digest}.")), "{italian}");
+    assert!(english.contains(&format!("anna asks to apply {digest}.")), "{english}");
+    assert!(english.contains(&format!("tidegate approve apply {digest}")), "{english}");
+    assert!(approved.status.success(), "{}", text(&approved.stderr));
+    assert!(applied.status.success(), "{}", text(&applied.stderr));
+    assert!(!after.contains("anna chiede"), "{after}");
+}
+
+#[test]
 fn every_reason_of_the_coordinator_has_words_in_italian() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();

@@ -86,7 +86,7 @@ fn stale(saved: &Saved, args: &cli::Show) -> Option<String> {
 /// What the coordinator says of it.
 async fn here(saved: &Saved, args: &cli::Show) -> Standing {
     let asked = async { Client::connect(&args.coordinator).await?.plan().await };
-    let v1::GetPlanResponse { plan, seen } = match asked.await {
+    let v1::GetPlanResponse { plan, seen, .. } = match asked.await {
         Ok(here) => here,
         Err(failure) => {
             let told = failure.to_string();

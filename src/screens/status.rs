@@ -81,7 +81,7 @@ pub(crate) fn trouble(rollout: &Rollout, diagnosis: &Diagnosis, paint: Paint) ->
 }
 
 /// What waits for a second person: who asks, for what, who may give leave, and until when.
-fn waits(waiting: &Waiting) -> String {
+pub(crate) fn waits(waiting: &Waiting) -> String {
     let Waiting { by, what, reason, command, until_time, evidence_changed, .. } = waiting;
     let until = until_time.as_ref().and_then(instant).map_or_else(String::new, clock);
     let type_it = if command.is_empty() {
@@ -90,11 +90,12 @@ fn waits(waiting: &Waiting) -> String {
         format!("`tidegate approve {}`", safe(command))
     };
     let changed = if *evidence_changed { "; the evidence has changed since" } else { "" };
+    let reason =
+        if reason.is_empty() { String::new() } else { format!(" ({})", safe(reason)) };
     format!(
-        "{} asks to {} ({}), until {until}{changed}; any approver but {}: {type_it}",
+        "{} asks to {}{reason}, until {until}{changed}; any approver but {}: {type_it}",
         safe(by),
         safe(what),
-        safe(reason),
         safe(by),
     )
 }

@@ -126,6 +126,22 @@ impl Site {
         format!("http://{}", address.trim())
     }
 
+    /// What `who` gets to see at `path` of the operations page.
+    pub(crate) fn page(&self, who: &str, path: &str) -> String {
+        let pki = |file: String| self.path("pki").join(file);
+        let got = Command::new("curl")
+            .args(["--silent", "--show-error", "--insecure"])
+            .arg("--cert")
+            .arg(pki(format!("{who}.pem")))
+            .arg("--key")
+            .arg(pki(format!("{who}.key")))
+            .arg(format!("{}{path}", self.pages_url()))
+            .output()
+            .unwrap();
+        assert!(got.status.success(), "{}", text(&got.stderr));
+        text(&got.stdout)
+    }
+
     /// Where screenshots are left, to be looked at.
     pub(crate) fn shots() -> PathBuf {
         let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");

@@ -88,6 +88,8 @@ pub(crate) struct Owner {
     // What goes out.
     views: watch::Sender<Option<Arc<View>>>,
     known: watch::Sender<Option<Arc<Known>>>,
+    /// Starts that wait for a second person, until there is a rollout that says what waits.
+    starting: watch::Sender<Vec<Petition>>,
 
     // What it remembers.
     rollout: Option<Rollout>,
@@ -131,6 +133,7 @@ impl Owner {
         let messages = Waiting(Arc::clone(&lanes));
         let (views, newest) = watch::channel(None);
         let (known, who_is_known) = watch::channel(None);
+        let (starting, who_starts) = watch::channel(Vec::new());
         let mut owner = Self {
             plans: past.plans,
             journal: past.journal,
@@ -138,6 +141,7 @@ impl Owner {
             messages,
             views,
             known,
+            starting,
             rollout: past.rollout,
             seen: None,
             queue_age: QueueAge::of(queues),
@@ -151,7 +155,7 @@ impl Owner {
         };
         owner.publish();
         owner.introduce();
-        (owner, Inbox::new(lanes, who_is_known), newest)
+        (owner, Inbox::new(lanes, (who_is_known, who_starts)), newest)
     }
 
     /// Serves until it is told to stop or nobody can reach it any more. Blocks.
@@ -341,7 +345,7 @@ impl Owner {
     fn publish(&mut self) {
         debug_assert!(self.payloads.is_empty(), "only what is durable is shown");
         let now = self.clock.now();
-        let Some(rollout) = &self.rollout else { return };
+        let Some(rollout) = &self.rollout else { return self.publish_starts(now) };
         let story = rollout.history().len();
         let first = self.views.borrow().is_none();
         let told = !first && self.published.story == story;
@@ -355,6 +359,18 @@ impl Owner {
         let waiting = waiting.map(|it| (act::against(rollout, &it.what, now), it));
         let view = View::of(rollout, kept, now).waiting_for(waiting.collect());
         self.views.send_replace(Some(Arc::new(view)));
+    }
+
+    /// Shows who waits to start, before there is anything else to show.
+    fn publish_starts(&self, now: Timestamp) {
+        let newest = self.approvals.starting(now);
+        self.starting.send_if_modified(|told| {
+            let is_news = *told != newest;
+            if is_news {
+                *told = newest;
+            }
+            is_news
+        });
     }
 }
 

@@ -261,7 +261,9 @@ impl ProgressService for Readers {
         let view = self.views.borrow().clone();
         let seen = self.identity.seen(view.as_deref());
         let Some(view) = view else {
-            return Ok(Response::new(v1::GetPlanResponse { seen, plan: None }));
+            let waiting = self.inbox.starting().iter().map(view::starts).collect();
+            let plan = None;
+            return Ok(Response::new(v1::GetPlanResponse { seen, plan, waiting }));
         };
         let turn = Arc::clone(&self.searches).acquire_owned().await;
         // As for lists: every mailbox is looked at.
@@ -270,7 +272,7 @@ impl ProgressService for Readers {
             v1::PlanSummary::from(&view.plan().summary())
         });
         let plan = Some(brief.await.map_err(|_| Refused::Stopping)?);
-        Ok(Response::new(v1::GetPlanResponse { seen, plan }))
+        Ok(Response::new(v1::GetPlanResponse { seen, plan, waiting: Vec::new() }))
     }
 }
 

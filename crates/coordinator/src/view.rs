@@ -388,6 +388,20 @@ fn delays(plan: &Plan, wave: WaveNumber) -> Vec<v1::RungDelay> {
         .collect()
 }
 
+/// A start that waits for a second person, as readers get it: nothing speaks against it yet.
+pub(crate) fn starts(waiting: &Petition) -> v1::Waiting {
+    v1::Waiting {
+        by: waiting.by.clone(),
+        what: waiting.what.clone(),
+        reason: waiting.reason.clone(),
+        command: command(&waiting.what, None),
+        asked_time: Some(timestamp(waiting.at)),
+        until_time: Some(timestamp(waiting.until())),
+        evidence_changed: false,
+        evidence: String::new(),
+    }
+}
+
 /// What something waits for, as readers get it.
 pub(crate) fn why(why: &Why, plan: &Plan) -> v1::Why {
     v1::Why { code: why.code().to_owned(), text: with_names(&why.to_string(), plan) }

@@ -35,7 +35,7 @@ use tonic::{Code, Request as Call, Status};
 
 use crate::texts::{Language, Texts};
 use crate::visitor::{Role, Visitor, WhoSent};
-use board::{Board, Deed, Reason};
+use board::{Board, Deed, Reason, WaitingRow};
 pub use door::Door;
 use story::Story;
 
@@ -115,6 +115,7 @@ struct Look {
 struct Page<'a> {
     texts: &'a Texts,
     board: Option<Board>,
+    starts: &'a [WaitingRow],
     visitor: Visitor,
     token: &'a str,
     request_id: String,
@@ -128,6 +129,7 @@ struct Page<'a> {
 struct Live<'a> {
     texts: &'a Texts,
     board: &'a Option<Board>,
+    starts: &'a [WaitingRow],
 }
 
 async fn look<R: ProgressService, O: OperatorService, D: DeskService>(
@@ -156,10 +158,15 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
         (said, refused): (Option<String>, Option<Reason>),
     ) -> Response {
         let board = self.board(texts, sender).await;
+        let starts = match &board {
+            Ok(_) => Vec::new(),
+            Err(_) => self.starts(texts, sender).await,
+        };
         let code = if refused.is_some() { StatusCode::CONFLICT } else { StatusCode::OK };
         let page = Page {
             texts,
             board: board.ok(),
+            starts: &starts,
             visitor: (self.house.who_sent)(sender),
             token: self.house.door.token(),
             request_id: door::random_id(),
@@ -190,6 +197,15 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
         let rollout = self.house.readers.get_rollout(call).await?.into_inner();
         self.story.follow(&self.house.readers, sender).await;
         Ok(Board::of(&rollout, &self.story.told(), texts))
+    }
+
+    /// Who waits to start, before there is a rollout; nobody where that cannot be told.
+    async fn starts(&self, texts: &Texts, sender: &Extensions) -> Vec<WaitingRow> {
+        let call = call(sender, v1::GetPlanRequest {});
+        match self.house.readers.get_plan(call).await {
+            Ok(plan) => WaitingRow::all_of(&plan.into_inner().waiting, texts),
+            Err(_) => Vec::new(),
+        }
     }
 }
 
@@ -235,7 +251,7 @@ fn renewals<R: ProgressService, O: OperatorService, D: DeskService>(
             rooms.story.follow(&rooms.house.readers, &sender).await;
             let board = Board::of(&rollout, &rooms.story.told(), &texts);
             let board = Some(board);
-            let page = Live { texts: &texts, board: &board }.render();
+            let page = Live { texts: &texts, board: &board, starts: &[] }.render();
             let page = page.unwrap_or_default().replace(['\n', '\r'], " ");
             Ok(Event::default().event("board").data(page))
         }

@@ -146,6 +146,11 @@ impl Approvals {
         Err(Refused::NotApproved { command, own })
     }
 
+    /// Starts that wait for a second person, before there is a rollout.
+    pub(super) fn starting(&self, now: Timestamp) -> Vec<Petition> {
+        self.asked.starting(now)
+    }
+
     /// What waits for a second person; what the decisions since have made pointless is none of
     /// it.
     pub(super) fn waiting(&self, etag: Etag, now: Timestamp) -> Vec<Petition> {

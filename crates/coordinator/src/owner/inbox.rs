@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::lanes::{Lane, Lanes};
 use super::origin::Origin;
-use super::{Applied, Assent, Intent, NamedVerb, Proposal, Reply};
+use super::{Applied, Assent, Intent, NamedVerb, Petition, Proposal, Reply};
 use crate::refused::Refused;
 
 /// How long a caller waits: longer than a bad disk takes for a flush, shorter than people
@@ -73,6 +73,9 @@ impl Known {
 /// The newest of it; nothing before a plan was applied.
 pub(super) type WhoIsKnown = watch::Receiver<Option<Arc<Known>>>;
 
+/// Starts that wait for a second person.
+pub(super) type WhoStarts = watch::Receiver<Vec<Petition>>;
+
 /// Workers of unknown nodes share the places of a node that no plan has.
 const STRANGERS: NodeNumber = NodeNumber::new(u16::MAX);
 
@@ -84,6 +87,8 @@ type Question = Box<dyn FnOnce(Option<&Rollout>, Timestamp) -> Reply + Send>;
 pub(crate) struct Inbox {
     entrance: Arc<Entrance>,
     known: WhoIsKnown,
+    /// Starts that wait for a second person, while there is no rollout.
+    starting: WhoStarts,
     /// Which trace the newest orders come from.
     pub(crate) origin: Origin,
 }
@@ -98,9 +103,12 @@ impl Drop for Entrance {
 }
 
 impl Inbox {
-    pub(super) fn new(lanes: Arc<Lanes>, known: WhoIsKnown) -> Self {
+    pub(super) fn new(
+        lanes: Arc<Lanes>,
+        (known, starting): (WhoIsKnown, WhoStarts),
+    ) -> Self {
         let entrance = Arc::new(Entrance(lanes));
-        Self { entrance, known, origin: Origin::default() }
+        Self { entrance, known, starting, origin: Origin::default() }
     }
 
     /// Says that time has passed.
@@ -192,6 +200,11 @@ impl Inbox {
         // An owner that has ended judges nothing any more; one that is busy is told again.
         let message = Message::External { name, answer };
         drop(self.entrance.0.put(Lane::Own, None, message));
+    }
+
+    /// Starts that wait for a second person; what waits later is on the view.
+    pub(crate) fn starting(&self) -> Vec<Petition> {
+        self.starting.borrow().clone()
     }
 
     /// Ends the owner after what has queued until now.

@@ -130,6 +130,20 @@ pub(super) struct WaitingRow {
     pub(super) can_name: bool,
 }
 
+impl WaitingRow {
+    /// Starts that wait. No plan names a time zone yet, so times are of the world's clock.
+    pub(super) fn all_of(waiting: &[v1::Waiting], texts: &Texts) -> Vec<Self> {
+        let now = jiff::Timestamp::now().as_second();
+        let shown = Shown { texts, zone: &TimeZone::UTC, now };
+        let row = |it: &v1::Waiting| {
+            let mut row = shown.waiting(it);
+            row.until += " UTC";
+            row
+        };
+        waiting.iter().map(row).collect()
+    }
+}
+
 /// A row of the waves.
 #[derive(Clone, Debug)]
 pub(super) struct WaveRow {
@@ -332,10 +346,15 @@ impl Shown<'_> {
     fn waiting(&self, waiting: &v1::Waiting) -> WaitingRow {
         let v1::Waiting { by, what, reason, command, until_time, .. } = waiting;
         let told = [("by", &**by), ("what", what), ("reason", reason)];
+        let told = if reason.is_empty() {
+            self.texts.say_with("waiting-bare", &[("by", by), ("what", what)])
+        } else {
+            self.texts.say_with("waiting-one", &told)
+        };
         WaitingRow {
             by: by.clone(),
             what: what.clone(),
-            told: self.texts.say_with("waiting-one", &told),
+            told,
             until: seconds!(until_time).map_or_else(String::new, |at| self.time(at)),
             has_changed: waiting.evidence_changed,
             evidence: waiting.evidence.clone(),

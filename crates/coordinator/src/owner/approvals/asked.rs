@@ -103,6 +103,12 @@ impl Asked {
         }
     }
 
+    /// Starts that wait still, before there is a rollout.
+    pub(super) fn starting(&self, now: Timestamp) -> Vec<Petition> {
+        let starts = |it: &&Petition| it.etag.is_none() && it.until() > now;
+        self.waiting.iter().filter(starts).cloned().collect()
+    }
+
     /// What waits still; what the decisions since have made pointless is none of it.
     pub(super) fn standing(&self, etag: Etag, now: Timestamp) -> Vec<Petition> {
         let stands = |it: &&Petition| it.etag == Some(etag) && it.until() > now;
