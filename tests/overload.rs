@@ -11,6 +11,8 @@
 
 #[path = "overload/deaf.rs"]
 mod deaf;
+#[path = "overload/defaults.rs"]
+mod defaults;
 #[path = "overload/floods.rs"]
 mod floods;
 #[path = "overload/scene.rs"]
@@ -26,11 +28,12 @@ use tidegate_wire::v1;
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 
+use defaults::Defaults;
 use floods::{Flood, MALFORMED, UNKNOWN, ask};
 use scene::{MAD, Scene, joining, raise_descriptors, until};
 
 /// The most memory of a coordinator with a thousand watchers, each over a connection of its
-/// own: some 30 kB of buffers each, besides what it holds.
+/// own, plain or with TLS: some 30 to 45 kB of buffers each, besides what it holds.
 const MANY_WATCHERS_MIB: u64 = 200;
 
 /// The most memory under any other flood: some hundred calls with some hundred kilobytes each.
@@ -54,6 +57,38 @@ async fn a_thousand_watchers_are_served_and_one_more_is_refused() {
     assert_eq!(one_more.unwrap_err().code(), Code::ResourceExhausted);
     scene.stands("1,000 watchers", MANY_WATCHERS_MIB).await;
     watchers.until_all_have_seen(&scene, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_a_thousand_watchers_are_served_and_one_more_is_refused() {
+    raise_descriptors();
+    let scene = Scene::secured().await;
+
+    let watchers = Flood::of_watchers(&scene, WATCHERS).await;
+    watchers.until_all_have_seen(&scene, 2).await;
+    let one_more = scene.watch_once().await;
+
+    assert_eq!(one_more.unwrap_err().code(), Code::ResourceExhausted);
+    scene.stands("with certificates, 1,000 watchers", MANY_WATCHERS_MIB).await;
+    watchers.until_all_have_seen(&scene, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tonics_defaults_let_through_the_coordinator_does_not() {
+    raise_descriptors();
+    let scene = Scene::start(&[]).await;
+    let defaults = Defaults::start().await;
+
+    let table = defaults.beside(&scene).await;
+
+    for row in &table {
+        eprintln!("| {} | {} | {} |", row.attack, row.defaults, row.ours);
+    }
+    let before: Vec<&str> = table.iter().map(|row| row.defaults.as_str()).collect();
+    let ours: Vec<&str> = table.iter().map(|row| row.ours.as_str()).collect();
+    assert_eq!(before, ["200 held", "200 held", "no limit", "taken"]);
+    assert_eq!(ours, ["0 held", "0 held", "128", "refused"]);
+    scene.stands("beside tonic's defaults", FLOODED_MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

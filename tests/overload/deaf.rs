@@ -5,6 +5,8 @@
 //!
 //! * Their windows are shut from the first byte on, and stay so.
 
+use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -99,6 +101,32 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame.extend(stream.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+/// All that a client says before its first call.
+pub(crate) fn greeting() -> Vec<u8> {
+    let mut greeting = PREFACE.to_vec();
+    greeting.extend(frame(SETTINGS, 0, 0, &[]));
+    greeting
+}
+
+/// How many calls a server takes at once over one connection, among its settings.
+pub(crate) const CALLS_MAX: u16 = 3;
+
+/// What a server says of itself in the first frame that it sends.
+pub(crate) fn settings(stream: &mut impl Read) -> BTreeMap<u16, u32> {
+    let mut head = [0; HEAD];
+    stream.read_exact(&mut head).unwrap();
+    let [a, b, c, kind, ..] = head;
+    assert_eq!(kind, SETTINGS, "a server begins with its settings");
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    stream.read_exact(&mut payload).unwrap();
+    let setting = |it: &[u8; 6]| {
+        let [name @ .., _, _, _, _] = *it;
+        let [_, _, value @ ..] = *it;
+        (u16::from_be_bytes(name), u32::from_be_bytes(value))
+    };
+    payload.as_chunks::<6>().0.iter().map(setting).collect()
 }
 
 /// Headers as literals that nobody needs to remember.

@@ -53,6 +53,9 @@ pub(crate) const MAD: &str = "stor-03";
 pub(crate) const OPERATOR: &str = "anna";
 const APPROVER: &str = "berta";
 
+/// Whoever watches on a wall.
+const VIEWER: &str = "vera";
+
 static ONE_AT_A_TIME: OneAtATime<()> = OneAtATime::const_new(());
 
 /// Waits for a state.
@@ -188,9 +191,9 @@ impl Scene {
         &self.address
     }
 
-    /// A reader's connection of its own.
+    /// A watcher's connection of its own.
     pub(crate) async fn channel(&self) -> Channel {
-        self.for_readers().connect().await.unwrap()
+        self.way(&self.readers, VIEWER).connect().await.unwrap()
     }
 
     /// Where workers come; with the certificate of one that is not honest.
@@ -407,6 +410,7 @@ fn spawn(dir: &Path, before: &[&str]) -> Child {
 fn make_certificates(dir: &Path) -> &'static str {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(["init", "pki", "--operator", OPERATOR, "--approver", APPROVER]);
+    command.args(["--viewer", VIEWER]);
     for node in HONEST.iter().chain([&MAD]) {
         command.args(["--node", node]);
     }

@@ -4,6 +4,7 @@
 //!
 //! * Files are changed as somebody with an editor and much time would.
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(clippy::print_stderr, reason = "whoever asks for it is shown the table")]
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -86,6 +87,38 @@ fn a_full_rewrite_is_found_by_what_was_anchored() {
     let findings = site.verify().findings;
     assert_eq!(verify(&site.log, None, None).unwrap().findings, [], "the chain is whole");
     assert!(findings.contains(&Finding::Rewritten { sequence: 5 }), "{findings:?}");
+}
+
+#[test]
+fn whoever_has_been_at_a_log_in_one_of_five_ways_reads_what_they_did() {
+    type Way = (&'static str, fn(&Site));
+    let ways: [Way; 5] = [
+        ("edited", |site| site.change(|it| it[4] = it[4].replace("anna", "carl"))),
+        ("deleted", |site| site.change(|it| drop(it.remove(4)))),
+        ("exchanged", |site| site.change(|it| it.swap(3, 4))),
+        ("cut off", |site| site.change(|it| it.truncate(7))),
+        ("rewritten", |site| {
+            fs::remove_file(&site.log).unwrap();
+            site.write_log("carl");
+        }),
+    ];
+
+    let said = ways.map(|(name, tamper)| {
+        let site = Site::new();
+        tamper(&site);
+        let first = site.verify().findings.first().unwrap().to_string();
+        eprintln!("| {name} | {first} |");
+        first
+    });
+
+    let expected = [
+        "record 5 was edited: its digest is that of other bytes",
+        "record 5 should come, 6 does: records were deleted, inserted or exchanged",
+        "record 4 should come, 5 does: records were deleted, inserted or exchanged",
+        "the log ends with record 7, but record 10 was anchored: it was truncated",
+        "record 5 is not the one that was anchored: the log was rewritten",
+    ];
+    assert_eq!(said, expected);
 }
 
 #[test]

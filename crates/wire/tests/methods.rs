@@ -4,12 +4,13 @@
 //!
 //! * The services are taken from their descriptors, as clients see them.
 #![expect(clippy::unwrap_used, reason = "a test may say no more than that it failed")]
+#![expect(clippy::print_stderr, reason = "whoever asks for it is shown the table")]
 
 use std::collections::BTreeSet;
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tidegate_trust::METHODS;
+use tidegate_trust::{METHODS, callers_of};
 
 #[test]
 fn every_method_there_is_stands_in_the_table_of_roles_and_no_other() {
@@ -22,6 +23,10 @@ fn every_method_there_is_stands_in_the_table_of_roles_and_no_other() {
     let allowed: BTreeSet<String> =
         METHODS.iter().map(|(path, _)| (*path).to_owned()).collect();
 
+    // `cargo test -p tidegate-wire --test methods -- --nocapture` prints who may call what.
+    for path in &allowed {
+        eprintln!("| {path} | {} |", callers_of(path));
+    }
     let missing: Vec<_> = served.difference(&allowed).collect();
     let superfluous: Vec<_> = allowed.difference(&served).collect();
     assert!(missing.is_empty() && superfluous.is_empty(), "{missing:?} {superfluous:?}");
