@@ -143,9 +143,13 @@ impl Site {
         self.coordinator.open(address);
     }
 
-    /// Waits until so many messages wait because their mailboxes are held.
+    /// Waits until so many messages wait because their mailboxes are held, and have been put back:
+    /// a flush does not move what is still on its way.
     pub(crate) fn waiting(&self, messages: usize) {
-        let held = |it: &String| it.contains("deferred transport");
+        let held = |it: &String| {
+            let is_back = it.contains(r#""queue_name": "deferred""#);
+            is_back && it.contains("deferred transport")
+        };
         self.postfix
             .wait_for_queue(|queue| queue.len() == messages && queue.iter().all(held));
     }
