@@ -15,6 +15,8 @@ mod deaf;
 mod defaults;
 #[path = "overload/floods.rs"]
 mod floods;
+#[path = "overload/frames.rs"]
+mod frames;
 #[path = "overload/scene.rs"]
 mod scene;
 
@@ -30,6 +32,7 @@ use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 
 use defaults::Defaults;
 use floods::{Flood, MALFORMED, UNKNOWN, ask};
+use frames::{Attack, Attackers};
 use scene::{MAD, Scene, joining, raise_descriptors, until};
 
 /// The most memory of a coordinator with a thousand watchers, each over a connection of its
@@ -84,10 +87,14 @@ async fn what_tonics_defaults_let_through_the_coordinator_does_not() {
     for row in &table {
         eprintln!("| {} | {} | {} |", row.attack, row.defaults, row.ours);
     }
-    let before: Vec<&str> = table.iter().map(|row| row.defaults.as_str()).collect();
-    let ours: Vec<&str> = table.iter().map(|row| row.ours.as_str()).collect();
-    assert_eq!(before, ["200 held", "200 held", "no limit", "taken"]);
-    assert_eq!(ours, ["0 held", "0 held", "128", "refused"]);
+    // What whoever is cut is told besides is for people.
+    let outcome = |told: &str| told.split(':').next().unwrap().to_owned();
+    let before: Vec<String> = table.iter().map(|row| outcome(&row.defaults)).collect();
+    let ours: Vec<String> = table.iter().map(|row| outcome(&row.ours)).collect();
+    let (held, dropped) = ("200 held", "0 held");
+    let taken = "taken";
+    assert_eq!(before, [held, held, "no limit", taken, "cut", "cut", taken, taken]);
+    assert_eq!(ours, [dropped, dropped, "128", "refused", "cut", "cut", "cut", "cut"]);
     scene.stands("beside tonic's defaults", FLOODED_MIB).await;
 }
 
@@ -100,6 +107,46 @@ async fn clients_that_never_read_cost_nobody_anything_and_are_cut() {
     scene.stands("clients that never read", FLOODED_MIB).await;
     until("they are cut", || deaf.ended() == DEAF).await;
     assert!(scene.log().contains("a watcher that reads nothing was cut"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_floods_with_frames_is_cut_and_keeps_nobody_out() {
+    let scene = Scene::start(&[]).await;
+    let mut farewells = Vec::new();
+
+    for (attack, what) in [
+        (Attack::RapidReset, "calls given up at once"),
+        (Attack::Continuations, "headers without end"),
+        (Attack::UnfinishedBodies, "1,000 calls with unfinished messages"),
+    ] {
+        let attackers = Attackers::loose(&scene, attack);
+        scene.stands(what, FLOODED_MIB).await;
+        farewells.push(attackers.until_cut().await);
+    }
+
+    for (said, expected) in farewells.iter().zip([
+        "too_many_resets",
+        "too_many_continuations",
+        "too_many_internal_resets",
+    ]) {
+        assert!(said.iter().any(|it| it == expected), "{expected}: {farewells:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_pings_and_settings_is_answered_and_keeps_nobody_out() {
+    let scene = Scene::start(&[]).await;
+
+    for (attack, what) in [
+        (Attack::Pings, "200,000 pings and more"),
+        (Attack::Settings, "200,000 settings and more"),
+    ] {
+        let attackers = Attackers::loose(&scene, attack);
+        attackers.until_acknowledged(200_000).await;
+        scene.stands(what, FLOODED_MIB).await;
+        // Whoever never calls does not stay.
+        attackers.until_cut().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

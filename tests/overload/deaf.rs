@@ -20,16 +20,16 @@ use tokio_rustls::client::TlsStream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes before the payload of every frame.
-const HEAD: usize = 9;
+pub(crate) const HEAD: usize = 9;
 
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
-const SETTINGS: u8 = 0x4;
-const PING: u8 = 0x6;
+pub(crate) const DATA: u8 = 0x0;
+pub(crate) const HEADERS: u8 = 0x1;
+pub(crate) const SETTINGS: u8 = 0x4;
+pub(crate) const PING: u8 = 0x6;
 
-const ACK: u8 = 0x1;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
+pub(crate) const ACK: u8 = 0x1;
+pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
 
 /// No bytes may be sent on any stream.
 const WINDOW_SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
@@ -94,7 +94,8 @@ async fn until_cut(tcp: &mut (impl AsyncRead + AsyncWrite + Unpin), calls: u32) 
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame as it goes over the wire.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);
@@ -130,7 +131,7 @@ pub(crate) fn settings(stream: &mut impl Read) -> BTreeMap<u16, u32> {
 }
 
 /// Headers as literals that nobody needs to remember.
-fn headers(path: &str) -> Vec<u8> {
+pub(crate) fn headers(path: &str) -> Vec<u8> {
     let headers = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -139,13 +140,15 @@ fn headers(path: &str) -> Vec<u8> {
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ];
-    let mut block = Vec::new();
-    for (name, value) in headers {
-        block.push(0);
-        for text in [name, value] {
-            block.push(u8::try_from(text.len()).unwrap());
-            block.extend(text.as_bytes());
-        }
+    headers.iter().flat_map(|(name, value)| header(name, value)).collect()
+}
+
+/// One of them.
+pub(crate) fn header(name: &str, value: &str) -> Vec<u8> {
+    let mut literal = vec![0];
+    for text in [name, value] {
+        literal.push(u8::try_from(text.len()).unwrap());
+        literal.extend(text.as_bytes());
     }
-    block
+    literal
 }

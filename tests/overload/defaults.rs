@@ -17,6 +17,7 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 
 use crate::deaf;
+use crate::frames::{self, Attack};
 use crate::scene::{Scene, joining, until};
 
 /// Connections of an attack: fewer than strangers may have, so that none makes room for another.
@@ -65,6 +66,16 @@ impl Defaults {
             ),
             row("calls at once that one connection may have", both.map(calls_at_once)),
             row("a message of 1 MiB", [send(both[0]).await, send(both[1]).await]),
+            row("calls given up at once", frames::beside(both, Attack::RapidReset).await),
+            row("headers without end", frames::beside(both, Attack::Continuations).await),
+            row(
+                "1,000 calls with unfinished messages",
+                frames::beside(both, Attack::UnfinishedBodies).await,
+            ),
+            row(
+                "pings without end and no call",
+                frames::beside(both, Attack::Pings).await,
+            ),
         ]
     }
 }
