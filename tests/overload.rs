@@ -42,6 +42,16 @@ const MANY_WATCHERS_MIB: u64 = 200;
 /// The most memory under any other flood: some hundred calls with some hundred kilobytes each.
 const FLOODED_MIB: u64 = 200;
 
+/// File descriptors that a coordinator is left for a crowd that needs more.
+const DESCRIPTORS_LEFT: usize = 8;
+
+/// How often honest workers are answered, three seconds or more, while none is free.
+const REPORTS_WITHOUT_DESCRIPTORS: u64 = 60;
+
+/// How busy a coordinator is that only serves two workers, with much to spare. One that tries
+/// without a pause to take a connection in has a processor for itself.
+const BUSY_PERCENT_MAX: u128 = 40;
+
 /// Clients that never read.
 const DEAF: usize = 40;
 
@@ -170,6 +180,49 @@ async fn silent_connections_are_dropped_and_keep_nobody_out() {
         crowd.is_empty()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_free_descriptor_it_serves_who_is_there_and_does_not_spin() {
+    let scene = Scene::start(&[]).await;
+    let full = scene.leave_descriptors(DESCRIPTORS_LEFT);
+
+    // Watchers are never idle, so that none of them makes room.
+    let mut watchers: Vec<_> = Vec::new();
+    while watchers.len() < 3 * full {
+        let connection = scene.channel().await;
+        watchers.push(tokio::spawn(Flood::watch(connection)));
+    }
+    until("no descriptor is free", || scene.descriptors() == full).await;
+    let late = scene.for_readers().connect().await.unwrap();
+    let late = tokio::spawn(ask(late));
+    let busy = scene.busy_percent(REPORTS_WITHOUT_DESCRIPTORS).await;
+    let kept_waiting = !late.is_finished() && scene.descriptors() == full;
+    for watcher in watchers {
+        watcher.abort();
+    }
+
+    eprintln!("no descriptor is free: {busy} % of a processor");
+    assert!(kept_waiting, "all descriptors were taken");
+    assert!(busy <= BUSY_PERCENT_MAX, "{busy} % of a processor");
+    assert_eq!(code(late.await.unwrap()), Code::Ok, "it is served once there is room");
+    scene.stands("after no descriptor was free", FLOODED_MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_few_descriptors_from_the_start_a_crowd_never_takes_the_last() {
+    let few = ["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"];
+    let scene = Scene::start(&few).await;
+
+    let crowd: Vec<TcpStream> =
+        (0..600).map(|_| TcpStream::connect(scene.address()).unwrap()).collect();
+    let questions = Flood::of_questions(&scene);
+
+    questions.until_refused(50).await;
+    scene.stands("128 descriptors, silent connections and readers", FLOODED_MIB).await;
+    let opened = scene.descriptors();
+    drop(crowd);
+    assert!(opened < 128, "{opened} descriptors");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,16 @@ impl Flood {
         flood
     }
 
+    /// Watches for as long as it is let.
+    pub(crate) async fn watch(connection: Channel) {
+        let mut client = ProgressServiceClient::new(connection);
+        // Whoever is not taken in waits here.
+        if let Ok(answers) = client.watch_rollout(v1::WatchRolloutRequest {}).await {
+            let mut answers = answers.into_inner();
+            while let Ok(Some(_)) = answers.message().await {}
+        }
+    }
+
     /// Waits until every watcher has had so many answers.
     pub(crate) async fn until_all_have_seen(&self, scene: &Scene, answers: u64) {
         until("every watcher is answered", || {

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tempfile::TempDir;
 use tidegate_core::fleet::{Generation, Incarnation, NodeNumber};
 use tidegate_core::rollout::{Account, Join, Orders, Sync, Vitals};
@@ -301,6 +302,47 @@ impl Scene {
             assert!(refusals.is_empty(), "{what}: {refusals:?}");
         }
         assert!(memory <= memory_mib_max, "{what}: {memory} MiB");
+    }
+
+    /// Leaves the coordinator so many file descriptors beyond those that it has open; says how
+    /// many it may have now.
+    pub(crate) fn leave_descriptors(&self, left: usize) -> usize {
+        let most = self.descriptors() + left;
+        let limit = Some(u64::try_from(most).unwrap());
+        let pid = Pid::from_child(&self.coordinator);
+        let limit = Rlimit { current: limit, maximum: limit };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+        most
+    }
+
+    /// How many file descriptors the coordinator has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// How busy the coordinator's processors are while honest workers are answered so many
+    /// times, in parts of a hundred of one of them.
+    pub(crate) async fn busy_percent(&self, reports: u64) -> u128 {
+        let told: Vec<u64> = self.honest.iter().map(|it| it.told()).collect();
+        let (began, before) = (Instant::now(), self.processor_time());
+        until("honest workers are answered", || {
+            let mut all = self.honest.iter().zip(&told);
+            all.all(|(it, before)| it.has_told(before + reports))
+        })
+        .await;
+        let spent = self.processor_time().checked_sub(before).unwrap();
+        spent.as_millis() * 100 / began.elapsed().as_millis()
+    }
+
+    /// The time of processors that the coordinator has had.
+    fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Its name may hold anything; what follows are numbers, the twelfth and thirteenth of
+        // which are ticks of its own and of the kernel for it.
+        let (_, numbers) = stat.rsplit_once(')').unwrap();
+        let ticks = numbers.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|it| it.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1_000 / clock_ticks_per_second())
     }
 
     /// The most memory that the coordinator has had.
