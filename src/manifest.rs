@@ -169,7 +169,7 @@ fn open(worker: &Worker) -> Result<Store, Failure> {
             "`chown -R` the work directory to that user, and run this as the worker does",
         ),
         StoreError::Intent { .. } => Failure::new(Exit::Failed, error).help(
-            "try once more; if the disk has lost it, move it away: what it says is done by evidence alone then",
+            "try once more; else move that file out of the work directory and keep it",
         ),
         StoreError::Root { .. }
         | StoreError::OtherFileSystem { .. }

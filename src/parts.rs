@@ -7,7 +7,6 @@
 //! * Lists are whole: no wave is left out for the screen's sake.
 
 use serde_json::{Value, json};
-use tidegate_core::rollout::Grade;
 use tidegate_wire::v1::{Node, NodeState, Rollout, Signal, Wave, WaveState};
 
 use crate::cli::{GateList, PartList};
@@ -17,7 +16,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::listing::{self, Listed};
 use crate::screens::diagnosis::level_name;
 use crate::screens::single::guard;
-use crate::screens::status::{node_row, node_word, wave_word, worst};
+use crate::screens::status::{node_row, node_word, wave_row, wave_word, waves_table};
 use crate::screens::{MinuteOf, Table, date, instant, marks, say, schedule};
 
 /// Carries out `tidegate wave list`.
@@ -146,28 +145,9 @@ impl Listed for WaveRow<'_> {
 }
 
 fn wave_table(rows: &[WaveRow<'_>], wide: bool) -> Table {
-    let mut table = Table::new(
-        &[
-            "WAVE", "", "STATE", "LEVEL", "PLANNED", "PREPARED", "OPEN", "MATURE",
-            "FAILED", "ASIDE", "WORST",
-        ],
-        &[4, 5, 6, 7, 8, 9],
-    );
+    let mut table = waves_table();
     for WaveRow { rollout, wave } in rows {
-        let (glyph, word, _) = wave_word(wave.state());
-        table.row([
-            format!("{glyph} {}", wave.number),
-            safe(&wave.name),
-            word.to_owned(),
-            level_name(rollout, wave.level),
-            thousands(wave.planned),
-            thousands(wave.prepared),
-            thousands(wave.open),
-            thousands(wave.mature),
-            thousands(wave.failed),
-            thousands(wave.quarantined),
-            worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
-        ]);
+        table.row(wave_row(rollout, wave));
     }
     let mark = |row: &WaveRow<'_>| marks::of(row.rollout, row.wave);
     if rows.iter().any(|row| mark(row).is_some()) {

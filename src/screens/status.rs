@@ -143,34 +143,44 @@ pub(crate) fn counts(rollout: &Rollout) -> String {
     text
 }
 
-/// The waves around the current one.
-pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
-    let mut table = Table::new(
+/// A table of waves, empty.
+pub(crate) fn waves_table() -> Table {
+    Table::new(
         &[
             "WAVE", "", "STATE", "LEVEL", "PLANNED", "PREPARED", "OPEN", "MATURE",
             "FAILED", "ASIDE", "WORST",
         ],
         &[4, 5, 6, 7, 8, 9],
-    );
+    )
+}
+
+/// A wave as a row of such a table.
+pub(crate) fn wave_row(rollout: &Rollout, wave: &Wave) -> [String; 11] {
+    let (glyph, word, _) = wave_word(wave.state());
+    [
+        format!("{glyph} {}", wave.number),
+        safe(&wave.name),
+        word.to_owned(),
+        level_name(rollout, wave.level),
+        thousands(wave.planned),
+        thousands(wave.prepared),
+        thousands(wave.open),
+        thousands(wave.mature),
+        thousands(wave.failed),
+        thousands(wave.quarantined),
+        worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
+    ]
+}
+
+/// The waves around the current one.
+pub(crate) fn waves(rollout: &Rollout, paint: Paint) -> String {
+    let mut table = waves_table();
     let begun = |wave: &Wave| wave.state() != WaveState::Passed;
     let current = rollout.waves.iter().position(begun).unwrap_or(rollout.waves.len());
     let first = current.saturating_sub(WAVES_AROUND);
     let shown = rollout.waves.iter().skip(first).take(WAVES_AROUND * 2);
     for wave in shown.clone() {
-        let (glyph, word, _) = wave_word(wave.state());
-        table.row([
-            format!("{glyph} {}", wave.number),
-            safe(&wave.name),
-            word.to_owned(),
-            level_name(rollout, wave.level),
-            thousands(wave.planned),
-            thousands(wave.prepared),
-            thousands(wave.open),
-            thousands(wave.mature),
-            thousands(wave.failed),
-            thousands(wave.quarantined),
-            worst(wave.grades.as_ref()).map_or("-", Grade::code).to_owned(),
-        ]);
+        table.row(wave_row(rollout, wave));
     }
     if shown.clone().any(|wave| wave.finish.is_some()) {
         let done = |wave: &Wave| schedule::finish(wave.finish.as_ref());
