@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::mailbox::MailboxState;
@@ -36,6 +37,9 @@ const CONNECTIONS: usize = 12;
 
 /// Calls under way on each.
 const CALLS: usize = 8;
+
+/// A watcher that was let go comes again after this time, as people and their tools do.
+const COMES_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Calls of one deaf client.
 const DEAF_CALLS: u32 = 8;
@@ -94,13 +98,17 @@ impl Flood {
         flood
     }
 
-    /// Watches for as long as it is let.
+    /// Watches without end: whoever is let go before it could say so comes again.
     pub(crate) async fn watch(connection: Channel) {
         let mut client = ProgressServiceClient::new(connection);
-        // Whoever is not taken in waits here.
-        if let Ok(answers) = client.watch_rollout(v1::WatchRolloutRequest {}).await {
-            let mut answers = answers.into_inner();
-            while let Ok(Some(_)) = answers.message().await {}
+        loop {
+            // Whoever is not taken in waits here.
+            let answers = client.watch_rollout(v1::WatchRolloutRequest {}).await;
+            if let Ok(answers) = answers {
+                let mut answers = answers.into_inner();
+                while let Ok(Some(_)) = answers.message().await {}
+            }
+            tokio::time::sleep(COMES_AGAIN_AFTER).await;
         }
     }
 

@@ -304,10 +304,12 @@ impl Scene {
         assert!(memory <= memory_mib_max, "{what}: {memory} MiB");
     }
 
-    /// Leaves the coordinator so many file descriptors beyond those that it has open; says how
-    /// many it may have now.
+    /// Leaves the coordinator so many file descriptors beyond those that it has open, and those
+    /// that it has closed between them; says how many it may have now.
     pub(crate) fn leave_descriptors(&self, left: usize) -> usize {
-        let most = self.descriptors() + left;
+        // The limit is one of numbers: with fewer than the highest in use it could never have
+        // exactly as many.
+        let most = self.open_descriptors().max().unwrap() + 1 + left;
         let limit = Some(u64::try_from(most).unwrap());
         let pid = Pid::from_child(&self.coordinator);
         let limit = Rlimit { current: limit, maximum: limit };
@@ -317,7 +319,12 @@ impl Scene {
 
     /// How many file descriptors the coordinator has open.
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+        self.open_descriptors().count()
+    }
+
+    fn open_descriptors(&self) -> impl Iterator<Item = usize> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        open.map(|it| it.unwrap().file_name().to_str().unwrap().parse().unwrap())
     }
 
     /// How busy the coordinator's processors are while honest workers are answered so many
