@@ -185,19 +185,19 @@ async fn silent_connections_are_dropped_and_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_free_descriptor_it_serves_who_is_there_and_does_not_spin() {
     let scene = Scene::start(&[]).await;
-    let full = scene.leave_descriptors(DESCRIPTORS_LEFT);
+    let limit = scene.leave_descriptors(DESCRIPTORS_LEFT);
 
     // Watchers are never idle, so that none of them makes room.
     let mut watchers: Vec<_> = Vec::new();
-    while watchers.len() < 3 * full {
+    while watchers.len() < 3 * limit {
         let connection = scene.channel().await;
         watchers.push(tokio::spawn(Flood::watch(connection)));
     }
-    until("no descriptor is free", || scene.descriptors() == full).await;
+    until("no descriptor is free", || scene.uses_all_descriptors(limit)).await;
     let late = scene.for_readers().connect().await.unwrap();
     let late = tokio::spawn(ask(late));
     let busy = scene.busy_percent(REPORTS_WITHOUT_DESCRIPTORS).await;
-    let kept_waiting = !late.is_finished() && scene.descriptors() == full;
+    let kept_waiting = !late.is_finished() && scene.uses_all_descriptors(limit);
     for watcher in watchers {
         watcher.abort();
     }

@@ -5,6 +5,7 @@
 //! * The coordinator is the built program, and goes with its scene.
 //! * An honest worker that is refused for want of room has failed the test.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -304,17 +305,22 @@ impl Scene {
         assert!(memory <= memory_mib_max, "{what}: {memory} MiB");
     }
 
-    /// Leaves the coordinator so many file descriptors beyond those that it has open, and those
-    /// that it has closed between them; says how many it may have now.
+    /// Leaves the coordinator so many free file descriptors; says below which number its own
+    /// must be.
     pub(crate) fn leave_descriptors(&self, left: usize) -> usize {
-        // The limit is one of numbers: with fewer than the highest in use it could never have
-        // exactly as many.
-        let most = self.open_descriptors().max().unwrap() + 1 + left;
-        let limit = Some(u64::try_from(most).unwrap());
+        // Numbers far above the others may have been inherited.
+        let open: BTreeSet<usize> = self.open_descriptors().collect();
+        let last = (0..).filter(|number| !open.contains(number)).nth(left - 1).unwrap();
+        let limit = Some(u64::try_from(last + 1).unwrap());
         let pid = Pid::from_child(&self.coordinator);
         let limit = Rlimit { current: limit, maximum: limit };
         prlimit(Some(pid), Resource::Nofile, limit).unwrap();
-        most
+        last + 1
+    }
+
+    /// Whether the coordinator uses every number below `limit`.
+    pub(crate) fn uses_all_descriptors(&self, limit: usize) -> bool {
+        self.open_descriptors().filter(|number| *number < limit).count() == limit
     }
 
     /// How many file descriptors the coordinator has open.
