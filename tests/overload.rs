@@ -23,6 +23,8 @@ mod scene;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tonic::Code;
 
@@ -188,16 +190,21 @@ async fn without_a_free_descriptor_it_serves_who_is_there_and_does_not_spin() {
     let limit = scene.leave_descriptors(DESCRIPTORS_LEFT);
 
     // Watchers are never idle, so that none of them makes room.
+    let watching = Arc::<AtomicUsize>::default();
     let mut watchers: Vec<_> = Vec::new();
     while watchers.len() < 3 * limit {
         let connection = scene.channel().await;
-        watchers.push(tokio::spawn(Flood::watch(connection)));
+        watchers.push(tokio::spawn(Flood::watch(connection, Arc::clone(&watching))));
     }
-    until("no descriptor is free", || scene.uses_all_descriptors(limit)).await;
+    let is_full = || {
+        watching.load(Ordering::Relaxed) >= DESCRIPTORS_LEFT
+            && scene.uses_all_descriptors(limit)
+    };
+    until("no descriptor is free", is_full).await;
     let late = scene.for_readers().connect().await.unwrap();
     let late = tokio::spawn(ask(late));
     let busy = scene.busy_percent(REPORTS_WITHOUT_DESCRIPTORS).await;
-    let kept_waiting = !late.is_finished() && scene.uses_all_descriptors(limit);
+    let kept_waiting = !late.is_finished() && is_full();
     for watcher in watchers {
         watcher.abort();
     }

@@ -98,15 +98,18 @@ impl Flood {
         flood
     }
 
-    /// Watches without end: whoever is let go before it could say so comes again.
-    pub(crate) async fn watch(connection: Channel) {
+    /// Watches without end: whoever is let go before it could say so comes again. Counts
+    /// itself in `watching` while it is answered.
+    pub(crate) async fn watch(connection: Channel, watching: Arc<AtomicUsize>) {
         let mut client = ProgressServiceClient::new(connection);
         loop {
             // Whoever is not taken in waits here.
             let answers = client.watch_rollout(v1::WatchRolloutRequest {}).await;
             if let Ok(answers) = answers {
+                watching.fetch_add(1, Ordering::Relaxed);
                 let mut answers = answers.into_inner();
                 while let Ok(Some(_)) = answers.message().await {}
+                watching.fetch_sub(1, Ordering::Relaxed);
             }
             tokio::time::sleep(COMES_AGAIN_AFTER).await;
         }

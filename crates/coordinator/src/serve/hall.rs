@@ -28,6 +28,10 @@ use crate::refused::Refused;
 /// A connection says what it wants within this time: clients connect when they call.
 const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
 
+/// The same where no file descriptor is left for others: a handshake and a call over a far
+/// network. Cut any sooner, everybody in a crowd would be taken in and nobody heard.
+const FIRST_CALL_WITHIN_IF_FULL: Duration = Duration::from_secs(1);
+
 /// A call's request comes, or its answer is taken, within this time: the description of the
 /// largest job over a slow network.
 const TURN_MAX: Duration = Duration::from_secs(30);
@@ -240,10 +244,10 @@ impl Hall {
         (Peer { hall: Arc::clone(self), seat, caller: Caller::Local }, must_go)
     }
 
-    /// Lets go the connection that has said nothing for the longest.
+    /// Lets go the connection that has said nothing for the longest, if that is long enough.
     pub(crate) fn make_room(&self) {
         if let Some(room) = self.room(Class::Arrived) {
-            room.cut_idlest(&mut lock(&room.seats));
+            room.cut_idlest(&mut lock(&room.seats), FIRST_CALL_WITHIN_IF_FULL);
         }
     }
 
@@ -264,16 +268,24 @@ impl Hall {
 impl Room {
     fn admit(&self, seat: &Arc<Seat>) -> Result<(), Refused> {
         let mut seats = lock(&self.seats);
-        if seats.len() >= self.connections_max && !self.cut_idlest(&mut seats) {
+        if seats.len() >= self.connections_max
+            && !self.cut_idlest(&mut seats, Duration::ZERO)
+        {
             return Err(self.full(self.capacity.connections, self.connections_max));
         }
         seats.insert(seat.id, Arc::clone(seat));
         Ok(())
     }
 
-    fn cut_idlest(&self, seats: &mut BTreeMap<u64, Arc<Seat>>) -> bool {
+    /// Cuts whoever has been idle the longest, and for `idle_min`. Says whether somebody was.
+    fn cut_idlest(
+        &self,
+        seats: &mut BTreeMap<u64, Arc<Seat>>,
+        idle_min: Duration,
+    ) -> bool {
         let idle = seats.values().filter_map(|seat| Some((seat.idle_since()?, seat.id)));
-        let Some((_, id)) = idle.min() else { return false };
+        let idlest = idle.min().filter(|(since, _)| since.elapsed() >= idle_min);
+        let Some((_, id)) = idlest else { return false };
         if let Some(seat) = seats.remove(&id) {
             self.cut(&seat);
         }

@@ -45,6 +45,21 @@ fn in_a_full_class_whoever_has_been_idle_the_longest_makes_room() {
 }
 
 #[test]
+fn without_a_descriptor_whoever_has_just_come_is_heard_first() {
+    let hall = Hall::new(PLENTY);
+    let (peer, mut must_go) = hall.arrive();
+
+    hall.make_room();
+    let stays = must_go.try_recv() == Err(TryRecvError::Empty);
+    let long_ago = Instant::now().checked_sub(FIRST_CALL_WITHIN_IF_FULL).unwrap();
+    lock(&peer.seat.activity).idle_since = long_ago;
+    hall.make_room();
+
+    assert!(stays);
+    assert_ne!(must_go.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
 fn one_connection_has_a_few_calls_and_gets_their_places_back() {
     let hall = Hall::new(PLENTY);
     let (peer, _stays) = hall.arrive();
