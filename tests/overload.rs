@@ -17,6 +17,8 @@ mod defaults;
 mod floods;
 #[path = "overload/frames.rs"]
 mod frames;
+#[path = "overload/hanging.rs"]
+mod hanging;
 #[path = "overload/scene.rs"]
 mod scene;
 
@@ -25,8 +27,10 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use tonic::Code;
+use tokio::task::JoinSet;
+use tonic::{Code, Request};
 
 use tidegate_wire::v1;
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
@@ -35,7 +39,8 @@ use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 use defaults::Defaults;
 use floods::{Flood, MALFORMED, UNKNOWN, ask};
 use frames::{Attack, Attackers};
-use scene::{MAD, Scene, joining, raise_descriptors, until};
+use hanging::{Patient, refused};
+use scene::{HANGS, MAD, Scene, joining, raise_descriptors, until};
 
 /// The most memory of a coordinator with a thousand watchers, each over a connection of its
 /// own, plain or with TLS: some 30 to 45 kB of buffers each, besides what it holds.
@@ -53,6 +58,12 @@ const REPORTS_WITHOUT_DESCRIPTORS: u64 = 60;
 /// How busy a coordinator is that only serves two workers, with much to spare. One that tries
 /// without a pause to take a connection in has a processor for itself.
 const BUSY_PERCENT_MAX: u128 = 40;
+
+/// Calls that nobody answers.
+const UNANSWERED: usize = 40;
+
+/// Calls given up one by one that must be borne.
+const GIVEN_UP: u64 = 20_000;
 
 /// Clients that never read.
 const DEAF: usize = 40;
@@ -124,15 +135,24 @@ async fn clients_that_never_read_cost_nobody_anything_and_are_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_floods_with_frames_is_cut_and_keeps_nobody_out() {
     let scene = Scene::start(&[]).await;
-    let mut farewells = Vec::new();
+    stands_frames(&scene, "").await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_whoever_floods_with_frames_is_cut_and_keeps_nobody_out() {
+    let scene = Scene::secured().await;
+    stands_frames(&scene, "with certificates, ").await;
+}
+
+async fn stands_frames(scene: &Scene, how: &str) {
+    let mut farewells = Vec::new();
     for (attack, what) in [
         (Attack::RapidReset, "calls given up at once"),
         (Attack::Continuations, "headers without end"),
         (Attack::UnfinishedBodies, "1,000 calls with unfinished messages"),
     ] {
-        let attackers = Attackers::loose(&scene, attack);
-        scene.stands(what, FLOODED_MIB).await;
+        let attackers = Attackers::loose(scene, attack);
+        scene.stands(&format!("{how}{what}"), FLOODED_MIB).await;
         farewells.push(attackers.until_cut().await);
     }
 
@@ -148,17 +168,109 @@ async fn whoever_floods_with_frames_is_cut_and_keeps_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_pings_and_settings_is_answered_and_keeps_nobody_out() {
     let scene = Scene::start(&[]).await;
+    stands_questions(&scene, "").await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_pings_and_settings_are_answered_and_keep_nobody_out() {
+    let scene = Scene::secured().await;
+    stands_questions(&scene, "with certificates, ").await;
+}
+
+async fn stands_questions(scene: &Scene, how: &str) {
     for (attack, what) in [
         (Attack::Pings, "200,000 pings and more"),
         (Attack::Settings, "200,000 settings and more"),
     ] {
-        let attackers = Attackers::loose(&scene, attack);
+        let attackers = Attackers::loose(scene, attack);
         attackers.until_acknowledged(200_000).await;
-        scene.stands(what, FLOODED_MIB).await;
+        scene.stands(&format!("{how}{what}"), FLOODED_MIB).await;
         // Whoever never calls does not stay.
         attackers.until_cut().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_given_up_one_by_one_keep_nobody_out_and_leave_nothing() {
+    let scene = Scene::start(&[]).await;
+    let attackers = Attackers::loose(&scene, Attack::PacedReset);
+
+    attackers.until_acknowledged(GIVEN_UP).await;
+    scene.stands("20,000 calls given up one by one", FLOODED_MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_calls_given_up_one_by_one_keep_nobody_out_either() {
+    let scene = Scene::secured().await;
+    let attackers = Attackers::loose(&scene, Attack::PacedReset);
+
+    attackers.until_acknowledged(GIVEN_UP).await;
+    scene.stands("with certificates, 20,000 given up one by one", FLOODED_MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_can_be_decided_every_call_is_answered_in_the_end() {
+    let scene = Scene::start(HANGS).await;
+    scene.hang();
+
+    let mut calls = JoinSet::new();
+    for _ in 0..UNANSWERED {
+        let channel = scene.for_operators().connect().await.unwrap();
+        calls.spawn(async move {
+            let resume = v1::ResumeRequest {
+                by: "anna".to_owned(),
+                reason: "why not".to_owned(),
+                ..Default::default()
+            };
+            OperatorServiceClient::new(channel).resume(resume).await.map(drop)
+        });
+    }
+    let mut codes = Vec::new();
+    while let Some(answer) = calls.join_next().await {
+        codes.push(code(answer.unwrap()));
+    }
+    scene.go_on();
+
+    // As many as there is room for wait; the others are told at once.
+    let waited = codes.iter().filter(|it| **it == Code::DeadlineExceeded).count();
+    let refused = codes.iter().filter(|it| **it == Code::ResourceExhausted).count();
+    eprintln!("{waited} told that it takes too long, {refused} refused");
+    assert_eq!((waited, waited + refused), (32, UNANSWERED), "{codes:?}");
+    scene.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_how_long_they_wait_is_told_by_then_and_nothing_opens_behind_them() {
+    let scene = Scene::start(HANGS).await;
+    let way = Patient(scene.address().to_owned());
+    let origin = format!("http://{}", scene.address()).parse().unwrap();
+    let mut operator = OperatorServiceClient::with_origin(way, origin);
+    let (by, reason) = ("anna".to_owned(), "why not".to_owned());
+    let pause = v1::PauseRequest { by: by.clone(), ..Default::default() };
+    let resume = v1::ResumeRequest {
+        by: by.clone(),
+        reason: reason.clone(),
+        ..Default::default()
+    };
+    let thaw = v1::ThawRequest { by, reason, ..Default::default() };
+    let (soon, late) = (Duration::from_millis(500), Duration::from_mins(1));
+
+    scene.hang();
+    let paused = operator.pause(within(soon, pause)).await;
+    scene.go_on();
+    scene.until_it_is(v1::RolloutState::Paused).await;
+    scene.hang();
+    let resumed = operator.resume(within(soon, resume)).await;
+    scene.go_on();
+    // It waits behind the one that was given up.
+    let thawed = operator.thaw(within(late, thaw)).await;
+
+    let over = (Code::DeadlineExceeded, "deadline-over".to_owned());
+    assert_eq!([refused(paused), refused(resumed)], [over.clone(), over]);
+    assert_eq!(refused(thawed), (Code::FailedPrecondition, "not-frozen".to_owned()));
+    assert_eq!(scene.state().await, v1::RolloutState::Paused, "stopped, and not resumed");
+    let audit = scene.audit();
+    assert_eq!(audit.matches("\"outcome\":\"given-up\"").count(), 2, "{audit}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -371,6 +483,13 @@ async fn a_crowd_at_one_address_keeps_nobody_out_at_another() {
         assert_eq!(code(ask(operators).await), Code::Ok, "operators read, too");
     }
     scene.stands("readers at an address of their own", FLOODED_MIB).await;
+}
+
+/// The call of somebody who waits for so long.
+fn within<T>(time: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(time);
+    request
 }
 
 fn code(answer: Result<(), tonic::Status>) -> Code {

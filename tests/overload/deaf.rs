@@ -6,7 +6,7 @@
 //! * Their windows are shut from the first byte on, and stay so.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -35,10 +35,14 @@ pub(crate) const END_HEADERS: u8 = 0x4;
 const WINDOW_SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
 
 /// An empty message, not compressed.
-const EMPTY: [u8; 5] = [0; 5];
+pub(crate) const EMPTY: [u8; 5] = [0; 5];
 
-/// The connection, once the certificate in `files` has been shown over it.
-pub(crate) async fn encrypted(tcp: TcpStream, files: &Files) -> TlsStream<TcpStream> {
+/// The connection, once the certificate in `files` has been shown over it; whoever is not let in
+/// has none.
+pub(crate) async fn encrypted(
+    tcp: TcpStream,
+    files: &Files,
+) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&files.ca).unwrap()).unwrap();
@@ -52,7 +56,7 @@ pub(crate) async fn encrypted(tcp: TcpStream, files: &Files) -> TlsStream<TcpStr
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
 }
 
 /// Calls `path` so many times over one connection, and waits until it is cut, or until all calls

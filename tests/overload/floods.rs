@@ -139,7 +139,7 @@ impl Flood {
                 match files {
                     None => deaf::call(tcp, &path, DEAF_CALLS).await,
                     Some(files) => {
-                        let tls = deaf::encrypted(tcp, &files).await;
+                        let tls = deaf::encrypted(tcp, &files).await.unwrap();
                         deaf::call(tls, &path, DEAF_CALLS).await;
                     }
                 }

@@ -4,22 +4,26 @@
 //!
 //! * They read all that they are told, so that nothing but the server's own limits ends them.
 //! * Whoever is cut comes back at once.
+//! * With certificates they show one, and are nobody's stranger.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tidegate_trust::Files;
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::deaf::{
-    ACK, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, PING, SETTINGS, frame, greeting,
-    header, headers,
+    ACK, DATA, EMPTY, END_HEADERS, END_STREAM, HEAD, HEADERS, PING, SETTINGS, encrypted,
+    frame, greeting, header, headers,
 };
-use crate::scene::{Scene, until};
+use crate::scene::{OPERATOR, Scene, until};
 
 const RST_STREAM: u8 = 0x3;
 const GOAWAY: u8 = 0x7;
@@ -33,6 +37,9 @@ const FAREWELL: usize = 8;
 
 /// A call that both servers know.
 const PATH: &str = "/tidegate.v1.WorkerService/Join";
+
+/// A question to whoever owns the rollout, for whose answer one would have to wait.
+const QUESTION: &str = "/tidegate.v1.ProgressService/ListEvents";
 
 /// Attackers at once.
 const ATTACKERS: usize = 12;
@@ -48,6 +55,9 @@ const UNFINISHED: u64 = 1_000;
 pub(crate) enum Attack {
     /// Calls and gives the call up in the next frame.
     RapidReset,
+    /// Calls, gives the call up, and goes on once it has been seen that it was, so that what was
+    /// given up never piles up.
+    PacedReset,
     /// Begins headers and never ends them.
     Continuations,
     /// Asks whether anybody is there.
@@ -71,6 +81,14 @@ impl Attack {
                     [call, frame(RST_STREAM, 0, stream(number), &CANCEL)].concat()
                 };
                 Some(numbers.flat_map(pair).collect())
+            }
+            Self::PacedReset => {
+                let call =
+                    frame(HEADERS, END_HEADERS, stream(number), &headers(QUESTION));
+                let asked = frame(DATA, END_STREAM, stream(number), &EMPTY);
+                let given_up = frame(RST_STREAM, 0, stream(number), &CANCEL);
+                let seen = frame(PING, 0, 0, &[0; 8]);
+                Some([call, asked, given_up, seen].concat())
             }
             Self::Continuations => {
                 let more = frame(CONTINUATION, 0, 1, &header("x", "y"));
@@ -101,6 +119,30 @@ pub(crate) struct Attackers {
     _attacking: JoinSet<()>,
 }
 
+/// Where they go.
+#[derive(Clone)]
+struct Target {
+    address: SocketAddr,
+    /// The certificate that they show, if they do.
+    files: Option<Files>,
+}
+
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Target {
+    /// A connection; whoever is not let in has none.
+    async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        let tcp = TcpStream::connect(self.address).await?;
+        Ok(match &self.files {
+            None => Box::new(tcp),
+            Some(files) => Box::new(encrypted(tcp, files).await?),
+        })
+    }
+}
+
 /// What they were told.
 #[derive(Default)]
 struct Seen {
@@ -117,14 +159,15 @@ struct Seen {
 impl Attackers {
     /// Lets a crowd of them loose on `scene`.
     pub(crate) fn loose(scene: &Scene, attack: Attack) -> Self {
-        let address: SocketAddr = scene.address().parse().unwrap();
+        let files = scene.is_secured().then(|| scene.certificate_of(OPERATOR));
+        let at = Target { address: scene.address().parse().unwrap(), files };
         let seen = Arc::<Seen>::default();
         let mut attacking = JoinSet::new();
         for _ in 0..ATTACKERS {
-            let seen = Arc::clone(&seen);
+            let (seen, at) = (Arc::clone(&seen), at.clone());
             attacking.spawn(async move {
                 loop {
-                    seen.attack(address, attack).await;
+                    seen.attack(&at, attack).await;
                 }
             });
         }
@@ -154,16 +197,22 @@ impl Seen {
     }
 
     /// Attacks until the connection is cut.
-    async fn attack(&self, address: SocketAddr, attack: Attack) {
+    async fn attack(&self, at: &Target, attack: Attack) {
         // While others are cut, one may not get in.
-        if let Ok(tcp) = TcpStream::connect(address).await {
-            let (from, to) = tcp.into_split();
-            tokio::join!(self.listen(from), speak(to, attack));
+        if let Ok(stream) = at.connect().await {
+            let (from, to) = tokio::io::split(stream);
+            let seen = Notify::new();
+            let pace = (attack == Attack::PacedReset).then_some(&seen);
+            // Whoever is cut while it waits for its pace has no more to say.
+            tokio::select! {
+                () = self.listen(from, &seen) => {}
+                () = speak(to, attack, pace) => {}
+            }
         }
         self.cut.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn listen(&self, mut from: OwnedReadHalf) {
+    async fn listen(&self, mut from: ReadHalf<Box<dyn Stream>>, acknowledged: &Notify) {
         let mut head = [0; HEAD];
         while from.read_exact(&mut head).await.is_ok() {
             let [a, b, c, kind, flags, ..] = head;
@@ -184,23 +233,38 @@ impl Seen {
                 _ => continue,
             };
             counted.fetch_add(1, Ordering::Relaxed);
+            if kind == PING {
+                acknowledged.notify_one();
+            }
         }
     }
 }
 
-/// Speaks until it has said all, or nobody takes any more of it; the other half then waits.
-async fn speak(mut to: OwnedWriteHalf, attack: Attack) {
+/// Speaks until it has said all, or nobody takes any more of it, and then waits to be cut; with a
+/// `pace` it goes on only when that says so.
+async fn speak(
+    mut to: WriteHalf<Box<dyn Stream>>,
+    attack: Attack,
+    pace: Option<&Notify>,
+) {
     let mut said = to.write_all(&greeting()).await;
     for batch in (0..).map_while(|number| attack.batch(number)) {
         if said.is_err() {
-            return;
+            break;
         }
         said = to.write_all(&batch).await;
+        let flushed = to.flush().await;
+        said = said.and(flushed);
+        if let Some(pace) = pace
+            && said.is_ok()
+        {
+            pace.notified().await;
+        }
     }
     // An open question shows that all was taken; without an answer the connection has ended.
     drop(to.write_all(&frame(PING, 0, 0, &[0; 8])).await);
-    // Its end would end the calls as well.
-    to.forget();
+    drop(to.flush().await);
+    std::future::pending::<()>().await;
 }
 
 /// What became of `attack` on a server with tonic's defaults and on the coordinator: both last
@@ -210,7 +274,8 @@ pub(crate) async fn beside(both: [SocketAddr; 2], attack: Attack) -> [String; 2]
     let mut attacking = JoinSet::new();
     for (seen, address) in seen.iter().zip(both) {
         let seen = Arc::clone(seen);
-        attacking.spawn(async move { seen.attack(address, attack).await });
+        let at = Target { address, files: None };
+        attacking.spawn(async move { seen.attack(&at, attack).await });
     }
     let [defaults, ours] = &seen;
     until("the coordinator cuts it", || ours.is_cut()).await;

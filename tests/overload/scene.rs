@@ -58,6 +58,10 @@ const APPROVER: &str = "berta";
 /// Whoever watches on a wall.
 const VIEWER: &str = "vera";
 
+/// What a coordinator is run by that decides nothing as long as a file is there.
+pub(crate) const HANGS: &[&str] = &["env", "TIDEGATE_HANG_WHILE=hang"];
+const HANG: &str = "hang";
+
 static ONE_AT_A_TIME: OneAtATime<()> = OneAtATime::const_new(());
 
 /// Waits for a state.
@@ -245,6 +249,47 @@ impl Scene {
     /// What the coordinator has said.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// From now on it decides nothing.
+    pub(crate) fn hang(&self) {
+        fs::write(self.dir.path().join(HANG), []).unwrap();
+    }
+
+    /// It decides again.
+    pub(crate) fn go_on(&self) {
+        fs::remove_file(self.dir.path().join(HANG)).unwrap();
+    }
+
+    /// Waits until honest workers are answered again, whatever they were told meanwhile.
+    pub(crate) async fn goes_on(&self) {
+        let told: Vec<u64> = self.honest.iter().map(|it| it.told()).collect();
+        until("honest workers are answered again", || {
+            let mut all = self.honest.iter().zip(&told);
+            all.all(|(it, before)| it.has_told(before + REPORTS))
+        })
+        .await;
+    }
+
+    /// How the rollout stands.
+    pub(crate) async fn state(&self) -> v1::RolloutState {
+        let mut client = ProgressServiceClient::new(self.channel().await);
+        let rollout = client.get_rollout(v1::GetRolloutRequest {}).await.unwrap();
+        rollout.into_inner().state()
+    }
+
+    /// Waits until it stands so.
+    pub(crate) async fn until_it_is(&self, state: v1::RolloutState) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.state().await != state {
+            assert!(Instant::now() < deadline, "never: {state:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Who has asked for what, and how it ended.
+    pub(crate) fn audit(&self) -> String {
+        fs::read_to_string(self.dir.path().join("data/audit.jsonl")).unwrap()
     }
 
     /// Watches until the first answer or refusal.

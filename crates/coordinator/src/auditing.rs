@@ -34,6 +34,9 @@ const PSEUDONYM_KEY: &str = "pseudonym.key";
 const ASKED: &str = "asked";
 const DONE: &str = "done";
 
+/// How one ends whose caller has gone, or whose time was over, before it was answered.
+const GIVEN_UP: &str = "given-up";
+
 /// Where the audit log is anchored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditConfig {
@@ -145,7 +148,9 @@ impl Audit {
         if effect == Effect::Other {
             asked?;
         }
+        let mut ending = Ending { audit: self, caller, call, about, answered: false };
         let answer = act.await;
+        ending.answered = true;
         let outcome = match &answer {
             Ok(_) => DONE,
             Err(status) => code_of_status(status),
@@ -174,6 +179,24 @@ impl Audit {
     pub(crate) fn anchor_now(&self) {
         if let Some(open) = &self.0 {
             open.anchor();
+        }
+    }
+}
+
+/// Writes down the end of a call that is dropped before its answer.
+struct Ending<'a> {
+    audit: &'a Audit,
+    caller: &'a Caller,
+    call: &'a str,
+    about: &'a str,
+    answered: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // As for an answer: it is on the log that it was asked for.
+            drop(self.audit.note(self.caller, (self.call, self.about), GIVEN_UP));
         }
     }
 }

@@ -14,6 +14,7 @@
 //! * Questions get the rollout to look at, never to change.
 //! * A batch is bounded in messages and in bytes.
 //! * Stops and workers' reports are taken before everything else that waits.
+//! * What its caller has given up before it was decided is not done, unless it stops or closes.
 
 mod act;
 mod approvals;
@@ -163,6 +164,8 @@ impl Owner {
         let mut watchdog = Watchdog::from_environment();
         while let Some(first) = self.messages.0.next() {
             watchdog.feed(|| self.line());
+            #[cfg(debug_assertions)]
+            hang_when_told();
             if let Err(error) = self.turn(first) {
                 tracing::error!(
                     error = chain(&error),
@@ -220,6 +223,9 @@ impl Owner {
 
     /// Takes one message into the batch.
     fn take(&mut self, message: Message) {
+        if message.was_given_up() {
+            return;
+        }
         let now = self.clock.now();
         self.stirred |= match &message {
             Message::Join { .. } | Message::Sync { .. } | Message::Ask(_) => false,
@@ -371,6 +377,16 @@ impl Owner {
             }
             is_news
         });
+    }
+}
+
+/// Where a test names a file: as long as it is there, nothing is decided, as with a disk that never
+/// answers. Programs that are built for use cannot do it.
+#[cfg(debug_assertions)]
+fn hang_when_told() {
+    let Some(file) = std::env::var_os("TIDEGATE_HANG_WHILE") else { return };
+    while std::path::Path::new(&file).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 

@@ -171,6 +171,12 @@ pub(crate) enum Refused {
         "the coordinator is busy; whether it was done is not known, ask for the status"
     )]
     Busy,
+    /// Its caller stops listening now.
+    #[error(
+        "the time that the call was given is over; whether it was done is not known, ask for \
+         the status"
+    )]
+    Late,
     /// The coordinator is ending.
     #[error("the coordinator is stopping; try again when it is back")]
     Stopping,
@@ -218,6 +224,7 @@ impl Refused {
             Self::TooSlow => "too-slow",
             Self::Overtaken => "overtaken",
             Self::Busy => "busy",
+            Self::Late => "deadline-over",
             Self::Stopping => "stopping",
         }
     }
@@ -260,7 +267,9 @@ impl Refused {
             | Self::TooSlow
             | Self::Full { .. }
             | Self::Overtaken => Code::ResourceExhausted,
-            Self::Busy | Self::UploadStalled { .. } => Code::DeadlineExceeded,
+            Self::Busy | Self::Late | Self::UploadStalled { .. } => {
+                Code::DeadlineExceeded
+            }
             Self::Rebuilding | Self::Stopping => Code::Unavailable,
         }
     }

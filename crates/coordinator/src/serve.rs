@@ -11,6 +11,7 @@ mod connection;
 mod descriptors;
 mod hall;
 mod pages;
+mod patience;
 mod sender;
 mod turnstile;
 
@@ -49,8 +50,8 @@ use hall::{Class, Hall};
 use pages::Pages;
 use turnstile::Turnstile;
 
-/// Until a call's answer begins; an upload of millions of rows is one call. Shorter waits
-/// inside are bounded where they happen.
+/// Until a call's answer begins, and nothing else has ended it; an upload of millions of rows is
+/// one call.
 const CALL_TIME_MAX: Duration = Duration::from_mins(15);
 
 /// Streams of one connection: watchers behind one proxy.

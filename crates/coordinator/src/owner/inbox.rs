@@ -51,6 +51,41 @@ pub(crate) enum Message {
     External { name: ShortName, answer: i64 },
 }
 
+impl Message {
+    /// Whether nobody waits for what would be moved. Stopping and closing are right all the same;
+    /// what a worker says is true whoever listens, and makes its next call quick.
+    pub(super) fn was_given_up(&self) -> bool {
+        match self {
+            Self::Operate { intent, to } => {
+                to.is_closed() && !matches!(intent.lane(), Lane::Stop | Lane::Close)
+            }
+            Self::Approve { to, .. } => to.is_closed(),
+            Self::Apply { to, .. } => to.is_closed(),
+            Self::Tick
+            | Self::Join { .. }
+            | Self::Sync { .. }
+            | Self::Ask(_)
+            | Self::External { .. } => false,
+        }
+    }
+}
+
+impl Intent {
+    /// Where it waits.
+    const fn lane(&self) -> Lane {
+        match self.verb {
+            NamedVerb::Pause | NamedVerb::Freeze | NamedVerb::Abort => Lane::Stop,
+            NamedVerb::Reclose(_) => Lane::Close,
+            NamedVerb::Resume(_)
+            | NamedVerb::Thaw
+            | NamedVerb::Accept(_)
+            | NamedVerb::BeginEmergency(_)
+            | NamedVerb::EndEmergency
+            | NamedVerb::Expand(_) => Lane::Verb,
+        }
+    }
+}
+
 /// Who works which node, for the border: made durable before anybody sees it.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -137,17 +172,7 @@ impl Inbox {
 
     /// An operator acts.
     pub(crate) async fn operate(&self, intent: Intent) -> Result<Answer, Refused> {
-        let lane = match intent.verb {
-            NamedVerb::Pause | NamedVerb::Freeze | NamedVerb::Abort => Lane::Stop,
-            NamedVerb::Reclose(_) => Lane::Close,
-            NamedVerb::Resume(_)
-            | NamedVerb::Thaw
-            | NamedVerb::Accept(_)
-            | NamedVerb::BeginEmergency(_)
-            | NamedVerb::EndEmergency
-            | NamedVerb::Expand(_) => Lane::Verb,
-        };
-        let place = Place { lane, node: None };
+        let place = Place { lane: intent.lane(), node: None };
         self.send(place, ANSWER_WAIT_MAX, |to| Message::Operate { intent, to }).await?
     }
 

@@ -5,6 +5,8 @@
 //! * Nobody gets further than the table of methods allows.
 //! * A call has its place from its first byte until its answer has been taken or given up.
 //! * A report of somebody who is not its node's worker is refused by its first bytes.
+//! * A call is answered within the time that its caller gives it, and within ours; then whatever
+//!   was done for it is given up.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,6 +21,7 @@ use tonic::codegen::{BoxFuture, Bytes, Service, http};
 use tonic::server::NamedService;
 
 use super::hall::{Call, Class, Kind, Peer};
+use super::patience::Patience;
 use super::sender::only_of_workers;
 use crate::asked::Asked;
 use crate::auditing::Audit;
@@ -127,13 +130,14 @@ where
             }
         };
         request.extensions_mut().insert(call.receiving());
+        let patience = Patience::with(&request);
         let reports = request.uri().path().ends_with(REPORT);
         let Some(inbox) = self.workers.clone().filter(|_| reports) else {
             let method = Asked::method(request.uri().path());
             let noted = self.asked.clone().zip(method);
             let answer = self.inner.call(request);
             return Box::pin(async move {
-                let answer = answered(call, answer.await?);
+                let answer = answered(call, patience.wait_for(answer).await?);
                 if let Some((asked, method)) = noted {
                     asked.note(method, began.elapsed());
                 }
@@ -142,16 +146,17 @@ where
         };
         // Generated services keep nothing between calls: one is as ready as the other.
         let mut inner = self.inner.clone();
-        Box::pin(async move {
+        let answer = async move {
             match only_of_workers(request, &inbox).await {
-                Ok(request) => Ok(answered(call, inner.call(request).await?)),
+                Ok(request) => inner.call(request).await,
                 Err(refused) => Ok(refusal(refused)),
             }
-        })
+        };
+        Box::pin(async move { Ok(answered(call, patience.wait_for(answer).await?)) })
     }
 }
 
-fn refusal(refused: Refused) -> http::Response<Body> {
+pub(super) fn refusal(refused: Refused) -> http::Response<Body> {
     Status::from(refused).into_http()
 }
 
