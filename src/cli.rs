@@ -26,7 +26,8 @@ pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Show, Start};
 pub(crate) use reading::{
     Completions, Events, Explain, GateList, GateVerb, Mailbox, MailboxList, MailboxShow,
     Manual, NodeVerb, PartList, PreparationArg, Quarantine, QuarantineList, Report,
-    Simulate, Status, Wait, Watch, WaveVerb, WhyOf,
+    ReportBuild, ReportVerb, ReportVerify, Schema, Simulate, Status, Wait, Watch,
+    WaveVerb, WhyOf,
 };
 pub(crate) use settings::{Config, ConfigCheck, ConfigSchema, ConfigShow, FileKind};
 pub(crate) use trust::{Approve, ApproveArgs, Audit, Credentials, Init};
@@ -64,7 +65,7 @@ Watch:
   status       Show how far it is and what to do
   watch        Follow it live
   events       Show what happened, oldest first
-  report       Sum up what came back and what did not
+  report       Sum up what came back and what did not; build and verify a proof of it
   wait         Wait until something is so
   why          Say why something waits, and what to do
   explain      Say what a word means and what to do
@@ -101,6 +102,7 @@ Run:
   journal      Check or export a journal
   audit        Check who did and looked at what
   manifest     Record what mailboxes hold while all is well
+  schema       Print the JSON Schema of what programs are told
   completions  Print completions for a shell
   manual       Write the manual pages and the journal's catalogue
 
@@ -227,6 +229,8 @@ pub(crate) enum Verb {
     /// Record what mailboxes hold while all is well.
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Print the JSON Schema of what commands print with `-o json` and `-o jsonl`.
+    Schema(Schema),
     /// Print completions for a shell.
     Completions(Completions),
     /// Write the manual pages, and the journal's catalogue.

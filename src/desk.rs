@@ -4,7 +4,8 @@
 //!
 //! * Nothing here changes anything; the coordinator counts and logs who asked.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_pages::desk::Answer;
 use tidegate_pages::texts::{Language, Texts};
 use tidegate_wire::v1;
@@ -13,7 +14,7 @@ use crate::cli::{Desk, DeskLookup, TableOrJson};
 use crate::client::Client;
 use crate::console::{self, safe};
 use crate::exit::{Exit, Outcome};
-use crate::screens::say;
+use crate::screens::{json, say};
 
 /// Carries out `tidegate desk`.
 pub(crate) async fn run(verb: &Desk) -> Outcome {
@@ -34,23 +35,50 @@ async fn look_up(args: &DeskLookup) -> Outcome {
         Language::ALL.map(|it| Answer::of(&found, &rollout, &Texts::of(it)));
     match args.output {
         TableOrJson::Json => {
-            let value = json!({
-                "schema": "tidegate.desk/v1",
-                "pseudonym": found.pseudonym,
-                "state": english.code,
-                "say": { "it": italian.say, "en": english.say },
-                "do_not_say": english.do_not_say,
-                "window": english.window,
-                "asked": found.asked,
-                "asked_max": found.asked_max,
-            });
-            console::data_line(value)?;
+            console::data_line(json::value(&LookUp {
+                pseudonym: &found.pseudonym,
+                state: english.code.into(),
+                say: Say { it: italian.say, en: english.say },
+                do_not_say: english.do_not_say,
+                window: english.window,
+                asked: found.asked,
+                asked_max: found.asked_max,
+            }))?;
         }
         TableOrJson::Table => {
             console::data(screen(&found, &args.ticket, &italian, &english))?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// What a user on the telephone may be told.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.desk/v1")]
+pub(crate) struct LookUp<'a> {
+    /// The mailbox under another name, as the audit log has it.
+    pseudonym: &'a str,
+    /// How it is, as a stable word.
+    state: String,
+    /// The sentence, in each language.
+    say: Say,
+    /// What is not to be said.
+    do_not_say: String,
+    /// When it has its turn, in words.
+    window: String,
+    /// Look-ups of this agent in this hour.
+    asked: u32,
+    /// The most of them.
+    asked_max: u32,
+}
+
+/// A sentence in each language.
+#[derive(Serialize, JsonSchema)]
+struct Say {
+    /// Italian.
+    it: String,
+    /// English.
+    en: String,
 }
 
 fn screen(

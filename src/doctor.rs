@@ -26,6 +26,7 @@ use crate::config::{CoordinatorFile, MxFile, SoloFile, WorkerFile};
 use crate::console::{self, Paint};
 use crate::exit::{Exit, Failure, Outcome};
 use chart::Chart;
+pub(crate) use chart::Checks;
 use hops::Nodes;
 
 /// Carries out `tidegate doctor`.

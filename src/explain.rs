@@ -8,12 +8,16 @@
 //! * What is printed stands in the runbook of this version, word for word.
 //! * It talks to nobody: it works while everything is down.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::cli::{Explain, TableOrJson};
 use crate::console;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::screens::say;
+use crate::screens::{json, say};
 use crate::telemetry;
 
 const RUNBOOK: &str = include_str!("../deploy/README.md");
@@ -320,24 +324,52 @@ fn page(word: &str, entries: &[Entry]) -> String {
 
 fn value(word: &str, entries: &[Entry]) -> Value {
     let entry = |entry: &Entry| {
-        let cells = entry
-            .cells
-            .iter()
-            .map(|(title, cell)| ((*title).to_owned(), json!(plain(cell))));
-        json!({
-            "section": entry.section,
-            "says": Value::Object(cells.collect()),
-        })
+        let cells = entry.cells.iter();
+        let says = cells.map(|(title, cell)| ((*title).to_owned(), plain(cell)));
+        Explained { section: entry.section.clone(), says: says.collect() }
     };
-    json!({
-        "schema": "tidegate.explain/v1",
-        "word": word,
-        "message_id": is_code(entries).then(|| telemetry::message_id(word)),
-        "entries": entries.iter().map(entry).collect::<Vec<_>>(),
-        "see": led_to(entries).iter().map(|(title, text)| json!({
-            "title": title, "text": text,
-        })).collect::<Vec<_>>(),
+    let led_to = led_to(entries);
+    let see = led_to.iter();
+    json::value(&Explanation {
+        word,
+        message_id: is_code(entries).then(|| telemetry::message_id(word)),
+        entries: entries.iter().map(entry).collect(),
+        see: see
+            .map(|(title, text)| Passage { title: (*title).into(), text: text.clone() })
+            .collect(),
     })
+}
+
+/// What a word means, and what to do.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.explain/v1")]
+pub(crate) struct Explanation<'a> {
+    /// The word.
+    word: &'a str,
+    /// The id of its messages in the journal, where it is a reason code.
+    message_id: Option<String>,
+    /// What the runbook's tables say of it.
+    entries: Vec<Explained>,
+    /// Passages of the runbook that they lead to.
+    see: Vec<Passage>,
+}
+
+/// A row of a table of the runbook.
+#[derive(Serialize, JsonSchema)]
+struct Explained {
+    /// The section that it stands in.
+    section: String,
+    /// Its cells, by their columns' titles.
+    says: BTreeMap<String, String>,
+}
+
+/// A passage of the runbook.
+#[derive(Serialize, JsonSchema)]
+struct Passage {
+    /// Its title.
+    title: String,
+    /// What it says.
+    text: String,
 }
 
 /// What may have been meant.

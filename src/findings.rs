@@ -8,7 +8,7 @@
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tidegate_core::time::Timestamp;
 use tidegate_mail::{Finding, FindingList, Grade};
 use tidegate_worker::{Files, Mail};
@@ -17,8 +17,8 @@ use crate::cli::{ExportFormat, Findings, FindingsExport, GradeArg};
 use crate::config::{SoloFile, Worker, WorkerFile};
 use crate::console::{self, thousands};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::screens::date;
 use crate::screens::single::guard;
+use crate::screens::{date, json};
 
 /// The columns of the CSV, in their order.
 const HEADER: [&str; 18] = [
@@ -222,25 +222,24 @@ fn received(finding: &Finding) -> Option<String> {
 /// coordinator.
 fn value(node: &str, list: &FindingList, finding: &Finding) -> Value {
     let (first, second) = finding.cause.numbers();
-    json!({
-        "schema": "tidegate.finding/v1",
-        "address": list.address,
-        "node": node,
-        "path": String::from_utf8_lossy(&list.path),
-        "grade": list.grade().code(),
-        "kind": finding.kind().code(),
-        "folder": finding.folder,
-        "uid": finding.uid,
-        "name": finding.name,
-        "received_time": received(finding),
-        "size_bytes": finding.size_bytes,
-        "code": finding.cause.code(),
-        "numbers": [first, second],
-        "reason": finding.cause.to_string(),
-        "source": finding.source.code(),
-        "rungs": finding.rungs.words().collect::<Vec<_>>(),
-        "subject": finding.subject,
-        "kept_at": finding.kept_at,
+    json::value(&json::Finding {
+        address: &list.address,
+        node,
+        path: Some(String::from_utf8_lossy(&list.path).into_owned()),
+        grade: Some(list.grade().code()),
+        kind: finding.kind().code(),
+        folder: &finding.folder,
+        uid: finding.uid,
+        name: &finding.name,
+        received_time: received(finding).map(json::Time),
+        size_bytes: finding.size_bytes,
+        code: finding.cause.code(),
+        numbers: Some([first, second]),
+        reason: finding.cause.to_string(),
+        source: Some(finding.source.code()),
+        rungs: finding.rungs.words().collect(),
+        subject: finding.subject.as_deref(),
+        kept_at: finding.kept_at.as_deref(),
     })
 }
 
@@ -309,7 +308,7 @@ mod tests {
         let told = MailboxFinding { address, node, finding: Some(told) };
 
         let from_node = value("stor-01", &list, &finding);
-        let from_coordinator = crate::screens::json::finding(&told);
+        let from_coordinator = json::finding(&told);
 
         let fields = |value: &Value| -> BTreeSet<String> {
             value

@@ -37,7 +37,9 @@ mod parts;
 mod planning;
 mod preferences;
 mod progress;
+mod report;
 mod request;
+mod schema;
 mod screens;
 mod settings;
 mod simulate;
@@ -113,10 +115,14 @@ fn run(verb: Verb) -> Outcome {
         Verb::Status(args) => with_runtime(Threads::One, look::status(&args)),
         Verb::Watch(args) => with_runtime(Threads::One, watch::run(&args)),
         Verb::Events(args) => with_runtime(Threads::One, look::events(&args)),
+        Verb::Report(cli::Report { verb: Some(verb), .. }) => {
+            with_runtime(Threads::One, report::run(&verb))
+        }
         Verb::Report(args) => with_runtime(Threads::One, look::report(&args)),
         Verb::Wait(args) => with_runtime(Threads::One, watch::wait(&args)),
         Verb::Why(args) => with_runtime(Threads::One, why::run(&args)),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => manual::completions(&args),
         Verb::Manual(args) => manual::pages(&args),
         Verb::Wave(WaveVerb::List(args)) => {

@@ -6,7 +6,9 @@
 //! * What is listed and what `status -o json` says is the same.
 //! * Lists are whole: no wave is left out for the screen's sake.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use tidegate_wire::v1::{Node, NodeState, Rollout, Signal, Wave, WaveState};
 
 use crate::cli::{GateList, PartList};
@@ -15,9 +17,11 @@ use crate::console::{safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::listing::{self, Listed};
 use crate::screens::diagnosis::level_name;
+use crate::screens::json::{self, Time, when};
+use crate::screens::schedule::Finish;
 use crate::screens::single::guard;
 use crate::screens::status::{node_row, node_word, wave_row, wave_word, waves_table};
-use crate::screens::{MinuteOf, Table, date, instant, marks, say, schedule};
+use crate::screens::{MinuteOf, Table, instant, marks, say, schedule};
 
 /// Carries out `tidegate wave list`.
 pub(crate) async fn waves(args: &PartList) -> Outcome {
@@ -82,6 +86,48 @@ impl WaveRow<'_> {
     }
 }
 
+/// A wave in a list. Counts are mailboxes.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.wave/v1")]
+pub(crate) struct WaveItem<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Its number.
+    number: u32,
+    /// What it does.
+    state: &'static str,
+    /// What the level that it is allowed is called.
+    level: String,
+    /// All of it.
+    planned: u32,
+    /// Verified and repaired.
+    prepared: u32,
+    /// On any level above held.
+    open: u32,
+    /// On the allowed level or above.
+    opened: u32,
+    /// Open for the soak of the allowed level, and healthy.
+    mature: u32,
+    /// Failed, integrity included.
+    failed: u32,
+    /// Set aside.
+    quarantined: u32,
+    /// Re-closed, and not known to be closed yet.
+    closing: u32,
+    /// What its gate says; null while it waits.
+    verdict: Option<&'a str>,
+    /// When the level was allowed.
+    allowed_time: Option<Time>,
+    /// When its schedule allows the next one.
+    due_time: Option<Time>,
+    /// When it will stand on the top of the ladder.
+    finish: Option<Finish>,
+    /// Levels that it has passed although its gate held it.
+    overridden: &'a [u32],
+    /// Levels that it has passed under the emergency profile.
+    hurried: &'a [u32],
+}
+
 impl Listed for WaveRow<'_> {
     const LIST: &'static str = "tidegate.wave-list/v1";
     const COLUMNS: &'static [&'static str] = &[
@@ -104,26 +150,25 @@ impl Listed for WaveRow<'_> {
 
     fn value(&self) -> Value {
         let Self { rollout, wave } = self;
-        json!({
-            "schema": "tidegate.wave/v1",
-            "name": wave.name,
-            "number": wave.number,
-            "state": wave_word(wave.state()).1,
-            "level": level_name(rollout, wave.level),
-            "planned": wave.planned,
-            "prepared": wave.prepared,
-            "open": wave.open,
-            "opened": wave.opened,
-            "mature": wave.mature,
-            "failed": wave.failed,
-            "quarantined": wave.quarantined,
-            "closing": wave.closing,
-            "verdict": self.verdict(),
-            "allowed_time": wave.allowed_time.as_ref().and_then(instant).map(date),
-            "due_time": wave.due_time.as_ref().and_then(instant).map(date),
-            "finish": schedule::finish_value(wave.finish.as_ref()),
-            "overridden": wave.overridden,
-            "hurried": wave.hurried,
+        json::value(&WaveItem {
+            name: &wave.name,
+            number: wave.number,
+            state: wave_word(wave.state()).1,
+            level: level_name(rollout, wave.level),
+            planned: wave.planned,
+            prepared: wave.prepared,
+            open: wave.open,
+            opened: wave.opened,
+            mature: wave.mature,
+            failed: wave.failed,
+            quarantined: wave.quarantined,
+            closing: wave.closing,
+            verdict: self.verdict(),
+            allowed_time: when!(wave.allowed_time),
+            due_time: when!(wave.due_time),
+            finish: schedule::finish_shown(wave.finish.as_ref()),
+            overridden: &wave.overridden,
+            hurried: &wave.hurried,
         })
     }
 
@@ -180,6 +225,38 @@ struct NodeRow<'a> {
     node: &'a Node,
 }
 
+/// A node in a list. Counts are mailboxes unless said otherwise.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.node/v1")]
+pub(crate) struct NodeItem<'a> {
+    /// Its name.
+    name: &'a str,
+    /// What it does.
+    state: &'static str,
+    /// When it was last heard; null if not since the coordinator started.
+    heard_time: Option<Time>,
+    /// All of its mailboxes in the plan.
+    planned: u32,
+    /// Verified and repaired.
+    prepared: u32,
+    /// On any level above held.
+    open: u32,
+    /// Failed, integrity included.
+    failed: u32,
+    /// Set aside.
+    quarantined: u32,
+    /// Re-closed, and not known to be closed yet.
+    closing: u32,
+    /// Whether its windows let nothing begin on it now.
+    outside_window: bool,
+    /// When they let something begin again.
+    window_time: Option<Time>,
+    /// Reads that the disk has failed; null while no worker reports.
+    read_errors: Option<u32>,
+    /// What is free on its disk, in millionths.
+    disk_free_ppm: Option<u32>,
+}
+
 impl Listed for NodeRow<'_> {
     const LIST: &'static str = "tidegate.node-list/v1";
     const COLUMNS: &'static [&'static str] = &[
@@ -201,21 +278,20 @@ impl Listed for NodeRow<'_> {
     fn value(&self) -> Value {
         let node = self.node;
         let vitals = node.vitals.as_ref();
-        json!({
-            "schema": "tidegate.node/v1",
-            "name": node.name,
-            "state": node_word(node.state()).0,
-            "heard_time": node.heard_time.as_ref().and_then(instant).map(date),
-            "planned": node.planned,
-            "prepared": node.prepared,
-            "open": node.open,
-            "failed": node.failed,
-            "quarantined": node.quarantined,
-            "closing": node.closing,
-            "outside_window": node.outside_window,
-            "window_time": node.window_time.as_ref().and_then(instant).map(date),
-            "read_errors": vitals.map(|vitals| vitals.read_errors),
-            "disk_free_ppm": vitals.and_then(|vitals| vitals.disk_free_ppm),
+        json::value(&NodeItem {
+            name: &node.name,
+            state: node_word(node.state()).0,
+            heard_time: when!(node.heard_time),
+            planned: node.planned,
+            prepared: node.prepared,
+            open: node.open,
+            failed: node.failed,
+            quarantined: node.quarantined,
+            closing: node.closing,
+            outside_window: node.outside_window,
+            window_time: when!(node.window_time),
+            read_errors: vitals.map(|vitals| vitals.read_errors),
+            disk_free_ppm: vitals.and_then(|vitals| vitals.disk_free_ppm),
         })
     }
 
@@ -288,6 +364,38 @@ fn gate_rows<'a>(
     })
 }
 
+/// One signal of the gate of a wave in a list.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.gate/v1")]
+pub(crate) struct GateItem<'a> {
+    /// The wave.
+    wave: &'a str,
+    /// What the level that it is allowed is called.
+    level: &'a str,
+    /// What the gate says.
+    verdict: &'a str,
+    /// The codes of why.
+    reasons: &'a [&'a str],
+    /// The signal.
+    signal: &'a str,
+    /// `passed`, `open` (between the lines) or `tripped`.
+    standing: &'a str,
+    /// Failures.
+    failed: u32,
+    /// Samples for the line that trips: everything opened.
+    opened: u32,
+    /// Samples for the line that passes: everything that has shown its outcome.
+    mature: u32,
+    /// The most failures that pass now; null if not even none would.
+    pass_at: Option<u32>,
+    /// The fewest failures that trip now.
+    trip_at: u32,
+    /// Further good samples needed to pass if no more fail.
+    missing: u32,
+    /// Whether it need not pass: it can only stop the wave.
+    only_stops: bool,
+}
+
 impl Listed for GateRow<'_> {
     const LIST: &'static str = "tidegate.gate-list/v1";
     const COLUMNS: &'static [&'static str] = &[
@@ -307,21 +415,20 @@ impl Listed for GateRow<'_> {
 
     fn value(&self) -> Value {
         let Self { wave, level, verdict, signal, reasons } = self;
-        json!({
-            "schema": "tidegate.gate/v1",
-            "wave": wave.name,
-            "level": level,
-            "verdict": verdict,
-            "reasons": reasons,
-            "signal": signal.name,
-            "standing": signal.standing,
-            "failed": signal.failed,
-            "opened": signal.opened,
-            "mature": signal.mature,
-            "pass_at": signal.pass_at,
-            "trip_at": signal.trip_at,
-            "missing": signal.missing,
-            "only_stops": signal.only_stops,
+        json::value(&GateItem {
+            wave: &wave.name,
+            level,
+            verdict,
+            reasons,
+            signal: &signal.name,
+            standing: &signal.standing,
+            failed: signal.failed,
+            opened: signal.opened,
+            mature: signal.mature,
+            pass_at: signal.pass_at,
+            trip_at: signal.trip_at,
+            missing: signal.missing,
+            only_stops: signal.only_stops,
         })
     }
 

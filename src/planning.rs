@@ -29,7 +29,7 @@ use crate::progress::{self, Progress};
 use crate::{inventory_file, screens};
 pub(crate) use saved::Older;
 use saved::Saved;
-pub(crate) use show::show;
+pub(crate) use show::{ShownPlan, show};
 
 /// Digits that are enough to name a plan on the command line.
 const DIGEST_DIGITS_MIN: usize = 12;

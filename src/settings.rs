@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::Path;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidegate_wire::policy_file;
 use toml::Spanned;
@@ -19,7 +21,7 @@ use crate::config::{self, CoordinatorFile, MxFile, SoloFile, WorkerFile};
 use crate::console::{self, safe};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::explain::{self, Setting};
-use crate::screens::{Table, say};
+use crate::screens::{self, Table, say};
 use crate::telemetry::{FILTER_VARIABLE, TRACES_VARIABLE};
 
 /// Carries out `tidegate config`.
@@ -73,10 +75,25 @@ fn kind_of(args: &ConfigCheck) -> Result<FileKind, Failure> {
     })
 }
 
+/// What a configuration file or policy sets, and what counts without it.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.config/v1")]
+pub(crate) struct Settings<'a> {
+    /// What the file is for.
+    kind: &'static str,
+    /// Setting by setting.
+    settings: &'a [Shown],
+}
+
 /// A value of a file, or what counts without one.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Setting")]
 struct Shown {
+    /// Its place in the file.
     key: String,
+    /// Its value; null where there is none.
     value: Option<String>,
+    /// Where it comes from.
     origin: String,
 }
 
@@ -85,14 +102,8 @@ fn show(args: &ConfigShow) -> Outcome {
     read(kind, &args.of.file)?;
     let rows = shown(kind, &args.of.file)?;
     if args.output == TableOrJson::Json {
-        let settings = rows.iter().map(
-            |row| json!({ "key": row.key, "value": row.value, "origin": row.origin }),
-        );
-        let schema = "tidegate.config/v1";
-        let settings: Vec<Value> = settings.collect();
-        console::data_line(
-            json!({ "schema": schema, "kind": kind.name(), "settings": settings }),
-        )?;
+        let shown = Settings { kind: kind.name(), settings: &rows };
+        console::data_line(screens::json::value(&shown))?;
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["SETTING", "VALUE"], &[]);
@@ -238,6 +249,11 @@ fn kind_word(kind: &Kind) -> String {
         Kind::List => "list".to_owned(),
         Kind::Any => "text or list".to_owned(),
     }
+}
+
+/// What a kind of file may set, as a JSON Schema.
+pub(crate) fn schema_of_file(kind: FileKind) -> Value {
+    schema_of(kind, &config::keys_of(kind))
 }
 
 /// The settings as a JSON Schema of the draft 2020-12.

@@ -4,7 +4,8 @@
 //!
 //! * Reasons come from the coordinator; advice comes from the runbook.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_wire::v1::{Node, NodeState, Rollout, Wave, WaveState, Why};
 
 use crate::cli::{PartKind, TableOrJson, WhyOf};
@@ -12,7 +13,7 @@ use crate::client::Client;
 use crate::console::{self, safe};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::explain;
-use crate::screens::say;
+use crate::screens::{json, say};
 
 /// Carries out `tidegate why`.
 pub(crate) async fn run(args: &WhyOf) -> Outcome {
@@ -25,15 +26,39 @@ pub(crate) async fn run(args: &WhyOf) -> Outcome {
         Some(PartKind::Node) => of_node(&client.rollout().await?, name)?,
     };
     match args.output {
-        TableOrJson::Json => console::data_line(json!({
-            "schema": "tidegate.why/v1",
-            "why": reasons.iter().map(|why| json!({
-                "code": why.code, "text": why.text, "do": explain::advice(&why.code),
-            })).collect::<Vec<_>>(),
+        TableOrJson::Json => console::data_line(json::value(&Reasons {
+            why: reasons.iter().map(Reason::of).collect(),
         }))?,
         TableOrJson::Table => console::data(lines(&reasons))?,
     }
     Ok(Exit::Done)
+}
+
+/// Why something waits.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.why/v1")]
+pub(crate) struct Reasons<'a> {
+    /// Every reason; empty where nothing keeps it waiting.
+    why: Vec<Reason<'a>>,
+}
+
+/// A reason, and what to do.
+#[derive(Serialize, JsonSchema)]
+struct Reason<'a> {
+    /// A stable code: `tidegate explain CODE`.
+    code: &'a str,
+    /// One line with its numbers.
+    text: &'a str,
+    /// What to do, as the runbook says; null where nothing is to be done.
+    #[serde(rename = "do")]
+    advice: Option<String>,
+}
+
+impl<'a> Reason<'a> {
+    fn of(why: &'a Why) -> Self {
+        let advice = explain::advice(&why.code);
+        Self { code: &why.code, text: &why.text, advice }
+    }
 }
 
 fn lines(reasons: &[Why]) -> String {

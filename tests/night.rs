@@ -10,6 +10,8 @@
     reason = "a test may say no more than that it failed"
 )]
 
+#[path = "night/programs.rs"]
+mod programs;
 #[path = "night/site.rs"]
 mod site;
 #[path = "night/walk.rs"]

@@ -10,6 +10,8 @@
     reason = "a test may say no more than that it failed"
 )]
 
+#[path = "night/programs.rs"]
+mod programs;
 #[path = "night/site.rs"]
 mod site;
 #[path = "night/walk.rs"]
@@ -55,6 +57,12 @@ fn packages_are_installed_used_upgraded_and_removed_and_start_nothing() {
     for catalogue in ["tidegate.catalog", "tidegate.it.catalog"] {
         let file = root.path(&format!("usr/lib/systemd/catalog/{catalogue}"));
         assert!(file.exists(), "{catalogue}");
+    }
+    for document in
+        ["tidegate.status.v1.json", "tidegate.finding.v1.json", "policy.toml.json"]
+    {
+        let file = root.path(&format!("usr/share/tidegate/schema/{document}"));
+        assert!(file.exists(), "{document}");
     }
     for service in ["coordinator", "worker", "mx"] {
         let unit = format!("usr/lib/systemd/system/tidegate-{service}.service");

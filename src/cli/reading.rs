@@ -13,7 +13,9 @@ use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 
 use super::values::{Of, of_share, of_span, of_times, positive, seconds, share};
-use super::{Actor, Coordinator, Format, Inputs, LiveFormat, PartKind, TableOrJson};
+use super::{
+    Actor, Coordinator, Format, Inputs, LiveFormat, PartKind, Progress, TableOrJson,
+};
 use crate::condition::Condition;
 
 /// Show how far it is and what to do.
@@ -126,12 +128,76 @@ pub(crate) struct Events {
 
 /// Sum up what came back and what did not.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Report {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ReportVerb>,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: TableOrJson,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
+}
+
+/// A report that others can verify.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReportVerb {
+    /// Write down, when the rollout is over, what was restored and lost, when and by whom.
+    Build(ReportBuild),
+    /// Say whether a report is as it was built. It asks no coordinator.
+    Verify(ReportVerify),
+}
+
+/// Write a report: a directory that proves what a rollout has brought back.
+///
+/// It names people: treat it like mail. Whoever keeps its digest elsewhere, or signs it, can show
+/// later that nothing of it was changed.
+#[derive(Debug, Args)]
+pub(crate) struct ReportBuild {
+    /// Where: a new directory.
+    pub(crate) dir: PathBuf,
+    /// The log of who did and looked at what: `audit.jsonl` in the coordinator's `data_dir`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Option<PathBuf>,
+    /// The coordinator's journal, as `tidegate journal export` wrote it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// All findings of a node, as `tidegate findings export` wrote them; once for each node.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) findings: Vec<PathBuf>,
+    /// Signs it with this private key (Ed25519, PEM): `audit.key` of `tidegate init`, or your own.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_with: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+}
+
+/// Say whether a report is as it was built, and whether its sums are those of its rows.
+///
+/// Ends with 0 when all is sound, with 1 when anything is not.
+#[derive(Debug, Args)]
+pub(crate) struct ReportVerify {
+    /// The report's directory.
+    pub(crate) dir: PathBuf,
+    /// The digest that `report build` printed, kept apart from the report.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) digest: Option<String>,
+    /// The public part of the key that it was signed with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Plans again from this inventory and policy, and compares digests.
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    pub(crate) inventory: Option<PathBuf>,
+    /// The policy for that.
+    #[arg(long, value_name = "FILE", requires = "inventory")]
+    pub(crate) policy: Option<PathBuf>,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+    #[command(flatten)]
+    pub(crate) progress: Progress,
 }
 
 /// Look up one mailbox.
@@ -316,4 +382,18 @@ pub(crate) struct Completions {
 pub(crate) struct Manual {
     /// Into this directory, which must be there.
     pub(crate) dir: PathBuf,
+}
+
+/// Print the JSON Schema of what commands print with `-o json` and `-o jsonl`.
+///
+/// Every document names its own in the field `schema`. A schema only grows: new fields may come,
+/// none is renamed or dropped under the same version.
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Of which document: `tidegate.status/v1`, or `status`. Without it, lists all there are.
+    pub(crate) name: Option<String>,
+    /// Writes each into a file of its own in this directory, which must be there, and those of
+    /// configuration files too.
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    pub(crate) to: Option<PathBuf>,
 }

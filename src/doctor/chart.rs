@@ -8,9 +8,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::console::{Paint, Tone, safe};
+use crate::screens::json;
 
 /// All that was found so far.
 #[derive(Debug, Default)]
@@ -106,21 +109,18 @@ impl Chart {
 
     /// For programs.
     pub(super) fn json(&self) -> Value {
-        let checks: Vec<Value> = self
-            .findings
-            .iter()
-            .map(|Finding { check, state, seen, means, remedy }| {
-                let state = state.word().trim_end().to_ascii_lowercase();
-                json!({ "check": check, "state": state, "seen": seen, "means": means,
-                        "do": remedy })
-            })
-            .collect();
-        json!({
-            "schema": "tidegate.doctor/v1",
-            "checks": checks,
-            "ok": self.count(State::Ok),
-            "warned": self.count(State::Warn),
-            "failed": self.count(State::Fail),
+        let check = |Finding { check, state, seen, means, remedy }: &'_ Finding| Check {
+            name: check.to_string(),
+            state: state.word().trim_end().to_ascii_lowercase(),
+            seen: seen.clone(),
+            means: means.clone(),
+            remedy: remedy.clone(),
+        };
+        json::value(&Checks {
+            each: self.findings.iter().map(check).collect(),
+            ok: self.count(State::Ok),
+            warned: self.count(State::Warn),
+            failed: self.count(State::Fail),
         })
     }
 
@@ -144,6 +144,38 @@ impl Chart {
         let [seen, means, remedy] = [seen, means, remedy].map(|text| safe(&text));
         self.findings.push(Finding { check, state, seen, means, remedy });
     }
+}
+
+/// What a doctor has found.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.doctor/v1")]
+pub(crate) struct Checks {
+    /// Check by check.
+    #[serde(rename = "checks")]
+    each: Vec<Check>,
+    /// How many are well.
+    ok: usize,
+    /// How many are doubtful.
+    warned: usize,
+    /// How many are wrong.
+    failed: usize,
+}
+
+/// One check.
+#[derive(Serialize, JsonSchema)]
+struct Check {
+    /// What was looked at.
+    #[serde(rename = "check")]
+    name: String,
+    /// `ok`, `warn` or `fail`.
+    state: String,
+    /// What was seen.
+    seen: String,
+    /// What that means; empty where all is well.
+    means: String,
+    /// What to do; empty where all is well.
+    #[serde(rename = "do")]
+    remedy: String,
 }
 
 impl State {

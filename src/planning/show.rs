@@ -5,7 +5,12 @@
 //! * It is shown whatever has become of its files and of the coordinator.
 //! * What could not be asked is said to be unknown, never supposed.
 
-use serde_json::{Value, json};
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_core::plan::WaveSummary;
 use tidegate_wire::v1;
 
 use super::make;
@@ -14,7 +19,7 @@ use crate::cli::{self, TableOrJson};
 use crate::client::Client;
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Outcome};
-use crate::screens::{Table, say};
+use crate::screens::{Table, json, say};
 
 /// Carries out `tidegate show`.
 pub(crate) async fn show(args: &cli::Show) -> Outcome {
@@ -164,21 +169,59 @@ fn text(saved: &Saved, standing: &Standing, file: &str) -> String {
 fn value(saved: &Saved, standing: &Standing) -> Value {
     let summary = &saved.summary;
     let [inventory, policy] = saved.files();
-    json!({
-        "schema": "tidegate.shown-plan/v1",
-        "standing": standing.word(),
-        "why": standing.why(),
-        "saved_time": saved.at,
-        "inventory": inventory,
-        "policy": policy,
-        "plan_digest": summary.plan.to_string(),
-        "excluded": summary.excluded,
-        "rules": summary.rules,
-        "waves": summary.waves.iter().map(|wave| json!({
-            "name": wave.name,
-            "who": wave.who,
-            "mailboxes": wave.mailboxes,
-            "nodes": wave.nodes,
-        })).collect::<Vec<_>>(),
+    let wave = |wave: &WaveSummary| ShownWave {
+        name: wave.name.clone(),
+        who: wave.who.clone(),
+        mailboxes: wave.mailboxes,
+        nodes: wave.nodes,
+    };
+    json::value(&ShownPlan {
+        standing: standing.word(),
+        why: standing.why(),
+        saved_time: json::Time(saved.at.clone()),
+        inventory,
+        policy,
+        plan_digest: summary.plan.to_string(),
+        excluded: summary.excluded,
+        rules: &summary.rules,
+        waves: summary.waves.iter().map(wave).collect(),
     })
+}
+
+/// A saved plan, and whether it can still be started.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.shown-plan/v1")]
+pub(crate) struct ShownPlan<'a> {
+    /// `ready`, `stale`, `spent`, `elsewhere` or `unknown`.
+    standing: &'static str,
+    /// Why it is.
+    why: &'a str,
+    /// When it was saved.
+    saved_time: json::Time,
+    /// The inventory that it was made of.
+    inventory: &'a Path,
+    /// The policy that it was made of.
+    policy: &'a Path,
+    /// Its digest.
+    plan_digest: String,
+    /// Mailboxes in no wave.
+    excluded: u32,
+    /// What it obeys, in words.
+    rules: &'a [String],
+    /// In the order in which they open.
+    waves: Vec<ShownWave>,
+}
+
+/// A wave of a saved plan.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Wave")]
+struct ShownWave {
+    /// Its name.
+    name: String,
+    /// Whom it contains, in words.
+    who: String,
+    /// How many mailboxes.
+    mailboxes: u32,
+    /// On how many nodes.
+    nodes: u32,
 }

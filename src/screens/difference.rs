@@ -4,10 +4,12 @@
 //!
 //! * Every line begins with a sign that says what it is without colour: `=`, `+`, `~`, `-`.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use tidegate_core::plan::{Difference, Summary, WaveChange, WaveSummary};
 
-use super::say;
+use super::{json, say};
 use crate::console::{safe, thousands};
 use crate::planning::Older;
 
@@ -62,35 +64,23 @@ impl Shown<'_> {
     /// The difference for programs, `tidegate.plan-difference/v1`.
     pub(crate) fn value(&self) -> Value {
         let Self { name, now, older, difference } = self;
-        let waves = difference.waves.iter().map(|wave| match wave {
-            WaveChange::Same(wave) => json!({ "change": "same", "now": value(wave) }),
-            WaveChange::Added(wave) => json!({ "change": "added", "now": value(wave) }),
-            WaveChange::Changed { before, now } => json!({
-                "change": "changed", "before": value(before), "now": value(now),
-            }),
-            WaveChange::Removed(wave) => {
-                json!({ "change": "removed", "before": value(wave) })
-            }
-        });
+        let changes = difference.waves.iter().map(WaveFate::of).collect();
         let Counts { added, changed, removed, same } = self.counts();
-        json!({
-            "schema": "tidegate.plan-difference/v1",
-            "name": name,
-            "digest": now.plan.to_string(),
-            "beside": older.name,
-            "beside_digest": older.summary.plan.to_string(),
-            "differs": !difference.is_none(),
-            "added": added,
-            "changed": changed,
-            "removed": removed,
-            "same": same,
-            "waves": waves.collect::<Vec<_>>(),
-            "rules_gone": difference.rules_gone,
-            "rules_new": difference.rules_new,
-            "excluded": difference.excluded.map(|(before, now)| json!({
-                "before": before, "now": now,
-            })),
-            "policy_otherwise": difference.policy_otherwise,
+        json::value(&PlanDifference {
+            name,
+            digest: now.plan.to_string(),
+            beside: &older.name,
+            beside_digest: older.summary.plan.to_string(),
+            differs: !difference.is_none(),
+            added,
+            changed,
+            removed,
+            same,
+            waves: changes,
+            rules_gone: &difference.rules_gone,
+            rules_new: &difference.rules_new,
+            excluded: difference.excluded.map(|(before, now)| Excluded { before, now }),
+            policy_otherwise: difference.policy_otherwise,
         })
     }
 
@@ -151,12 +141,101 @@ fn line(wave: &WaveChange) -> String {
     }
 }
 
-fn value(wave: &WaveSummary) -> Value {
-    json!({
-        "name": wave.name,
-        "who": wave.who,
-        "mailboxes": wave.mailboxes,
-        "nodes": wave.nodes,
-        "members_digest": wave.members.to_string(),
-    })
+/// What a new plan changes beside an older one.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.plan-difference/v1")]
+pub(crate) struct PlanDifference<'a> {
+    /// The policy's name for the rollout.
+    name: &'a str,
+    /// The digest of the new plan.
+    digest: String,
+    /// What it is compared with, in words.
+    beside: &'a str,
+    /// The digest of that.
+    beside_digest: String,
+    /// Whether there is any difference.
+    differs: bool,
+    /// Waves that are new.
+    added: u32,
+    /// Waves that are otherwise.
+    changed: u32,
+    /// Waves that are gone.
+    removed: u32,
+    /// Waves that are as before.
+    same: u32,
+    /// Wave by wave.
+    waves: Vec<WaveFate<'a>>,
+    /// Rules in words that hold no more.
+    rules_gone: &'a [String],
+    /// Rules in words that are new.
+    rules_new: &'a [String],
+    /// Excluded mailboxes; null where their number is as before.
+    excluded: Option<Excluded>,
+    /// Whether the policy differs in anything that is not said here.
+    policy_otherwise: bool,
+}
+
+/// What becomes of a wave.
+#[derive(Serialize, JsonSchema)]
+struct WaveFate<'a> {
+    /// `same`, `added`, `changed` or `removed`.
+    change: &'static str,
+    /// As it was; missing where it is as before or new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<PlannedWave<'a>>,
+    /// As it is now; missing where it is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    now: Option<PlannedWave<'a>>,
+}
+
+impl<'a> WaveFate<'a> {
+    fn of(change: &'a WaveChange) -> Self {
+        let (change, before, now) = match change {
+            WaveChange::Same(wave) => ("same", None, Some(wave)),
+            WaveChange::Added(wave) => ("added", None, Some(wave)),
+            WaveChange::Changed { before, now } => ("changed", Some(before), Some(now)),
+            WaveChange::Removed(wave) => ("removed", Some(wave), None),
+        };
+        Self {
+            change,
+            before: before.map(PlannedWave::of),
+            now: now.map(PlannedWave::of),
+        }
+    }
+}
+
+/// How many mailboxes are excluded.
+#[derive(Serialize, JsonSchema)]
+struct Excluded {
+    /// By the older plan.
+    before: u32,
+    /// By the new one.
+    now: u32,
+}
+
+/// A wave of a plan in brief.
+#[derive(Serialize, JsonSchema)]
+struct PlannedWave<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Whom it contains, in words.
+    who: &'a str,
+    /// How many.
+    mailboxes: u32,
+    /// On how many nodes.
+    nodes: u32,
+    /// The digest of its mailboxes.
+    members_digest: String,
+}
+
+impl<'a> PlannedWave<'a> {
+    fn of(wave: &'a WaveSummary) -> Self {
+        Self {
+            name: &wave.name,
+            who: &wave.who,
+            mailboxes: wave.mailboxes,
+            nodes: wave.nodes,
+            members_digest: wave.members.to_string(),
+        }
+    }
 }

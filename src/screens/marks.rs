@@ -4,11 +4,13 @@
 //!
 //! * A wave that did not pass by its usual gate is never shown as if it had.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_wire::v1::{Emergency, Rollout, Wave};
 
 use super::diagnosis::level_name;
-use super::{clock, date, instant, say};
+use super::json::{Time, when};
+use super::{clock, instant, say};
 use crate::console::safe;
 
 /// A line for each wave that passed a level in another way than by its usual gate.
@@ -56,16 +58,32 @@ pub(crate) fn emergency(emergency: &Emergency) -> String {
 }
 
 /// The same for programs.
-pub(crate) fn value(emergency: &Emergency) -> Value {
-    let time = |at: &Option<_>| at.as_ref().and_then(instant).map(date);
-    json!({
-        "by": emergency.by,
-        "approved_by": emergency.approved_by,
-        "reason": emergency.reason,
-        "wave": emergency.wave,
-        "from_time": time(&emergency.from_time),
-        "until_time": time(&emergency.until_time),
-    })
+pub(crate) fn shown(emergency: &Emergency) -> EmergencyShown<'_> {
+    EmergencyShown {
+        by: &emergency.by,
+        approved_by: &emergency.approved_by,
+        reason: &emergency.reason,
+        wave: &emergency.wave,
+        from_time: when!(emergency.from_time),
+        until_time: when!(emergency.until_time),
+    }
+}
+
+/// Waves are judged under the policy's emergency profile.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct EmergencyShown<'a> {
+    /// Who began it.
+    by: &'a str,
+    /// By whose leave; empty where nobody's was needed.
+    approved_by: &'a str,
+    /// Why.
+    reason: &'a str,
+    /// The wave's name; empty for all.
+    wave: &'a str,
+    /// Since when.
+    from_time: Option<Time>,
+    /// Until when, at the latest.
+    until_time: Option<Time>,
 }
 
 #[cfg(test)]

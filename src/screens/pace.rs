@@ -4,7 +4,8 @@
 //!
 //! * What was measured is told from what is assumed.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_core::pace::{PaceReport, PaceWhy};
 use tidegate_wire::v1::{Node, NodeState, Rollout};
 
@@ -91,28 +92,66 @@ fn report(node: &Node) -> Option<PaceReport> {
     PaceReport::try_from(pace).ok()
 }
 
-/// A node's pace for programs.
-pub(crate) fn value(node: &Node) -> Value {
-    let pace = node.vitals.as_ref().and_then(|vitals| vitals.pace.as_ref());
-    let Some(pace) = pace else { return Value::Null };
-    let text = report(node).map(|report| report.to_string());
-    json!({
-        "millis_per_second": pace.millis_per_second,
-        "why": pace.why,
-        "text": text,
-        "login_p95_millis": pace.login_p95_millis,
-        "basis": pace.basis.as_ref().map(|basis| json!({
-            "active_ppm": basis.active_ppm,
-            "connections": basis.connections,
-            "counted": basis.counted,
-            "cold_cost": basis.cold_cost,
-            "cold_cost_measured": basis.cold_cost_measured,
-            "retry_millis": basis.retry_millis,
-            "retry_measured": basis.retry_measured,
-            "capacity": basis.capacity,
-            "capacity_measured": basis.capacity_measured,
-            "work_of_a_million": basis.work_of_a_million,
-        })),
+/// How fast a node opens, and why not faster or slower.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct PaceShown<'a> {
+    /// Thousandths of a mailbox in a second.
+    millis_per_second: u32,
+    /// Why not faster or slower.
+    why: &'a str,
+    /// The same in words.
+    text: Option<String>,
+    /// The newest 95th percentile of logins; 0 if none is known.
+    login_p95_millis: u32,
+    /// What it is made from.
+    basis: Option<Basis>,
+}
+
+/// What a pace is made from: measured, or assumed as the policy says.
+#[derive(Serialize, JsonSchema)]
+struct Basis {
+    /// The share of mailboxes of which a program comes when they open, in millionths.
+    active_ppm: u32,
+    /// The connections that each of these opens.
+    connections: u32,
+    /// Opened mailboxes of which these two were counted; 0 while they are assumed.
+    counted: u32,
+    /// How many warm logins the first one costs.
+    cold_cost: u32,
+    /// Whether that was measured.
+    cold_cost_measured: bool,
+    /// How soon a program that was told to wait looks again.
+    retry_millis: u64,
+    /// Whether that was measured.
+    retry_measured: bool,
+    /// Warm logins that the node serves in a second; null if nothing is known of it.
+    capacity: Option<u32>,
+    /// Whether that was measured.
+    capacity_measured: bool,
+    /// Warm logins that a million opened mailboxes are worth.
+    work_of_a_million: u64,
+}
+
+/// The pace for programs.
+pub(crate) fn shown(node: &Node) -> Option<PaceShown<'_>> {
+    let pace = node.vitals.as_ref()?.pace.as_ref()?;
+    Some(PaceShown {
+        millis_per_second: pace.millis_per_second,
+        why: &pace.why,
+        text: report(node).map(|report| report.to_string()),
+        login_p95_millis: pace.login_p95_millis,
+        basis: pace.basis.as_ref().map(|basis| Basis {
+            active_ppm: basis.active_ppm,
+            connections: basis.connections,
+            counted: basis.counted,
+            cold_cost: basis.cold_cost,
+            cold_cost_measured: basis.cold_cost_measured,
+            retry_millis: basis.retry_millis,
+            retry_measured: basis.retry_measured,
+            capacity: basis.capacity,
+            capacity_measured: basis.capacity_measured,
+            work_of_a_million: basis.work_of_a_million,
+        }),
     })
 }
 
@@ -157,7 +196,8 @@ mod tests {
 
     #[test]
     fn programs_get_all_numbers_of_a_pace() {
-        let value = value(&node("stor-01", Some(rising())));
+        let pace = node("stor-01", Some(rising()));
+        let value = crate::screens::json::value(&shown(&pace));
 
         assert_eq!(value["why"], "rising");
         assert_eq!(value["basis"]["counted"], 1_200);

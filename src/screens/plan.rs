@@ -7,13 +7,19 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_core::fleet::{NodeNumber, TierNumber};
 use tidegate_core::gate::Mode;
 use tidegate_core::plan::{Plan, Wave};
 use tidegate_core::policy::{Cohort, Notice, Window};
 use tidegate_core::time::Span;
 
-use super::{Table, date, percent, schedule, windows};
+use super::json::{self, Delay};
+use super::schedule::WindowShown;
+use super::windows::RuleShown;
+use super::{Table, percent, schedule, windows};
 use crate::console::{safe, thousands};
 
 /// The plan for people, without what to type next.
@@ -181,60 +187,184 @@ fn gate(plan: &Plan) -> String {
 pub(crate) fn value(plan: &Plan) -> Value {
     let inventory = plan.inventory();
     let policy = plan.policy();
-    json!({
-        "schema": "tidegate.plan/v1",
-        "name": policy.name,
-        "digest": plan.digest().to_string(),
-        "inventory_digest": inventory.digest().to_string(),
-        "policy_digest": policy.digest().to_string(),
-        "mailboxes": inventory.len(),
-        "planned": plan.planned(),
-        "nodes": inventory.node_names(),
-        "ladder": policy.ladder.iter().map(|rung| json!({
-            "name": rung.name,
-            "services": rung.services,
-            "soak_millis": rung.soak.unwrap_or(policy.gate.soak).millis(),
-        })).collect::<Vec<_>>(),
-        "notice": json!({
-            "language": policy.notice.language.code(),
-            "language_label": policy.notice.language_label,
-            "zone": policy.notice.zone,
-        }),
-        "dial_services": policy.dial_services(),
-        "calendar": windows::value(&policy.calendar),
-        "waves": plan.waves().iter().map(|wave| wave_value(plan, wave)).collect::<Vec<_>>(),
-        "excluded": plan.exclusions().iter().map(|(reason, mailboxes)| json!({
-            "reason": reason, "mailboxes": mailboxes,
-        })).collect::<Vec<_>>(),
-        "findings": plan.lint().iter().map(|finding| json!({
-            "code": finding.code(), "text": finding.to_string(),
-        })).collect::<Vec<_>>(),
+    json::value(&PlanShown {
+        name: &policy.name,
+        digest: plan.digest().to_string(),
+        inventory_digest: inventory.digest().to_string(),
+        policy_digest: policy.digest().to_string(),
+        mailboxes: inventory.len(),
+        planned: plan.planned(),
+        nodes: inventory.node_names(),
+        ladder: policy
+            .ladder
+            .iter()
+            .map(|rung| PlannedRung {
+                name: &rung.name,
+                services: &rung.services,
+                soak_millis: rung.soak.unwrap_or(policy.gate.soak).millis(),
+            })
+            .collect(),
+        notice: PlannedNotice {
+            language: policy.notice.language.code(),
+            language_label: &policy.notice.language_label,
+            zone: &policy.notice.zone,
+        },
+        dial_services: policy.dial_services(),
+        calendar: windows::shown(&policy.calendar),
+        waves: plan.waves().iter().map(|wave| PlannedWave::of(plan, wave)).collect(),
+        excluded: plan
+            .exclusions()
+            .iter()
+            .map(|(reason, mailboxes)| Exclusion { reason, mailboxes: *mailboxes })
+            .collect(),
+        findings: plan
+            .lint()
+            .iter()
+            .map(|finding| Hint { code: finding.code(), text: finding.to_string() })
+            .collect(),
     })
 }
 
-fn wave_value(plan: &Plan, wave: &Wave) -> Value {
-    let (inventory, policy) = (plan.inventory(), plan.policy());
-    let nodes = wave.by_node.iter();
-    let tiers = wave.by_tier.iter();
-    json!({
-        "number": wave.number.get(),
-        "name": wave.name,
-        "who": who(plan, wave),
-        "mailboxes": wave.size,
-        "needs": needs(plan, wave),
-        "delays": policy.ladder.iter().filter_map(|rung| {
+/// A plan: who opens in which wave, and under which policy.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.plan/v1")]
+pub(crate) struct PlanShown<'a> {
+    /// The policy's name for the rollout.
+    name: &'a str,
+    /// The plan's digest: the same files give the same on every machine.
+    digest: String,
+    /// The inventory's digest.
+    inventory_digest: String,
+    /// The policy's digest.
+    policy_digest: String,
+    /// Mailboxes of the inventory.
+    mailboxes: u32,
+    /// Of these, mailboxes in waves.
+    planned: u32,
+    /// The nodes of the inventory.
+    nodes: &'a [String],
+    /// The service ladder from its first step.
+    ladder: Vec<PlannedRung<'a>>,
+    /// How held users are told to wait.
+    notice: PlannedNotice<'a>,
+    /// Services of a dial tone.
+    dial_services: &'a [String],
+    /// When a step may begin.
+    calendar: Vec<RuleShown<'a>>,
+    /// In the order in which they open.
+    waves: Vec<PlannedWave<'a>>,
+    /// Mailboxes in no wave.
+    excluded: Vec<Exclusion<'a>>,
+    /// What a person should look at before starting it.
+    findings: Vec<Hint>,
+}
+
+/// A step of the service ladder.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Rung")]
+struct PlannedRung<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Its services.
+    services: &'a [String],
+    /// How long an opened mailbox must stay healthy on it.
+    soak_millis: u64,
+}
+
+/// How held users are told to wait.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Notice")]
+struct PlannedNotice<'a> {
+    /// In which language, where a mailbox says nothing else.
+    language: &'static str,
+    /// The label of the inventory that says which.
+    language_label: &'a str,
+    /// By the clocks of which zone.
+    zone: &'a str,
+}
+
+/// A wave of a plan.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Wave")]
+struct PlannedWave<'a> {
+    /// Its number.
+    number: u16,
+    /// Its name.
+    name: &'a str,
+    /// Whom it contains, in words.
+    who: String,
+    /// How many mailboxes.
+    mailboxes: u32,
+    /// How many of them must prove themselves before it passes.
+    needs: u32,
+    /// How long it waits before rungs of the ladder.
+    delays: Vec<Delay<'a>>,
+    /// When its mailboxes are expected back, as their users are told.
+    expected: Option<WindowShown>,
+    /// Whether its held mailboxes have a dial tone.
+    dial_tone: bool,
+    /// How many of its mailboxes are on each node.
+    nodes: Vec<Share<'a>>,
+    /// How many of its mailboxes are of each tier.
+    tiers: Vec<Share<'a>>,
+}
+
+/// A part of a wave.
+#[derive(Serialize, JsonSchema)]
+struct Share<'a> {
+    /// The node or tier.
+    name: &'a str,
+    /// How many mailboxes.
+    mailboxes: u32,
+}
+
+/// Mailboxes in no wave.
+#[derive(Serialize, JsonSchema)]
+struct Exclusion<'a> {
+    /// Why.
+    reason: &'a str,
+    /// How many.
+    mailboxes: u32,
+}
+
+/// Something to look at.
+#[derive(Serialize, JsonSchema)]
+struct Hint {
+    /// A stable code: `tidegate explain CODE`.
+    code: &'static str,
+    /// One line with its numbers.
+    text: String,
+}
+
+impl<'a> PlannedWave<'a> {
+    fn of(plan: &'a Plan, wave: &'a Wave) -> Self {
+        let (inventory, policy) = (plan.inventory(), plan.policy());
+        let delays = policy.ladder.iter().filter_map(|rung| {
             let delay = plan.cohort_of(wave.number)?.delays.get(&rung.name)?;
-            Some(json!({ "rung": rung.name, "delay_millis": delay.millis() }))
-        }).collect::<Vec<_>>(),
-        "expected": wave.expected.map(|Window { from, to }| json!({
-            "from_time": date(from), "to_time": date(to),
-        })),
-        "dial_tone": plan.has_dial_tone(wave.number),
-        "nodes": nodes.map(|(node, mailboxes)| json!({
-            "name": inventory.node_name(*node), "mailboxes": mailboxes,
-        })).collect::<Vec<_>>(),
-        "tiers": tiers.map(|(tier, mailboxes)| json!({
-            "name": inventory.tier_name(*tier), "mailboxes": mailboxes,
-        })).collect::<Vec<_>>(),
-    })
+            Some(Delay { rung: &rung.name, delay_millis: delay.millis() })
+        });
+        let node = |(node, mailboxes): &'a (NodeNumber, u32)| Share {
+            name: inventory.node_name(*node),
+            mailboxes: *mailboxes,
+        };
+        let tier = |(tier, mailboxes): &'a (TierNumber, u32)| Share {
+            name: inventory.tier_name(*tier),
+            mailboxes: *mailboxes,
+        };
+        Self {
+            number: wave.number.get(),
+            name: &wave.name,
+            who: who(plan, wave),
+            mailboxes: wave.size,
+            needs: needs(plan, wave),
+            delays: delays.collect(),
+            expected: wave.expected.map(|Window { from, to }| WindowShown {
+                from_time: from.into(),
+                to_time: to.into(),
+            }),
+            dial_tone: plan.has_dial_tone(wave.number),
+            nodes: wave.by_node.iter().map(node).collect(),
+            tiers: wave.by_tier.iter().map(tier).collect(),
+        }
+    }
 }

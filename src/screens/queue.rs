@@ -4,11 +4,13 @@
 //!
 //! * An exchanger that is silent is named: what waits there is not counted.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::v1::{Exchanger, Queue, Rollout, Wave};
 
-use super::{at, date, instant, say};
+use super::json::{Time, when};
+use super::{at, instant, say};
 use crate::console::{safe, thousands};
 
 /// Waves with something in the queue that are listed; the rest is summed up.
@@ -80,30 +82,65 @@ fn long(number: u64) -> String {
     thousands(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
+/// What waits for a wave in the queues of the mail exchangers, summed over those that report.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct QueueShown {
+    /// Messages with a recipient in it.
+    messages: u64,
+    /// Recipients in it.
+    recipients: u64,
+    /// Of these, recipients whose mailbox takes mail.
+    open_recipients: u64,
+    /// When the oldest message arrived.
+    oldest_time: Option<Time>,
+    /// Messages handed back for delivery since the exchangers started.
+    flushed: u64,
+    /// The same over the last seconds, each second.
+    flushed_per_second: u32,
+    /// Messages that came back after several tries and are left to the mail servers.
+    left: u64,
+}
+
 /// What waits for one wave, for programs.
-pub(crate) fn value(queue: Option<&Queue>) -> Value {
-    json!(queue.map(|queue| json!({
-        "messages": queue.messages,
-        "recipients": queue.recipients,
-        "open_recipients": queue.open_recipients,
-        "oldest_time": queue.oldest_time.as_ref().and_then(instant).map(date),
-        "flushed": queue.flushed,
-        "flushed_per_second": queue.flushed_per_second,
-        "left": queue.left,
-    })))
+pub(crate) fn shown(queue: &Queue) -> QueueShown {
+    QueueShown {
+        messages: queue.messages,
+        recipients: queue.recipients,
+        open_recipients: queue.open_recipients,
+        oldest_time: when!(queue.oldest_time),
+        flushed: queue.flushed,
+        flushed_per_second: queue.flushed_per_second,
+        left: queue.left,
+    }
+}
+
+/// A mail exchanger that reports its queue.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ExchangerShown<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Whether it has not reported for a minute; then its queue is not counted.
+    silent: bool,
+    /// When it last listed its queue completely.
+    listed_time: Option<Time>,
+    /// All messages in its queue at that time.
+    messages: u64,
 }
 
 /// The mail exchangers, for programs.
-pub(crate) fn exchangers(exchangers: &[Exchanger]) -> Value {
-    let each = exchangers.iter().map(|exchanger| {
-        json!({
-            "name": exchanger.name,
-            "silent": exchanger.silent,
-            "listed_time": exchanger.listed_time.as_ref().and_then(instant).map(date),
-            "messages": exchanger.messages,
-        })
-    });
-    each.collect()
+pub(crate) fn exchangers(exchangers: &[Exchanger]) -> Vec<ExchangerShown<'_>> {
+    exchangers.iter().map(ExchangerShown::of).collect()
+}
+
+impl<'a> ExchangerShown<'a> {
+    fn of(exchanger: &'a Exchanger) -> Self {
+        Self {
+            name: &exchanger.name,
+            silent: exchanger.silent,
+            listed_time: when!(exchanger.listed_time),
+            messages: exchanger.messages,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@
 //!   other times are UTC.
 
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_core::time::{MinuteOf, Span, Timestamp};
 use tidegate_wire::v1::{
     Forecast, Mailbox, MailboxRung, Rollout, Rung, RungState, Wave, WaveState, Window,
 };
 
 use super::diagnosis::level_name;
-use super::{at, date, instant, say};
+use super::json::{Time, when};
+use super::{at, instant, say};
 use crate::console::safe;
 
 /// The ladder on one line: `receive (lmtp; soak 1 s), webmail (webmail; soak 15 min)`.
@@ -54,15 +56,36 @@ pub(crate) fn finish(forecast: Option<&Forecast>) -> String {
 }
 
 /// When a wave will stand on the top, for programs.
-pub(crate) fn finish_value(forecast: Option<&Forecast>) -> Value {
-    let time = |time: Option<&_>| time.and_then(instant).map(date);
-    forecast.map_or(Value::Null, |it| {
-        json!({
-            "p10_time": time(it.p10_time.as_ref()),
-            "p50_time": time(it.p50_time.as_ref()),
-            "p90_time": time(it.p90_time.as_ref()),
-        })
+pub(crate) fn finish_shown(forecast: Option<&Forecast>) -> Option<Finish> {
+    forecast.map(|it| Finish {
+        p10: when!(it.p10_time),
+        p50: when!(it.p50_time),
+        p90: when!(it.p90_time),
     })
+}
+
+/// When something will be done, from what has been seen.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Finish {
+    /// Earlier in one of ten cases.
+    #[serde(rename = "p10_time")]
+    p10: Option<Time>,
+    /// As often earlier as later.
+    #[serde(rename = "p50_time")]
+    p50: Option<Time>,
+    /// Later in one of ten cases.
+    #[serde(rename = "p90_time")]
+    p90: Option<Time>,
+}
+
+/// When something is expected, as users are told.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Window")]
+pub(crate) struct WindowShown {
+    /// Not before.
+    pub(crate) from_time: Time,
+    /// Not after.
+    pub(crate) to_time: Time,
 }
 
 /// How long a wave waits before its rungs: `mail 1 h after webmail`; empty if nowhere.
@@ -109,11 +132,9 @@ pub(crate) fn expected(rollout: &Rollout, wave: &Wave) -> Option<String> {
 }
 
 /// A window for programs.
-pub(crate) fn window_value(window: Option<&Window>) -> Value {
-    window_of(window).map_or(
-        Value::Null,
-        |(from, to)| json!({ "from_time": date(from), "to_time": date(to) }),
-    )
+pub(crate) fn window_shown(window: Option<&Window>) -> Option<WindowShown> {
+    window_of(window)
+        .map(|(from, to)| WindowShown { from_time: from.into(), to_time: to.into() })
 }
 
 /// What works of each rung for a mailbox, a line each.

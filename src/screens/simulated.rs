@@ -6,14 +6,16 @@
 //! * Of few rollouts no more is said than they show: the tenth and the ninetieth of a hundred
 //!   are those of the rollouts that were played.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use tidegate_core::fleet::NodeNumber;
 use tidegate_core::plan::Plan;
 use tidegate_core::share::Ppm;
 use tidegate_core::time::Span;
 use tidegate_rehearsal::{Assumptions, Ending, Outcome};
 
-use super::{Table, say};
+use super::{Table, json, say};
 use crate::console::{safe, thousands};
 
 /// What was played.
@@ -196,67 +198,167 @@ fn troubles(simulated: &Simulated<'_>) -> String {
 /// For programs.
 pub(crate) fn value(simulated: &Simulated<'_>) -> Value {
     let Simulated { plan, assumptions, seed, asked, endings } = *simulated;
-    let nodes = assumptions.nodes.iter().map(|(number, node)| {
-        json!({
-            "node": simulated.node(*number),
-            "fails_ppm": node.fails.map(Ppm::parts),
-            "slower": node.slower,
-            "lost_after_millis": node.lost_after.map(Span::millis),
-        })
+    let nodes = assumptions.nodes.iter().map(|(number, node)| AssumedNode {
+        node: simulated.node(*number),
+        fails_ppm: node.fails.map(Ppm::parts),
+        slower: node.slower,
+        lost_after_millis: node.lost_after.map(Span::millis),
     });
-    json!({
-        "schema": "tidegate.simulation/v1",
-        "plan": plan.digest().to_string(),
-        "mailboxes": plan.planned(),
-        "seed": seed,
-        "asked": asked,
-        "assumed": {
-            "prepares_per_second": assumptions.prepares_per_second,
-            "spread": assumptions.spread,
-            "drift": assumptions.drift,
-            "fails_ppm": assumptions.fails.parts(),
-            "sets_aside_ppm": assumptions.sets_aside.parts(),
-            "nodes": nodes.collect::<Vec<_>>(),
+    json::value(&Simulation {
+        plan: plan.digest().to_string(),
+        mailboxes: plan.planned(),
+        seed,
+        asked,
+        assumed: Assumed {
+            prepares_per_second: assumptions.prepares_per_second,
+            spread: assumptions.spread,
+            drift: assumptions.drift,
+            fails_ppm: assumptions.fails.parts(),
+            sets_aside_ppm: assumptions.sets_aside.parts(),
+            nodes: nodes.collect(),
         },
-        "rollouts": endings.iter().map(|it| rollout(simulated, it)).collect::<Vec<_>>(),
+        rollouts: endings.iter().map(|it| Played::of(simulated, it)).collect(),
     })
 }
 
-fn rollout(simulated: &Simulated<'_>, ending: &Ending) -> Value {
-    let waves = simulated.plan.waves();
-    let wave_name = |wave: tidegate_core::fleet::WaveNumber| {
-        waves.get(wave.index()).map(|wave| wave.name.as_str())
-    };
-    let (outcome, halt, waits) = match &ending.outcome {
-        Outcome::Finished => ("finished", None, Vec::new()),
-        Outcome::Halted { reason, wave } => {
-            let halt = json!({
-                "wave": wave_name(*wave),
-                "code": reason.code(),
-                "reason": reason.to_string(),
-            });
-            ("halted", Some(halt), Vec::new())
+/// Rollouts that were played in virtual time.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.simulation/v1")]
+pub(crate) struct Simulation<'a> {
+    /// The plan's digest.
+    plan: String,
+    /// Mailboxes in waves.
+    mailboxes: u32,
+    /// What chance began with.
+    seed: u64,
+    /// How many rollouts were asked for.
+    asked: u32,
+    /// What was supposed.
+    assumed: Assumed<'a>,
+    /// Those that were played.
+    rollouts: Vec<Played<'a>>,
+}
+
+/// What was supposed of the fleet.
+#[derive(Serialize, JsonSchema)]
+struct Assumed<'a> {
+    /// Mailboxes that a node verifies and repairs in a second.
+    prepares_per_second: f64,
+    /// How much nodes differ from that, as a share.
+    spread: f64,
+    /// How much slower a node becomes for minutes at a time, as a share.
+    drift: f64,
+    /// The share of mailboxes that cannot be read once open, in millionths.
+    fails_ppm: u32,
+    /// The share of mailboxes that are set aside, in millionths.
+    sets_aside_ppm: u32,
+    /// Nodes of which something else was supposed.
+    nodes: Vec<AssumedNode<'a>>,
+}
+
+/// What was supposed of one node.
+#[derive(Serialize, JsonSchema)]
+struct AssumedNode<'a> {
+    /// Its name.
+    node: &'a str,
+    /// The share of its mailboxes that cannot be read once open, in millionths.
+    fails_ppm: Option<u32>,
+    /// How many times slower it is.
+    slower: Option<f64>,
+    /// How long after the start it falls silent.
+    lost_after_millis: Option<u64>,
+}
+
+/// One rollout that was played.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Rollout")]
+struct Played<'a> {
+    /// `finished`, `halted` or `stands-still`.
+    outcome: &'static str,
+    /// How long it took.
+    took_millis: u64,
+    /// Mailboxes whose owners were let in.
+    mailboxes_let_in: u64,
+    /// Of these, those that could not be read.
+    mailboxes_harmed: u64,
+    /// Why it halted, if it did.
+    halt: Option<PlayedHalt<'a>>,
+    /// What it stands still for, if it does.
+    waits_for: Vec<PlayedWhy>,
+    /// Nodes that the gate took out.
+    isolated: Vec<&'a str>,
+    /// When each wave passed each level.
+    passed: Vec<PlayedStep<'a>>,
+}
+
+/// Why a rollout halted.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Halt")]
+struct PlayedHalt<'a> {
+    /// The wave whose evidence tripped.
+    wave: Option<&'a str>,
+    /// A stable code: `tidegate explain CODE`.
+    code: &'static str,
+    /// One line with its numbers.
+    reason: String,
+}
+
+/// What a rollout waits for.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Why")]
+struct PlayedWhy {
+    /// A stable code: `tidegate explain CODE`.
+    code: &'static str,
+    /// One line with its numbers.
+    reason: String,
+}
+
+/// A wave that passed a level.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Passed")]
+struct PlayedStep<'a> {
+    /// The wave.
+    wave: Option<&'a str>,
+    /// The level.
+    level: u8,
+    /// How long after the start.
+    after_millis: u64,
+}
+
+impl<'a> Played<'a> {
+    fn of(simulated: &'a Simulated<'a>, ending: &Ending) -> Self {
+        let waves = simulated.plan.waves();
+        let wave_name = |wave: tidegate_core::fleet::WaveNumber| {
+            waves.get(wave.index()).map(|wave| wave.name.as_str())
+        };
+        let (outcome, halt, waits_for) = match &ending.outcome {
+            Outcome::Finished => ("finished", None, Vec::new()),
+            Outcome::Halted { reason, wave } => {
+                let (wave, reason, code) =
+                    (wave_name(*wave), reason.to_string(), reason.code());
+                ("halted", Some(PlayedHalt { wave, code, reason }), Vec::new())
+            }
+            Outcome::Stands(why) => {
+                let why = why
+                    .iter()
+                    .map(|why| PlayedWhy { code: why.code(), reason: why.to_string() });
+                ("stands-still", None, why.collect())
+            }
+        };
+        let passed = ending.passed.iter().map(|passed| PlayedStep {
+            wave: wave_name(passed.wave),
+            level: passed.level.get(),
+            after_millis: passed.after.millis(),
+        });
+        Self {
+            outcome,
+            took_millis: ending.took.millis(),
+            mailboxes_let_in: ending.opened,
+            mailboxes_harmed: ending.harmed,
+            halt,
+            waits_for,
+            isolated: ending.isolated.iter().map(|node| simulated.node(*node)).collect(),
+            passed: passed.collect(),
         }
-        Outcome::Stands(why) => {
-            let why = why
-                .iter()
-                .map(|why| json!({ "code": why.code(), "reason": why.to_string() }));
-            ("stands-still", None, why.collect())
-        }
-    };
-    let isolated = ending.isolated.iter().map(|node| simulated.node(*node));
-    json!({
-        "outcome": outcome,
-        "took_millis": ending.took.millis(),
-        "mailboxes_let_in": ending.opened,
-        "mailboxes_harmed": ending.harmed,
-        "halt": halt,
-        "waits_for": waits,
-        "isolated": isolated.collect::<Vec<_>>(),
-        "passed": ending.passed.iter().map(|passed| json!({
-            "wave": wave_name(passed.wave),
-            "level": passed.level.get(),
-            "after_millis": passed.after.millis(),
-        })).collect::<Vec<_>>(),
-    })
+    }
 }

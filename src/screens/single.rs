@@ -5,7 +5,9 @@
 //! * Text from stores and other people cannot steer the terminal.
 //! * A spreadsheet never takes a value for a formula.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use tidegate_core::time::Timestamp;
 use tidegate_wire::v1::{
     Event, Finding, FindingKind, Mailbox, MailboxFinding, MessageTotals, Preparation,
@@ -13,7 +15,9 @@ use tidegate_wire::v1::{
 };
 
 use super::diagnosis::{Diagnosis, level_name, nodes_in};
-use super::json::{health_word, kind_word, preparation_word, totals};
+use super::json::{
+    Grades, Messages, RolloutShown, health_word, kind_word, preparation_word, value,
+};
 use super::status::{counts, grades, head, messages, waves};
 use super::{at, date, instant, say, schedule};
 use crate::console::{Paint, safe, thousands};
@@ -335,22 +339,52 @@ fn by_level(rollout: &Rollout) -> String {
 /// The report for programs, `tidegate.report/v1`.
 pub(crate) fn report_value(rollout: &Rollout, found: FindingCounts) -> Value {
     let (found, untold) = found.completed(rollout.totals.as_ref());
-    json!({
-        "schema": "tidegate.report/v1",
-        "rollout": super::json::status(rollout),
-        "messages": totals(rollout.totals.as_ref()),
-        "grades": super::json::grades(
-            rollout.totals.as_ref().and_then(|totals| totals.grades.as_ref()),
-        ),
-        "findings_on_nodes_only": untold,
-        "findings": {
-            "set_aside": found.set_aside,
-            "lost": found.lost,
-            "doubt": found.doubt,
-            "quarantined": found.quarantined,
-            "probe": found.probe,
+    let totals = rollout.totals.as_ref();
+    value(&Report {
+        rollout: RolloutShown::of(rollout, &Diagnosis::of(rollout)),
+        messages: Messages::of(totals),
+        grades: Grades::of(totals.and_then(|totals| totals.grades.as_ref())),
+        findings_on_nodes_only: untold,
+        findings: Counts {
+            set_aside: found.set_aside,
+            lost: found.lost,
+            doubt: found.doubt,
+            quarantined: found.quarantined,
+            probe: found.probe,
         },
     })
+}
+
+/// What came back and what did not.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.report/v1")]
+pub(crate) struct Report<'a> {
+    /// The rollout, with its waves and nodes.
+    rollout: RolloutShown<'a>,
+    /// Messages of all prepared mailboxes.
+    messages: Messages,
+    /// Settled mailboxes by how well each came back.
+    grades: Grades,
+    /// Findings that stand only in the lists on the nodes: `tidegate findings export`.
+    findings_on_nodes_only: u64,
+    /// All findings by kind.
+    findings: Counts,
+}
+
+/// Findings by kind.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Findings")]
+struct Counts {
+    /// Messages set aside, bytes kept.
+    set_aside: u64,
+    /// Messages lost, known by name.
+    lost: u64,
+    /// Decisions that could not be proved.
+    doubt: u64,
+    /// Mailboxes set aside as a whole.
+    quarantined: u64,
+    /// Opened mailboxes that failed a probe.
+    probe: u64,
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //!
 //! * Hours are those of the clocks that the rule names; instants are UTC.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_core::policy::calendar::Rule;
 
-use super::{date, say, schedule};
+use super::schedule::WindowShown;
+use super::{say, schedule};
 use crate::console::safe;
 
 /// Days of the week, as the calendar counts them.
@@ -35,22 +37,47 @@ pub(crate) fn text(rules: &[Rule]) -> String {
 }
 
 /// The same for programs.
-pub(crate) fn value(rules: &[Rule]) -> Vec<Value> {
-    let value = |rule: &Rule| {
-        json!({
-            "name": rule.name,
-            "cohorts": rule.bearing.cohorts,
-            "tiers": rule.bearing.tiers,
-            "nodes": rule.bearing.nodes,
-            "opens": rule.opens,
-            "when": when(rule),
-            "at_end": rule.opens.then(|| rule.at_end.code()),
-            "next": rule.spans.first().map(|span| json!({
-                "from_time": date(span.from), "to_time": date(span.to),
-            })),
-        })
-    };
-    rules.iter().map(value).collect()
+pub(crate) fn shown(rules: &[Rule]) -> Vec<RuleShown<'_>> {
+    rules.iter().map(RuleShown::of).collect()
+}
+
+/// A rule of the calendar: hours in which a step may begin, or may not.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct RuleShown<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Whom it bears on; empty for all, as with tiers and nodes.
+    cohorts: &'a [String],
+    /// Which tiers.
+    tiers: &'a [String],
+    /// Which nodes.
+    nodes: &'a [String],
+    /// Whether a step may begin in these hours; else it may not.
+    opens: bool,
+    /// The hours, in words.
+    when: String,
+    /// What happens at their end; null where they close.
+    at_end: Option<&'static str>,
+    /// The next such hours.
+    next: Option<WindowShown>,
+}
+
+impl<'a> RuleShown<'a> {
+    fn of(rule: &'a Rule) -> Self {
+        Self {
+            name: &rule.name,
+            cohorts: &rule.bearing.cohorts,
+            tiers: &rule.bearing.tiers,
+            nodes: &rule.bearing.nodes,
+            opens: rule.opens,
+            when: when(rule),
+            at_end: rule.opens.then(|| rule.at_end.code()),
+            next: rule.spans.first().map(|span| WindowShown {
+                from_time: span.from.into(),
+                to_time: span.to.into(),
+            }),
+        }
+    }
 }
 
 fn whom(rule: &Rule) -> String {

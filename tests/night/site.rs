@@ -59,6 +59,7 @@ pub(crate) struct Site {
     url: String,
     provider: Provider,
     transcript: String,
+    documents: String,
 }
 
 impl Site {
@@ -74,6 +75,7 @@ impl Site {
             url: String::new(),
             provider,
             transcript: String::new(),
+            documents: String::new(),
         };
         // A provider this small loses a large share of its mailboxes to the storm, and the
         // night is not about that.
@@ -216,7 +218,32 @@ impl Site {
         )
         .unwrap();
         assert_eq!(told.code, code, "{}\n{}", self.transcript, self.logs());
+        self.keep_documents(words, &told.out);
         told
+    }
+
+    /// Keeps what a program was told.
+    fn keep_documents(&mut self, words: &[String], out: &str) {
+        let asked = |form: &str| words.iter().any(|word| word == form);
+        if asked("jsonl") {
+            self.documents.push_str(out);
+        } else if asked("json") {
+            // A document may go over several lines; in none of its texts is a line broken.
+            self.documents.push_str(&out.replace('\n', ""));
+            self.documents.push('\n');
+        }
+    }
+
+    /// Keeps a document that stands in a file.
+    pub(crate) fn keep_document(&mut self, name: &str) {
+        let document = self.read(name).replace('\n', "");
+        self.documents.push_str(&document);
+        self.documents.push('\n');
+    }
+
+    /// All documents that programs were told, one a line.
+    pub(crate) fn documents(&self) -> String {
+        self.documents.clone()
     }
 
     /// The second person types what the refusal says.

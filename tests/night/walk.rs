@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::programs;
 use crate::site::{ASIDE, NODES, Site, Told};
 
 /// Walks through a night, asserts every step, and shows all that was typed and told.
@@ -12,7 +13,10 @@ pub(crate) fn a_night(site: &mut Site) {
     meets_silence(site);
     stops_and_goes_on(site);
     tells_people(site);
+    programs::ask_while_it_runs(site);
     sees_the_end(site);
+    proves_what_came_back(site);
+    programs::judge_what_programs_were_told(site);
     proves_it(site);
     println!("{}", site.transcript());
 }
@@ -72,6 +76,9 @@ fn meets_silence(site: &mut Site) {
     says(&why.out, "its worker is not heard (worker-silent)");
     site.types("03:21", "vera", "status --test", 4);
     assert_eq!(passed(site), before, "a wave passed while a node was silent");
+
+    let early = site.types("03:22", "anna", "report build early", 3);
+    says(&early.err, "the rollout is RUNNING");
 
     site.start("stor-02");
     site.types("03:40", "vera", "wait --for node=stor-02:working --timeout 60", 0);
@@ -141,12 +148,63 @@ fn sees_the_end(site: &mut Site) {
     assert!(mailboxes.count() >= ASIDE, "{}", aside.out);
     let waves = site.types("05:11", "vera", "wave list", 0);
     says(&waves.out, "passed");
-    let report = site.types("05:30", "anna", "report -o json", 6);
+    let report = site.types("05:12", "anna", "report -o json", 6);
     let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
     assert_eq!(report["findings"]["quarantined"], ASIDE, "{report}");
     let grades = report["grades"].as_object().unwrap().values();
     let graded: u64 = grades.map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(graded, 240, "every mailbox is in the report: {report}");
+}
+
+/// A report that somebody else believes without asking anybody.
+fn proves_what_came_back(site: &mut Site) {
+    let by_viewer = site.types("05:28", "vera", "report build report", 77);
+    says(&by_viewer.err, "vera (viewer) may not do this");
+    let mut build =
+        "report build report --audit data/audit.jsonl --sign-with pki/audit.key"
+            .to_owned();
+    for node in NODES {
+        let all = format!("findings export --config {node}.toml -o jsonl");
+        let found = site.types("05:28", "marco", &all, 0);
+        site.write(&format!("{node}.jsonl"), &found.out);
+        build += " --findings ";
+        build += node;
+        build += ".jsonl";
+    }
+    let built = site.types("05:30", "anna", &build, 6);
+    let digest = built.out.lines().find_map(|line| line.strip_prefix("Digest "));
+    let digest = digest.expect("it says its digest").to_owned();
+    site.types("05:30", "anna", &build, 1);
+
+    let verify = format!("report verify report --digest {digest} --key pki/audit.pub");
+    let planned = format!("{verify} --inventory users.csv --policy policy.toml");
+    let sound = site.types("05:31", "vera", &planned, 0);
+    says(&sound.out, "240 mailboxes, one row each; totals agree");
+    says(&sound.out, "decided by anna, marco");
+    says(&sound.out, "plan: these files give the one of the report");
+    says(&sound.out, "all sound");
+    site.types("05:31", "vera", &format!("{verify} -o json"), 0);
+    site.keep_document("report/proof.json");
+
+    // Somebody makes a mailbox well that is not, and then the digest of that.
+    let rows = site.read("report/mailboxes.csv");
+    site.write("report/mailboxes.csv", &rows.replacen(",quarantined,", ",prepared,", 1));
+    let tampered = site.types("05:32", "vera", "report verify report", 1);
+    says(&tampered.out, "mailboxes.csv: digest differs");
+    says(&tampered.out, "totals differ");
+    says(&tampered.out, "nothing vouches for proof.json itself");
+    site.write("report/mailboxes.csv", &rows);
+    let proof = site.read("report/proof.json");
+    site.write("report/proof.json", &proof.replace("\"finished\"", "\"aborted\""));
+    let forged = site.types("05:33", "vera", &verify, 1);
+    says(&forged.out, "proof.json: its digest differs from the one that was kept");
+    says(&forged.out, "proof.sig: not signed with this key");
+    site.write("report/proof.json", &proof);
+    site.write("report/more.csv", "slipped in");
+    let more = site.types("05:33", "vera", &verify, 1);
+    says(&more.out, "more.csv: the proof does not name it");
+    fs::remove_file(site.path("report/more.csv")).unwrap();
+    site.types("05:33", "vera", &verify, 0);
 }
 
 fn proves_it(site: &mut Site) {

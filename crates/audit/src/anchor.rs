@@ -59,6 +59,12 @@ impl SigningKey {
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.public_key().as_ref().to_vec())
     }
+
+    /// Signs a digest of something that is no anchor; `of` says of what, so that nobody can take
+    /// it for anything else.
+    pub fn sign(&self, of: &str, digest: &str) -> Hex {
+        hex(self.0.sign(statement(of, digest).as_bytes()).as_ref())
+    }
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -83,6 +89,14 @@ impl PublicKey {
         let key = key.strip_prefix(&PUBLIC_KEY_HEAD);
         let key = key.filter(|key| key.len() == 32).map(<[u8]>::to_vec);
         key.map(Self).ok_or_else(|| io::Error::other("it is no public Ed25519 key"))
+    }
+
+    /// Whether [`SigningKey::sign`] gave this signature.
+    pub fn has_signed(&self, of: &str, digest: &str, signature: &str) -> bool {
+        bytes(signature).is_some_and(|signature| {
+            let key = UnparsedPublicKey::new(&ED25519, &self.0);
+            key.verify(statement(of, digest).as_bytes(), &signature).is_ok()
+        })
     }
 }
 
@@ -147,6 +161,11 @@ impl std::fmt::Display for Anchor {
         let signature = signature.as_deref().unwrap_or(NO_SIGNATURE);
         write!(f, "{WORD} {VERSION} {sequence} {digest} {at_millis} {signature}")
     }
+}
+
+/// What is signed; no anchor begins so.
+fn statement(of: &str, digest: &str) -> String {
+    format!("{of}: {digest}")
 }
 
 fn hex(bytes: &[u8]) -> Hex {
