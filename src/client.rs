@@ -102,22 +102,38 @@ impl Client {
         }
     }
 
+    /// How the rollout stands, or that there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`], but for want of a plan.
+    pub(crate) async fn standing(&mut self) -> Result<Standing, Failure> {
+        let ask =
+            async || self.progress.get_rollout(call(v1::GetRolloutRequest {})).await;
+        match until_there_is_room(ask).await {
+            Err(status) if code_of(&status) == NO_PLAN => {
+                let waiting = self.starting().await;
+                let told = not_started(refused(&self.url, &status), &status, &waiting);
+                Ok(Standing::NoPlan { waiting, told })
+            }
+            answer => Ok(Standing::Rollout(Box::new(self.open(answer)?))),
+        }
+    }
+
     /// A refusal; where there is no plan yet, with who waits to start one.
     async fn refused_or_waiting(&self, status: &Status) -> Failure {
         let failure = refused(&self.url, status);
         if code_of(status) != NO_PLAN {
             return failure;
         }
+        not_started(failure, status, &self.starting().await)
+    }
+
+    /// Who waits to start a plan; nobody where that cannot be told.
+    async fn starting(&self) -> Vec<v1::Waiting> {
         let plan = self.progress.clone().get_plan(call(v1::GetPlanRequest {})).await;
         // Whatever is the matter now: what was asked for has its answer.
-        let Ok(plan) = plan else { return failure };
-        let waiting = plan.into_inner().waiting;
-        if waiting.is_empty() {
-            return failure;
-        }
-        let waits: Vec<String> = waiting.iter().map(screens::status::waits).collect();
-        let text = format!("{}; waits: {}", safe(status.message()), waits.join("; "));
-        Failure::text(Exit::Refused, text)
+        plan.map(|plan| plan.into_inner().waiting).unwrap_or_default()
     }
 
     /// What a user may be told of a mailbox.
@@ -510,6 +526,29 @@ impl Watcher {
         }
         Err(refused(&self.client.url, status))
     }
+}
+
+/// How a coordinator stands.
+pub(crate) enum Standing {
+    /// It carries out a plan.
+    Rollout(Box<v1::Rollout>),
+    /// It has none yet.
+    NoPlan {
+        /// Who waits to start one.
+        waiting: Vec<v1::Waiting>,
+        /// That there is none, for whoever needs one.
+        told: Failure,
+    },
+}
+
+/// That there is no plan, with who waits to start one.
+fn not_started(failure: Failure, status: &Status, waiting: &[v1::Waiting]) -> Failure {
+    if waiting.is_empty() {
+        return failure;
+    }
+    let waits: Vec<String> = waiting.iter().map(screens::status::waits).collect();
+    let text = format!("{}; waits: {}", safe(status.message()), waits.join("; "));
+    Failure::text(Exit::Refused, text)
 }
 
 /// Whether nothing more will happen by itself, ever.

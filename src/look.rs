@@ -7,13 +7,14 @@
 
 use serde_json::Value;
 use tidegate_core::time::Timestamp;
+use tidegate_wire::protocol::timestamp;
 use tidegate_wire::v1;
 
 use crate::cli::{
     Events, MailboxList, MailboxShow, PreparationArg, QuarantineList, Report, Status,
     TableOrJson,
 };
-use crate::client::Client;
+use crate::client::{Client, Standing};
 use crate::console::{self, Paint};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::listing::{Listed, Listing};
@@ -25,7 +26,10 @@ use crate::screens::single::{self, FindingCounts};
 
 /// Carries out `tidegate status`.
 pub(crate) async fn status(args: &Status) -> Outcome {
-    let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
+    let rollout = match Client::connect(&args.coordinator).await?.standing().await? {
+        Standing::Rollout(rollout) => *rollout,
+        Standing::NoPlan { waiting, told } => return not_started(args, waiting, told),
+    };
     if args.trouble {
         return trouble(args, rollout);
     }
@@ -36,6 +40,28 @@ pub(crate) async fn status(args: &Status) -> Outcome {
         }
     }
     Ok(if args.test { Diagnosis::of(&rollout).test } else { Exit::Done })
+}
+
+/// Shows that there is no plan yet: people are told so, programs get the document that they know,
+/// with nothing in it but what waits.
+fn not_started(args: &Status, waiting: Vec<v1::Waiting>, told: Failure) -> Outcome {
+    if args.output == TableOrJson::Table {
+        return Err(told);
+    }
+    let needs_somebody = !waiting.is_empty();
+    let diagnosis = Diagnosis::of_no_plan(&waiting);
+    let at_time = Some(timestamp(now()));
+    let rollout = v1::Rollout { waiting, at_time, ..Default::default() };
+    let mut value = screens::json::diagnosed(&rollout, &diagnosis);
+    if let Some(state) = value.get_mut("state") {
+        *state = Value::from("no-plan");
+    }
+    console::data_line(value)?;
+    Ok(match (args.test, args.trouble) {
+        (true, _) => diagnosis.test,
+        (false, true) if needs_somebody => Exit::Failed,
+        (false, _) => Exit::Done,
+    })
 }
 
 /// Shows only what needs somebody.

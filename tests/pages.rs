@@ -88,16 +88,23 @@ fn in_a_browser_every_page_reads_without_barriers_and_does_what_it_says() {
 #[test]
 fn in_a_browser_with_a_certificate_a_second_person_approves_what_waits() {
     let inventory = inventory("anna@example.org");
-    let mut site = Site::secured(&inventory);
+    let site = Site::secured(&inventory);
     let files = ["--inventory", "users.csv", "--policy", "policy.toml", "--yes"];
     let apply = [&["apply"], files.as_slice()].concat();
-    let refused = text(&site.tidegate(&apply).stderr);
-    let digest = refused.split("approve apply ").nth(1).unwrap();
-    let digest = digest.split(' ').next().unwrap();
-    site.acts("berta");
-    site.tidegate(&["approve", "apply", digest, "--reason", "read"]);
-    site.acts("anna");
-    let applied = site.tidegate(&apply);
+    let starts = serde_json::json!({
+        "chromium": "/usr/bin/chromium",
+        "starting": {
+            "url": site.pages_url(),
+            "pki": site.path("pki"),
+            "program": env!("CARGO_BIN_EXE_tidegate"),
+            "folder": site.path(""),
+            "coordinator": site.url(),
+            "apply": apply,
+        },
+        "shots": Site::shots(),
+    });
+
+    let started = Site::look(&starts);
     site.tidegate(&["pause", "--no-wait"]);
     let resume = ["resume", "--reason", "guardato"];
     let waits = site.tidegate(&resume);
@@ -110,7 +117,7 @@ fn in_a_browser_with_a_certificate_a_second_person_approves_what_waits() {
     let said = Site::look(&asked);
     let resumed = site.tidegate(&resume);
 
-    assert_eq!(applied.status.code(), Some(0), "{}", text(&applied.stderr));
+    assert_eq!(started["complaints"], serde_json::json!([]), "{started:#}");
     assert_eq!(waits.status.code(), Some(3), "{}", text(&waits.stderr));
     assert_eq!(said["complaints"], serde_json::json!([]), "{said:#}");
     assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
@@ -130,6 +137,8 @@ fn a_start_that_waits_for_a_second_person_is_on_every_screen() {
 
     site.acts("berta");
     let status = site.tidegate(&["status"]);
+    let for_programs = site.tidegate(&["status", "-o", "json"]);
+    let tested = site.tidegate(&["status", "-o", "json", "--test"]);
     let watch = site.tidegate(&["watch"]);
     let pages = ["it", "en"].map(|lang| site.page("vera", &format!("/?lang={lang}")));
     let is_read = ["--reason", "read it with anna"];
@@ -137,6 +146,7 @@ fn a_start_that_waits_for_a_second_person_is_on_every_screen() {
     site.acts("anna");
     let applied = site.tidegate(&apply);
     let after = site.page("vera", "/?lang=it");
+    let started = site.tidegate(&["status", "-o", "json"]);
 
     assert!(!nobody.contains("waits"), "{nobody}");
     let types = format!("`tidegate approve apply {digest} --reason '…'`");
@@ -146,6 +156,18 @@ fn a_start_that_waits_for_a_second_person_is_on_every_screen() {
         assert!(told.contains(&format!("anna asks to apply {digest}, until ")), "{told}");
         assert!(told.contains(&format!("any approver but anna: {types}")), "{told}");
     }
+    let known: serde_json::Value = serde_json::from_slice(&for_programs.stdout).unwrap();
+    let is = |key: &str| known[key].clone();
+    assert_eq!(for_programs.status.code(), Some(0), "{}", text(&for_programs.stderr));
+    assert_eq!(
+        (is("schema"), is("state")),
+        ("tidegate.status/v1".into(), "no-plan".into())
+    );
+    assert_eq!(is("action"), types.trim_matches('`'));
+    assert_eq!(known["waiting"][0]["by"], "anna");
+    assert_eq!((is("planned"), is("waves")), (0.into(), serde_json::json!([])));
+    assert_eq!(tested.status.code(), Some(3));
+    assert_eq!(keys(&for_programs), keys(&started), "the document that they know");
     let [italian, english] = pages;
     assert!(italian.contains(&format!("anna chiede: apply {digest}.")), "{italian}");
     assert!(english.contains(&format!("anna asks to apply {digest}.")), "{english}");
@@ -153,6 +175,13 @@ fn a_start_that_waits_for_a_second_person_is_on_every_screen() {
     assert!(approved.status.success(), "{}", text(&approved.stderr));
     assert!(applied.status.success(), "{}", text(&applied.stderr));
     assert!(!after.contains("anna chiede"), "{after}");
+}
+
+/// The names of what is in a document.
+fn keys(said: &std::process::Output) -> Vec<String> {
+    let document: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&said.stdout).unwrap();
+    document.keys().cloned().collect()
 }
 
 #[test]

@@ -5,7 +5,9 @@
 //! * Whatever does not move has a reason here, and somebody who can move it.
 //! * A stop that has not reached every node is never shown as effective.
 
-use tidegate_wire::v1::{NodeState, Rollout, RolloutState, Stop, Wave, WaveState, Why};
+use tidegate_wire::v1::{
+    NodeState, Rollout, RolloutState, Stop, Waiting, Wave, WaveState, Why,
+};
 
 use super::held::Held;
 use super::{pace, percent, say};
@@ -57,6 +59,20 @@ impl Diagnosis {
             },
         };
         own.with_stop(rollout)
+    }
+
+    /// Of a coordinator that has no plan yet, with who waits to start one.
+    pub(crate) fn of_no_plan(waiting: &[Waiting]) -> Self {
+        let waits: Vec<String> = waiting.iter().map(super::status::waits).collect();
+        let (status, action) = if waits.is_empty() {
+            let action = "tidegate plan --out w.tgplan; then tidegate start w.tgplan";
+            ("no plan has been applied yet".to_owned(), action.to_owned())
+        } else {
+            let asks = waits.join("; ");
+            let status = format!("no plan has been applied yet; waits: {asks}");
+            (status, format!("tidegate approve {}", safe(command(waiting))))
+        };
+        Self { status, action, tone: Tone::Warn, test: Exit::Refused }
     }
 
     /// Whoever looks shall know that people answer for what passes now.
@@ -349,6 +365,11 @@ fn held_back(rollout: &Rollout) -> Vec<String> {
 fn first_in(rollout: &Rollout, state: NodeState) -> Option<String> {
     let node = rollout.nodes.iter().find(|node| node.state() == state)?;
     Some(safe(&node.name))
+}
+
+/// What approves the first of these.
+fn command(waiting: &[Waiting]) -> &str {
+    waiting.first().map_or("", |it| it.command.as_str())
 }
 
 /// The names of nodes in this state.

@@ -2,6 +2,7 @@
 // Says as JSON on stdout what it found. Everything that a person or a reader of screens would
 // stumble over is a complaint.
 import { createServer } from "node:http";
+import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
@@ -19,6 +20,7 @@ const said = { complaints: [], answers: {}, looked: 0 };
 try {
   if (asked.folder) await lookAtFolder();
   if (asked.operations) await lookAtOperations();
+  if (asked.starting) await lookAtTheStart();
   if (asked.secured) await lookAsApprover();
 } finally {
   await browser.close();
@@ -127,6 +129,49 @@ async function lookAtOperations() {
   await page.locator("#board", { hasText: "a second person must thaw it first" }).waitFor();
   if (!(await page.locator("#freeze").isDisabled())) complain("freeze", "may be pressed twice");
   if (troubles.length > 0) complain("operations", troubles.join("; "));
+}
+
+// Before there is any plan: the page shows by itself who asks to start one, a second person gives
+// leave on it, and it shows by itself that it has begun.
+async function lookAtTheStart() {
+  const { url, program, folder, coordinator, apply } = asked.starting;
+  const as = (name) => ({
+    ignoreHTTPSErrors: true,
+    clientCertificates: [
+      { origin: url, certPath: `${asked.starting.pki}/${name}.pem`, keyPath: `${asked.starting.pki}/${name}.key` },
+    ],
+  });
+  const applies = () => new Promise((done) => {
+    const pki = (file) => path.join(asked.starting.pki, file);
+    const env = {
+      ...process.env,
+      TIDEGATE_COORDINATOR: coordinator,
+      TIDEGATE_CERTIFICATE: pki("anna.pem"),
+      TIDEGATE_KEY: pki("anna.key"),
+      TIDEGATE_CA: pki("ca.pem"),
+    };
+    execFile(program, apply, { cwd: folder, env }, (error) => done(error?.code ?? 0));
+  });
+  const page = await (await browser.newContext(as("berta"))).newPage();
+  const troubles = hear(page);
+  await page.goto(`${url}/?lang=it`);
+  const nothing = await page.locator("#approve-note").textContent();
+  if (!nothing.includes("Nulla attende")) complain("start", `says ${nothing}`);
+  if ((await applies()) !== 3) complain("start", "was not refused for want of a second person");
+  await page.locator("#waiting", { hasText: "anna chiede: apply" }).waitFor();
+  await page.locator("#approve:enabled").waitFor();
+  for (const language of ["it", "en"]) {
+    await everyWidth(`starting-${language}`, `${url}/?lang=${language}`, as("berta"));
+  }
+  const own = await (await browser.newContext(as("anna"))).newPage();
+  await own.goto(`${url}/?lang=it`);
+  if (!(await own.locator("#approve").isDisabled())) complain("start", "anna approves herself");
+  await page.locator("#approve-reason").fill("letto con anna");
+  await page.getByRole("button", { name: "Approva", exact: true }).click();
+  await page.getByText("Approvazione registrata").waitFor();
+  if ((await applies()) !== 0) complain("start", "was not done with leave");
+  await own.locator("#board .state", { hasText: "In corso" }).waitFor();
+  if (troubles.length > 0) complain("start", troubles.join("; "));
 }
 
 // With certificates: what waits is approved by a second person, and a button says why it is not

@@ -117,6 +117,11 @@ impl Site {
         files
     }
 
+    /// Where commands find the coordinator.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Where browsers find the operations page.
     pub(crate) fn pages_url(&self) -> String {
         let address = fs::read_to_string(self.path("data/pages-address")).unwrap();

@@ -183,6 +183,13 @@ impl Due {
     }
 }
 
+/// What is said of a ticket that is none.
+pub(crate) const BAD_TICKET: &str =
+    "name the ticket of the call: 1 to 64 letters, digits and -_./#";
+
+/// What is said where there is no address.
+pub(crate) const BAD_ADDRESS: &str = "give the user's address";
+
 fn check(address: &str, ticket: &str) -> Result<(), Refused> {
     let wrong = |code, text: &str| Refused::Wrong { code, text: text.to_owned() };
     let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_./#".contains(c);
@@ -190,11 +197,10 @@ fn check(address: &str, ticket: &str) -> Result<(), Refused> {
         || ticket.chars().count() > TICKET_CHARS_MAX
         || !ticket.chars().all(is_fit)
     {
-        let text = "name the ticket of the call: 1 to 64 letters, digits and -_./#";
-        return Err(wrong("bad-ticket", text));
+        return Err(wrong("bad-ticket", BAD_TICKET));
     }
     if address.trim().is_empty() || address.len() > ADDRESS_BYTES_MAX {
-        return Err(wrong("bad-address", "give the user's address"));
+        return Err(wrong("bad-address", BAD_ADDRESS));
     }
     Ok(())
 }

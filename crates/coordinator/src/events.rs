@@ -356,3 +356,6 @@ fn action(record: &Record) -> Option<&Action> {
         | Record::Finished { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,14 +46,29 @@ fn name_of<'a>(kind: &str, word: &'a str, plan: &'a Plan) -> Option<(&'a str, &'
     (!name.is_empty()).then_some((name, rest))
 }
 
+/// A plan of one mailbox, for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) fn small_plan() -> Plan {
     use std::sync::Arc;
 
-    use super::*;
     use tidegate_core::inventory::{InventoryBuilder, Row};
     use tidegate_core::plan::plan;
     use tidegate_wire::policy_file;
+
+    let mut builder = InventoryBuilder::new();
+    let address = "ann@a.it";
+    let row = Row { address, node: "n1", tier: "free", path: "ann", labels: &[] };
+    builder.push(row).unwrap();
+    let policy = "name = \"x\"\n[[ladder]]\nname = \"all\"\nservices = [\"imap\"]\n\
+                  [[cohort]]\nname = \"all\"\nselect.rest = true\n\
+                  [gate]\nmode = \"every-mailbox\"\n";
+    let policy = policy_file::parse("x", policy).unwrap();
+    plan(&Arc::new(builder.finish().unwrap()), &Arc::new(policy)).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn numbers_of_nodes_tiers_and_waves_become_names() {
@@ -73,17 +88,5 @@ mod tests {
 
         let expected = "failed on node `n1`; first (`tidegate reclose wave all-1`), then wave `all-1`";
         assert_eq!(named, expected);
-    }
-
-    fn small_plan() -> Plan {
-        let mut builder = InventoryBuilder::new();
-        let address = "ann@a.it";
-        let row = Row { address, node: "n1", tier: "free", path: "ann", labels: &[] };
-        builder.push(row).unwrap();
-        let policy = "name = \"x\"\n[[ladder]]\nname = \"all\"\nservices = [\"imap\"]\n\
-                      [[cohort]]\nname = \"all\"\nselect.rest = true\n\
-                      [gate]\nmode = \"every-mailbox\"\n";
-        let policy = policy_file::parse("x", policy).unwrap();
-        plan(&Arc::new(builder.finish().unwrap()), &Arc::new(policy)).unwrap()
     }
 }

@@ -97,6 +97,14 @@ impl Readers {
         Self { identity, ..self }
     }
 
+    /// There is none; and whoever goes on asking until there is one learns that it is ending.
+    fn no_rollout(&self) -> Status {
+        if *self.stopping.borrow() {
+            return Refused::Stopping.into();
+        }
+        Refused::NoPlan.status(Code::NotFound)
+    }
+
     fn view(&self) -> Result<Arc<View>, Refused> {
         self.views.borrow().clone().ok_or(Refused::NoPlan)
     }
@@ -147,7 +155,7 @@ impl ProgressService for Readers {
         _request: Request<v1::GetRolloutRequest>,
     ) -> Result<Response<v1::Rollout>, Status> {
         let view = self.views.borrow().clone();
-        let view = view.ok_or_else(no_rollout)?;
+        let view = view.ok_or_else(|| self.no_rollout())?;
         Ok(Response::new(self.show.rollout(&view).as_ref().clone()))
     }
 
@@ -156,7 +164,7 @@ impl ProgressService for Readers {
         request: Request<v1::WatchRolloutRequest>,
     ) -> Result<Response<Self::WatchRolloutStream>, Status> {
         if self.views.borrow().is_none() {
-            return Err(no_rollout());
+            return Err(self.no_rollout());
         }
         let place = Arc::clone(&self.watchers).try_acquire_owned();
         let place = place.map_err(|_| Refused::TooManyWatchers { max: WATCHERS_MAX })?;
@@ -274,10 +282,6 @@ impl ProgressService for Readers {
         let plan = Some(brief.await.map_err(|_| Refused::Stopping)?);
         Ok(Response::new(v1::GetPlanResponse { seen, plan, waiting: Vec::new() }))
     }
-}
-
-fn no_rollout() -> Status {
-    Refused::NoPlan.status(Code::NotFound)
 }
 
 /// One answer on its way to a watcher, and its farewell.

@@ -30,14 +30,17 @@ use tidegate_wire::v1;
 use tidegate_wire::v1::desk_service_server::DeskService;
 use tidegate_wire::v1::operator_service_server::OperatorService;
 use tidegate_wire::v1::progress_service_server::ProgressService;
+use tokio_stream::wrappers::IntervalStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request as Call, Status};
 
 use crate::texts::{Language, Texts};
 use crate::visitor::{Role, Visitor, WhoSent};
-use board::{Board, Deed, Reason, WaitingRow};
+use board::{Board, Deed, Detail, WaitingRow};
 pub use door::Door;
 use story::Story;
+#[cfg(test)]
+pub(crate) use story::{is_told, nameless};
 
 /// A page that is looked at is renewed at most this often: people read no faster.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -47,6 +50,9 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 
 /// The longest reason that the form takes; the contract has its own limit.
 const REASON_CHARS_MAX: usize = 400;
+
+/// The code of a coordinator without a rollout.
+const NO_PLAN: &str = "no-plan";
 
 /// Who may stop: everybody who moves anything.
 const PAUSERS: &[Role] = &[Role::Operator, Role::Approver];
@@ -114,13 +120,24 @@ struct Look {
 #[template(path = "operations.html")]
 struct Page<'a> {
     texts: &'a Texts,
-    board: Option<Board>,
+    board: &'a Option<Board>,
+    /// What waits for a second person before there is a rollout.
     starts: &'a [WaitingRow],
+    /// What waits for one at all.
+    waiting: &'a [WaitingRow],
+    etag: &'a str,
     visitor: Visitor,
     token: &'a str,
     request_id: String,
     said: Option<String>,
-    refused: Option<Reason>,
+    refused: Option<Detail>,
+}
+
+impl Page<'_> {
+    /// Whether something waits that whoever looks may give leave for.
+    fn can_be_approved(&self) -> bool {
+        self.waiting.iter().any(|it| it.can_be_approved_by(&self.visitor))
+    }
 }
 
 /// The part that is renewed.
@@ -155,18 +172,22 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
         &self,
         texts: &Texts,
         sender: &Extensions,
-        (said, refused): (Option<String>, Option<Reason>),
+        (said, refused): (Option<String>, Option<Detail>),
     ) -> Response {
-        let board = self.board(texts, sender).await;
+        let board = self.board(texts, sender).await.ok();
         let starts = match &board {
-            Ok(_) => Vec::new(),
-            Err(_) => self.starts(texts, sender).await,
+            Some(_) => Vec::new(),
+            None => self.starts(texts, sender).await,
         };
+        let (waiting, etag) =
+            board.as_ref().map_or((&starts, ""), |it| (&it.waiting, it.etag.as_str()));
         let code = if refused.is_some() { StatusCode::CONFLICT } else { StatusCode::OK };
         let page = Page {
             texts,
-            board: board.ok(),
+            board: &board,
             starts: &starts,
+            waiting,
+            etag,
             visitor: (self.house.who_sent)(sender),
             token: self.house.door.token(),
             request_id: door::random_id(),
@@ -229,6 +250,10 @@ async fn live<R: ProgressService, O: OperatorService, D: DeskService>(
     let watch = call(&sender, v1::WatchRolloutRequest {});
     let rollouts = match rooms.house.readers.watch_rollout(watch).await {
         Ok(answer) => answer.into_inner(),
+        Err(status) if code(&status) == NO_PLAN => {
+            let events = until_started(rooms, texts, sender);
+            return Sse::new(events).keep_alive(KeepAlive::default()).into_response();
+        }
         Err(status) => {
             return (code_of(&status), status.message().to_owned()).into_response();
         }
@@ -250,12 +275,37 @@ fn renewals<R: ProgressService, O: OperatorService, D: DeskService>(
         async move {
             rooms.story.follow(&rooms.house.readers, &sender).await;
             let board = Board::of(&rollout, &rooms.story.told(), &texts);
-            let board = Some(board);
-            let page = Live { texts: &texts, board: &board, starts: &[] }.render();
-            let page = page.unwrap_or_default().replace(['\n', '\r'], " ");
-            Ok(Event::default().event("board").data(page))
+            Ok(Live { texts: &texts, board: &Some(board), starts: &[] }.event())
         }
     })
+}
+
+/// Who waits to start, again and again until there is a rollout: then browsers come again.
+fn until_started<R: ProgressService, O: OperatorService, D: DeskService>(
+    rooms: Arc<Rooms<R, O, D>>,
+    texts: Texts,
+    sender: Extensions,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let looks = IntervalStream::new(tokio::time::interval(RENEW_EVERY));
+    let events = looks.then(move |_| {
+        let (rooms, texts, sender) = (Arc::clone(&rooms), texts.clone(), sender.clone());
+        async move {
+            let waits = match rooms.board(&texts, &sender).await {
+                Ok(_) => false,
+                Err(status) => code(&status) == NO_PLAN,
+            };
+            let starts = rooms.starts(&texts, &sender).await;
+            waits.then(|| Live { texts: &texts, board: &None, starts: &starts }.event())
+        }
+    });
+    events.take_while(Option::is_some).filter_map(|event| event.map(Ok))
+}
+
+impl Live<'_> {
+    fn event(&self) -> Event {
+        let page = self.render().unwrap_or_default().replace(['\n', '\r'], " ");
+        Event::default().event("board").data(page)
+    }
 }
 
 /// What a form sends.
@@ -336,13 +386,17 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
                 Redirect::to(&format!("/?lang={lang}&said={said}")).into_response()
             }
             Err(status) => {
-                let code = status.metadata().get("tidegate-code");
-                let code = code.and_then(|code| code.to_str().ok()).unwrap_or_default();
-                let refused = Some(Reason::of(code, status.message(), texts));
+                let refused = Some(Detail::of(code(&status), status.message(), texts));
                 self.page(texts, sender, (None, refused)).await
             }
         }
     }
+}
+
+/// The coordinator's own code of a refusal.
+fn code(status: &Status) -> &str {
+    let code = status.metadata().get("tidegate-code");
+    code.and_then(|code| code.to_str().ok()).unwrap_or_default()
 }
 
 /// Under which name somebody acts: their certificate's, or what they say where nobody has one.

@@ -191,6 +191,7 @@ approve-what = What waits
 approve-note = It holds for what is seen now: if anything changes it is void. Whoever asked then gives the command again.
 approve-not-you = Only an approver may approve.
 approve-nothing = Nothing waits for a second person.
+approve-unchosen = nothing that waits was chosen
 approve-own = Nobody approves what they asked for, and a single mailbox is approved on the command line, by its address.
 reclose = Re-close
 reclose-what = Wave or node
@@ -351,7 +352,47 @@ told-rebuilt-2 = rebuilt from what the nodes hold, by { $who }
 told-rebuilt-3 = rebuilt from what the nodes hold, without { $names }
 told-rebuilt-4 = rebuilt from what the nodes hold
 told-node-accepted = node `{ $node }` accepted by { $who }
+
+## Why something was not done
+
 told-reason-missing = a reason is required: the record must say why
+told-not-allowed = { $who } may not do this: { $because }
+told-not-audited = the audit log cannot be written, so nothing is done but stopping and closing
+told-not-approved = a second person must approve it: `tidegate approve { $command }`; nobody approves what they ask for themselves
+told-not-approved-2 = a second person must approve it: `tidegate approve { $command }`
+told-evidence-changed = the evidence has changed since you looked (it was { $seen }, now { $found }): look at what went wrong, then approve on what there is
+told-no-plan = no plan has been applied yet
+told-unknown-name = no { $kind } `{ $name }` in this plan; there are { $names }
+told-unknown-name-2 = no { $kind } `{ $name }` in this plan
+told-unknown-name-3 = no mailbox of this plan has that address
+told-bad-ticket = name the ticket of the call: 1 to 64 letters, digits and -_./#
+told-bad-address = give the user's address
+told-asked-too-often = { $max } look-ups within an hour are enough for calls; try again later
+told-too-much = the coordinator has too much to do: { $max } { $things } wait already; try again in { $seconds } s
+told-busy-2 = the coordinator is busy; whether it was done is not known, ask for the status
+told-deadline-over = the time that the call was given is over; whether it was done is not known, ask for the status
+told-stopping = the coordinator is stopping; try again when it is back
+told-nothing-to-accept = no worker of node `{ $node }` was turned away; nothing to accept
+told-node-at-work = node `{ $node }` has a worker at work ({ $holder }), heard { $heard } ms ago; whoever was turned away is another run: stop that one; to have it instead, stop the one at work, wait { $lease } ms and accept again
+told-in-doubt = paused because of { $nodes }, which knows orders or claims that this coordinator never gave: where most nodes do, put the newest journal back; where only these do, stop their workers and resume without them (`--without NODE`, each)
+told-not-recounted = not every node has told what it holds; missing: { $nodes }; wait for them, or leave them out with `--without`
+told-not-held-back = { $what } is not held back; nothing to resume
+told-not-held = { $wave } is not held by its gate now; `tidegate why wave { $name }` tells what it waits for
+told-hold-stands = { $wave } is held by what nobody may override: { $because }; only a want of samples can be
+told-no-emergency-profile = the policy of this plan has no emergency profile (`[emergency]`); its gates stay as they are
+told-emergency-span = an emergency lasts { $lasts }, must be above zero and at most { $max }
+told-no-emergency = the emergency profile is not in force; nothing to end
+told-frozen-3 = the rollout was frozen by { $by }; somebody else must thaw it first (`tidegate thaw --reason`), then it can be resumed
+told-same-hand = { $by } froze the rollout; a second person must thaw it
+told-not-frozen = the rollout is not frozen; nothing to thaw
+told-halt-stands = the gate halted the rollout at { $wave }: { $gate }; re-close that wave first (`tidegate reclose wave { $name }`), then resume
+told-isolation-stands = node `{ $node }` was isolated by the gate; re-close it first (`tidegate reclose node { $name }`), so that its mailboxes prove themselves anew
+told-no-such = no such { $kind } in this plan
+told-conflict = the rollout was changed since you looked (etag { $seen }, now { $now }): { $changes }; nothing was done
+told-request-reused = request `{ $request }` was something else; every request needs an id of its own
+told-rollout-over = the rollout is { $phase }; only parts of it can still be re-closed
+told-already = the rollout is { $phase } already
+told-not-running = the rollout is { $phase }; nothing is hurried on before it runs
 
 ## Parts of these, by what stands in braces
 
@@ -383,6 +424,22 @@ word-failures-13 = minutes with too many connections
 word-failures-14 = minutes in which the canary failed
 word-failures-15 = minutes with a slow canary
 word-failures-16 = minutes with old mail in the queue
+word-because = it is for: { $roles }
+word-because-2 = the page is for others
+word-kind = wave
+word-kind-2 = node
+word-kind-3 = mailbox
+word-kind-4 = mailbox in any wave
+word-what = wave { $name }
+word-what-2 = node { $name }
+word-what-3 = this mailbox
+word-phase = finished
+word-phase-2 = aborted
+word-phase-3 = paused
+word-phase-4 = halted
+word-phase-5 = running
+word-phase-6 = frozen
+word-phase-7 = under its emergency profile
 
 ## The desk
 

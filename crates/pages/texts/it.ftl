@@ -191,6 +191,7 @@ approve-what = Che cosa attende
 approve-note = Vale per ciò che si vede ora: se cambia qualcosa, decade. Chi ha chiesto ripete poi il comando.
 approve-not-you = Solo un approvatore può approvare.
 approve-nothing = Nulla attende una seconda persona.
+approve-unchosen = non è stato scelto nulla di ciò che attende
 approve-own = Nessuno approva ciò che ha chiesto, e una singola casella si approva dalla riga di comando, con l'indirizzo.
 reclose = Richiudi
 reclose-what = Ondata o nodo
@@ -350,7 +351,47 @@ told-rebuilt-2 = ricostruito da ciò che i nodi hanno, da { $who }
 told-rebuilt-3 = ricostruito da ciò che i nodi hanno, senza { $names }
 told-rebuilt-4 = ricostruito da ciò che i nodi hanno
 told-node-accepted = nodo `{ $node }` accettato da { $who }
+
+## Why something was not done
+
 told-reason-missing = serve un motivo: il registro deve dire perché
+told-not-allowed = { $who } non può farlo: { $because }
+told-not-audited = il registro di controllo non si può scrivere, perciò si può soltanto fermare e chiudere
+told-not-approved = serve l'approvazione di una seconda persona: `tidegate approve { $command }`; nessuno approva ciò che chiede
+told-not-approved-2 = serve l'approvazione di una seconda persona: `tidegate approve { $command }`
+told-evidence-changed = le prove sono cambiate da quando si è guardato: si veda che cosa è andato storto, poi si approvi su ciò che c'è
+told-no-plan = nessun piano è stato ancora avviato
+told-unknown-name = in questo piano non c'è { $kind } `{ $name }`; ci sono { $names }
+told-unknown-name-2 = in questo piano non c'è { $kind } `{ $name }`
+told-unknown-name-3 = nessuna casella di questo piano ha quell'indirizzo
+told-bad-ticket = indicare il ticket della chiamata: da 1 a 64 tra lettere, cifre e -_./#
+told-bad-address = indicare l'indirizzo dell'utente
+told-asked-too-often = { $max } ricerche in un'ora bastano per le chiamate; riprovare più tardi
+told-too-much = il coordinatore ha troppo da fare: sono già in attesa in { $max }; riprovare tra { $seconds } s
+told-busy-2 = il coordinatore è occupato; non si sa se sia stato eseguito: lo dice lo stato
+told-deadline-over = il tempo dato alla richiesta è finito; non si sa se sia stato eseguito: lo dice lo stato
+told-stopping = il coordinatore si sta fermando; riprovare quando è di nuovo attivo
+told-nothing-to-accept = nessun worker del nodo `{ $node }` è stato respinto: non c'è nulla da accettare
+told-node-at-work = il nodo `{ $node }` ha un worker al lavoro, sentito { $heard } ms fa; chi è stato respinto è un'altra esecuzione: va fermata quella; per avere quella al suo posto, si fermi il worker al lavoro, si attendano { $lease } ms e si accetti di nuovo
+told-in-doubt = in pausa per { $nodes }, che conosce ordini o incarichi che questo coordinatore non ha mai dato: se vale per quasi tutti i nodi, si rimetta il diario più recente; se vale solo per questi, si fermino i loro worker e si riprenda senza di loro (`--without NODE`, per ciascuno)
+told-not-recounted = non tutti i nodi hanno detto che cosa hanno; mancano: { $nodes }; li si attenda, o li si escluda con `--without`
+told-not-held-back = non c'è nulla da riprendere: { $what } non è richiusa
+told-not-held = il controllo ora non trattiene { $wave }; che cosa attende lo dice `tidegate why wave { $name }`
+told-hold-stands = { $wave } è trattenuta per un motivo che nessuno può scavalcare; solo la mancanza di campioni lo può essere
+told-no-emergency-profile = le regole di questo piano non hanno un profilo di emergenza (`[emergency]`); il controllo resta com'è
+told-emergency-span = un'emergenza di { $lasts } non è possibile: più di zero e al massimo { $max }
+told-no-emergency = il profilo di emergenza non è in vigore: non c'è nulla da chiudere
+told-frozen-3 = il ripristino è stato bloccato da { $by }: prima deve sbloccarlo un'altra persona (`tidegate thaw --reason`), poi si può riprendere
+told-same-hand = il ripristino è stato bloccato da { $by }: deve sbloccarlo una seconda persona
+told-not-frozen = il ripristino non è bloccato: non c'è nulla da sbloccare
+told-halt-stands = il controllo ha fermato tutto a { $wave }: { $gate }; prima si richiuda quell'ondata (`tidegate reclose wave { $name }`), poi si riprenda
+told-isolation-stands = il nodo `{ $node }` è stato isolato dal controllo: prima lo si richiuda (`tidegate reclose node { $name }`), perché le sue caselle diano nuove prove
+told-no-such = in questo piano non c'è { $kind }
+told-conflict = il ripristino è cambiato da quando si è guardato, e nulla è stato eseguito: che cosa è cambiato lo dice la pagina
+told-request-reused = la richiesta `{ $request }` era un'altra cosa; ogni richiesta ha bisogno di un suo codice
+told-rollout-over = il ripristino è { $phase }: si possono ancora richiudere soltanto sue parti
+told-already = il ripristino è già { $phase }
+told-not-running = il ripristino è { $phase }: nulla si affretta prima che sia in corso
 
 ## Parts of these, by what stands in braces
 
@@ -382,6 +423,22 @@ word-failures-13 = minuti con troppe connessioni
 word-failures-14 = minuti in cui il canarino ha fallito
 word-failures-15 = minuti con il canarino lento
 word-failures-16 = minuti con posta vecchia in coda
+word-because = serve il ruolo { $roles }
+word-because-2 = la pagina è per altri
+word-kind = l'ondata
+word-kind-2 = il nodo
+word-kind-3 = la casella
+word-kind-4 = la casella in alcuna ondata
+word-what = l'ondata { $name }
+word-what-2 = la parte sul nodo { $name }
+word-what-3 = questa casella
+word-phase = concluso
+word-phase-2 = interrotto
+word-phase-3 = in pausa
+word-phase-4 = fermato dal controllo
+word-phase-5 = in corso
+word-phase-6 = bloccato
+word-phase-7 = con il profilo di emergenza
 
 ## The desk
 

@@ -81,11 +81,11 @@ pub(super) struct Board {
     pub(super) spoken: String,
 }
 
-/// A reason of the coordinator's: what it is, and with the numbers.
+/// A reason of the coordinator's: what it is, and with the numbers where it has any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reason {
     pub(super) says: String,
-    pub(super) detail: Detail,
+    pub(super) detail: Option<Detail>,
 }
 
 /// What the coordinator says: in the page's language, or in its own where nobody has put that
@@ -98,11 +98,19 @@ pub(super) struct Detail {
 }
 
 impl Detail {
-    fn of(code: &str, said: &str, texts: &Texts) -> Self {
+    /// What the coordinator says under this code.
+    pub(super) fn of(code: &str, said: &str, texts: &Texts) -> Self {
         match texts.retold(code, said) {
             Some(text) => Self { text, lang: texts.language().code() },
             None => Self { text: said.to_owned(), lang: Language::English.code() },
         }
+    }
+}
+
+impl Detail {
+    /// What the page says by itself.
+    pub(super) fn ours(text: String, texts: &Texts) -> Self {
+        Self { text, lang: texts.language().code() }
     }
 }
 
@@ -111,7 +119,8 @@ impl Reason {
     pub(super) fn of(code: &str, detail: &str, texts: &Texts) -> Self {
         let name = format!("why-{code}");
         let says = if texts.has(&name) { texts.say(&name) } else { code.to_owned() };
-        Self { says, detail: Detail::of(code, detail, texts) }
+        let more = !texts.says_no_more(code, detail);
+        Self { says, detail: more.then(|| Detail::of(code, detail, texts)) }
     }
 }
 
@@ -131,6 +140,11 @@ pub(super) struct WaitingRow {
 }
 
 impl WaitingRow {
+    /// Whether `visitor` may give leave for it here: nobody does for themselves.
+    pub(super) fn can_be_approved_by(&self, visitor: &Visitor) -> bool {
+        self.can_name && !visitor.is_called(&self.by)
+    }
+
     /// Starts that wait. No plan names a time zone yet, so times are of the world's clock.
     pub(super) fn all_of(waiting: &[v1::Waiting], texts: &Texts) -> Vec<Self> {
         let now = jiff::Timestamp::now().as_second();
@@ -218,11 +232,6 @@ impl Board {
     /// Whether there is this to do.
     pub(super) fn can(&self, deed: Deed) -> bool {
         self.can.contains(&deed)
-    }
-
-    /// Whether something waits that `visitor` may give leave for: nobody does for themselves.
-    pub(super) fn can_be_approved_by(&self, visitor: &Visitor) -> bool {
-        self.waiting.iter().any(|it| it.can_name && !visitor.is_called(&it.by))
     }
 
     /// The board of a rollout now.

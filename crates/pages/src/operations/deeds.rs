@@ -16,8 +16,8 @@ use tidegate_wire::v1::desk_service_server::DeskService;
 use tidegate_wire::v1::operator_service_server::OperatorService;
 use tidegate_wire::v1::progress_service_server::ProgressService;
 use tidegate_wire::v1::scope::Part;
-use tonic::Status;
 
+use super::board::Detail;
 use super::{Asked, Rooms, acts_as, call, short};
 
 pub(super) async fn freeze<R: ProgressService, O: OperatorService, D: DeskService>(
@@ -73,22 +73,20 @@ pub(super) async fn approve<R: ProgressService, O: OperatorService, D: DeskServi
     // Each that waits is approved on what speaks against it, which stands before it.
     let chosen = asked.what.split_once(' ');
     let chosen = chosen.and_then(|(evidence, what)| Some((evidence, leave(what)?)));
-    let answer = match chosen {
-        None => Err(Status::invalid_argument("nothing that waits was chosen")),
-        Some((evidence, what)) => {
-            let message = v1::ApproveRequest {
-                by: acts_as(&(rooms.house.who_sent)(&extensions), &asked.by),
-                reason: short(&asked.reason),
-                what: Some(what),
-                etag: asked.etag,
-                evidence: evidence.to_owned(),
-                valid_seconds: 0,
-            };
-            let approving = rooms.house.operators.approve(call(&extensions, message));
-            approving.await.map(drop)
-        }
+    let Some((evidence, what)) = chosen else {
+        let unchosen = Detail::ours(texts.say("approve-unchosen"), &texts);
+        return rooms.page(&texts, &extensions, (None, Some(unchosen))).await;
     };
-    rooms.answered(&texts, &extensions, answer, "approved").await
+    let message = v1::ApproveRequest {
+        by: acts_as(&(rooms.house.who_sent)(&extensions), &asked.by),
+        reason: short(&asked.reason),
+        what: Some(what),
+        etag: asked.etag,
+        evidence: evidence.to_owned(),
+        valid_seconds: 0,
+    };
+    let answer = rooms.house.operators.approve(call(&extensions, message)).await;
+    rooms.answered(&texts, &extensions, answer.map(drop), "approved").await
 }
 
 /// The part of a rollout that `wave NAME` or `node NAME` means.
@@ -101,8 +99,8 @@ fn part(text: &str) -> Option<v1::Scope> {
     Some(v1::Scope { part: Some(part) })
 }
 
-/// What leave is given for, as it waits: `resume`, `resume wave NAME`, `accept NODE`,
-/// `expand WAVE`, `emergency --lasts 60 --wave NAME`.
+/// What leave is given for, as it waits: `apply PLAN`, `resume`, `resume wave NAME`,
+/// `accept NODE`, `expand WAVE`, `emergency --lasts 60 --wave NAME`.
 fn leave(waits: &str) -> Option<What> {
     match waits.split_once(' ') {
         None if waits == "resume" => {
@@ -112,6 +110,7 @@ fn leave(waits: &str) -> Option<What> {
             let scope = Some(part(named)?);
             Some(What::Resume(v1::ApproveResume { scope }))
         }
+        Some(("apply", plan)) => Some(What::Apply(plan.to_owned())),
         Some(("accept", node)) => Some(What::Accept(node.to_owned())),
         Some(("expand", wave)) => Some(What::Expand(wave.to_owned())),
         Some(("emergency", which)) => {
@@ -136,6 +135,7 @@ mod tests {
 
         assert_eq!(leave("resume"), resumed(None));
         assert_eq!(leave("resume wave rest 1"), resumed(Some(wave)));
+        assert_eq!(leave("apply 12ab"), Some(What::Apply("12ab".to_owned())));
         assert_eq!(leave("accept stor-01"), Some(What::Accept("stor-01".to_owned())));
         assert_eq!(leave("expand rest 1"), Some(What::Expand("rest 1".to_owned())));
         let emergency = |wave: &str| {
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(leave("emergency --lasts 60 --wave rest 1"), emergency("rest 1"));
         for other in [
             "",
-            "apply x",
+            "apply",
             "emergency --lasts x",
             "resume mailbox a@b",
             "resume one mailbox",

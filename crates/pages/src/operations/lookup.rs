@@ -18,7 +18,8 @@ use tidegate_wire::v1::operator_service_server::OperatorService;
 use tidegate_wire::v1::progress_service_server::ProgressService;
 use tonic::Status;
 
-use super::{Look, Rooms, acts_as, call, language, shown};
+use super::board::Detail;
+use super::{Look, Rooms, acts_as, call, code, language, shown};
 use crate::desk::Answer;
 use crate::texts::{Language, Texts};
 use crate::visitor::Visitor;
@@ -31,7 +32,7 @@ struct Page<'a> {
     visitor: Visitor,
     token: &'a str,
     found: Option<Found>,
-    refused: Option<String>,
+    refused: Option<Detail>,
 }
 
 /// What was found.
@@ -80,13 +81,13 @@ pub(super) async fn look_up<R: ProgressService, O: OperatorService, D: DeskServi
         Err(refused) => return *refused,
     };
     if asked.verified != "yes" {
-        let refused = texts.say("desk-verify-first");
+        let refused = Detail::ours(texts.say("desk-verify-first"), &texts);
         return rooms.desk_page(&texts, &extensions, (None, Some(refused)));
     }
     match rooms.find(&texts, &extensions, asked).await {
         Ok(found) => rooms.desk_page(&texts, &extensions, (Some(found), None)),
         Err(status) => {
-            let refused = status.message().to_owned();
+            let refused = Detail::of(code(&status), status.message(), &texts);
             rooms.desk_page(&texts, &extensions, (None, Some(refused)))
         }
     }
@@ -123,7 +124,7 @@ impl<R: ProgressService, O: OperatorService, D: DeskService> Rooms<R, O, D> {
         &self,
         texts: &Texts,
         sender: &Extensions,
-        (found, refused): (Option<Found>, Option<String>),
+        (found, refused): (Option<Found>, Option<Detail>),
     ) -> Response {
         let code = if refused.is_some() { StatusCode::CONFLICT } else { StatusCode::OK };
         let visitor = (self.house.who_sent)(sender);

@@ -169,7 +169,7 @@ impl Kept {
     fn learn(&mut self, page: v1::ListEventsResponse) {
         let count = page.events.len();
         for event in page.events.into_iter().skip(self.known) {
-            if event.by.is_empty() && !NOTABLE.contains(&event.code.as_str()) {
+            if !is_told(&event.code, &event.by) {
                 continue;
             }
             let at = unix(event.time.as_ref().and_then(instant)).unwrap_or_default();
@@ -188,8 +188,13 @@ impl Kept {
     }
 }
 
+/// Whether it belongs to the story: somebody did it, or it is notable all the same.
+pub(crate) fn is_told(code: &str, by: &str) -> bool {
+    !by.is_empty() || NOTABLE.contains(&code)
+}
+
 /// The text without addresses.
-fn nameless(text: &str) -> String {
+pub(crate) fn nameless(text: &str) -> String {
     let word = |word: &str| {
         if word.contains('@') { "…".to_owned() } else { word.to_owned() }
     };

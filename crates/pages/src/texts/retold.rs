@@ -13,9 +13,10 @@ use super::{Language, Texts};
 const DEPTH_MAX: usize = 3;
 
 /// Places of names and of what people typed: no figures, even where they look like some.
-const NAMES: [&str; 11] = [
-    "approver", "by", "grounds", "level", "name", "names", "node", "reason", "rung",
-    "tier", "wave",
+const NAMES: [&str; 18] = [
+    "approver", "because", "by", "changes", "command", "grounds", "level", "name",
+    "names", "node", "nodes", "reason", "request", "roles", "rung", "tier", "wave",
+    "who",
 ];
 
 /// The place of a whole sentence of the gate's inside another one.
@@ -28,6 +29,14 @@ impl Texts {
             Language::English => Some(said.to_owned()),
             Language::Italian => self.retold_as(&format!("told-{code}"), said, 0),
         }
+    }
+
+    /// Whether what the coordinator says under `code` has nothing of its own in it, no number and
+    /// no name, so that a sentence for the code says as much.
+    pub fn says_no_more(&self, code: &str, said: &str) -> bool {
+        let name = format!("told-{code}");
+        let named = OURS.iter().filter(|it| it.is_called(&name));
+        { named }.any(|it| it.read(said).is_some_and(|found| found.is_empty()))
     }
 
     fn retold_as(&self, name: &str, said: &str, depth: usize) -> Option<String> {
