@@ -1,5 +1,5 @@
-//! Confine: a worker that writes beneath its own directories and nowhere else, whatever it is
-//! made to do.
+//! Confine: a worker, also one with its coordinator in one process, that writes beneath its own
+//! directories and nowhere else, whatever it is made to do.
 //!
 //! # Invariants
 //!
@@ -7,7 +7,7 @@
 //! * Reading is as before. Where the kernel has no Landlock the worker goes on, and says so.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use landlock::{
@@ -16,7 +16,7 @@ use landlock::{
 };
 use tidegate_worker::Mail;
 
-use crate::config::Worker;
+use crate::config::{Coordinator, Worker};
 
 /// The first Landlock under which files may be moved from one directory to another (5.19): a
 /// repair does so with every message.
@@ -41,8 +41,9 @@ pub(crate) enum Confinement {
 pub(crate) fn directories(worker: &Worker) -> Option<Directories> {
     match &worker.mail {
         Mail::Files(files) => {
-            let (state, work) = (worker.state_dir.clone(), worker.work.clone());
-            Some(Directories { own: [state, work], live: files.live.clone() })
+            let (own, given) = (worker.state_dir.clone(), files.live.clone());
+            let work = worker.work.clone();
+            Some(Directories { own: vec![own], work, given: vec![given] })
         }
         Mail::Command(_) | Mail::Given(_) => None,
     }
@@ -51,9 +52,21 @@ pub(crate) fn directories(worker: &Worker) -> Option<Directories> {
 /// The directories that a worker writes beneath.
 pub(crate) struct Directories {
     /// Its own.
-    own: [PathBuf; 2],
-    /// The mail's. It is never made: where it is not there, its disk is missing.
-    live: PathBuf,
+    own: Vec<PathBuf>,
+    /// Beside the mail.
+    work: PathBuf,
+    /// The mail's, and others'. They are never made: where one is not there, its disk is missing.
+    given: Vec<PathBuf>,
+}
+
+impl Directories {
+    /// The same with those of a coordinator in the same process.
+    pub(crate) fn and_of(mut self, coordinator: &Coordinator) -> Self {
+        self.own.push(coordinator.data_dir.clone());
+        let anchors = coordinator.audit.anchors.as_deref();
+        self.given.extend(anchors.and_then(Path::parent).map(Path::to_owned));
+        self
+    }
 }
 
 /// How this kernel would confine a worker.
@@ -78,11 +91,14 @@ pub(crate) fn offered() -> Confinement {
 ///
 /// When the kernel has Landlock and refuses; then nothing is confined.
 pub(crate) fn to(directories: &Directories) -> anyhow::Result<Confinement> {
-    let Directories { own: [state, work], live } = directories;
-    // As the worker does; where it cannot, it says why when it needs them. Its work directory is
-    // not made beneath a disk that is not mounted.
-    drop((fs::create_dir_all(state), fs::create_dir(work)));
-    match restrict([live, state, work]) {
+    let Directories { own, work, given } = directories;
+    // As the programs do; where they cannot, they say why when they need them. The work directory
+    // is not made beneath a disk that is not mounted.
+    for directory in own {
+        drop(fs::create_dir_all(directory));
+    }
+    drop(fs::create_dir(work));
+    match restrict(own.iter().chain(given).chain([work])) {
         Ok(RulesetStatus::FullyEnforced) => Ok(Confinement::Full),
         Ok(RulesetStatus::PartiallyEnforced) => Ok(Confinement::ButTruncation),
         Ok(RulesetStatus::NotEnforced) => Ok(Confinement::None),
@@ -94,7 +110,9 @@ pub(crate) fn to(directories: &Directories) -> anyhow::Result<Confinement> {
     }
 }
 
-fn restrict(directories: [&PathBuf; 3]) -> Result<RulesetStatus, RulesetError> {
+fn restrict<'a>(
+    directories: impl Iterator<Item = &'a PathBuf>,
+) -> Result<RulesetStatus, RulesetError> {
     let writing = AccessFs::from_write(WANTED);
     let rules = path_beneath_rules(directories, writing);
     let status = Ruleset::default()
@@ -127,7 +145,7 @@ pub(crate) const fn told(confinement: Confinement) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::io;
     use std::process::Command;
 
     use super::*;
@@ -166,8 +184,8 @@ mod tests {
     #[expect(clippy::print_stderr, reason = "a test that was not done says so")]
     fn try_everything(root: &Path) {
         let [live, state, work] = ["live", "state", "work"].map(|part| root.join(part));
-        let own = [state.clone(), work.clone()];
-        let found = to(&Directories { own, live: live.clone() }).unwrap();
+        let (own, given) = (vec![state.clone()], vec![live.clone()]);
+        let found = to(&Directories { own, work: work.clone(), given }).unwrap();
         assert_eq!(found, offered());
         if found == Confinement::None {
             eprintln!("nothing was tried: {}", told(found));
@@ -192,10 +210,7 @@ mod tests {
             .map(|tried| tried.map_err(|error| error.kind()))
         });
         for tried in refused.join().unwrap() {
-            let kinds = [
-                std::io::ErrorKind::PermissionDenied,
-                std::io::ErrorKind::CrossesDevices,
-            ];
+            let kinds = [io::ErrorKind::PermissionDenied, io::ErrorKind::CrossesDevices];
             assert!(tried.is_err_and(|kind| kinds.contains(&kind)), "{tried:?}");
         }
         assert_eq!(

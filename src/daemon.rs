@@ -53,16 +53,31 @@ pub(crate) fn confined(args: &Daemon) -> Result<WorkerFile, Failure> {
     let confinement = directories.map(|it| confine::to(&it)).transpose()?;
     // It may have a thread of its own, for traces.
     start_log(&file.log, "tidegate-worker", Some(&file.worker.node))?;
+    tell(confinement);
+    Ok(file)
+}
+
+/// The same of a worker with its coordinator.
+pub(crate) fn confined_solo(args: &Daemon) -> Result<SoloFile, Failure> {
+    let file = SoloFile::read(&args.config)?;
+    let directories = confine::directories(&file.worker);
+    let directories = directories.map(|it| it.and_of(&file.coordinator));
+    let confinement = directories.map(|it| confine::to(&it)).transpose()?;
+    start_log(&file.log, "tidegate-solo", Some(&file.worker.node))?;
+    tell(confinement);
+    Ok(file)
+}
+
+fn tell(confinement: Option<Confinement>) {
     let Some(confinement) = confinement else {
         tracing::info!("not confined: the program of [store] may have to write anywhere");
-        return Ok(file);
+        return;
     };
     let told = confine::told(confinement);
     match confinement {
         Confinement::Full | Confinement::ButTruncation => tracing::info!("{told}"),
         Confinement::None => tracing::warn!("{told}"),
     }
-    Ok(file)
 }
 
 /// Carries out `tidegate worker`.
@@ -75,9 +90,7 @@ pub(crate) async fn worker(args: &Daemon, file: WorkerFile) -> Outcome {
 
 /// Carries out `tidegate solo`: the worker starts when the coordinator listens, and ends
 /// before it does.
-pub(crate) async fn solo(args: &Daemon) -> Outcome {
-    let file = SoloFile::read(&args.config)?;
-    start_log(&file.log, "tidegate-solo", Some(&file.worker.node))?;
+pub(crate) async fn solo(args: &Daemon, file: SoloFile) -> Outcome {
     let stop = stop_asked(args.stop_with_stdin)?;
     let data_dir = file.coordinator.data_dir.clone();
     forget_address(&data_dir)?;

@@ -54,7 +54,7 @@ use anyhow::Context as _;
 use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 
-use cli::{GateVerb, Mailbox, NodeVerb, Quarantine, Verb, WaveVerb};
+use cli::{Daemon, GateVerb, Mailbox, NodeVerb, Quarantine, Verb, WaveVerb};
 use exit::{Exit, Outcome};
 use preferences::{Asked, Refused};
 
@@ -159,13 +159,22 @@ fn run(verb: Verb) -> Outcome {
         Verb::Coordinator(args) => {
             with_runtime(Threads::Many, daemon::coordinator(&args))
         }
-        Verb::Worker(args) => {
-            let file = daemon::confined(&args)?;
-            with_runtime(Threads::Many, daemon::worker(&args, file))
-        }
+        Verb::Worker(args) => worker(&args),
         Verb::Mx(args) => with_runtime(Threads::Many, mx::run(&args)),
-        Verb::Solo(args) => with_runtime(Threads::Many, daemon::solo(&args)),
+        Verb::Solo(args) => solo(&args),
     }
+}
+
+/// A worker; it is confined before it has threads.
+fn worker(args: &Daemon) -> Outcome {
+    let file = daemon::confined(args)?;
+    with_runtime(Threads::Many, daemon::worker(args, file))
+}
+
+/// The same with its coordinator.
+fn solo(args: &Daemon) -> Outcome {
+    let file = daemon::confined_solo(args)?;
+    with_runtime(Threads::Many, daemon::solo(args, file))
 }
 
 /// How many threads a command's tasks have.

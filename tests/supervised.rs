@@ -79,6 +79,50 @@ fn a_worker_is_ready_without_a_coordinator_and_its_own_loop_feeds_the_watchdog()
 }
 
 #[test]
+fn a_coordinator_with_its_worker_writes_beneath_their_directories_and_does_its_work() {
+    let desk = TempDir::new().unwrap();
+    let [listen, admission] = FreePorts::take(2).hand_over();
+    for dir in ["live/anna", "snapshot/anna", "elsewhere"] {
+        fs::create_dir_all(desk.path().join(dir)).unwrap();
+    }
+    let write = |name: &str, text: &str| fs::write(desk.path().join(name), text).unwrap();
+    write(
+        "solo.toml",
+        &format!(
+            "[coordinator]\ndata_dir = \"data\"\nlisten = \"127.0.0.1:{listen}\"\n\
+             [coordinator.audit]\nanchors = \"elsewhere/anchors\"\n\
+             [worker]\nnode = \"stor-01\"\nstate_dir = \"state\"\nlive = \"live\"\n\
+             snapshot = \"snapshot\"\nwork = \"work\"\n\
+             admission_listen = \"127.0.0.1:{admission}\"\n"
+        ),
+    );
+    write("users.csv", "address,node,tier,path\nanna@example.org,stor-01,free,anna\n");
+    write("policy.toml", include_str!("../deploy/config/lab-policy-small.toml"));
+    let config = desk.path().join("solo.toml");
+    let mut supervised = Supervised::start(desk.path(), "solo", &config);
+    supervised.wait_for("READY=1");
+
+    let files = ["--inventory", "users.csv", "--policy", "policy.toml"];
+    let applied = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["apply", "--yes", "--coordinator"])
+        .arg(format!("http://127.0.0.1:{listen}"))
+        .args(files)
+        .current_dir(desk.path())
+        .output()
+        .unwrap();
+    supervised.wait_for("STATUS=");
+    supervised.end();
+
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let read = |name: &str| fs::read_to_string(desk.path().join(name)).unwrap();
+    let log = read("log");
+    let told = ["writes only beneath its own directories", "this kernel has no Landlock"];
+    assert!(told.iter().any(|it| log.contains(it)), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    assert!(read("elsewhere/anchors").contains("audit-anchor"), "{log}");
+}
+
+#[test]
 fn the_shipped_units_are_hardened() {
     need("/usr/bin/systemd-analyze", "systemd");
     for unit in ["coordinator", "worker", "mx"] {
@@ -124,7 +168,7 @@ impl Supervised {
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(desk.join("log")).unwrap())
             .spawn()
             .unwrap();
         Self { child, socket }
