@@ -90,6 +90,17 @@ impl Fingerprint {
             _ => None,
         }
     }
+
+    /// Adds it as text.
+    pub(crate) fn push_to(&self, text: &mut Vec<u8>) {
+        let (kind, bytes): (&[u8], &[u8]) = match self {
+            Self::Xxh3(digest) => (b"xxh3:", digest),
+            Self::Sha256(digest) => (b"sha256:", digest),
+            Self::Blake3(digest) => (b"blake3:", digest),
+        };
+        text.extend_from_slice(kind);
+        text.extend(hex(bytes));
+    }
 }
 
 impl From<Digest> for Fingerprint {
@@ -100,20 +111,21 @@ impl From<Digest> for Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Xxh3(digest) => write!(f, "xxh3:{}", to_hex(digest)),
-            Self::Sha256(digest) => write!(f, "sha256:{}", to_hex(digest)),
-            Self::Blake3(digest) => write!(f, "blake3:{}", to_hex(digest)),
-        }
+        let mut text = Vec::new();
+        self.push_to(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
 /// As text: lower case hexadecimal.
 pub(crate) fn to_hex(digest: &[u8]) -> String {
-    let mut text = String::with_capacity(digest.len() * 2);
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    text.extend(digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)));
-    text
+    hex(digest).map(char::from).collect()
+}
+
+/// Lower case hexadecimal digits.
+fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + (half - 10) };
+    bytes.iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
 }
 
 /// The bytes behind hexadecimal digits of either case; nothing if they are not exactly that.

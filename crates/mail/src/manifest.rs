@@ -205,12 +205,18 @@ impl<W: Write> ManifestWriter<W> {
     pub fn add(&mut self, entry: &ManifestEntry) -> io::Result<()> {
         self.line.clear();
         push_escaped(&mut self.line, &entry.folder);
+        self.line.push(b'\t');
         match entry.uid {
-            Some(uid) => write!(self.line, "\t{uid}\t")?,
-            None => self.line.extend_from_slice(b"\t-\t"),
+            Some(uid) => push_number(&mut self.line, u64::from(uid)),
+            None => self.line.push(b'-'),
         }
+        self.line.push(b'\t');
         push_escaped(&mut self.line, &entry.name);
-        writeln!(self.line, "\t{}\t{}", entry.size_bytes, entry.fingerprint)?;
+        self.line.push(b'\t');
+        push_number(&mut self.line, entry.size_bytes);
+        self.line.push(b'\t');
+        entry.fingerprint.push_to(&mut self.line);
+        self.line.push(b'\n');
         self.count += 1;
         self.write_line()
     }
@@ -255,6 +261,20 @@ pub(crate) fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A number as decimal digits; a manifest has two for each message.
+fn push_number(to: &mut Vec<u8>, number: u64) {
+    let start = to.len();
+    let mut rest = number;
+    loop {
+        to.push(b'0' + u8::try_from(rest % 10).unwrap_or(0));
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    to.get_mut(start..).unwrap_or_default().reverse();
 }
 
 /// Bytes that are not plain text, and `%`, as `%XX`.

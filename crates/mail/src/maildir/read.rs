@@ -182,6 +182,8 @@ struct Reader {
     /// What the live files that were opened add to the mailbox's stamp.
     weight: u128,
     opened: Row,
+    /// The name of a file, used again for each.
+    name: Vec<u8>,
 }
 
 impl Reader {
@@ -191,7 +193,7 @@ impl Reader {
         let dirs = std::mem::take(&mut case.dirs).map(|cur| [cur, None]);
         let live_paths =
             [Sub::Cur, Sub::New].map(|sub| join(&folder_path(&folders[0]), sub.name()));
-        Self { dirs, folders, live_paths, weight: 0, opened: 0 }
+        Self { dirs, folders, live_paths, weight: 0, opened: 0, name: Vec::new() }
     }
 
     fn read(
@@ -249,9 +251,13 @@ impl Reader {
             Side::Snapshot => (1, &self.folders[1]),
         };
         let sub = usize::from(slot.sub != Sub::Cur);
-        let name = case.table.name(row, slot);
+        self.name.clear();
+        for part in case.table.name_parts(row, slot) {
+            self.name.extend_from_slice(part);
+        }
+        let name = &*self.name;
         let refuse = |errno| {
-            let path = bench.path(&mail_path(folder, slot.sub, &name));
+            let path = bench.path(&mail_path(folder, slot.sub, name));
             Refusal::read(&path, errno)
         };
         let dir = self.dirs.get_mut(at).and_then(|dirs| dirs.get_mut(sub));
@@ -263,10 +269,10 @@ impl Reader {
         }
         let Some(dir) = dir else { return Err(refuse(Errno::NOENT)) };
         let limit = bench.roots().file_size_max;
-        let opened = dir.file(&name).map_err(refuse);
+        let opened = dir.file(name).map_err(refuse);
         if let (Side::Live, Ok((_, meta))) = (side, &opened) {
             let dir = self.live_paths.get(sub).map(|it| &**it).unwrap_or_default();
-            self.weight = self.weight.wrapping_add(weigh(dir, &name, meta));
+            self.weight = self.weight.wrapping_add(weigh(dir, name, meta));
             self.opened += 1;
         }
         match opened {

@@ -145,6 +145,10 @@ impl Table {
     }
 
     fn suffix_number(&mut self, suffix: &[u8]) -> u32 {
+        // Most mail of a folder has been read, and nothing else.
+        if self.suffixes.first().is_some_and(|first| **first == *suffix) {
+            return 0;
+        }
         if let Some(number) = self.suffix_numbers.get(suffix) {
             return *number;
         }
@@ -188,7 +192,12 @@ impl Table {
 
     /// The file's name, with its flags.
     pub(crate) fn name(&self, row: Row, slot: Slot) -> Vec<u8> {
-        [self.base(row), self.suffix(slot)].concat()
+        self.name_parts(row, slot).concat()
+    }
+
+    /// The same in two parts.
+    pub(crate) fn name_parts(&self, row: Row, slot: Slot) -> [&[u8]; 2] {
+        [self.base(row), self.suffix(slot)]
     }
 
     /// What follows the base name: nothing, or a colon and flags.

@@ -223,10 +223,12 @@ impl Header {
 
 impl<'a> Entry<'a> {
     fn parse(line: &'a [u8]) -> Option<Self> {
-        if line.contains(&0) {
+        if memchr::memchr(0, line).is_some() {
             return None;
         }
-        let at = memchr::memmem::find(line, b" :")?;
+        let colons = memchr::memchr_iter(b':', line);
+        let mut ends = colons.filter_map(|at| at.checked_sub(1));
+        let at = ends.find(|at| line.get(*at) == Some(&b' '))?;
         let (head, tail) = line.split_at_checked(at)?;
         let name = MailName::base_of(tail.get(2..)?);
         let digits = head.split(|byte| *byte == b' ').next()?;
