@@ -25,9 +25,9 @@ pub(crate) use page::{Desk, DeskLookup, StatusPage, StatusPageBuild};
 pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Show, Start};
 pub(crate) use reading::{
     Completions, Events, Explain, GateList, GateVerb, Mailbox, MailboxList, MailboxShow,
-    Manual, NodeVerb, PartList, PreparationArg, Quarantine, QuarantineList, Report,
-    ReportBuild, ReportVerb, ReportVerify, Schema, Simulate, Status, Wait, Watch,
-    WaveVerb, WhyOf,
+    Manual, NodeVerb, PartList, PreparationArg, Quarantine, QuarantineList,
+    QuarantineRetry, Report, ReportBuild, ReportVerb, ReportVerify, Schema, Simulate,
+    Status, Wait, Watch, WaveVerb, WhyOf,
 };
 pub(crate) use settings::{Config, ConfigCheck, ConfigSchema, ConfigShow, FileKind};
 pub(crate) use trust::{Approve, ApproveArgs, Audit, Credentials, Init};
@@ -73,7 +73,7 @@ Watch:
   node         List the nodes
   gate         List what gates have counted, signal by signal
   mailbox      Look up mailboxes
-  quarantine   List what was set aside for a person
+  quarantine   List what was set aside for a person, have it tried again
   findings     Export everything found on a storage node
   desk         Say what a user may be told of a mailbox
   status-page  Write the public status page as static files
@@ -168,7 +168,7 @@ pub(crate) enum Verb {
     /// Look up mailboxes.
     #[command(subcommand)]
     Mailbox(Mailbox),
-    /// List what was set aside for a person.
+    /// List what was set aside for a person, and have mailboxes tried again.
     #[command(subcommand)]
     Quarantine(Quarantine),
     /// Export everything found on a storage node.

@@ -427,6 +427,19 @@ impl Client {
         until_known(ask).await.map_err(|status| acted(&self.url, &status))
     }
 
+    /// Has a mailbox tried again that was set aside.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::rollout`].
+    pub(crate) async fn retry(
+        &mut self,
+        request: v1::RetryRequest,
+    ) -> Result<v1::ActionResponse, Failure> {
+        let ask = async || self.operator.retry(call(request.clone())).await;
+        until_known(ask).await.map_err(|status| acted(&self.url, &status))
+    }
+
     fn open<T>(&self, answer: Result<tonic::Response<T>, Status>) -> Result<T, Failure> {
         answer
             .map(tonic::Response::into_inner)

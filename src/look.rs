@@ -19,6 +19,7 @@ use crate::console::{self, Paint};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::listing::{Listed, Listing};
 use crate::parts;
+use crate::report;
 use crate::screens;
 use crate::screens::diagnosis::Diagnosis;
 use crate::screens::held::Held;
@@ -177,6 +178,9 @@ pub(crate) async fn events(args: &Events) -> Outcome {
 
 /// Carries out `tidegate report`.
 pub(crate) async fn report(args: &Report) -> Outcome {
+    if let Some(verb) = &args.verb {
+        return report::run(verb).await;
+    }
     let mut client = Client::connect(&args.coordinator).await?;
     let rollout = client.rollout().await?;
     let found = count_findings(&mut client).await?;

@@ -115,9 +115,6 @@ fn run(verb: Verb) -> Outcome {
         Verb::Status(args) => with_runtime(Threads::One, look::status(&args)),
         Verb::Watch(args) => with_runtime(Threads::One, watch::run(&args)),
         Verb::Events(args) => with_runtime(Threads::One, look::events(&args)),
-        Verb::Report(cli::Report { verb: Some(verb), .. }) => {
-            with_runtime(Threads::One, report::run(&verb))
-        }
         Verb::Report(args) => with_runtime(Threads::One, look::report(&args)),
         Verb::Wait(args) => with_runtime(Threads::One, watch::wait(&args)),
         Verb::Why(args) => with_runtime(Threads::One, why::run(&args)),
@@ -142,6 +139,9 @@ fn run(verb: Verb) -> Outcome {
         }
         Verb::Quarantine(Quarantine::List(args)) => {
             with_runtime(Threads::One, look::quarantine(&args))
+        }
+        Verb::Quarantine(Quarantine::Retry(args)) => {
+            with_runtime(Threads::One, operate::retry(&args))
         }
         Verb::Desk(verb) => with_runtime(Threads::One, desk::run(&verb)),
         Verb::StatusPage(verb) => with_runtime(Threads::One, status_page::run(&verb)),

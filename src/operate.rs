@@ -14,7 +14,7 @@ use tidegate_wire::v1::{self, NodeState, RolloutState, scope};
 
 use crate::cli::{
     self, Abort, Accept, Asked, BeginEmergency, Emergency, EndEmergency, Expand, Freeze,
-    PartKind, Pause, Reclose, Resume, Thaw,
+    PartKind, Pause, QuarantineRetry, Reclose, Resume, Thaw,
 };
 use crate::client::{Client, Seen, Watcher};
 use crate::console::{self, safe, thousands};
@@ -219,6 +219,25 @@ async fn end_emergency(args: &EndEmergency) -> Outcome {
     console::data_line(
         "the usual gates judge again; waves that were hurried begin their soak anew",
     )?;
+    Ok(Exit::Done)
+}
+
+/// Carries out `tidegate quarantine retry`.
+pub(crate) async fn retry(args: &QuarantineRetry) -> Outcome {
+    let mut client = Client::connect(&args.coordinator).await?;
+    let request = v1::RetryRequest {
+        by: args.actor.name(),
+        reason: args.reason.clone(),
+        address: args.address.clone(),
+        request_id: id(&args.asked),
+        etag: seen(&mut client, &args.seen).await?,
+    };
+    client.retry(request).await?;
+    let address = safe(&args.address);
+    console::data_line(format_args!(
+        "{address} is verified and repaired anew; it opens with its wave if it is whole"
+    ))?;
+    console::data_line(format_args!("Next   tidegate mailbox show {address}"))?;
     Ok(Exit::Done)
 }
 

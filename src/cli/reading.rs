@@ -14,7 +14,8 @@ use tidegate_core::time::Span;
 
 use super::values::{Of, of_share, of_span, of_times, positive, seconds, share};
 use super::{
-    Actor, Coordinator, Format, Inputs, LiveFormat, PartKind, Progress, TableOrJson,
+    Actor, Asked, Coordinator, Format, Inputs, LiveFormat, PartKind, Progress, Seen,
+    TableOrJson,
 };
 use crate::condition::Condition;
 
@@ -306,11 +307,34 @@ pub(crate) struct PartList {
     pub(crate) coordinator: Coordinator,
 }
 
-/// List what was set aside.
+/// List what was set aside, and have mailboxes tried again.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Quarantine {
     /// List mailboxes and messages that wait for a person, with the reason.
     List(QuarantineList),
+    /// Have a mailbox that was set aside as a whole verified and repaired anew.
+    Retry(QuarantineRetry),
+}
+
+/// Have a mailbox tried again that was set aside as a whole, once its cause is mended.
+///
+/// It is verified and repaired anew, and opens with its wave if it is whole then. Held mailboxes of
+/// its job are looked at again with it. Whatever is set aside anew is listed again.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineRetry {
+    /// Its owner's address.
+    pub(crate) address: String,
+    /// What was mended, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) seen: Seen,
 }
 
 /// List what was set aside.

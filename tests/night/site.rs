@@ -102,6 +102,28 @@ impl Site {
         }
     }
 
+    /// A person puts right what is wrong with one of them. Its address, and that of a mailbox
+    /// of which nothing ever was.
+    pub(crate) fn mend_one(&self) -> (String, String) {
+        let node = self.provider.nodes.last().unwrap();
+        let inventory = self.read("users.csv");
+        let rows =
+            inventory.lines().skip(1).map(|row| row.split(',').collect::<Vec<_>>());
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            rows.partition(|row| row[1] == node.name);
+        fs::remove_file(node.live.join(here[0][3])).unwrap();
+        (here[0][0].to_owned(), elsewhere[0][0].to_owned())
+    }
+
+    /// Somebody asks until this is answered.
+    pub(crate) fn until_told(&mut self, who: &str, words: &str, told: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.types("05:11", who, words, 0).out.contains(told) {
+            assert!(Instant::now() < deadline, "no `{told}`:\n{}", self.transcript);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     fn make_certificates(&mut self) {
         let people = PEOPLE.iter().flat_map(|(who, role)| [*role, *who]);
         let nodes = NODES.iter().flat_map(|node| ["--node", *node]);

@@ -118,6 +118,10 @@ impl Chronicle {
                     self.climbs[wave.index()] = Climb { passed_at, ..Climb::default() };
                 }
             }
+            Record::Retried { action, job, generation, .. } => {
+                self.reasons.insert(action.reason.clone());
+                self.reissue(&[(*job, *generation)]);
+            }
             Record::LevelAllowed { wave, level, at } => {
                 let climb = &mut self.climbs[wave.index()];
                 (climb.allowed, climb.allowed_at) = (level.get(), *at);

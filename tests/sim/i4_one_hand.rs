@@ -30,6 +30,7 @@ pub(crate) fn check_issued(world: &World, record: &Record) -> Checked {
             }
             rises(generation.get())
         }
+        Record::Retried { generation, .. } => rises(generation.get()),
         Record::Reclosed { generations, scope, .. } => {
             generations.iter().try_for_each(|(_, generation)| rises(generation.get()))?;
             // Closing takes a new generation for every job that a worker has.

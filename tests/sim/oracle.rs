@@ -161,6 +161,7 @@ impl World {
                 }
             }
             Record::NodeAccepted { .. } => self.story.count("node accepted"),
+            Record::Retried { .. } => self.story.count("retry"),
             Record::Rebuilt { .. } => self.is_rebuilt(),
             Record::Halted { .. } => self.story.count("halt"),
             Record::NodeIsolated { .. } => self.story.count("isolation"),

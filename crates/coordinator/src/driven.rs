@@ -205,6 +205,12 @@ impl Driven {
 }
 
 impl Driven {
+    /// An operator has a mailbox tried again that was set aside.
+    pub fn retry(&self, request: v1::RetryRequest) -> Call<v1::ActionResponse> {
+        let service = Arc::clone(&self.operators);
+        Call::new(async move { message(service.retry(Request::new(request)).await) })
+    }
+
     /// An operator lets a worker back in.
     pub fn accept(&self, request: v1::AcceptRequest) -> Call<v1::ActionResponse> {
         let service = Arc::clone(&self.operators);

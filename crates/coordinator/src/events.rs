@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
 use tidegate_core::gate::Evidence;
 use tidegate_core::mailbox::Level;
 use tidegate_core::plan::Plan;
@@ -48,6 +48,7 @@ impl<'a> Told<'a> {
             Record::Resumed { .. } => "resumed",
             Record::Aborted(_) => "aborted",
             Record::Reclosed { .. } => "reclosed",
+            Record::Retried { .. } => "retried",
             Record::Finished { .. } => "finished",
             Record::RebuildBegun(_) => "rebuild-begun",
             Record::ClaimsFound { .. } => "claims-found",
@@ -99,6 +100,25 @@ fn tell_ended(f: &mut fmt::Formatter<'_>, by: Option<&Action>) -> fmt::Result {
 const HURRIED: &str = " under the emergency profile";
 
 impl Told<'_> {
+    fn reclosed(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        scope: Scope,
+        action: &Action,
+    ) -> fmt::Result {
+        write!(f, "{} re-closed by {}", self.scope(scope), Who(action))
+    }
+
+    fn retried(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        action: &Action,
+        mailbox: MailboxNumber,
+    ) -> fmt::Result {
+        let part = self.scope(Scope::Mailbox(mailbox));
+        write!(f, "{part} was set aside and is tried again, by {}", Who(action))
+    }
+
     fn tell_emergency(
         self,
         f: &mut fmt::Formatter<'_>,
@@ -193,9 +213,8 @@ impl fmt::Display for Told<'_> {
                 self.tell_emergency(f, action, (*wave, *until))
             }
             Record::EmergencyEnded { by, .. } => tell_ended(f, by.as_ref()),
-            Record::Reclosed { action, scope, .. } => {
-                write!(f, "{} re-closed by {}", self.scope(*scope), Who(action))
-            }
+            Record::Reclosed { action, scope, .. } => self.reclosed(f, *scope, action),
+            Record::Retried { action, mailbox, .. } => self.retried(f, action, *mailbox),
             Record::Finished { .. } => f.write_str("every wave stands on the top"),
             Record::RebuildBegun(action) => {
                 write!(f, "rebuilding from what the nodes hold, by {}", Who(action))
@@ -259,6 +278,7 @@ pub(crate) fn at(record: &Record) -> Timestamp {
         | Record::NodeAccepted { action, .. }
         | Record::Overridden { action, .. }
         | Record::EmergencyBegun { action, .. }
+        | Record::Retried { action, .. }
         | Record::Reclosed { action, .. } => action.at,
     }
 }
@@ -324,6 +344,7 @@ pub(crate) fn log(record: &Record, plan: &Plan) {
         | Record::NodeAccepted { .. }
         | Record::EmergencyBegun { .. }
         | Record::EmergencyEnded { .. }
+        | Record::Retried { .. }
         | Record::Reclosed { .. } => {
             tracing::info!(code, by = told.by(), "record applied");
         }
@@ -341,6 +362,7 @@ fn action(record: &Record) -> Option<&Action> {
         | Record::NodeAccepted { action, .. }
         | Record::Overridden { action, .. }
         | Record::EmergencyBegun { action, .. }
+        | Record::Retried { action, .. }
         | Record::Reclosed { action, .. } => Some(action),
         Record::Rebuilt { by, .. } | Record::EmergencyEnded { by, .. } => by.as_ref(),
         Record::NodeJoined { .. }

@@ -103,6 +103,9 @@ impl Operators {
             NamedVerb::Thaw => ("thaw", Effect::Other, String::new()),
             NamedVerb::Abort => ("abort", Effect::Stops, String::new()),
             NamedVerb::Reclose(it) => ("reclose", Effect::Stops, scope(it)),
+            NamedVerb::Retry(address) => {
+                ("retry", Effect::Other, self.audit.pseudonym(address))
+            }
             NamedVerb::Resume(None) => ("resume", Effect::Other, String::new()),
             NamedVerb::Resume(Some(it)) => ("resume", Effect::Other, scope(it)),
             NamedVerb::Accept(node) => ("accept", Effect::Other, format!("node {node}")),
@@ -238,6 +241,17 @@ impl OperatorService for Operators {
         let scope = scope.ok_or(ProtocolError::Missing { field: "scope" })?;
         let verb = NamedVerb::Reclose(scope.try_into()?);
         self.act(Who::of((&caller, by), &reason, (&request_id, &etag))?, verb).await
+    }
+
+    async fn retry(
+        &self,
+        request: Request<v1::RetryRequest>,
+    ) -> Result<Response<v1::ActionResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::RetryRequest { by, reason, address, request_id, etag } =
+            request.into_inner();
+        let who = Who::of((&caller, by), &reason, (&request_id, &etag))?;
+        self.act(who, NamedVerb::Retry(address)).await
     }
 
     async fn accept(

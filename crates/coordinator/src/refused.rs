@@ -298,6 +298,7 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::WorkerTooOld { .. }
         | Refusal::WorkerJournalTooOld { .. }
         | Refusal::LeftOut { .. }
+        | Refusal::NotSetAside
         | Refusal::NothingToAccept { .. }
         | Refusal::NodeAtWork { .. }
         | Refusal::InDoubt { .. }

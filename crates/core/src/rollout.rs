@@ -464,6 +464,7 @@ impl Rollout {
             Record::Reclosed { action, scope, generations } => {
                 self.apply_reclosed(action, *scope, generations);
             }
+            Record::Retried { job, generation, .. } => self.issue(*job, *generation),
             Record::Finished { at } => self.phase = Phase::Finished { at: *at },
             Record::RebuildBegun(action) => self.apply_rebuild_begun(action),
             Record::ClaimsFound { node, claimed, orders_seen, .. } => {

@@ -34,6 +34,8 @@ mod put_back;
 mod rebuild;
 #[path = "evening/reports.rs"]
 mod reports;
+#[path = "evening/retry.rs"]
+mod retry;
 #[path = "evening/schedule.rs"]
 mod schedule;
 

@@ -47,6 +47,7 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/tidegate.v1.OperatorService/Resume", &[Operator]),
     ("/tidegate.v1.OperatorService/Abort", &[Operator]),
     ("/tidegate.v1.OperatorService/Reclose", &[Operator]),
+    ("/tidegate.v1.OperatorService/Retry", &[Operator]),
     ("/tidegate.v1.OperatorService/Accept", &[Operator]),
     ("/tidegate.v1.OperatorService/Expand", &[Operator]),
     ("/tidegate.v1.OperatorService/BeginEmergency", &[Operator]),

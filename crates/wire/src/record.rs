@@ -190,6 +190,12 @@ pub fn decode_record(bytes: &[u8], policy: &Policy) -> Result<Record, RecordErro
         }),
         Kept::Aborted(kept) => Ok(Record::Aborted(kept.try_into()?)),
         Kept::Reclosed(kept) => reclosed(kept),
+        Kept::Retried(kept) => Ok(Record::Retried {
+            action: present("action", kept.action)?.try_into()?,
+            mailbox: MailboxNumber::new(kept.mailbox),
+            job: JobNumber::new(kept.job),
+            generation: generation(kept.generation)?,
+        }),
         Kept::Finished(kept) => {
             Ok(Record::Finished { at: Timestamp::from_millis(kept.at_millis) })
         }
@@ -242,6 +248,23 @@ fn issued(
 fn keep_resumed(action: &Action, scope: Option<Scope>) -> Kept {
     let (action, scope) = (Some(action.into()), scope.map(keep_scope));
     Kept::Resumed(past::Resumed { action, scope })
+}
+
+fn keep_finished(at: Timestamp) -> Kept {
+    Kept::Finished(past::Finished { at_millis: at.millis() })
+}
+
+fn keep_retried(
+    action: &Action,
+    mailbox: MailboxNumber,
+    (job, generation): (JobNumber, Generation),
+) -> Kept {
+    Kept::Retried(past::Retried {
+        action: Some(action.into()),
+        mailbox: mailbox.get(),
+        job: job.get(),
+        generation: generation.get(),
+    })
 }
 
 fn keep_reclosed(
@@ -309,9 +332,10 @@ fn keep(record: &Record) -> Kept {
         Record::Reclosed { action, scope, generations } => {
             keep_reclosed(action, *scope, generations)
         }
-        Record::Finished { at } => {
-            Kept::Finished(past::Finished { at_millis: at.millis() })
+        Record::Retried { action, mailbox, job, generation } => {
+            keep_retried(action, *mailbox, (*job, *generation))
         }
+        Record::Finished { at } => keep_finished(*at),
         Record::RebuildBegun(action) => Kept::RebuildBegun(action.into()),
         Record::ClaimsFound { node, claimed, orders_seen, at } => {
             keep_claims(*node, *claimed, *orders_seen, *at)
@@ -678,6 +702,12 @@ mod tests {
                 action: action(),
                 scope: Scope::Wave(WaveNumber::new(1)),
                 generations: vec![(job, Generation::new(8))],
+            },
+            Record::Retried {
+                action: action(),
+                mailbox: MailboxNumber::new(9),
+                job,
+                generation: Generation::new(9),
             },
             Record::Finished { at: AT },
         ]

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use tidegate_core::fleet::{NodeNumber, WaveNumber};
+use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
 use tidegate_core::inventory::Digest;
 use tidegate_core::plan::Plan;
 use tidegate_core::rollout::{
@@ -118,6 +118,8 @@ pub(crate) enum NamedVerb {
     Abort,
     /// Put opened mailboxes back.
     Reclose(ScopeName),
+    /// Have the mailbox of this address tried again.
+    Retry(String),
     /// Let the worker of this node back in.
     Accept(String),
     /// Let this wave pass although its gate holds it.
@@ -390,6 +392,7 @@ fn dear(verb: &NamedVerb) -> Option<String> {
         | NamedVerb::Thaw
         | NamedVerb::Abort
         | NamedVerb::EndEmergency
+        | NamedVerb::Retry(_)
         | NamedVerb::Reclose(_) => None,
         NamedVerb::Resume(None) => Some("resume".to_owned()),
         NamedVerb::Resume(Some(scope)) => {
@@ -423,6 +426,7 @@ fn find_verb(rollout: &Rollout, verb: NamedVerb) -> Result<Verb, Refused> {
         NamedVerb::Resume(Some(name)) => Verb::Resume(Some(find_scope(rollout, &name)?)),
         NamedVerb::Abort => Verb::Abort,
         NamedVerb::Reclose(name) => Verb::Reclose(find_scope(rollout, &name)?),
+        NamedVerb::Retry(address) => Verb::Retry(find_mailbox(rollout.plan(), &address)?),
         NamedVerb::Accept(name) => Verb::Accept(find_node(rollout, &name)?),
         NamedVerb::Expand(name) => Verb::Expand(find_wave(rollout.plan(), &name)?),
         NamedVerb::BeginEmergency(EmergencyName { wave, lasts }) => {
@@ -438,7 +442,9 @@ fn find_scope(rollout: &Rollout, name: &ScopeName) -> Result<Scope, Refused> {
     match name {
         ScopeName::Wave(name) => find_wave(rollout.plan(), name).map(Scope::Wave),
         ScopeName::Node(name) => find_node(rollout, name).map(Scope::Node),
-        ScopeName::Mailbox(address) => find_mailbox(rollout.plan(), address),
+        ScopeName::Mailbox(address) => {
+            find_mailbox(rollout.plan(), address).map(Scope::Mailbox)
+        }
     }
 }
 
@@ -458,14 +464,14 @@ pub(crate) fn find_wave(plan: &Plan, name: &str) -> Result<WaveNumber, Refused> 
     found.ok_or_else(|| unknown("wave", name, waves.iter().map(|wave| &wave.name)))
 }
 
-fn find_mailbox(plan: &Plan, address: &str) -> Result<Scope, Refused> {
+fn find_mailbox(plan: &Plan, address: &str) -> Result<MailboxNumber, Refused> {
     let found = plan.inventory().find(address);
     let mailbox = found.ok_or(Refused::UnknownMailbox)?;
     if plan.place(mailbox).is_none() {
         let what = "mailbox in any wave".to_owned();
         return Err(Refusal::NoSuch { what }.into());
     }
-    Ok(Scope::Mailbox(mailbox))
+    Ok(mailbox)
 }
 
 /// A name that the plan does not know, with those that it does.

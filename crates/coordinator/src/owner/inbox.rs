@@ -78,6 +78,7 @@ impl Intent {
             NamedVerb::Reclose(_) => Lane::Close,
             NamedVerb::Resume(_)
             | NamedVerb::Thaw
+            | NamedVerb::Retry(_)
             | NamedVerb::Accept(_)
             | NamedVerb::BeginEmergency(_)
             | NamedVerb::EndEmergency

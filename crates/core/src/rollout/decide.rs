@@ -8,7 +8,8 @@ use super::{
     Refusal, Rollout, Scope, Step, Sync, Verb, ordinals,
 };
 use crate::fleet::{
-    COUNT_MAX, Generation, Incarnation, JobNumber, NodeNumber, Ordinal, WaveNumber,
+    COUNT_MAX, Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber, Ordinal,
+    WaveNumber,
 };
 use crate::gate::Verdict;
 use crate::mailbox::{Level, MailboxState, Preparation};
@@ -390,6 +391,7 @@ impl Rollout {
             Verb::EndEmergency => self.on_end_emergency(action, now),
             Verb::Abort => Ok(vec![Record::Aborted(action)]),
             Verb::Reclose(scope) => self.on_reclose(action, scope),
+            Verb::Retry(mailbox) => self.on_retry(action, mailbox),
         }
     }
 
@@ -475,6 +477,24 @@ impl Rollout {
         let generations =
             self.generations().zip(leased).map(|(g, job)| (job, g)).collect();
         Ok(vec![Record::Reclosed { action, scope, generations }])
+    }
+
+    /// Its job gets a new generation, under which everything of it that is not open is looked at
+    /// again, as after a restart of the worker.
+    fn on_retry(
+        &self,
+        action: Action,
+        mailbox: MailboxNumber,
+    ) -> Result<Vec<Record>, Refusal> {
+        let scope = Scope::Mailbox(mailbox);
+        self.check_scope(scope)?;
+        self.check_told(scope)?;
+        let aside = self.mailbox_state(mailbox).preparation == Preparation::Quarantined;
+        let place = self.plan.place(mailbox).filter(|_| aside);
+        let Some(((job, _), generation)) = place.zip(self.generations().next()) else {
+            return Err(Refusal::NotSetAside);
+        };
+        Ok(vec![Record::Retried { action, mailbox, job, generation }])
     }
 
     fn check_scope(&self, scope: Scope) -> Result<(), Refusal> {

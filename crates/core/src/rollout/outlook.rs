@@ -267,6 +267,7 @@ impl Rollout {
             let told = facts.iter().map(|(at, _)| *at).chain(found.iter().copied());
             self.show_some(*job, told, &found, &mut show);
         } else if let Record::JobLeased { job, .. }
+        | Record::Retried { job, .. }
         | Record::MailboxesFound { report: JobReport { job, .. }, .. } = record
         {
             self.show_job(*job, &mut show);

@@ -57,6 +57,7 @@ impl Rollout {
                 self.show_deliveries(*job, &mut show);
             }
         } else if let Record::JobLeased { job, .. }
+        | Record::Retried { job, .. }
         | Record::MailboxesFound { report: JobReport { job, .. }, .. } = record
         {
             self.show_deliveries(*job, &mut show);

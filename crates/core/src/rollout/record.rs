@@ -141,6 +141,17 @@ pub enum Record {
         /// The new generations of the jobs it touches.
         generations: Vec<(JobNumber, Generation)>,
     },
+    /// Somebody had a mailbox that was set aside as a whole verified and repaired anew.
+    Retried {
+        /// Who, why, when.
+        action: Action,
+        /// The mailbox.
+        mailbox: MailboxNumber,
+        /// Its job.
+        job: JobNumber,
+        /// The new generation of that.
+        generation: Generation,
+    },
     /// Every wave stands on the top of the ladder.
     Finished {
         /// When.
@@ -398,6 +409,8 @@ pub enum Verb {
     Abort,
     /// Put opened mailboxes back behind admission.
     Reclose(Scope),
+    /// Have a mailbox that was set aside as a whole verified and repaired anew.
+    Retry(MailboxNumber),
     /// Let the worker of a node back in that was turned away, whatever it holds.
     Accept(NodeNumber),
     /// Let a wave pass the level that it stands on although its gate holds it.
@@ -546,6 +559,9 @@ pub enum Refusal {
         /// The number.
         count: u64,
     },
+    /// Only what was set aside as a whole can be tried again.
+    #[error("that mailbox is not set aside; only mailboxes that are can be tried again")]
+    NotSetAside,
     /// No worker of the node has been turned away.
     #[error("no worker of node `{node}` was turned away; nothing to accept")]
     NothingToAccept {
@@ -733,6 +749,7 @@ impl Refusal {
             Self::ReportsLost { .. } => "reports-lost",
             Self::LeftOut { .. } => "left-out",
             Self::Impossible { .. } => "impossible-number",
+            Self::NotSetAside => "not-set-aside",
             Self::NothingToAccept { .. } => "nothing-to-accept",
             Self::NodeAtWork { .. } => "node-at-work",
             Self::InDoubt { .. } => "in-doubt",

@@ -147,6 +147,9 @@ impl Record {
             Self::Resumed { action, scope } => Some((action, Verb::Resume(*scope))),
             Self::Aborted(action) => Some((action, Verb::Abort)),
             Self::Reclosed { action, scope, .. } => Some((action, Verb::Reclose(*scope))),
+            Self::Retried { action, mailbox, .. } => {
+                Some((action, Verb::Retry(*mailbox)))
+            }
             Self::NodeAccepted { action, node, .. } => {
                 Some((action, Verb::Accept(*node)))
             }

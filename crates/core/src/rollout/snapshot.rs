@@ -454,6 +454,7 @@ fn phase_of(record: &Record) -> Option<Phase> {
         Record::Aborted(action) => Some(Phase::Aborted(action.clone())),
         Record::Finished { at } => Some(Phase::Finished { at: *at }),
         Record::NodeJoined { .. }
+        | Record::Retried { .. }
         | Record::JobLeased { .. }
         | Record::FactsReported { .. }
         | Record::LevelAllowed { .. }

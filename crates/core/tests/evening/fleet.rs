@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidegate_core::fleet::{Generation, Incarnation, NodeNumber, Ordinal};
+use tidegate_core::fleet::{Generation, Incarnation, JobNumber, NodeNumber, Ordinal};
 use tidegate_core::gate::{GatePolicy, Mode};
 use tidegate_core::holding::{
     Claim, Holding, Lease, Look, Outcome, Probed, Room, Settled, Switched,
@@ -42,6 +42,8 @@ pub(crate) struct Worker {
     pub(crate) records: Vec<tidegate_core::holding::Record>,
     pub(crate) lease_until: Timestamp,
     pub(crate) plan: Arc<Plan>,
+    /// Mailboxes that cannot be prepared.
+    pub(crate) aside: BTreeSet<(JobNumber, Ordinal)>,
 }
 
 impl Evening {
@@ -211,6 +213,7 @@ impl Worker {
             records: Vec::new(),
             lease_until: Timestamp::default(),
             plan: Arc::clone(plan),
+            aside: BTreeSet::new(),
         }
     }
 
@@ -257,7 +260,12 @@ impl Worker {
             self.remember(claimed);
         }
         for (job, generation, ordinals) in work.prepare {
-            let results = ordinals.into_iter().map(settled).collect();
+            let results = ordinals.into_iter().map(|ordinal| {
+                let aside = self.aside.contains(&(job, ordinal));
+                let Settled { stamp, .. } = settled(ordinal);
+                Settled { stamp: stamp.filter(|_| !aside), ..settled(ordinal) }
+            });
+            let results = results.collect();
             let record = self.holding.settled(job, generation, results, now);
             self.remember(record);
         }
