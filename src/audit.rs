@@ -30,6 +30,13 @@ fn check(log: &Path, anchors: Option<&Path>, key: Option<&Path>) -> Outcome {
     };
     let input = |error| Failure::new(Exit::Input, error);
     let key = key.map(read).transpose().map_err(input)?;
+    if let Some(anchors) = anchors.filter(|it| !it.exists()) {
+        let error = anyhow::anyhow!("there are no anchors at `{}`", anchors.display());
+        return Err(input(error).help(
+            "the first is written a minute after the first record, or when the coordinator ends; \
+             until then verify without --anchors",
+        ));
+    }
     let verified = verify(log, anchors, key.as_ref())
         .with_context(|| format!("read `{}` and its anchors", log.display()))
         .map_err(input)?;

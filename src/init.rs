@@ -63,7 +63,9 @@ pub(crate) fn run(args: &Init) -> Outcome {
 /// Everybody who gets a certificate, each once.
 fn holders(args: &Init) -> Vec<Holder> {
     let mut holders = Vec::new();
-    if !args.add {
+    // Whoever renews the coordinator's has put the old one away.
+    let is_there = args.dir.join(format!("{COORDINATOR}.pem")).exists();
+    if !args.add || !is_there {
         holders.push(Holder {
             file: COORDINATOR.to_owned(),
             roles: vec![Role::Coordinator],

@@ -315,10 +315,31 @@ fn an_authority_is_made_once_with_keys_for_their_owner_alone() {
     assert_eq!((again.status.code(), same.status.code()), (Some(3), Some(3)));
     assert!(text(&again.stderr).contains("nothing is overwritten"), "{again:?}");
     assert_eq!(more.status.code(), Some(0), "{}", text(&more.stderr));
+    let old = fs::read(dir.path().join("pki/coordinator.pem")).unwrap();
+    for file in ["coordinator.pem", "coordinator.key"] {
+        fs::remove_file(dir.path().join("pki").join(file)).unwrap();
+    }
+    let renewed = init(&["--add"]);
+    assert_eq!(renewed.status.code(), Some(0), "{}", text(&renewed.stderr));
+    assert_ne!(fs::read(dir.path().join("pki/coordinator.pem")).unwrap(), old);
     for key in ["ca.key", "coordinator.key", "worker-stor-01.key", "anna.key"] {
         let found = fs::metadata(dir.path().join("pki").join(key)).unwrap();
         assert_eq!(found.permissions().mode() & 0o777, 0o600, "{key}");
     }
+}
+
+#[test]
+fn before_the_first_anchor_whoever_verifies_is_told_that_there_is_none() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("audit.jsonl"), "").unwrap();
+    let verify = ["audit", "verify", "audit.jsonl", "--anchors", "anchors"];
+
+    let told = tidegate(dir.path(), &verify).output().unwrap();
+
+    assert_eq!(told.status.code(), Some(65));
+    let told = text(&told.stderr);
+    assert!(told.contains("there are no anchors at `anchors`"), "{told}");
+    assert!(told.contains("until then verify without --anchors"), "{told}");
 }
 
 #[test]

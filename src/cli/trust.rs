@@ -190,7 +190,8 @@ pub(crate) struct Init {
         value_parser = clap::value_parser!(u32).range(1..=DAYS_MAX)
     )]
     pub(crate) days: u32,
-    /// Adds certificates to the authority that DIR has already.
+    /// Adds certificates to the authority that DIR has already; also for whom the files were taken
+    /// away, the coordinator among them, to renew them.
     #[arg(long)]
     pub(crate) add: bool,
 }

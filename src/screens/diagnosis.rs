@@ -65,7 +65,7 @@ impl Diagnosis {
     pub(crate) fn of_no_plan(waiting: &[Waiting]) -> Self {
         let waits: Vec<String> = waiting.iter().map(super::status::waits).collect();
         let (status, action) = if waits.is_empty() {
-            let action = "tidegate plan --out w.tgplan; then tidegate start w.tgplan";
+            let action = "tidegate plan --inventory … --policy … --out FILE; then tidegate start FILE";
             ("no plan has been applied yet".to_owned(), action.to_owned())
         } else {
             let asks = waits.join("; ");

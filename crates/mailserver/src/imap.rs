@@ -16,6 +16,7 @@ use std::time::Instant;
 use imap_proto::{
     AttributeValue, MailboxDatum, NameAttribute, Response, StatusAttribute,
 };
+use tidegate_secret::Secret;
 
 use crate::conversation::{Conversation, ConversationError, ConversationFault};
 
@@ -24,6 +25,9 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Answers to one command: more folders than any mailbox has.
 const ANSWERS_MAX: usize = 100_000;
+
+/// What a login has beside a name and a password: the word, quotes, lengths.
+const LOGIN_ROOM: usize = 64;
 
 /// A logged-in session.
 #[derive(Debug)]
@@ -87,11 +91,17 @@ impl Imap {
             return Err(imap.talk.refused(&greeting));
         }
         imap.talk.step("log in");
-        let mut command = b"LOGIN ".to_vec();
-        imap.push_string(&mut command, login.user)?;
-        command.push(b' ');
-        imap.push_string(&mut command, login.password)?;
-        imap.command(&command, &mut |_| {})?;
+        // It never grows, and so leaves no copy of a password behind.
+        let room = 2 * (login.user.len() + login.password.len()) + LOGIN_ROOM;
+        let mut command = Vec::with_capacity(room);
+        command.extend_from_slice(b"LOGIN ");
+        let said = imap.push_string(&mut command, login.user).and_then(|()| {
+            command.push(b' ');
+            imap.push_string(&mut command, login.password)
+        });
+        let command = Secret::new(command);
+        said?;
+        imap.command(command.expose(), &mut |_| {})?;
         Ok(imap)
     }
 
@@ -287,11 +297,17 @@ impl Imap {
             return Err(self.talk.failed(ConversationFault::Unsayable));
         }
         if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-            command.extend_from_slice(format!("\"{escaped}\"").as_bytes());
+            command.push(b'"');
+            for byte in text.bytes() {
+                if matches!(byte, b'\\' | b'"') {
+                    command.push(b'\\');
+                }
+                command.push(byte);
+            }
+            command.push(b'"');
         } else {
-            command
-                .extend_from_slice(format!("{{{}+}}\r\n{text}", text.len()).as_bytes());
+            command.extend_from_slice(format!("{{{}+}}\r\n", text.len()).as_bytes());
+            command.extend_from_slice(text.as_bytes());
         }
         Ok(())
     }
@@ -313,7 +329,8 @@ impl Imap {
     ) -> Result<(), ConversationError> {
         self.commands += 1;
         let tag = format!("t{} ", self.commands);
-        self.talk.send(&[tag.as_bytes(), command, b"\r\n"].concat())?;
+        let line = Secret::new([tag.as_bytes(), command, b"\r\n"].concat());
+        self.talk.send(line.expose())?;
         let mut farewell = None;
         for _ in 0..ANSWERS_MAX {
             let answer = match self.answer(taker.as_deref_mut()) {

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tidegate_secret::Secret;
 
 use crate::conversation::{Conversation, ConversationError, ConversationFault, quoted};
 
@@ -109,9 +110,10 @@ fn imap(
     sayable(&talk, password)?;
     greeted(&mut talk, "* OK")?;
     talk.step("log in");
-    let plain = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let (user, password) = (plain(user), plain(password));
-    talk.send(format!("a LOGIN \"{user}\" \"{password}\"\r\n").as_bytes())?;
+    let (user, password) = (escaped(user), escaped(password));
+    let (user, password) = (user.expose().as_str(), password.expose().as_str());
+    let line = secret(&["a LOGIN \"", user, "\" \"", password, "\"\r\n"]);
+    talk.send(line.expose().as_bytes())?;
     for _ in 0..LINES_MAX {
         let line = quoted(&talk.line()?);
         if let Some(answer) = line.strip_prefix("a ") {
@@ -140,7 +142,7 @@ fn pop3(
     if !answer.starts_with("+OK") {
         return Ok(answer);
     }
-    talk.send(format!("PASS {password}\r\n").as_bytes())?;
+    talk.send(secret(&["PASS ", password, "\r\n"]).expose().as_bytes())?;
     let answer = quoted(&talk.line()?);
     let _ = talk.send(b"QUIT\r\n");
     Ok(answer)
@@ -155,7 +157,8 @@ fn submission(
     sayable(&talk, visitor.user)?;
     greeted_by_smtp(&mut talk, "EHLO localhost\r\n")?;
     talk.step("log in");
-    talk.send(format!("AUTH PLAIN {}\r\n", visitor.plain()).as_bytes())?;
+    let line = secret(&["AUTH PLAIN ", visitor.plain().expose(), "\r\n"]);
+    talk.send(line.expose().as_bytes())?;
     let answer = last_line(&mut talk)?;
     let _ = talk.send(b"QUIT\r\n");
     Ok(answer)
@@ -171,8 +174,9 @@ fn sieve(
     talk.step("be greeted");
     capabilities(&mut talk)?;
     talk.step("log in");
-    let command = format!("AUTHENTICATE \"PLAIN\" \"{}\"\r\n", visitor.plain());
-    talk.send(command.as_bytes())?;
+    let plain = visitor.plain();
+    let line = secret(&["AUTHENTICATE \"PLAIN\" \"", plain.expose(), "\"\r\n"]);
+    talk.send(line.expose().as_bytes())?;
     for _ in 0..LINES_MAX {
         let line = quoted(&talk.line()?);
         if !line.starts_with('"') {
@@ -245,7 +249,26 @@ fn sayable(talk: &Conversation, text: &str) -> Result<(), ConversationError> {
 
 impl Visitor<'_> {
     /// As SASL's PLAIN wants it.
-    fn plain(self) -> String {
-        STANDARD.encode(format!("\0{}\0{}", self.user, self.password))
+    fn plain(self) -> Secret<String> {
+        let said = secret(&["\0", self.user, "\0", self.password]);
+        Secret::new(STANDARD.encode(said.expose()))
     }
+}
+
+/// These together, in memory that is overwritten; they are put together in one piece.
+fn secret(parts: &[&str]) -> Secret<String> {
+    Secret::new(parts.concat())
+}
+
+/// As it stands between quotes.
+fn escaped(text: &str) -> Secret<String> {
+    // It never grows, and so leaves no copy behind.
+    let mut escaped = String::with_capacity(2 * text.len());
+    for letter in text.chars() {
+        if matches!(letter, '\\' | '"') {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    Secret::new(escaped)
 }

@@ -20,6 +20,7 @@ use rcgen::{
     SanType,
 };
 
+use tidegate_secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::identity::{Role, is_name, uri};
@@ -131,11 +132,14 @@ impl Authority {
         check_name(trust_domain)?;
         let read = |name: &str| {
             let path = dir.join(name);
-            let text = fs::read_to_string(&path);
+            let text = Secret::read(&path);
             text.map_err(|source| AuthorityError::File { what: "read", path, source })
         };
-        let key = KeyPair::from_pem(&read(CA.1)?)?;
-        let issuer = Issuer::from_ca_cert_pem(&read(CA.0)?, key)?;
+        let (key, certificate) = (read(CA.1)?, read(CA.0)?);
+        // What is no text is no PEM either.
+        let pem = |it| std::str::from_utf8(it).unwrap_or_default();
+        let key = KeyPair::from_pem(pem(key.expose()))?;
+        let issuer = Issuer::from_ca_cert_pem(pem(certificate.expose()), key)?;
         let (dir, trust_domain) = (dir.to_owned(), trust_domain.to_owned());
         Ok(Self { dir, trust_domain, issuer })
     }
