@@ -341,6 +341,7 @@ told-resumed = resumed by { $who }
 told-resumed-2 = { $scope } resumed by { $who }
 told-aborted-2 = aborted by { $who }
 told-reclosed = { $scope } re-closed by { $who }
+told-retried = { $scope } was set aside and is tried again, by { $who }
 told-emergency-begun = wave `{ $wave }` under the emergency profile for { $minutes } min, by { $who }
 told-emergency-begun-2 = all waves under the emergency profile for { $minutes } min, by { $who }
 told-emergency-ended = the emergency profile was ended by { $who }

@@ -340,6 +340,7 @@ told-resumed = ripreso da { $who }
 told-resumed-2 = ripresa: { $scope }, da { $who }
 told-aborted-2 = interrotto da { $who }
 told-reclosed = richiusura: { $scope }, da { $who }
+told-retried = nuovo tentativo: { $scope }, messa da parte, chiesto da { $who }
 told-emergency-begun = l'ondata `{ $wave }` con il profilo di emergenza per { $minutes } min, da { $who }
 told-emergency-begun-2 = tutte le ondate con il profilo di emergenza per { $minutes } min, da { $who }
 told-emergency-ended = profilo di emergenza chiuso da { $who }

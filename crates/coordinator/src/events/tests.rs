@@ -51,7 +51,8 @@ fn what_is_told_of_every_kind_of_record_stands_in_the_file_for_the_pages() {
         | Record::MailboxesFound { .. }
         | Record::NodeRecounted { .. }
         | Record::Rebuilt { .. }
-        | Record::NodeAccepted { .. } => 23,
+        | Record::Retried { .. }
+        | Record::NodeAccepted { .. } => 24,
     };
     assert!(records.iter().all(|it| kinds(it) == codes.len()));
 }
@@ -90,6 +91,12 @@ fn by_people() -> Vec<Record> {
         let generations = generations();
         records.push(Record::Reclosed { action: closed, scope, generations });
     }
+    records.push(Record::Retried {
+        action: action("its disk is back"),
+        mailbox: MailboxNumber::new(0),
+        job: JobNumber::new(0),
+        generation: Generation::new(9),
+    });
     records
 }
 

@@ -99,8 +99,10 @@ fn is_on_pages(refusal: &Refusal) -> Option<usize> {
         | Refusal::Conflict { .. }
         | Refusal::RequestReused { .. }
         | Refusal::ReasonMissing => Some(22),
+        // No page has a mailbox tried again.
+        Refusal::NotSetAside
         // Workers are told these.
-        Refusal::UnknownNode { .. }
+        | Refusal::UnknownNode { .. }
         | Refusal::NodeTaken { .. }
         | Refusal::NotTheWorker { .. }
         | Refusal::JournalTooOld { .. }

@@ -204,6 +204,7 @@ fn what_people_did_is_retold_and_what_they_typed_is_left_alone() {
         richiusura: nodo `n1`, da ann: asked
         ripresa: casella …, da ann: it is well; approvato da eve: read it: agreed
         richiusura: casella …, da ann: asked
+        nuovo tentativo: casella …, messa da parte, chiesto da ann: its disk is back
         l'ondata `all-1` può aprire il gradino 1 (`all`)
         l'ondata `all-1` ha superato il gradino 1 (`all`)
         l'ondata `all-1` ha superato il gradino 1 (`all`) con il profilo di emergenza
