@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * SIGTERM and SIGINT end a program in order; it never needs them to be safe.
+//! * SIGTERM and SIGINT end a program in order; it never needs them to be safe. SIGUSR1 has it say
+//!   in its log how it is.
 //! * A failure is logged once, with its whole chain, and ends with a code that tells a
 //!   wrong file from a failure worth a restart.
 
@@ -309,6 +310,7 @@ pub(crate) fn stop_asked(
     let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let (ended, end) = oneshot::channel::<()>();
+    let mut asked = signal(SignalKind::user_defined1()).context("listen for SIGUSR1")?;
     let watched = if with_stdin { Some(watch_stdin(ended)?) } else { None };
     Ok(async move {
         let stdin_ended = async {
@@ -317,8 +319,16 @@ pub(crate) fn stop_asked(
                 None => std::future::pending().await,
             }
         };
+        let answers = async {
+            while asked.recv().await.is_some() {
+                tracing::info!("asked for its status by SIGUSR1");
+                tidegate_watchdog::ask();
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             // Nothing is lost with the arms that did not come.
+            () = answers => {}
             _ = term.recv() => tracing::info!("stopping on SIGTERM"),
             _ = int.recv() => tracing::info!("stopping on SIGINT"),
             () = stdin_ended => tracing::info!("stopping with its starter"),

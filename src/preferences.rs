@@ -29,6 +29,7 @@ use serde::Deserialize;
 use crate::cli::Cli;
 use crate::config::Text;
 use crate::exit::{Exit, Failure};
+use tidegate_trust::check_url;
 
 /// How lists and answers are shown where nobody says.
 const FORMAT: &str = "TIDEGATE_FORMAT";
@@ -91,12 +92,45 @@ struct Context {
     ca: Option<PathBuf>,
 }
 
+/// What a person has written down.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(crate) struct File {
     context: Option<String>,
     #[serde(default)]
     contexts: BTreeMap<String, Context>,
+}
+
+/// Reads a person's settings as a command would, every context of them.
+///
+/// # Errors
+///
+/// [`Exit::Config`] when something is wrong, which is said.
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    let text = Text::read(path)?;
+    let file: File = text.parse()?;
+    let known: Vec<String> = file.contexts.keys().cloned().collect();
+    if let Some(name) = file.context.filter(|name| !known.contains(name)) {
+        return Err(unknown(&name, path, &known));
+    }
+    for (name, Context { coordinator, certificate, key, ca }) in &file.contexts {
+        let wrong = |what: String| {
+            Failure::text(Exit::Config, format!("context `{name}`: {what}"))
+        };
+        let given = [certificate, key, ca].into_iter().flatten();
+        let some = given.clone().count();
+        if !matches!(some, 0 | 3) {
+            return Err(wrong("certificate, key and ca belong together".to_owned())
+                .help("give all three, or none on the loopback"));
+        }
+        check_url(coordinator, some == 3).map_err(|error| wrong(format!("{error:#}")))?;
+        for path in given.map(|path| text.beside(path)) {
+            if !path.is_file() {
+                return Err(wrong(format!("there is no `{}`", path.display())));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What was said to the innermost command.

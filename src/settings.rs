@@ -21,6 +21,7 @@ use crate::config::{self, CoordinatorFile, MxFile, SoloFile, WorkerFile};
 use crate::console::{self, safe};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::explain::{self, Setting};
+use crate::preferences;
 use crate::screens::{self, Table, say};
 use crate::telemetry::{FILTER_VARIABLE, TRACES_VARIABLE};
 
@@ -48,6 +49,7 @@ fn read(kind: FileKind, file: &Path) -> Result<(), Failure> {
         FileKind::Worker => WorkerFile::read(file).map(|_| ()),
         FileKind::Mx => MxFile::read(file).map(|_| ()),
         FileKind::Solo => SoloFile::read(file).map(|_| ()),
+        FileKind::Contexts => preferences::check(file),
         FileKind::Policy => {
             let parsed = policy_file::parse(&file.display().to_string(), &text(file)?);
             parsed.map(|_| ()).map_err(|error| Failure::complete(Exit::Input, error))
@@ -68,7 +70,8 @@ fn text(file: &Path) -> Result<String, Failure> {
 fn kind_of(args: &ConfigCheck) -> Result<FileKind, Failure> {
     let stem = args.file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let named = || FileKind::ALL.into_iter().find(|kind| stem.contains(kind.name()));
-    args.kind.or_else(named).ok_or_else(|| {
+    let of_a_person = || (stem == "config").then_some(FileKind::Contexts);
+    args.kind.or_else(named).or_else(of_a_person).ok_or_else(|| {
         let text =
             format!("the name of `{}` does not say what it is", args.file.display());
         Failure::text(Exit::Usage, text).help("add `--as policy`, or what it is")

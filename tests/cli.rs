@@ -51,6 +51,43 @@ fn a_configuration_is_checked_shown_with_its_origins_and_described() {
 }
 
 #[test]
+fn the_contexts_of_a_person_are_checked_each_of_them() {
+    let dir = TempDir::with_prefix("tidegate-contexts-").unwrap();
+    let file = dir.path().join("config.toml");
+    let check = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let done = command.args(["config", "check"]).arg(&file).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let night = "context = \"night\"\n[contexts.night]\n\
+                 coordinator = \"https://coordinator:7443\"\n";
+    let lab = "[contexts.lab]\ncoordinator = \"http://127.0.0.1:7443\"\n";
+    let key = "certificate = \"cert.pem\"\nkey = \"key.pem\"\nca = \"ca.pem\"\n";
+    fs::write(dir.path().join("cert.pem"), "").unwrap();
+    fs::write(dir.path().join("ca.pem"), "").unwrap();
+
+    let no_key = check(&format!("{night}{key}{lab}"));
+    fs::write(dir.path().join("key.pem"), "").unwrap();
+    let good = check(&format!("{night}{key}{lab}"));
+    let half = check(&format!("{night}ca = \"ca.pem\"\n{lab}"));
+    let nobody = check(&format!("context = \"nigth\"\n{lab}"));
+    let plain = check("[contexts.lab]\ncoordinator = \"http://mail.example:7443\"\n");
+    let typing = check("[contexts.lab]\ncoordinater = \"http://127.0.0.1:7443\"\n");
+
+    assert_eq!(good.0, Some(0), "{}", good.1);
+    let wrong = |(code, said): &(Option<i32>, String), words: &str| {
+        assert!(said.contains(words), "{words}: {said}");
+        assert_eq!(*code, Some(65), "{said}");
+    };
+    wrong(&no_key, "key.pem");
+    wrong(&half, "certificate, key and ca belong together");
+    wrong(&nobody, "no context `nigth`");
+    wrong(&plain, "mail.example");
+    wrong(&typing, "coordinater");
+}
+
+#[test]
 fn the_version_names_the_commit_that_it_is_built_from() {
     let done = Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("--version").output();
     let shown = String::from_utf8(done.unwrap().stdout).unwrap();

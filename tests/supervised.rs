@@ -39,6 +39,7 @@ fn a_coordinator_is_ready_when_it_serves_and_its_own_loop_feeds_the_watchdog() {
     assert!(desk.path().join("data/address").exists(), "ready before it serves");
     let fed = supervised.wait_for("WATCHDOG=1");
     assert!(fed.contains("STATUS=no plan has been applied"), "{fed}");
+    supervised.assert_that_it_answers(desk.path(), &["no plan has been applied"]);
     supervised.assert_that_a_stopped_program_is_not_fed();
     supervised.end();
 }
@@ -74,6 +75,7 @@ fn a_worker_is_ready_without_a_coordinator_and_its_own_loop_feeds_the_watchdog()
     assert!(shown("tidegate_worker_info{node=\"stor-01\"} 1.0"), "{metrics}");
     assert!(shown("tidegate_worker_lease_seconds{} 0.0"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    supervised.assert_that_it_answers(desk.path(), &["knows no rollout", "claimed=0"]);
     supervised.assert_that_a_stopped_program_is_not_fed();
     supervised.end();
 }
@@ -111,6 +113,8 @@ fn a_coordinator_with_its_worker_writes_beneath_their_directories_and_does_its_w
         .output()
         .unwrap();
     supervised.wait_for("STATUS=");
+    let whole = ["status of a wave", "status of a node", "node=\"stor-01\"", "claimed="];
+    supervised.assert_that_it_answers(desk.path(), &whole);
     supervised.end();
 
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
@@ -206,6 +210,23 @@ impl Supervised {
         kill_process(pid, Signal::CONT).unwrap();
         assert_eq!(said, None);
         self.wait_for("WATCHDOG=1");
+    }
+
+    /// Asks it by SIGUSR1 how it is: it goes on, and says all of `words` in its log.
+    fn assert_that_it_answers(&mut self, desk: &Path, words: &[&str]) {
+        let read = || fs::read_to_string(desk.join("log")).unwrap();
+        let before = read().len();
+        kill_process(Pid::from_child(&self.child), Signal::USR1).unwrap();
+        let until = Instant::now() + PATIENCE;
+        let is_whole = |log: &str| {
+            let new = log.get(before..).unwrap_or_default();
+            new.contains("SIGUSR1") && words.iter().all(|it| new.contains(it))
+        };
+        while !is_whole(&read()) {
+            assert!(Instant::now() < until, "{words:?} was not answered:\n{}", read());
+            // It goes on, and so is fed.
+            self.wait_for("WATCHDOG=1");
+        }
     }
 
     /// Asks it to stop, and hears that it does.

@@ -68,10 +68,12 @@ pub(crate) enum FileKind {
     Solo,
     /// A policy.
     Policy,
+    /// `config.toml` of a person: the contexts of the command line.
+    Contexts,
 }
 
 impl FileKind {
-    /// All of them.
+    /// All that a rollout goes by.
     pub(crate) const ALL: [Self; 5] =
         [Self::Coordinator, Self::Worker, Self::Mx, Self::Solo, Self::Policy];
 
@@ -83,6 +85,7 @@ impl FileKind {
             Self::Mx => "mx",
             Self::Solo => "solo",
             Self::Policy => "policy",
+            Self::Contexts => "contexts",
         }
     }
 }

@@ -111,6 +111,7 @@ pub(crate) fn of_kind(kind: FileKind) -> Vec<Key> {
         FileKind::Worker => keys_of::<super::RawWorkerFile>(),
         FileKind::Mx => super::mx::keys(),
         FileKind::Solo => keys_of::<super::RawSoloFile>(),
+        FileKind::Contexts => keys_of::<crate::preferences::File>(),
         FileKind::Policy => keys(|asker| tidegate_wire::policy_file::ask(asker)),
     }
 }

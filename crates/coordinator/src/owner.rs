@@ -164,6 +164,9 @@ impl Owner {
         let mut watchdog = Watchdog::from_environment();
         while let Some(first) = self.messages.0.next() {
             watchdog.feed(|| self.line());
+            if watchdog.was_asked() {
+                self.log_status();
+            }
             #[cfg(debug_assertions)]
             hang_when_told();
             if let Err(error) = self.turn(first) {
@@ -182,6 +185,14 @@ impl Owner {
         let view = self.views.borrow();
         view.as_ref()
             .map_or_else(|| "no plan has been applied".to_owned(), |it| it.line())
+    }
+
+    /// Says in the log how everything is.
+    fn log_status(&self) {
+        match self.views.borrow().as_ref() {
+            Some(view) => view.log(),
+            None => tracing::info!(what = self.line(), "status"),
+        }
     }
 
     /// What waits, without waiting for it.

@@ -146,6 +146,44 @@ impl View {
         self.status.rebuild.is_some()
     }
 
+    /// Says all of it in the log, for whoever asks on the machine itself.
+    pub(crate) fn log(&self) {
+        tracing::info!(what = self.line(), "status");
+        for why in &self.status.why {
+            tracing::info!(code = why.code(), what = %why, "status: it waits");
+        }
+        for wave in &self.status.waves {
+            let WaveStatus { condition, planned, prepared, quarantined, open, .. } = wave;
+            let name = self.plan.waves().get(wave.wave.index());
+            tracing::info!(
+                wave_id = wave.wave.get(),
+                wave = name.map_or("?", |wave| wave.name.as_str()),
+                state = ?condition,
+                level = wave.allowed.get(),
+                planned,
+                prepared,
+                quarantined,
+                open,
+                failed = wave.failed,
+                "status of a wave"
+            );
+        }
+        for node in &self.status.nodes {
+            let NodeStatus { condition, planned, prepared, quarantined, open, .. } = node;
+            tracing::info!(
+                node_id = node.node.get(),
+                node = self.plan.inventory().node_name(node.node),
+                state = ?condition,
+                planned,
+                prepared,
+                quarantined,
+                open,
+                failed = node.failed,
+                "status of a node"
+            );
+        }
+    }
+
     /// The view on one line, for whoever supervises the program.
     pub(crate) fn line(&self) -> String {
         let waves = &self.status.waves;

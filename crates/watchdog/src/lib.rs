@@ -7,6 +7,7 @@
 //! * Without a supervisor nothing is done, and a supervisor that does not listen hinders nobody.
 
 use std::env;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -21,6 +22,14 @@ const MEALS: u32 = 3;
 /// What the program is doing is told this often, for `systemctl status`.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 
+/// How often somebody has asked how the program is.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// Somebody asks how the program is: each of its loops says so in the log, at its next turn.
+pub fn ask() {
+    ASKED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// The watchdog of one loop.
 #[derive(Debug)]
 pub struct Watchdog {
@@ -29,6 +38,8 @@ pub struct Watchdog {
     /// Whether it must be fed, besides being told.
     bites: bool,
     fed: Option<Instant>,
+    /// Of [`ask`], what was answered.
+    answered: u64,
 }
 
 impl Watchdog {
@@ -41,7 +52,14 @@ impl Watchdog {
             every: supervised.then(|| every(allowed)),
             bites: allowed.is_some(),
             fed: None,
+            answered: ASKED.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether somebody has asked since this was called last.
+    pub fn was_asked(&mut self) -> bool {
+        let asked = ASKED.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.answered, asked) != asked
     }
 
     /// Feeds it if it is time, and says what the program is doing. Costs nothing otherwise.
@@ -99,15 +117,26 @@ mod tests {
 
     #[test]
     fn without_a_supervisor_nobody_asks_for_a_status() {
-        let mut watchdog = Watchdog { every: None, bites: false, fed: None };
+        let mut watchdog = Watchdog { every: None, bites: false, fed: None, answered: 0 };
 
         watchdog.feed(|| unreachable!("nobody supervises"));
     }
 
     #[test]
+    fn each_loop_answers_once_when_somebody_asks() {
+        let [mut one, mut other] = [(); 2].map(|()| Watchdog::from_environment());
+        assert!(!one.was_asked());
+
+        ask();
+
+        assert!(one.was_asked() && other.was_asked());
+        assert!(!one.was_asked() && !other.was_asked());
+    }
+
+    #[test]
     fn it_is_not_fed_more_often_than_needed() {
         let every = Some(Duration::from_mins(1));
-        let mut watchdog = Watchdog { every, bites: false, fed: None };
+        let mut watchdog = Watchdog { every, bites: false, fed: None, answered: 0 };
         let mut asked = 0;
 
         for _ in 0..10 {

@@ -223,6 +223,9 @@ impl Node {
         let mut shown: Option<Instant> = None;
         loop {
             watchdog.feed(|| self.line());
+            if watchdog.was_asked() {
+                self.log_status();
+            }
             if shown.is_none_or(|at| at.elapsed() >= gauges::EVERY) {
                 self.show();
                 shown = Some(Instant::now());
@@ -259,6 +262,23 @@ impl Node {
         };
         let jobs = self.holding.jobs().count();
         format!("{has_lease}; {jobs} jobs, {} mailboxes in hand", self.busy.len())
+    }
+
+    /// Says in the log how everything is, for whoever asks on the machine itself.
+    fn log_status(&self) {
+        tracing::info!(what = self.line(), "status");
+        let held = self.holding.tally();
+        tracing::info!(
+            claimed = held.claimed,
+            waiting = held.waiting,
+            open = held.open,
+            set_aside = held.set_aside,
+            "status of the node"
+        );
+        for (job, held) in self.holding.jobs() {
+            let (job_id, generation) = (job.get(), held.generation().get());
+            tracing::info!(job_id, generation, "status of a job");
+        }
     }
 
     /// One turn of the loop: decide and apply everything, record it, then act.
