@@ -40,7 +40,7 @@ const WORKER_STOP_MAX: Duration = Duration::from_secs(30);
 pub(crate) async fn coordinator(args: &Daemon) -> Outcome {
     let file = CoordinatorFile::read(&args.config)?;
     start_log(&file.log, "tidegate-coordinator", None)?;
-    let stop = stop_asked(args.stop_with_stdin)?;
+    let stop = stop_asked(args.stop_with_stdin, tidegate_coordinator::tell_status)?;
     let pages = pages(file.coordinator.pages.as_ref());
     let config = coordinator_config(file.coordinator);
     ended(tidegate_coordinator::run_with(config, pages, stop).await)
@@ -83,7 +83,7 @@ fn tell(confinement: Option<Confinement>) {
 
 /// Carries out `tidegate worker`.
 pub(crate) async fn worker(args: &Daemon, file: WorkerFile) -> Outcome {
-    let stop = stop_asked(args.stop_with_stdin)?;
+    let stop = stop_asked(args.stop_with_stdin, tidegate_worker::tell_status)?;
     let mut config = worker_config(file.worker, file.coordinator);
     config.tls = file.tls;
     ended(tidegate_worker::run(config, stop).await)
@@ -92,7 +92,7 @@ pub(crate) async fn worker(args: &Daemon, file: WorkerFile) -> Outcome {
 /// Carries out `tidegate solo`: the worker starts when the coordinator listens, and ends
 /// before it does.
 pub(crate) async fn solo(args: &Daemon, file: SoloFile) -> Outcome {
-    let stop = stop_asked(args.stop_with_stdin)?;
+    let stop = stop_asked(args.stop_with_stdin, tidegate_worker::tell_status)?;
     let data_dir = file.coordinator.data_dir.clone();
     forget_address(&data_dir)?;
     let (ask_coordinator, coordinator_asked) = watch::channel(false);
@@ -299,13 +299,14 @@ async fn asked(mut ask: watch::Receiver<bool>) {
 }
 
 /// Completes when the program is asked to stop: by a signal, or by the end of stdin if
-/// whoever started it wants it so.
+/// whoever started it wants it so. Until then `answer` is called whenever SIGUSR1 asks how it is.
 ///
 /// # Errors
 ///
 /// When signals cannot be listened for.
 pub(crate) fn stop_asked(
     with_stdin: bool,
+    answer: fn(),
 ) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
     let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
@@ -322,7 +323,7 @@ pub(crate) fn stop_asked(
         let answers = async {
             while asked.recv().await.is_some() {
                 tracing::info!("asked for its status by SIGUSR1");
-                tidegate_watchdog::ask();
+                answer();
             }
             std::future::pending::<()>().await;
         };

@@ -51,7 +51,7 @@ const BY: &str = "lab";
 pub(crate) async fn run(args: &Lab) -> Outcome {
     check_fault(args)?;
     let home = Home::take(args.keep.as_deref())?;
-    let stop = crate::daemon::stop_asked(false)?;
+    let stop = crate::daemon::stop_asked(false, || ())?;
     tokio::select! {
         // Giving up the performance kills its programs: they are its own.
         outcome = Box::pin(perform(args, &home.path)) => outcome,

@@ -14,6 +14,6 @@ use crate::exit::Outcome;
 pub(crate) async fn run(args: &Daemon) -> Outcome {
     let file = MxFile::read(&args.config)?;
     start_log(&file.log, "tidegate-mx", None)?;
-    let stop = stop_asked(args.stop_with_stdin)?;
+    let stop = stop_asked(args.stop_with_stdin, || ())?;
     ended(tidegate_exchanger::run(file.exchanger, stop).await)
 }

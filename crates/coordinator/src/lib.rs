@@ -115,6 +115,11 @@ pub fn pages_address_file(data_dir: &Path) -> PathBuf {
     data_dir.join("pages-address")
 }
 
+/// Has the loops of this program say in the log how they are, each at its next turn.
+pub fn tell_status() {
+    tidegate_watchdog::ask();
+}
+
 /// Runs a coordinator without pages, as [`run_with`] does.
 ///
 /// # Errors

@@ -134,6 +134,11 @@ const FAREWELL: std::time::Duration = std::time::Duration::from_secs(5);
 /// The file that tells where admission listens, in the state directory.
 pub const ADMISSION_ADDRESS_FILE: &str = "admission-address";
 
+/// Has the loops of this program say in the log how they are, each at its next turn.
+pub fn tell_status() {
+    tidegate_watchdog::ask();
+}
+
 /// Runs a worker until `stop`, or until going on would be unsafe.
 ///
 /// # Errors
