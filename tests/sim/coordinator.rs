@@ -30,6 +30,9 @@ pub(crate) struct Coordinator {
     pub(crate) clock: Clock,
     pub(crate) disk: SharedDisk,
     calls: Vec<(From, Pending)>,
+    /// Who applies the plan waits for it: what is given up is not done. Whether it was is seen in
+    /// the journal.
+    applying: Option<Call<()>>,
     ticking: bool,
     /// What its clock showed when somebody asked last.
     pub(crate) asked_at: Timestamp,
@@ -101,6 +104,7 @@ impl Coordinator {
             clock: Clock::new(0),
             disk: SharedDisk::default(),
             calls: Vec::new(),
+            applying: None,
             ticking: false,
             asked_at: Timestamp::default(),
             lost: false,
@@ -138,15 +142,15 @@ impl World {
             self.coordinator.driven.as_ref().and_then(Driven::rollout).is_some();
         if !applied && let Some(driven) = &self.coordinator.driven {
             let (by, policy_toml) = ("op".to_owned(), "name = \"sim\"".to_owned());
-            // Whether it was answered is seen in the journal.
-            drop(driven.apply(Proposal {
+            let applying = driven.apply(Proposal {
                 by,
                 plan,
                 policy_toml,
                 request: None,
                 rebuild,
                 needs_second: false,
-            }));
+            });
+            self.coordinator.applying = Some(applying);
         }
         if !self.coordinator.ticking {
             self.coordinator.ticking = true;
@@ -161,6 +165,7 @@ impl World {
             return;
         }
         self.coordinator.calls.clear();
+        self.coordinator.applying = None;
         self.coordinator.frozen_until = 0;
         self.story.count("coordinator restart");
         self.story.tell(self.now, || format!("coordinator ends: {why}"));
