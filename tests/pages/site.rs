@@ -133,9 +133,19 @@ impl Site {
 
     /// What `who` gets to see at `path` of the operations page.
     pub(crate) fn page(&self, who: &str, path: &str) -> String {
+        self.curl(who, path, &[])
+    }
+
+    /// What `who` is answered to a form that is sent to `path`.
+    pub(crate) fn send(&self, who: &str, path: &str) -> String {
+        self.curl(who, path, &["--data", "token=guessed"])
+    }
+
+    fn curl(&self, who: &str, path: &str, more: &[&str]) -> String {
         let pki = |file: String| self.path("pki").join(file);
         let got = Command::new("curl")
             .args(["--silent", "--show-error", "--insecure"])
+            .args(more)
             .arg("--cert")
             .arg(pki(format!("{who}.pem")))
             .arg("--key")

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_trust::{
-    Guest, Identity, IdentityError, Role, callers_of, may_call, may_see,
+    Guest, Identity, IdentityError, Role, callers_of, may_call, may_see, seen_by,
 };
 use tonic::Request;
 use tonic::codegen::http;
@@ -83,7 +83,10 @@ impl Caller {
     /// [`Refused::NotAllowed`].
     pub(crate) fn may_see(&self, path: &str, sends: bool) -> Result<(), Refused> {
         let may = |identity: &Identity| may_see(identity, path, sends);
-        self.may(may, || "the page is for others".to_owned())
+        self.may(may, || match seen_by(path, sends) {
+            roles if roles.is_empty() => "the page is for others".to_owned(),
+            roles => format!("it is for: {roles}"),
+        })
     }
 
     /// Whether they are the worker of the node called `node`.

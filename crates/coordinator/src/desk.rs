@@ -147,9 +147,13 @@ impl DeskService for Desk {
         let v1::LookUpRequest { address, ticket, by } = request.into_inner();
         let (by, _) = by_and_reason(&caller.acts_as(by), "")?;
         check(&address, &ticket)?;
-        let asked = self.count(&by, answered.came)?;
+        let asked = self.count(&by, answered.came);
         let pseudonym = self.audit.pseudonym(&address);
         let about = format!("{pseudonym} ticket {ticket} by {by}");
+        let asked = asked.inspect_err(|refused| {
+            // It was refused, so nothing depends on its being written.
+            drop(self.audit.note(&caller, (LOOK, &about), refused.name()));
+        })?;
         self.audit.note(&caller, (LOOK, &about), SHOWN)?;
         tracing::info!(
             by,
@@ -228,6 +232,30 @@ mod tests {
         assert_eq!(refused.iter().filter(|taken| !**taken).count(), 1);
         assert_eq!(desk.count("bob", now).ok(), Some(1));
         assert_eq!(desk.count("ann", now + WITHIN).ok(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_too_often_is_on_the_audit_log() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let config = crate::auditing::AuditConfig::default();
+        let (_to, views) = watch::channel(None);
+        let desk = Desk::new(views, Audit::open(dir.path(), &config).unwrap());
+        for _ in 0..ASKED_MAX {
+            desk.count("ann", Instant::now()).unwrap();
+        }
+        let request = v1::LookUpRequest {
+            address: "anna@example.org".to_owned(),
+            ticket: "T-1".to_owned(),
+            by: "ann".to_owned(),
+        };
+
+        let refused = desk.look_up(Request::new(request)).await.unwrap_err();
+
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        let log = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
+        let last = log.lines().last().unwrap();
+        assert!(last.contains("\"outcome\":\"asked-too-often\""), "{log}");
+        assert!(last.contains("ticket T-1 by ann") && !log.contains("anna@"), "{log}");
     }
 
     #[tokio::test]

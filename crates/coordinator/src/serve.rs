@@ -243,13 +243,14 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
         };
         let beside = std::mem::take(routes.axum_router_mut());
         *routes.axum_router_mut() = beside.merge(pages::routes(pages));
-        let readers = Readers::new(inbox, views, (stopping, audit), show).of(identity);
-        routes = routes.add_service(of_desk(desk));
+        let readers = Readers::new(inbox, views, (stopping, audit.clone()), show);
+        let readers = readers.of(identity);
+        routes = routes.add_service(of_desk(desk, audit.clone()));
         reporter.set_serving::<DeskServiceServer<Desk>>().await;
         let service = ProgressServiceServer::new(readers)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(ANSWER_BYTES_MAX);
-        routes = routes.add_service(Turnstile::of_readers(service, asked));
+        routes = routes.add_service(Turnstile::of_readers(service, asked, audit));
         reporter.set_serving::<ProgressServiceServer<Readers>>().await;
     }
     let describe = || {
@@ -267,21 +268,22 @@ async fn router(services: Services, audience: Audience) -> anyhow::Result<Router
 }
 
 /// The desk, with a reader's places.
-fn of_desk(desk: Desk) -> Turnstile<DeskServiceServer<Desk>> {
+fn of_desk(desk: Desk, audit: Audit) -> Turnstile<DeskServiceServer<Desk>> {
     let service = DeskServiceServer::new(desk)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
-    Turnstile::new(Class::Reader, service)
+    Turnstile::of_desk(service, audit)
 }
 
 /// Pages for browsers, behind the turnstile of all pages.
 fn pages_router(services: Services, make: MakePages) -> Router {
     let Services { inbox, views, stopping, queues, audit, desk, .. } = services;
     let show = Arc::new(Show::new(queues));
-    let operators = Operators::new(inbox.clone(), views.clone(), audit);
+    let operators = Operators::new(inbox.clone(), views.clone(), audit.clone());
     // Pages count findings and name nobody: that is no look at single mailboxes.
     let readers = Readers::new(inbox, views, (stopping, Audit::none()), show);
-    let routes = pages::behind_turnstile(make(Inside { readers, operators, desk }));
+    let routes = make(Inside { readers, operators, desk });
+    let routes = pages::behind_turnstile(routes, audit);
     server().accept_http1(true).add_routes(Routes::from(routes))
 }
 

@@ -27,7 +27,7 @@ pub use authority::{Authority, AuthorityError, Holder, Issued};
 pub use client::{Road, UrlError, check_url};
 pub use files::{Files, TrustError};
 pub use identity::{Identity, IdentityError, Role, is_name};
-pub use methods::{METHODS, PAGES, callers_of, may_call, may_see};
+pub use methods::{METHODS, PAGES, asked_for, callers_of, may_call, may_see, seen_by};
 pub use server::{Entrance, Guest};
 pub use stream::Stream;
 

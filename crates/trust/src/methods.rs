@@ -76,19 +76,44 @@ pub fn may_call(caller: &Identity, path: &str) -> bool {
 
 /// Whether `caller` may read the page with this path, or send something to it.
 pub fn may_see(caller: &Identity, path: &str, sends: bool) -> bool {
+    who_sees(path, sends).iter().any(|role| caller.has(*role))
+}
+
+/// Those who may read the page with this path, or send something to it, as people read it.
+pub fn seen_by(path: &str, sends: bool) -> String {
+    names(who_sees(path, sends))
+}
+
+/// What is asked for at this path, as the tables have it: a method, or how a page's path begins.
+/// Whatever else stands in a path is not ours to write down.
+pub fn asked_for(path: &str) -> &'static str {
+    let method = METHODS.iter().find(|(method, _)| *method == path);
+    method
+        .map(|(method, _)| *method)
+        .or(row_of(path).map(|(start, ..)| *start))
+        .unwrap_or("")
+}
+
+fn who_sees(path: &str, sends: bool) -> &'static [Role] {
+    row_of(path)
+        .map_or(&[], |(_, readers, senders)| if sends { senders } else { readers })
+}
+
+fn row_of(
+    path: &str,
+) -> Option<&'static (&'static str, &'static [Role], &'static [Role])> {
     let fits = PAGES.iter().filter(|(start, ..)| path.starts_with(start));
-    let row = fits.max_by_key(|(start, ..)| start.len());
-    row.is_some_and(|(_, readers, senders)| {
-        let roles = if sends { senders } else { readers };
-        roles.iter().any(|role| caller.has(*role))
-    })
+    fits.max_by_key(|(start, ..)| start.len())
 }
 
 /// Those who may call the method with this path, as people read it.
 pub fn callers_of(path: &str) -> String {
     let row = METHODS.iter().find(|(method, _)| *method == path);
-    let names = row.map_or(&[][..], |(_, roles)| roles).iter().map(|role| role.name());
-    names.collect::<Vec<_>>().join(", ")
+    names(row.map_or(&[][..], |(_, roles)| roles))
+}
+
+fn names(roles: &[Role]) -> String {
+    roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

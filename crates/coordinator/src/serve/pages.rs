@@ -14,13 +14,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::hall::{Class, Kind, Peer};
 use super::turnstile::Answer;
+use tidegate_trust::asked_for;
+
 use crate::asked::Asked;
+use crate::auditing::Audit;
 use crate::metrics;
 use crate::owner::{Inbox, Views};
 use crate::readers::Show;
@@ -51,7 +54,7 @@ pub(super) fn routes(pages: Pages) -> Router {
         .route("/metrics", get(metrics))
         .with_state(pages.clone())
         .merge(Router::new().route("/livez", get(live)).route("/readyz", get(ready)))
-        .layer(from_fn(enter))
+        .layer(from_fn_with_state(Audit::none(), enter))
         .with_state(pages.inbox)
 }
 
@@ -60,13 +63,14 @@ pub(super) fn probes(inbox: Inbox) -> Router {
     Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
-        .layer(from_fn(enter))
+        .layer(from_fn_with_state(Audit::none(), enter))
         .with_state(inbox)
 }
 
-/// Other pages, with the places of whoever asks for them.
-pub(super) fn behind_turnstile(pages: Router) -> Router {
-    pages.layer(from_fn(enter))
+/// Other pages, with the places of whoever asks for them; whoever sends a form that is not for
+/// them is noted.
+pub(super) fn behind_turnstile(pages: Router, audit: Audit) -> Router {
+    pages.layer(from_fn_with_state(audit, enter))
 }
 
 /// What an answer without an end is asked for by.
@@ -78,7 +82,7 @@ fn kind_of(request: &Request) -> (Class, Kind) {
     match (request.method().is_safe(), request.uri().path()) {
         (true, WATCH) => (Class::Reader, Kind::Watch),
         (true, _) => (Class::Reader, Kind::Usual),
-        (false, "/pause") => (Class::Operator, Kind::Stop),
+        (false, "/pause" | "/freeze" | "/reclose") => (Class::Operator, Kind::Stop),
         (false, _) => (Class::Operator, Kind::Usual),
     }
 }
@@ -110,12 +114,18 @@ fn unavailable(refused: &Refused) -> (StatusCode, String) {
 }
 
 /// The turnstile of pages: whoever finds no room is refused before anything is done.
-async fn enter(mut request: Request, next: Next) -> Response {
+async fn enter(State(audit): State<Audit>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned().ok_or(Refused::Stopping);
     let sends = !request.method().is_safe();
     let (class, kind) = kind_of(&request);
     let allowed = peer.and_then(|peer| {
-        peer.caller().may_see(request.uri().path(), sends)?;
+        let path = request.uri().path();
+        peer.caller().may_see(path, sends).inspect_err(|refused| {
+            if sends {
+                // It was refused, so nothing depends on its being written.
+                drop(audit.note(peer.caller(), (asked_for(path), ""), refused.name()));
+            }
+        })?;
         peer.begin(class, kind)
     });
     let call = match allowed {

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use http_body::{Frame, SizeHint};
 use tidegate_trace::Served;
+use tidegate_trust::asked_for;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Bytes, Service, http};
@@ -37,7 +38,7 @@ pub(super) struct Turnstile<S> {
     workers: Option<Inbox>,
     /// Where it is noted how long questions take, where readers ask.
     asked: Option<Asked>,
-    /// Where it is written down who was not let in, where operators act.
+    /// Where it is written down who was not let in, where people act or look somebody up.
     audit: Option<Audit>,
 }
 
@@ -55,9 +56,14 @@ impl<S> Turnstile<S> {
         Self { workers: Some(inbox), ..Self::new(Class::Stranger, inner) }
     }
 
-    /// `inner` for readers, whose questions are noted.
-    pub(super) fn of_readers(inner: S, asked: Asked) -> Self {
-        Self { asked: Some(asked), ..Self::new(Class::Reader, inner) }
+    /// `inner` for readers, whose questions are noted, and who asks what is not for them.
+    pub(super) fn of_readers(inner: S, asked: Asked, audit: Audit) -> Self {
+        Self { asked: Some(asked), ..Self::of_desk(inner, audit) }
+    }
+
+    /// `inner` for the desk, with a reader's places.
+    pub(super) fn of_desk(inner: S, audit: Audit) -> Self {
+        Self { audit: Some(audit), ..Self::new(Class::Reader, inner) }
     }
 
     /// `inner` for operators; whoever tries to be one without being it is noted.
@@ -71,7 +77,7 @@ impl<S> Turnstile<S> {
         peer.caller().may_call(path).inspect_err(|refused| {
             if let Some(audit) = &self.audit {
                 // It was refused, so nothing depends on its being written.
-                drop(audit.note(peer.caller(), (path, ""), refused.name()));
+                drop(audit.note(peer.caller(), (asked_for(path), ""), refused.name()));
             }
         })?;
         peer.begin(self.class, kind_of(path))
