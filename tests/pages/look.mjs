@@ -109,7 +109,7 @@ async function lookAtOperations() {
   await page.getByLabel("Your name").first().fill("giulia");
   await page.getByRole("button", { name: "Pause everything" }).click();
   await page.getByText("The pause is on record").waitFor();
-  await page.locator("#board .state", { hasText: "Paused" }).waitFor();
+  await page.locator("#now .state", { hasText: "Paused" }).waitFor();
   await page.locator(".story", { hasText: "giulia" }).waitFor();
   await everyWidth("paused-en", `${url}/?lang=en`);
   // The page renews itself: a second one sees that it goes on.
@@ -118,15 +118,16 @@ async function lookAtOperations() {
   await page.locator("#resume-reason").fill("support has caught up");
   await page.getByRole("button", { name: "Go on" }).click();
   await page.getByText("Going on is on record").waitFor();
-  await other.locator("#board .state", { hasText: "In corso" }).waitFor();
+  await other.locator("#now .state", { hasText: "In corso" }).waitFor();
   const none = await page.locator("#reclose-note").textContent();
   if (!none.includes("No mailbox is open")) complain("re-close", `says ${none}`);
   const nothing = await page.locator("#approve-note").textContent();
   if (!nothing.includes("Nothing waits")) complain("approve", `says ${nothing}`);
+  await page.getByText("More commands").click();
   await page.locator("#freeze-reason").fill("the night is over");
   await page.getByRole("button", { name: "Freeze", exact: true }).click();
   await page.getByText("The freeze is on record").waitFor();
-  await page.locator("#board", { hasText: "a second person must thaw it first" }).waitFor();
+  await page.locator("#now", { hasText: "a second person must thaw it first" }).waitFor();
   if (!(await page.locator("#freeze").isDisabled())) complain("freeze", "may be pressed twice");
   if (troubles.length > 0) complain("operations", troubles.join("; "));
 }
@@ -158,7 +159,7 @@ async function lookAtTheStart() {
   const nothing = await page.locator("#approve-note").textContent();
   if (!nothing.includes("Nulla attende")) complain("start", `says ${nothing}`);
   if ((await applies()) !== 3) complain("start", "was not refused for want of a second person");
-  await page.locator("#waiting", { hasText: "anna chiede: apply" }).waitFor();
+  await page.locator("#waiting", { hasText: "anna chiede: avviare il piano" }).waitFor();
   await page.locator("#approve:enabled").waitFor();
   for (const language of ["it", "en"]) {
     await everyWidth(`starting-${language}`, `${url}/?lang=${language}`, as("berta"));
@@ -170,7 +171,7 @@ async function lookAtTheStart() {
   await page.getByRole("button", { name: "Approva", exact: true }).click();
   await page.getByText("Approvazione registrata").waitFor();
   if ((await applies()) !== 0) complain("start", "was not done with leave");
-  await own.locator("#board .state", { hasText: "In corso" }).waitFor();
+  await own.locator("#now .state", { hasText: "In corso" }).waitFor();
   if (troubles.length > 0) complain("start", troubles.join("; "));
 }
 
@@ -193,6 +194,7 @@ async function lookAsApprover() {
   ]) {
     const page = await (await browser.newContext(as(name))).newPage();
     await page.goto(`${url}/?lang=it`);
+    await page.getByText("Altri comandi").click();
     const pressed = page.getByRole("button", { name: button, exact: true });
     if (!(await pressed.isDisabled())) complain(button, `${name} may press it`);
     const note = await pressed.getAttribute("aria-describedby");
@@ -205,9 +207,9 @@ async function lookAsApprover() {
   const troubles = hear(page);
   await page.goto(`${url}/?lang=it`);
   const waits = await page.locator("#waiting").textContent();
-  if (!waits.includes("anna chiede: resume (guardato)")) complain("waiting", `says ${waits}`);
+  if (!waits.includes("anna chiede: riprendere (guardato)")) complain("waiting", `says ${waits}`);
   if (!waits.includes("da qualunque approvatore tranne anna")) complain("waiting", `says ${waits}`);
-  const reasons = await page.locator("#board").textContent();
+  const reasons = await page.locator("#now").textContent();
   if (!reasons.includes("In pausa: un operatore può riprendere.")) complain("reasons", reasons);
   await page.locator("#approve-reason").fill("visto con anna");
   await page.getByRole("button", { name: "Approva", exact: true }).click();

@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const board = document.getElementById("board");
+  const parts = ["now", "board"].map((id) => document.getElementById(id));
   const lost = document.getElementById("lost");
   const spoken = document.getElementById("spoken");
   const lang = document.body.dataset.lang;
@@ -29,10 +29,11 @@
     heard = Date.now();
     lost.hidden = true;
     // A selection or the focus inside would be lost: the page waits until it is left.
-    const inside = board.contains(document.activeElement);
+    const inside = parts.some((part) => part.contains(document.activeElement));
     const selected = !document.getSelection().isCollapsed;
     if (inside || selected) return;
-    board.innerHTML = event.data;
+    const fresh = new DOMParser().parseFromString(event.data, "text/html");
+    for (const part of parts) part.replaceChildren(...fresh.getElementById(part.id).childNodes);
     speak();
     settle();
   });
@@ -41,7 +42,7 @@
   }, 1_000);
 
   // Buttons follow the state and what waits; what they say is the page's when it is loaded again.
-  const shown = (part) => board.querySelector(part)?.textContent ?? "";
+  const shown = (part) => document.querySelector("#now " + part)?.textContent ?? "";
   const state = () => shown(".state") + shown("#waiting");
   const before = state();
   const settle = () => {

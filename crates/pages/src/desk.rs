@@ -106,6 +106,8 @@ fn services(found: &v1::LookUpResponse, texts: &Texts) -> String {
         let name = format!("surface-{}", rung.name);
         let name = if texts.has(&name) { texts.say(&name) } else { rung.name.clone() };
         let state = match rung.state() {
+            // What its wave may do does not open it.
+            _ if found.state() == v1::DeskState::SetAside => texts.say("cell-closed"),
             v1::RungState::Open => texts.say("cell-open"),
             v1::RungState::Opening => texts.say("cell-opening"),
             v1::RungState::Unspecified

@@ -60,6 +60,9 @@ const PAUSERS: &[Role] = &[Role::Operator, Role::Approver];
 /// Who may let it go on, and put parts of it back.
 const RESUMERS: &[Role] = &[Role::Operator];
 
+/// Who may look single mailboxes up.
+const LOOKERS: &[Role] = &[Role::Desk, Role::Operator];
+
 /// Who may give leave.
 const APPROVERS: &[Role] = &[Role::Approver];
 
@@ -140,9 +143,9 @@ impl Page<'_> {
     }
 }
 
-/// The part that is renewed.
+/// The parts that are renewed: how it is now, and all the rest below the commands.
 #[derive(Template)]
-#[template(path = "board.html")]
+#[template(path = "live.html")]
 struct Live<'a> {
     texts: &'a Texts,
     board: &'a Option<Board>,

@@ -350,7 +350,7 @@ fn shown_rows(
     let shown = |row: &Row| ShownRow {
         name: row.name.shown(site, texts),
         cells: row.cells().map(|cell| (cell.code(), texts.say(cell.text()))).collect(),
-        window: row.turn.words(texts, zone, None),
+        window: row.turn().words(texts, zone, None),
     };
     status.rows.shown.iter().map(shown).collect()
 }

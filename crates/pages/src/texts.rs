@@ -257,7 +257,9 @@ mod tests {
     }
 
     /// How names begin that end with a code.
-    const CODED: [&str; 12] = [
+    const CODED: [&str; 14] = [
+        "aside-message-",
+        "aside-mailbox-",
         "told-",
         "word-",
         "why-",

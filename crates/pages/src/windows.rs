@@ -144,9 +144,13 @@ impl Window {
 
 /// A moment as people are told: `26 gennaio, 07:10`.
 pub fn moment(texts: &Texts, zone: &TimeZone, at: i64) -> String {
-    let local_at = local(zone, at);
-    let day = day_word(texts, local_at.date(), None);
-    texts.say_with("moment", &[("day", &day), ("clock", &clock(local_at))])
+    moment_of(texts, local(zone, at))
+}
+
+/// A moment by any clock, as people are told.
+pub(crate) fn moment_of(texts: &Texts, at: DateTime) -> String {
+    let day = day_word(texts, at.date(), None);
+    texts.say_with("moment", &[("day", &day), ("clock", &clock(at))])
 }
 
 /// An instant of the wire in seconds since 1970; nothing where there is none.

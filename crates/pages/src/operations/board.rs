@@ -10,7 +10,7 @@ mod line;
 use jiff::tz::TimeZone;
 use tidegate_wire::v1;
 
-use super::story::Told;
+use super::story::{Aside, Part, Told};
 use crate::texts::{Language, Texts};
 use crate::visitor::Visitor;
 use crate::windows::seconds;
@@ -21,6 +21,9 @@ const NOT_APPROVED: &str = "not-approved";
 
 /// The code of a freeze.
 const FROZEN: &str = "frozen";
+
+/// As many letters of a month's name tell it from the others.
+const MONTH_LETTERS: usize = 3;
 
 /// What can be done to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,14 @@ pub(super) struct Detail {
 }
 
 impl Detail {
+    /// Its words, and the names between them, which the coordinator puts between backticks.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (bool, &str)> {
+        // An odd one is somebody's own.
+        let in_pairs = self.text.matches('`').count().is_multiple_of(2);
+        let pieces = self.text.split(move |it| in_pairs && it == '`').enumerate();
+        pieces.map(|(place, piece)| (place % 2 == 1, piece))
+    }
+
     /// What the coordinator says under this code.
     pub(super) fn of(code: &str, said: &str, texts: &Texts) -> Self {
         match texts.retold(code, said) {
@@ -130,6 +141,8 @@ pub(super) struct WaitingRow {
     pub(super) by: String,
     /// As on the command line; what a form sends.
     pub(super) what: String,
+    /// In words.
+    pub(super) asked: String,
     pub(super) told: String,
     pub(super) until: String,
     pub(super) has_changed: bool,
@@ -188,7 +201,10 @@ pub(super) struct GateBlock {
 /// A signal with its lines.
 #[derive(Clone, Debug)]
 pub(super) struct SignalRow {
+    /// In words.
     pub(super) name: String,
+    /// As commands know it.
+    pub(super) code: String,
     pub(super) standing: String,
     pub(super) tone: &'static str,
     pub(super) failed: String,
@@ -217,8 +233,12 @@ pub(super) struct NodeRow {
 #[derive(Clone, Debug)]
 pub(super) struct AsideRow {
     pub(super) code: String,
+    /// What the reason means.
+    pub(super) what: String,
     pub(super) count: String,
     pub(super) nodes: String,
+    /// What to do about it.
+    pub(super) next: String,
 }
 
 /// What somebody did.
@@ -226,6 +246,8 @@ pub(super) struct AsideRow {
 pub(super) struct DeedRow {
     pub(super) at: String,
     pub(super) told: Detail,
+    /// Whether somebody did it; else it came by itself.
+    pub(super) by_people: bool,
 }
 
 impl Board {
@@ -267,19 +289,13 @@ impl Board {
             waves: rollout
                 .waves
                 .iter()
-                .map(|it| shown.wave(rollout, it, &line))
+                .map(|it| {
+                    shown.wave(rollout, it, line.bars(it, told.stays.get(&it.name)))
+                })
                 .collect(),
             gates: rollout.waves.iter().filter_map(|it| shown.gate(it)).collect(),
             nodes: rollout.nodes.iter().map(|it| shown.node(it)).collect(),
-            asides: told
-                .asides
-                .iter()
-                .map(|it| AsideRow {
-                    code: it.code.clone(),
-                    count: texts.number(it.count),
-                    nodes: it.nodes.join(", "),
-                })
-                .collect(),
+            asides: told.asides.iter().map(|it| shown.aside(it)).collect(),
             aside_more: told.more,
             deeds: told
                 .deeds
@@ -287,6 +303,7 @@ impl Board {
                 .map(|it| DeedRow {
                     at: shown.time(it.at),
                     told: Detail::of(&it.code, &it.text, texts),
+                    by_people: it.by_people,
                 })
                 .collect(),
             spoken: texts.say_with("spoken", &[("state", &state_text), ("open", &open)]),
@@ -328,7 +345,9 @@ impl Shown<'_> {
         if at.date() == today {
             clock.to_string()
         } else {
-            format!("{} {clock}", at.strftime("%d/%m"))
+            let month = self.texts.say(&format!("month-{}", at.month()));
+            let month: String = month.chars().take(MONTH_LETTERS).collect();
+            format!("{} {month} {clock}", at.day())
         }
     }
 
@@ -354,15 +373,17 @@ impl Shown<'_> {
 
     fn waiting(&self, waiting: &v1::Waiting) -> WaitingRow {
         let v1::Waiting { by, what, reason, command, until_time, .. } = waiting;
-        let told = [("by", &**by), ("what", what), ("reason", reason)];
+        let asked = self.texts.asked(what);
+        let told = [("by", &**by), ("what", &asked), ("reason", reason)];
         let told = if reason.is_empty() {
-            self.texts.say_with("waiting-bare", &[("by", by), ("what", what)])
+            self.texts.say_with("waiting-bare", &[("by", by), ("what", &asked)])
         } else {
             self.texts.say_with("waiting-one", &told)
         };
         WaitingRow {
             by: by.clone(),
             what: what.clone(),
+            asked,
             told,
             until: seconds!(until_time).map_or_else(String::new, |at| self.time(at)),
             has_changed: waiting.evidence_changed,
@@ -380,7 +401,29 @@ impl Shown<'_> {
         self.texts.say_with("stop-under-way", &[("may", &may), ("nodes", &nodes)])
     }
 
-    fn wave(&self, rollout: &v1::Rollout, wave: &v1::Wave, line: &Line) -> WaveRow {
+    fn aside(&self, aside: &Aside) -> AsideRow {
+        let kind = match aside.part {
+            Part::Message | Part::Lost => "message",
+            Part::Mailbox => "mailbox",
+        };
+        let known = |says: &str, other: &str| {
+            let name = format!("aside-{kind}-{}-{says}", aside.code);
+            self.texts.say(if self.texts.has(&name) { &name } else { other })
+        };
+        AsideRow {
+            code: aside.code.clone(),
+            what: known("what", "aside-other-what"),
+            count: self.texts.number(aside.count),
+            nodes: aside.nodes.join(", "),
+            next: match aside.part {
+                Part::Message => self.texts.say("aside-message-do"),
+                Part::Lost => self.texts.say("aside-lost-do"),
+                Part::Mailbox => known("do", "aside-other-do"),
+            },
+        }
+    }
+
+    fn wave(&self, rollout: &v1::Rollout, wave: &v1::Wave, bars: Vec<Bar>) -> WaveRow {
         let rung = |level: u32| {
             let place = usize::try_from(level).ok()?.checked_sub(1)?;
             rollout.ladder.get(place).map(|rung| rung.name.clone())
@@ -400,7 +443,7 @@ impl Shown<'_> {
                 .and_then(|it| self.band(it))
                 .unwrap_or_else(|| "–".to_owned()),
             marks: self.marks(wave, &rung),
-            bars: line.bars(wave),
+            bars,
         }
     }
 
@@ -452,7 +495,10 @@ impl Shown<'_> {
                 .map(|it| Reason::of(&it.code, &it.text, self.texts))
                 .collect(),
             signals: gate.signals.iter().map(|it| self.signal(it)).collect(),
-            unmeasured: gate.unmeasured.join(", "),
+            unmeasured: (gate.unmeasured.iter())
+                .map(|it| self.texts.signal(it))
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
@@ -463,7 +509,8 @@ impl Shown<'_> {
             _ => ("verdict-signal-open", "going"),
         };
         SignalRow {
-            name: signal.name.clone(),
+            name: self.texts.signal(&signal.name),
+            code: signal.name.clone(),
             standing: self.texts.say(standing),
             tone,
             failed: self.number(signal.failed),

@@ -24,8 +24,12 @@ const PAGE_SIZE: u32 = 1_000;
 /// some renewals.
 const PAGES_AT_ONCE: usize = 10;
 
-/// As many as people read.
-const SHOWN_MAX: usize = 40;
+/// As many as people read of what people did, and of what came by itself.
+const DEEDS_MAX: usize = 40;
+const TURNS_MAX: usize = 20;
+
+/// As many waves as have their times remembered: more are on no screen.
+const WAVES_MAX: usize = 4_096;
 
 /// What was set aside is counted anew this often: each count asks for thousands.
 const COUNT_EVERY: Duration = Duration::from_secs(30);
@@ -34,26 +38,67 @@ const COUNT_EVERY: Duration = Duration::from_secs(30);
 const NOTABLE: [&str; 5] =
     ["level-allowed", "expanded", "node-isolated", "halted", "finished"];
 
+/// What tells how long a wave goes on; each names it first.
+const STAYS: [&str; 3] = ["level-allowed", "expanded", "overridden"];
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Deed {
     /// When, in seconds since 1970.
     pub(super) at: i64,
+    /// The how manieth it is of all that is told.
+    place: u64,
     /// The code of what happened.
     pub(super) code: String,
     /// What, and who did it.
     pub(super) text: String,
+    /// Whether somebody did it; else it came by itself.
+    pub(super) by_people: bool,
+}
+
+/// From when to when a wave has gone on, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stay {
+    /// When something was allowed first.
+    pub(super) from: i64,
+    /// When something of it was decided last.
+    pub(super) to: i64,
 }
 
 /// What was set aside for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Aside {
+    /// What was set aside.
+    pub(super) part: Part,
     /// The reason's code.
     pub(super) code: String,
     /// How many findings.
     pub(super) count: u64,
     /// On which nodes.
     pub(super) nodes: Vec<String>,
+}
+
+/// What can be set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// A message whose bytes are kept.
+    Message,
+    /// A message of which only the name is left.
+    Lost,
+    /// A whole mailbox.
+    Mailbox,
+}
+
+impl Part {
+    /// What a finding of this kind is about; nothing if it sets nothing aside.
+    fn of(kind: v1::FindingKind) -> Option<Self> {
+        match kind {
+            v1::FindingKind::SetAside => Some(Self::Message),
+            v1::FindingKind::Lost => Some(Self::Lost),
+            v1::FindingKind::Quarantined | v1::FindingKind::Probe => Some(Self::Mailbox),
+            v1::FindingKind::Unspecified | v1::FindingKind::Doubt => None,
+        }
+    }
 }
 
 /// What is told beside the rollout.
@@ -65,6 +110,8 @@ pub(super) struct Told {
     pub(super) asides: Vec<Aside>,
     /// Whether there are more findings than were counted.
     pub(super) more: bool,
+    /// How long each wave has gone on, by its name.
+    pub(super) stays: BTreeMap<String, Stay>,
 }
 
 /// What is known of the story so far.
@@ -76,7 +123,11 @@ struct Kept {
     /// Where the last page begins, and how many of it are known.
     token: String,
     known: usize,
+    /// How many have been told.
+    place: u64,
     deeds: VecDeque<Deed>,
+    turns: VecDeque<Deed>,
+    stays: BTreeMap<String, Stay>,
     asides: Vec<Aside>,
     more: bool,
     counted: Option<Instant>,
@@ -114,15 +165,22 @@ impl Story {
     /// What is known.
     pub(super) fn told(&self) -> Told {
         let kept = self.kept();
+        let mut deeds: Vec<Deed> =
+            kept.deeds.iter().chain(&kept.turns).cloned().collect();
+        // Within a second, too, they stay in their order.
+        deeds.sort_by_key(|it| it.place);
+        deeds.reverse();
         Told {
-            deeds: kept.deeds.iter().rev().cloned().collect(),
+            deeds,
+            stays: kept.stays.clone(),
             asides: kept.asides.clone(),
             more: kept.more,
         }
     }
 
     async fn count<R: ProgressService>(&self, readers: &R, sender: &Extensions) {
-        let mut counts: BTreeMap<String, (u64, BTreeSet<String>)> = BTreeMap::new();
+        let mut counts: BTreeMap<(Part, String), (u64, BTreeSet<String>)> =
+            BTreeMap::new();
         let mut token = String::new();
         for _ in 0..PAGES_AT_ONCE {
             let request = v1::ListFindingsRequest {
@@ -135,8 +193,8 @@ impl Story {
             let page = page.into_inner();
             for found in page.findings {
                 let Some(finding) = found.finding else { continue };
-                if finding.kind() != v1::FindingKind::Doubt {
-                    let (count, nodes) = counts.entry(finding.code).or_default();
+                if let Some(part) = Part::of(finding.kind()) {
+                    let (count, nodes) = counts.entry((part, finding.code)).or_default();
                     *count += 1;
                     nodes.insert(found.node);
                 }
@@ -146,12 +204,13 @@ impl Story {
                 break;
             }
         }
-        let aside = |(code, (count, nodes)): (String, (u64, BTreeSet<String>))| Aside {
-            code,
-            count,
-            nodes: nodes.into_iter().collect(),
-        };
-        let mut asides: Vec<Aside> = counts.into_iter().map(aside).collect();
+        let counts = counts.into_iter();
+        let mut asides: Vec<Aside> = counts
+            .map(|((part, code), (count, nodes))| {
+                let nodes = nodes.into_iter().collect();
+                Aside { part, code, count, nodes }
+            })
+            .collect();
         asides.sort_by_key(|it| std::cmp::Reverse(it.count));
         let mut kept = self.kept();
         kept.asides = asides;
@@ -173,10 +232,20 @@ impl Kept {
                 continue;
             }
             let at = unix(event.time.as_ref().and_then(instant)).unwrap_or_default();
+            self.follow_wave(&event, at);
+            let by_people = !event.by.is_empty();
             let text = nameless(&event.text);
-            self.deeds.push_back(Deed { at, code: event.code, text });
-            if self.deeds.len() > SHOWN_MAX {
-                self.deeds.pop_front();
+            self.place += 1;
+            let deed = Deed { at, place: self.place, code: event.code, text, by_people };
+            // What the gate does all night pushes nobody's deeds off the screen.
+            let (kept, max) = if by_people {
+                (&mut self.deeds, DEEDS_MAX)
+            } else {
+                (&mut self.turns, TURNS_MAX)
+            };
+            kept.push_back(deed);
+            if kept.len() > max {
+                kept.pop_front();
             }
         }
         if page.next_page_token.is_empty() {
@@ -184,6 +253,21 @@ impl Kept {
         } else {
             self.token = page.next_page_token;
             self.known = 0;
+        }
+    }
+}
+
+impl Kept {
+    /// Remembers from when to when the wave of which `event` tells has gone on.
+    fn follow_wave(&mut self, event: &v1::Event, at: i64) {
+        if !STAYS.contains(&event.code.as_str()) {
+            return;
+        }
+        let Some(name) = event.text.split('`').nth(1) else { return };
+        if let Some(stay) = self.stays.get_mut(name) {
+            stay.to = at;
+        } else if self.stays.len() < WAVES_MAX {
+            self.stays.insert(name.to_owned(), Stay { from: at, to: at });
         }
     }
 }
@@ -227,6 +311,33 @@ mod tests {
 
         let told: Vec<&str> = kept.deeds.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(told, ["one", "two", "three", "four", "five"]);
+    }
+
+    #[test]
+    fn what_the_gate_does_pushes_nobodys_deeds_off_and_a_wave_is_followed() {
+        let mut kept = Kept::default();
+        let event = |code: &str, text: &str, by: &str| v1::Event {
+            code: code.to_owned(),
+            text: text.to_owned(),
+            by: by.to_owned(),
+            time: None,
+        };
+        let mut events = vec![event("paused", "paused by ann", "ann")];
+        for wave in 0..100 {
+            let text = format!("wave `free-{wave}` may open level 1 (`receive`)");
+            events.push(event("level-allowed", &text, ""));
+        }
+        events.push(event("resumed", "resumed by bob", "bob"));
+
+        kept.learn(v1::ListEventsResponse { events, next_page_token: String::new() });
+
+        let story = Story(Mutex::new(kept), tokio::sync::Mutex::default());
+        let told = story.told();
+        assert_eq!(told.deeds.len(), TURNS_MAX + 2);
+        assert_eq!(told.deeds.first().unwrap().text, "resumed by bob");
+        assert_eq!(told.deeds.last().unwrap().text, "paused by ann");
+        assert_eq!(told.stays.len(), 100);
+        assert_eq!(told.stays["free-7"], Stay { from: 0, to: 0 });
     }
 
     #[test]

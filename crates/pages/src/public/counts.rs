@@ -71,8 +71,8 @@ pub(super) struct Row {
     reached: Vec<u64>,
     /// The first rung on which its owner sees something.
     seen_from: usize,
-    /// When it is back.
-    pub(super) turn: Turn,
+    /// When its waves are back.
+    turn: Turn,
     /// Its tiers, by their places.
     pub(super) tiers: Vec<usize>,
 }
@@ -123,6 +123,12 @@ impl Row {
     /// Whether every mailbox, also one that was set aside, has every service.
     pub(super) fn is_open_everywhere(&self) -> bool {
         self.reached.iter().all(|reached| *reached >= self.planned)
+    }
+
+    /// When it is back: as long as a service of it is not open, its waves have not the last word.
+    pub(super) fn turn(&self) -> Turn {
+        let all_open = self.cells().all(|cell| cell == Cell::Open);
+        if all_open || self.turn != Turn::Back { self.turn } else { Turn::Unknown }
     }
 
     fn add(&mut self, place: usize, tier: &v1::Tier, turn: Turn) {

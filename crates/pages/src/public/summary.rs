@@ -85,7 +85,7 @@ pub(super) fn statuspage(site: &Site, texts: &Texts, status: &Status) -> String 
 pub(super) fn own(site: &Site, status: &Status) -> String {
     let services = status.rows.shown.iter().map(|row| {
         let surfaces: Vec<&str> = row.cells().map(Cell::code).collect();
-        let window = match row.turn {
+        let window = match row.turn() {
             Turn::Within(window) => json!({
                 "from_time": rfc3339(window.from), "to_time": rfc3339(window.to),
             }),

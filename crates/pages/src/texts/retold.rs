@@ -7,6 +7,8 @@
 
 use std::sync::LazyLock;
 
+use jiff::civil::DateTime;
+
 use super::{Language, Texts};
 
 /// Sentences within sentences: a reason in a halt in a story. Deeper there is nothing.
@@ -18,6 +20,9 @@ const NAMES: [&str; 18] = [
     "names", "node", "nodes", "reason", "request", "roles", "rung", "tier", "wave",
     "who",
 ];
+
+/// How long a moment is, as the coordinator writes it: `2026-01-26 14:00`.
+const MOMENT_CHARS: usize = 16;
 
 /// The place of a whole sentence of the gate's inside another one.
 const SENTENCE: &str = "gate";
@@ -37,6 +42,20 @@ impl Texts {
         let name = format!("told-{code}");
         let named = OURS.iter().filter(|it| it.is_called(&name));
         { named }.any(|it| it.read(said).is_some_and(|found| found.is_empty()))
+    }
+
+    /// A signal's name in words; one of a site's own stays as it is.
+    pub fn signal(&self, name: &str) -> String {
+        self.retold_as("word-signal", name, 0).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// What somebody asks a second person for, in words.
+    pub fn asked(&self, what: &str) -> String {
+        let retold = match self.language {
+            Language::English => None,
+            Language::Italian => self.retold_as("word-asked", what, 0),
+        };
+        retold.unwrap_or_else(|| what.to_owned())
     }
 
     fn retold_as(&self, name: &str, said: &str, depth: usize) -> Option<String> {
@@ -75,11 +94,16 @@ impl Texts {
         })
     }
 
-    /// A number as the language writes it; whatever else stays.
+    /// A number or a moment as the language writes it; whatever else stays.
     fn figure(&self, value: &str) -> String {
-        let (number, unit) = match value.strip_suffix(" %") {
-            Some(number) => (number, " %"),
-            None => (value, ""),
+        if let Some((at, zone)) = value.split_at_checked(MOMENT_CHARS)
+            && let Ok(at) = DateTime::strptime("%Y-%m-%d %H:%M", at)
+        {
+            return crate::windows::moment_of(self, at) + zone;
+        }
+        let (number, unit) = match value.split_once(' ') {
+            Some((number, unit)) => (number, format!(" {unit}")),
+            None => (value, String::new()),
         };
         let is_whole = |it: &str| it.bytes().all(|byte| byte.is_ascii_digit());
         match number.split_once('.') {
@@ -93,7 +117,7 @@ impl Texts {
             Some(_) => value.to_owned(),
             None => number
                 .parse()
-                .map_or_else(|_| value.to_owned(), |it| self.number(it) + unit),
+                .map_or_else(|_| value.to_owned(), |it| self.number(it) + &unit),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use tidegate_wire::v1;
 
+use super::super::story::Stay;
 use crate::windows::seconds;
 
 /// The width of the whole line in a bar's units.
@@ -52,15 +53,15 @@ impl Line {
         self.to
     }
 
-    /// What there is of one wave.
-    pub(super) fn bars(&self, wave: &v1::Wave) -> Vec<Bar> {
+    /// What there is of one wave, which has gone on for `stay` as far as its story is known.
+    pub(super) fn bars(&self, wave: &v1::Wave, stay: Option<&Stay>) -> Vec<Bar> {
         let mut bars = Vec::new();
         let passed = wave.state() == v1::WaveState::Passed;
         if let Some(since) = seconds!(wave.allowed_time) {
             let kind = if passed { "passed" } else { "opening" };
-            // When a wave passed is not told, only when it was let on to its last rung.
-            let end = if passed { since } else { self.now };
-            bars.push(self.bar(kind, since, end));
+            let from = stay.map_or(since, |it| it.from.min(since));
+            let end = if passed { stay.map_or(since, |it| it.to) } else { self.now };
+            bars.push(self.bar(kind, from, end));
         }
         if let Some(finish) = wave.finish.as_ref()
             && let Some(p10) = seconds!(finish.p10_time)

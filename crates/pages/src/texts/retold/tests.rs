@@ -27,36 +27,36 @@ fn every_reason_of_a_gate_to_wait_is_retold() {
             worker sentiti di recente: 3 su 4
             caselle concluse: 8.000 su 12.000, di cui 10 messe da parte; aperte: 7.990
             osservata per 1 min 5 s su 2 h
-            segnale opening: 12 campioni su 1.500
+            segnale apertura: 12 campioni su 1.500
             caselle aperte guaste: 2 su 40; servono altri 1.300 campioni
             nodi con caselle mature: 1 su 3
             il servizio `free` ha 3 caselle mature su 30
             caselle aperte di cui non si sa nulla: 40 su 2.000, limite 0,5 %
             prove lente: 4 su 60, limite 3
-            segnale canary non ancora misurato sul nodo `stor-03`
-            segnale canary non misurato da 12 minuti sul nodo `stor-03` e su un altro nodo
-            segnale canary non misurato da 12 minuti sul nodo `stor-03` e su altri 3 nodi
-            il segnale canary è richiesto e non misurato sul nodo `stor-03` e su un altro nodo
+            segnale canarino non ancora misurato sul nodo `stor-03`
+            segnale canarino non misurato da 12 minuti sul nodo `stor-03` e su un altro nodo
+            segnale canarino non misurato da 12 minuti sul nodo `stor-03` e su altri 3 nodi
+            il segnale canarino è richiesto e non misurato sul nodo `stor-03` e su un altro nodo
             `rbl` è 1,25, deve essere al massimo 1; risposte che non lo erano: 3 su 12
             `rbl` non ha ancora avuto risposta
             l'ultima risposta a `rbl` è di 1 min 30 s fa, limite 1 min
             disco libero del nodo `stor-03`: 0,5 %, ne serve almeno il 10 %
             caselle usate dai loro utenti: 0 su 5
             caselle aperte già provate: 18 su 20
-            minuti con accessi lenti: 4 su 30, limite 3; il nodo `stor-03` ora è a 1200 ms, ammesso 800 ms
-            minuti con risposte lente: 4 su 30, limite 3; il nodo `stor-03` ora è a 1200 ms, ammesso 800 ms
+            minuti con accessi lenti: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200 ms, ammesso 800 ms
+            minuti con risposte lente: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200 ms, ammesso 800 ms
             minuti con comandi falliti: 4 su 30, limite 3; il nodo `stor-03` ora è a 0,12 %, ammesso 0,08 %
-            minuti con consegne lente: 4 su 30, limite 3; il nodo `stor-03` ora è a 1200 ms, ammesso 800 ms
+            minuti con consegne lente: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200 ms, ammesso 800 ms
             minuti con consegne rifiutate: 4 su 30, limite 3; il nodo `stor-03` ora è a 0,12 %, ammesso 0,08 %
             minuti con errori negli archivi: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200, ammesso 800
-            minuti con il disco lento: 4 su 30, limite 3; il nodo `stor-03` ora è a 1200 ms, ammesso 800 ms
+            minuti con il disco lento: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200 ms, ammesso 800 ms
             minuti in cui tutto attendeva il disco: 4 su 30, limite 3; il nodo `stor-03` ora è a 0,12 %, ammesso 0,08 %
             minuti con troppe connessioni: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200, ammesso 800
             minuti in cui il canarino ha fallito: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200, ammesso 800
-            minuti con il canarino lento: 4 su 30, limite 3; il nodo `stor-03` ora è a 1200 ms, ammesso 800 ms
+            minuti con il canarino lento: 4 su 30, limite 3; il nodo `stor-03` ora è a 1.200 ms, ammesso 800 ms
             minuti con posta vecchia in coda: 4 su 30, limite 3; il nodo `stor-03` ora è a 20 min, ammesso 13 min 20 s
-            deve decidere una persona: il segnale opening non decide dopo 9.000 campioni, limite 8.000
-            deve decidere una persona: il segnale opening ha tutti i suoi 20 campioni, ne servirebbero altri 40
+            deve decidere una persona: il segnale apertura non decide dopo 9.000 campioni, limite 8.000
+            deve decidere una persona: il segnale apertura ha tutti i suoi 20 campioni, ne servirebbero altri 40
             deve decidere una persona: ferma da 2 h, limite 1 h
         "]],
     );
@@ -141,34 +141,34 @@ fn whatever_a_rollout_waits_for_is_retold() {
     check(
         &told.collect::<Vec<_>>(),
         &expect![[r"
-        in pausa; un operatore può riprendere
-        bloccato da ann: mail is wrong; deve sbloccare un'altra persona
-        bloccato da ann: nessun motivo indicato; deve sbloccare un'altra persona
-        fermato dal controllo: minuti con il disco lento: 30 su 300, limite 29; richiudere l'ondata, poi riprendere
-        interrotto; ciò che è aperto resta aperto
-        concluso
-        l'ondata `free-2` è stata richiusa; un operatore può riprenderla
-        il nodo `stor-02` è stato richiuso; un operatore può riprenderlo
-        il controllo ha isolato il nodo `stor-02`; un operatore può riprenderlo
-        il nodo `stor-02` non ha un worker; avviarne uno lì
-        il worker del nodo `stor-02` non si fa sentire da 1 min 15 s
-        messa da parte; deve guardarla una persona
-        non ancora verificata
-        caselle ancora da verificare: 12.000
-        l'ondata `free-2` non può ancora aprire questo gradino; prima vengono altri passi
-        l'ondata `free-2` attende la sua ora: 2026-01-26 14:00 UTC (mail)
-        l'ondata `free-2` attende la sua finestra, che si apre il 2026-01-26 14:00 UTC (mail; dura fino a 1 h 30 min e deve starci)
-        l'ondata `free-2` attende la sua finestra, che si apre il 2026-01-26 14:00 UTC (mail)
-        l'ondata `free-2` attende la sua finestra, ma il calendario non ne conosce una in cui stia (mail)
-        il nodo `stor-02` attende la sua finestra, che si apre il 2026-01-26 14:00 UTC
-        il nodo `stor-02` attende la sua finestra, ma il calendario non ne conosce una in cui stia
-        richiusa; un operatore può riprenderla
-        si ricostruisce da ciò che i nodi hanno: 3 hanno detto tutto, mancano: stor-02, stor-03; nulla si apre finché un operatore non riprende
-        il nodo `stor-02` deve ancora dire che cosa ha
-        il nodo `stor-02` è stato escluso dalla ricostruzione; per proseguire va accettato
-        il worker del nodo `stor-02` è tornato a uno stato più vecchio; se lo si accetta, lì tutto è verificato di nuovo
-        il nodo `stor-02` conosce ordini o incarichi che questo coordinatore non ha mai dato: se vale per quasi tutti i nodi, è stato rimesso un diario più vecchio e serve il più recente; se vale solo per questo, è il suo worker a sbagliare
-    "]],
+            in pausa; un operatore può riprendere
+            bloccato da ann: mail is wrong; deve sbloccare un'altra persona
+            bloccato da ann: nessun motivo indicato; deve sbloccare un'altra persona
+            fermato dal controllo: minuti con il disco lento: 30 su 300, limite 29; richiudere l'ondata, poi riprendere
+            interrotto; ciò che è aperto resta aperto
+            concluso
+            l'ondata `free-2` è stata richiusa; un operatore può riprenderla
+            il nodo `stor-02` è stato richiuso; un operatore può riprenderlo
+            il controllo ha isolato il nodo `stor-02`; un operatore può riprenderlo
+            il nodo `stor-02` non ha un worker; avviarne uno lì
+            il worker del nodo `stor-02` non si fa sentire da 1 min 15 s
+            messa da parte; deve guardarla una persona
+            non ancora verificata
+            caselle ancora da verificare: 12.000
+            l'ondata `free-2` non può ancora aprire questo gradino; prima vengono altri passi
+            l'ondata `free-2` attende la sua ora: 26 gennaio, ore 14:00 UTC (mail)
+            l'ondata `free-2` attende la sua finestra, che si apre il 26 gennaio, ore 14:00 UTC (mail; dura fino a 1 h 30 min e deve starci)
+            l'ondata `free-2` attende la sua finestra, che si apre il 26 gennaio, ore 14:00 UTC (mail)
+            l'ondata `free-2` attende la sua finestra, ma il calendario non ne conosce una in cui stia (mail)
+            il nodo `stor-02` attende la sua finestra, che si apre il 26 gennaio, ore 14:00 UTC
+            il nodo `stor-02` attende la sua finestra, ma il calendario non ne conosce una in cui stia
+            richiusa; un operatore può riprenderla
+            si ricostruisce da ciò che i nodi hanno: 3 hanno detto tutto, mancano: stor-02, stor-03; nulla si apre finché un operatore non riprende
+            il nodo `stor-02` deve ancora dire che cosa ha
+            il nodo `stor-02` è stato escluso dalla ricostruzione; per proseguire va accettato
+            il worker del nodo `stor-02` è tornato a uno stato più vecchio; se lo si accetta, lì tutto è verificato di nuovo
+            il nodo `stor-02` conosce ordini o incarichi che questo coordinatore non ha mai dato: se vale per quasi tutti i nodi, è stato rimesso un diario più vecchio e serve il più recente; se vale solo per questo, è il suo worker a sbagliare
+        "]],
     );
 }
 
