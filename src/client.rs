@@ -601,6 +601,24 @@ fn unreachable(url: &str, why: &str) -> Failure {
         .help("is it running? `tidegate coordinator --config …`; or name it with `--coordinator`")
 }
 
+/// Whether the connection ended before anything was answered.
+fn is_cut(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+fn cut_off(url: &str) -> Failure {
+    let failure = Failure::text(
+        Exit::Unreachable,
+        format!("{url} has ended the connection without an answer"),
+    );
+    if url.starts_with("http://") {
+        return failure.help("does it want `https://`, and a certificate?");
+    }
+    failure.help(
+        "is the certificate of the authority that the coordinator believes, and not run out?",
+    )
+}
+
 /// What the failure of a verb means for the command.
 fn acted(url: &str, status: &Status) -> Failure {
     let failure = refused(url, status);
@@ -617,6 +635,17 @@ fn acted(url: &str, status: &Status) -> Failure {
 fn refused(url: &str, status: &Status) -> Failure {
     let exit = match status.code() {
         Code::Unavailable => return unreachable(url, status.message()),
+        // It says nothing to whoever shows a certificate of another authority, or none.
+        Code::Cancelled | Code::Unknown | Code::Internal if is_cut(status) => {
+            return cut_off(url);
+        }
+        Code::Unimplemented if status.message().is_empty() => {
+            return Failure::text(Exit::Failed, format!("{url} does not serve this")).help(
+                "operators and readers may have addresses of their own (`operators_listen`, \
+                 `readers_listen` in coordinator.toml); or is it of another version than \
+                 this program?",
+            );
+        }
         Code::DeadlineExceeded => {
             return unreachable(url, "it did not answer in time");
         }
@@ -699,6 +728,9 @@ fn help_for(code: &str) -> Option<&'static str> {
         }
         "not-held-back" => "see what is held back: tidegate status",
         "conflict" => "look again (tidegate status), then decide anew",
+        "evidence-changed" => {
+            "look at `tidegate status`, then approve on the evidence that it shows"
+        }
         "not-approved" => "then give the same command again; what waits: tidegate status",
         "already" | "rollout-over" | "not-frozen" | "no-emergency" => {
             "see how it stands: tidegate status"

@@ -294,6 +294,36 @@ fn a_worker_with_another_nodes_certificate_gets_no_mailboxes() {
 }
 
 #[test]
+fn whoever_comes_with_another_authoritys_certificate_or_without_tls_is_told_what_to_look_at()
+ {
+    let mut site = Site::new();
+    site.start("coordinator");
+    site.know_the_address();
+    let made = tidegate(site.dir.path(), &["init", "other", "--operator", "anna"]);
+    assert!({ made }.output().unwrap().status.success());
+    let status = |url: &str, certificate: &str| {
+        let mut status = tidegate(site.dir.path(), &["status", "--coordinator", url]);
+        status.env("TIDEGATE_CERTIFICATE", format!("{certificate}/anna.pem"));
+        status.env("TIDEGATE_KEY", format!("{certificate}/anna.key"));
+        status.env("TIDEGATE_CA", "pki/ca.pem").output().unwrap()
+    };
+
+    let other = status(&site.url, "other");
+    let plain = tidegate(
+        site.dir.path(),
+        &["status", "--coordinator", &site.url.replace("https", "http")],
+    );
+    let plain = { plain }.output().unwrap();
+
+    let told = text(&other.stderr);
+    assert_eq!(other.status.code(), Some(69), "{told}");
+    assert!(told.contains("is the certificate of the authority"), "{told}");
+    let told = text(&plain.stderr);
+    assert_eq!(plain.status.code(), Some(69), "{told}");
+    assert!(told.contains("does it want `https://`, and a certificate?"), "{told}");
+}
+
+#[test]
 fn an_authority_is_made_once_with_keys_for_their_owner_alone() {
     let dir = TempDir::new().unwrap();
     let init = |more: &[&str]| {
