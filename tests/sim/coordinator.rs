@@ -61,6 +61,7 @@ pub(crate) enum Rpc {
     Resume,
     Abort,
     Reclose,
+    Retry,
     Accept,
     Expand,
     Emergency,
@@ -329,6 +330,9 @@ fn take(driven: &Driven, rpc: Rpc, bytes: &[u8]) -> Pending {
         }
         Rpc::Resume => from_bytes(bytes)
             .map_or_else(refused, |it| Pending::Action(driven.resume(it))),
+        Rpc::Retry => {
+            from_bytes(bytes).map_or_else(refused, |it| Pending::Action(driven.retry(it)))
+        }
         Rpc::Abort => {
             from_bytes(bytes).map_or_else(refused, |it| Pending::Action(driven.abort(it)))
         }

@@ -106,6 +106,8 @@ pub(crate) enum Wish {
     ResumeWave(u64),
     ResumeNode(u64),
     ResumeMailbox(u64),
+    /// One of those that are set aside, if there are any.
+    Retry(u64),
     /// The wave that climbs.
     Expand,
     /// All waves, or one of them, are hurried.
@@ -439,7 +441,7 @@ fn closing(chance: &mut Chance) -> Wish {
 
 fn wish(chance: &mut Chance) -> Wish {
     let which = chance.below(1_000);
-    match chance.below(27) {
+    match chance.below(29) {
         0..=2 => Wish::Pause,
         3 => Wish::Expand,
         4..=8 => Wish::Resume,
@@ -452,6 +454,7 @@ fn wish(chance: &mut Chance) -> Wish {
         21 | 22 => Wish::ResumeMailbox(which),
         24 => Wish::Freeze,
         25 | 26 => Wish::Thaw,
+        27 | 28 => Wish::Retry(which),
         _ if chance.one_in(12) => Wish::Abort,
         _ => Wish::Pause,
     }

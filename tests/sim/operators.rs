@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_coordinator::driven::Driven;
 use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
 use tidegate_core::gate::{HaltReason, Signal};
+use tidegate_core::mailbox::Preparation;
 use tidegate_core::rollout::{NodeCondition, Phase, Rollout, Scope, WaveCondition, Why};
+use tidegate_core::time::Timestamp;
 use tidegate_wire::hop::to_bytes;
 use tidegate_wire::scope::ScopeName;
 use tidegate_wire::v1;
@@ -53,6 +55,82 @@ struct Request {
     tries: u32,
 }
 
+/// What somebody wants, in the words of a request.
+struct Wanted {
+    by: String,
+    reason: String,
+    wave: String,
+    node: String,
+    address: String,
+    scope: Option<v1::Scope>,
+    request_id: String,
+}
+
+impl Wanted {
+    /// The request, if people make such requests.
+    fn bytes(self, rpc: Rpc) -> Option<Vec<u8>> {
+        let Self { by, reason, wave, node, address, scope, request_id } = self;
+        Some(match rpc {
+            Rpc::Pause => to_bytes(&v1::PauseRequest {
+                by,
+                reason,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Freeze => to_bytes(&v1::FreezeRequest { by, reason, request_id }),
+            Rpc::Thaw => to_bytes(&v1::ThawRequest {
+                by,
+                reason,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Resume => to_bytes(&v1::ResumeRequest {
+                by,
+                reason,
+                scope,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Abort => to_bytes(&v1::AbortRequest {
+                by,
+                reason,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Reclose => to_bytes(&v1::RecloseRequest {
+                by,
+                reason,
+                scope,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Retry => to_bytes(&v1::RetryRequest {
+                by,
+                reason,
+                address,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Accept => to_bytes(&v1::AcceptRequest {
+                by,
+                reason,
+                node,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Expand => to_bytes(&v1::ExpandRequest {
+                by,
+                reason,
+                wave,
+                request_id,
+                ..Default::default()
+            }),
+            Rpc::Emergency => emergency(by, reason, wave, request_id),
+            Rpc::Join | Rpc::Sync | Rpc::Fetch => return None,
+        })
+    }
+}
+
 fn emergency(by: String, reason: String, wave: String, request_id: String) -> Vec<u8> {
     to_bytes(&v1::BeginEmergencyRequest {
         by,
@@ -89,6 +167,9 @@ impl World {
             Wish::ResumeWave(at) => (Rpc::Resume, Some(wave(at))),
             Wish::ResumeNode(at) => (Rpc::Resume, Some(node(at))),
             Wish::ResumeMailbox(at) => (Rpc::Resume, Some(mailbox(at))),
+            Wish::Retry(at) => {
+                (Rpc::Retry, Some(self.set_aside(at).unwrap_or(mailbox(at))))
+            }
             Wish::Expand => (Rpc::Expand, Some(self.climbing())),
             Wish::Emergency(at) if at % 3 == 0 => (Rpc::Emergency, None),
             Wish::Emergency(at) => (Rpc::Emergency, Some(wave(at))),
@@ -100,6 +181,12 @@ impl World {
         self.operators.ids += 1;
         let id = self.operators.ids;
         let (by, reason) = (format!("op-{}", id % 3), format!("wish {id}"));
+        let address = match scope {
+            Some(Scope::Mailbox(mailbox)) => {
+                self.fleet.plan.inventory().address(mailbox).to_owned()
+            }
+            Some(Scope::Wave(_) | Scope::Node(_)) | None => String::new(),
+        };
         let (wave, node) = match scope {
             Some(Scope::Wave(wave)) => (wave.get().to_string(), String::new()),
             Some(Scope::Node(node)) => {
@@ -111,60 +198,23 @@ impl World {
         self.story.tell(self.now, || format!("{by}: {rpc:?} {scope:?} ({reason})"));
         let told = reason.clone();
         let request_id = format!("request-{id}");
-        let bytes = match rpc {
-            Rpc::Pause => to_bytes(&v1::PauseRequest {
-                by,
-                reason,
-                request_id,
-                ..Default::default()
-            }),
-            Rpc::Freeze => to_bytes(&v1::FreezeRequest { by, reason, request_id }),
-            Rpc::Thaw => to_bytes(&v1::ThawRequest {
-                by,
-                reason,
-                request_id,
-                ..Default::default()
-            }),
-            Rpc::Resume => to_bytes(&v1::ResumeRequest {
-                by,
-                reason,
-                scope,
-                request_id,
-                ..Default::default()
-            }),
-            Rpc::Abort => to_bytes(&v1::AbortRequest {
-                by,
-                reason,
-                request_id,
-                ..Default::default()
-            }),
-            Rpc::Reclose => to_bytes(&v1::RecloseRequest {
-                by,
-                reason,
-                scope,
-                request_id,
-                ..Default::default()
-            }),
-            Rpc::Accept => to_bytes(&v1::AcceptRequest {
-                by,
-                reason,
-                node,
-                request_id,
-                ..Default::default()
-            }),
-            Rpc::Expand => to_bytes(&v1::ExpandRequest {
-                by,
-                reason,
-                wave,
-                request_id,
-                ..Default::default()
-            }),
-            Rpc::Emergency => emergency(by, reason, wave, request_id),
-            Rpc::Join | Rpc::Sync | Rpc::Fetch => return,
-        };
+        let wanted = Wanted { by, reason, wave, node, address, scope, request_id };
+        let Some(bytes) = wanted.bytes(rpc) else { return };
         let request = Request { rpc, bytes, reason: told, tries: 0 };
         self.operators.asked.insert(id, request);
         self.send_wish(id);
+    }
+
+    /// A mailbox that the coordinator knows to be set aside: the first from number `at` on.
+    fn set_aside(&self, at: u64) -> Option<Scope> {
+        let rollout = self.coordinator.driven.as_ref()?.rollout()?;
+        let (now, places) = (Timestamp::default(), &self.fleet.places);
+        let from = places.iter().cycle().skip(index(at, places.len())).take(places.len());
+        let mut mailboxes = from.map(|place| place.mailbox);
+        let found = mailboxes.find(|it| {
+            rollout.mailbox_status(*it, now).state.preparation == Preparation::Quarantined
+        });
+        found.map(Scope::Mailbox)
     }
 
     /// The wave that is opened just now, as the records say; else the first.
@@ -259,7 +309,7 @@ impl World {
         }
         let closing = &held_back(rollout);
         let still_open = |scope: Scope| rollout.still_open(scope) > 0;
-        let status = rollout.status(tidegate_core::time::Timestamp::default());
+        let status = rollout.status(Timestamp::default());
         if let Phase::Halted { wave, epoch, .. } = rollout.phase() {
             let scope = Scope::Wave(*wave);
             let reclosed = rollout.evidence(*wave, status.at).epoch > *epoch;
@@ -343,7 +393,7 @@ impl World {
         else {
             return "there is no coordinator".to_owned();
         };
-        let status = rollout.status(tidegate_core::time::Timestamp::default());
+        let status = rollout.status(Timestamp::default());
         let waves =
             status.waves.iter().map(|w| (w.condition, w.allowed, w.passed, w.open));
         let waves: Vec<_> = waves.collect();
@@ -360,7 +410,7 @@ impl World {
 
 /// What people have re-closed and not resumed, as everybody can see.
 pub(crate) fn held_back(rollout: &Rollout) -> BTreeSet<Scope> {
-    let now = tidegate_core::time::Timestamp::default();
+    let now = Timestamp::default();
     let status = rollout.status(now);
     let waves = (0..).map(WaveNumber::new).zip(&status.waves);
     let waves = waves.filter(|(_, it)| it.condition == WaveCondition::HeldBack);

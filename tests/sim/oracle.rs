@@ -161,7 +161,13 @@ impl World {
                 }
             }
             Record::NodeAccepted { .. } => self.story.count("node accepted"),
-            Record::Retried { .. } => self.story.count("retry"),
+            Record::Retried { job, .. } => {
+                self.story.count("retry");
+                let mut places = self.fleet.places.iter().zip(&self.oracle.seen);
+                if places.any(|(place, seen)| place.job == *job && seen.level > 0) {
+                    self.story.count("retry beside open mailboxes");
+                }
+            }
             Record::Rebuilt { .. } => self.is_rebuilt(),
             Record::Halted { .. } => self.story.count("halt"),
             Record::NodeIsolated { .. } => self.story.count("isolation"),

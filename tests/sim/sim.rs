@@ -65,7 +65,7 @@ const SEEDS_ALL: u64 = 300;
 const TWICE_EVERY: u64 = 100;
 
 /// Who never met one of these has not been tested.
-const SOMETIMES: [&str; 49] = [
+const SOMETIMES: [&str; 51] = [
     "old coordinator",
     "old coordinator refused",
     "old coordinator in a rebuild",
@@ -96,6 +96,8 @@ const SOMETIMES: [&str; 49] = [
     "coordinator restart",
     "worker restart",
     "reclose",
+    "retry",
+    "retry beside open mailboxes",
     "expansion",
     "halt",
     "isolation",
