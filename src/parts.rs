@@ -20,7 +20,9 @@ use crate::screens::diagnosis::level_name;
 use crate::screens::json::{self, Time, when};
 use crate::screens::schedule::Finish;
 use crate::screens::single::guard;
-use crate::screens::status::{node_row, node_word, wave_row, wave_word, waves_table};
+use crate::screens::status::{
+    SILENT_UNLESS_TOLD, node_row, node_word, wave_row, wave_word, waves_table,
+};
 use crate::screens::{MinuteOf, Table, instant, marks, say, schedule};
 
 /// Carries out `tidegate wave list`.
@@ -316,6 +318,9 @@ fn node_table(rows: &[NodeRow<'_>], wide: bool) -> Table {
     let mut table = crate::screens::status::node_header();
     for NodeRow { rollout, node } in rows {
         table.row(node_row(rollout, node));
+    }
+    if !wide {
+        table.leave_out(SILENT_UNLESS_TOLD);
     }
     if wide {
         let of = |cell: &dyn Fn(&Node) -> String| {

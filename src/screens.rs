@@ -53,6 +53,20 @@ impl Table {
         self.rows.push(cells.into());
     }
 
+    /// Leaves out those of the last columns that say nothing in any row.
+    pub(crate) fn leave_out(&mut self, headers: &[&str]) {
+        for header in headers {
+            let at = |row: &Vec<String>| row.iter().position(|cell| cell == header);
+            let Some(column) = self.rows.first().and_then(at) else { continue };
+            let cells = self.rows.iter().skip(1).filter_map(|row| row.get(column));
+            if cells.clone().all(|cell| matches!(cell.as_str(), "-" | "0")) {
+                for row in self.rows.iter_mut().filter(|row| row.len() > column) {
+                    row.remove(column);
+                }
+            }
+        }
+    }
+
     /// The table as lines, each beginning with `indent`.
     pub(crate) fn render(&self, indent: &str) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -139,6 +153,23 @@ mod tests {
             WAVE     SIZE
             canary      7
             rest    1,200
+        "]]
+        .assert_eq(&table.render(""));
+    }
+
+    #[test]
+    fn a_column_that_says_nothing_of_any_row_is_left_out() {
+        let mut table = Table::new(&["NODE", "OPEN", "UNREADABLE", "DRAIN"], &[1, 2, 3]);
+        for (node, unreadable) in [("stor-01", "0"), ("stor-02", "3")] {
+            table.row([node, "12", unreadable, "-"].map(str::to_owned));
+        }
+
+        table.leave_out(&["UNREADABLE", "DRAIN"]);
+
+        expect![[r"
+            NODE     OPEN  UNREADABLE
+            stor-01    12           0
+            stor-02    12           3
         "]]
         .assert_eq(&table.render(""));
     }

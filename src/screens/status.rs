@@ -291,6 +291,7 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
     for node in &rollout.nodes {
         table.row(node_row(rollout, node));
     }
+    table.leave_out(SILENT_UNLESS_TOLD);
     let mut text = table.render("  ");
     for state in
         [NodeState::NoWorker, NodeState::Silent, NodeState::Isolated, NodeState::HeldBack]
@@ -302,6 +303,9 @@ pub(crate) fn nodes(rollout: &Rollout, paint: Paint) -> String {
     text
 }
 
+/// Columns of nodes that are left out where they say nothing of any: 80 columns are not many.
+pub(crate) const SILENT_UNLESS_TOLD: &[&str] = &["UNREADABLE", "DRAIN"];
+
 /// The header of the table of nodes.
 pub(crate) fn node_header() -> Table {
     Table::new(
@@ -309,18 +313,18 @@ pub(crate) fn node_header() -> Table {
             "NODE",
             "STATE",
             "HEARD",
+            "PACE",
             "PLANNED",
             "PREPARED",
             "OPEN",
             "FAILED",
             "ASIDE",
-            "UNREADABLE",
             "PROBE",
             "DISK FREE",
+            "UNREADABLE",
             "DRAIN",
-            "PACE",
         ],
-        &[3, 4, 5, 6, 7, 8, 9, 10, 11],
+        &[4, 5, 6, 7, 8, 9, 10, 11, 12],
     )
 }
 
@@ -330,16 +334,16 @@ pub(crate) fn node_row(rollout: &Rollout, node: &Node) -> [String; 13] {
         safe(&node.name),
         node_word(node.state()).0.to_owned(),
         heard(node, at!(rollout.at_time)),
+        pace_or_window(node),
         thousands(node.planned),
         thousands(node.prepared),
         thousands(node.open),
         thousands(node.failed),
         thousands(node.quarantined),
-        thousands(node.vitals.as_ref().map_or(0, |vitals| vitals.read_errors)),
         probe(node),
         disk(node),
+        thousands(node.vitals.as_ref().map_or(0, |vitals| vitals.read_errors)),
         pace::drain(node),
-        pace_or_window(node),
     ]
 }
 

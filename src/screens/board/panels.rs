@@ -322,14 +322,16 @@ pub(super) fn nodes(board: &Board, rollout: &Rollout, width: usize) -> Vec<Row> 
         let mut row: Row = vec![
             format!("{} ", fit(&safe(&node.name), NAME)).into(),
             Piece::new(tone, format!("{word:<11} ")),
-            format!(
-                "{:>9} / {:>9} open  failed {:<4} ",
-                thousands(node.open),
-                thousands(node.planned),
-                thousands(node.failed)
-            )
-            .into(),
         ];
+        let (open, planned) = (thousands(node.open), thousands(node.planned));
+        let failed = thousands(node.failed);
+        // The pace is still read in 80 columns, the longest of its words included.
+        row.push(match width {
+            ..WIDE => format!("{open:>7}/{planned:>7} open failed {failed:<4} ").into(),
+            WIDE.. => {
+                format!("{open:>9} / {planned:>9} open  failed {failed:<4} ").into()
+            }
+        });
         if width >= WIDE {
             row.push(format!("aside {:<4} ", thousands(node.quarantined)).into());
             let heard = node.heard_time.as_ref().and_then(crate::screens::instant);

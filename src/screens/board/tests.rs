@@ -9,8 +9,8 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use tidegate_core::time::{Span, Timestamp};
 use tidegate_wire::protocol::timestamp as stamp;
 use tidegate_wire::v1::{
-    Event, Forecast, Gate, Node, NodeState, Rollout, RolloutState, Rung, Signal, Wave,
-    WaveState, Why,
+    Event, Forecast, Gate, Node, NodeState, Pace, Rollout, RolloutState, Rung, Signal,
+    Vitals, Wave, WaveState, Why,
 };
 
 use super::{Board, Signs, Viewer, Wish};
@@ -196,7 +196,11 @@ fn a_terminal_too_small_for_a_frame_has_five_lines() {
 
 #[test]
 fn nodes_that_do_not_work_stand_first() {
-    let mut board = watching(&night());
+    let mut rollout = night();
+    let fastest =
+        Pace { why: "at-ceiling".into(), millis_per_second: 37_500, ..Pace::default() };
+    rollout.nodes[0].vitals = Some(Vitals { pace: Some(fastest), ..Vitals::default() });
+    let mut board = watching(&rollout);
     press(&mut board, &[KeyCode::Char('n')]);
 
     check(
@@ -209,21 +213,21 @@ fn nodes_that_do_not_work_stand_first() {
             │ status  silent: stor-22; open mailboxes there stay open                      │
             │ action  is the worker running there, and can it reach the coordinator?       │
             ├ Nodes ───────────────────────────────────────────────────────────────────────┤
-            │ stor-22       silent         88,000 /   100,000 open  failed 0    -          │
-            │ stor-01       working         4,000 /   100,000 open  failed 0    -          │
-            │ stor-02       working         8,000 /   100,000 open  failed 0    -          │
-            │ stor-03       working        12,000 /   100,000 open  failed 0    -          │
-            │ stor-04       working        16,000 /   100,000 open  failed 0    -          │
-            │ stor-05       working        20,000 /   100,000 open  failed 0    -          │
-            │ stor-06       working        24,000 /   100,000 open  failed 0    -          │
-            │ stor-07       working        28,000 /   100,000 open  failed 0    -          │
-            │ stor-08       working        32,000 /   100,000 open  failed 0    -          │
-            │ stor-09       working        36,000 /   100,000 open  failed 0    -          │
-            │ stor-10       working        40,000 /   100,000 open  failed 0    -          │
-            │ stor-11       working        44,000 /   100,000 open  failed 0    -          │
-            │ stor-12       working        48,000 /   100,000 open  failed 0    -          │
-            │ stor-13       working        52,000 /   100,000 open  failed 0    -          │
-            │ stor-14       working        56,000 /   100,000 open  failed 0    -          │
+            │ stor-22       silent       88,000/100,000 open failed 0    -                 │
+            │ stor-01       working       4,000/100,000 open failed 0    37.5/s at-ceiling │
+            │ stor-02       working       8,000/100,000 open failed 0    -                 │
+            │ stor-03       working      12,000/100,000 open failed 0    -                 │
+            │ stor-04       working      16,000/100,000 open failed 0    -                 │
+            │ stor-05       working      20,000/100,000 open failed 0    -                 │
+            │ stor-06       working      24,000/100,000 open failed 0    -                 │
+            │ stor-07       working      28,000/100,000 open failed 0    -                 │
+            │ stor-08       working      32,000/100,000 open failed 0    -                 │
+            │ stor-09       working      36,000/100,000 open failed 0    -                 │
+            │ stor-10       working      40,000/100,000 open failed 0    -                 │
+            │ stor-11       working      44,000/100,000 open failed 0    -                 │
+            │ stor-12       working      48,000/100,000 open failed 0    -                 │
+            │ stor-13       working      52,000/100,000 open failed 0    -                 │
+            │ stor-14       working      56,000/100,000 open failed 0    -                 │
             ├──────────────────────────────────────────────────────────────────────────────┤
             │ p PAUSE  Up Down scroll  / find  Esc back  ? help  x exit                    │
             └ read-only; p always works (--allow-actions allows more) ──────────── giulia ─┘
