@@ -28,17 +28,7 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
         site.start(node);
     }
     let mut said = vec![("apply", site.apply())];
-    site.kill("stor-02");
-    site.start("stor-02");
-    for name in ["stor-01", "coordinator"] {
-        site.crash(name);
-        site.start(name);
-    }
-    site.know_the_address();
-    for node in site::NODES {
-        site.kill(node);
-        site.start(node);
-    }
+    break_everything(&mut site);
     said.push(("missing mailbox", site.tidegate(&["mailbox", "show", &stranger()])));
     said.push(("desk", site.desk("T-1")));
     said.push(("desk without a ticket", site.desk("?")));
@@ -60,6 +50,7 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
     }
     let pages = ["/metrics", "/livez", "/readyz"].map(|path| (path, site.page(path)));
     let board = site.operations_page();
+    let public = site.public_page();
     site.stop();
 
     assert!(
@@ -81,6 +72,7 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
     assert_eq!(crashes, 2, "{}", site.logs());
     assert!(board.contains("Who did what"), "{board}");
     found.extend(leak("operations page", &board));
+    found.extend(leak("public page", &public));
     found.extend(leak("logs", &site.logs()));
     found.extend(leak("coordinator's journal", &site.journal("data/journal")));
     for node in site::NODES {
@@ -92,6 +84,8 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
     assert!(audit.contains("desk look-up") && audit.contains("mbx:"), "{audit}");
     found.extend(leak("audit log", &audit));
     found.extend(leak("what waits", &site.waiting()));
+    // As they lie on the disk: an export shows its records in hexadecimal digits.
+    found.extend(site.files_that_name_somebody());
     assert_eq!(found, Vec::<String>::new());
 }
 
@@ -122,6 +116,21 @@ fn once_the_key_is_destroyed_nobody_can_tell_whom_the_audit_log_means() {
     assert_eq!(first.len(), 20, "{first}");
     assert_ne!(first, after, "what was written before leads to nobody any more");
     assert_eq!(elsewhere, ["pseudonym.key"], "there is no copy of the key");
+}
+
+/// Every program is killed or breaks, and comes back.
+fn break_everything(site: &mut Site) {
+    site.kill("stor-02");
+    site.start("stor-02");
+    for name in ["stor-01", "coordinator"] {
+        site.crash(name);
+        site.start(name);
+    }
+    site.know_the_address();
+    for node in site::NODES {
+        site.kill(node);
+        site.start(node);
+    }
 }
 
 /// Whoever is in no inventory.

@@ -25,6 +25,7 @@ pub(crate) const CANARY: &str = "kanarienvogel7f3a";
 /// The storage nodes.
 pub(crate) const NODES: [&str; 2] = ["stor-01", "stor-02"];
 
+const STATUS: &str = include_str!("../../deploy/config/status.toml");
 const POLICY: &str = include_str!("../../deploy/config/lab-policy-small.toml");
 const PATIENCE: Duration = Duration::from_mins(1);
 const MAILBOXES: usize = 24;
@@ -257,6 +258,44 @@ impl Site {
             }
         }
         found
+    }
+
+    /// What programs keep for themselves in which somebody is named, byte for byte: all but the
+    /// inventory, and each node's own part of it.
+    pub(crate) fn files_that_name_somebody(&self) -> Vec<String> {
+        let names = |path: &Path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            !name.starts_with("inventory-") && !name.starts_with("job-")
+        };
+        let state = NODES.map(|node| self.path(node).join("state"));
+        let (mut found, mut folders) = (Vec::new(), vec![self.path("data")]);
+        folders.extend(state);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if names(&path) {
+                    let content = fs::read(&path).unwrap();
+                    let mut parts = content.windows(CANARY.len());
+                    if parts.any(|it| it.eq_ignore_ascii_case(CANARY.as_bytes())) {
+                        found.push(path.display().to_string());
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// The files of the public page, written now.
+    pub(crate) fn public_page(&self) -> String {
+        fs::write(self.path("status.toml"), STATUS).unwrap();
+        let build = ["status-page", "build", "--site", "status.toml", "--to", "page"];
+        let built = self.tidegate(&build);
+        assert!(built.status.success(), "{}", text(&built.stderr));
+        let files = ["it/index.html", "en/index.html", "it/text.html", "en/feed.atom"];
+        let files = files.into_iter().chain(["api/v2/summary.json"]);
+        files.map(|it| fs::read_to_string(self.path("page").join(it)).unwrap()).collect()
     }
 
     /// Makes pseudonyms unknowable for ever.

@@ -174,6 +174,16 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// `text` without this mailbox's own path, which mostly is its owner's address: whoever is told
+    /// something of a mailbox knows which one it is, and what they are told is kept in journals.
+    pub fn unnamed(&self, text: &str) -> String {
+        let path = escape(&self.path);
+        if path.is_empty() {
+            return text.to_owned();
+        }
+        text.replace(&format!("`{path}`"), "its path").replace(&path, "…")
+    }
+
     /// The key of the mailbox at `path`: eight bytes of the path's BLAKE3, so that what was recorded
     /// of it before any rollout is found again by every rollout.
     pub fn key_of(path: &[u8]) -> u64 {

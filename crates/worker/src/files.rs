@@ -203,7 +203,7 @@ impl FileStore {
         let results = tried.iter().zip(&mailboxes).zip(results);
         let results = results.filter_map(|((ordinal, mailbox), result)| {
             let attempts = self.attempts(under.generation, mailbox.key, &result);
-            settled(*ordinal, result, attempts >= PREPARE_ATTEMPTS)
+            settled((*ordinal, mailbox), result, attempts >= PREPARE_ATTEMPTS)
         });
         Ok(results.collect())
     }
@@ -241,8 +241,9 @@ impl FileStore {
             let seed = u64::from(task.ordinal.get()) << 8 | u64::from(attempt);
             let reason = match self.store.probe(mailbox, seed) {
                 Probe::Healthy { latency } => return (Outcome::Read, Some(latency)),
-                Probe::Unreadable { what } => what,
+                Probe::Unreadable { what } => mailbox.unnamed(&what),
                 Probe::Altered { what } => {
+                    let what = mailbox.unnamed(&what);
                     return (Outcome::Altered(alarm(task, "altered", what)), None);
                 }
                 Probe::Foreign => {

@@ -11,7 +11,7 @@ use tidegate_core::rollout::{
     Finding, FindingKind, Grade, Grades, MessageTotals, Origin,
 };
 use tidegate_core::time::Timestamp;
-use tidegate_mail::{FindingKind as Kind, Prepared, Refusal};
+use tidegate_mail::{FindingKind as Kind, Mailbox, Prepared, Refusal};
 
 /// The most findings told of one mailbox: so many fit a report and a record. The list in the
 /// store has all of them.
@@ -19,7 +19,7 @@ const FINDINGS_PER_MAILBOX_MAX: usize = 500;
 
 /// What is told of a mailbox; nothing if it must be tried again, which may be `given_up`.
 pub(crate) fn settled(
-    ordinal: Ordinal,
+    (ordinal, mailbox): (Ordinal, &Mailbox),
     result: Result<Prepared, Refusal>,
     given_up: bool,
 ) -> Option<Settled> {
@@ -45,7 +45,7 @@ pub(crate) fn settled(
                 uid: None,
                 name: String::new(),
                 code: refusal.code().to_owned(),
-                reason: refusal.to_string(),
+                reason: mailbox.unnamed(&refusal.to_string()),
                 size_bytes: 0,
                 kept_at: String::new(),
                 origin: Origin::default(),
@@ -151,13 +151,27 @@ mod tests {
         let ordinal = Ordinal::new(3);
         let path = "example.org/ann/Maildir".to_owned();
 
-        let settled_as = |refusal, given_up| {
-            settled(ordinal, Err(refusal), given_up).map(|it| it.totals.grades)
+        let mailbox = Mailbox {
+            key: 3,
+            address: "ann@example.org".to_owned(),
+            path: path.clone().into_bytes(),
+            served: false,
         };
+        let told =
+            |refusal, given_up| settled((ordinal, &mailbox), Err(refusal), given_up);
+        let settled_as =
+            |refusal, given_up| told(refusal, given_up).map(|it| it.totals.grades);
 
         let poor = Some(Grades::one(Grade::Poor));
         let gone = Refusal::NotThere { path: path.clone() };
         assert_eq!(settled_as(gone, false), poor);
+        let odd = Refusal::NotRegular { path: format!("{path}/cur") };
+        let reasons = [Refusal::NotThere { path: path.clone() }, odd].map(|refusal| {
+            let findings = told(refusal, false).unwrap().findings;
+            findings.into_iter().map(|it| it.reason).collect::<String>()
+        });
+        assert!(reasons.iter().all(|reason| !reason.contains("ann")), "{reasons:?}");
+        assert_eq!(reasons[0], "no mailbox at its path, live or in the snapshot");
         assert_eq!(settled_as(Refusal::NoSpace { path: path.clone() }, false), None);
         assert_eq!(settled_as(Refusal::Exhausted { path: path.clone() }, false), None);
         let changed = || Refusal::Changed { path: path.clone() };

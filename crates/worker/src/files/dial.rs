@@ -28,15 +28,17 @@ impl FileStore {
     ) -> anyhow::Result<Vec<(Ordinal, Dialling)>> {
         let asked: Vec<Mailbox> = mailboxes.iter().map(|(_, it)| it.clone()).collect();
         let results = self.store.dial_start(&self.task(under, &asked))?;
-        let told = mailboxes.iter().zip(results).filter_map(|((ordinal, _), result)| {
-            let dialling = match result {
-                Ok(()) => Dialling::Done,
-                Err(refusal) => {
-                    Dialling::Refused(Box::new(permanent(*ordinal, &refusal)?))
-                }
-            };
-            Some((*ordinal, dialling))
-        });
+        let told =
+            mailboxes.iter().zip(results).filter_map(|((ordinal, mailbox), result)| {
+                let dialling = match result {
+                    Ok(()) => Dialling::Done,
+                    Err(refusal) => {
+                        let told = permanent((*ordinal, mailbox), &refusal)?;
+                        Dialling::Refused(Box::new(told))
+                    }
+                };
+                Some((*ordinal, dialling))
+            });
         Ok(told.collect())
     }
 
@@ -56,7 +58,8 @@ impl FileStore {
             }
         }
         let results = self.store.dial_switch(&self.task(under, &ready))?;
-        for ((ordinal, verified), result) in places.into_iter().zip(results) {
+        let asked = places.into_iter().zip(&ready);
+        for (((ordinal, verified), mailbox), result) in asked.zip(results) {
             match result {
                 Ok(switched) => {
                     let never_dialled = switched.kept_at.as_os_str().is_empty();
@@ -68,7 +71,7 @@ impl FileStore {
                     told.push((ordinal, Switching::Done(switched)));
                 }
                 Err(refusal) => told.extend(
-                    permanent(ordinal, &refusal)
+                    permanent((ordinal, mailbox), &refusal)
                         .map(|why| (ordinal, Switching::Refused(why))),
                 ),
             }
@@ -132,8 +135,12 @@ impl FileStore {
 }
 
 /// Why it will not be done; nothing if it must be tried again.
-fn permanent(ordinal: Ordinal, refusal: &Refusal) -> Option<Finding> {
-    let told = || quarantined(ordinal, refusal.code().to_owned(), refusal.to_string());
+fn permanent(
+    (ordinal, mailbox): (Ordinal, &Mailbox),
+    refusal: &Refusal,
+) -> Option<Finding> {
+    let reason = || mailbox.unnamed(&refusal.to_string());
+    let told = || quarantined(ordinal, refusal.code().to_owned(), reason());
     (!is_temporary(refusal)).then(told)
 }
 
