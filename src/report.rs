@@ -9,6 +9,8 @@
 //! events.jsonl    what happened, and who did it: tidegate.event/v1
 //! audit.jsonl     who did and looked at what, if it was given; its chain is checked again
 //! journal.jsonl   every record, if it was given
+//! outage.csv      how long each tier waited for each rung, if it was said when the outage began
+//! compensation.csv  what each mailbox waited and is owed by compensation.toml, if that was given
 //! nodes/*.jsonl   findings of nodes, if they were given: tidegate.finding/v1
 //! ```
 //!
@@ -19,6 +21,7 @@
 //! * Nothing is written over.
 
 mod build;
+mod outage;
 mod verify;
 
 use schemars::JsonSchema;
@@ -51,6 +54,15 @@ const AUDIT: &str = "audit.jsonl";
 
 /// Every record.
 const JOURNAL: &str = "journal.jsonl";
+
+/// How long each tier waited.
+const OUTAGE: &str = "outage.csv";
+
+/// Who is owed what.
+const RULES: &str = "compensation.toml";
+
+/// What each mailbox waited and is owed.
+const COMPENSATION: &str = "compensation.csv";
 
 /// Where findings of nodes are.
 const NODES: &str = "nodes";
@@ -90,6 +102,8 @@ pub(crate) struct Proof {
     audit: Option<Head>,
     /// The head of the coordinator's journal, if that is part of it.
     journal: Option<Head>,
+    /// When the outage began, as a person declared it.
+    outage_start_time: Option<String>,
     /// Every other file, by name.
     files: Vec<Member>,
 }

@@ -166,6 +166,13 @@ pub(crate) struct ReportBuild {
     /// All findings of a node, as `tidegate findings export` wrote them; once for each node.
     #[arg(long, value_name = "FILE")]
     pub(crate) findings: Vec<PathBuf>,
+    /// When the outage began, as you declare it: `2026-01-22T23:04:00+01:00`. Says how long each
+    /// tier waited for each service.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) outage_start: Option<jiff::Timestamp>,
+    /// Rules in TOML of who is owed what. Says for each mailbox what it waited and is owed.
+    #[arg(long, value_name = "FILE", requires = "outage_start")]
+    pub(crate) compensation: Option<PathBuf>,
     /// Signs it with this private key (Ed25519, PEM): `audit.key` of `tidegate init`, or your own.
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_with: Option<PathBuf>,

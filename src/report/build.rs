@@ -10,9 +10,10 @@ use sha2::{Digest as _, Sha256};
 use tidegate_audit::SigningKey;
 use tidegate_wire::v1;
 
+use super::outage::{self, Rules};
 use super::{
-    AUDIT, EVENTS, FINDINGS, Head, JOURNAL, MAILBOXES, Member, NODES, PROOF, Proof,
-    SIGNATURE, SUMS,
+    AUDIT, COMPENSATION, EVENTS, FINDINGS, Head, JOURNAL, MAILBOXES, Member, NODES,
+    OUTAGE, PROOF, Proof, RULES, SIGNATURE, SUMS,
 };
 use crate::cli::ReportBuild;
 use crate::client::{Client, is_over};
@@ -71,6 +72,9 @@ async fn write(
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         book.copy(&format!("{NODES}/{name}.jsonl"), file)?;
     }
+    if let Some(start) = args.outage_start {
+        write_outage(&mut book, start, args.compensation.as_deref())?;
+    }
     book.files.sort_by(|one, other| one.name.cmp(&other.name));
     let proof = Proof {
         built_time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -83,6 +87,7 @@ async fn write(
         policy_digest: summary.policy_digest,
         audit,
         journal,
+        outage_start_time: args.outage_start.map(|it| it.to_string()),
         files: book.files,
     };
     let digest = write_proof(&args.dir, &proof, key)?;
@@ -180,6 +185,25 @@ fn row(mailbox: &v1::Mailbox) -> Vec<String> {
         since.map_or_else(String::new, date)
     }));
     row
+}
+
+/// Writes what the rows say of the outage.
+fn write_outage(
+    book: &mut Book<'_>,
+    start: jiff::Timestamp,
+    rules: Option<&Path>,
+) -> Result<(), Failure> {
+    let input = |error| Failure::new(Exit::Input, error);
+    let rows = book.dir.join(MAILBOXES);
+    let mut tiers = book.begin(OUTAGE)?;
+    outage::by_tier(&rows, start, &mut tiers).map_err(input)?;
+    book.end(OUTAGE, tiers)?;
+    let Some(file) = rules else { return Ok(()) };
+    book.copy(RULES, file)?;
+    let rules = Rules::read(file)?;
+    let mut owed = book.begin(COMPENSATION)?;
+    outage::compensation(&rows, start, &rules, &mut owed).map_err(input)?;
+    book.end(COMPENSATION, owed)
 }
 
 fn copy_audit(book: &mut Book<'_>, log: &Path) -> Result<Head, Failure> {

@@ -13,9 +13,10 @@ use sha2::{Digest as _, Sha256};
 use tidegate_audit::PublicKey;
 
 use super::build::{digest_of, hexadecimal, journal_head};
+use super::outage::{self, Hashed, Rules};
 use super::{
-    AUDIT, EVENTS, FINDINGS, JOURNAL, MAILBOXES, NODES, PROOF, Proof, SIGNATURE, SIGNED,
-    SUMS,
+    AUDIT, COMPENSATION, EVENTS, FINDINGS, JOURNAL, MAILBOXES, NODES, OUTAGE, PROOF,
+    Proof, RULES, SIGNATURE, SIGNED, SUMS,
 };
 use crate::cli::{Inputs, ReportVerify, TableOrJson};
 use crate::console::{self, safe, thousands};
@@ -71,6 +72,9 @@ pub(super) fn run(args: &ReportVerify) -> Outcome {
         Ok(proof) => {
             look.files(&proof)?;
             if let Err(error) = look.totals(&proof) {
+                look.wrong(format!("{error:#}"));
+            }
+            if let Err(error) = look.outage(&proof) {
                 look.wrong(format!("{error:#}"));
             }
             if let Err(error) = look.chains(&proof) {
@@ -237,6 +241,35 @@ impl Look<'_> {
                 "{} mailboxes, one row each; totals agree",
                 thousands(counted.rows)
             ));
+        }
+        Ok(())
+    }
+
+    /// What is said of the outage is what the rows give.
+    fn outage(&mut self, proof: &Proof) -> anyhow::Result<()> {
+        let Some(start) = &proof.outage_start_time else { return Ok(()) };
+        let start = start.parse().context("the outage's start is no time")?;
+        let rows = self.dir.join(MAILBOXES);
+        let mut tiers = Hashed::default();
+        outage::by_tier(&rows, start, &mut tiers)?;
+        self.made_again(OUTAGE, tiers)?;
+        if !proof.files.iter().any(|file| file.name == RULES) {
+            return Ok(());
+        }
+        let rules = Rules::read(&self.dir.join(RULES));
+        let rules = rules.map_err(|_| anyhow::anyhow!("{RULES}: these are no rules"))?;
+        let mut owed = Hashed::default();
+        outage::compensation(&rows, start, &rules, &mut owed)?;
+        self.made_again(COMPENSATION, owed)
+    }
+
+    fn made_again(&mut self, name: &str, made: Hashed) -> anyhow::Result<()> {
+        let (digest, _) =
+            digest_of(&self.dir.join(name)).with_context(|| name.to_owned())?;
+        if digest == hexadecimal(&made.0.finalize()) {
+            self.right(format!("{name}: what the rows give"));
+        } else {
+            self.wrong(format!("{name}: not what the rows give"));
         }
         Ok(())
     }

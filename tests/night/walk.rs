@@ -5,6 +5,11 @@ use std::fs;
 use crate::programs;
 use crate::site::{ASIDE, NODES, Site, Told};
 
+/// Who is owed what when the night is over.
+const OWED: &str = "[[rule]]\nid = \"free-20\"\ntier = [\"free\"]\nkind = \"storage\"\n\
+    amount = 20\nunit = \"percent\"\n\n[[rule]]\nid = \"contract\"\nkind = \"by-contract\"\n\
+    amount = 0\nunit = \"none\"\n";
+
 /// Walks through a night, asserts every step, and shows all that was typed and told.
 #[expect(clippy::print_stdout, reason = "the transcript is for people")]
 pub(crate) fn a_night(site: &mut Site) {
@@ -184,6 +189,8 @@ fn proves_what_came_back(site: &mut Site) {
     let mut build =
         "report build report --audit data/audit.jsonl --sign-with pki/audit.key"
             .to_owned();
+    site.write("owed.toml", OWED);
+    build += " --outage-start 2026-01-22T23:04:00+01:00 --compensation owed.toml";
     for node in NODES {
         let all = format!("findings export --config {node}.toml -o jsonl");
         let found = site.types("05:28", "marco", &all, 0);
@@ -202,10 +209,22 @@ fn proves_what_came_back(site: &mut Site) {
     let sound = site.types("05:31", "vera", &planned, 0);
     says(&sound.out, "240 mailboxes, one row each; totals agree");
     says(&sound.out, "decided by anna, marco");
+    says(&sound.out, "compensation.csv: what the rows give");
     says(&sound.out, "plan: these files give the one of the report");
     says(&sound.out, "all sound");
     site.types("05:31", "vera", &format!("{verify} -o json"), 0);
     site.keep_document("report/proof.json");
+
+    // Somebody is owed more than the rules say, and the digest is made to fit.
+    let owed = site.read("report/compensation.csv");
+    assert_eq!(owed.lines().count(), 241, "a row for each mailbox, and the header");
+    site.write(
+        "report/compensation.csv",
+        &owed.replacen(",20,percent", ",90,percent", 1),
+    );
+    let generous = site.types("05:32", "vera", "report verify report", 1);
+    says(&generous.out, "compensation.csv: not what the rows give");
+    site.write("report/compensation.csv", &owed);
 
     // Somebody makes a mailbox well that is not, and then the digest of that.
     let rows = site.read("report/mailboxes.csv");
