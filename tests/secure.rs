@@ -34,7 +34,8 @@ fn a_rollout_finishes_over_mutual_tls_and_only_the_right_people_move_it() {
     let alone = site.tidegate("anna", &[&["apply"], files.as_slice()].concat());
     site.approve(&alone);
     let by_operator = site.tidegate("anna", &[&["apply"], files.as_slice()].concat());
-    let pause = ["pause", "--no-wait", "--by", "mallory", "--reason", "a look"];
+    let reason = "a look, for user0@example.org";
+    let pause = ["pause", "--no-wait", "--by", "mallory", "--reason", reason];
     let stopped = site.tidegate("anna", &pause);
     let resume = ["resume", "--reason", "looked"];
     let unapproved = site.tidegate("anna", &resume);
@@ -51,6 +52,10 @@ fn a_rollout_finishes_over_mutual_tls_and_only_the_right_people_move_it() {
     let (log, _) = site.audit();
     assert!(log.contains("\"who\":\"vera\",\"roles\":[\"viewer\"]"), "{log}");
     assert!(log.contains("\"call\":\"look-up\",\"about\":\"mbx:"), "{log}");
+    assert!(
+        log.contains("\"call\":\"pause\",\"about\":\"because: a look, for mbx:"),
+        "{log}"
+    );
     assert!(!log.contains("user0@example.org"), "{log}");
     let calls = ["\"apply\"", "\"approve\"", "\"pause\"", "\"resume\""];
     assert!(calls.iter().all(|call| log.contains(call)), "{log}");
@@ -183,7 +188,8 @@ fn two_people_let_a_wave_pass_that_its_gate_holds_for_want_of_samples() {
     let told = "although its gate held it, overridden by anna: everybody sleeps; \
                 approved by carla: fine";
     assert!(events.contains(told), "{events}");
-    assert!(log.contains("\"call\":\"expand\",\"about\":\"wave 0\""), "{log}");
+    let about = "\"call\":\"expand\",\"about\":\"wave 0 because: everybody sleeps\"";
+    assert!(log.contains(about), "{log}");
 }
 
 #[test]

@@ -80,6 +80,7 @@ impl Operators {
         let Who { caller, by, reason, request, seen } = who;
         let needs_second = caller.needs_second();
         let (call, effect, about) = self.on_record(&verb);
+        let about = self.because(about, &reason);
         let intent = Intent { by, reason, verb, request, seen, without, needs_second };
         let act = async { Ok(self.inbox.operate(intent).await?) };
         let answer = self.audit.around(&caller, (call, &about), effect, act).await?;
@@ -115,6 +116,23 @@ impl Operators {
             }
             NamedVerb::EndEmergency => ("end-emergency", Effect::Other, String::new()),
         }
+    }
+
+    /// The same with what somebody says about it; an address in it becomes a pseudonym.
+    fn because(&self, about: String, reason: &str) -> String {
+        if reason.is_empty() {
+            return about;
+        }
+        let word = |word: &str| {
+            if !word.contains('@') {
+                return word.to_owned();
+            }
+            let is_beside = |it: char| !it.is_alphanumeric();
+            self.audit.pseudonym(word.trim_matches(is_beside))
+        };
+        let words: Vec<String> = reason.split(' ').map(word).collect();
+        let space = if about.is_empty() { "" } else { " " };
+        format!("{about}{space}because: {}", words.join(" "))
     }
 
     /// Answers before the upload what would be answered after it.
@@ -342,6 +360,11 @@ impl OperatorService for Operators {
                 format!("{call} {about}{space}on evidence {evidence}")
             }
         };
+        let about = match valid_seconds {
+            0 => about,
+            seconds => format!("{about} for {seconds} s"),
+        };
+        let about = self.because(about, &reason);
         let approval = Approval { by, reason };
         let assent = Assent { approval, what, seen, grounds, lasts };
         let act = async { Ok(self.inbox.approve(assent).await?) };

@@ -92,7 +92,11 @@ pub fn build(site: &Site, facts: &Facts<'_>) -> Result<Vec<File>, Refusal> {
     let texts = site.texts(site.language);
     files.push(File {
         path: "api/v2/summary.json".to_owned(),
-        content: summary::statuspage(site, &texts, &status),
+        content: summary::statuspage(
+            (site, &texts),
+            &status,
+            (&name, &columns(site, &texts, facts.rollout)),
+        ),
     });
     files.push(File {
         path: "tidegate.public.v1.json".to_owned(),
@@ -113,6 +117,8 @@ const ASSETS: [(&str, &str); 2] = [
 /// How far all is, as the public may know it.
 struct Status {
     at: i64,
+    /// When the rollout began.
+    began: i64,
     next: i64,
     headline: Headline,
     rows: Rows,
@@ -165,6 +171,7 @@ impl Status {
         let verified = counts::thousands(prepared).zip(counts::thousands(served));
         Self {
             at,
+            began: seconds!(rollout.start_time).unwrap_or(at),
             next: site.next_update.map_or_else(
                 || at + i64::from(site.next_update_minutes) * 60,
                 jiff::Timestamp::as_second,

@@ -13,45 +13,40 @@ use crate::texts::Texts;
 use crate::windows::Turn;
 
 /// `api/v2/summary.json`.
-pub(super) fn statuspage(site: &Site, texts: &Texts, status: &Status) -> String {
-    let at = rfc3339(status.at);
-    let mut components = Vec::new();
-    for row in &status.rows.shown {
-        let state = component_state(row);
-        let name = row.name.shown(site, texts);
-        components.push(json!({
-            "id": format!("service-{}", components.len() + 1),
-            "name": name,
-            "status": state,
-            "position": components.len() + 1,
-            "description": null,
-            "showcase": true,
-            "group": false,
-            "group_id": null,
-            "page_id": "tidegate",
-            "only_show_if_degraded": false,
-            "updated_at": at,
-        }));
-    }
-    let (indicator, incident_state) = indicator(status);
-    let headline = texts.say(status.headline.text());
-    let updates: Vec<Value> = site
-        .updates
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(place, update)| {
-            json!({
-                "id": format!("update-{}", site.updates.len() - place),
-                "status": incident_state,
-                "body": update.text(texts.language()),
-                "incident_id": "restoration",
-                "created_at": update.time.to_string(),
-                "updated_at": update.time.to_string(),
-                "display_at": update.time.to_string(),
-            })
+pub(super) fn statuspage(
+    (site, texts): (&Site, &Texts),
+    status: &Status,
+    (zone, surfaces): (&str, &[String]),
+) -> String {
+    let (at, began) = (rfc3339(status.at), rfc3339(status.began));
+    let rows = status.rows.shown.iter().enumerate();
+    let components: Vec<Value> = rows
+        .flat_map(|(place, row)| {
+            let name = row.name.shown(site, texts);
+            components(row, (place + 1, &name), surfaces, (&began, &at))
         })
         .collect();
+    let (indicator, incident_state) = indicator(status);
+    let headline = texts.say(status.headline.text());
+    let update = |id: String, body: &str, time: &str| {
+        json!({
+            "id": id,
+            "status": incident_state,
+            "body": body,
+            "incident_id": "restoration",
+            "affected_components": null,
+            "created_at": time,
+            "updated_at": time,
+            "display_at": time,
+        })
+    };
+    let said = site.updates.iter().rev().enumerate().map(|(place, it)| {
+        let id = format!("update-{}", site.updates.len() - place);
+        update(id, it.text(texts.language()), &it.time.to_string())
+    });
+    // How it is now is the newest of them, also where the press office has said nothing yet.
+    let updates: Vec<Value> =
+        std::iter::once(update("now".to_owned(), &headline, &at)).chain(said).collect();
     let incident = json!({
         "id": "restoration",
         "name": headline,
@@ -59,6 +54,10 @@ pub(super) fn statuspage(site: &Site, texts: &Texts, status: &Status) -> String 
         "impact": indicator,
         "page_id": "tidegate",
         "shortlink": site.url,
+        "created_at": began,
+        "started_at": began,
+        "monitoring_at": null,
+        "resolved_at": null,
         "updated_at": at,
         "incident_updates": updates,
         "components": components,
@@ -70,6 +69,7 @@ pub(super) fn statuspage(site: &Site, texts: &Texts, status: &Status) -> String 
             "id": "tidegate",
             "name": site.name,
             "url": site.url,
+            "time_zone": zone,
             "updated_at": at,
         },
         "components": components,
@@ -79,6 +79,51 @@ pub(super) fn statuspage(site: &Site, texts: &Texts, status: &Status) -> String 
         "generated_at": at,
     });
     format!("{summary:#}\n")
+}
+
+/// A service, and below it what its users see of it: a group and its members.
+fn components(
+    row: &Row,
+    (place, name): (usize, &str),
+    surfaces: &[String],
+    (began, at): (&str, &str),
+) -> Vec<Value> {
+    let group = format!("service-{place}");
+    let ids: Vec<String> =
+        (1..=surfaces.len()).map(|it| format!("{group}-{it}")).collect();
+    let component = |id: &str, name: &str, state: &str, place: usize| {
+        json!({
+            "id": id,
+            "name": name,
+            "status": state,
+            "position": place,
+            "description": null,
+            "showcase": true,
+            "group": false,
+            "group_id": group,
+            "page_id": "tidegate",
+            "only_show_if_degraded": false,
+            "start_date": null,
+            "created_at": began,
+            "updated_at": at,
+        })
+    };
+    let mut whole = component(&group, name, component_state(row), place);
+    if let Value::Object(whole) = &mut whole {
+        whole.insert("group".to_owned(), Value::Bool(true));
+        whole.insert("group_id".to_owned(), Value::Null);
+        whole.insert("components".to_owned(), json!(ids));
+    }
+    let members = row.cells().zip(surfaces).zip(&ids).enumerate();
+    let members = members.map(|(place, ((cell, surface), id))| {
+        let state = match cell {
+            Cell::Open => "operational",
+            Cell::Opening => "partial_outage",
+            Cell::Later => "major_outage",
+        };
+        component(id, surface, state, place + 1)
+    });
+    std::iter::once(whole).chain(members).collect()
 }
 
 /// `tidegate.public.v1.json`.

@@ -180,11 +180,25 @@ fn other_tools_read_the_summary_as_they_read_statuspage() {
     assert_eq!(summary["page"]["name"], "Esempio Mail");
     assert_eq!(summary["components"][0]["name"], "Business");
     assert_eq!(summary["components"][0]["status"], "operational");
-    assert_eq!(summary["components"][1]["status"], "partial_outage");
+    let components = summary["components"].as_array().unwrap();
+    let named = |name: &str| {
+        components
+            .iter()
+            .find(|it| it["name"] == name)
+            .unwrap_or_else(|| panic!("{name}"))
+    };
+    assert_eq!(named("Free")["status"], "partial_outage");
+    for group in components.iter().filter(|it| it["group"] == true) {
+        for member in group["components"].as_array().unwrap() {
+            let member = components.iter().find(|it| it["id"] == *member).unwrap();
+            assert_eq!(member["group_id"], group["id"]);
+        }
+    }
     assert_eq!(
-        summary["incidents"][0]["incident_updates"][0]["body"],
+        summary["incidents"][0]["incident_updates"][1]["body"],
         "Aperto & pronto."
     );
+    assert_eq!(summary["incidents"][0]["incident_updates"][0]["id"], "now");
     assert!(summary["scheduled_maintenances"].is_array());
 }
 
