@@ -97,6 +97,7 @@ pub(crate) struct WaveItem<'a> {
     /// Its number.
     number: u32,
     /// What it does.
+    #[schemars(extend("enum" = json::words(|it| wave_word(it).1)))]
     state: &'static str,
     /// What the level that it is allowed is called.
     level: String,
@@ -234,6 +235,7 @@ pub(crate) struct NodeItem<'a> {
     /// Its name.
     name: &'a str,
     /// What it does.
+    #[schemars(extend("enum" = json::words(|it| node_word(it).0)))]
     state: &'static str,
     /// When it was last heard; null if not since the coordinator started.
     heard_time: Option<Time>,

@@ -187,4 +187,27 @@ mod tests {
         let doubled = pairs.filter(|pair| pair[0].0 == pair[1].0);
         assert_eq!(doubled.count(), 0);
     }
+    #[test]
+    fn states_are_one_of_the_words_that_are_ever_said() {
+        let all: std::collections::BTreeMap<_, _> = all().into_iter().collect();
+        let words = |schema: &str, field: &str| {
+            let words = &all[schema]["properties"][field]["enum"];
+            words
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|it| it.as_str().unwrap())
+                .collect::<Vec<_>>()
+        };
+
+        let waves = words("tidegate.wave/v1", "state");
+        let nodes = words("tidegate.node/v1", "state");
+        let mailboxes = words("tidegate.mailbox/v1", "preparation");
+
+        assert!(waves.contains(&"opening") && waves.contains(&"held-back"), "{waves:?}");
+        assert!(nodes.contains(&"silent") && nodes.contains(&"turned-away"), "{nodes:?}");
+        assert_eq!(mailboxes, ["unknown", "waiting", "prepared", "quarantined"]);
+        assert!(words("tidegate.status/v1", "state").contains(&"paused"));
+        assert!(words("tidegate.finding/v1", "kind").contains(&"lost"));
+    }
 }

@@ -87,6 +87,15 @@ pub(crate) fn reasons(why: &[v1::Why]) -> Vec<Why<'_>> {
     why.iter().map(Why::of).collect()
 }
 
+/// The words of all values of an enumeration, for the schemas of what is said in them.
+pub(crate) fn words<T: TryFrom<i32>>(word: impl Fn(T) -> &'static str) -> Vec<String> {
+    let values = (0..VALUES_MAX).filter_map(|number| T::try_from(number).ok());
+    values.map(|value| word(value).to_lowercase()).collect()
+}
+
+/// No enumeration has a value as high as this.
+const VALUES_MAX: i32 = 64;
+
 /// How far the bytes of a mailbox are, as a word.
 pub(crate) fn preparation_word(preparation: v1::Preparation) -> &'static str {
     match preparation {

@@ -29,12 +29,14 @@ pub(crate) struct Mailbox<'a> {
     /// Why it is in no wave, if it is not.
     excluded: Option<&'a str>,
     /// How far its bytes are: `waiting`, `prepared` or `quarantined`.
+    #[schemars(extend("enum" = super::words(super::preparation_word)))]
     preparation: &'static str,
     /// The level it stands on; 0 is held.
     level: u32,
     /// Services that admit its owner now.
     services: &'a [String],
     /// What it has shown on this level.
+    #[schemars(extend("enum" = super::words(super::health_word)))]
     health: &'static str,
     /// What of the ladder works for it, from the first rung on.
     rungs: Vec<Rung<'a>>,
@@ -66,6 +68,7 @@ struct Rung<'a> {
     /// Its services.
     services: &'a [String],
     /// Whether they work: `open`, `opening`, `scheduled` or `held`.
+    #[schemars(extend("enum" = super::words(schedule::rung_word)))]
     state: &'static str,
     /// When the wave was allowed them, or when its schedule allows them.
     time: Option<Time>,
@@ -112,6 +115,7 @@ impl<'a> Rung<'a> {
 #[derive(Serialize, JsonSchema)]
 struct Found<'a> {
     /// `set-aside`, `lost`, `doubt`, `quarantined` or `probe`.
+    #[schemars(extend("enum" = super::words(super::kind_word)))]
     kind: &'static str,
     /// The folder; empty for a mailbox as a whole.
     folder: &'a str,
@@ -168,6 +172,7 @@ pub(crate) struct Finding<'a> {
     /// How well the mailbox came back.
     pub(crate) grade: Option<&'static str>,
     /// `set-aside`, `lost`, `doubt`, `quarantined` or `probe`.
+    #[schemars(extend("enum" = super::words(super::kind_word)))]
     pub(crate) kind: &'static str,
     /// The folder; empty for a mailbox as a whole.
     pub(crate) folder: &'a str,

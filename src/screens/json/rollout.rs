@@ -24,6 +24,7 @@ pub(crate) struct RolloutShown<'a> {
     /// The policy's name for it.
     name: &'a str,
     /// Whether it moves: `running`, `paused`, `halted`, `aborted`, `finished` and the like.
+    #[schemars(extend("enum" = super::words(|it| state_word(it).0)))]
     state: String,
     /// One line: how it is.
     status: String,
@@ -228,6 +229,7 @@ struct Wave<'a> {
     /// Its name.
     name: &'a str,
     /// What it does.
+    #[schemars(extend("enum" = super::words(|it| wave_word(it).1)))]
     state: &'static str,
     /// The level it is allowed; 0 is held.
     level: u32,
@@ -392,6 +394,7 @@ struct Node<'a> {
     /// Its name.
     name: &'a str,
     /// What it does.
+    #[schemars(extend("enum" = super::words(|it| node_word(it).0)))]
     state: &'static str,
     /// When it was last heard; null if not since the coordinator started.
     heard_time: Option<super::Time>,
