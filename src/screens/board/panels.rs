@@ -327,7 +327,7 @@ pub(super) fn nodes(board: &Board, rollout: &Rollout, width: usize) -> Vec<Row> 
         let failed = thousands(node.failed);
         // The pace is still read in 80 columns, the longest of its words included.
         row.push(match width {
-            ..WIDE => format!("{open:>7}/{planned:>7} open failed {failed:<4} ").into(),
+            ..WIDE => format!("{open:>7}/{planned:<7} open failed {failed:<4} ").into(),
             WIDE.. => {
                 format!("{open:>9} / {planned:>9} open  failed {failed:<4} ").into()
             }
