@@ -96,19 +96,20 @@ impl Diagnosis {
     }
 
     fn halted(rollout: &Rollout) -> Self {
-        let wave = rollout
-            .waves
-            .iter()
-            .find(|wave| wave.gate.as_ref().is_some_and(|gate| gate.verdict == "halt"));
+        // Damage is found in more than the wave that halted first: each would halt again.
+        let halts =
+            |wave: &&Wave| wave.gate.as_ref().is_some_and(|it| it.verdict == "halt");
+        let waves = rollout.waves.iter().filter(halts);
+        let waves: Vec<_> =
+            waves.map(|wave| format!("wave {}", safe(&wave.name))).collect();
         let held_back = held_back(rollout);
-        let action = if let Some(wave) = wave {
-            let part = format!("wave {}", safe(&wave.name));
-            format!("tidegate quarantine list; then {}", in_order(&anew(&part)))
+        let action = if !waves.is_empty() {
+            format!("tidegate quarantine list; then {}", in_order(&anew(&waves)))
         } else if !held_back.is_empty() {
             format!("repair the cause; then {}", in_order(&steps(rollout, &held_back)))
         } else {
             // A verdict is not told for ever; the events are.
-            let again = in_order(&anew("wave WAVE"));
+            let again = in_order(&anew(&["wave WAVE".to_owned()]));
             format!("tidegate events (the last halt names its wave); then {again}")
         };
         let status =
@@ -311,12 +312,11 @@ pub(crate) fn steps(rollout: &Rollout, parts: &[String]) -> Vec<String> {
     steps
 }
 
-/// What to type, in order, so that a part proves itself anew. Re-closing it pauses.
-fn anew(part: &str) -> Vec<String> {
+/// What to type, in order, so that parts prove themselves anew. Re-closing them pauses.
+fn anew(parts: &[String]) -> Vec<String> {
     let paused = Rollout { state: RolloutState::Paused.into(), ..Rollout::default() };
-    let mut all = vec![format!("tidegate reclose {part} --reason '…'")];
-    all.extend(steps(&paused, &[part.to_owned()]));
-    all
+    let closed = parts.iter().map(|part| format!("tidegate reclose {part} --reason '…'"));
+    closed.chain(steps(&paused, parts)).collect()
 }
 
 /// What to do about a wave that needs a person.
@@ -347,7 +347,7 @@ fn override_by_hand(rollout: &Rollout) -> Option<String> {
 
 /// What to do about a node that the gate took out.
 fn repair(node: &str) -> String {
-    format!("repair {node}; then {}", in_order(&anew(&format!("node {node}"))))
+    format!("repair {node}; then {}", in_order(&anew(&[format!("node {node}")])))
 }
 
 fn in_order(steps: &[String]) -> String {
@@ -568,6 +568,25 @@ mod tests {
             &expect![[r"
             halted by the gate
             tidegate events (the last halt names its wave); then tidegate reclose wave WAVE --reason '…'; then tidegate resume wave WAVE --reason '…'; then tidegate resume --reason '…'
+            2
+        "]],
+        );
+    }
+
+    #[test]
+    fn every_wave_that_would_halt_again_is_named() {
+        let halts = |name: &str| {
+            let gate = Gate { verdict: "halt".into(), ..Default::default() };
+            Wave { name: name.into(), gate: Some(gate), ..wave() }
+        };
+        let state = RolloutState::Halted.into();
+        let waves = vec![halts("one"), wave(), halts("two")];
+
+        check(
+            &Rollout { state, waves, ..running() },
+            &expect![[r"
+            halted by the gate
+            tidegate quarantine list; then tidegate reclose wave one --reason '…'; then tidegate reclose wave two --reason '…'; then tidegate resume wave one --reason '…'; then tidegate resume wave two --reason '…'; then tidegate resume --reason '…'
             2
         "]],
         );

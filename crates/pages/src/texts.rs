@@ -257,9 +257,10 @@ mod tests {
     }
 
     /// How names begin that end with a code.
-    const CODED: [&str; 14] = [
+    const CODED: [&str; 15] = [
         "aside-message-",
         "aside-mailbox-",
+        "aside-opened-",
         "told-",
         "word-",
         "why-",

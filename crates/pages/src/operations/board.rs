@@ -405,6 +405,7 @@ impl Shown<'_> {
         let kind = match aside.part {
             Part::Message | Part::Lost => "message",
             Part::Mailbox => "mailbox",
+            Part::Opened => "opened",
         };
         let known = |says: &str, other: &str| {
             let name = format!("aside-{kind}-{}-{says}", aside.code);
@@ -418,7 +419,7 @@ impl Shown<'_> {
             next: match aside.part {
                 Part::Message => self.texts.say("aside-message-do"),
                 Part::Lost => self.texts.say("aside-lost-do"),
-                Part::Mailbox => known("do", "aside-other-do"),
+                Part::Mailbox | Part::Opened => known("do", "aside-other-do"),
             },
         }
     }
@@ -475,10 +476,11 @@ impl Shown<'_> {
         text
     }
 
-    /// Of a wave that is under way.
+    /// Of a wave that is under way, or has passed and gives reason to stop all the same.
     fn gate(&self, wave: &v1::Wave) -> Option<GateBlock> {
         let gate = wave.gate.as_ref()?;
-        if wave.state() == v1::WaveState::Passed {
+        let stops = ["halt", "isolate"].contains(&gate.verdict.as_str());
+        if wave.state() == v1::WaveState::Passed && !stops {
             return None;
         }
         let (verdict, tone) = match gate.verdict.as_str() {

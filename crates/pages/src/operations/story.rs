@@ -87,6 +87,8 @@ pub(super) enum Part {
     Lost,
     /// A whole mailbox.
     Mailbox,
+    /// An opened mailbox, which failed its probe.
+    Opened,
 }
 
 impl Part {
@@ -95,7 +97,8 @@ impl Part {
         match kind {
             v1::FindingKind::SetAside => Some(Self::Message),
             v1::FindingKind::Lost => Some(Self::Lost),
-            v1::FindingKind::Quarantined | v1::FindingKind::Probe => Some(Self::Mailbox),
+            v1::FindingKind::Quarantined => Some(Self::Mailbox),
+            v1::FindingKind::Probe => Some(Self::Opened),
             v1::FindingKind::Unspecified | v1::FindingKind::Doubt => None,
         }
     }
