@@ -424,6 +424,9 @@ fn a_script_that_looked_too_long_ago_is_refused_and_told_what_has_changed() {
 fn every_list_has_all_six_forms_and_the_environment_chooses_one() {
     let site = Site::start();
     site.apply();
+    // Nobody works here, so that nothing moves any more once the first wave may open.
+    let opening = ["wait", "--for", "wave=rest-1:opening", "--timeout", "60"];
+    assert_eq!(site.tidegate(&opening).status.code(), Some(0));
     let lists: [&[&str]; 6] = [
         &["wave", "list"],
         &["node", "list"],
