@@ -26,8 +26,11 @@ const PARTS: usize = 16;
 /// Addresses that share a place, on average: looked through in some ten nanoseconds.
 const SHARE_A_PLACE: usize = 6;
 
-/// Heaps in which new ones of a part wait for their places; those of one are looked through.
-const HEAPS: usize = 64;
+/// Heaps in which new ones of a part wait for their places, at least.
+const HEAPS_MIN: usize = 64;
+
+/// Bytes of a heap when its part is put in order, on average: all of a heap is looked through.
+const HEAP_BYTES: usize = 512;
 
 /// So many bytes of new ones get their places, or an eighth of those that have theirs.
 const NEW_BYTES_MIN: usize = 16 << 10;
@@ -88,7 +91,7 @@ struct Lying {
 
 impl Default for Lying {
     fn default() -> Self {
-        let heaps = (0..HEAPS).map(|_| Vec::new()).collect();
+        let heaps = empty_heaps(0);
         Self { starts: Box::default(), placed: Box::default(), heaps, new_bytes: 0 }
     }
 }
@@ -324,7 +327,7 @@ impl Part {
                 Some(value) => *value = change(*value),
                 None => lying.add(key, change(first)),
             }
-            lying.new_bytes >= NEW_BYTES_MIN.max(lying.placed.len() / 8)
+            lying.new_bytes >= new_bytes_max(lying.placed.len())
         };
         if crowded {
             let in_order = read(&self.lying).in_order(seed);
@@ -347,7 +350,8 @@ impl Lying {
         let placed = self.placed.get(place).unwrap_or_default();
         value(placed).or_else(|| {
             // Most of the time there are no new ones.
-            let heap = self.heaps.get(heap(key.hash)).filter(|_| self.new_bytes > 0);
+            let at = heap(key.hash, self.heaps.len());
+            let heap = self.heaps.get(at).filter(|_| self.new_bytes > 0);
             value(heap?)
         })
     }
@@ -359,7 +363,8 @@ impl Lying {
         let found = match find(placed, key.bytes()) {
             Some(at) => placed.get_mut(at..),
             None => {
-                let heap = self.heaps.get_mut(heap(key.hash))?;
+                let at = heap(key.hash, self.heaps.len());
+                let heap = self.heaps.get_mut(at)?;
                 find(heap, key.bytes()).and_then(|at| heap.get_mut(at..))
             }
         };
@@ -367,8 +372,8 @@ impl Lying {
     }
 
     fn add(&mut self, key: &Key, value: Value) {
-        let (Ok(length), Some(heap)) =
-            (u8::try_from(key.length), self.heaps.get_mut(heap(key.hash)))
+        let at = heap(key.hash, self.heaps.len());
+        let (Ok(length), Some(heap)) = (u8::try_from(key.length), self.heaps.get_mut(at))
         else {
             return;
         };
@@ -410,7 +415,8 @@ impl Lying {
             }
             *next += u32::try_from(one.len()).unwrap_or(0);
         }
-        Self { starts, placed, ..Self::default() }
+        let heaps = empty_heaps(placed.len());
+        Self { starts, placed, heaps, new_bytes: 0 }
     }
 
     /// Where addresses with this hash lie.
@@ -424,9 +430,21 @@ impl Lying {
     }
 }
 
-/// The heap of a hash.
-fn heap(hash: u64) -> usize {
-    usize::try_from(hash / PARTS as u64 % HEAPS as u64).unwrap_or(0)
+/// So many bytes may be without their places beside those that have them.
+fn new_bytes_max(placed: usize) -> usize {
+    NEW_BYTES_MIN.max(placed / 8)
+}
+
+/// Heaps for what may come beside so many bytes that have their places.
+fn empty_heaps(placed: usize) -> Box<[Vec<u8>]> {
+    let heaps = HEAPS_MIN.max(new_bytes_max(placed) / HEAP_BYTES);
+    (0..heaps).map(|_| Vec::new()).collect()
+}
+
+/// Which of so many heaps is that of a hash.
+fn heap(hash: u64, heaps: usize) -> usize {
+    let heaps = u64::try_from(heaps).unwrap_or(1).max(1);
+    usize::try_from(hash / PARTS as u64 % heaps).unwrap_or(0)
 }
 
 /// The place of a hash, by its upper half: the lower one tells the part.

@@ -13,6 +13,7 @@ use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tidegate_core::fleet::{JobNumber, MailboxNumber, Ordinal};
 use tidegate_core::policy::{Language, Window};
@@ -241,6 +242,38 @@ impl Description {
         let (begin, middle) = (at(row.address)?, at(row.path)?);
         let end = next.map_or(Some(self.texts.len()), |next| at(next.address))?;
         Some((self.texts.get(begin..middle)?, self.texts.get(middle..end)?))
+    }
+}
+
+/// Mailboxes of a job that a hand shall take. The hand makes them: the owner has more to do, and
+/// memory that one thread takes and another gives back costs both of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    description: Arc<Description>,
+    /// Which, and whether they have been open since they were first verified.
+    places: Vec<(Ordinal, bool)>,
+}
+
+impl Chosen {
+    /// These of a description.
+    pub(crate) fn of(
+        description: Arc<Description>,
+        places: Vec<(Ordinal, bool)>,
+    ) -> Self {
+        Self { description, places }
+    }
+
+    /// Their places.
+    pub(crate) fn ordinals(&self) -> Vec<Ordinal> {
+        self.places.iter().map(|(ordinal, _)| *ordinal).collect()
+    }
+
+    /// The mailboxes as the store knows them.
+    pub(crate) fn mailboxes(&self) -> Vec<(Ordinal, Mailbox)> {
+        let known = self.places.iter().filter_map(|(ordinal, served)| {
+            Some((*ordinal, self.description.mailbox(*ordinal, *served)?))
+        });
+        known.collect()
     }
 }
 

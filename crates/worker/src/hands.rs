@@ -17,7 +17,7 @@ use tidegate_core::holding::{Look, ProbeTask, Probed, Settled, Stamp};
 use tidegate_core::share::Ppm;
 use tidegate_mail::Mailbox;
 
-use crate::description::{Description, Shelf};
+use crate::description::{Chosen, Description, Shelf};
 use crate::store::{Dialling, MailStore, Switching, Telling, Told, Under};
 
 /// A piece of work at the store.
@@ -26,11 +26,11 @@ pub(crate) enum Task {
     /// Keep the description, then claim the store for the job.
     Claim { job: JobNumber, generation: Generation, description: Arc<Description> },
     /// Verify and repair.
-    Prepare { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
+    Prepare { job: JobNumber, generation: Generation, chosen: Chosen },
     /// Look whether held mailboxes are as they were.
-    Look { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
+    Look { job: JobNumber, generation: Generation, chosen: Chosen },
     /// Replace held mailboxes by empty ones.
-    Dial { job: JobNumber, generation: Generation, mailboxes: Vec<(Ordinal, Mailbox)> },
+    Dial { job: JobNumber, generation: Generation, chosen: Chosen },
     /// Put back histories that were verified at these stamps.
     Switch {
         job: JobNumber,
@@ -38,9 +38,9 @@ pub(crate) enum Task {
         mailboxes: Vec<(Ordinal, Mailbox, Stamp)>,
     },
     /// Tell the mail system where mailboxes stand.
-    Tell { telling: Telling, mailboxes: Vec<(Ordinal, Mailbox)> },
+    Tell { telling: Telling, chosen: Chosen },
     /// Read open mailboxes.
-    Probe { tasks: Vec<(ProbeTask, Mailbox)> },
+    Probe { tasks: Vec<(ProbeTask, Arc<Description>)> },
     /// Ask for the free space.
     Measure,
     /// Ask how high the store is claimed.
@@ -236,20 +236,20 @@ impl Hand {
                     Err(error) => Done::Broken(error),
                 }
             }
-            Task::Prepare { job, generation, mailboxes } => {
-                let tried = mailboxes.iter().map(|(ordinal, _)| *ordinal).collect();
-                match self.store.prepare(Under { job, generation }, mailboxes) {
+            Task::Prepare { job, generation, chosen } => {
+                let tried = chosen.ordinals();
+                match self.store.prepare(Under { job, generation }, chosen.mailboxes()) {
                     Ok(results) => Done::Settled { job, generation, tried, results },
                     Err(error) => Done::Broken(error),
                 }
             }
-            Task::Look { job, generation, mailboxes } => {
-                let tried = mailboxes.iter().map(|(ordinal, _)| *ordinal).collect();
+            Task::Look { job, generation, chosen } => {
+                let (tried, mailboxes) = (chosen.ordinals(), chosen.mailboxes());
                 let looks = self.store.look(Under { job, generation }, &mailboxes);
                 Done::Looked { job, generation, tried, looks }
             }
-            Task::Dial { job, generation, mailboxes } => {
-                let tried = mailboxes.iter().map(|(ordinal, _)| *ordinal).collect();
+            Task::Dial { job, generation, chosen } => {
+                let (tried, mailboxes) = (chosen.ordinals(), chosen.mailboxes());
                 match self.store.dial(Under { job, generation }, &mailboxes) {
                     Ok(results) => Done::Dialled { job, generation, tried, results },
                     Err(error) => Done::Broken(error),
@@ -262,16 +262,20 @@ impl Hand {
                     Err(error) => Done::Broken(error),
                 }
             }
-            Task::Tell { telling, mailboxes } => {
-                match self.store.tell(&telling, &mailboxes) {
+            Task::Tell { telling, chosen } => {
+                match self.store.tell(&telling, &chosen.mailboxes()) {
                     Ok(told) => Done::Told { telling, told },
                     Err(error) => Done::Broken(error),
                 }
             }
             Task::Probe { tasks } => {
                 let tried = tasks.iter().map(|(task, _)| *task).collect();
+                let known = tasks.iter().filter_map(|(task, description)| {
+                    Some((*task, description.mailbox(task.ordinal, true)?))
+                });
+                let known: Vec<(ProbeTask, Mailbox)> = known.collect();
                 let results =
-                    self.store.probe(&tasks).into_iter().map(|(task, outcome, took)| {
+                    self.store.probe(&known).into_iter().map(|(task, outcome, took)| {
                         let ProbeTask { ordinal, level, mature, .. } = task;
                         (task, Probed { ordinal, level, mature, outcome }, took)
                     });

@@ -75,6 +75,11 @@ impl Counts {
         });
     }
 
+    /// Whether anything stands below `level`.
+    pub(super) fn any_below(&self, level: Level) -> bool {
+        self.on_level.iter().take(level.index()).any(|count| *count > 0)
+    }
+
     /// The highest level that anything stands on.
     pub(super) fn highest(&self) -> Level {
         let highest = self.on_level.iter().rposition(|count| *count > 0);

@@ -1,13 +1,14 @@
 //! Work: what should be done next, derived from the state alone, so that a lost command is
 //! simply derived again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Dial, HeldJob, HeldMailbox, Holding, Lease, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
 use crate::planted::{self, Bug};
 use crate::policy::Soaks;
+use crate::rollout::Order;
 use crate::time::{Span, Timestamp};
 
 /// What should be done next. Every list is bounded by what was asked for.
@@ -168,9 +169,11 @@ impl Holding {
     }
 
     fn opening(&self, job: &Asked<'_>, room: &mut Room, work: &mut Work) {
-        let Some(order) = job.held.order.as_ref().filter(|_| room.open > 0) else {
+        let asks = |order: &&Order| job.held.counts.any_below(order.level);
+        let Some(order) = job.held.order.as_ref().filter(asks) else { return };
+        if room.open == 0 {
             return;
-        };
+        }
         let mut chosen: BTreeMap<bool, Vec<Ordinal>> = BTreeMap::new();
         let mut choose = |ordinal: Ordinal, mailbox: &HeldMailbox| {
             let here = mailbox.dial == Dial::None || planted::is(Bug::OpenBeside);
@@ -293,7 +296,9 @@ fn probing_fresh(
     let mut again = Timestamp::from_millis(u64::MAX);
     let mut unread = Vec::new();
     // One that was closed and raised again comes twice.
-    let fresh: BTreeSet<Ordinal> = job.held.fresh.iter().copied().collect();
+    let mut fresh = job.held.fresh.clone();
+    fresh.sort_unstable();
+    fresh.dedup();
     for ordinal in fresh {
         let Some(mailbox) = job.held.mailboxes.get(ordinal.index()) else { continue };
         let Some(due) = due(job, mailbox) else { continue };

@@ -90,8 +90,8 @@ impl Node {
     ) {
         for (job, generation, ordinals) in dial {
             for some in ordinals.chunks(DIAL_TOGETHER) {
-                let mailboxes = self.mailboxes(job, some);
-                self.give(job, some, Task::Dial { job, generation, mailboxes });
+                let Some(chosen) = self.chosen(job, some) else { continue };
+                self.give(job, some, Task::Dial { job, generation, chosen });
             }
         }
         for (job, generation, ordinals) in switch {
@@ -109,8 +109,8 @@ impl Node {
         ordinals: &[Ordinal],
     ) -> Vec<(Ordinal, Mailbox, Stamp)> {
         let Some(held) = self.holding.job(job) else { return Vec::new() };
-        let mailboxes = self.mailboxes(job, ordinals).into_iter();
-        let stamped = mailboxes.filter_map(|(ordinal, mailbox)| {
+        let Some(chosen) = self.chosen(job, ordinals) else { return Vec::new() };
+        let stamped = chosen.mailboxes().into_iter().filter_map(|(ordinal, mailbox)| {
             Some((ordinal, mailbox, held.verified_at(ordinal)?))
         });
         stamped.collect()

@@ -10,10 +10,10 @@ use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
 use tidegate_core::holding::{ProbeTask, Room};
 use tidegate_core::mailbox::{Level, MailboxState};
 use tidegate_core::time::{Span, Timestamp};
-use tidegate_mail::Mailbox;
 
 use super::Node;
 use super::dial::{DIAL_MAX, SWITCHING_MAX};
+use crate::description::Chosen;
 use crate::hands::Task;
 use crate::herald::Errand;
 use crate::store::Telling;
@@ -78,20 +78,20 @@ impl Node {
         }
         for (job, generation, ordinals) in work.prepare {
             for some in ordinals.chunks(together) {
-                let mailboxes = self.mailboxes(job, some);
-                if self.give(job, some, Task::Prepare { job, generation, mailboxes }) {
+                let Some(chosen) = self.chosen(job, some) else { continue };
+                if self.give(job, some, Task::Prepare { job, generation, chosen }) {
                     self.preparing += 1;
                 }
             }
         }
         for (job, generation, ordinals) in work.recheck {
-            let mailboxes = self.mailboxes(job, &ordinals);
-            self.give(job, &ordinals, Task::Look { job, generation, mailboxes });
+            let Some(chosen) = self.chosen(job, &ordinals) else { continue };
+            self.give(job, &ordinals, Task::Look { job, generation, chosen });
         }
         for (job, generation, ordinals) in work.open {
             for some in ordinals.chunks(LOOK_TOGETHER) {
-                let mailboxes = self.mailboxes(job, some);
-                if self.give(job, some, Task::Look { job, generation, mailboxes }) {
+                let Some(chosen) = self.chosen(job, some) else { continue };
+                if self.give(job, some, Task::Look { job, generation, chosen }) {
                     self.pace.spend(some.len());
                 }
             }
@@ -133,12 +133,10 @@ impl Node {
 
     pub(super) fn probe(&mut self, tasks: &[ProbeTask]) {
         for some in tasks.chunks(PROBE_TOGETHER) {
-            let with_mailboxes = some.iter().filter_map(|task| {
-                let mailbox =
-                    self.descriptions.get(&task.job)?.mailbox(task.ordinal, true)?;
-                Some((*task, mailbox))
+            let described = some.iter().filter_map(|task| {
+                Some((*task, Arc::clone(self.descriptions.get(&task.job)?)))
             });
-            let tasks: Vec<(ProbeTask, Mailbox)> = with_mailboxes.collect();
+            let tasks = described.collect();
             let Some(hands) = &self.hands else { return };
             if hands.give(Task::Probe { tasks }).is_ok() {
                 self.busy.extend(some.iter().map(|task| (task.job, task.ordinal)));
@@ -161,29 +159,19 @@ impl Node {
         for some in ordinals.chunks(self.given.store.tell_together(level).max(1)) {
             let (services, until) = (services.clone(), self.lease_until);
             let telling = Telling { under, level, services, recorded, from_held, until };
-            let mailboxes = self.mailboxes(under.job, some);
-            if self.give(under.job, some, Task::Tell { telling, mailboxes }) {
+            let Some(chosen) = self.chosen(under.job, some) else { continue };
+            if self.give(under.job, some, Task::Tell { telling, chosen }) {
                 let ordinals = some.to_vec();
                 self.herald.sent(&Errand { under, level, ordinals, recorded });
             }
         }
     }
 
-    pub(super) fn mailboxes(
-        &self,
-        job: JobNumber,
-        ordinals: &[Ordinal],
-    ) -> Vec<(Ordinal, Mailbox)> {
-        let (Some(held), Some(description)) =
-            (self.holding.job(job), self.descriptions.get(&job))
-        else {
-            return Vec::new();
-        };
-        let known = ordinals.iter().filter_map(|ordinal| {
-            let served = held.was_served(*ordinal);
-            description.mailbox(*ordinal, served).map(|mailbox| (*ordinal, mailbox))
-        });
-        known.collect()
+    /// These mailboxes of a job; nothing if it is not described.
+    pub(super) fn chosen(&self, job: JobNumber, ordinals: &[Ordinal]) -> Option<Chosen> {
+        let (held, description) = (self.holding.job(job)?, self.descriptions.get(&job)?);
+        let places = ordinals.iter().map(|it| (*it, held.was_served(*it)));
+        Some(Chosen::of(Arc::clone(description), places.collect()))
     }
 
     pub(super) fn give(

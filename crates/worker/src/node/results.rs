@@ -4,7 +4,7 @@
 //!
 //! * A mailbox that an answer does not speak of is left alone for a while, and tried again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
@@ -82,11 +82,12 @@ impl Node {
             }
             Done::Told { telling, told } => self.on_told(&telling, &told, lease),
             Done::Probed { tried, results } => {
-                let probed: BTreeSet<ProbeTask> =
+                let mut probed: Vec<ProbeTask> =
                     results.iter().map(|(task, ..)| *task).collect();
+                probed.sort_unstable();
                 for task in &tried {
                     self.busy.remove(task.job, task.ordinal);
-                    if !probed.contains(task) {
+                    if probed.binary_search(task).is_err() {
                         self.deferred.insert((task.job, task.ordinal), now + DEFER);
                     }
                 }

@@ -522,9 +522,9 @@ fn carried_out(node: &mut Node, hands: &Receiver<Task>) -> Vec<Level> {
     let tasks: Vec<Task> = hands.try_iter().collect();
     let mut levels = Vec::new();
     for task in tasks {
-        let Task::Tell { telling, mailboxes } = task else { continue };
+        let Task::Tell { telling, chosen } = task else { continue };
         levels.push(telling.level);
-        let told = mailboxes.into_iter().map(|(it, _)| (it, Told::Done)).collect();
+        let told = chosen.ordinals().into_iter().map(|it| (it, Told::Done)).collect();
         node.turn(vec![Input::Done(Box::new(Done::Told { telling, told }))]).unwrap();
     }
     levels
