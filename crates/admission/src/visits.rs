@@ -129,18 +129,22 @@ impl Visits {
     }
 
     /// Watches a sample of mailboxes that are held: how soon their programs come again.
-    pub fn held<'a>(&self, addresses: impl IntoIterator<Item = &'a str>) {
+    pub fn held(&self, addresses: impl IntoIterator<Item = impl AsRef<str>>) {
         self.held_at(addresses, self.now());
     }
 
     /// Watches mailboxes that have opened to `level` just now.
-    pub fn opened<'a>(&self, addresses: impl IntoIterator<Item = &'a str>, level: u8) {
+    pub fn opened(
+        &self,
+        addresses: impl IntoIterator<Item = impl AsRef<str>>,
+        level: u8,
+    ) {
         self.opened_at(addresses, level, self.now());
     }
 
     /// Watches mailboxes no more.
-    pub fn closed<'a>(&self, addresses: impl IntoIterator<Item = &'a str>) {
-        for address in addresses.into_iter().map(str::to_ascii_lowercase) {
+    pub fn closed(&self, addresses: impl IntoIterator<Item = impl AsRef<str>>) {
+        for address in addresses.into_iter().map(|it| it.as_ref().to_ascii_lowercase()) {
             self.with(&address, |shard| shard.forget(&address));
         }
     }
@@ -155,8 +159,8 @@ impl Visits {
         self.count_at(level, self.now())
     }
 
-    fn held_at<'a>(&self, addresses: impl IntoIterator<Item = &'a str>, now: Millis) {
-        for address in addresses.into_iter().map(str::to_ascii_lowercase) {
+    fn held_at(&self, addresses: impl IntoIterator<Item = impl AsRef<str>>, now: Millis) {
+        for address in addresses.into_iter().map(|it| it.as_ref().to_ascii_lowercase()) {
             self.with(&address, |shard| {
                 if shard.held < HELD_MAX && !shard.people.contains_key(address.as_str()) {
                     shard.held += 1;
@@ -166,14 +170,14 @@ impl Visits {
         }
     }
 
-    fn opened_at<'a>(
+    fn opened_at(
         &self,
-        addresses: impl IntoIterator<Item = &'a str>,
+        addresses: impl IntoIterator<Item = impl AsRef<str>>,
         level: u8,
         now: Millis,
     ) {
         let period = self.period();
-        for address in addresses.into_iter().map(str::to_ascii_lowercase) {
+        for address in addresses.into_iter().map(|it| it.as_ref().to_ascii_lowercase()) {
             self.with(&address, |shard| {
                 let before = shard.forget(&address);
                 shard.keep_period(before.and_then(|it| it.period(period, now)));

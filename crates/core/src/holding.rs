@@ -28,12 +28,13 @@ mod snapshot;
 mod work;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use counts::Tally;
 pub use dial::{Dial, DialStep};
 pub use found::{Found, More};
 pub use record::{Claim, Look, Outcome, Probed, Record, Settled, Switched};
-pub use snapshot::{JobSnapshot, SnapshotError};
+pub use snapshot::{JobCopy, JobSnapshot, SnapshotError};
 pub use work::{ProbeTask, Room, Work};
 
 use crate::fleet::{Generation, JobNumber, Ordinal};
@@ -70,7 +71,8 @@ pub struct Holding {
 pub struct HeldJob {
     generation: Generation,
     description: [u8; 32],
-    mailboxes: Vec<HeldMailbox>,
+    /// Shared with snapshots that are being written.
+    mailboxes: Arc<Vec<HeldMailbox>>,
     counts: Counts,
     /// Messages of all its mailboxes.
     totals: MessageTotals,
@@ -186,7 +188,7 @@ impl Holding {
         for job in self.jobs.values_mut() {
             job.fresh.clear();
             job.unread_until = None;
-            for mailbox in &mut job.mailboxes {
+            for mailbox in Arc::make_mut(&mut job.mailboxes) {
                 mailbox.level_since = now;
                 mailbox.probed_at = NEVER;
             }
@@ -438,7 +440,8 @@ impl Holding {
         let mut healths = Vec::new();
         let mut findings = Vec::new();
         for result in results {
-            let Some(mailbox) = held.mailboxes.get_mut(result.ordinal.index()) else {
+            let mailboxes = Arc::make_mut(&mut held.mailboxes);
+            let Some(mailbox) = mailboxes.get_mut(result.ordinal.index()) else {
                 continue;
             };
             if mailbox.state.level != result.level || !mailbox.state.is_open() {
@@ -535,7 +538,7 @@ impl Holding {
         let held = self.jobs.entry(job).or_insert_with(|| HeldJob {
             generation,
             description,
-            mailboxes: vec![HeldMailbox::default(); usize::from(mailboxes)],
+            mailboxes: Arc::new(vec![HeldMailbox::default(); usize::from(mailboxes)]),
             counts: Counts::default(),
             totals: MessageTotals::default(),
             order: None,
@@ -549,7 +552,7 @@ impl Holding {
         );
         held.generation = generation;
         held.order = order;
-        for mailbox in &mut held.mailboxes {
+        for mailbox in Arc::make_mut(&mut held.mailboxes) {
             mailbox.claim_again(at);
         }
         held.counts = Counts::of(&held.mailboxes);
@@ -565,7 +568,8 @@ impl Holding {
         change: impl FnOnce(&mut HeldMailbox),
     ) {
         let Some(held) = self.jobs.get_mut(&job) else { return };
-        let Some(mailbox) = held.mailboxes.get_mut(ordinal.index()) else { return };
+        let mailboxes = Arc::make_mut(&mut held.mailboxes);
+        let Some(mailbox) = mailboxes.get_mut(ordinal.index()) else { return };
         held.counts.without(mailbox);
         let (level, totals) = (mailbox.state.level, mailbox.found.totals());
         change(mailbox);

@@ -199,17 +199,32 @@ fn jobs(
     Ok(jobs)
 }
 
-/// The bytes of a worker's snapshot.
-pub fn encode_node(snapshot: &OfNode) -> Vec<u8> {
+/// The bytes of a worker's snapshot. `more` jobs stand behind its own: they are made one by
+/// one, since all of them at once take as much memory as the node itself.
+pub fn encode_node(
+    snapshot: &OfNode,
+    more: impl IntoIterator<Item = holding::JobSnapshot>,
+) -> Vec<u8> {
     let OfNode { at, jobs, not_shown, not_shut_out, kept_back } = snapshot;
-    let kept = past::WorkerSnapshot {
-        at_millis: at.millis(),
-        jobs: jobs.iter().map(keep_held).collect(),
+    let empty = past::WorkerSnapshot::default;
+    // The bytes of parts behind each other are those of the whole.
+    let mut bytes =
+        past::WorkerSnapshot { at_millis: at.millis(), ..empty() }.encode_to_vec();
+    let mut add = |job: &holding::JobSnapshot| {
+        let jobs = vec![keep_held(job)];
+        bytes.extend(past::WorkerSnapshot { jobs, ..empty() }.encode_to_vec());
+    };
+    jobs.iter().for_each(&mut add);
+    more.into_iter().for_each(|job| add(&job));
+    let rest = past::WorkerSnapshot {
         not_shown: keep_places(not_shown),
         not_shut_out: keep_places(not_shut_out),
         kept_back: Some(kept_back.into()),
+        ..empty()
     };
-    kept.encode_to_vec()
+    bytes.extend(rest.encode_to_vec());
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// A worker's snapshot from its bytes.
@@ -458,14 +473,15 @@ mod tests {
     fn a_workers_snapshot_survives_its_bytes() {
         let snapshot = of_node();
 
-        let bytes = encode_node(&snapshot);
+        let bytes = encode_node(&snapshot, []);
 
         assert_eq!(decode_node(&bytes).unwrap(), snapshot);
     }
 
     #[test]
     fn a_snapshot_cut_anywhere_is_an_error_or_another_snapshot_but_no_panic() {
-        let (rollout, node) = (encode_rollout(&of_rollout()), encode_node(&of_node()));
+        let (rollout, node) =
+            (encode_rollout(&of_rollout()), encode_node(&of_node(), []));
         for length in 0..rollout.len() {
             let cut = decode_rollout(rollout.get(..length).unwrap());
             assert!(cut.ok() != Some(of_rollout()), "{length}");

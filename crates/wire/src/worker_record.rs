@@ -169,8 +169,8 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
 }
 
 /// The bytes of a job's description: what is kept beside the journal.
-pub fn encode_description(description: &JobPart) -> Vec<u8> {
-    v1::FetchJobResponse::from(description.clone()).encode_to_vec()
+pub fn encode_description(description: JobPart) -> Vec<u8> {
+    v1::FetchJobResponse::from(description).encode_to_vec()
 }
 
 /// A job's description from its bytes, older ones too.
@@ -535,12 +535,12 @@ mod tests {
         let older = [&older[..], b"ann@example.org", &[26, 3], b"ann"].concat();
 
         let again =
-            decode_description(&encode_description(&told)).expect("its own bytes");
+            decode_description(&encode_description(told.clone())).expect("its own bytes");
         let old = decode_description(&older).expect("the bytes of an older program");
 
         assert_eq!(again, told);
         assert_eq!(old, JobPart { mailboxes: vec![mailbox(None)], expected: None });
-        assert_eq!(encode_description(&old), older);
+        assert_eq!(encode_description(old), older);
     }
 
     #[test]

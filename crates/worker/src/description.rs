@@ -9,6 +9,7 @@
 //! * It is on disk before the journal speaks of its job.
 //! * The note outlives whatever is put in the journal's place: it lies where the claims do.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -112,9 +113,10 @@ impl Shelf for Files {
 pub(crate) struct Description {
     /// The digest of its bytes.
     pub(crate) digest: [u8; 32],
-    /// Each mailbox's address, and its path behind it.
+    /// Each mailbox's name, and behind it what else is its own.
     texts: Box<str>,
     rows: Box<[Row]>,
+    shapes: Box<[Shape]>,
     expected: Option<Window>,
 }
 
@@ -122,34 +124,67 @@ pub(crate) struct Description {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     number: MailboxNumber,
-    /// Where its address begins among the texts, where its path does, and where that ends.
-    address: u32,
-    path: u32,
+    /// Where its texts begin, and how long the first of them is.
+    begin: u32,
+    name_bytes: u16,
+    shape: u16,
+}
+
+/// What many mailboxes have in common: most are `NAME@DOMAIN` and lie at `DOMAIN/NAME` or the like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Shape {
+    /// What follows the name in the address.
+    domain: Box<str>,
+    /// What stands before and behind the name in the path; nothing if the path is the mailbox's
+    /// own.
+    around: Option<(Box<str>, Box<str>)>,
     language: Option<Language>,
 }
 
+/// Shapes of one description, but for those that fit every mailbox: what hardly any have in
+/// common takes more memory than it saves.
+const SHAPES_MAX: usize = 256;
+
+/// A longer name is told of in two parts.
+const NAME_BYTES_MAX: usize = u16::MAX as usize;
+
 impl Description {
     /// The description that the coordinator has told.
-    pub(crate) fn new(told: &JobPart) -> Self {
-        let digest = *blake3::hash(&encode_description(told)).as_bytes();
-        Self::of(told, digest)
+    pub(crate) fn new(told: JobPart) -> Self {
+        let mut description = Self::of(&told);
+        description.digest = *blake3::hash(&encode_description(told)).as_bytes();
+        description
     }
 
-    fn of(told: &JobPart, digest: [u8; 32]) -> Self {
-        let length = told.mailboxes.iter().map(|it| it.address.len() + it.path.len());
-        let mut texts = String::with_capacity(length.sum());
-        // A job has 65,535 mailboxes at most, and texts are shorter than messages may be.
-        let end = |texts: &str| u32::try_from(texts.len()).unwrap_or(u32::MAX);
+    /// All but the digest.
+    fn of(told: &JobPart) -> Self {
+        let mut shapes: HashMap<Shape, u16> = HashMap::new();
+        let mut texts = String::new();
         let rows = told.mailboxes.iter().map(|mailbox| {
-            let JobMailbox { number, address, path, language } = mailbox;
-            let begin = end(&texts);
-            texts.push_str(address);
-            let middle = end(&texts);
+            // A job has 65,535 mailboxes at most, and texts are shorter than messages may be.
+            let begin = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+            let next = shapes.len();
+            let (shape, texts_own) = match Shape::common(mailbox) {
+                (shape, own) if next < SHAPES_MAX || shapes.contains_key(&shape) => {
+                    (shape, own)
+                }
+                _ => Shape::own(mailbox),
+            };
+            let next = u16::try_from(next).unwrap_or(u16::MAX);
+            let shape = *shapes.entry(shape).or_insert(next);
+            let (name, path) = texts_own;
+            texts.push_str(name);
             texts.push_str(path);
-            Row { number: *number, address: begin, path: middle, language: *language }
+            let name_bytes = u16::try_from(name.len()).unwrap_or(u16::MAX);
+            Row { number: mailbox.number, begin, name_bytes, shape }
         });
         let rows = rows.collect();
-        Self { digest, texts: texts.into(), rows, expected: told.expected }
+        let mut in_order: Vec<(u16, Shape)> =
+            shapes.into_iter().map(|(shape, number)| (number, shape)).collect();
+        in_order.sort_unstable_by_key(|(number, _)| *number);
+        let shapes = in_order.into_iter().map(|(_, shape)| shape).collect();
+        let (digest, expected) = ([0; 32], told.expected);
+        Self { digest, texts: texts.into(), rows, shapes, expected }
     }
 
     /// Reads the description of `job` with `digest`.
@@ -172,7 +207,7 @@ impl Description {
             return Err(wrong("is damaged"));
         }
         let told = decode_description(&bytes).map_err(|_| wrong("is none"))?;
-        Ok(Self::of(&told, digest))
+        Ok(Self { digest, ..Self::of(&told) })
     }
 
     /// Makes it durable.
@@ -182,13 +217,12 @@ impl Description {
     /// The shelf's; then nothing may be claimed.
     pub(crate) fn write(&self, shelf: &dyn Shelf, job: JobNumber) -> io::Result<()> {
         let mailboxes = self.ordinals().filter_map(|ordinal| {
-            let (row, (address, path)) = (self.row(ordinal)?, self.texts(ordinal)?);
-            let (address, path) = (address.to_owned(), path.to_owned());
-            let Row { number, language, .. } = *row;
+            let (address, path) = (self.address(ordinal)?, self.path(ordinal)?);
+            let (number, language) = (self.row(ordinal)?.number, self.language(ordinal));
             Some(JobMailbox { number, address, path, language })
         });
         let told = JobPart { mailboxes: mailboxes.collect(), expected: self.expected };
-        shelf.keep(job, self.digest, &encode_description(&told))
+        shelf.keep(job, self.digest, &encode_description(told))
     }
 
     /// How many mailboxes.
@@ -197,21 +231,34 @@ impl Description {
     }
 
     /// The owner's address.
-    pub(crate) fn address(&self, ordinal: Ordinal) -> Option<&str> {
-        self.texts(ordinal).map(|(address, _)| address)
+    pub(crate) fn address(&self, ordinal: Ordinal) -> Option<String> {
+        let (name, _, shape) = self.parts(ordinal)?;
+        Some([name, &shape.domain].concat())
+    }
+
+    /// Where the mailbox lies.
+    fn path(&self, ordinal: Ordinal) -> Option<String> {
+        let (name, path, shape) = self.parts(ordinal)?;
+        Some(match &shape.around {
+            Some((before, behind)) => [before, name, behind].concat(),
+            None => path.to_owned(),
+        })
     }
 
     /// The mailbox of this address, as Dovecot writes it.
     pub(crate) fn ordinal(&self, address: &str) -> Option<Ordinal> {
-        let is_it = |at: &Ordinal| {
-            self.address(*at).is_some_and(|it| it.eq_ignore_ascii_case(address))
+        let is_it = |(name, _, shape): (&str, &str, &Shape)| {
+            let (own, domain) =
+                address.as_bytes().split_at_checked(name.len()).unwrap_or_default();
+            own.eq_ignore_ascii_case(name.as_bytes())
+                && domain.eq_ignore_ascii_case(shape.domain.as_bytes())
         };
-        self.ordinals().find(is_it)
+        self.ordinals().find(|it| self.parts(*it).is_some_and(is_it))
     }
 
     /// The language in which its owner is told to wait; nothing for the default.
     pub(crate) fn language(&self, ordinal: Ordinal) -> Option<Language> {
-        self.row(ordinal)?.language
+        self.parts(ordinal)?.2.language
     }
 
     /// When its mailboxes are expected back.
@@ -221,10 +268,8 @@ impl Description {
 
     /// The mailbox as the store knows it.
     pub(crate) fn mailbox(&self, ordinal: Ordinal, served: bool) -> Option<Mailbox> {
-        let (address, path) = self.texts(ordinal)?;
-        let path = path.as_bytes().to_vec();
-        let (key, address) = (Mailbox::key_of(&path), address.to_owned());
-        Some(Mailbox { key, address, path, served })
+        let (address, path) = (self.address(ordinal)?, self.path(ordinal)?.into_bytes());
+        Some(Mailbox { key: Mailbox::key_of(&path), address, path, served })
     }
 
     fn ordinals(&self) -> impl Iterator<Item = Ordinal> {
@@ -235,13 +280,40 @@ impl Description {
         self.rows.get(ordinal.index())
     }
 
-    /// The address and the path of a mailbox.
-    fn texts(&self, ordinal: Ordinal) -> Option<(&str, &str)> {
+    /// The name of a mailbox, the path if that is its own, and what it has in common with
+    /// others.
+    fn parts(&self, ordinal: Ordinal) -> Option<(&str, &str, &Shape)> {
         let at = |place: u32| usize::try_from(place).ok();
         let (row, next) = (self.row(ordinal)?, self.rows.get(ordinal.index() + 1));
-        let (begin, middle) = (at(row.address)?, at(row.path)?);
-        let end = next.map_or(Some(self.texts.len()), |next| at(next.address))?;
-        Some((self.texts.get(begin..middle)?, self.texts.get(middle..end)?))
+        let end = next.map_or(Some(self.texts.len()), |next| at(next.begin))?;
+        let own = self.texts.get(at(row.begin)?..end)?;
+        let (name, path) = own.split_at_checked(usize::from(row.name_bytes))?;
+        Some((name, path, self.shapes.get(usize::from(row.shape))?))
+    }
+}
+
+impl Shape {
+    /// The shape of a mailbox whose path has its name in it, or at least whose domain others
+    /// have as well; and its own texts.
+    fn common(mailbox: &JobMailbox) -> (Self, (&str, &str)) {
+        let JobMailbox { address, path, language, .. } = mailbox;
+        let at = address.rfind('@').filter(|at| (1..NAME_BYTES_MAX).contains(at));
+        let Some((name, domain)) = at.and_then(|at| address.split_at_checked(at)) else {
+            return Self::own(mailbox);
+        };
+        let around = path.split_once(name).map(|(a, b)| (a.into(), b.into()));
+        let own = if around.is_some() { "" } else { path };
+        (Self { domain: domain.into(), around, language: *language }, (name, own))
+    }
+
+    /// The shape that has nothing but the language in common with others.
+    fn own(mailbox: &JobMailbox) -> (Self, (&str, &str)) {
+        let JobMailbox { address, path, language, .. } = mailbox;
+        // What is too long for a name is no address, and is cut in two like one.
+        let at = address.floor_char_boundary(NAME_BYTES_MAX);
+        let (name, domain) = address.split_at_checked(at).unwrap_or((address, ""));
+        let shape = Self { domain: domain.into(), around: None, language: *language };
+        (shape, (name, path))
     }
 }
 
@@ -324,17 +396,21 @@ mod tests {
             mailbox(7, "anna@example.org", "a/anna", italian),
             mailbox(3, "b@example.org", "b", None),
             mailbox(9, "z\u{fc}rich@example.org", "z/\u{fc}", None),
+            mailbox(4, "c@example.org", "example.org/c/Maildir", None),
+            mailbox(5, "cc@example.org", "example.org/cc/Maildir", italian),
+            mailbox(6, "nobody", "nobody", None),
+            mailbox(8, "@example.org", "x", None),
         ];
         let part = JobPart { mailboxes: told.to_vec(), expected: None };
         let job = JobNumber::new(1);
 
-        let description = Description::new(&part);
+        let description = Description::new(part.clone());
         description.write(&shelf, job).unwrap();
         let read = Description::read(&shelf, job, description.digest).unwrap();
 
         let bytes = shelf.read(job, description.digest).unwrap();
         assert_eq!(decode_description(&bytes).unwrap(), part);
-        assert_eq!(read.len(), 3);
+        assert_eq!(usize::from(read.len()), told.len());
         for (at, told) in (0..).map(Ordinal::new).zip(&told) {
             let mailbox = read.mailbox(at, true).unwrap();
             assert_eq!(mailbox.address, told.address);
@@ -346,7 +422,28 @@ mod tests {
                 Some(at)
             );
         }
-        assert!(read.mailbox(Ordinal::new(3), true).is_none());
+        assert!(read.mailbox(Ordinal::new(7), true).is_none());
         assert_eq!(read.ordinal("nobody@example.org"), None);
+    }
+
+    #[test]
+    fn mailboxes_that_have_nothing_in_common_are_described_as_well() {
+        let mailbox = |number: u32| JobMailbox {
+            number: MailboxNumber::new(number),
+            address: format!("user{number}@domain{number}.example"),
+            path: format!("{}/user{number}", number % 1_000),
+            language: None,
+        };
+        let mailboxes: Vec<_> = (0..3_000).map(mailbox).collect();
+        let part = JobPart { mailboxes: mailboxes.clone(), expected: None };
+
+        let description = Description::new(part);
+
+        assert!(description.shapes.len() <= SHAPES_MAX + 1);
+        for (at, told) in (0..).map(Ordinal::new).zip(&mailboxes) {
+            let kept = description.mailbox(at, true).unwrap();
+            assert_eq!(kept.address, told.address);
+            assert_eq!(kept.path, told.path.as_bytes());
+        }
     }
 }

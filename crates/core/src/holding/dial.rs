@@ -13,6 +13,8 @@
 //!   runs; it ends as a mailbox is closed.
 //! * A mailbox is raised from held only when it has none.
 
+use std::sync::Arc;
+
 use super::{HeldJob, HeldMailbox, Holding, Lease, Record, Switched, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Level, MailboxState, Preparation};
@@ -166,8 +168,8 @@ impl Holding {
     /// The store will not have an empty mailbox here: nothing is asked again before a restart.
     pub fn cannot_dial(&mut self, job: JobNumber, ordinal: Ordinal) {
         let held = self.jobs.get_mut(&job);
-        if let Some(mailbox) = held.and_then(|job| job.mailboxes.get_mut(ordinal.index()))
-        {
+        let mailboxes = held.map(|job| Arc::make_mut(&mut job.mailboxes));
+        if let Some(mailbox) = mailboxes.and_then(|all| all.get_mut(ordinal.index())) {
             mailbox.dial_refused = true;
         }
     }

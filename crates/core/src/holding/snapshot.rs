@@ -7,6 +7,8 @@
 //! * Whatever a holding remembers is in its snapshot; what it has merely heard is not: a new
 //!   field does not compile before that is decided.
 
+use std::sync::Arc;
+
 use super::counts::Counts;
 use super::{Dial, Found, HeldJob, HeldMailbox, Holding, NEVER, Stamp, ordinals};
 use crate::fleet::{Generation, JobNumber};
@@ -35,6 +37,21 @@ pub struct JobSnapshot {
     pub found: Vec<Found>,
 }
 
+/// A job as it was when it was copied, which costs next to nothing: it shares its mailboxes with
+/// the holding until they change.
+#[derive(Clone, Debug)]
+pub struct JobCopy {
+    job: JobNumber,
+    held: HeldJob,
+}
+
+impl JobCopy {
+    /// What is remembered of it.
+    pub fn snapshot(&self) -> JobSnapshot {
+        self.held.snapshot(self.job)
+    }
+}
+
 /// A snapshot that no holding makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
@@ -57,6 +74,12 @@ pub enum SnapshotError {
 impl Holding {
     /// All that is remembered: of jobs, and what persons keep back.
     pub fn snapshot(&self) -> (Vec<JobSnapshot>, KeptBack) {
+        let (jobs, kept_back) = self.copy();
+        (jobs.iter().map(JobCopy::snapshot).collect(), kept_back)
+    }
+
+    /// The same, of which snapshots can be made later.
+    pub fn copy(&self) -> (Vec<JobCopy>, KeptBack) {
         let Self {
             jobs,
             kept_back,
@@ -66,7 +89,10 @@ impl Holding {
             pending: _,
             unreported: _,
         } = self;
-        let jobs = jobs.iter().map(|(job, held)| held.snapshot(*job));
+        let jobs = jobs.iter().map(|(job, held)| {
+            let held = HeldJob { order: None, fresh: Vec::new(), ..held.clone() };
+            JobCopy { job: *job, held }
+        });
         (jobs.collect(), kept_back.clone())
     }
 
@@ -113,7 +139,7 @@ impl HeldJob {
             dials: Vec::with_capacity(mailboxes.len()),
             found: Vec::with_capacity(mailboxes.len()),
         };
-        for mailbox in mailboxes {
+        for mailbox in mailboxes.iter() {
             let HeldMailbox {
                 state,
                 stamp,
@@ -170,7 +196,7 @@ impl HeldJob {
             generation,
             description,
             counts: Counts::of(&mailboxes),
-            mailboxes,
+            mailboxes: Arc::new(mailboxes),
             totals,
             order: None,
             fresh: Vec::new(),

@@ -93,7 +93,7 @@ impl Node {
     }
 
     fn address(&self, job: JobNumber, ordinal: Ordinal) -> Option<Box<str>> {
-        self.descriptions.get(&job)?.address(ordinal).map(Into::into)
+        Some(self.descriptions.get(&job)?.address(ordinal)?.into())
     }
 
     pub(super) fn publish_all(&self) {

@@ -170,22 +170,26 @@ impl Node {
         Ok(())
     }
 
-    /// Begins a snapshot of what is held, all of which is durable, if it is time for one. It
-    /// is only copied here; the rest happens in the background.
+    /// Begins a snapshot of what is held, all of which is durable, if it is time for one. It is
+    /// only noted here, and copied as far as it changes meanwhile; the rest happens in the
+    /// background.
     pub(super) fn compact(&self, at: Timestamp) {
         if !self.given.journal.wants_snapshot() {
             return;
         }
         let Unconfirmed { not_shown, not_shut_out } = &self.unconfirmed;
-        let (jobs, kept_back) = self.holding.snapshot();
+        let (copies, kept_back) = self.holding.copy();
         let snapshot = OfNode {
             at,
-            jobs,
+            jobs: Vec::new(),
             kept_back,
             not_shown: not_shown.0.iter().collect(),
             not_shut_out: not_shut_out.iter().collect(),
         };
-        self.given.journal.compact(is_story, Box::new(move || encode_node(&snapshot)));
+        // Each copy is given back once it is written.
+        let jobs = move || copies.into_iter().map(|copy| copy.snapshot());
+        let encode = Box::new(move || encode_node(&snapshot, jobs()));
+        self.given.journal.compact(is_story, encode);
     }
 
     pub(super) fn describe(

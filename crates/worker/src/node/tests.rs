@@ -70,7 +70,7 @@ impl Shelf for OneShelf {
     }
 
     fn read(&self, _: JobNumber, _: [u8; 32]) -> io::Result<Vec<u8>> {
-        Ok(tidegate_wire::worker_record::encode_description(&told()))
+        Ok(tidegate_wire::worker_record::encode_description(told()))
     }
 
     fn note_turned_away(&self, turned_away: bool) -> io::Result<()> {
@@ -167,7 +167,7 @@ fn recovered_on(
 
 /// The entries of a journal by which one mailbox stands at `level`.
 fn entries(level: Level) -> Vec<Entry> {
-    let description = Description::new(&told());
+    let description = Description::new(told());
     let (job, generation, at) = (JOB, JOURNALED, Timestamp::from_millis(1));
     let ordinals = vec![Ordinal::new(0)];
     let settled = Settled {
