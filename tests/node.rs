@@ -358,7 +358,7 @@ impl Node {
         let job = JobPart { mailboxes: vec![mailbox], expected: None };
         let dir = self.dir.path().join("state/jobs");
         fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("job-0-00"), encode_description(&job)).unwrap();
+        fs::write(dir.join("job-0-00"), encode_description(job)).unwrap();
     }
 
     /// Prepares both mailboxes, as a worker does.
