@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
+use tidegate_pages::public::Public;
 
 use crate::cli::{FileKind, Schema};
 use crate::console;
@@ -94,6 +95,7 @@ fn all() -> Vec<(String, Value)> {
         of::<settings::Settings<'_>>(),
         of::<report::Proof>(),
         of::<report::Verification>(),
+        of::<Public>(),
     ]);
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
     all

@@ -76,7 +76,7 @@ fn refused(refusal: Refusal) -> Failure {
                 .help("change the sentence, in the site's file or in the changed texts")
         }
         Refusal::Zone(_) => Failure::new(Exit::Input, refusal),
-        Refusal::Template(_) => Failure::new(Exit::Bug, refusal),
+        Refusal::Template(_) | Refusal::Json(_) => Failure::new(Exit::Bug, refusal),
     }
 }
 

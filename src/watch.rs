@@ -90,6 +90,17 @@ struct Goal<'a> {
     within: Option<Duration>,
 }
 
+impl Goal<'_> {
+    /// The time is over.
+    fn timed_out(&self) -> Failure {
+        let told = match self.until {
+            Some(_) => "not so within the time limit",
+            None => "the time limit is over",
+        };
+        Failure::text(Exit::Timeout, told)
+    }
+}
+
 /// What is told line by line, and what was told last.
 struct Told {
     display: Display,
@@ -108,10 +119,7 @@ async fn follow(client: Client, goal: Goal<'_>, told: &mut Told) -> Outcome {
                 match timeout(left, watcher.next()).await {
                     Ok(seen) => seen?,
                     Err(_) => {
-                        return Err(Failure::text(
-                            Exit::Timeout,
-                            "not so within the time limit",
-                        ));
+                        return Err(goal.timed_out());
                     }
                 }
             }

@@ -133,7 +133,7 @@ async fn follow(
                 desk.tick(board);
                 page.draw(board)?;
                 if goal.within.is_some_and(|limit| begun.elapsed() >= limit) {
-                    return Err(Failure::text(Exit::Timeout, "not so within the time limit"));
+                    return Err(goal.timed_out());
                 }
                 ControlFlow::Continue(())
             }

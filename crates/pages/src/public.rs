@@ -15,6 +15,8 @@ mod summary;
 
 use askama::Template;
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_wire::v1;
 
 use crate::claims::{self, Evidence, Unsupported};
@@ -23,6 +25,7 @@ use crate::windows::{self, Turn, seconds};
 use counts::{Row, Rows};
 pub use site::{Service, Site, Surface, Update};
 use slots::Slots;
+pub use summary::Public;
 
 /// What the page is made of.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,9 @@ pub enum Refusal {
     /// A template cannot be filled in.
     #[error("fill in the page")]
     Template(#[from] askama::Error),
+    /// The page for programs could not be written as JSON.
+    #[error("write the page for programs")]
+    Json(#[from] serde_json::Error),
 }
 
 /// All files of the page.
@@ -100,7 +106,7 @@ pub fn build(site: &Site, facts: &Facts<'_>) -> Result<Vec<File>, Refusal> {
     });
     files.push(File {
         path: "tidegate.public.v1.json".to_owned(),
-        content: summary::own(site, &status),
+        content: summary::own(site, &status)?,
     });
     for (path, content) in ASSETS {
         files.push(File { path: path.to_owned(), content: content.to_owned() });
@@ -132,12 +138,19 @@ struct Status {
 }
 
 /// What is said first.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "State")]
 enum Headline {
+    /// Mailboxes are being opened.
     Running,
+    /// Nothing more is opened for now.
     Stopped,
+    /// All of them are back.
     Finished,
+    /// All of them are back, but some are set aside or miss messages.
     FinishedBut,
+    /// It was given up.
     Aborted,
 }
 

@@ -5,6 +5,8 @@
 //! * A tier of fewer than a thousand mailboxes is never shown by itself.
 //! * Every shown number is a whole number of thousands, rounded down.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_wire::v1;
 
 use super::Facts;
@@ -78,15 +80,19 @@ pub(super) struct Row {
 }
 
 /// How far a service is on one rung.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Cell {
+    /// For all of its mailboxes.
     Open,
+    /// For some of them.
     Opening,
+    /// For none yet.
     Later,
 }
 
 impl Cell {
-    /// For programs.
+    /// For style sheets.
     pub(super) const fn code(self) -> &'static str {
         match self {
             Self::Open => "open",

@@ -4,6 +4,8 @@
 //!
 //! * It says what the page says, and no more.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::counts::{Cell, Row, thousands};
@@ -126,33 +128,75 @@ fn components(
     std::iter::once(whole).chain(members).collect()
 }
 
+/// How far a rollout is, as the public may know it: `tidegate.public.v1.json`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.public/v1")]
+pub struct Public {
+    /// When it was written, in UTC.
+    #[schemars(extend("format" = "date-time"))]
+    generated_at: String,
+    /// When the next one is there at the latest, in UTC.
+    #[schemars(extend("format" = "date-time"))]
+    next_update_by: String,
+    /// From so many seconds after `generated_at` on nobody should rely on it.
+    stale_after_seconds: u32,
+    /// How it is.
+    state: Headline,
+    /// Mailboxes that have been opened, in whole thousands, rounded down; nothing below one.
+    mailboxes_open_about: Option<u64>,
+    /// Mailboxes that there are, in the same way.
+    mailboxes_about: Option<u64>,
+    /// The provider's services; small ones are together in one.
+    services: Vec<Service>,
+}
+
+/// A service of the provider.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Service")]
+struct Service {
+    /// What it is called.
+    name: String,
+    /// How far each of the things is that its users see of it, in the page's order.
+    surfaces: Vec<Cell>,
+    /// When its waves are expected back; nothing if they are, or nobody can tell yet.
+    window: Option<Expected>,
+}
+
+/// From when to when something is expected.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Window")]
+struct Expected {
+    /// Its beginning, in UTC.
+    #[schemars(extend("format" = "date-time"))]
+    from_time: String,
+    /// Its end, in UTC.
+    #[schemars(extend("format" = "date-time"))]
+    to_time: String,
+}
+
 /// `tidegate.public.v1.json`.
-pub(super) fn own(site: &Site, status: &Status) -> String {
+pub(super) fn own(site: &Site, status: &Status) -> Result<String, serde_json::Error> {
     let services = status.rows.shown.iter().map(|row| {
-        let surfaces: Vec<&str> = row.cells().map(Cell::code).collect();
         let window = match row.turn() {
-            Turn::Within(window) => json!({
-                "from_time": rfc3339(window.from), "to_time": rfc3339(window.to),
+            Turn::Within(window) => Some(Expected {
+                from_time: rfc3339(window.from),
+                to_time: rfc3339(window.to),
             }),
-            Turn::Back | Turn::Unknown => Value::Null,
+            Turn::Back | Turn::Unknown => None,
         };
-        json!({
-            "name": row.name.shown(site, &site.texts(site.language)),
-            "surfaces": surfaces,
-            "window": window,
-        })
+        let name = row.name.shown(site, &site.texts(site.language));
+        Service { name, surfaces: row.cells().collect(), window }
     });
-    let page = json!({
-        "schema": "tidegate.public/v1",
-        "generated_at": rfc3339(status.at),
-        "next_update_by": rfc3339(status.next),
-        "stale_after_seconds": site.stale_seconds(),
-        "state": status.headline.text().trim_start_matches("headline-"),
-        "mailboxes_open_about": thousands(status.rows.all.reopened()),
-        "mailboxes_about": thousands(status.rows.all.planned),
-        "services": services.collect::<Vec<_>>(),
-    });
-    format!("{page:#}\n")
+    let page = Public {
+        generated_at: rfc3339(status.at),
+        next_update_by: rfc3339(status.next),
+        stale_after_seconds: site.stale_seconds(),
+        state: status.headline,
+        mailboxes_open_about: thousands(status.rows.all.reopened()),
+        mailboxes_about: thousands(status.rows.all.planned),
+        services: services.collect(),
+    };
+    Ok(format!("{}\n", serde_json::to_string_pretty(&page)?))
 }
 
 fn component_state(row: &Row) -> &'static str {
