@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::share::Ppm;
 
 pub(crate) use emergency::{BeginEmergency, Emergency, EndEmergency, WhichEmergency};
-pub(crate) use page::{Desk, DeskLookup, StatusPage, StatusPageBuild};
+pub(crate) use page::{Desk, DeskLookup, Notice, Said, StatusPage, StatusPageBuild};
 pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Show, Start};
 pub(crate) use reading::{
     Completions, Events, Explain, GateList, GateVerb, Mailbox, MailboxList, MailboxShow,
@@ -77,6 +77,7 @@ Watch:
   findings     Export everything found on a storage node
   desk         Say what a user may be told of a mailbox
   status-page  Write the public status page as static files
+  notice       Show what the public would read, hold it against the records
 
 Stop and go on:
   pause        Stop opening
@@ -180,6 +181,9 @@ pub(crate) enum Verb {
     /// Write the public status page as static files.
     #[command(subcommand)]
     StatusPage(StatusPage),
+    /// Show what the public would read just now, and hold it against the records.
+    #[command(subcommand)]
+    Notice(Notice),
     /// Stop opening.
     Pause(Pause),
     /// Stop opening until a second person thaws it.

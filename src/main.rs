@@ -145,6 +145,7 @@ fn run(verb: Verb) -> Outcome {
         }
         Verb::Desk(verb) => with_runtime(Threads::One, desk::run(&verb)),
         Verb::StatusPage(verb) => with_runtime(Threads::One, status_page::run(&verb)),
+        Verb::Notice(verb) => with_runtime(Threads::One, status_page::notice(&verb)),
         Verb::Pause(args) => with_runtime(Threads::One, operate::pause(&args)),
         Verb::Freeze(args) => with_runtime(Threads::One, operate::freeze(&args)),
         Verb::Thaw(args) => with_runtime(Threads::One, operate::thaw(&args)),

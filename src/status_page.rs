@@ -1,4 +1,5 @@
-//! The public status page: asks the coordinator, and writes static files.
+//! The public status page: asks the coordinator, and writes static files, or shows what they would
+//! say.
 //!
 //! # Invariants
 //!
@@ -12,11 +13,12 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use tidegate_pages::public::{self, Facts, File, Refusal, Site};
 use tidegate_pages::texts::Language;
+use tidegate_wire::v1::{ListTiersResponse, Rollout};
 
-use crate::cli::{StatusPage, StatusPageBuild};
+use crate::cli::{Notice, Said, StatusPage, StatusPageBuild};
 use crate::client::Client;
 use crate::complaint::Complaint;
-use crate::console;
+use crate::console::{self, safe};
 use crate::exit::{Exit, Failure, Outcome};
 
 /// Carries out `tidegate status-page`.
@@ -26,12 +28,8 @@ pub(crate) async fn run(verb: &StatusPage) -> Outcome {
 }
 
 async fn build(args: &StatusPageBuild) -> Outcome {
-    let site = site(args)?;
-    let mut client = Client::connect(&args.coordinator).await?;
-    let rollout = client.rollout().await?;
-    let tiers = client.tiers().await?;
-    let facts = Facts { rollout: &rollout, tiers: &tiers };
-    let files = public::build(&site, &facts).map_err(refused)?;
+    let sources = Sources::of(&args.said).await?;
+    let files = public::build(&sources.site, &sources.facts()).map_err(refused)?;
     for file in &files {
         write(&args.to, file)
             .with_context(|| format!("write `{}`", args.to.join(&file.path).display()))?;
@@ -40,8 +38,57 @@ async fn build(args: &StatusPageBuild) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Carries out `tidegate notice`.
+pub(crate) async fn notice(verb: &Notice) -> Outcome {
+    let (Notice::Preview(said) | Notice::Lint(said)) = verb;
+    let sources = Sources::of(said).await?;
+    let notices = public::notices(&sources.site, &sources.facts()).map_err(refused)?;
+    let lints = matches!(verb, Notice::Lint(_));
+    let mut exit = Exit::Done;
+    for it in notices {
+        let code = it.language.code();
+        if !lints {
+            console::data_line(format_args!("{code}"))?;
+            for line in &it.lines {
+                console::data_line(format_args!("  {}", safe(line)))?;
+            }
+        } else if it.unsupported.is_empty() {
+            let lines = it.lines.len();
+            console::data_line(format_args!(
+                "{code}  ok: no line of {lines} claims more than the records support"
+            ))?;
+        }
+        for claim in &it.unsupported {
+            console::data_line(format_args!("{code}  ! {}", safe(&claim.to_string())))?;
+            exit = if lints { Exit::Failed } else { exit };
+        }
+    }
+    Ok(exit)
+}
+
+/// What the page is made of, and what it is made from.
+struct Sources {
+    site: Site,
+    rollout: Rollout,
+    tiers: ListTiersResponse,
+}
+
+impl Sources {
+    async fn of(said: &Said) -> Result<Self, Failure> {
+        let site = site(said)?;
+        let mut client = Client::connect(&said.coordinator).await?;
+        let rollout = client.rollout().await?;
+        let tiers = client.tiers().await?;
+        Ok(Self { site, rollout, tiers })
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts { rollout: &self.rollout, tiers: &self.tiers }
+    }
+}
+
 /// What the operator says about the page, with changed texts.
-fn site(args: &StatusPageBuild) -> Result<Site, Failure> {
+fn site(args: &Said) -> Result<Site, Failure> {
     let name = args.site.display().to_string();
     let text = read(&args.site)?;
     let mut site: Site = toml::from_str(&text).map_err(|error| {

@@ -24,6 +24,13 @@ pub(crate) struct StatusPageBuild {
     /// Into this directory, which is made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) said: Said,
+}
+
+/// What the public page is made of.
+#[derive(Debug, Args)]
+pub(crate) struct Said {
     /// What you say about the page: TOML.
     #[arg(long, value_name = "FILE")]
     pub(crate) site: PathBuf,
@@ -32,6 +39,16 @@ pub(crate) struct StatusPageBuild {
     pub(crate) texts: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
+}
+
+/// What the public is told.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Notice {
+    /// Show what the public would read just now, in each language; writes nothing.
+    Preview(Said),
+    /// Hold every sentence against the records. Ends with 1, and names them all, where any claims
+    /// more than they support; the page is not written then.
+    Lint(Said),
 }
 
 /// The support desk.

@@ -113,6 +113,18 @@ fn stops_and_goes_on(site: &mut Site) {
 }
 
 fn tells_people(site: &mut Site) {
+    let preview = site.types("04:28", "vera", "notice preview --site status.toml", 0);
+    says(&preview.out, "it\n");
+    says(&preview.out, "en\n");
+    let fine = site.types("04:28", "vera", "notice lint --site status.toml", 0);
+    says(&fine.out, "it  ok: no line of");
+    let said = site.read("status.toml");
+    let claim = "\n[[update]]\ntime = \"2026-01-26T06:00:00Z\"\n\
+                 it = \"Nessuna e-mail è andata persa.\"\nen = \"We go on.\"\n";
+    site.write("early.toml", &format!("{said}{claim}"));
+    let early = site.types("04:29", "vera", "notice lint --site early.toml", 1);
+    says(&early.out, "it  ! “Nessuna e-mail è andata persa.” says that nothing is lost");
+    says(&early.out, "en  ok");
     let built = "status-page build --to page --site status.toml";
     site.types("04:30", "vera", built, 0);
     site.keep_document("page/tidegate.public.v1.json");

@@ -9,6 +9,7 @@
 
 mod counts;
 mod feed;
+mod notices;
 mod site;
 mod slots;
 mod summary;
@@ -23,6 +24,7 @@ use crate::claims::{self, Evidence, Unsupported};
 use crate::texts::{Language, Texts};
 use crate::windows::{self, Turn, seconds};
 use counts::{Row, Rows};
+pub use notices::{Notice, notices};
 pub use site::{Service, Site, Surface, Update};
 use slots::Slots;
 pub use summary::Public;
@@ -302,6 +304,15 @@ impl<'a> View<'a> {
 
     /// Holds every sentence against the evidence.
     fn check(&self, evidence: &Evidence) -> Result<(), Refusal> {
+        let language = self.texts.language();
+        match self.unsupported(evidence).into_iter().next() {
+            Some(source) => Err(Refusal::Unsupported { language, source }),
+            None => Ok(()),
+        }
+    }
+
+    /// Sentences that the evidence does not support.
+    fn unsupported(&self, evidence: &Evidence) -> Vec<Unsupported> {
         let cells = self.rows.iter().flat_map(|row| row.cells.iter().map(|(_, it)| it));
         let windows = self.rows.iter().map(|row| &row.window);
         let updates = self.updates.iter().map(|update| &update.text);
@@ -310,12 +321,8 @@ impl<'a> View<'a> {
         let ours = ["do-nothing", "fraud", "ask-any", "ask-own"].map(|it| self.say(it));
         let language = self.texts.language();
         let headline = std::iter::once(&self.headline);
-        for text in said.chain(&ours).chain(headline) {
-            if let Some(source) = claims::check(text, language, evidence).pop() {
-                return Err(Refusal::Unsupported { language, source });
-            }
-        }
-        Ok(())
+        let texts = said.chain(&ours).chain(headline);
+        texts.flat_map(|text| claims::check(text, language, evidence)).collect()
     }
 
     fn say(&self, name: &str) -> String {
