@@ -17,7 +17,7 @@ use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::worker_service_client::WorkerServiceClient;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -249,6 +249,8 @@ impl Flood {
                     loop {
                         let number = number.fetch_add(1, Ordering::Relaxed);
                         seen.hear(call(channel.clone(), number).await);
+                        // Once the scene ends every call fails at once: then this is where it ends.
+                        yield_now().await;
                     }
                 });
             }
