@@ -38,7 +38,7 @@ pub struct Watchdog {
     /// Whether it must be fed, besides being told.
     bites: bool,
     fed: Option<Instant>,
-    /// Of [`ask`], what was answered.
+    /// Of [`ask`], what was answered. A loop that begins after somebody has asked answers, too.
     answered: u64,
 }
 
@@ -52,7 +52,7 @@ impl Watchdog {
             every: supervised.then(|| every(allowed)),
             bites: allowed.is_some(),
             fed: None,
-            answered: ASKED.load(Ordering::Relaxed),
+            answered: 0,
         }
     }
 
@@ -130,6 +130,10 @@ mod tests {
         ask();
 
         assert!(one.was_asked() && other.was_asked());
+        assert!(
+            Watchdog::from_environment().was_asked(),
+            "whoever begins later answers, too"
+        );
         assert!(!one.was_asked() && !other.was_asked());
     }
 
