@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::time::timeout;
 
 use super::hall::{Class, Kind, Peer};
 use super::turnstile::Answer;
@@ -76,6 +77,11 @@ pub(super) fn behind_turnstile(pages: Router, audit: Audit) -> Router {
 /// What an answer without an end is asked for by.
 const WATCH: &str = "/live";
 
+/// A refused form is taken up to this length and for this time: who is still sending loses the
+/// answer over HTTP/2.
+const REFUSED_BYTES_MAX: usize = 16 << 10;
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a request is: forms are what operators send, and those that stop have places that nothing
 /// else takes.
 fn kind_of(request: &Request) -> (Class, Kind) {
@@ -102,7 +108,7 @@ async fn live(State(inbox): State<Inbox>) -> (StatusCode, String) {
 }
 
 async fn ready(State(inbox): State<Inbox>) -> (StatusCode, String) {
-    match tokio::time::timeout(READY_WITHIN, inbox.ask(|_, _| Ok(()))).await {
+    match timeout(READY_WITHIN, inbox.ask(|_, _| Ok(()))).await {
         Ok(Ok(()) | Err(Refused::NoPlan)) => (StatusCode::OK, "ready\n".to_owned()),
         Ok(Err(refused)) => unavailable(&refused),
         Err(_) => unavailable(&Refused::Busy),
@@ -131,6 +137,9 @@ async fn enter(State(audit): State<Audit>, mut request: Request, next: Next) -> 
     let call = match allowed {
         Ok(call) => call,
         Err(refused @ Refused::NotAllowed { .. }) => {
+            let rest = to_bytes(request.into_body(), REFUSED_BYTES_MAX);
+            // Whatever it is, it is thrown away.
+            drop(timeout(REFUSED_WITHIN, rest).await);
             return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
         }
         Err(refused) => return unavailable(&refused).into_response(),
