@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_core::rollout::{Record, Rollout, Scope};
+use tidegate_core::rollout::{Phase, Record, Rollout, Scope};
 use tidegate_core::time::Timestamp;
 
 use crate::chronicle::Chronicle;
@@ -168,6 +168,10 @@ impl World {
         let rebuilding = rollout.as_ref().is_none_or(|it| it.rebuilding().is_some());
         if let Some(rollout) = rollout {
             chronicle.take_waves(&rollout);
+            if matches!(rollout.phase(), Phase::Running | Phase::Finished { .. }) {
+                // Nor can anybody know of a stop that is on no record any more.
+                oracle.stopped = None;
+            }
         }
         oracle.chronicle = chronicle;
         if rebuilding && records > 0 {
