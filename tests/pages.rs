@@ -342,6 +342,7 @@ fn timeless(page: &str) -> Vec<&str> {
         "Aggiornato",
         "Updated",
         "<updated>",
+        "_timestamp_seconds ",
     ];
     page.lines().filter(|line| !clocks.iter().any(|it| line.contains(it))).collect()
 }

@@ -15,17 +15,12 @@ use prometheus_client::encoding::text;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tidegate_core::gate::{Standing, Verdict};
 use tidegate_core::time::Timestamp;
 use tidegate_wire::protocol::instant;
 use tidegate_wire::v1::{self, NodeState, RolloutState, WaveState};
 
 use crate::asked::Asked;
-
-/// What the gate may say.
-const VERDICTS: [&str; 4] = ["expand", "hold", "isolate", "halt"];
-
-/// How a signal may stand.
-const STANDINGS: [&str; 3] = ["passed", "open", "tripped"];
 
 const MILLION: f64 = 1e6;
 
@@ -40,6 +35,7 @@ pub(crate) fn page(rollout: Option<&v1::Rollout>, asked: &Asked) -> String {
         page.rollout(rollout);
         page.outcome(rollout);
         page.waves(&rollout.waves);
+        page.forecasts(&rollout.waves);
         page.gates(&rollout.waves);
         page.queues(rollout);
         page.nodes(&rollout.nodes);
@@ -235,6 +231,21 @@ impl Page {
         }
     }
 
+    fn forecasts(&mut self, waves: &[v1::Wave]) {
+        let help = "When the wave will stand on the top of the ladder: before p10 and after p90 \
+                    once in ten times each; absent where that cannot be told";
+        let mut forecasts = self.family("tidegate_wave_forecast_timestamp_seconds", help);
+        let finishes = waves.iter().filter_map(|it| Some((&it.name, it.finish?)));
+        for (wave, v1::Forecast { p10_time, p50_time, p90_time }) in finishes {
+            for (bound, time) in [("p10", p10_time), ("p50", p50_time), ("p90", p90_time)]
+            {
+                if let Some(at) = time.as_ref().and_then(instant) {
+                    forecasts.set(&[("wave", wave), ("bound", bound)], seconds(at));
+                }
+            }
+        }
+    }
+
     fn gates(&mut self, waves: &[v1::Wave]) {
         let gates =
             || waves.iter().filter_map(|wave| Some((&wave.name, wave.gate.as_ref()?)));
@@ -242,14 +253,19 @@ impl Page {
             "Whether the gate says this about the wave's level; absent while it waits";
         let mut verdicts = self.family("tidegate_gate_verdict", help);
         for (wave, gate) in gates() {
-            verdicts.set_state(&[("wave", wave)], ("verdict", VERDICTS), &gate.verdict);
+            verdicts.set_state(
+                &[("wave", wave)],
+                ("verdict", Verdict::CODES),
+                &gate.verdict,
+            );
         }
         let help = "Whether the signal stands so in the wave's gate";
         let mut standings = self.family("tidegate_gate_signal_standing", help);
         for (wave, gate) in gates() {
             for signal in &gate.signals {
                 let labels = [("wave", wave.as_str()), ("signal", signal.name.as_str())];
-                standings.set_state(&labels, ("standing", STANDINGS), &signal.standing);
+                let words = Standing::ALL.map(Standing::code);
+                standings.set_state(&labels, ("standing", words), &signal.standing);
             }
         }
         let help = "What the wave's gate counts for the signal: failures, samples, and the good \
@@ -537,6 +553,25 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_forecast_is_a_band_and_where_there_is_none_it_is_absent() {
+        let page = page(Some(&full()), &Asked::default());
+
+        let series =
+            "tidegate_wave_forecast_timestamp_seconds{wave=\"first\",bound=\"p90\"}";
+        assert!(page.contains(&format!("\n{series} 1.5\n")), "{page}");
+        assert_eq!(lines("tidegate_wave_forecast"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_is_told_by_node_and_by_wave_at_once() {
+        let page = page(Some(&full()), &Asked::default());
+
+        // So that the series grow with the nodes and with the waves, and not with their product.
+        let both = page.lines().filter(|it| it.contains("node=") && it.contains("wave="));
+        assert_eq!(both.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
     /// What alerts and the dashboard ask for.
     const ASKED: [&str; 2] = [
         include_str!("../../../deploy/prometheus/tidegate-alerts.yml"),
@@ -545,11 +580,14 @@ mod tests {
 
     const RUNBOOK: &str = include_str!("../../../deploy/README.md");
 
-    /// The names of metrics in a text, but for those that workers show themselves.
+    /// The names of metrics in a text, but for those that workers and the public page show
+    /// themselves.
     fn names(text: &str) -> BTreeSet<String> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let is_ours = |word: &&str| {
-            word.starts_with("tidegate_") && !word.starts_with("tidegate_worker_")
+            let elsewhere = ["tidegate_worker_", "tidegate_public_"];
+            word.starts_with("tidegate_")
+                && !elsewhere.iter().any(|it| word.starts_with(it))
         };
         let words = text.split(|c| !is_part(c)).filter(is_ours);
         words.map(str::to_owned).collect()
@@ -572,6 +610,11 @@ mod tests {
         rollout.exchangers = vec![v1::Exchanger::default()];
         for wave in &mut rollout.waves {
             wave.allowed_time = time();
+            wave.finish = Some(v1::Forecast {
+                p10_time: time(),
+                p50_time: time(),
+                p90_time: time(),
+            });
             wave.queue = Some(v1::Queue { oldest_time: time(), ..v1::Queue::default() });
         }
         for node in &mut rollout.nodes {

@@ -110,6 +110,10 @@ pub fn build(site: &Site, facts: &Facts<'_>) -> Result<Vec<File>, Refusal> {
         path: "tidegate.public.v1.json".to_owned(),
         content: summary::own(site, &status)?,
     });
+    files.push(File {
+        path: "metrics.txt".to_owned(),
+        content: summary::prometheus(&status),
+    });
     for (path, content) in ASSETS {
         files.push(File { path: path.to_owned(), content: content.to_owned() });
     }

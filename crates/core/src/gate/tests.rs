@@ -538,6 +538,7 @@ fn codes_stay_what_journals_and_metrics_know() {
         Verdict::Halt(halts[0]),
     ];
 
+    assert_eq!(verdicts.each_ref().map(Verdict::code), Verdict::CODES);
     let codes = [
         verdicts.iter().map(Verdict::code).collect::<Vec<_>>().join(" "),
         escalations.iter().map(Escalation::code).collect::<Vec<_>>().join(" "),

@@ -362,6 +362,9 @@ pub enum Standing {
 }
 
 impl Verdict {
+    /// Every stable name there is.
+    pub const CODES: [&'static str; 4] = ["expand", "hold", "isolate", "halt"];
+
     /// The stable name.
     pub fn code(&self) -> &'static str {
         match self {
@@ -416,6 +419,9 @@ impl fmt::Display for Failures {
 }
 
 impl Standing {
+    /// Every standing there is.
+    pub const ALL: [Self; 3] = [Self::Passed, Self::Open, Self::Tripped];
+
     /// The stable name.
     pub fn code(self) -> &'static str {
         match self {

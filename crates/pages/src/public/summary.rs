@@ -1,4 +1,4 @@
-//! The page for programs: in the shape that Statuspage made common, and in our own.
+//! The page for programs: in the shape that Statuspage made common, in our own, and for Prometheus.
 //!
 //! # Invariants
 //!
@@ -197,6 +197,22 @@ pub(super) fn own(site: &Site, status: &Status) -> Result<String, serde_json::Er
         services: services.collect(),
     };
     Ok(format!("{}\n", serde_json::to_string_pretty(&page)?))
+}
+
+/// `metrics.txt`: how old the page is, and by when the next one is promised.
+pub(super) fn prometheus(status: &Status) -> String {
+    let gauges = [
+        ("tidegate_public_page_timestamp_seconds", "When the page was made", status.at),
+        (
+            "tidegate_public_next_update_timestamp_seconds",
+            "By when the page promises another one",
+            status.next,
+        ),
+    ];
+    let gauges = gauges.map(|(name, help, at)| {
+        format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {at}\n")
+    });
+    gauges.concat()
 }
 
 fn component_state(row: &Row) -> &'static str {

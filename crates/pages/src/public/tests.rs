@@ -70,6 +70,7 @@ fn pages_in_both_languages_name_the_same_files_and_load_nothing_from_elsewhere()
             "en/feed.atom",
             "api/v2/summary.json",
             "tidegate.public.v1.json",
+            "metrics.txt",
             "assets/status.css",
             "assets/status.js",
         ]
@@ -213,6 +214,24 @@ fn the_feed_escapes_what_the_press_office_writes() {
 fn check_refusal(refusal: &Refusal, expected: &Expect) {
     let Refusal::Unsupported { source, .. } = refusal else { panic!("{refusal}") };
     expected.assert_eq(&source.to_string());
+}
+
+#[test]
+fn prometheus_is_told_how_old_the_page_is_and_what_it_promises() {
+    let metrics = page(&site(), &rollout(), "metrics.txt");
+    let alerts = include_str!("../../../../deploy/prometheus/tidegate-alerts.yml");
+
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let asked: Vec<&str> = alerts
+        .split(|c| !is_part(c))
+        .filter(|word| word.starts_with("tidegate_public_"))
+        .collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    for name in asked {
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
+        let (_, at) = line.split_once(' ').unwrap();
+        assert!(at.parse::<u64>().unwrap() > 1_700_000_000, "{line}");
+    }
 }
 
 fn page(site: &Site, rollout: &v1::Rollout, path: &str) -> String {
