@@ -68,8 +68,8 @@ fn help_for(title: &str) -> Option<String> {
     let known: Vec<&str> = names.collect();
     let nearest = known
         .iter()
+        .filter(|name| is_slip(first, name))
         .map(|name| (edits(first, name), *name))
-        .filter(|(edits, _)| *edits <= SLIP_EDITS_MAX)
         .min();
     Some(match nearest {
         Some((_, name)) => format!("did you mean `{name}`?"),
@@ -77,8 +77,13 @@ fn help_for(title: &str) -> Option<String> {
     })
 }
 
+/// Whether a word may be a slip of another.
+pub(crate) fn is_slip(from: &str, to: &str) -> bool {
+    edits(from, to) <= SLIP_EDITS_MAX
+}
+
 /// How many letters must be added, removed or changed to make `to` from `from`.
-fn edits(from: &str, to: &str) -> usize {
+pub(crate) fn edits(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (line, letter) in from.chars().enumerate() {

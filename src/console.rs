@@ -91,10 +91,16 @@ impl Paint {
     /// No colour.
     pub(crate) const PLAIN: Self = Self { on: false };
 
-    /// Colour if stdout is a terminal that wants it.
+    /// Colour if stdout is a terminal that wants it, or `CLICOLOR_FORCE` does; `NO_COLOR` counts
+    /// before both.
     pub(crate) fn for_stdout() -> Self {
-        let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { on: can_redraw() && !refused }
+        let is_set = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let is_forced = is_set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+        Self::of(is_set("NO_COLOR").is_some(), is_forced, can_redraw())
+    }
+
+    fn of(is_refused: bool, is_forced: bool, can_redraw: bool) -> Self {
+        Self { on: !is_refused && (is_forced || can_redraw) }
     }
 
     /// `text` in this tone.
@@ -210,6 +216,14 @@ mod tests {
         let shown = [0_u64, 999, 1_000, 12_345, 8_996_904].map(thousands);
 
         assert_eq!(shown, ["0", "999", "1,000", "12,345", "8,996,904"]);
+    }
+
+    #[test]
+    fn whoever_refuses_colour_gets_none_and_who_forces_it_gets_it_in_a_pipe() {
+        let on = |refused, forced, terminal| Paint::of(refused, forced, terminal).on;
+
+        assert!(on(false, false, true) && on(false, true, false));
+        assert!(!on(false, false, false) && !on(true, true, true));
     }
 
     #[test]

@@ -15,12 +15,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::{Explain, TableOrJson};
+use crate::complaint::{edits, is_slip};
 use crate::console;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::screens::{json, say};
 use crate::telemetry;
 
 const RUNBOOK: &str = include_str!("../deploy/README.md");
+
+/// Where exit codes are explained.
+const README: &str = include_str!("../README.md");
 
 /// More suggestions help nobody.
 const SUGGESTIONS_MAX: usize = 6;
@@ -68,6 +72,46 @@ pub(crate) fn codes() -> Vec<&'static str> {
     codes.sort_unstable();
     codes.dedup();
     codes
+}
+
+/// A row of the tables that is about codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Coded {
+    /// The heading right above it.
+    pub(crate) section: String,
+    /// The codes.
+    pub(crate) codes: Vec<&'static str>,
+    /// What it says of them, line by line.
+    pub(crate) lines: Vec<String>,
+}
+
+/// Every row that is about codes, in the runbook's order.
+pub(crate) fn coded() -> Vec<Coded> {
+    let known = codes();
+    let mut found = Vec::new();
+    each_row(|section, titles, row| {
+        let first = row.first().copied().unwrap_or_default();
+        let codes: Vec<_> = named(first).filter(|name| known.contains(name)).collect();
+        if codes.is_empty() || section.first() == Some(&"Configuration reference") {
+            return;
+        }
+        let cells = titles.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty());
+        let lines = cells.map(|(title, cell)| format!("{title}: {}", plain(cell)));
+        found.push(Coded {
+            section: section.last().copied().unwrap_or_default().to_owned(),
+            codes,
+            lines: lines.collect(),
+        });
+    });
+    found
+}
+
+/// Every exit code and what it means, as README says.
+pub(crate) fn exit_codes() -> impl Iterator<Item = (&'static str, String)> {
+    let below = README.split("\n## Exit codes\n").nth(1).unwrap_or_default();
+    let table = below.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows = table.take_while(|line| line.starts_with('|')).map(cells);
+    rows.filter_map(|row| Some((*row.first()?, plain(row.get(1)?))))
 }
 
 /// What the tables say of a code, line by line.
@@ -381,18 +425,15 @@ fn suggestion(word: &str) -> String {
         let names = row.first().into_iter().flat_map(|first| named(first));
         for name in names.filter(|name| !name.contains(' ')) {
             let known = name.to_lowercase();
-            if (known.contains(&word) || known.starts_with(&beginning))
-                && !near.contains(&name)
-            {
+            let is_near = known.contains(&word)
+                || known.starts_with(&beginning)
+                || is_slip(&word, &known) && edits(&word, &known) <= word.len() / 3;
+            if is_near && !near.contains(&name) {
                 near.push(name);
             }
         }
     });
-    let alike = |name: &str| {
-        let letters = name.to_lowercase();
-        letters.chars().zip(word.chars()).take_while(|(a, b)| a == b).count()
-    };
-    near.sort_by_key(|name| std::cmp::Reverse(alike(name)));
+    near.sort_by_key(|name| edits(&word, &name.to_lowercase()));
     near.truncate(SUGGESTIONS_MAX);
     if near.is_empty() {
         return "give a code as `tidegate status -o json` shows it, an alert, a metric, or a \
@@ -470,7 +511,20 @@ mod tests {
     #[test]
     fn an_unknown_word_is_answered_with_those_that_may_be_meant() {
         assert!(suggestion("worker-silence").contains("`worker-silent`"));
+        assert!(suggestion("pased").starts_with("did you mean `paused`"));
+        assert!(suggestion("haltet").starts_with("did you mean `halted`"));
         assert!(suggestion("zzz").contains("tidegate status -o json"));
+    }
+
+    #[test]
+    fn every_exit_code_stands_in_the_readme() {
+        let told: Vec<&str> =
+            exit_codes().flat_map(|(codes, _)| codes.split(", ")).collect();
+        let source = include_str!("exit.rs").split("fn code(self)").nth(1).unwrap();
+        let arms = source.lines().filter_map(|line| line.split_once(" => "));
+        let codes = arms.filter_map(|(_, code)| code.strip_suffix(','));
+
+        assert_eq!(told, codes.collect::<Vec<_>>());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod console;
 mod daemon;
 mod desk;
 mod doctor;
+mod examples;
 mod exit;
 mod explain;
 mod findings;

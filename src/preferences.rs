@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use crate::cli::Cli;
 use crate::config::Text;
+use crate::examples;
 use crate::exit::{Exit, Failure};
 use tidegate_trust::check_url;
 
@@ -59,7 +60,9 @@ pub(crate) enum Refused {
 ///
 /// [`Refused`], which says what is wrong.
 pub(crate) fn parse(line: Vec<OsString>) -> Result<Asked, Refused> {
+    let line = as_a_flag(line);
     let command = with_format(Cli::command()).map_err(Refused::Settings)?;
+    let command = examples::shown_in(command);
     let matches = command.clone().try_get_matches_from(&line).map_err(Refused::Line)?;
     let leaf = leaf(&matches);
     let chosen = chosen(leaf).map_err(Refused::Settings)?;
@@ -73,6 +76,15 @@ pub(crate) fn parse(line: Vec<OsString>) -> Result<Asked, Refused> {
     let verbs = verbs(&matches);
     let cli = Cli::from_arg_matches(&matches).map_err(Refused::Line)?;
     Ok(Asked { cli, verbs })
+}
+
+/// `line`, where it asks for help as many programs are asked: `tidegate help wave list`.
+fn as_a_flag(mut line: Vec<OsString>) -> Vec<OsString> {
+    if line.get(1).is_some_and(|word| word == "help") {
+        line.remove(1);
+        line.push("--help".into());
+    }
+    line
 }
 
 /// The verbs of a command line, without anything that they are about: `wave list`.

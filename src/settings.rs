@@ -21,6 +21,7 @@ use crate::config::{self, CoordinatorFile, MxFile, SoloFile, WorkerFile};
 use crate::console::{self, safe};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::explain::{self, Setting};
+use crate::manual::roff;
 use crate::preferences;
 use crate::screens::{self, Table, say};
 use crate::telemetry::{FILTER_VARIABLE, TRACES_VARIABLE};
@@ -335,12 +336,6 @@ pub(crate) fn manual() -> String {
         }
     }
     page
-}
-
-/// Text that roff takes for nothing else.
-fn roff(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-");
-    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }
 
 #[cfg(test)]

@@ -205,6 +205,8 @@ fn every_verb_has_a_manual_page_and_shells_complete_it() {
         let text = fs::read_to_string(pages.path().join(page)).unwrap();
         assert!(text.contains(".SH SYNOPSIS"), "{page}: {text}");
     }
+    let codes = fs::read_to_string(pages.path().join("tidegate-codes.7")).unwrap();
+    assert!(codes.contains("worker\\-silent"), "{codes}");
     let main = fs::read_to_string(pages.path().join("tidegate.1")).unwrap();
     assert!(main.contains("Exit status: 0 done"), "{main}");
     assert_eq!(nowhere.status.code(), Some(1));
@@ -213,6 +215,22 @@ fn every_verb_has_a_manual_page_and_shells_complete_it() {
         assert_eq!(script.status.code(), Some(0));
         assert!(String::from_utf8_lossy(&script.stdout).contains("reclose"), "{shell}");
     }
+}
+
+#[test]
+fn help_is_given_however_it_is_asked_for_and_ends_with_examples() {
+    let desk = Desk::new(INVENTORY, POLICY);
+
+    let verb = desk.tidegate(&["help", "wave", "list"]);
+    let flag = desk.tidegate(&["wave", "list", "--help"]);
+    let all = desk.tidegate(&["help"]);
+
+    assert_eq!(verb.status.code(), Some(0), "{verb:?}");
+    assert_eq!(text(&verb.stdout), text(&flag.stdout));
+    let help = text(&verb.stdout);
+    assert!(help.contains("\nExamples:\n  tidegate wave list\n"), "{help}");
+    assert_eq!(all.status.code(), Some(0));
+    assert!(text(&all.stdout).contains("Stop and go on:"), "{all:?}");
 }
 
 #[test]
@@ -227,6 +245,7 @@ fn a_plan_is_shown_and_names_the_command_that_applies_it() {
             Plan lab  inventory 9999515e4d07  policy bd6899bb5ca7
 
               3 mailboxes on 2 nodes   3 in waves   0 excluded
+              most on stor-01: 2, 66.6 %
 
               WAVE              WHO             MAILBOXES   SHARE  NODES  NEEDS
               + 0   business-1  tier business           1  33.3 %      1      1

@@ -51,7 +51,9 @@ fn packages_are_installed_used_upgraded_and_removed_and_start_nothing() {
     let root = Root::copy(&plain, desk.path());
 
     root.install(&packages);
-    for page in ["man1/tidegate.1.gz", "man1/tidegate-pause.1.gz"] {
+    for page in
+        ["man1/tidegate.1.gz", "man1/tidegate-pause.1.gz", "man7/tidegate-codes.7.gz"]
+    {
         assert!(root.path(&format!("usr/share/man/{page}")).exists(), "{page}");
     }
     for catalogue in ["tidegate.catalog", "tidegate.it.catalog"] {

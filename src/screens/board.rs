@@ -81,6 +81,7 @@ enum Asking {
     Resume,
     Reclose,
     Filter,
+    Word,
 }
 
 /// Who looks, and what they may do here.
@@ -231,6 +232,7 @@ impl Board {
         let reason = input.text.trim().to_owned();
         match input.what {
             Asking::Filter => None,
+            Asking::Word => self.said(&reason),
             Asking::Pause => Some(Wish::Pause(reason)),
             Asking::Resume | Asking::Reclose if reason.is_empty() => {
                 self.tell("nothing was done: this needs a reason".to_owned());
@@ -244,6 +246,18 @@ impl Board {
         }
     }
 
+    /// Takes a word that was typed after `:`, as in many editors.
+    fn said(&mut self, word: &str) -> Option<Wish> {
+        match word {
+            "" => None,
+            "q" | "q!" | "qa" | "quit" | "x" | "exit" => Some(Wish::Leave),
+            _ => {
+                self.tell("`:q` leaves; every other key is on ?".to_owned());
+                None
+            }
+        }
+    }
+
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "terminals have many keys, and most mean nothing here"
@@ -253,6 +267,7 @@ impl Board {
             KeyCode::Char('p') => self.ask(Asking::Pause),
             KeyCode::Char('P') => return Some(Wish::Pause(String::new())),
             KeyCode::Char('/') => self.ask(Asking::Filter),
+            KeyCode::Char(':') => self.ask(Asking::Word),
             KeyCode::Char('r') => self.act(Asking::Resume),
             KeyCode::Char('c') => self.act(Asking::Reclose),
             KeyCode::Char('a') if self.viewer.may_act => {

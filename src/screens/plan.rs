@@ -5,6 +5,7 @@
 //! * The same plan is the same text on every machine.
 //! * Showing a plan changes nothing, and says so.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use schemars::JsonSchema;
@@ -36,12 +37,14 @@ pub(crate) fn text(plan: &Plan) -> String {
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(
         out,
-        "  {} mailboxes on {} nodes   {} in waves   {} excluded\n",
+        "  {} mailboxes on {} nodes   {} in waves   {} excluded",
         thousands(inventory.len()),
         inventory.node_names().len(),
         thousands(plan.planned()),
         thousands(excluded)
     );
+    out.push_str(&busiest(plan));
+    out.push('\n');
     out.push_str(&waves(plan));
     for (level, rung) in policy.ladder.iter().enumerate() {
         let _ = writeln!(
@@ -79,6 +82,21 @@ pub(crate) fn text(plan: &Plan) -> String {
     );
     let _ = writeln!(out, "Digest {}", plan.digest());
     out
+}
+
+/// The node with the most mailboxes, which is most likely done last; nothing of a single one.
+fn busiest(plan: &Plan) -> String {
+    let inventory = plan.inventory();
+    let names = inventory.node_names();
+    let count = |(number, name)| (inventory.on_node(NodeNumber::new(number)).len(), name);
+    // Of those that have as many the first by name.
+    let most = (0_u16..).zip(names).map(count).min_by_key(|(count, _)| Reverse(*count));
+    let Some((count, name)) = most.filter(|_| names.len() > 1) else {
+        return String::new();
+    };
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let share = percent(count, inventory.len());
+    format!("  most on {}: {}, {share}\n", safe(name), thousands(count))
 }
 
 fn waves(plan: &Plan) -> String {

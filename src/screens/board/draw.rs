@@ -287,6 +287,7 @@ impl Board {
                     format!("RE-CLOSE {}, why? (Esc does not): ", safe(wave))
                 }
                 Asking::Filter => "show only with: ".to_owned(),
+                Asking::Word => ":".to_owned(),
             };
             return vec![
                 Piece::strong(Tone::Warn, question),

@@ -383,7 +383,7 @@ pub(super) fn help() -> Vec<Row> {
         ("r", "armed: resume, asks why"),
         ("c", "armed: put the wave back behind admission, asks why"),
         ("Esc", "back"),
-        ("x", "exit; Ctrl-C too. The rollout goes on without a screen"),
+        ("x", "exit; :q and Ctrl-C too. The rollout goes on without a screen"),
     ];
     let keys = KEYS.iter().map(|(key, does)| -> Row {
         vec![Piece::strong(Tone::Plain, format!("{key:<9}")), (*does).into()]

@@ -291,6 +291,21 @@ fn pausing_asks_why_and_one_more_key_pauses() {
 }
 
 #[test]
+fn whoever_types_as_in_an_editor_leaves_and_does_nothing_else() {
+    let mut board = watching(&night());
+    let typed = |board: &mut Board, word: &str| {
+        let keys = word.chars().map(KeyCode::Char).chain([KeyCode::Enter]);
+        press(board, &keys.collect::<Vec<_>>())
+    };
+
+    assert_eq!(typed(&mut board, ":q"), Some(Wish::Leave));
+    assert_eq!(typed(&mut board, ":wq"), None);
+    let line = last_but_one(&board);
+    assert!(line.contains("`:q` leaves"), "{line}");
+    assert_eq!(press(&mut board, &[KeyCode::Char('q')]), Some(Wish::Findings));
+}
+
+#[test]
 fn nothing_else_acts_on_a_screen_that_only_reads() {
     let mut board = watching(&night());
 
