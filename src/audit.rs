@@ -8,22 +8,67 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use tidegate_audit::{PublicKey, verify};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tidegate_audit::{PublicKey, Verified, verify};
 
-use crate::cli::Audit;
+use crate::cli::{Audit, TableOrJson};
 use crate::console::{self, thousands};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::screens::json;
 
 /// Carries out `tidegate audit`.
 pub(crate) fn run(verb: &Audit) -> Outcome {
     match verb {
-        Audit::Verify { log, anchors, key } => {
-            check(log, anchors.as_deref(), key.as_deref())
+        Audit::Verify { log, anchors, key, output } => {
+            let verified = check(log, anchors.as_deref(), key.as_deref())?;
+            match output {
+                TableOrJson::Json => {
+                    console::data_line(json::value(&VerifiedAudit::of(&verified)))?;
+                }
+                TableOrJson::Table => tell(log, anchors.is_some(), &verified)?,
+            }
+            Ok(if verified.findings.is_empty() { Exit::Done } else { Exit::Failed })
         }
     }
 }
 
-fn check(log: &Path, anchors: Option<&Path>, key: Option<&Path>) -> Outcome {
+/// What a check of an audit log has found.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.verified-audit/v1")]
+pub(crate) struct VerifiedAudit {
+    /// Whether nothing is wrong.
+    sound: bool,
+    /// How many records it has.
+    records: u64,
+    /// The digest of the newest of them and of all before it.
+    digest: String,
+    /// How many anchors were compared.
+    anchors: u64,
+    /// The newest record that is anchored; a cut after it would not be seen.
+    anchored: u64,
+    /// What is wrong, in words; at most a hundred.
+    wrong: Vec<String>,
+}
+
+impl VerifiedAudit {
+    fn of(verified: &Verified) -> Self {
+        Self {
+            sound: verified.findings.is_empty(),
+            records: verified.records,
+            digest: verified.digest.clone(),
+            anchors: verified.anchors,
+            anchored: verified.anchored,
+            wrong: verified.findings.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+fn check(
+    log: &Path,
+    anchors: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<Verified, Failure> {
     let read = |path: &Path| {
         PublicKey::read(path)
             .with_context(|| format!("read the key `{}`", path.display()))
@@ -37,9 +82,12 @@ fn check(log: &Path, anchors: Option<&Path>, key: Option<&Path>) -> Outcome {
              until then verify without --anchors",
         ));
     }
-    let verified = verify(log, anchors, key.as_ref())
+    verify(log, anchors, key.as_ref())
         .with_context(|| format!("read `{}` and its anchors", log.display()))
-        .map_err(input)?;
+        .map_err(input)
+}
+
+fn tell(log: &Path, has_anchors: bool, verified: &Verified) -> Result<(), Failure> {
     for finding in &verified.findings {
         console::data_line(finding)?;
     }
@@ -50,16 +98,16 @@ fn check(log: &Path, anchors: Option<&Path>, key: Option<&Path>) -> Outcome {
         verified.digest
     ))?;
     let unanchored = verified.records.saturating_sub(verified.anchored);
-    console::data_line(match (anchors, unanchored) {
-        (None, _) => {
+    console::data_line(match (has_anchors, unanchored) {
+        (false, _) => {
             "no anchors: a rewriting of all of it, or a cut at its end, would not be \
                       seen; name them with --anchors"
                 .to_owned()
         }
-        (Some(_), 0) => {
+        (true, 0) => {
             format!("{} anchors, the newest of its last record", verified.anchors)
         }
-        (Some(_), more) => format!(
+        (true, more) => format!(
             "{} anchors, the newest of record {}; a cut within the {more} after it would not be \
              seen",
             verified.anchors,
@@ -68,7 +116,6 @@ fn check(log: &Path, anchors: Option<&Path>, key: Option<&Path>) -> Outcome {
     })?;
     if verified.findings.is_empty() {
         console::data_line("all sound")?;
-        return Ok(Exit::Done);
     }
-    Ok(Exit::Failed)
+    Ok(())
 }

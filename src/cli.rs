@@ -705,6 +705,9 @@ pub(crate) enum Journal {
     Verify {
         /// The journal's directory.
         dir: PathBuf,
+        /// How to show it.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: TableOrJson,
     },
     /// Write a journal as one line of JSON for each record.
     Export {

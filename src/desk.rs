@@ -59,6 +59,7 @@ pub(crate) struct LookUp<'a> {
     /// The mailbox under another name, as the audit log has it.
     pseudonym: &'a str,
     /// How it is, as a stable word.
+    #[schemars(extend("enum" = json::words(Answer::word)))]
     state: String,
     /// The sentence, in each language.
     say: Say,

@@ -8,28 +8,73 @@
 use std::io::{self, BufWriter};
 use std::path::Path;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_journal::{ExportError, Kind, Repair, RepairError, Verified};
 use tidegate_wire::record::decode_plan_applied;
 use tidegate_wire::worker_record::{Entry, decode_entry};
 
-use crate::cli::Journal;
+use crate::cli::{Journal, TableOrJson};
 use crate::console;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::screens::json;
 
 /// Carries out `tidegate journal`.
 pub(crate) fn run(verb: &Journal) -> Outcome {
     match verb {
-        Journal::Verify { dir } => verify(dir),
+        Journal::Verify { dir, output } => verify(dir, *output),
         Journal::Export { dir } => export(dir),
         Journal::Repair { dir, yes } => repair(dir, *yes),
     }
 }
 
-fn verify(dir: &Path) -> Outcome {
+fn verify(dir: &Path, output: TableOrJson) -> Outcome {
     let verified = tidegate_journal::verify(dir)
         .map_err(|error| Failure::new(Exit::Failed, error))?;
-    console::data_line(format_args!("{}: {}", dir.display(), summary(&verified)))?;
+    match output {
+        TableOrJson::Json => {
+            console::data_line(json::value(&SoundJournal::of(&verified)))?;
+        }
+        TableOrJson::Table => {
+            console::data_line(format_args!(
+                "{}: {}",
+                dir.display(),
+                summary(&verified)
+            ))?;
+        }
+    }
     Ok(Exit::Done)
+}
+
+/// A journal of which every record was read and found right.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.sound-journal/v1")]
+pub(crate) struct SoundJournal {
+    /// Whose it is: `coordinator`, `worker` or another program's.
+    kind: String,
+    /// The version of its records' format.
+    format: u32,
+    /// How many records it has, with those that were compacted.
+    records: u64,
+    /// The digest of the newest of them and of all before it.
+    digest: String,
+    /// The bytes of what is still there of them.
+    payload_bytes: u64,
+    /// The records from the first to this one are compacted to a snapshot.
+    compacted: Option<u64>,
+}
+
+impl SoundJournal {
+    fn of(verified: &Verified) -> Self {
+        Self {
+            kind: verified.kind.name.clone(),
+            format: verified.kind.format,
+            records: verified.head.sequence,
+            digest: verified.head.digest.to_string(),
+            payload_bytes: verified.payload_bytes,
+            compacted: verified.compacted.map(|covered| covered.records),
+        }
+    }
 }
 
 fn export(dir: &Path) -> Outcome {

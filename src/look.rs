@@ -55,7 +55,7 @@ fn not_started(args: &Status, waiting: Vec<v1::Waiting>, told: Failure) -> Outco
     let rollout = v1::Rollout { waiting, at_time, ..Default::default() };
     let mut value = screens::json::diagnosed(&rollout, &diagnosis);
     if let Some(state) = value.get_mut("state") {
-        *state = Value::from("no-plan");
+        *state = Value::from(screens::json::NO_PLAN);
     }
     console::data_line(value)?;
     Ok(match (args.test, args.trouble) {

@@ -9,6 +9,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+use tidegate_core::gate::{Standing, Verdict};
 use tidegate_wire::v1::{Node, NodeState, Rollout, Signal, Wave, WaveState};
 
 use crate::cli::{GateList, PartList};
@@ -118,6 +119,7 @@ pub(crate) struct WaveItem<'a> {
     /// Re-closed, and not known to be closed yet.
     closing: u32,
     /// What its gate says; null while it waits.
+    #[schemars(extend("enum" = json::or_null(Verdict::CODES)))]
     verdict: Option<&'a str>,
     /// When the level was allowed.
     allowed_time: Option<Time>,
@@ -380,12 +382,14 @@ pub(crate) struct GateItem<'a> {
     /// What the level that it is allowed is called.
     level: &'a str,
     /// What the gate says.
+    #[schemars(extend("enum" = Verdict::CODES))]
     verdict: &'a str,
     /// The codes of why.
     reasons: &'a [&'a str],
     /// The signal.
     signal: &'a str,
     /// `passed`, `open` (between the lines) or `tripped`.
+    #[schemars(extend("enum" = Standing::ALL.map(Standing::code)))]
     standing: &'a str,
     /// Failures.
     failed: u32,

@@ -20,7 +20,9 @@ use crate::console;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::screens::json::{Event, Finding, Mailbox, RolloutShown};
 use crate::screens::{difference, plan, simulated, single};
-use crate::{desk, doctor, explain, parts, planning, report, settings, why};
+use crate::{
+    audit, desk, doctor, explain, journal, parts, planning, report, settings, why,
+};
 
 /// The dialect that they are written in.
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -95,6 +97,8 @@ fn all() -> Vec<(String, Value)> {
         of::<settings::Settings<'_>>(),
         of::<report::Proof>(),
         of::<report::Verification>(),
+        of::<audit::VerifiedAudit>(),
+        of::<journal::SoundJournal>(),
         of::<Public>(),
     ]);
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -189,6 +193,7 @@ mod tests {
         let doubled = pairs.filter(|pair| pair[0].0 == pair[1].0);
         assert_eq!(doubled.count(), 0);
     }
+
     #[test]
     fn states_are_one_of_the_words_that_are_ever_said() {
         let all: std::collections::BTreeMap<_, _> = all().into_iter().collect();
@@ -209,7 +214,21 @@ mod tests {
         assert!(waves.contains(&"opening") && waves.contains(&"held-back"), "{waves:?}");
         assert!(nodes.contains(&"silent") && nodes.contains(&"turned-away"), "{nodes:?}");
         assert_eq!(mailboxes, ["unknown", "waiting", "prepared", "quarantined"]);
-        assert!(words("tidegate.status/v1", "state").contains(&"paused"));
+        let states = words("tidegate.status/v1", "state");
+        assert!(states.contains(&"paused") && states.contains(&"no-plan"), "{states:?}");
         assert!(words("tidegate.finding/v1", "kind").contains(&"lost"));
+        let verdicts = ["expand", "hold", "isolate", "halt"];
+        assert_eq!(words("tidegate.gate/v1", "verdict"), verdicts);
+        assert_eq!(words("tidegate.gate/v1", "standing"), ["passed", "open", "tripped"]);
+        let desk = ["no-answer", "held", "opening", "open", "set-aside"];
+        assert_eq!(words("tidegate.desk/v1", "state"), desk);
+        // What is not always said may be null.
+        let wave = &all["tidegate.wave/v1"]["properties"]["verdict"]["enum"];
+        assert_eq!(wave, &json!(["expand", "hold", "isolate", "halt", null]));
+        let grade = &all["tidegate.finding/v1"]["properties"]["grade"]["enum"];
+        assert_eq!(grade, &json!(["perfect", "good", "investigate", "poor", null]));
+        let gate = "/$defs/Gate/properties/verdict/enum";
+        let of_status = all["tidegate.status/v1"].pointer(gate);
+        assert_eq!(of_status, Some(&json!(verdicts)));
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Actor, Coordinator, PartKind, WhichEmergency};
+use super::{Actor, Coordinator, PartKind, TableOrJson, WhichEmergency};
 
 /// What you show to a coordinator on another machine.
 #[derive(Clone, Debug, Default, Args)]
@@ -131,6 +131,9 @@ pub(crate) enum Audit {
         /// The public part of the key of `[audit]`: `audit.pub` of `tidegate init`.
         #[arg(long, value_name = "FILE", requires = "anchors")]
         key: Option<PathBuf>,
+        /// How to show it.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: TableOrJson,
     },
 }
 

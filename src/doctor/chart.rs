@@ -111,7 +111,7 @@ impl Chart {
     pub(super) fn json(&self) -> Value {
         let check = |Finding { check, state, seen, means, remedy }: &'_ Finding| Check {
             name: check.to_string(),
-            state: state.word().trim_end().to_ascii_lowercase(),
+            state: state.code(),
             seen: seen.clone(),
             means: means.clone(),
             remedy: remedy.clone(),
@@ -168,7 +168,8 @@ struct Check {
     #[serde(rename = "check")]
     name: String,
     /// `ok`, `warn` or `fail`.
-    state: String,
+    #[schemars(extend("enum" = State::ALL.map(State::code)))]
+    state: &'static str,
     /// What was seen.
     seen: String,
     /// What that means; empty where all is well.
@@ -179,6 +180,17 @@ struct Check {
 }
 
 impl State {
+    const ALL: [Self; 3] = [Self::Ok, Self::Warn, Self::Fail];
+
+    /// For programs.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok  ",

@@ -54,6 +54,9 @@ enum Standing {
 }
 
 impl Standing {
+    /// Every word there is.
+    const WORDS: [&'static str; 5] = ["ready", "stale", "spent", "elsewhere", "unknown"];
+
     fn word(&self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -193,6 +196,7 @@ fn value(saved: &Saved, standing: &Standing) -> Value {
 #[serde(tag = "schema", rename = "tidegate.shown-plan/v1")]
 pub(crate) struct ShownPlan<'a> {
     /// `ready`, `stale`, `spent`, `elsewhere` or `unknown`.
+    #[schemars(extend("enum" = Standing::WORDS))]
     standing: &'static str,
     /// Why it is.
     why: &'a str,
@@ -224,4 +228,23 @@ struct ShownWave {
     mailboxes: u32,
     /// On how many nodes.
     nodes: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing;
+
+    #[test]
+    fn a_schema_has_every_word_that_is_said_of_a_saved_plan() {
+        let why = String::new;
+        let all = [
+            Standing::Ready,
+            Standing::Stale(why()),
+            Standing::Spent,
+            Standing::Elsewhere(why()),
+            Standing::Unknown(why()),
+        ];
+
+        assert_eq!(all.each_ref().map(Standing::word), Standing::WORDS);
+    }
 }

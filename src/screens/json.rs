@@ -19,7 +19,9 @@ use tidegate_wire::v1;
 
 use super::date;
 pub(crate) use mailbox::{Event, Finding, Mailbox, event, finding, mailbox};
-pub(crate) use rollout::{Delay, Grades, Messages, RolloutShown, diagnosed, status};
+pub(crate) use rollout::{
+    Delay, Grades, Messages, NO_PLAN, RolloutShown, diagnosed, status,
+};
 
 /// An instant, as RFC 3339 writes it.
 #[derive(Serialize)]
@@ -90,7 +92,15 @@ pub(crate) fn reasons(why: &[v1::Why]) -> Vec<Why<'_>> {
 /// The words of all values of an enumeration, for the schemas of what is said in them.
 pub(crate) fn words<T: TryFrom<i32>>(word: impl Fn(T) -> &'static str) -> Vec<String> {
     let values = (0..VALUES_MAX).filter_map(|number| T::try_from(number).ok());
-    values.map(|value| word(value).to_lowercase()).collect()
+    let mut words: Vec<String> = values.map(|it| word(it).to_lowercase()).collect();
+    // Two values may be told in one word.
+    words.dedup();
+    words
+}
+
+/// `words`, and nothing at all, for the schemas of what is not always said.
+pub(crate) fn or_null(words: impl IntoIterator<Item = impl Into<Value>>) -> Vec<Value> {
+    words.into_iter().map(Into::into).chain([Value::Null]).collect()
 }
 
 /// No enumeration has a value as high as this.

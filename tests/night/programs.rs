@@ -61,14 +61,18 @@ pub(crate) fn ask_while_it_runs(site: &mut Site) {
     site.types("04:42", "anna", played, 0);
 }
 
-/// Asks everything that has an answer at the end, and judges all that was told in the night.
-pub(crate) fn judge_what_programs_were_told(site: &mut Site) {
+/// Asks everything that has an answer at the end.
+pub(crate) fn ask_at_the_end(site: &mut Site) {
     for (who, words, code) in AT_THE_END {
-        site.types("05:12", who, words, code);
+        site.types("05:34", who, words, code);
     }
+}
+
+/// Judges all that was told in the night.
+pub(crate) fn judge_what_programs_were_told(site: &mut Site) {
     need("/usr/lib/python3/dist-packages/jsonschema/__init__.py", "python3-jsonschema");
     std::fs::create_dir(site.path("schema")).unwrap();
-    site.types("05:15", "anna", "schema --to schema", 0);
+    site.types("05:45", "anna", "schema --to schema", 0);
     site.write("documents.jsonl", &site.documents());
 
     let judged = Command::new(PYTHON)

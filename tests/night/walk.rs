@@ -21,8 +21,9 @@ pub(crate) fn a_night(site: &mut Site) {
     programs::ask_while_it_runs(site);
     sees_the_end(site);
     proves_what_came_back(site);
-    programs::judge_what_programs_were_told(site);
+    programs::ask_at_the_end(site);
     proves_it(site);
+    programs::judge_what_programs_were_told(site);
     println!("{}", site.transcript());
 }
 
@@ -47,6 +48,7 @@ fn plans_and_starts(site: &mut Site) {
         site.types("02:56", "anna", &format!("config check {node}.toml --as worker"), 0);
         site.start(node);
     }
+    site.types("02:56", "anna", "status -o json", 0);
     let files = "--inventory users.csv --policy policy.toml";
     let saved = format!("plan {files} --out w.tgplan --detailed-exitcode");
     let plan = site.types("02:57", "anna", &saved, 2);
@@ -270,9 +272,11 @@ fn proves_it(site: &mut Site) {
     }
     site.types("05:40", "anna", "journal verify data/journal", 0);
     site.types("05:40", "anna", "journal verify state/stor-02/journal", 0);
+    site.types("05:40", "anna", "journal verify state/stor-02/journal -o json", 0);
     let verify = "audit verify data/audit.jsonl --anchors anchors --key pki/audit.pub";
     let sound = site.types("05:41", "anna", verify, 0);
     says(&sound.out, "all sound");
+    site.types("05:41", "anna", &format!("{verify} -o json"), 0);
 
     let log = site.read("data/audit.jsonl");
     site.write("data/audit.jsonl", &log.replace("\"who\":\"marco\"", "\"who\":\"anna\""));

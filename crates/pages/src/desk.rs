@@ -68,6 +68,11 @@ impl Answer {
         }
     }
 
+    /// A state as a stable word.
+    pub fn word(state: v1::DeskState) -> &'static str {
+        sentences(state, Turn::Unknown).0
+    }
+
     /// The language in which a user is spoken to.
     pub fn language(found: &v1::LookUpResponse) -> Language {
         let notice = found.notice.as_ref();

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use tidegate_core::time::Timestamp;
+use tidegate_mail::Grade;
 use tidegate_wire::v1;
 
 use super::{
@@ -170,6 +171,7 @@ pub(crate) struct Finding<'a> {
     /// Its store below the node's mail root.
     pub(crate) path: Option<String>,
     /// How well the mailbox came back.
+    #[schemars(extend("enum" = super::or_null(Grade::ALL.map(Grade::code))))]
     pub(crate) grade: Option<&'static str>,
     /// `set-aside`, `lost`, `doubt`, `quarantined` or `probe`.
     #[schemars(extend("enum" = super::words(super::kind_word)))]

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+use tidegate_core::gate::{Standing, Verdict};
 use tidegate_core::rollout::Grade;
 use tidegate_wire::v1;
 
@@ -24,7 +25,7 @@ pub(crate) struct RolloutShown<'a> {
     /// The policy's name for it.
     name: &'a str,
     /// Whether it moves: `running`, `paused`, `halted`, `aborted`, `finished` and the like.
-    #[schemars(extend("enum" = super::words(|it| state_word(it).0)))]
+    #[schemars(extend("enum" = states()))]
     state: String,
     /// One line: how it is.
     status: String,
@@ -70,6 +71,16 @@ pub(crate) struct RolloutShown<'a> {
     messages: Messages,
     /// Settled mailboxes by how well each came back.
     grades: Grades,
+}
+
+/// The state where no plan was applied yet.
+pub(crate) const NO_PLAN: &str = "no-plan";
+
+/// Every state that there is.
+fn states() -> Vec<String> {
+    let mut states = super::words(|it| state_word(it).0);
+    states.push(NO_PLAN.to_owned());
+    states
 }
 
 /// The rollout.
@@ -256,6 +267,7 @@ struct Wave<'a> {
     /// Its settled mailboxes by how well each came back.
     grades: Grades,
     /// The worst of them.
+    #[schemars(extend("enum" = super::or_null(Grade::ALL.map(Grade::code))))]
     worst_grade: Option<&'static str>,
     /// The gate's present verdict on the allowed level; null while it waits.
     gate: Option<Gate<'a>>,
@@ -329,6 +341,7 @@ pub(crate) struct Delay<'a> {
 #[derive(Serialize, JsonSchema)]
 struct Gate<'a> {
     /// `expand`, `hold`, `isolate` or `halt`.
+    #[schemars(extend("enum" = Verdict::CODES))]
     verdict: &'a str,
     /// Why.
     reasons: Vec<Why<'a>>,
@@ -355,6 +368,7 @@ struct Signal<'a> {
     /// Its name.
     name: &'a str,
     /// `passed`, `open` (between the lines) or `tripped`.
+    #[schemars(extend("enum" = Standing::ALL.map(Standing::code)))]
     standing: &'a str,
     /// Failures.
     failed: u32,

@@ -21,6 +21,9 @@ pub enum Grade {
 }
 
 impl Grade {
+    /// All grades, the best first.
+    pub const ALL: [Self; 4] = [Self::Perfect, Self::Good, Self::Investigate, Self::Poor];
+
     /// A stable word for programs.
     pub fn code(self) -> &'static str {
         match self {
