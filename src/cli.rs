@@ -6,6 +6,7 @@
 //! * A wrong command line ends with 64 and changes nothing.
 
 mod emergency;
+mod form;
 mod page;
 mod planning;
 mod reading;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::share::Ppm;
 
 pub(crate) use emergency::{BeginEmergency, Emergency, EndEmergency, WhichEmergency};
+pub(crate) use form::{Dialect, Form, Format};
 pub(crate) use page::{Desk, DeskLookup, Notice, Said, StatusPage, StatusPageBuild};
 pub(crate) use planning::{Apply, Beside, Inputs, Plan, Rebuild, Show, Start};
 pub(crate) use reading::{
@@ -332,30 +334,6 @@ pub(crate) enum TableOrJson {
     Json,
 }
 
-/// How a list is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Table,
-    /// The same with all there is to say; wants a wide terminal.
-    Wide,
-    /// One document.
-    Json,
-    /// An object a line.
-    Jsonl,
-    /// For spreadsheets: RFC 4180, with a header.
-    Csv,
-    /// A name a line.
-    Name,
-}
-
-impl Format {
-    /// Whether lines beside it, on stderr, help whoever reads it.
-    pub(crate) fn is_for_people(self) -> bool {
-        matches!(self, Self::Table | Self::Wide)
-    }
-}
-
 /// For people or for programs, as it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LiveFormat {
@@ -452,6 +430,9 @@ pub(crate) struct FindingsExport {
         default_value = "jsonl"
     )]
     pub(crate) output: ExportFormat,
+    /// Which program CSV is for.
+    #[arg(long, value_enum, default_value = "standard")]
+    pub(crate) dialect: Dialect,
     /// Only this mailbox.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) mailbox: Option<String>,

@@ -13,7 +13,7 @@ use tidegate_core::time::Timestamp;
 use tidegate_mail::{Finding, FindingList, Grade};
 use tidegate_worker::{Files, Mail};
 
-use crate::cli::{ExportFormat, Findings, FindingsExport, GradeArg};
+use crate::cli::{Dialect, ExportFormat, Findings, FindingsExport, GradeArg};
 use crate::config::{SoloFile, Worker, WorkerFile};
 use crate::console::{self, thousands};
 use crate::exit::{Exit, Failure, Outcome};
@@ -90,7 +90,7 @@ fn export(args: &FindingsExport) -> Outcome {
     let wanted = args.grade.map_or(Grade::Good, grade);
     let mut told = Told::default();
     let mut known = false;
-    let mut out = Out::new(args.output)?;
+    let mut out = Out::new(args.output, args.dialect)?;
     for list in lists {
         let list = list.map_err(|error| {
             Failure::new(Exit::Failed, error).help(
@@ -177,14 +177,14 @@ enum Out {
 }
 
 impl Out {
-    fn new(format: ExportFormat) -> Result<Self, Failure> {
-        let out = BufWriter::new(io::stdout().lock());
+    fn new(format: ExportFormat, dialect: Dialect) -> Result<Self, Failure> {
+        let mut out = BufWriter::new(io::stdout().lock());
         match format {
             ExportFormat::Jsonl => Ok(Self::Jsonl(out)),
             ExportFormat::Csv => {
                 let terminator = csv::Terminator::CRLF;
-                let mut csv =
-                    csv::WriterBuilder::new().terminator(terminator).from_writer(out);
+                write!(out, "{}", dialect.mark())?;
+                let mut csv = dialect.csv().terminator(terminator).from_writer(out);
                 csv.write_record(HEADER).map_err(io::Error::from)?;
                 Ok(Self::Csv(Box::new(csv)))
             }

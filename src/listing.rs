@@ -10,7 +10,7 @@ use std::io::{self, StdoutLock, Write as _};
 
 use serde_json::Value;
 
-use crate::cli::Format;
+use crate::cli::{Dialect, Form, Format};
 use crate::console::safe;
 use crate::exit::Failure;
 use crate::screens::Table;
@@ -37,7 +37,7 @@ pub(crate) trait Listed {
 /// A list on its way to stdout.
 pub(crate) struct Listing {
     out: io::BufWriter<StdoutLock<'static>>,
-    format: Format,
+    form: Form,
     /// Rows so far.
     pub(crate) rows: u64,
 }
@@ -48,14 +48,17 @@ impl Listing {
     /// # Errors
     ///
     /// When stdout cannot be written.
-    pub(crate) fn begin<T: Listed>(format: Format) -> Result<Self, Failure> {
+    pub(crate) fn begin<T: Listed>(form: Form) -> Result<Self, Failure> {
         let mut out = io::BufWriter::new(io::stdout().lock());
-        match format {
-            Format::Csv => csv_line(&mut out, T::COLUMNS)?,
+        match form.output {
+            Format::Csv => {
+                write!(out, "{}", form.dialect.mark())?;
+                csv_line(&mut out, form.dialect, T::COLUMNS)?;
+            }
             Format::Json => write!(out, "{{\"schema\":\"{}\",\"items\":[", T::LIST)?,
             Format::Table | Format::Wide | Format::Jsonl | Format::Name => {}
         }
-        Ok(Self { out, format, rows: 0 })
+        Ok(Self { out, form, rows: 0 })
     }
 
     /// Adds a row.
@@ -66,13 +69,13 @@ impl Listing {
     pub(crate) fn row<T: Listed>(&mut self, row: &T) -> Result<(), Failure> {
         let first = self.rows == 0;
         self.rows += 1;
-        match self.format {
+        match self.form.output {
             Format::Table => writeln!(self.out, "{}", row.line())?,
             Format::Wide => writeln!(self.out, "{}", row.wide())?,
             Format::Json if first => write!(self.out, "\n{}", row.value())?,
             Format::Json => write!(self.out, ",\n{}", row.value())?,
             Format::Jsonl => writeln!(self.out, "{}", row.value())?,
-            Format::Csv => csv_line(&mut self.out, &row.cells())?,
+            Format::Csv => csv_line(&mut self.out, self.form.dialect, &row.cells())?,
             Format::Name => writeln!(self.out, "{}", safe(&row.name()))?,
         }
         Ok(())
@@ -84,7 +87,7 @@ impl Listing {
     ///
     /// As for [`Self::begin`].
     pub(crate) fn end(mut self) -> Result<u64, Failure> {
-        if self.format == Format::Json {
+        if self.form.output == Format::Json {
             writeln!(self.out, "\n]}}")?;
         }
         self.out.flush()?;
@@ -98,17 +101,17 @@ impl Listing {
 ///
 /// When stdout cannot be written.
 pub(crate) fn list<T: Listed>(
-    format: Format,
+    form: Form,
     rows: &[T],
     table: impl FnOnce(bool) -> Table,
 ) -> Result<(), Failure> {
-    let mut listing = Listing::begin::<T>(format)?;
-    match format {
+    let mut listing = Listing::begin::<T>(form)?;
+    match form.output {
         Format::Table | Format::Wide if rows.is_empty() => {
             writeln!(listing.out, "none")?;
         }
         Format::Table | Format::Wide => {
-            let table = table(format == Format::Wide);
+            let table = table(form.output == Format::Wide);
             write!(listing.out, "{}", table.render(""))?;
         }
         Format::Json | Format::Jsonl | Format::Csv | Format::Name => {
@@ -119,8 +122,12 @@ pub(crate) fn list<T: Listed>(
     Ok(())
 }
 
-fn csv_line<T: AsRef<[u8]>>(out: &mut impl io::Write, row: &[T]) -> io::Result<()> {
-    let mut line = csv::Writer::from_writer(out);
+fn csv_line<T: AsRef<[u8]>>(
+    out: &mut impl io::Write,
+    dialect: Dialect,
+    row: &[T],
+) -> io::Result<()> {
+    let mut line = dialect.csv().from_writer(out);
     line.write_record(row)?;
     line.flush()
 }

@@ -112,12 +112,12 @@ pub(crate) async fn mailboxes(args: &MailboxList) -> Outcome {
         ..Default::default()
     };
     let mut client = Client::connect(&args.coordinator).await?;
-    let mut listing = Listing::begin::<MailboxRow>(args.output)?;
+    let mut listing = Listing::begin::<MailboxRow>(args.form)?;
     let now = now();
     let mut write = |mailbox| listing.row(&MailboxRow { mailbox, now });
     client.mailboxes(filter, &mut write).await?;
     let listed = listing.end()?;
-    if args.output.is_for_people() {
+    if args.form.output.is_for_people() {
         console::tell(format_args!("{} mailboxes", console::thousands(listed)));
     }
     Ok(Exit::Done)
@@ -135,7 +135,7 @@ pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
     let filter =
         v1::ListFindingsRequest { node: args.node.clone(), ..Default::default() };
     let mut told = FindingCounts::default();
-    let mut listing = Listing::begin::<v1::MailboxFinding>(args.output)?;
+    let mut listing = Listing::begin::<v1::MailboxFinding>(args.form)?;
     let mut write = |found: v1::MailboxFinding| -> Result<(), Failure> {
         if !single::is_set_aside(&found) {
             return Ok(());
@@ -145,7 +145,7 @@ pub(crate) async fn quarantine(args: &QuarantineList) -> Outcome {
     };
     client.findings(filter, &mut write).await?;
     let listed = listing.end()?;
-    if args.output.is_for_people() {
+    if args.form.output.is_for_people() {
         console::tell(format_args!("{} set aside", console::thousands(listed)));
     }
     if args.node.is_empty() {
@@ -170,7 +170,7 @@ fn tell_of_untold(told: FindingCounts, rollout: &v1::Rollout) {
 /// Carries out `tidegate events`.
 pub(crate) async fn events(args: &Events) -> Outcome {
     let mut client = Client::connect(&args.coordinator).await?;
-    let mut listing = Listing::begin::<v1::Event>(args.output)?;
+    let mut listing = Listing::begin::<v1::Event>(args.form)?;
     client.events(&mut |event| listing.row(&event)).await?;
     listing.end()?;
     Ok(Exit::Done)

@@ -31,7 +31,7 @@ pub(crate) async fn waves(args: &PartList) -> Outcome {
     let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
     let shown = rollout.waves.iter().filter(|wave| !args.trouble || is_stopped(wave));
     let rows: Vec<_> = shown.map(|wave| WaveRow { rollout: &rollout, wave }).collect();
-    listing::list(args.output, &rows, |wide| wave_table(&rows, wide))?;
+    listing::list(args.form, &rows, |wide| wave_table(&rows, wide))?;
     Ok(ending(args, rows.is_empty()))
 }
 
@@ -40,7 +40,7 @@ pub(crate) async fn nodes(args: &PartList) -> Outcome {
     let rollout = Client::connect(&args.coordinator).await?.rollout().await?;
     let shown = rollout.nodes.iter().filter(|node| !args.trouble || is_out(node));
     let rows: Vec<_> = shown.map(|node| NodeRow { rollout: &rollout, node }).collect();
-    listing::list(args.output, &rows, |wide| node_table(&rows, wide))?;
+    listing::list(args.form, &rows, |wide| node_table(&rows, wide))?;
     Ok(ending(args, rows.is_empty()))
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn gates(args: &GateList) -> Outcome {
     }
     let waves = rollout.waves.iter().filter(is_named);
     let rows: Vec<_> = waves.flat_map(|wave| gate_rows(&rollout, wave)).collect();
-    listing::list(args.output, &rows, |wide| gate_table(&rows, wide))?;
+    listing::list(args.form, &rows, |wide| gate_table(&rows, wide))?;
     Ok(Exit::Done)
 }
 

@@ -2,6 +2,7 @@
 //! what is lost, when and by whom.
 //!
 //! ```text
+//! summary.txt     for people: how long, what came back, who decided what, made from the others
 //! proof.json      what it is of, and the digest of every other file; `proof.sig` signs its bytes
 //! report.json     the sums: tidegate.report/v1
 //! mailboxes.csv   one row for each mailbox of the inventory, also for those in no wave
@@ -11,6 +12,7 @@
 //! journal.jsonl   every record, if it was given
 //! outage.csv      how long each tier waited for each rung, if it was said when the outage began
 //! compensation.csv  what each mailbox waited and is owed by compensation.toml, if that was given
+//! words.csv       what was said in public, if that was given
 //! nodes/*.jsonl   findings of nodes, if they were given: tidegate.finding/v1
 //! ```
 //!
@@ -22,6 +24,7 @@
 
 mod build;
 mod outage;
+mod summary;
 mod verify;
 
 use schemars::JsonSchema;
@@ -64,6 +67,12 @@ const RULES: &str = "compensation.toml";
 /// What each mailbox waited and is owed.
 const COMPENSATION: &str = "compensation.csv";
 
+/// What was said in public.
+const WORDS: &str = "words.csv";
+
+/// What people read first.
+const SUMMARY: &str = "summary.txt";
+
 /// Where findings of nodes are.
 const NODES: &str = "nodes";
 
@@ -104,6 +113,9 @@ pub(crate) struct Proof {
     journal: Option<Head>,
     /// When the outage began, as a person declared it.
     outage_start_time: Option<String>,
+    /// For which program `outage.csv` and `compensation.csv` are written; commas where none is named.
+    #[serde(default)]
+    dialect: Option<String>,
     /// Every other file, by name.
     files: Vec<Member>,
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use tidegate_pages::public::{self, Facts, File, Refusal, Site};
+use tidegate_pages::public::{self, Facts, File, Refusal, Site, Update};
 use tidegate_pages::texts::Language;
 use tidegate_wire::v1::{ListTiersResponse, Rollout};
 
@@ -89,12 +89,7 @@ impl Sources {
 
 /// What the operator says about the page, with changed texts.
 fn site(args: &Said) -> Result<Site, Failure> {
-    let name = args.site.display().to_string();
-    let text = read(&args.site)?;
-    let mut site: Site = toml::from_str(&text).map_err(|error| {
-        let complaint = Complaint::from_toml(&error);
-        Failure::complete(Exit::Input, complaint.render(&name, &text))
-    })?;
+    let mut site = read_site(&args.site)?;
     for language in Language::ALL {
         let Some(dir) = &args.texts else { break };
         let path = dir.join(format!("{}.ftl", language.code()));
@@ -106,6 +101,26 @@ fn site(args: &Said) -> Result<Site, Failure> {
         }
     }
     Ok(site)
+}
+
+fn read_site(path: &Path) -> Result<Site, Failure> {
+    let text = read(path)?;
+    toml::from_str(&text).map_err(|error| {
+        let complaint = Complaint::from_toml(&error);
+        Failure::complete(
+            Exit::Input,
+            complaint.render(&path.display().to_string(), &text),
+        )
+    })
+}
+
+/// What the press office has said, as the site's file has it.
+///
+/// # Errors
+///
+/// [`Exit::Input`] when that cannot be read, with the place.
+pub(crate) fn updates(site: &Path) -> Result<Vec<Update>, Failure> {
+    Ok(read_site(site)?.updates)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -14,8 +14,8 @@ use tidegate_core::time::Span;
 
 use super::values::{Of, of_share, of_span, of_times, positive, seconds, share};
 use super::{
-    Actor, Asked, Coordinator, Format, Inputs, LiveFormat, PartKind, Progress, Seen,
-    TableOrJson,
+    Actor, Asked, Coordinator, Dialect, Form, Inputs, LiveFormat, PartKind, Progress,
+    Seen, TableOrJson,
 };
 use crate::condition::Condition;
 
@@ -120,9 +120,8 @@ pub(crate) struct Watch {
 /// Show what happened, oldest first.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// How to show them.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) form: Form,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
 }
@@ -144,7 +143,7 @@ pub(crate) struct Report {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReportVerb {
     /// Write down, when the rollout is over, what was restored and lost, when and by whom.
-    Build(ReportBuild),
+    Build(Box<ReportBuild>),
     /// Say whether a report is as it was built. It asks no coordinator.
     Verify(ReportVerify),
 }
@@ -173,6 +172,12 @@ pub(crate) struct ReportBuild {
     /// Rules in TOML of who is owed what. Says for each mailbox what it waited and is owed.
     #[arg(long, value_name = "FILE", requires = "outage_start")]
     pub(crate) compensation: Option<PathBuf>,
+    /// Which program `outage.csv` and `compensation.csv` are for.
+    #[arg(long, value_enum, default_value = "standard", requires = "outage_start")]
+    pub(crate) dialect: Dialect,
+    /// The file of the public status page: what was said in public becomes part of it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) said: Option<PathBuf>,
     /// Signs it with this private key (Ed25519, PEM): `audit.key` of `tidegate init`, or your own.
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_with: Option<PathBuf>,
@@ -243,9 +248,8 @@ pub(crate) enum PreparationArg {
 /// List mailboxes.
 #[derive(Debug, Args)]
 pub(crate) struct MailboxList {
-    /// How to show them.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) form: Form,
     /// Only this node.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) node: String,
@@ -291,9 +295,8 @@ pub(crate) enum GateVerb {
 pub(crate) struct GateList {
     /// Only of this wave: its name or number.
     pub(crate) wave: Option<String>,
-    /// How to show them.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) form: Form,
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
 }
@@ -303,9 +306,8 @@ pub(crate) struct GateList {
 /// With `-x` it ends with 1 when there is one to list.
 #[derive(Debug, Args)]
 pub(crate) struct PartList {
-    /// How to show them.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) form: Form,
     /// Only those that need somebody: nodes that do not work, waves that are re-closed, or that
     /// the gate stops.
     #[arg(short = 'x', long)]
@@ -347,9 +349,8 @@ pub(crate) struct QuarantineRetry {
 /// List what was set aside.
 #[derive(Debug, Args)]
 pub(crate) struct QuarantineList {
-    /// How to show it.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) form: Form,
     /// Only this node.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) node: String,

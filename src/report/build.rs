@@ -8,12 +8,14 @@ use anyhow::Context as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tidegate_audit::SigningKey;
+use tidegate_pages::public::Update;
+use tidegate_pages::texts::Language;
 use tidegate_wire::v1;
 
 use super::outage::{self, Rules};
 use super::{
     AUDIT, COMPENSATION, EVENTS, FINDINGS, Head, JOURNAL, MAILBOXES, Member, NODES,
-    OUTAGE, PROOF, Proof, RULES, SIGNATURE, SUMS,
+    OUTAGE, PROOF, Proof, RULES, SIGNATURE, SUMMARY, SUMS, WORDS, summary,
 };
 use crate::cli::ReportBuild;
 use crate::client::{Client, is_over};
@@ -24,6 +26,7 @@ use crate::screens::date;
 use crate::screens::json;
 use crate::screens::single::{self, guard};
 use crate::screens::status::state_word;
+use crate::status_page::updates;
 use tidegate_wire::protocol::instant;
 
 /// How often everything is asked for again because something has moved meanwhile.
@@ -73,8 +76,16 @@ async fn write(
         book.copy(&format!("{NODES}/{name}.jsonl"), file)?;
     }
     if let Some(start) = args.outage_start {
-        write_outage(&mut book, start, args.compensation.as_deref())?;
+        write_outage(&mut book, start, args)?;
     }
+    if let Some(site) = &args.said {
+        write_words(&mut book, &updates(site)?)?;
+    }
+    let start = args.outage_start.map(|it| it.to_string());
+    let outage = start.as_deref().map(|start| (start, args.dialect));
+    let mut page = book.begin(SUMMARY)?;
+    page.write_all(summary::of(&args.dir, outage)?.as_bytes())?;
+    book.end(SUMMARY, page)?;
     book.files.sort_by(|one, other| one.name.cmp(&other.name));
     let proof = Proof {
         built_time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -87,7 +98,8 @@ async fn write(
         policy_digest: summary.policy_digest,
         audit,
         journal,
-        outage_start_time: args.outage_start.map(|it| it.to_string()),
+        outage_start_time: start,
+        dialect: args.outage_start.and(args.dialect.word()),
         files: book.files,
     };
     let digest = write_proof(&args.dir, &proof, key)?;
@@ -191,19 +203,32 @@ fn row(mailbox: &v1::Mailbox) -> Vec<String> {
 fn write_outage(
     book: &mut Book<'_>,
     start: jiff::Timestamp,
-    rules: Option<&Path>,
+    args: &ReportBuild,
 ) -> Result<(), Failure> {
     let input = |error| Failure::new(Exit::Input, error);
     let rows = book.dir.join(MAILBOXES);
     let mut tiers = book.begin(OUTAGE)?;
-    outage::by_tier(&rows, start, &mut tiers).map_err(input)?;
+    outage::by_tier(&rows, start, args.dialect, &mut tiers).map_err(input)?;
     book.end(OUTAGE, tiers)?;
-    let Some(file) = rules else { return Ok(()) };
+    let Some(file) = &args.compensation else { return Ok(()) };
     book.copy(RULES, file)?;
     let rules = Rules::read(file)?;
     let mut owed = book.begin(COMPENSATION)?;
-    outage::compensation(&rows, start, &rules, &mut owed).map_err(input)?;
+    outage::compensation(&rows, start, (&rules, args.dialect), &mut owed)
+        .map_err(input)?;
     book.end(COMPENSATION, owed)
+}
+
+/// Writes what was said in public, and when.
+fn write_words(book: &mut Book<'_>, said: &[Update]) -> Result<(), Failure> {
+    let mut rows = book.begin(WORDS)?.csv();
+    rows.write_record(["time", "it", "en"]).map_err(io::Error::from)?;
+    for update in said {
+        let time = update.time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let [it, en] = Language::ALL.map(|language| guard(update.text(language)));
+        rows.write_record([time, it, en]).map_err(io::Error::from)?;
+    }
+    book.end(WORDS, inner(rows)?)
 }
 
 fn copy_audit(book: &mut Book<'_>, log: &Path) -> Result<Head, Failure> {
@@ -266,10 +291,12 @@ fn tell(
     proof: &Proof,
     (dir, digest): (&Path, &str),
 ) -> Result<(), Failure> {
-    let dir = dir.display();
     let totals = rollout.totals.unwrap_or_default();
     let aside: u32 = rollout.waves.iter().map(|wave| wave.quarantined).sum();
     let prepared: u32 = rollout.waves.iter().map(|wave| wave.prepared).sum();
+    let page = fs::read_to_string(dir.join(SUMMARY))?;
+    console::data_line(page)?;
+    let dir = dir.display();
     console::data_line(format_args!(
         "{dir}: {} of plan {:.12}, {} files",
         proof.state,

@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use super::MAILBOXES;
 use super::verify::COLUMNS;
+use crate::cli::Dialect;
 use crate::config::Text;
 use crate::exit::{Exit, Failure};
 
@@ -77,7 +78,8 @@ impl Rules {
 pub(super) fn by_tier(
     rows: &Path,
     start: jiff::Timestamp,
-    to: impl Write,
+    dialect: Dialect,
+    mut to: impl Write,
 ) -> anyhow::Result<()> {
     let mut table = Table::open(rows, start)?;
     let mut tiers: BTreeMap<String, Tier> = BTreeMap::new();
@@ -92,7 +94,8 @@ pub(super) fn by_tier(
             }
         }
     }
-    let mut csv = csv::Writer::from_writer(to);
+    write!(to, "{}", dialect.mark())?;
+    let mut csv = dialect.csv().from_writer(to);
     csv.write_record([
         "tier",
         "rung",
@@ -135,11 +138,12 @@ pub(super) fn by_tier(
 pub(super) fn compensation(
     rows: &Path,
     start: jiff::Timestamp,
-    rules: &Rules,
-    to: impl Write,
+    (rules, dialect): (&Rules, Dialect),
+    mut to: impl Write,
 ) -> anyhow::Result<()> {
     let mut table = Table::open(rows, start)?;
-    let mut csv = csv::Writer::from_writer(to);
+    write!(to, "{}", dialect.mark())?;
+    let mut csv = dialect.csv().from_writer(to);
     let seconds = table.rungs.iter().map(|rung| format!("{rung}_outage_seconds"));
     let mut header = ["address", "tier", "status"].map(str::to_owned).to_vec();
     header.extend(seconds);
@@ -302,6 +306,14 @@ e@example.org,plus,stor-02,,legal hold,unknown,0,,unknown,,
         amount = 6\nunit = \"month\"\n";
 
     fn of(start: &str, rules: &str) -> anyhow::Result<[String; 2]> {
+        written(start, rules, Dialect::Standard)
+    }
+
+    fn written(
+        start: &str,
+        rules: &str,
+        dialect: Dialect,
+    ) -> anyhow::Result<[String; 2]> {
         let dir = tempfile::TempDir::with_prefix("tidegate-outage-")?;
         let rows = dir.path().join("mailboxes.csv");
         fs::write(&rows, ROWS)?;
@@ -309,8 +321,8 @@ e@example.org,plus,stor-02,,legal hold,unknown,0,,unknown,,
         let rules = Rules::read(&dir.path().join("rules.toml"));
         let rules = rules.map_err(|_| anyhow::anyhow!("these are no rules"))?;
         let (mut tiers, mut owed) = (Vec::new(), Vec::new());
-        by_tier(&rows, start.parse()?, &mut tiers)?;
-        compensation(&rows, start.parse()?, &rules, &mut owed)?;
+        by_tier(&rows, start.parse()?, dialect, &mut tiers)?;
+        compensation(&rows, start.parse()?, (&rules, dialect), &mut owed)?;
         Ok([String::from_utf8(tiers)?, String::from_utf8(owed)?])
     }
 
@@ -334,6 +346,18 @@ e@example.org,plus,stor-02,,legal hold,unknown,0,,unknown,,
             d@example.org,plus,restored,14400,14400,r1,months,6,month
         "]]
         .assert_eq(&owed);
+    }
+
+    #[test]
+    fn a_dialect_changes_how_it_is_written_and_nothing_else() {
+        let start = "2026-01-26T00:20:00+01:00";
+        let plain = of(start, RULES).unwrap();
+        let italian = written(start, RULES, Dialect::ExcelIt).unwrap();
+
+        for (plain, italian) in plain.iter().zip(&italian) {
+            let table = italian.strip_prefix('\u{feff}').unwrap();
+            assert_eq!(table.replace(';', ","), *plain);
+        }
     }
 
     #[test]

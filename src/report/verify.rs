@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -16,9 +17,9 @@ use super::build::{digest_of, hexadecimal, journal_head};
 use super::outage::{self, Hashed, Rules};
 use super::{
     AUDIT, COMPENSATION, EVENTS, FINDINGS, JOURNAL, MAILBOXES, NODES, OUTAGE, PROOF,
-    Proof, RULES, SIGNATURE, SIGNED, SUMS,
+    Proof, RULES, SIGNATURE, SIGNED, SUMMARY, SUMS, summary,
 };
-use crate::cli::{Inputs, ReportVerify, TableOrJson};
+use crate::cli::{Dialect, Inputs, ReportVerify, TableOrJson};
 use crate::console::{self, safe, thousands};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::planning;
@@ -77,6 +78,9 @@ pub(super) fn run(args: &ReportVerify) -> Outcome {
             if let Err(error) = look.outage(&proof) {
                 look.wrong(format!("{error:#}"));
             }
+            if let Err(error) = look.summary(&proof) {
+                look.wrong(format!("{error:#}"));
+            }
             if let Err(error) = look.chains(&proof) {
                 look.wrong(format!("{error:#}"));
             }
@@ -112,6 +116,13 @@ fn tell(found: &Verification) -> io::Result<()> {
         )?;
     }
     console::data_line(if found.sound { "all sound" } else { "NOT SOUND" })
+}
+
+/// How the tables of a report are written.
+fn dialect_of(proof: &Proof) -> anyhow::Result<Dialect> {
+    let named = proof.dialect.as_deref().map(|it| Dialect::from_str(it, false));
+    let named = named.transpose().map_err(|why| anyhow::anyhow!("{why}"))?;
+    Ok(named.unwrap_or_default())
 }
 
 /// What is looked at, and what was found.
@@ -249,9 +260,10 @@ impl Look<'_> {
     fn outage(&mut self, proof: &Proof) -> anyhow::Result<()> {
         let Some(start) = &proof.outage_start_time else { return Ok(()) };
         let start = start.parse().context("the outage's start is no time")?;
+        let dialect = dialect_of(proof)?;
         let rows = self.dir.join(MAILBOXES);
         let mut tiers = Hashed::default();
-        outage::by_tier(&rows, start, &mut tiers)?;
+        outage::by_tier(&rows, start, dialect, &mut tiers)?;
         self.made_again(OUTAGE, tiers)?;
         if !proof.files.iter().any(|file| file.name == RULES) {
             return Ok(());
@@ -259,8 +271,20 @@ impl Look<'_> {
         let rules = Rules::read(&self.dir.join(RULES));
         let rules = rules.map_err(|_| anyhow::anyhow!("{RULES}: these are no rules"))?;
         let mut owed = Hashed::default();
-        outage::compensation(&rows, start, &rules, &mut owed)?;
+        outage::compensation(&rows, start, (&rules, dialect), &mut owed)?;
         self.made_again(COMPENSATION, owed)
+    }
+
+    /// What people read first is what the other files say.
+    fn summary(&mut self, proof: &Proof) -> anyhow::Result<()> {
+        if !proof.files.iter().any(|file| file.name == SUMMARY) {
+            return Ok(());
+        }
+        let dialect = dialect_of(proof)?;
+        let outage = proof.outage_start_time.as_deref().map(|start| (start, dialect));
+        let mut made = Hashed::default();
+        made.write_all(summary::of(self.dir, outage)?.as_bytes())?;
+        self.made_again(SUMMARY, made)
     }
 
     fn made_again(&mut self, name: &str, made: Hashed) -> anyhow::Result<()> {

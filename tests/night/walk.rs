@@ -206,6 +206,7 @@ fn proves_what_came_back(site: &mut Site) {
             .to_owned();
     site.write("owed.toml", OWED);
     build += " --outage-start 2026-01-22T23:04:00+01:00 --compensation owed.toml";
+    build += " --dialect excel-it --said status.toml";
     for node in NODES {
         let all = format!("findings export --config {node}.toml -o jsonl");
         let found = site.types("05:28", "marco", &all, 0);
@@ -225,6 +226,7 @@ fn proves_what_came_back(site: &mut Site) {
     says(&sound.out, "240 mailboxes, one row each; totals agree");
     says(&sound.out, "decided by anna, marco");
     says(&sound.out, "compensation.csv: what the rows give");
+    says(&sound.out, "summary.txt: what the rows give");
     says(&sound.out, "plan: these files give the one of the report");
     says(&sound.out, "all sound");
     site.types("05:31", "vera", &format!("{verify} -o json"), 0);
@@ -235,7 +237,7 @@ fn proves_what_came_back(site: &mut Site) {
     assert_eq!(owed.lines().count(), 241, "a row for each mailbox, and the header");
     site.write(
         "report/compensation.csv",
-        &owed.replacen(",20,percent", ",90,percent", 1),
+        &owed.replacen(";20;percent", ";90;percent", 1),
     );
     let generous = site.types("05:32", "vera", "report verify report", 1);
     says(&generous.out, "compensation.csv: not what the rows give");
