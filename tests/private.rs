@@ -5,18 +5,24 @@
 //!
 //! * Only the built program is used, as a shell would.
 //! * Mailboxes are healthy, damaged, empty, odd and missing, so that what goes wrong is told as
-//!   well; a worker is killed in the middle, and worker and coordinator break while they hold an
+//!   well; a worker is killed in the middle, and every kind of program breaks while it holds an
 //!   address.
 //! * Everybody shows a certificate.
+//! * The proof names mailboxes in the files that are about each of them, and nowhere else.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test may say no more than that it failed"
 )]
 
+use std::process::Output;
+
+#[path = "private/others.rs"]
+mod others;
 #[path = "private/site.rs"]
 mod site;
 
+use others::EXCHANGER;
 use site::{CANARY, Site, text};
 
 #[test]
@@ -27,6 +33,7 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
     for node in site::NODES {
         site.start(node);
     }
+    site.start(EXCHANGER);
     let mut said = vec![("apply", site.apply())];
     break_everything(&mut site);
     said.push(("missing mailbox", site.tidegate(&["mailbox", "show", &stranger()])));
@@ -35,23 +42,18 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
     let reclose = ["reclose", "mailbox", &stranger(), "--reason", "asked"];
     said.push(("missing to re-close", site.tidegate(&reclose)));
     site.ask_admission();
+    site.ask_exchanger();
     said.push((
         "finished",
         site.tidegate(&["wait", "--for", "finished", "--timeout", "100"]),
     ));
-    let own = format!("user3-{CANARY}@post.example");
-    // What an operator types is repeated to them, and to nobody else.
-    let closed = site.tidegate(&["reclose", "mailbox", &own, "--reason", "asked"]);
-    assert!(closed.status.success(), "{}", text(&closed.stderr));
-    for screen in
-        [["status"].as_slice(), &["report"], &["why"], &["status", "-o", "json"]]
-    {
-        said.push(("screen", site.tidegate(screen)));
-    }
+    let proof = site.proof();
+    said.extend(close_one_and_look(&site));
     let pages = ["/metrics", "/livez", "/readyz"].map(|path| (path, site.page(path)));
     let board = site.operations_page();
     let public = site.public_page();
     site.stop();
+    let told = site.told();
 
     assert!(
         said.iter().any(|(name, it)| *name == "finished"
@@ -59,6 +61,8 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
         "{}",
         site.logs()
     );
+    let told_of_queue = |it: &str| it.contains("mx1") && it.contains("\"messages\"");
+    assert!(said.iter().any(|(_, it)| told_of_queue(&text(&it.stdout))), "{said:?}");
     let mut found = Vec::new();
     for (name, output) in &said {
         found.extend(leak(name, &text(&output.stdout)));
@@ -68,8 +72,12 @@ fn nobodys_address_is_in_what_programs_log_refuse_measure_or_leave_behind() {
         assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
         found.extend(leak(path, &page));
     }
+    for (file, content) in proof {
+        found.extend(leak(&file, &content));
+    }
+    found.extend(leak("alerts and traces", &told));
     let crashes = site.logs().matches("the program broke at ").count();
-    assert_eq!(crashes, 2, "{}", site.logs());
+    assert_eq!(crashes, 3, "{}", site.logs());
     assert!(board.contains("Who did what"), "{board}");
     found.extend(leak("operations page", &board));
     found.extend(leak("public page", &public));
@@ -118,10 +126,27 @@ fn once_the_key_is_destroyed_nobody_can_tell_whom_the_audit_log_means() {
     assert_eq!(elsewhere, ["pseudonym.key"], "there is no copy of the key");
 }
 
+/// Re-closes a mailbox, and looks at what happened.
+fn close_one_and_look(site: &Site) -> Vec<(&'static str, Output)> {
+    let own = format!("user3-{CANARY}@post.example");
+    // What an operator types is repeated to them, and to nobody else.
+    let closed = site.tidegate(&["reclose", "mailbox", &own, "--reason", "asked"]);
+    assert!(closed.status.success(), "{}", text(&closed.stderr));
+    let mut said = Vec::new();
+    for screen in
+        [["status"].as_slice(), &["report"], &["why"], &["status", "-o", "json"]]
+    {
+        said.push(("screen", site.tidegate(screen)));
+    }
+    said
+}
+
 /// Every program is killed or breaks, and comes back.
 fn break_everything(site: &mut Site) {
     site.kill("stor-02");
     site.start("stor-02");
+    site.ask_exchanger();
+    site.crash(EXCHANGER);
     for name in ["stor-01", "coordinator"] {
         site.crash(name);
         site.start(name);
@@ -131,6 +156,7 @@ fn break_everything(site: &mut Site) {
         site.kill(node);
         site.start(node);
     }
+    site.start(EXCHANGER);
 }
 
 /// Whoever is in no inventory.

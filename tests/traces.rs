@@ -11,18 +11,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use tempfile::TempDir;
-use tidegate_rig::wait_until;
+use tidegate_rig::{Collector, wait_until};
 use tonic_prost::prost::Message as _;
 
 const POLICY: &str = include_str!("../deploy/config/lab-policy-small.toml");
@@ -33,15 +31,15 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[test]
 fn a_collector_sees_one_command_across_three_programs_and_nobodys_address() {
     let collector = Collector::start();
-    let site = Site::start(&collector.url);
-    site.types(&collector.url, "apply --yes --inventory users.csv --policy policy.toml");
+    let site = Site::start(collector.url());
+    site.types(collector.url(), "apply --yes --inventory users.csv --policy policy.toml");
     site.types("", "wait --for node=stor-01:working --timeout 60");
 
-    site.types(&collector.url, "mailbox show anna@example.org");
-    let paused = site.types(&collector.url, "pause --reason anna@example.org");
+    site.types(collector.url(), "mailbox show anna@example.org");
+    let paused = site.types(collector.url(), "pause --reason anna@example.org");
     assert!(text(&paused.stdout).contains("effective"), "{paused:?}");
     let is_whole = || {
-        let spans = collector.spans();
+        let spans = spans_of(&collector);
         let pause = spans.iter().find(|span| span.name == "tidegate pause");
         pause.is_some_and(|pause| {
             let of_it = spans.iter().filter(|span| span.trace == pause.trace);
@@ -49,7 +47,7 @@ fn a_collector_sees_one_command_across_three_programs_and_nobodys_address() {
         })
     };
     let whole = wait_until(PATIENCE, is_whole);
-    let spans = collector.spans();
+    let spans = spans_of(&collector);
     assert!(whole, "{spans:#?}");
 
     let pause = spans.iter().find(|span| span.name == "tidegate pause").unwrap();
@@ -76,8 +74,8 @@ fn a_collector_sees_one_command_across_three_programs_and_nobodys_address() {
     let others: Vec<&Span> =
         roots.filter(|span| !span.name.starts_with("tidegate ")).collect();
     assert!(others.is_empty(), "{others:#?}");
-    assert!(!collector.has("anna"), "a span names somebody");
-    assert!(collector.has("tidegate mailbox show"), "that command was traced as well");
+    assert!(!has(&collector, "anna"), "a span names somebody");
+    assert!(has(&collector, "tidegate mailbox show"), "that command was traced as well");
 }
 
 #[test]
@@ -113,53 +111,38 @@ struct Span {
     says: BTreeMap<String, String>,
 }
 
-/// Takes traces as a collector does, over HTTP.
-struct Collector {
-    url: String,
-    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+/// The bodies of all that the collector was sent.
+fn bodies(collector: &Collector) -> impl Iterator<Item = Vec<u8>> {
+    collector.taken().into_iter().map(|it| {
+        assert_eq!(it.asked, "POST /v1/traces");
+        it.body
+    })
 }
 
-impl Collector {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let bodies = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&bodies);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let into = Arc::clone(&into);
-                std::thread::spawn(move || take(client.unwrap(), &into));
-            }
-        });
-        Self { url, bodies }
-    }
+fn has(collector: &Collector, words: &str) -> bool {
+    let holds =
+        |body: Vec<u8>| body.windows(words.len()).any(|part| part == words.as_bytes());
+    bodies(collector).any(holds)
+}
 
-    fn has(&self, words: &str) -> bool {
-        let holds = |body: &Vec<u8>| {
-            body.windows(words.len()).any(|part| part == words.as_bytes())
-        };
-        self.bodies.lock().unwrap().iter().any(holds)
-    }
-
-    fn spans(&self) -> Vec<Span> {
-        let mut spans = Vec::new();
-        for body in self.bodies.lock().unwrap().iter() {
-            let told = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
-            for program in told.resource_spans {
-                let resource = words(program.resource.unwrap().attributes);
-                let sent = program.scope_spans.into_iter().flat_map(|scope| scope.spans);
-                spans.extend(sent.map(|span| Span {
-                    program: resource["service.name"].clone(),
-                    name: span.name,
-                    trace: span.trace_id,
-                    id: span.span_id,
-                    parent: span.parent_span_id,
-                    says: words(span.attributes),
-                }));
-            }
+fn spans_of(collector: &Collector) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for body in bodies(collector) {
+        let told = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+        for program in told.resource_spans {
+            let resource = words(program.resource.unwrap().attributes);
+            let sent = program.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            spans.extend(sent.map(|span| Span {
+                program: resource["service.name"].clone(),
+                name: span.name,
+                trace: span.trace_id,
+                id: span.span_id,
+                parent: span.parent_span_id,
+                says: words(span.attributes),
+            }));
         }
-        spans
     }
+    spans
 }
 
 /// Attributes as text.
@@ -169,31 +152,6 @@ fn words(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
         other => format!("{other:?}"),
     };
     attributes.into_iter().map(|it| (it.key, text(it.value))).collect()
-}
-
-/// Takes one request after the other from an exporter.
-fn take(client: TcpStream, into: &Mutex<Vec<Vec<u8>>>) {
-    let mut talk = BufReader::new(client);
-    loop {
-        let mut length = 0;
-        let mut line = String::new();
-        while talk.read_line(&mut line).is_ok_and(|read| read > 0) && line != "\r\n" {
-            let field = line.to_lowercase();
-            if let Some(value) = field.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            assert!(!field.starts_with("post ") || field.starts_with("post /v1/traces "));
-            line.clear();
-        }
-        if length == 0 {
-            return;
-        }
-        let mut body = vec![0; length];
-        talk.read_exact(&mut body).unwrap();
-        into.lock().unwrap().push(body);
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        talk.get_mut().write_all(answer).unwrap();
-    }
 }
 
 /// A coordinator and the worker of its only node.

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
+use tidegate_rig::Collector;
+
+use crate::others::EXCHANGER;
 
 /// What ends a program that broke.
 const SIGABRT: i32 = 6;
@@ -27,7 +30,7 @@ pub(crate) const NODES: [&str; 2] = ["stor-01", "stor-02"];
 
 const STATUS: &str = include_str!("../../deploy/config/status.toml");
 const POLICY: &str = include_str!("../../deploy/config/lab-policy-small.toml");
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const MAILBOXES: usize = 24;
 
 /// Everything that runs, and what it is asked.
@@ -35,7 +38,10 @@ pub(crate) struct Site {
     dir: TempDir,
     running: BTreeMap<String, Child>,
     admission: BTreeMap<String, u16>,
-    url: String,
+    pub(crate) socketmap: u16,
+    pub(crate) url: String,
+    /// Takes alerts and traces.
+    pub(crate) collector: Collector,
 }
 
 impl Site {
@@ -45,8 +51,14 @@ impl Site {
         let free =
             || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let admission = NODES.map(|node| (node.to_owned(), free())).into_iter().collect();
-        let (running, url) = (BTreeMap::new(), String::new());
-        let site = Self { dir, running, admission, url };
+        let site = Self {
+            dir,
+            running: BTreeMap::new(),
+            admission,
+            socketmap: free(),
+            url: String::new(),
+            collector: Collector::start(),
+        };
         let mut inventory = "address,node,tier,path,language\n".to_owned();
         for user in 0..MAILBOXES {
             let node = NODES[user % NODES.len()];
@@ -65,12 +77,14 @@ impl Site {
             format!("{POLICY}\n[gate.preparation]\np_ok = \"40 %\"\np_bad = \"80 %\"\n");
         fs::write(site.path("policy.toml"), policy).unwrap();
         let people = "--operator ann --approver ben --desk ann";
-        let args = format!("init pki --node stor-01 --node stor-02 {people}");
+        let args =
+            format!("init pki --node stor-01 --node stor-02 --exchanger mx1 {people}");
         let made = site.command(&args.split(' ').collect::<Vec<_>>()).output().unwrap();
         assert!(made.status.success(), "{}", text(&made.stderr));
         let config = format!(
-            "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\n[pages]\n\
+            "data_dir = \"data\"\nlisten = \"127.0.0.1:0\"\n{}[pages]\n\
              listen = \"127.0.0.1:0\"\n{}",
+            site.tells(),
             tls("coordinator")
         );
         fs::write(site.path("coordinator.toml"), config).unwrap();
@@ -107,18 +121,21 @@ impl Site {
             let config = format!(
                 "node = \"{node}\"\ncoordinator = \"{}\"\nstate_dir = \"{node}/state\"\n\
                  live = \"{node}/live\"\nsnapshot = \"{node}/snapshot\"\n\
-                 work = \"{node}/work\"\nadmission_listen = \"127.0.0.1:{}\"\n{}",
+                 work = \"{node}/work\"\nadmission_listen = \"127.0.0.1:{}\"\n\
+                 traces = \"{}\"\n{}",
                 self.url,
                 self.admission[node],
+                self.collector.url(),
                 tls(&format!("worker-{node}")),
             );
             fs::write(self.path(&format!("{node}.toml")), config).unwrap();
         }
+        self.configure_exchanger();
     }
 
     /// Starts a program; its log goes on where it was.
     pub(crate) fn start(&mut self, name: &str) {
-        let verb = if name == "coordinator" { name } else { "worker" };
+        let verb = if NODES.contains(&name) { "worker" } else { name };
         let serves = |site: &Self| site.log(name).matches("coordinator serving").count();
         let before = serves(self);
         let log =
@@ -221,7 +238,7 @@ impl Site {
 
     /// All logs.
     pub(crate) fn logs(&self) -> String {
-        let names = ["coordinator"].into_iter().chain(NODES);
+        let names = ["coordinator", EXCHANGER].into_iter().chain(NODES);
         names.map(|name| self.log(name)).collect()
     }
 
@@ -261,13 +278,15 @@ impl Site {
     }
 
     /// What programs keep for themselves in which somebody is named, byte for byte: all but the
-    /// inventory, and each node's own part of it.
+    /// inventory, each node's own part of it, and the mail exchanger's.
     pub(crate) fn files_that_name_somebody(&self) -> Vec<String> {
         let names = |path: &Path| {
             let name = path.file_name().unwrap().to_string_lossy();
-            !name.starts_with("inventory-") && !name.starts_with("job-")
+            let inventories = ["inventory-", "job-", "directory"];
+            !inventories.iter().any(|it| name.starts_with(it))
         };
-        let state = NODES.map(|node| self.path(node).join("state"));
+        let state = NODES.iter().chain(&[EXCHANGER]);
+        let state = state.map(|name| self.path(name).join("state"));
         let (mut found, mut folders) = (Vec::new(), vec![self.path("data")]);
         folders.extend(state);
         while let Some(folder) = folders.pop() {
@@ -294,7 +313,8 @@ impl Site {
         let built = self.tidegate(&build);
         assert!(built.status.success(), "{}", text(&built.stderr));
         let files = ["it/index.html", "en/index.html", "it/text.html", "en/feed.atom"];
-        let files = files.into_iter().chain(["api/v2/summary.json"]);
+        let tools = ["api/v2/summary.json", "tidegate.public.v1.json"];
+        let files = files.into_iter().chain(tools);
         files.map(|it| fs::read_to_string(self.path("page").join(it)).unwrap()).collect()
     }
 
@@ -314,6 +334,7 @@ impl Site {
         let own = |end: &str| self.path(&format!("pki/{person}.{end}"));
         command.env("TIDEGATE_CERTIFICATE", own("pem")).env("TIDEGATE_KEY", own("key"));
         command.env("TIDEGATE_CA", self.path("pki/ca.pem"));
+        command.env("TIDEGATE_TRACES", self.collector.url());
         command
     }
 
@@ -345,7 +366,7 @@ impl Site {
         command
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -382,7 +403,7 @@ fn port(url: &str) -> u16 {
     url.rsplit(':').next().unwrap().parse().unwrap()
 }
 
-fn tls(name: &str) -> String {
+pub(crate) fn tls(name: &str) -> String {
     format!(
         "[tls]\ncertificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\nca = \"pki/ca.pem\"\n"
     )

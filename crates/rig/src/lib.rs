@@ -16,6 +16,7 @@
     reason = "a rig that cannot stand fails its test, with what is wrong"
 )]
 
+mod collector;
 mod debian13;
 mod dovecot;
 mod keeper;
@@ -26,6 +27,7 @@ mod shipped;
 mod sink;
 mod talk;
 
+pub use collector::{Collector, Taken};
 pub use debian13::{DEBIAN_13_ROOT, Debian13, debian_13_root};
 pub use dovecot::{
     API_KEY, Dovecot, DovecotPorts, DovecotSpec, Format, MASTER, MASTER_PASSWORD,
