@@ -85,6 +85,9 @@ pub(crate) struct Coded {
     pub(crate) lines: Vec<String>,
 }
 
+/// Chapters whose tables are about files and settings.
+const NO_CODES: [&str; 2] = ["Before", "Configuration reference"];
+
 /// Every row that is about codes, in the runbook's order.
 pub(crate) fn coded() -> Vec<Coded> {
     let known = codes();
@@ -92,7 +95,8 @@ pub(crate) fn coded() -> Vec<Coded> {
     each_row(|section, titles, row| {
         let first = row.first().copied().unwrap_or_default();
         let codes: Vec<_> = named(first).filter(|name| known.contains(name)).collect();
-        if codes.is_empty() || section.first() == Some(&"Configuration reference") {
+        let is_about_files = section.first().is_some_and(|it| NO_CODES.contains(it));
+        if codes.is_empty() || is_about_files {
             return;
         }
         let cells = titles.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty());
