@@ -31,7 +31,9 @@ pub(crate) use reading::{
     QuarantineRetry, Report, ReportBuild, ReportVerb, ReportVerify, Schema, Simulate,
     Status, Wait, Watch, WaveVerb, WhyOf,
 };
-pub(crate) use settings::{Config, ConfigCheck, ConfigSchema, ConfigShow, FileKind};
+pub(crate) use settings::{
+    Config, ConfigCheck, ConfigFile, ConfigSchema, ConfigShow, FileKind,
+};
 pub(crate) use trust::{Approve, ApproveArgs, Audit, Credentials, Init};
 pub(crate) use values::{Fault, Of};
 use values::{fault, share};

@@ -21,7 +21,8 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::screens::json::{Event, Finding, Mailbox, RolloutShown};
 use crate::screens::{difference, plan, simulated, single};
 use crate::{
-    audit, desk, doctor, explain, journal, parts, planning, report, settings, why,
+    audit, desk, doctor, explain, journal, parts, planning, report, settings,
+    status_page, why,
 };
 
 /// The dialect that they are written in.
@@ -98,6 +99,8 @@ fn all() -> Vec<(String, Value)> {
         of::<report::Proof>(),
         of::<report::Verification>(),
         of::<audit::VerifiedAudit>(),
+        of::<settings::Checked>(),
+        of::<status_page::WouldRead<'_>>(),
         of::<journal::SoundJournal>(),
         of::<Public>(),
     ]);

@@ -15,7 +15,9 @@ use tidegate_wire::policy_file;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Config, ConfigCheck, ConfigSchema, ConfigShow, FileKind, TableOrJson};
+use crate::cli::{
+    Config, ConfigCheck, ConfigFile, ConfigSchema, ConfigShow, FileKind, TableOrJson,
+};
 use crate::config::keys::{Key, Kind};
 use crate::config::{self, CoordinatorFile, MxFile, SoloFile, WorkerFile};
 use crate::console::{self, safe};
@@ -36,11 +38,39 @@ pub(crate) fn run(verb: &Config) -> Outcome {
 }
 
 fn check(args: &ConfigCheck) -> Outcome {
-    let kind = kind_of(args)?;
-    read(kind, &args.file)?;
-    let (file, name) = (args.file.display(), kind.name());
-    console::data_line(format_args!("{file}: nothing is wrong with this {name} file"))?;
-    Ok(Exit::Done)
+    let kind = kind_of(&args.of)?;
+    let read = read(kind, &args.of.file);
+    match args.output {
+        TableOrJson::Json => {
+            let wrong = read.as_ref().err().map(ToString::to_string);
+            let (file, is_sound) = (args.of.file.display().to_string(), wrong.is_none());
+            let checked = Checked { file, kind: kind.name(), sound: is_sound, wrong };
+            console::data_line(screens::json::value(&checked))?;
+            Ok(if is_sound { Exit::Done } else { Exit::Input })
+        }
+        TableOrJson::Table => {
+            read?;
+            let (file, name) = (args.of.file.display(), kind.name());
+            console::data_line(format_args!(
+                "{file}: nothing is wrong with this {name} file"
+            ))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Whether a configuration file or policy is one that a program would take.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.checked-config/v1")]
+pub(crate) struct Checked {
+    /// The file.
+    file: String,
+    /// What it is for.
+    kind: &'static str,
+    /// Whether nothing is wrong with it.
+    sound: bool,
+    /// What is, with its place and what to write instead; null where nothing is.
+    wrong: Option<String>,
 }
 
 /// Reads a file as the program would.
@@ -68,7 +98,7 @@ fn text(file: &Path) -> Result<String, Failure> {
 }
 
 /// What a file is for: as said, or as its name says.
-fn kind_of(args: &ConfigCheck) -> Result<FileKind, Failure> {
+fn kind_of(args: &ConfigFile) -> Result<FileKind, Failure> {
     let stem = args.file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let named = || FileKind::ALL.into_iter().find(|kind| stem.contains(kind.name()));
     let of_a_person = || (stem == "config").then_some(FileKind::Contexts);

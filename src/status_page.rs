@@ -11,15 +11,18 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tidegate_pages::public::{self, Facts, File, Refusal, Site, Update};
 use tidegate_pages::texts::Language;
 use tidegate_wire::v1::{ListTiersResponse, Rollout};
 
-use crate::cli::{Notice, Said, StatusPage, StatusPageBuild};
+use crate::cli::{Notice, Said, StatusPage, StatusPageBuild, TableOrJson};
 use crate::client::Client;
 use crate::complaint::Complaint;
 use crate::console::{self, safe};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::screens::json;
 
 /// Carries out `tidegate status-page`.
 pub(crate) async fn run(verb: &StatusPage) -> Outcome {
@@ -40,30 +43,69 @@ async fn build(args: &StatusPageBuild) -> Outcome {
 
 /// Carries out `tidegate notice`.
 pub(crate) async fn notice(verb: &Notice) -> Outcome {
-    let (Notice::Preview(said) | Notice::Lint(said)) = verb;
-    let sources = Sources::of(said).await?;
+    let (Notice::Preview(args) | Notice::Lint(args)) = verb;
+    let sources = Sources::of(&args.said).await?;
     let notices = public::notices(&sources.site, &sources.facts()).map_err(refused)?;
     let lints = matches!(verb, Notice::Lint(_));
-    let mut exit = Exit::Done;
-    for it in notices {
-        let code = it.language.code();
-        if !lints {
-            console::data_line(format_args!("{code}"))?;
-            for line in &it.lines {
-                console::data_line(format_args!("  {}", safe(line)))?;
-            }
-        } else if it.unsupported.is_empty() {
-            let lines = it.lines.len();
-            console::data_line(format_args!(
-                "{code}  ok: no line of {lines} claims more than the records support"
-            ))?;
+    match args.output {
+        TableOrJson::Json => {
+            let languages = notices.iter().map(ReadIn::of).collect();
+            console::data_line(json::value(&WouldRead { languages }))?;
         }
-        for claim in &it.unsupported {
-            console::data_line(format_args!("{code}  ! {}", safe(&claim.to_string())))?;
-            exit = if lints { Exit::Failed } else { exit };
+        TableOrJson::Table => notices.iter().try_for_each(|it| tell(it, lints))?,
+    }
+    let claims_too_much = notices.iter().any(|it| !it.unsupported.is_empty());
+    Ok(if lints && claims_too_much { Exit::Failed } else { Exit::Done })
+}
+
+fn tell(notice: &public::Notice, lints: bool) -> Result<(), Failure> {
+    let code = notice.language.code();
+    if !lints {
+        console::data_line(format_args!("{code}"))?;
+        for line in &notice.lines {
+            console::data_line(format_args!("  {}", safe(line)))?;
+        }
+    } else if notice.unsupported.is_empty() {
+        let lines = notice.lines.len();
+        console::data_line(format_args!(
+            "{code}  ok: no line of {lines} claims more than the records support"
+        ))?;
+    }
+    for claim in &notice.unsupported {
+        console::data_line(format_args!("{code}  ! {}", safe(&claim.to_string())))?;
+    }
+    Ok(())
+}
+
+/// What the public would read just now.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "schema", rename = "tidegate.notice/v1")]
+pub(crate) struct WouldRead<'a> {
+    /// Language by language.
+    languages: Vec<ReadIn<'a>>,
+}
+
+/// What the public would read in one language.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Language")]
+struct ReadIn<'a> {
+    /// The language's code.
+    language: &'static str,
+    /// What is said, in the page's order.
+    lines: &'a [String],
+    /// Which sentences claim more than the records support, and why; with any the page is not
+    /// written.
+    unsupported: Vec<String>,
+}
+
+impl<'a> ReadIn<'a> {
+    fn of(notice: &'a public::Notice) -> Self {
+        Self {
+            language: notice.language.code(),
+            lines: &notice.lines,
+            unsupported: notice.unsupported.iter().map(ToString::to_string).collect(),
         }
     }
-    Ok(exit)
 }
 
 /// What the page is made of, and what it is made from.

@@ -41,14 +41,24 @@ pub(crate) struct Said {
     pub(crate) coordinator: Coordinator,
 }
 
+/// What the public is told of, and how that is shown.
+#[derive(Debug, Args)]
+pub(crate) struct NoticeOf {
+    #[command(flatten)]
+    pub(crate) said: Said,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+}
+
 /// What the public is told.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Notice {
     /// Show what the public would read just now, in each language; writes nothing.
-    Preview(Said),
+    Preview(NoticeOf),
     /// Hold every sentence against the records. Ends with 1, and names them all, where any claims
     /// more than they support; the page is not written then.
-    Lint(Said),
+    Lint(NoticeOf),
 }
 
 /// The support desk.

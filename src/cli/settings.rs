@@ -24,6 +24,16 @@ pub(crate) enum Config {
 /// Check a file.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigCheck {
+    #[command(flatten)]
+    pub(crate) of: ConfigFile,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: TableOrJson,
+}
+
+/// A file, and what it is for.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
     /// The file.
     pub(crate) file: PathBuf,
     /// What it is for, where its name does not say so.
@@ -35,7 +45,7 @@ pub(crate) struct ConfigCheck {
 #[derive(Debug, Args)]
 pub(crate) struct ConfigShow {
     #[command(flatten)]
-    pub(crate) of: ConfigCheck,
+    pub(crate) of: ConfigFile,
     /// Says where each value comes from: a line of the file, the environment, or the default.
     #[arg(long)]
     pub(crate) origin: bool,

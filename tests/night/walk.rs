@@ -38,6 +38,8 @@ fn gets_to_know_it(site: &mut Site) {
     let bad = site.types("02:53", "anna", "config check bad.toml --as coordinator", 65);
     says(&bad.err, "bad.toml:2:1");
     says(&bad.err, "listen");
+    let bad = "config check bad.toml --as coordinator -o json";
+    says(&site.types("02:53", "anna", bad, 65).out, "\"sound\":false");
     site.types("02:53", "anna", "config check coordinator.toml", 0);
 }
 
@@ -127,6 +129,8 @@ fn tells_people(site: &mut Site) {
     let early = site.types("04:29", "vera", "notice lint --site early.toml", 1);
     says(&early.out, "it  ! “Nessuna e-mail è andata persa.” says that nothing is lost");
     says(&early.out, "en  ok");
+    let early = site.types("04:29", "vera", "notice lint --site early.toml -o json", 1);
+    says(&early.out, "says that nothing is lost");
     let built = "status-page build --to page --site status.toml";
     site.types("04:30", "vera", built, 0);
     site.keep_document("page/tidegate.public.v1.json");
