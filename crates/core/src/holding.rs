@@ -439,8 +439,8 @@ impl Holding {
             self.jobs.get_mut(&job).filter(|held| held.generation == generation)?;
         let mut healths = Vec::new();
         let mut findings = Vec::new();
+        let mailboxes = Arc::make_mut(&mut held.mailboxes);
         for result in results {
-            let mailboxes = Arc::make_mut(&mut held.mailboxes);
             let Some(mailbox) = mailboxes.get_mut(result.ordinal.index()) else {
                 continue;
             };
@@ -478,55 +478,43 @@ impl Holding {
                 );
             }
             Record::Settled { job, mailboxes, .. } => {
-                for settled in mailboxes {
-                    self.change(*job, settled.ordinal, |mailbox| mailbox.settle(settled));
-                }
+                let each = mailboxes.iter().map(|settled| (settled.ordinal, settled));
+                self.change(*job, each, HeldMailbox::settle);
             }
             Record::Unsettled { job, ordinals, .. } => {
-                for ordinal in ordinals {
-                    self.change(*job, *ordinal, |mailbox| {
-                        debug_assert!(
-                            !mailbox.state.is_open(),
-                            "an open mailbox changes"
-                        );
-                        mailbox.state = MailboxState::HELD;
-                        mailbox.stamp = None;
-                    });
-                }
+                self.change(*job, alike(ordinals), |mailbox, ()| {
+                    debug_assert!(!mailbox.state.is_open(), "an open mailbox changes");
+                    mailbox.state = MailboxState::HELD;
+                    mailbox.stamp = None;
+                });
             }
             Record::Raised { job, level, ordinals, at, .. } => {
-                for ordinal in ordinals {
-                    self.change(*job, *ordinal, |mailbox| mailbox.raise(*level, *at));
-                }
+                self.change(*job, alike(ordinals), |mailbox, ()| {
+                    mailbox.raise(*level, *at);
+                });
             }
             Record::Closed { job, ordinals, .. } => {
-                for ordinal in ordinals {
-                    self.change(*job, *ordinal, |mailbox| {
-                        mailbox.state = MailboxState::HELD;
-                        mailbox.stamp = None;
-                        mailbox.served = true;
-                    });
-                }
+                self.change(*job, alike(ordinals), |mailbox, ()| {
+                    mailbox.state = MailboxState::HELD;
+                    mailbox.stamp = None;
+                    mailbox.served = true;
+                });
             }
             Record::DialTone { job, step, ordinals, .. } => {
                 self.apply_dial(*job, ordinals, *step);
             }
             Record::DialToneSwitched { job, mailboxes, .. } => {
-                for switched in mailboxes {
-                    self.change(*job, switched.ordinal, |mailbox| {
-                        mailbox.switch(switched);
-                    });
-                }
+                let each = mailboxes.iter().map(|switched| (switched.ordinal, switched));
+                self.change(*job, each, HeldMailbox::switch);
             }
             Record::HealthNoted { job, healths, findings, .. } => {
-                for (ordinal, health) in healths {
-                    self.change(*job, *ordinal, |mailbox| mailbox.state.health = *health);
-                }
-                for finding in findings {
-                    self.change(*job, finding.ordinal, |mailbox| {
-                        mailbox.found.note([finding.clone()]);
-                    });
-                }
+                self.change(*job, healths.iter().copied(), |mailbox, health| {
+                    mailbox.state.health = health;
+                });
+                let each = findings.iter().map(|finding| (finding.ordinal, finding));
+                self.change(*job, each, |mailbox, finding| {
+                    mailbox.found.note([finding.clone()]);
+                });
             }
         }
     }
@@ -561,27 +549,36 @@ impl Holding {
         self.unreported.extend(all.map(|ordinal| (job, Ordinal::new(ordinal))));
     }
 
-    fn change(
+    /// Changes these mailboxes of a job, each by what comes with it.
+    fn change<T>(
         &mut self,
         job: JobNumber,
-        ordinal: Ordinal,
-        change: impl FnOnce(&mut HeldMailbox),
+        each: impl Iterator<Item = (Ordinal, T)>,
+        change: impl Fn(&mut HeldMailbox, T),
     ) {
+        let mut each = each.peekable();
         let Some(held) = self.jobs.get_mut(&job) else { return };
-        let mailboxes = Arc::make_mut(&mut held.mailboxes);
-        let Some(mailbox) = mailboxes.get_mut(ordinal.index()) else { return };
-        held.counts.without(mailbox);
-        let (level, totals) = (mailbox.state.level, mailbox.found.totals());
-        change(mailbox);
-        held.counts.with(mailbox);
-        let found = mailbox.found.totals();
-        if found != totals {
-            held.totals = held.totals.minus(totals).plus(found);
+        if each.peek().is_none() {
+            return;
         }
-        if mailbox.state.level != level && mailbox.state.is_open() {
-            held.fresh.push(ordinal);
-        }
-        self.unreported.insert(job, ordinal);
+        let HeldJob { mailboxes, counts, totals, fresh, .. } = held;
+        let mailboxes = Arc::make_mut(mailboxes);
+        let changed = each.filter_map(|(ordinal, by)| {
+            let mailbox = mailboxes.get_mut(ordinal.index())?;
+            counts.without(mailbox);
+            let (level, before) = (mailbox.state.level, mailbox.found.totals());
+            change(mailbox, by);
+            counts.with(mailbox);
+            let found = mailbox.found.totals();
+            if found != before {
+                *totals = totals.minus(before).plus(found);
+            }
+            if mailbox.state.level != level && mailbox.state.is_open() {
+                fresh.push(ordinal);
+            }
+            Some((job, ordinal))
+        });
+        self.unreported.extend(changed);
     }
 
     /// Whether an open mailbox may be let seen as open now: its raising was recorded, but
@@ -741,6 +738,11 @@ fn in_portions(results: Vec<Settled>) -> Vec<Vec<Settled>> {
         }
     }
     portions
+}
+
+/// What comes with each of these: nothing.
+fn alike(ordinals: &[Ordinal]) -> impl Iterator<Item = (Ordinal, ())> + '_ {
+    ordinals.iter().map(|ordinal| (*ordinal, ()))
 }
 
 fn ordinals(

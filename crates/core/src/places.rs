@@ -50,8 +50,18 @@ impl Places {
 
     /// Takes one out.
     pub fn remove(&mut self, job: JobNumber, ordinal: Ordinal) {
+        self.remove_all(job, [ordinal]);
+    }
+
+    /// Takes these of one job out.
+    pub fn remove_all(
+        &mut self,
+        job: JobNumber,
+        ordinals: impl IntoIterator<Item = Ordinal>,
+    ) {
         let Some(marks) = self.jobs.get_mut(&job) else { return };
-        self.len -= usize::from(marks.unset(ordinal));
+        let gone = ordinals.into_iter().filter(|ordinal| marks.unset(*ordinal)).count();
+        self.len -= gone;
         if marks.len == 0 {
             self.jobs.remove(&job);
         }
@@ -71,7 +81,15 @@ impl Places {
 
 impl Extend<(JobNumber, Ordinal)> for Places {
     fn extend<I: IntoIterator<Item = (JobNumber, Ordinal)>>(&mut self, places: I) {
-        places.into_iter().for_each(|(job, ordinal)| self.insert(job, ordinal));
+        let mut places = places.into_iter().peekable();
+        // Those of a job mostly come together: it is looked for once.
+        while let Some((job, first)) = places.next() {
+            let marks = self.jobs.entry(job).or_default();
+            self.len += usize::from(marks.set(first));
+            while let Some((_, ordinal)) = places.next_if(|(next, _)| *next == job) {
+                self.len += usize::from(marks.set(ordinal));
+            }
+        }
     }
 }
 

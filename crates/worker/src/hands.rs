@@ -39,8 +39,8 @@ pub(crate) enum Task {
     },
     /// Tell the mail system where mailboxes stand.
     Tell { telling: Telling, chosen: Chosen },
-    /// Read open mailboxes.
-    Probe { tasks: Vec<(ProbeTask, Arc<Description>)> },
+    /// Read open mailboxes of these jobs.
+    Probe { jobs: Vec<(Arc<Description>, Vec<ProbeTask>)> },
     /// Ask for the free space.
     Measure,
     /// Ask how high the store is claimed.
@@ -268,10 +268,12 @@ impl Hand {
                     Err(error) => Done::Broken(error),
                 }
             }
-            Task::Probe { tasks } => {
-                let tried = tasks.iter().map(|(task, _)| *task).collect();
-                let known = tasks.iter().filter_map(|(task, description)| {
-                    Some((*task, description.mailbox(task.ordinal, true)?))
+            Task::Probe { jobs } => {
+                let tried = jobs.iter().flat_map(|(_, tasks)| tasks).copied().collect();
+                let known = jobs.iter().flat_map(|(description, tasks)| {
+                    tasks.iter().filter_map(|task| {
+                        Some((*task, description.mailbox(task.ordinal, true)?))
+                    })
                 });
                 let known: Vec<(ProbeTask, Mailbox)> = known.collect();
                 let results =

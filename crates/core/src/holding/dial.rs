@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use super::{HeldJob, HeldMailbox, Holding, Lease, Record, Switched, ordinals};
+use super::{HeldJob, HeldMailbox, Holding, Lease, Record, Switched, alike, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Level, MailboxState, Preparation};
 use crate::rollout::Order;
@@ -219,9 +219,7 @@ impl Holding {
         ordinals: &[Ordinal],
         to: DialStep,
     ) {
-        for ordinal in ordinals {
-            self.change(job, *ordinal, |mailbox| mailbox.take_dial(to.dial()));
-        }
+        self.change(job, alike(ordinals), |mailbox, ()| mailbox.take_dial(to.dial()));
     }
 }
 

@@ -5,8 +5,6 @@
 //! * A report states facts, so telling it twice does no harm.
 //! * A mailbox leaves the list only when what was confirmed is still its state.
 
-use std::collections::BTreeMap;
-
 use super::{Dial, HeldMailbox, Holding};
 use crate::fleet::{JobNumber, Ordinal};
 use crate::mailbox::MailboxState;
@@ -30,18 +28,27 @@ impl HeldMailbox {
 impl Holding {
     /// Facts not confirmed yet, at most `most` mailboxes.
     pub fn report(&self, most: usize) -> Vec<JobReport> {
-        let mut chosen: BTreeMap<JobNumber, Vec<Ordinal>> = BTreeMap::new();
-        let mut findings = 0;
+        let mut chosen: Vec<(JobNumber, Vec<Ordinal>)> = Vec::new();
+        let (mut held, mut findings) = (None, 0);
         for (job, ordinal) in self.unreported.iter().take(most) {
-            let told = self.jobs.get(&job).and_then(|j| j.mailboxes.get(ordinal.index()));
+            let begins = chosen.last().is_none_or(|(last, _)| *last != job);
+            if begins {
+                held = self.jobs.get(&job);
+            }
+            let told = held.and_then(|held| held.mailboxes.get(ordinal.index()));
             findings += told.map_or(0, |mailbox| mailbox.found.findings().len());
             if findings > FINDINGS_PER_REPORT_MAX && !chosen.is_empty() {
                 break;
             }
-            if chosen.len() == JOBS_PER_REPORT_MAX && !chosen.contains_key(&job) {
-                break;
+            if begins {
+                if chosen.len() == JOBS_PER_REPORT_MAX {
+                    break;
+                }
+                chosen.push((job, Vec::new()));
             }
-            chosen.entry(job).or_default().push(ordinal);
+            if let Some((_, ordinals)) = chosen.last_mut() {
+                ordinals.push(ordinal);
+            }
         }
         let reports = chosen.into_iter().filter_map(|(number, ordinals)| {
             let job = self.jobs.get(&number)?;
@@ -72,12 +79,12 @@ impl Holding {
             if job.generation != report.generation {
                 continue;
             }
-            for (ordinal, state) in &report.facts {
+            let confirmed = report.facts.iter().filter(|(ordinal, state)| {
                 let now = job.mailboxes.get(ordinal.index()).map(HeldMailbox::fact);
-                if now == Some(*state) || planted::is(Bug::ConfirmAll) {
-                    self.unreported.remove(report.job, *ordinal);
-                }
-            }
+                now == Some(*state) || planted::is(Bug::ConfirmAll)
+            });
+            let ordinals = confirmed.map(|(ordinal, _)| *ordinal);
+            self.unreported.remove_all(report.job, ordinals);
         }
     }
 

@@ -190,13 +190,15 @@ impl Node {
         answered: impl Iterator<Item = Ordinal>,
         now: Timestamp,
     ) {
-        let answered: BTreeSet<Ordinal> = answered.collect();
-        for ordinal in tried {
-            self.busy.remove(job, *ordinal);
-            if !answered.contains(ordinal) {
-                self.deferred.insert((job, *ordinal), now + DEFER);
-            }
+        self.busy.remove_all(job, tried.iter().copied());
+        let answered: Vec<Ordinal> = answered.collect();
+        if answered == tried {
+            return;
         }
+        let answered: BTreeSet<Ordinal> = answered.into_iter().collect();
+        let unanswered = tried.iter().filter(|ordinal| !answered.contains(*ordinal));
+        let deferred = unanswered.map(|ordinal| ((job, *ordinal), now + DEFER));
+        self.deferred.extend(deferred);
     }
 }
 

@@ -133,12 +133,13 @@ impl Node {
 
     pub(super) fn probe(&mut self, tasks: &[ProbeTask]) {
         for some in tasks.chunks(PROBE_TOGETHER) {
-            let described = some.iter().filter_map(|task| {
-                Some((*task, Arc::clone(self.descriptions.get(&task.job)?)))
+            let jobs = some.chunk_by(|a, b| a.job == b.job).filter_map(|tasks| {
+                let description = self.descriptions.get(&tasks.first()?.job)?;
+                Some((Arc::clone(description), tasks.to_vec()))
             });
-            let tasks = described.collect();
+            let jobs = jobs.collect();
             let Some(hands) = &self.hands else { return };
-            if hands.give(Task::Probe { tasks }).is_ok() {
+            if hands.give(Task::Probe { jobs }).is_ok() {
                 self.busy.extend(some.iter().map(|task| (task.job, task.ordinal)));
             }
         }

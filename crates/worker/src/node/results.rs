@@ -82,19 +82,33 @@ impl Node {
             }
             Done::Told { telling, told } => self.on_told(&telling, &told, lease),
             Done::Probed { tried, results } => {
-                let mut probed: Vec<ProbeTask> =
-                    results.iter().map(|(task, ..)| *task).collect();
-                probed.sort_unstable();
-                for task in &tried {
-                    self.busy.remove(task.job, task.ordinal);
-                    if probed.binary_search(task).is_err() {
-                        self.deferred.insert((task.job, task.ordinal), now + DEFER);
-                    }
-                }
+                self.rest_probed(&tried, results.iter().map(|(task, ..)| *task), now);
                 self.on_probed(results, now)
             }
         };
         Ok(records)
+    }
+
+    /// Takes mailboxes that were to be read out of the hands; those without an answer are left
+    /// alone for a while.
+    fn rest_probed(
+        &mut self,
+        tried: &[ProbeTask],
+        probed: impl Iterator<Item = ProbeTask>,
+        now: Timestamp,
+    ) {
+        for tasks in tried.chunk_by(|a, b| a.job == b.job) {
+            let Some(first) = tasks.first() else { continue };
+            self.busy.remove_all(first.job, tasks.iter().map(|task| task.ordinal));
+        }
+        let mut probed: Vec<ProbeTask> = probed.collect();
+        if probed == tried {
+            return;
+        }
+        probed.sort_unstable();
+        let unread = tried.iter().filter(|task| probed.binary_search(task).is_err());
+        let deferred = unread.map(|task| ((task.job, task.ordinal), now + DEFER));
+        self.deferred.extend(deferred);
     }
 
     /// Counts that this worker was kept from acting.
@@ -152,22 +166,24 @@ impl Node {
             .as_ref()
             .map_or(u64::MAX, |settings| settings.slow_after.millis());
         let mut latencies = Vec::new();
-        let mut by_job: BTreeMap<(JobNumber, Generation), Vec<_>> = BTreeMap::new();
+        let mut by_job: Vec<((JobNumber, Generation), Vec<Probed>)> = Vec::new();
         for (task, probed, latency) in results {
+            let (job, generation) = (task.job, task.generation);
             // Told long ago: it says nothing new of the node.
-            let failed = self.holding.job(task.job).and_then(|it| it.state(task.ordinal));
-            if failed.is_some_and(|state| state.health >= Health::Failed) {
-                by_job.entry((task.job, task.generation)).or_default().push(probed);
-                continue;
+            let failed = self.holding.job(job).and_then(|it| it.state(task.ordinal));
+            if failed.is_none_or(|state| state.health < Health::Failed) {
+                self.vitals.probes += 1;
+                let slow =
+                    latency.is_none_or(|took| took.as_millis() > u128::from(slow_after));
+                self.vitals.probes_slow += u32::from(slow);
+                let unreadable = matches!(probed.outcome, Outcome::Unreadable(_));
+                self.vitals.read_errors += u32::from(unreadable);
+                latencies.extend(latency);
             }
-            self.vitals.probes += 1;
-            let slow =
-                latency.is_none_or(|took| took.as_millis() > u128::from(slow_after));
-            self.vitals.probes_slow += u32::from(slow);
-            let unreadable = matches!(probed.outcome, Outcome::Unreadable(_));
-            self.vitals.read_errors += u32::from(unreadable);
-            latencies.extend(latency);
-            by_job.entry((task.job, task.generation)).or_default().push(probed);
+            match by_job.last_mut() {
+                Some((last, all)) if *last == (job, generation) => all.push(probed),
+                Some(_) | None => by_job.push(((job, generation), vec![probed])),
+            }
         }
         latencies.sort_unstable();
         if let Some(median) = latencies.get(latencies.len() / 2) {
