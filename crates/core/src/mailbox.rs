@@ -171,7 +171,7 @@ impl MailboxState {
     ///
     /// [`NotAState`] when a field has no such value, or an unprepared mailbox would be open,
     /// or a held one would have health, or an open one a dial tone.
-    pub fn unpack(byte: u8) -> Result<Self, NotAState> {
+    pub const fn unpack(byte: u8) -> Result<Self, NotAState> {
         let preparation = match byte & 0b11 {
             0 => Preparation::Waiting,
             1 => Preparation::Prepared,
@@ -186,9 +186,9 @@ impl MailboxState {
         };
         let dial_tone = byte >> 7 == 1;
         let level = Level(byte >> 2 & 0b111);
-        let held = level == Level::HELD;
-        if held && health != Health::Unproven
-            || !held && (preparation != Preparation::Prepared || dial_tone)
+        let held = level.0 == Level::HELD.0;
+        if held && !matches!(health, Health::Unproven)
+            || !held && (!matches!(preparation, Preparation::Prepared) || dial_tone)
         {
             return Err(NotAState(byte));
         }

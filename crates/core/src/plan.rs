@@ -45,6 +45,8 @@ pub struct Plan {
     policy: Arc<Policy>,
     waves: Vec<Wave>,
     jobs: Vec<Job>,
+    /// The jobs of each node, in order.
+    by_node: Vec<Vec<JobNumber>>,
     /// The mailboxes of all jobs, job after job.
     members: Vec<MailboxNumber>,
     /// Where each mailbox is in `members`; [`EXCLUDED`] for the others.
@@ -260,6 +262,12 @@ impl Plan {
     /// Its jobs, wave after wave, and within a wave node after node.
     pub fn jobs(&self) -> &[Job] {
         &self.jobs
+    }
+
+    /// Those of its jobs that are on `node`, in order.
+    pub fn jobs_on(&self, node: NodeNumber) -> impl Iterator<Item = &Job> {
+        let numbers = self.by_node.get(node.index()).into_iter().flatten();
+        numbers.filter_map(|job| self.jobs.get(job.index()))
     }
 
     /// The mailboxes of a job, in the order in which they start.

@@ -289,6 +289,7 @@ impl Parts {
         }
         let gates = Gates::of(&policy, waves.len());
         Ok(Plan {
+            by_node: by_node(&jobs, inventory.node_names().len()),
             inventory,
             policy,
             waves,
@@ -300,6 +301,15 @@ impl Parts {
             digest,
         })
     }
+}
+
+/// The jobs of each of so many nodes, in order.
+fn by_node(jobs: &[Job], nodes: usize) -> Vec<Vec<JobNumber>> {
+    let mut by_node = vec![Vec::new(); nodes];
+    for job in jobs {
+        by_node.get_mut(job.node.index()).into_iter().for_each(|it| it.push(job.number));
+    }
+    by_node
 }
 
 /// Where each mailbox is among the members; nothing unless every one is a member once or

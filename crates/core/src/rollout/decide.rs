@@ -107,8 +107,10 @@ impl Rollout {
         claimed: Generation,
         now: Timestamp,
     ) -> impl Iterator<Item = Record> {
-        let jobs = self.plan.jobs().iter().filter(move |job| job.node == node);
-        let held = jobs.filter(|job| self.job(job.number).leased_to.is_some());
+        let held = self
+            .plan
+            .jobs_on(node)
+            .filter(|job| self.job(job.number).leased_to.is_some());
         self.generations_above(claimed).zip(held).map(move |(generation, job)| {
             Record::JobLeased { job: job.number, incarnation, generation, at: now }
         })
@@ -284,7 +286,7 @@ impl Rollout {
         let mut unopened: u32 = 0;
         let mut full = false;
         let mut chosen = Vec::new();
-        for job in self.plan.jobs().iter().filter(|job| job.node == sync.node) {
+        for job in self.plan.jobs_on(sync.node) {
             let its = if full { 0 } else { self.unopened(job.number) };
             full |= unopened > 0 && unopened.saturating_add(its) > ahead;
             // A wave whose turn has come is never kept waiting by what runs ahead of it.

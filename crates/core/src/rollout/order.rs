@@ -83,9 +83,8 @@ impl Rollout {
         let may_open = moving && !out;
         let jobs = self
             .plan
-            .jobs()
-            .iter()
-            .filter(|job| job.node == node && self.is_held(node, job.number))
+            .jobs_on(node)
+            .filter(|job| self.is_held(node, job.number))
             .map(|job| self.order(job.number, may_open));
         let mut jobs: Vec<Order> = jobs.collect();
         self.name_permits(node, &mut jobs);

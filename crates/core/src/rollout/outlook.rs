@@ -280,7 +280,7 @@ impl Rollout {
             self.show_named(*scope, &mut show);
         } else if let Record::NodeAccepted { node, .. } = record {
             // While a rollout is made again none of them has a new generation yet.
-            for job in self.plan.jobs().iter().filter(|job| job.node == *node) {
+            for job in self.plan.jobs_on(*node) {
                 self.show_job(job.number, &mut show);
             }
         } else if let Record::Rebuilt { .. } = record {

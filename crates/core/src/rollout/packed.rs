@@ -56,7 +56,21 @@ pub(super) fn ordinals(
 }
 
 fn unpack(byte: u8) -> MailboxState {
-    let state = MailboxState::unpack(byte);
-    debug_assert!(state.is_ok(), "only states are packed");
-    state.unwrap_or_default()
+    debug_assert!(MailboxState::unpack(byte).is_ok(), "only states are packed");
+    STATES.get(usize::from(byte)).copied().unwrap_or_default()
 }
+
+/// The states of all bytes: whole jobs are looked through, mailbox by mailbox.
+static STATES: [MailboxState; 256] = {
+    let mut states = [MailboxState::HELD; 256];
+    let mut rest: &mut [MailboxState] = &mut states;
+    let mut byte: u8 = 0;
+    while let Some((state, behind)) = rest.split_first_mut() {
+        if let Ok(unpacked) = MailboxState::unpack(byte) {
+            *state = unpacked;
+        }
+        rest = behind;
+        byte = byte.wrapping_add(1);
+    }
+    states
+};

@@ -148,7 +148,7 @@ impl Rollout {
         if state.is_some_and(|it| it.incarnation.is_none() && it.recount.is_pending()) {
             return self.may_open_unheard(node);
         }
-        let jobs = self.plan.jobs().iter().filter(|job| job.node == node);
+        let jobs = self.plan.jobs_on(node);
         let (toned, others): (Vec<&Job>, Vec<&Job>) = jobs.partition(|job| {
             let leased = self.job(job.number).leased_to.is_some();
             leased && self.has_dial_tone(job.wave, node)
@@ -174,7 +174,7 @@ impl Rollout {
     /// The most mailboxes that may open on a node of which nothing is known: as many as any
     /// answer names, and those that may have a dial tone.
     fn may_open_unheard(&self, node: NodeNumber) -> u32 {
-        let jobs = self.plan.jobs().iter().filter(|job| job.node == node);
+        let jobs = self.plan.jobs_on(node);
         let (toned, others): (Vec<&Job>, Vec<&Job>) =
             jobs.partition(|job| self.plan.has_dial_tone(job.wave));
         let sum =

@@ -62,7 +62,7 @@ impl Rollout {
         {
             self.show_deliveries(*job, &mut show);
         } else if let Record::NodeAccepted { node, .. } = record {
-            for job in self.plan.jobs().iter().filter(|job| job.node == *node) {
+            for job in self.plan.jobs_on(*node) {
                 self.show_deliveries(job.number, &mut show);
             }
         } else if let Record::Rebuilt { .. } = record {
