@@ -30,7 +30,7 @@ const SHARE_A_PLACE: usize = 6;
 const HEAPS_MIN: usize = 64;
 
 /// Bytes of a heap when its part is put in order, on average: all of a heap is looked through.
-const HEAP_BYTES: usize = 512;
+const HEAP_BYTES: usize = 192;
 
 /// So many bytes of new ones get their places, or an eighth of those that have theirs.
 const NEW_BYTES_MIN: usize = 16 << 10;
@@ -286,10 +286,13 @@ const HEAD: usize = 1 + size_of::<Value>();
 
 /// Where the value of this one begins among `all`.
 fn find(all: &[u8], key: &[u8]) -> Option<usize> {
+    let last = key.last()?;
     let mut at = 0;
     while let Some(length) = all.get(at) {
         let (begin, end) = (at + HEAD, at + HEAD + usize::from(*length));
-        if usize::from(*length) == key.len() && all.get(begin..end) == Some(key) {
+        // Many are as long, and begin alike.
+        let may_be = usize::from(*length) == key.len() && all.get(end - 1) == Some(last);
+        if may_be && all.get(begin..end) == Some(key) {
             return Some(at + 1);
         }
         at = end;

@@ -5,7 +5,8 @@
 //! * A service is admitted only to a mailbox that is known and stands on the service's rung
 //!   or above it, or has a dial tone that includes the service.
 //! * Addresses are compared without regard to ASCII case, as Dovecot lower-cases them.
-//! * Describing a mailbox never opens it; opening and closing it never forgets its notice.
+//! * Describing a mailbox opens it only where that is said; opening and closing it never
+//!   forgets its notice.
 //! * A reader waits at most for one insertion beside the address that it asks for.
 
 use std::borrow::Cow;
@@ -198,13 +199,17 @@ impl Doors {
         }
     }
 
-    /// Sets what each user is told while he is held. An address that was not known before
-    /// is held.
-    pub fn describe(&self, notices: impl IntoIterator<Item = (Box<str>, Notice)>) {
-        for (address, Notice { language, back }) in notices {
+    /// Sets what each user is told while he is held, and how far his address is open where
+    /// that is said. An address that was not known before is held.
+    pub fn describe(
+        &self,
+        mailboxes: impl IntoIterator<Item = (Box<str>, Option<Standing>, Notice)>,
+    ) {
+        for (address, standing, Notice { language, back }) in mailboxes {
             let window = back.and_then(|window| write(&self.inner.texts).number(window));
             self.change(address, |mailbox| {
-                (mailbox.language, mailbox.window) = (language, window);
+                let standing = standing.unwrap_or(mailbox.standing);
+                *mailbox = Mailbox { standing, language, window };
             });
         }
     }
@@ -457,8 +462,8 @@ mod tests {
         let others = doors.held("nobody@example.org", 0);
 
         doors.describe([
-            ("anna@example.org".into(), notice),
-            ("berta@example.org".into(), notice),
+            ("anna@example.org".into(), None, notice),
+            ("berta@example.org".into(), None, notice),
         ]);
         doors.set([("ANNA@example.org".into(), Standing::Level(0))]);
 

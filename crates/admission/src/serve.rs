@@ -264,7 +264,7 @@ mod tests {
         let back = Window { from_unix: 4_924_926_000, to_unix: 4_924_940_400 };
         let notice = Notice { language: Some(Language::Italian), back: Some(back) };
 
-        server.doors.describe([("held@example.org".into(), notice)]);
+        server.doors.describe([("held@example.org".into(), None, notice)]);
 
         server.check("GET /gate/passdb/pop3/Held@example.org", &expect![[r#"200 {"state":"held","reason":"[UNAVAILABLE] Stiamo ripristinando la casella di posta: il ritorno in servizio si prevede tra le ore 12:00 e le 16:00 del 24 gennaio. La password resta la stessa."}"#]]);
     }

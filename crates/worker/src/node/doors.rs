@@ -49,12 +49,12 @@ impl Node {
                 Standing::DialTone => self.holding.may_ring(job, ordinal, lease),
             };
             if permitted && !self.estranged.doubted.contains(&job) {
-                self.set_doors(job, &[ordinal], standing);
-                let address = self.address(job, ordinal);
+                let Some(address) = self.address(job, ordinal) else { continue };
+                self.given.doors.set([(address.clone(), standing)]);
                 if let Standing::Level(level) = standing {
-                    self.given.doors.visits().opened(address.as_deref(), level);
+                    self.given.doors.visits().opened([&address], level);
                 }
-                opened.extend(address);
+                opened.push(address);
             } else {
                 self.unseen.insert(job, ordinal);
             }
@@ -110,30 +110,24 @@ impl Node {
         else {
             return;
         };
-        let levels = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {
-            if self.unseen.contains(job, it) {
-                return None;
-            }
-            Some((description.address(it)?.into(), self.shown(job, it)?))
-        });
-        self.given.doors.set(levels);
-        let held = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {
-            let is_held = self.standing(job, it)? == Standing::Level(0);
-            description.address(it).filter(|_| is_held)
-        });
-        self.given.doors.visits().held(held);
-        // After its level: describing an unknown mailbox holds it.
         let back = description.expected().map(|window| tidegate_admission::Window {
             from_unix: unix_seconds(window.from),
             to_unix: unix_seconds(window.to),
         });
         let all = (0..description.len()).map(Ordinal::new);
-        let notices = all.filter_map(|ordinal| {
-            let language = description.language(ordinal).map(told_in);
+        let mailboxes = all.filter_map(|it| {
+            let is_seen = !self.unseen.contains(job, it);
+            let standing = if is_seen { self.shown(job, it) } else { None };
+            let language = description.language(it).map(told_in);
             let notice = tidegate_admission::Notice { language, back };
-            description.address(ordinal).map(|address| (address.into(), notice))
+            description.address(it).map(|address| (address.into(), standing, notice))
         });
-        self.given.doors.describe(notices);
+        self.given.doors.describe(mailboxes);
+        let held = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {
+            let is_held = self.standing(job, it)? == Standing::Level(0);
+            description.address(it).filter(|_| is_held)
+        });
+        self.given.doors.visits().held(held);
     }
 
     /// Tells held users what the rollout says; as the node's configuration says where the
