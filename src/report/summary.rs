@@ -203,6 +203,12 @@ struct Story {
     people: BTreeSet<String>,
     /// What the gate did, how often.
     gates: BTreeMap<String, u64>,
+    /// Since when it is stopped.
+    stopped: Option<jiff::Timestamp>,
+    /// For how many seconds it was, before that.
+    still: i64,
+    /// When the newest of it happened.
+    last: Option<jiff::Timestamp>,
 }
 
 impl Story {
@@ -223,12 +229,37 @@ impl Story {
         if code == "level-allowed" && self.first.is_none() {
             self.first = text("time").map(str::to_owned);
         }
+        let at = text("time").and_then(|it| it.parse::<jiff::Timestamp>().ok());
+        self.last = at.or(self.last);
+        let says = text("text").unwrap_or_default();
+        // A single mailbox that is re-closed or let go on stops nothing else.
+        let is_of_a_part = ["wave `", "node `"].iter().any(|it| says.starts_with(it));
+        match code {
+            "paused" | "frozen" | "halted" => self.stopped = self.stopped.or(at),
+            "reclosed" if is_of_a_part => self.stopped = self.stopped.or(at),
+            "resumed" if says.starts_with("resumed by") => self.goes_on(at),
+            "finished" | "aborted" => self.goes_on(at),
+            _ => {}
+        }
         if let Some(by) = text("by") {
             self.people.insert(by.to_owned());
             *self.deeds.entry(code.to_owned()).or_default() += 1;
         } else if ["expanded", "halted", "node-isolated"].contains(&code) {
             *self.gates.entry(code.to_owned()).or_default() += 1;
         }
+    }
+
+    fn goes_on(&mut self, at: Option<jiff::Timestamp>) {
+        if let (Some(from), Some(to)) = (self.stopped.take(), at) {
+            self.still += to.as_second() - from.as_second();
+        }
+    }
+
+    /// For how many minutes nothing was opened because somebody or the gate had stopped it.
+    fn minutes_still(&self) -> i64 {
+        let open = self.stopped.zip(self.last);
+        let open = open.map_or(0, |(from, to)| to.as_second() - from.as_second());
+        (self.still + open + 59) / 60
     }
 
     fn decisions(&self) -> String {
@@ -240,7 +271,12 @@ impl Story {
     }
 
     fn gates(&self) -> String {
-        if self.gates.is_empty() { "none".to_owned() } else { counted(&self.gates) }
+        let is_none = self.gates.is_empty();
+        let told = if is_none { "none".to_owned() } else { counted(&self.gates) };
+        match self.minutes_still() {
+            0 => told,
+            minutes => format!("{told}; stopped for {minutes} min in all"),
+        }
     }
 }
 
@@ -267,7 +303,10 @@ mod tests {
     const EVENTS_OF: &str = r#"{"time":"2026-01-26T02:20:00Z","code":"level-allowed"}
 {"time":"2026-01-26T03:20:00Z","code":"expanded"}
 {"time":"2026-01-26T03:21:00Z","code":"paused","by":"anna"}
-{"time":"2026-01-26T03:32:00Z","code":"resumed","by":"anna"}
+{"time":"2026-01-26T03:30:00Z","code":"reclosed","by":"anna","text":"node `n1` re-closed by anna"}
+{"time":"2026-01-26T03:31:00Z","code":"resumed","by":"anna","text":"node `n1` resumed by anna"}
+{"time":"2026-01-26T03:32:00Z","code":"resumed","by":"anna","text":"resumed by anna"}
+{"time":"2026-01-26T03:35:00Z","code":"reclosed","by":"anna","text":"mailbox a re-closed by anna"}
 {"time":"2026-01-26T03:40:00Z","code":"paused","by":"marco"}
 {"time":"2026-01-26T03:50:00Z","code":"halted"}
 "#;
@@ -319,8 +358,8 @@ mod tests {
               lost, known by name only                            1
               mailboxes came back: 47,990 perfect, 4 good, 3 investigate, 3 poor
 
-            DECISIONS  2 paused, 1 resumed; by anna, marco
-            GATES      1 expanded, 1 halted
+            DECISIONS  2 paused, 2 reclosed, 2 resumed; by anna, marco
+            GATES      1 expanded, 1 halted; stopped for 21 min in all
             WORDS      2 said in public, the longest silence between two 38 min: words.csv
             OWED       by no rule 1 · free-20 1
             OPEN       31 mailboxes set aside: findings.csv

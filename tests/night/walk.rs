@@ -231,6 +231,7 @@ fn proves_what_came_back(site: &mut Site) {
     says(&sound.out, "decided by anna, marco");
     says(&sound.out, "compensation.csv: what the rows give");
     says(&sound.out, "summary.txt: what the rows give");
+    says(&site.read("report/summary.txt"), "expanded; stopped for ");
     says(&sound.out, "plan: these files give the one of the report");
     says(&sound.out, "all sound");
     site.types("05:31", "vera", &format!("{verify} -o json"), 0);
