@@ -115,6 +115,10 @@ struct Mailbox {
 /// Bits of a standing, beside those of a language.
 const STANDING_BITS: u32 = 6;
 
+/// Mailboxes whose places are fetched from memory together: what they take has room near the
+/// processor.
+const CHANGED_TOGETHER: usize = 64;
+
 /// Instead of a level.
 const DIAL_TONE: u8 = (1 << STANDING_BITS) - 1;
 
@@ -194,9 +198,7 @@ impl Doors {
 
     /// Sets how far each address is open.
     pub fn set(&self, changes: impl IntoIterator<Item = (Box<str>, Standing)>) {
-        for (address, standing) in changes {
-            self.change(address, |mailbox| mailbox.standing = standing);
-        }
+        self.change(changes, |mailbox, standing| Mailbox { standing, ..mailbox });
     }
 
     /// Sets what each user is told while he is held, and how far his address is open where
@@ -205,13 +207,15 @@ impl Doors {
         &self,
         mailboxes: impl IntoIterator<Item = (Box<str>, Option<Standing>, Notice)>,
     ) {
-        for (address, standing, Notice { language, back }) in mailboxes {
+        let changes = mailboxes.into_iter().map(|(address, standing, notice)| {
+            let Notice { language, back } = notice;
             let window = back.and_then(|window| write(&self.inner.texts).number(window));
-            self.change(address, |mailbox| {
-                let standing = standing.unwrap_or(mailbox.standing);
-                *mailbox = Mailbox { standing, language, window };
-            });
-        }
+            (address, (standing, language, window))
+        });
+        self.change(changes, |mailbox, (standing, language, window)| {
+            let standing = standing.unwrap_or(mailbox.standing);
+            Mailbox { standing, language, window }
+        });
     }
 
     /// How far a mailbox is open, if it is known.
@@ -271,13 +275,25 @@ impl Doors {
         self.inner.mailboxes.get(lower_case_address).map(Mailbox::unpack)
     }
 
-    fn change(&self, mut address: Box<str>, change: impl FnOnce(&mut Mailbox)) {
-        address.make_ascii_lowercase();
-        self.inner.mailboxes.change(&address, Mailbox::HELD.pack(), |value| {
-            let mut mailbox = Mailbox::unpack(value);
-            change(&mut mailbox);
-            mailbox.pack()
+    fn change<T>(
+        &self,
+        changes: impl IntoIterator<Item = (Box<str>, T)>,
+        change: impl Fn(Mailbox, T) -> Mailbox,
+    ) {
+        let mut changes = changes.into_iter().map(|(mut address, by)| {
+            address.make_ascii_lowercase();
+            (address, by)
         });
+        loop {
+            let some: Vec<_> = changes.by_ref().take(CHANGED_TOGETHER).collect();
+            if some.is_empty() {
+                return;
+            }
+            let held = Mailbox::HELD.pack();
+            self.inner.mailboxes.change_all(some, held, |value, by| {
+                change(Mailbox::unpack(value), by).pack()
+            });
+        }
     }
 }
 

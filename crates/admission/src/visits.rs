@@ -160,6 +160,10 @@ impl Visits {
     }
 
     fn held_at(&self, addresses: impl IntoIterator<Item = impl AsRef<str>>, now: Millis) {
+        // Most of a large node's come when there are enough.
+        if self.shards.iter().all(|shard| lock(shard).held >= HELD_MAX) {
+            return;
+        }
         for address in addresses.into_iter().map(|it| it.as_ref().to_ascii_lowercase()) {
             self.with(&address, |shard| {
                 if shard.held < HELD_MAX && !shard.people.contains_key(address.as_str()) {

@@ -50,18 +50,22 @@ impl Node {
             };
             if permitted && !self.estranged.doubted.contains(&job) {
                 let Some(address) = self.address(job, ordinal) else { continue };
-                self.given.doors.set([(address.clone(), standing)]);
-                if let Standing::Level(level) = standing {
-                    self.given.doors.visits().opened([&address], level);
-                }
-                opened.push(address);
+                opened.push((address, standing));
             } else {
                 self.unseen.insert(job, ordinal);
             }
         }
-        if !opened.is_empty() {
-            self.given.store.opened(opened);
+        if opened.is_empty() {
+            return;
         }
+        self.given.doors.set(opened.iter().cloned());
+        for (address, standing) in &opened {
+            if let Standing::Level(level) = standing {
+                self.given.doors.visits().opened([address], *level);
+            }
+        }
+        let opened = opened.into_iter().map(|(address, _)| address);
+        self.given.store.opened(opened.collect());
     }
 
     /// Where a mailbox stands on record.
