@@ -25,6 +25,7 @@ mod found;
 mod record;
 mod report;
 mod snapshot;
+mod watch;
 mod work;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ use crate::planted::{self, Bug};
 use crate::rollout::{KeptBack, MessageTotals, Order, Orders};
 use crate::time::Timestamp;
 use counts::Counts;
+use watch::Watch;
 
 /// A content stamp as the store makes it: equal stamps mean unchanged content.
 pub type Stamp = [u8; 16];
@@ -77,10 +79,7 @@ pub struct HeldJob {
     /// Messages of all its mailboxes.
     totals: MessageTotals,
     order: Option<Order>,
-    /// Mailboxes that have come to their level and were not read there yet.
-    fresh: Vec<Ordinal>,
-    /// No other mailbox is to be read before; nothing if that is not known.
-    unread_until: Option<Timestamp>,
+    watch: Watch,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -186,8 +185,7 @@ impl Holding {
     /// Call once after replaying the journal.
     pub fn wake(&mut self, now: Timestamp) {
         for job in self.jobs.values_mut() {
-            job.fresh.clear();
-            job.unread_until = None;
+            job.watch.forget();
             for mailbox in Arc::make_mut(&mut job.mailboxes) {
                 mailbox.level_since = now;
                 mailbox.probed_at = NEVER;
@@ -236,7 +234,7 @@ impl Holding {
                     self.pending.remove(&order.job);
                     if job.order.as_ref().and_then(|it| it.soak) != order.soak {
                         // Mailboxes are to be read sooner, or later.
-                        job.unread_until = None;
+                        job.watch.forget();
                     }
                     job.order = Some(order);
                 }
@@ -530,8 +528,7 @@ impl Holding {
             counts: Counts::default(),
             totals: MessageTotals::default(),
             order: None,
-            fresh: Vec::new(),
-            unread_until: None,
+            watch: Watch::new(usize::from(mailboxes)),
         });
         debug_assert!(held.generation <= generation, "generations only rise");
         debug_assert_eq!(
@@ -544,7 +541,7 @@ impl Holding {
             mailbox.claim_again(at);
         }
         held.counts = Counts::of(&held.mailboxes);
-        held.unread_until = None;
+        held.watch.forget();
         let all = 0..u16::try_from(held.mailboxes.len()).unwrap_or(u16::MAX);
         self.unreported.extend(all.map(|ordinal| (job, Ordinal::new(ordinal))));
     }
@@ -561,7 +558,7 @@ impl Holding {
         if each.peek().is_none() {
             return;
         }
-        let HeldJob { mailboxes, counts, totals, fresh, .. } = held;
+        let HeldJob { mailboxes, counts, totals, watch, .. } = held;
         let mailboxes = Arc::make_mut(mailboxes);
         let changed = each.filter_map(|(ordinal, by)| {
             let mailbox = mailboxes.get_mut(ordinal.index())?;
@@ -574,7 +571,7 @@ impl Holding {
                 *totals = totals.minus(before).plus(found);
             }
             if mailbox.state.level != level && mailbox.state.is_open() {
-                fresh.push(ordinal);
+                watch.changed(ordinal);
             }
             Some((job, ordinal))
         });

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::counts::Counts;
+use super::watch::Watch;
 use super::{Dial, Found, HeldJob, HeldMailbox, Holding, NEVER, Stamp, ordinals};
 use crate::fleet::{Generation, JobNumber};
 use crate::mailbox::{MailboxState, NotAState};
@@ -90,7 +91,7 @@ impl Holding {
             unreported: _,
         } = self;
         let jobs = jobs.iter().map(|(job, held)| {
-            let held = HeldJob { order: None, fresh: Vec::new(), ..held.clone() };
+            let held = HeldJob { order: None, ..held.clone() };
             JobCopy { job: *job, held }
         });
         (jobs.collect(), kept_back.clone())
@@ -126,8 +127,7 @@ impl HeldJob {
             counts: _,
             totals: _,
             order: _,
-            fresh: _,
-            unread_until: _,
+            watch: _,
         } = self;
         let mut snapshot = JobSnapshot {
             job,
@@ -196,11 +196,10 @@ impl HeldJob {
             generation,
             description,
             counts: Counts::of(&mailboxes),
+            watch: Watch::new(mailboxes.len()),
             mailboxes: Arc::new(mailboxes),
             totals,
             order: None,
-            fresh: Vec::new(),
-            unread_until: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::watch::Watch;
 use super::{Dial, HeldJob, HeldMailbox, Holding, Lease, ordinals};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
@@ -70,6 +71,7 @@ impl Holding {
         room.switch = room.switch.saturating_sub(self.switching(lease));
         let mut jobs = std::mem::take(&mut self.jobs);
         for (number, held) in &mut jobs {
+            let mut watch = std::mem::take(&mut held.watch);
             let free = |ordinal: Ordinal| !busy(*number, ordinal);
             let job = Asked { number: *number, held, lease, soaks, free: &free };
             if !self.pending.contains_key(number) {
@@ -77,14 +79,8 @@ impl Holding {
                 self.opening(&job, &mut room, &mut work);
                 self.dialling(&job, &mut room, &mut work);
             }
-            if held.unread_until.is_none_or(|until| until <= lease.now) {
-                held.unread_until = probing(&job, &mut room, &mut work);
-                held.fresh.clear();
-            } else if !held.fresh.is_empty() {
-                let (fresh, until) = probing_fresh(&job, &mut room, &mut work);
-                held.fresh = fresh;
-                held.unread_until = held.unread_until.map(|other| other.min(until));
-            }
+            probing(&job, &mut watch, &mut room, &mut work);
+            held.watch = watch;
         }
         self.jobs = jobs;
         work
@@ -253,8 +249,8 @@ const WATCH_SOAKS: u64 = 8;
 /// And no more often than this: a rung without a soak would be read without end.
 const WATCH_MIN: Span = Span::from_secs(5);
 
-/// Mailboxes of a job are read together: no later than so small a part of the soak behind their
-/// time, and never later than a moment. Each time, all of the job are looked through.
+/// Mailboxes of a block are read together: no later than so small a part of the soak behind their
+/// time, and never later than a moment. Each time, all of the block are looked through.
 const TOGETHER_PART: u64 = 64;
 const TOGETHER_MAX: Span = Span::from_secs(10);
 
@@ -263,53 +259,28 @@ fn may_rise(mailbox: &HeldMailbox) -> bool {
     !mailbox.state.is_open() || mailbox.state.health == Health::Healthy
 }
 
-/// Asks for what is to be read now, and says before when nothing else is; nothing where that is
-/// not known.
-fn probing(job: &Asked<'_>, room: &mut Room, work: &mut Work) -> Option<Timestamp> {
+/// Asks for what is to be read now.
+fn probing(job: &Asked<'_>, watch: &mut Watch, room: &mut Room, work: &mut Work) {
     let now = job.lease.now;
-    let (mut next, mut left_over) = (Timestamp::from_millis(u64::MAX), false);
-    let mut together = TOGETHER_MAX;
-    for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
-        if room.probe == 0 {
-            return None;
+    watch.look(&job.held.mailboxes, now, |first, mailboxes| {
+        let (mut next, mut left_over) = (Timestamp::from_millis(u64::MAX), false);
+        let mut together = TOGETHER_MAX;
+        for (ordinal, mailbox) in (first.get()..).map(Ordinal::new).zip(mailboxes) {
+            let Some(due) = due(job, mailbox) else { continue };
+            if room.probe == 0 {
+                return None;
+            }
+            let soak = job.soak(mailbox.state.level);
+            together = together.min(Span::from_millis(soak.millis() / TOGETHER_PART));
+            if due > now {
+                next = next.min(due);
+            } else {
+                left_over = true;
+                ask(job, ordinal, mailbox, room, work);
+            }
         }
-        let Some(due) = due(job, mailbox) else { continue };
-        let soak = job.soak(mailbox.state.level);
-        together = together.min(Span::from_millis(soak.millis() / TOGETHER_PART));
-        if due > now {
-            next = next.min(due);
-        } else {
-            left_over = true;
-            ask(job, ordinal, mailbox, room, work);
-        }
-    }
-    (!left_over).then_some(next.max(now + together))
-}
-
-/// Asks for what has come to its level. Says what of it is to be read yet, and when the first of
-/// the others is to be read again.
-fn probing_fresh(
-    job: &Asked<'_>,
-    room: &mut Room,
-    work: &mut Work,
-) -> (Vec<Ordinal>, Timestamp) {
-    let mut again = Timestamp::from_millis(u64::MAX);
-    let mut unread = Vec::new();
-    // One that was closed and raised again comes twice.
-    let mut fresh = job.held.fresh.clone();
-    fresh.sort_unstable();
-    fresh.dedup();
-    for ordinal in fresh {
-        let Some(mailbox) = job.held.mailboxes.get(ordinal.index()) else { continue };
-        let Some(due) = due(job, mailbox) else { continue };
-        if due > job.lease.now {
-            again = again.min(due);
-        } else {
-            unread.push(ordinal);
-            ask(job, ordinal, mailbox, room, work);
-        }
-    }
-    (unread, again)
+        Some(if left_over { now } else { next.max(now + together) })
+    });
 }
 
 /// When an open mailbox is to be read next.
