@@ -84,7 +84,7 @@ pub use status::{
 pub use totals::MessageTotals;
 
 use crate::fleet::{Generation, Incarnation, JobNumber, MailboxNumber, NodeNumber};
-use crate::fleet::{Ordinal, WaveNumber};
+use crate::fleet::{Ordinal, TierNumber, WaveNumber};
 use crate::gate::{Evidence, HaltReason, IsolateReason, Pulses, ShortName};
 use crate::mailbox::{Health, Level, MailboxState};
 use crate::plan::Plan;
@@ -654,14 +654,17 @@ impl Rollout {
             .iter_mut()
             .find(|tally| tally.node == planned.node)
             .expect("a wave counts every node it has jobs on");
-        for (ordinal, new) in facts {
-            let (Some(old), Some(mailbox)) = (
-                state.states.replace(ordinal.index(), *new),
-                members.get(ordinal.index()),
-            ) else {
+        // Tiers lie all over the memory: asked for together, they come together.
+        let tier_of = |mailbox: &MailboxNumber| plan.inventory().tier(*mailbox);
+        let tiers: Vec<Option<TierNumber>> =
+            facts.iter().map(|(it, _)| members.get(it.index()).map(tier_of)).collect();
+        for ((ordinal, new), tier) in facts.iter().zip(tiers) {
+            let (Some(old), Some(tier)) =
+                (state.states.replace(ordinal.index(), *new), tier)
+            else {
                 continue;
             };
-            tally.shift(plan.inventory().tier(*mailbox), old, *new);
+            tally.shift(tier, old, *new);
             state.stages.shift(old, *new);
             // Orders that still closed it must not be taken for new ones later.
             let closed = !new.is_open() && !new.dial_tone;
