@@ -7,9 +7,11 @@
 //!   asked for, is not served at all.
 //! * A connection ends with the certificate that was shown for it, and when that is revoked.
 //! * A connection that must go ends at once, whatever is under way on it.
+//! * Answers to what was asked together leave together: one write for all of them, not several
+//!   for each.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -140,13 +142,36 @@ pub(super) struct Connection {
     /// Ready when it must go; nothing once it was.
     must_go: Option<oneshot::Receiver<()>>,
     look: Interval,
+    turn: Turn,
+}
+
+/// Whether others are let go first before something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing was heard since something was last said.
+    Quiet,
+    /// Something was heard: what is to be said may be the first of several answers.
+    Heard,
+    /// They were.
+    GaveWay,
 }
 
 impl Connection {
     fn new(stream: Stream, peer: Peer, must_go: oneshot::Receiver<()>) -> Self {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { stream, peer, must_go: Some(must_go), look }
+        Self { stream, peer, must_go: Some(must_go), look, turn: Turn::Quiet }
+    }
+
+    /// Whether the first answer to what was heard waits, once, until whoever is ready to run has
+    /// run: the other answers are made by then, and go with it.
+    fn gives_way(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.turn != Turn::Heard {
+            return false;
+        }
+        self.turn = Turn::GaveWay;
+        // It is woken when nobody else is ready, and before long if somebody always is.
+        pin!(tokio::task::yield_now()).poll(cx).is_pending()
     }
 
     /// Whether it must go now; otherwise its task is woken when it must.
@@ -183,10 +208,14 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.goes(cx) {
-            cut()
-        } else {
-            Pin::new(&mut self.stream).poll_read(cx, buffer)
+            return cut();
         }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if self.turn == Turn::Quiet && buffer.filled().len() > before {
+            self.turn = Turn::Heard;
+        }
+        read
     }
 }
 
@@ -197,25 +226,22 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.goes(cx) {
-            cut()
-        } else {
-            Pin::new(&mut self.stream).poll_write(cx, bytes)
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.goes(cx) {
             return cut();
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        if self.gives_way(cx) {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if written.is_ready() {
+            self.turn = Turn::Quiet;
+        }
+        written
     }
 
+    /// Not in parts: HTTP/2 then copies answers of up to a kilobyte behind each other and writes
+    /// them at once; in parts it writes each that has more than 256 bytes for itself.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        false
     }
 
     fn poll_flush(
@@ -238,5 +264,60 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Peer {
         self.peer.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_answer_lets_others_go_first_once_however_much_is_heard_meanwhile()
+    {
+        let (mut client, mut connection) = connected().await;
+        client.write_all(b"asked").await.unwrap();
+        connection.read_exact(&mut [0; 5]).await.unwrap();
+
+        let first = says(&mut connection).await;
+        client.write_all(b"again").await.unwrap();
+        connection.read_exact(&mut [0; 5]).await.unwrap();
+        let then = says(&mut connection).await;
+        let more = says(&mut connection).await;
+
+        assert_eq!([first, then, more], [false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn whoever_gave_way_is_woken_and_everything_arrives() {
+        let (mut client, mut connection) = connected().await;
+        let mut told = [0; 11];
+
+        client.write_all(b"asked").await.unwrap();
+        connection.read_exact(&mut [0; 5]).await.unwrap();
+        connection.write_all(b"an answer, ").await.unwrap();
+        client.read_exact(&mut told).await.unwrap();
+
+        assert_eq!(&told, b"an answer, ");
+    }
+
+    /// Whether something is said the first time that it is tried.
+    async fn says(connection: &mut Connection) -> bool {
+        poll_fn(|cx| {
+            let written = Pin::new(&mut *connection).poll_write(cx, b".");
+            Poll::Ready(matches!(written, Poll::Ready(Ok(1))))
+        })
+        .await
+    }
+
+    async fn connected() -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (peer, must_go) = Hall::new(100).arrive();
+        (client, Connection::new(Stream::Plain(tcp), peer, must_go))
     }
 }
