@@ -6,6 +6,7 @@
 //!   start, and a record says so.
 //! * After a failed write nothing more is written: nobody builds on half a line.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,33 +22,33 @@ use crate::{Hex, beginning};
 pub(crate) const DIGEST_FIELD: &str = ",\"digest\":\"";
 
 /// What somebody did or looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Note {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Note<'a> {
     /// When, milliseconds since 1970.
     pub at_millis: u64,
     /// Who, by their certificate; `local` without one.
-    pub who: String,
+    pub who: &'a str,
     /// Their roles.
-    pub roles: Vec<String>,
+    pub roles: &'a [&'a str],
     /// What they called.
-    pub call: String,
+    pub call: &'a str,
     /// With what, without any address.
-    pub about: String,
+    pub about: &'a str,
     /// How it ended: `asked`, `done`, or the code of the refusal.
-    pub outcome: String,
+    pub outcome: &'a str,
 }
 
 /// A record as it is written, but for its digest.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct Record<'a> {
     pub(crate) sequence: u64,
-    pub(crate) time: String,
-    pub(crate) who: String,
-    pub(crate) roles: Vec<String>,
-    pub(crate) call: String,
-    pub(crate) about: String,
-    pub(crate) outcome: String,
-    pub(crate) before: Hex,
+    pub(crate) time: Cow<'a, str>,
+    pub(crate) who: Cow<'a, str>,
+    pub(crate) roles: Vec<Cow<'a, str>>,
+    pub(crate) call: Cow<'a, str>,
+    pub(crate) about: Cow<'a, str>,
+    pub(crate) outcome: Cow<'a, str>,
+    pub(crate) before: Cow<'a, str>,
 }
 
 /// The newest record.
@@ -84,6 +85,10 @@ pub struct Log {
     head: Head,
     anchored: u64,
     failed: bool,
+    /// The line that was written last, in room for the next.
+    line: Vec<u8>,
+    /// The time that was written last: thousands of looks a second share theirs.
+    time: (u64, String),
 }
 
 /// An anchor that is due, of all there was when it was drawn. Flushing it takes as long as the
@@ -111,14 +116,21 @@ impl Log {
             file.set_len(whole).map_err(failed("mend"))?;
         }
         let (path, anchored) = (path.to_owned(), head.sequence);
-        let mut log = Self { path, file: Arc::new(file), head, anchored, failed: false };
+        let mut log = Self {
+            path,
+            file: Arc::new(file),
+            head,
+            anchored,
+            failed: false,
+            line: Vec::new(),
+            time: (0, written(0)),
+        };
         let about = if torn > 0 {
             format!("{torn} bytes of a line cut short")
         } else {
             String::new()
         };
-        let (who, call, outcome) =
-            ("tidegate".to_owned(), "start".to_owned(), "done".to_owned());
+        let (who, call, outcome, about) = ("tidegate", "start", "done", about.as_str());
         log.note(Note { at_millis, who, call, about, outcome, ..Note::default() })?;
         Ok(log)
     }
@@ -128,24 +140,41 @@ impl Log {
     /// # Errors
     ///
     /// [`AuditError`]; then nothing more is recorded.
-    pub fn note(&mut self, note: Note) -> Result<(), AuditError> {
+    pub fn note(&mut self, note: Note<'_>) -> Result<(), AuditError> {
         if self.failed {
             return Err(AuditError::Failed);
         }
         let Note { at_millis, who, roles, call, about, outcome } = note;
-        let sequence = self.head.sequence + 1;
-        let (time, before) = (written(at_millis), self.head.digest.clone());
-        let record = Record { sequence, time, who, roles, call, about, outcome, before };
+        let Self { path, file, head, line, time, .. } = self;
+        if time.0 != at_millis {
+            *time = (at_millis, written(at_millis));
+        }
+        let sequence = head.sequence + 1;
+        let record = Record {
+            sequence,
+            time: Cow::Borrowed(&time.1),
+            who: who.into(),
+            roles: roles.iter().copied().map(Cow::Borrowed).collect(),
+            call: call.into(),
+            about: about.into(),
+            outcome: outcome.into(),
+            before: Cow::Borrowed(&head.digest),
+        };
         let failed =
-            |source| AuditError::File { what: "write", path: self.path.clone(), source };
-        let text =
-            serde_json::to_string(&record).map_err(|error| failed(error.into()))?;
-        let text = text.strip_suffix('}').unwrap_or(&text);
-        let digest = crate::hex(&blake3::hash(text.as_bytes()));
-        let line = format!("{text}{DIGEST_FIELD}{digest}\"}}\n");
-        if let Err(error) = (&*self.file).write_all(line.as_bytes()) {
+            |source| AuditError::File { what: "write", path: path.clone(), source };
+        line.clear();
+        serde_json::to_writer(&mut *line, &record)
+            .map_err(|error| failed(error.into()))?;
+        // The brace that ends it comes behind the digest.
+        line.pop();
+        let digest = crate::hex(&blake3::hash(line));
+        for part in [DIGEST_FIELD, &digest, "\"}\n"] {
+            line.extend_from_slice(part.as_bytes());
+        }
+        if let Err(error) = (&**file).write_all(line) {
+            let error = failed(error);
             self.failed = true;
-            return Err(failed(error));
+            return Err(error);
         }
         self.head = Head { sequence, digest };
         Ok(())
@@ -232,7 +261,7 @@ fn last(file: &File) -> io::Result<(Head, u64, u64)> {
 }
 
 /// A line's record and digest.
-pub(crate) fn parse(line: &[u8]) -> Option<(Record, Hex)> {
+pub(crate) fn parse(line: &[u8]) -> Option<(Record<'static>, Hex)> {
     let text = std::str::from_utf8(line).ok()?.trim_end();
     let (body, digest) = text.rsplit_once(DIGEST_FIELD)?;
     let digest = digest.strip_suffix("\"}")?;

@@ -139,7 +139,7 @@ fn an_anchor_is_of_what_there_was_when_it_fell_due_and_holds_nobody_up() {
     let site = Site::new();
     let mut log = Log::open(&site.log, 0).unwrap();
     let before = log.due().unwrap();
-    log.note(note("anna", 9)).unwrap();
+    note(&mut log, "anna", 9);
     let after = log.due().unwrap();
 
     let anchors = [after, before].map(|due| due.flush(3, Some(&site.key)).unwrap());
@@ -250,7 +250,7 @@ impl Site {
         let mut log = Log::open(&site.log, 0).unwrap();
         let mut anchors = String::new();
         for number in 1..=RECORDS {
-            log.note(note("anna", number)).unwrap();
+            note(&mut log, "anna", number);
             if number == 4 {
                 writeln!(anchors, "{}", log.anchor(1, Some(&site.key)).unwrap().unwrap())
                     .unwrap();
@@ -266,7 +266,7 @@ impl Site {
     fn write_log(&self, who: &str) -> Log {
         let mut log = Log::open(&self.log, 0).unwrap();
         for number in 1..=RECORDS {
-            log.note(note(who, number)).unwrap();
+            note(&mut log, who, number);
         }
         log
     }
@@ -294,15 +294,16 @@ fn key(dir: &TempDir, name: &str) -> SigningKey {
     SigningKey::read(&path("key")).unwrap()
 }
 
-fn note(who: &str, number: u64) -> Note {
-    Note {
+fn note(log: &mut Log, who: &str, number: u64) {
+    let note = Note {
         at_millis: number,
-        who: who.to_owned(),
-        roles: vec!["operator".to_owned()],
-        call: "pause".to_owned(),
-        about: format!("reason {number}"),
-        outcome: "done".to_owned(),
-    }
+        who,
+        roles: &["operator"],
+        call: "pause",
+        about: &format!("reason {number}"),
+        outcome: "done",
+    };
+    log.note(note).unwrap();
 }
 
 /// The line with the digest that its bytes have now.

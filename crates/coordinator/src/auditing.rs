@@ -117,9 +117,8 @@ impl Audit {
     ) -> Result<(), Refused> {
         let Some(open) = &self.0 else { return Ok(()) };
         let (who, roles) = caller.on_record();
-        let (call, about, outcome) =
-            (call.to_owned(), about.to_owned(), outcome.to_owned());
-        let note = Note { at_millis: now(), who, roles, call, about, outcome };
+        let (at_millis, roles) = (now(), roles.as_slice());
+        let note = Note { at_millis, who, roles, call, about, outcome };
         let mut log = lock(&open.log);
         let noted = log.note(note);
         if log.wants_anchor() {

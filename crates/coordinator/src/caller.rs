@@ -123,15 +123,14 @@ impl Caller {
     }
 
     /// Who they are and what they may, for the record.
-    pub(crate) fn on_record(&self) -> (String, Vec<String>) {
+    pub(crate) fn on_record(&self) -> (&str, Vec<&'static str>) {
         match self {
-            Self::Local => ("local".to_owned(), Vec::new()),
+            Self::Local => ("local", Vec::new()),
             Self::Known(guest) => {
                 let identity = guest.identity();
-                let roles = identity.roles().map(|role| role.name().to_owned());
-                (identity.name().to_owned(), roles.collect())
+                (identity.name(), identity.roles().map(Role::name).collect())
             }
-            Self::Nobody(_) => ("nobody".to_owned(), Vec::new()),
+            Self::Nobody(_) => ("nobody", Vec::new()),
         }
     }
 

@@ -10,40 +10,40 @@ use tidegate_core::plan::Plan;
 /// `text` as the core wrote it, with the names of `plan`: ``node `mail-3` `` for `node 2`.
 /// Inside a command, which is quoted already, a name stands without quotes.
 pub(crate) fn with_names(text: &str, plan: &Plan) -> String {
-    // Most have no number in them, and some are told thousands of times a second.
-    if !text.bytes().any(|byte| byte.is_ascii_digit()) {
-        return text.to_owned();
-    }
+    let is_digit = |byte: u8| byte.is_ascii_digit();
     let mut named = String::with_capacity(text.len() * 2);
-    let (mut kind, mut in_command) = ("", false);
-    for word in text.split_inclusive(' ') {
-        match name_of(kind, word, plan) {
-            Some((name, rest)) => {
+    let (mut rest, mut in_command) = (text, false);
+    // Looked for by their digits: most texts have none, and some are told thousands of times a
+    // second.
+    while let Some(place) = rest.bytes().position(is_digit) {
+        let (before, from) = rest.split_at(place);
+        let end = from.bytes().position(|byte| !is_digit(byte)).unwrap_or(from.len());
+        let (number, after) = from.split_at(end);
+        named.push_str(before);
+        in_command ^= before.bytes().filter(|byte| *byte == b'`').count() % 2 == 1;
+        match name_of(before, number, plan) {
+            Some(name) => {
                 let quote = if in_command { "" } else { "`" };
-                named.extend([quote, name, quote, rest]);
+                named.extend([quote, name, quote]);
             }
-            None => named.push_str(word),
+            None => named.push_str(number),
         }
-        in_command ^= word.bytes().filter(|byte| *byte == b'`').count() % 2 == 1;
-        kind = word.trim_end_matches(' ');
+        rest = after;
     }
+    named.push_str(rest);
     named
 }
 
-/// The name behind a number, and what follows the number.
-fn name_of<'a>(kind: &str, word: &'a str, plan: &'a Plan) -> Option<(&'a str, &'a str)> {
-    if !matches!(kind, "node" | "tier" | "wave") {
-        return None;
-    }
-    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, rest) = word.split_at_checked(digits)?;
+/// The name of what has this number, by the word that ends `before` it.
+fn name_of<'a>(before: &str, number: &str, plan: &'a Plan) -> Option<&'a str> {
     let inventory = plan.inventory();
-    let name = match kind {
+    let name = match before.strip_suffix(' ')?.rsplit(' ').next()? {
         "node" => inventory.node_name(NodeNumber::new(number.parse().ok()?)),
         "tier" => inventory.tier_name(TierNumber::new(number.parse().ok()?)),
-        _ => plan.waves().get(number.parse::<usize>().ok()?)?.name.as_str(),
+        "wave" => plan.waves().get(number.parse::<usize>().ok()?)?.name.as_str(),
+        _ => return None,
     };
-    (!name.is_empty()).then_some((name, rest))
+    (!name.is_empty()).then_some(name)
 }
 
 /// A plan of one mailbox, for tests.

@@ -118,6 +118,23 @@ impl Readers {
         }
     }
 
+    /// What is known of this one. The owner is asked only where a state is not all of it.
+    async fn tell_one(
+        &self,
+        view: &View,
+        number: MailboxNumber,
+    ) -> Result<v1::Mailbox, Refused> {
+        let Seen { state, plain } = view.seen(number);
+        let status = if plain {
+            view.plain(number, state)
+        } else {
+            let look =
+                move |rollout: &Rollout, now| Ok(rollout.mailbox_status(number, now));
+            self.inbox.ask(look).await?
+        };
+        Ok(mailbox(view.plan(), &status))
+    }
+
     /// What is known of each of these. The owner is asked only where a state is not all of it.
     async fn tell(
         &self,
@@ -194,9 +211,7 @@ impl ProgressService for Readers {
         self.audit.note(&caller, (LOOK, &about), SHOWN)?;
         let found = view.plan().inventory().find(&address);
         let found = found.ok_or(Refused::UnknownMailbox)?;
-        let mut told = self.tell(&view, vec![found]).await?;
-        let told = told.pop().ok_or(Refused::Stopping)?;
-        Ok(Response::new(told))
+        Ok(Response::new(self.tell_one(&view, found).await?))
     }
 
     async fn list_mailboxes(
@@ -348,14 +363,15 @@ impl Show {
 
 /// One mailbox as readers get it.
 pub(crate) fn mailbox(plan: &Plan, status: &MailboxStatus) -> v1::Mailbox {
-    let row = plan.inventory().row(status.mailbox);
+    let inventory = plan.inventory();
+    let number = status.mailbox;
     let exclusion = plan.exclusion(status.mailbox).map(|why| plan.reason(why).to_owned());
     let wave = status.wave.and_then(|wave| plan.waves().get(wave.index()));
     v1::Mailbox {
-        address: row.address.to_owned(),
-        node: row.node.to_owned(),
-        tier: row.tier.to_owned(),
-        path: row.path,
+        address: inventory.address(number).to_owned(),
+        node: inventory.node_name(inventory.node(number)).to_owned(),
+        tier: inventory.tier_name(inventory.tier(number)).to_owned(),
+        path: inventory.path(number),
         wave: wave.map_or_else(String::new, |wave| wave.name.clone()),
         excluded: exclusion.unwrap_or_default(),
         preparation: lists::preparation(status.state.preparation).into(),

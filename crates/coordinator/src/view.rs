@@ -5,6 +5,7 @@
 //! * A view shows only what is durable.
 //! * Looking at a view never slows a decision.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tidegate_core::fleet::{MailboxNumber, NodeNumber, WaveNumber};
@@ -440,9 +441,15 @@ pub(crate) fn starts(waiting: &Petition) -> v1::Waiting {
     }
 }
 
+/// Room for what something waits for: thousands are told a second.
+const WHY_BYTES: usize = 128;
+
 /// What something waits for, as readers get it.
 pub(crate) fn why(why: &Why, plan: &Plan) -> v1::Why {
-    v1::Why { code: why.code().to_owned(), text: with_names(&why.to_string(), plan) }
+    let mut text = String::with_capacity(WHY_BYTES);
+    // A string takes whatever is written into it.
+    let _always = write!(text, "{why}");
+    v1::Why { code: why.code().to_owned(), text: with_names(&text, plan) }
 }
 
 fn wave_name(plan: &Plan, wave: &WaveStatus) -> String {
