@@ -22,6 +22,7 @@
 mod counts;
 mod dial;
 mod found;
+mod mailbox;
 mod record;
 mod report;
 mod snapshot;
@@ -45,6 +46,7 @@ use crate::planted::{self, Bug};
 use crate::rollout::{KeptBack, MessageTotals, Order, Orders};
 use crate::time::Timestamp;
 use counts::Counts;
+use mailbox::{HeldMailbox, Mailboxes};
 use watch::Watch;
 
 /// A content stamp as the store makes it: equal stamps mean unchanged content.
@@ -74,39 +76,12 @@ pub struct HeldJob {
     generation: Generation,
     description: [u8; 32],
     /// Shared with snapshots that are being written.
-    mailboxes: Arc<Vec<HeldMailbox>>,
+    mailboxes: Arc<Mailboxes>,
     counts: Counts,
     /// Messages of all its mailboxes.
     totals: MessageTotals,
     order: Option<Order>,
     watch: Watch,
-}
-
-#[derive(Clone, Debug, Default)]
-struct HeldMailbox {
-    state: MailboxState,
-    /// The stamp it was last verified at; kept across generations for a cheap re-check.
-    stamp: Option<Stamp>,
-    /// Whether it has ever been open since its first verification.
-    served: bool,
-    found: Found,
-    /// Since when it has stood on its level, as far as this program has seen.
-    level_since: Timestamp,
-    /// When it was last read on its level; the beginning of time if it was not.
-    probed_at: Timestamp,
-    dial: Dial,
-    /// The store will not have an empty mailbox here; since it started.
-    dial_refused: bool,
-}
-
-/// When a mailbox was read that never was.
-const NEVER: Timestamp = Timestamp::from_millis(0);
-
-impl HeldMailbox {
-    /// When it was last read on its level.
-    fn probed_at(&self) -> Option<Timestamp> {
-        (self.probed_at != NEVER).then_some(self.probed_at)
-    }
 }
 
 impl HeldJob {
@@ -127,17 +102,17 @@ impl HeldJob {
 
     /// States in order of the ordinals.
     pub fn states(&self) -> impl Iterator<Item = MailboxState> + '_ {
-        self.mailboxes.iter().map(|mailbox| mailbox.state)
+        self.mailboxes.iter().map(|(_, mailbox)| mailbox.state)
     }
 
     /// The state of one mailbox.
     pub fn state(&self, ordinal: Ordinal) -> Option<MailboxState> {
-        self.mailboxes.get(ordinal.index()).map(|mailbox| mailbox.state)
+        self.mailboxes.get(ordinal).map(|mailbox| mailbox.state)
     }
 
     /// Whether the mailbox has been open since it was first verified.
     pub fn was_served(&self, ordinal: Ordinal) -> bool {
-        self.mailboxes.get(ordinal.index()).is_some_and(|mailbox| mailbox.served)
+        self.mailboxes.get(ordinal).is_some_and(|mailbox| mailbox.served)
     }
 
     /// Messages of all its mailboxes.
@@ -186,10 +161,10 @@ impl Holding {
     pub fn wake(&mut self, now: Timestamp) {
         for job in self.jobs.values_mut() {
             job.watch.forget();
-            for mailbox in Arc::make_mut(&mut job.mailboxes) {
-                mailbox.level_since = now;
-                mailbox.probed_at = NEVER;
-            }
+            Arc::make_mut(&mut job.mailboxes).each(|mailbox| {
+                mailbox.since = now;
+                mailbox.was_read = false;
+            });
         }
     }
 
@@ -207,7 +182,7 @@ impl Holding {
             .jobs
             .iter()
             .flat_map(|(number, job)| {
-                ordinals(&job.mailboxes).map(|(ordinal, _)| (*number, ordinal))
+                job.mailboxes.iter().map(|(ordinal, _)| (*number, ordinal))
             })
             .collect();
     }
@@ -303,7 +278,7 @@ impl Holding {
         let mailboxes: Vec<Settled> = results
             .into_iter()
             .filter(|result| {
-                let mailbox = held.mailboxes.get(result.ordinal.index());
+                let mailbox = held.mailboxes.get(result.ordinal);
                 mailbox.is_some_and(|mailbox| !mailbox.state.is_settled())
             })
             .collect();
@@ -334,7 +309,7 @@ impl Holding {
         let mut raised = Vec::new();
         let mut beside = Vec::new();
         for (ordinal, look) in looks {
-            let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { continue };
+            let Some(mailbox) = held.mailboxes.get(*ordinal) else { continue };
             let unverified = planted::is(Bug::OpenBeforeVerify);
             let known = mailbox.stamp.is_some() || unverified;
             if mailbox.state.is_open() || !known {
@@ -348,7 +323,7 @@ impl Holding {
                         || unverified && self.permits(held, *ordinal, lease) =>
                 {
                     if !mailbox.state.is_settled() && mailbox.stamp.is_some() {
-                        again.push(mailbox.settled_again(*ordinal));
+                        again.push(held.settled_again(*ordinal, &mailbox));
                     } else if self.permits(held, *ordinal, lease) {
                         raised.push(*ordinal);
                     }
@@ -389,7 +364,7 @@ impl Holding {
         let held = self.jobs.get(&job).filter(|held| held.generation == generation)?;
         let level = held.order.as_ref()?.level;
         let permitted = |ordinal: &&Ordinal| {
-            held.mailboxes.get(ordinal.index()).is_some_and(|mailbox| {
+            held.mailboxes.get(**ordinal).is_some_and(|mailbox| {
                 mailbox.state.is_open() && self.permits(held, **ordinal, lease)
             })
         };
@@ -439,13 +414,12 @@ impl Holding {
         let mut findings = Vec::new();
         let mailboxes = Arc::make_mut(&mut held.mailboxes);
         for result in results {
-            let Some(mailbox) = mailboxes.get_mut(result.ordinal.index()) else {
-                continue;
-            };
+            let Some(mut mailbox) = mailboxes.get(result.ordinal) else { continue };
             if mailbox.state.level != result.level || !mailbox.state.is_open() {
                 continue;
             }
-            mailbox.probed_at = now;
+            mailbox.note_read(now);
+            mailboxes.set(result.ordinal, mailbox);
             let (health, finding) = match result.outcome {
                 Outcome::Read if result.mature => (Health::Healthy, None),
                 Outcome::Read => continue,
@@ -480,19 +454,19 @@ impl Holding {
                 self.change(*job, each, HeldMailbox::settle);
             }
             Record::Unsettled { job, ordinals, .. } => {
-                self.change(*job, alike(ordinals), |mailbox, ()| {
+                self.change(*job, alike(ordinals), |mailbox, _, ()| {
                     debug_assert!(!mailbox.state.is_open(), "an open mailbox changes");
                     mailbox.state = MailboxState::HELD;
                     mailbox.stamp = None;
                 });
             }
             Record::Raised { job, level, ordinals, at, .. } => {
-                self.change(*job, alike(ordinals), |mailbox, ()| {
+                self.change(*job, alike(ordinals), |mailbox, _, ()| {
                     mailbox.raise(*level, *at);
                 });
             }
             Record::Closed { job, ordinals, .. } => {
-                self.change(*job, alike(ordinals), |mailbox, ()| {
+                self.change(*job, alike(ordinals), |mailbox, _, ()| {
                     mailbox.state = MailboxState::HELD;
                     mailbox.stamp = None;
                     mailbox.served = true;
@@ -505,13 +479,14 @@ impl Holding {
                 let each = mailboxes.iter().map(|switched| (switched.ordinal, switched));
                 self.change(*job, each, HeldMailbox::switch);
             }
-            Record::HealthNoted { job, healths, findings, .. } => {
-                self.change(*job, healths.iter().copied(), |mailbox, health| {
+            Record::HealthNoted { job, healths, findings, at, .. } => {
+                self.change(*job, healths.iter().copied(), |mailbox, _, health| {
                     mailbox.state.health = health;
+                    mailbox.note_read(*at);
                 });
                 let each = findings.iter().map(|finding| (finding.ordinal, finding));
-                self.change(*job, each, |mailbox, finding| {
-                    mailbox.found.note([finding.clone()]);
+                self.change(*job, each, |_, found, finding| {
+                    found.note([finding.clone()]);
                 });
             }
         }
@@ -524,7 +499,7 @@ impl Holding {
         let held = self.jobs.entry(job).or_insert_with(|| HeldJob {
             generation,
             description,
-            mailboxes: Arc::new(vec![HeldMailbox::default(); usize::from(mailboxes)]),
+            mailboxes: Arc::new(Mailboxes::new(usize::from(mailboxes))),
             counts: Counts::default(),
             totals: MessageTotals::default(),
             order: None,
@@ -537,9 +512,7 @@ impl Holding {
         );
         held.generation = generation;
         held.order = order;
-        for mailbox in Arc::make_mut(&mut held.mailboxes) {
-            mailbox.claim_again(at);
-        }
+        Arc::make_mut(&mut held.mailboxes).each(|mailbox| mailbox.claim_again(at));
         held.counts = Counts::of(&held.mailboxes);
         held.watch.forget();
         let all = 0..u16::try_from(held.mailboxes.len()).unwrap_or(u16::MAX);
@@ -551,7 +524,7 @@ impl Holding {
         &mut self,
         job: JobNumber,
         each: impl Iterator<Item = (Ordinal, T)>,
-        change: impl Fn(&mut HeldMailbox, T),
+        change: impl Fn(&mut HeldMailbox, &mut Found, T),
     ) {
         let mut each = each.peekable();
         let Some(held) = self.jobs.get_mut(&job) else { return };
@@ -561,14 +534,16 @@ impl Holding {
         let HeldJob { mailboxes, counts, totals, watch, .. } = held;
         let mailboxes = Arc::make_mut(mailboxes);
         let changed = each.filter_map(|(ordinal, by)| {
-            let mailbox = mailboxes.get_mut(ordinal.index())?;
-            counts.without(mailbox);
-            let (level, before) = (mailbox.state.level, mailbox.found.totals());
-            change(mailbox, by);
-            counts.with(mailbox);
-            let found = mailbox.found.totals();
+            let mut mailbox = mailboxes.get(ordinal)?;
+            counts.without(&mailbox);
+            let (level, before) = (mailbox.state.level, mailboxes.found(ordinal));
+            let mut found = before.clone();
+            change(&mut mailbox, &mut found, by);
+            counts.with(&mailbox);
+            mailboxes.set(ordinal, mailbox);
             if found != before {
-                *totals = totals.minus(before).plus(found);
+                *totals = totals.minus(before.totals()).plus(found.totals());
+                mailboxes.set_found(ordinal, found);
             }
             if mailbox.state.level != level && mailbox.state.is_open() {
                 watch.changed(ordinal);
@@ -583,7 +558,7 @@ impl Holding {
     pub fn may_stand(&self, job: JobNumber, ordinal: Ordinal, lease: Lease) -> bool {
         let Some(held) = self.jobs.get(&job) else { return false };
         let Some(order) = &held.order else { return false };
-        let mailbox = held.mailboxes.get(ordinal.index());
+        let mailbox = held.mailboxes.get(ordinal);
         self.may_open
             && lease.is_valid()
             && !order.held_back.contains(&ordinal)
@@ -606,7 +581,7 @@ impl Holding {
     /// Whether the mailbox, which its order names, may be raised once it has no dial tone.
     fn allows_named(&self, held: &HeldJob, ordinal: Ordinal, lease: Lease) -> bool {
         let Some(order) = &held.order else { return false };
-        let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { return false };
+        let Some(mailbox) = held.mailboxes.get(ordinal) else { return false };
         self.may_open
             && lease.is_valid()
             && order.generation == held.generation
@@ -652,7 +627,7 @@ impl HeldJob {
         if order.held_back.is_empty() && self.counts.highest() <= order.level {
             return None;
         }
-        let higher: Vec<Ordinal> = ordinals(&self.mailboxes)
+        let higher: Vec<Ordinal> = (self.mailboxes.iter())
             .filter(|(ordinal, mailbox)| {
                 let allowed = if order.held_back.contains(ordinal) {
                     Level::HELD
@@ -670,12 +645,21 @@ impl HeldJob {
             at: now,
         })
     }
+
+    fn settled_again(&self, ordinal: Ordinal, mailbox: &HeldMailbox) -> Settled {
+        Settled {
+            ordinal,
+            stamp: mailbox.stamp,
+            totals: self.mailboxes.totals(ordinal),
+            findings: self.mailboxes.findings(ordinal).to_vec(),
+        }
+    }
 }
 
 impl HeldMailbox {
-    fn settle(&mut self, settled: &Settled) {
+    fn settle(&mut self, found: &mut Found, settled: &Settled) {
         debug_assert!(!self.state.is_open(), "an open mailbox is not prepared");
-        self.found = Found::of(settled.totals, settled.findings.clone());
+        *found = Found::of(settled.totals, settled.findings.clone());
         self.stamp = settled.stamp;
         let preparation = match settled.stamp {
             Some(_) => Preparation::Prepared,
@@ -684,24 +668,26 @@ impl HeldMailbox {
         self.state = MailboxState { preparation, ..MailboxState::HELD };
     }
 
-    fn settled_again(&self, ordinal: Ordinal) -> Settled {
-        Settled {
-            ordinal,
-            stamp: self.stamp,
-            totals: self.found.totals(),
-            findings: self.found.findings().to_vec(),
-        }
-    }
-
     fn raise(&mut self, level: Level, at: Timestamp) {
         let prepared = self.state.preparation == Preparation::Prepared;
         debug_assert!(prepared || planted::is(Bug::OpenBeforeVerify), "verified first");
         debug_assert!(self.state.level < level, "a mailbox is raised, not lowered");
         self.state.level = level;
         self.state.health = Health::Unproven;
-        self.level_since = at;
-        self.probed_at = NEVER;
+        self.since = at;
+        self.was_read = false;
         self.served = true;
+        // No look at it comes before it is verified anew.
+        self.stamp = None;
+    }
+
+    /// Notes that it was read on its level.
+    fn note_read(&mut self, at: Timestamp) {
+        self.was_read = true;
+        // While it is unproven, what counts is how long it has stood there.
+        if self.state.health != Health::Unproven {
+            self.since = at;
+        }
     }
 
     /// Under a new generation: open mailboxes stay open and must prove themselves again,
@@ -709,8 +695,8 @@ impl HeldMailbox {
     fn claim_again(&mut self, at: Timestamp) {
         if self.state.is_open() {
             self.state.health = Health::Unproven;
-            self.level_since = at;
-            self.probed_at = NEVER;
+            self.since = at;
+            self.was_read = false;
         } else {
             self.state = MailboxState::HELD;
         }
@@ -740,10 +726,4 @@ fn in_portions(results: Vec<Settled>) -> Vec<Vec<Settled>> {
 /// What comes with each of these: nothing.
 fn alike(ordinals: &[Ordinal]) -> impl Iterator<Item = (Ordinal, ())> + '_ {
     ordinals.iter().map(|ordinal| (*ordinal, ()))
-}
-
-fn ordinals(
-    mailboxes: &[HeldMailbox],
-) -> impl Iterator<Item = (Ordinal, &HeldMailbox)> + '_ {
-    (0..).map(Ordinal::new).zip(mailboxes)
 }

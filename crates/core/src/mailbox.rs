@@ -172,11 +172,25 @@ impl MailboxState {
     /// [`NotAState`] when a field has no such value, or an unprepared mailbox would be open,
     /// or a held one would have health, or an open one a dial tone.
     pub const fn unpack(byte: u8) -> Result<Self, NotAState> {
+        let state = Self::of_packed(byte);
+        let held = state.level.0 == Level::HELD.0;
+        if byte & 0b11 == 0b11
+            || held && !matches!(state.health, Health::Unproven)
+            || !held
+                && (!matches!(state.preparation, Preparation::Prepared)
+                    || state.dial_tone)
+        {
+            return Err(NotAState(byte));
+        }
+        Ok(state)
+    }
+
+    /// The state that this program has packed into a byte.
+    pub(crate) const fn of_packed(byte: u8) -> Self {
         let preparation = match byte & 0b11 {
             0 => Preparation::Waiting,
             1 => Preparation::Prepared,
-            2 => Preparation::Quarantined,
-            _ => return Err(NotAState(byte)),
+            _ => Preparation::Quarantined,
         };
         let health = match byte >> 5 & 0b11 {
             0 => Health::Unproven,
@@ -184,15 +198,8 @@ impl MailboxState {
             2 => Health::Failed,
             _ => Health::IntegrityFailed,
         };
-        let dial_tone = byte >> 7 == 1;
         let level = Level(byte >> 2 & 0b111);
-        let held = level.0 == Level::HELD.0;
-        if held && !matches!(health, Health::Unproven)
-            || !held && (!matches!(preparation, Preparation::Prepared) || dial_tone)
-        {
-            return Err(NotAState(byte));
-        }
-        Ok(Self { preparation, level, health, dial_tone })
+        Self { preparation, level, health, dial_tone: byte >> 7 == 1 }
     }
 }
 

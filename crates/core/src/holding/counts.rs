@@ -5,7 +5,8 @@
 //!
 //! * Counts follow every change of a mailbox; they are never journaled.
 
-use super::{Dial, HeldMailbox};
+use super::Dial;
+use super::mailbox::{HeldMailbox, Mailboxes};
 use crate::mailbox::{Level, Preparation};
 
 const LEVELS: usize = Level::MAX.get() as usize + 1;
@@ -54,10 +55,10 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Those of these mailboxes.
-    pub(super) fn of(mailboxes: &[HeldMailbox]) -> Self {
+    pub(super) fn of(mailboxes: &Mailboxes) -> Self {
         let mut counts = Self::default();
-        for mailbox in mailboxes {
-            counts.with(mailbox);
+        for (_, mailbox) in mailboxes.iter() {
+            counts.with(&mailbox);
         }
         counts
     }

@@ -15,7 +15,8 @@
 
 use std::sync::Arc;
 
-use super::{HeldJob, HeldMailbox, Holding, Lease, Record, Switched, alike, ordinals};
+use super::mailbox::HeldMailbox;
+use super::{Found, HeldJob, Holding, Lease, Record, Switched, alike};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Level, MailboxState, Preparation};
 use crate::rollout::Order;
@@ -57,12 +58,12 @@ impl DialStep {
 impl HeldJob {
     /// The dial tone of one mailbox.
     pub fn dial(&self, ordinal: Ordinal) -> Dial {
-        self.mailboxes.get(ordinal.index()).map_or(Dial::None, |mailbox| mailbox.dial)
+        self.mailboxes.get(ordinal).map_or(Dial::None, |mailbox| mailbox.dial)
     }
 
     /// The stamp that a mailbox was last verified at.
     pub fn verified_at(&self, ordinal: Ordinal) -> Option<super::Stamp> {
-        self.mailboxes.get(ordinal.index())?.stamp
+        self.mailboxes.get(ordinal)?.stamp
     }
 
     /// Dial tones that the order takes back.
@@ -75,7 +76,7 @@ impl HeldJob {
         if self.counts.dialled == 0 {
             return None;
         }
-        let on = ordinals(&self.mailboxes).filter(|(ordinal, mailbox)| {
+        let on = self.mailboxes.iter().filter(|(ordinal, mailbox)| {
             let taken_back = !order.dial_tone || order.held_back.contains(ordinal);
             mailbox.dial == Dial::On && taken_back
         });
@@ -99,7 +100,7 @@ impl Holding {
             wanted && !self.pending.contains_key(number)
         });
         let records = jobs.filter_map(|(number, held)| {
-            let none = ordinals(&held.mailboxes).filter(|(ordinal, mailbox)| {
+            let none = held.mailboxes.iter().filter(|(ordinal, mailbox)| {
                 mailbox.dial == Dial::None
                     && !mailbox.served
                     && self.may_dial(held, *ordinal, lease)
@@ -168,9 +169,11 @@ impl Holding {
     /// The store will not have an empty mailbox here: nothing is asked again before a restart.
     pub fn cannot_dial(&mut self, job: JobNumber, ordinal: Ordinal) {
         let held = self.jobs.get_mut(&job);
-        let mailboxes = held.map(|job| Arc::make_mut(&mut job.mailboxes));
-        if let Some(mailbox) = mailboxes.and_then(|all| all.get_mut(ordinal.index())) {
-            mailbox.dial_refused = true;
+        let Some(mailboxes) = held.map(|job| Arc::make_mut(&mut job.mailboxes)) else {
+            return;
+        };
+        if let Some(mailbox) = mailboxes.get(ordinal) {
+            mailboxes.set(ordinal, HeldMailbox { dial_refused: true, ..mailbox });
         }
     }
 
@@ -194,7 +197,7 @@ impl Holding {
         lease: Lease,
     ) -> bool {
         let Some(order) = &held.order else { return false };
-        let Some(mailbox) = held.mailboxes.get(ordinal.index()) else { return false };
+        let Some(mailbox) = held.mailboxes.get(ordinal) else { return false };
         self.may_open
             && lease.is_valid()
             && order.dial_tone
@@ -219,7 +222,7 @@ impl Holding {
         ordinals: &[Ordinal],
         to: DialStep,
     ) {
-        self.change(job, alike(ordinals), |mailbox, ()| mailbox.take_dial(to.dial()));
+        self.change(job, alike(ordinals), |mailbox, _, ()| mailbox.take_dial(to.dial()));
     }
 }
 
@@ -234,7 +237,7 @@ impl HeldMailbox {
         self.dial = dial;
     }
 
-    pub(super) fn switch(&mut self, switched: &Switched) {
+    pub(super) fn switch(&mut self, found: &mut Found, switched: &Switched) {
         debug_assert_eq!(self.dial, Dial::Off, "nobody is in what is switched");
         self.dial = Dial::None;
         if self.state.preparation == Preparation::Prepared {
@@ -243,7 +246,7 @@ impl HeldMailbox {
             self.state = MailboxState::HELD;
             self.stamp = None;
         }
-        self.found.import(switched.imported, &switched.findings);
+        found.import(switched.imported, &switched.findings);
         debug_assert_eq!(self.state.level, Level::HELD);
     }
 }

@@ -5,7 +5,8 @@
 //! * A report states facts, so telling it twice does no harm.
 //! * A mailbox leaves the list only when what was confirmed is still its state.
 
-use super::{Dial, HeldMailbox, Holding};
+use super::mailbox::HeldMailbox;
+use super::{Dial, Holding};
 use crate::fleet::{JobNumber, Ordinal};
 use crate::mailbox::MailboxState;
 use crate::planted::{self, Bug};
@@ -20,7 +21,7 @@ const JOBS_PER_REPORT_MAX: usize = 1_024;
 
 impl HeldMailbox {
     /// What is told of it.
-    fn fact(&self) -> MailboxState {
+    fn fact(self) -> MailboxState {
         MailboxState { dial_tone: self.dial == Dial::On, ..self.state }
     }
 }
@@ -35,8 +36,7 @@ impl Holding {
             if begins {
                 held = self.jobs.get(&job);
             }
-            let told = held.and_then(|held| held.mailboxes.get(ordinal.index()));
-            findings += told.map_or(0, |mailbox| mailbox.found.findings().len());
+            findings += held.map_or(0, |held| held.mailboxes.findings(ordinal).len());
             if findings > FINDINGS_PER_REPORT_MAX && !chosen.is_empty() {
                 break;
             }
@@ -53,18 +53,18 @@ impl Holding {
         let reports = chosen.into_iter().filter_map(|(number, ordinals)| {
             let job = self.jobs.get(&number)?;
             let told = ordinals.iter().filter_map(|ordinal| {
-                job.mailboxes.get(ordinal.index()).map(|mailbox| (*ordinal, mailbox))
+                job.mailboxes.get(*ordinal).map(|mailbox| (*ordinal, mailbox.fact()))
             });
-            let told: Vec<_> = told.collect();
             Some(JobReport {
                 job: number,
                 generation: job.generation,
-                facts: told.iter().map(|(ordinal, m)| (*ordinal, m.fact())).collect(),
+                facts: told.collect(),
                 totals: job.totals(),
-                findings: told
+                findings: ordinals
                     .iter()
-                    .flat_map(|(_, m)| {
-                        m.found.findings().iter().take(FINDINGS_PER_REPORT_MAX).cloned()
+                    .flat_map(|ordinal| {
+                        let findings = job.mailboxes.findings(*ordinal).iter();
+                        findings.take(FINDINGS_PER_REPORT_MAX).cloned()
                     })
                     .collect(),
             })
@@ -80,7 +80,7 @@ impl Holding {
                 continue;
             }
             let confirmed = report.facts.iter().filter(|(ordinal, state)| {
-                let now = job.mailboxes.get(ordinal.index()).map(HeldMailbox::fact);
+                let now = job.mailboxes.get(*ordinal).map(HeldMailbox::fact);
                 now == Some(*state) || planted::is(Bug::ConfirmAll)
             });
             let ordinals = confirmed.map(|(ordinal, _)| *ordinal);
@@ -96,7 +96,7 @@ impl Holding {
             let job = self.jobs.get(&report.job);
             let places = report.facts.iter().map(|(ordinal, _)| *ordinal);
             let closed = places.filter(|ordinal| {
-                let mailbox = job.and_then(|job| job.mailboxes.get(ordinal.index()));
+                let mailbox = job.and_then(|job| job.mailboxes.get(*ordinal));
                 mailbox.is_some_and(|it| it.served && !it.state.is_open())
             });
             (report.job, closed.collect::<Vec<Ordinal>>())

@@ -10,12 +10,12 @@
 use std::sync::Arc;
 
 use super::counts::Counts;
+use super::mailbox::{HeldMailbox, Mailboxes};
 use super::watch::Watch;
-use super::{Dial, Found, HeldJob, HeldMailbox, Holding, NEVER, Stamp, ordinals};
-use crate::fleet::{Generation, JobNumber};
+use super::{Dial, Found, HeldJob, Holding, Stamp};
+use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{MailboxState, NotAState};
 use crate::rollout::{KeptBack, MessageTotals};
-use crate::time::Timestamp;
 
 /// What is remembered of a job. The columns are as long as the job has mailboxes.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +110,7 @@ impl Holding {
         for kept in jobs {
             let job = kept.job;
             let held = HeldJob::restore(kept)?;
-            let all = ordinals(&held.mailboxes).map(|(ordinal, _)| (job, ordinal));
+            let all = held.mailboxes.iter().map(|(ordinal, _)| (job, ordinal));
             holding.unreported.extend(all);
             holding.jobs.insert(job, held);
         }
@@ -139,22 +139,21 @@ impl HeldJob {
             dials: Vec::with_capacity(mailboxes.len()),
             found: Vec::with_capacity(mailboxes.len()),
         };
-        for mailbox in mailboxes.iter() {
+        for (ordinal, mailbox) in mailboxes.iter() {
             let HeldMailbox {
                 state,
                 stamp,
                 served,
-                found,
-                level_since: _,
-                probed_at: _,
                 dial,
                 dial_refused: _,
+                since: _,
+                was_read: _,
             } = mailbox;
             snapshot.states.push(state.pack());
-            snapshot.stamps.push(*stamp);
-            snapshot.served.push(*served);
-            snapshot.dials.push(*dial);
-            snapshot.found.push(found.clone());
+            snapshot.stamps.push(stamp);
+            snapshot.served.push(served);
+            snapshot.dials.push(dial);
+            snapshot.found.push(mailboxes.found(ordinal));
         }
         snapshot
     }
@@ -174,24 +173,22 @@ impl HeldJob {
         if lengths.iter().any(|length| *length != states.len()) {
             return Err(SnapshotError::Columns { job });
         }
+        let count = states.len();
         let rows = states.into_iter().zip(stamps).zip(served).zip(dials).zip(found);
-        let mailboxes = rows.map(|((((byte, stamp), served), dial), found)| {
+        let mut mailboxes = Mailboxes::new(count);
+        let mut totals = MessageTotals::default();
+        for (ordinal, row) in (0..).map(Ordinal::new).zip(rows) {
+            let ((((byte, stamp), served), dial), found) = row;
             let state = MailboxState::unpack(byte)
                 .map_err(|state| SnapshotError::State { job, state })?;
-            Ok(HeldMailbox {
-                state,
-                stamp,
-                served,
-                found,
-                level_since: Timestamp::default(),
-                probed_at: NEVER,
-                dial,
-                dial_refused: false,
-            })
-        });
-        let mailboxes = mailboxes.collect::<Result<Vec<_>, _>>()?;
-        let each = mailboxes.iter().map(|mailbox| mailbox.found.totals());
-        let totals = each.fold(MessageTotals::default(), MessageTotals::plus);
+            // Older programs kept it.
+            let stamp = stamp.filter(|_| !state.is_open());
+            let mailbox =
+                HeldMailbox { state, stamp, served, dial, ..HeldMailbox::default() };
+            mailboxes.set(ordinal, mailbox);
+            totals = totals.plus(found.totals());
+            mailboxes.set_found(ordinal, found);
+        }
         Ok(Self {
             generation,
             description,

@@ -6,11 +6,13 @@
 //! * No mailbox of a block is to be read before the block's time. Where that time is not known it
 //!   is the beginning of time.
 
+use std::ops::Range;
+
 use crate::fleet::Ordinal;
 use crate::time::Timestamp;
 
 /// Mailboxes of a block: looked through in less time than a list of them would take to keep.
-const BLOCK: usize = 64;
+const BLOCK: u16 = 64;
 
 /// When the block is to be looked through whose time is not known.
 const AT_ONCE: Timestamp = Timestamp::from_millis(0);
@@ -26,7 +28,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Nothing is known yet of so many mailboxes.
     pub(super) fn new(mailboxes: usize) -> Self {
-        let blocks = vec![AT_ONCE; mailboxes.div_ceil(BLOCK)].into();
+        let blocks = vec![AT_ONCE; mailboxes.div_ceil(usize::from(BLOCK))].into();
         Self { blocks, soonest: AT_ONCE }
     }
 
@@ -38,28 +40,27 @@ impl Watch {
 
     /// This one's time has changed.
     pub(super) fn changed(&mut self, ordinal: Ordinal) {
-        if let Some(block) = self.blocks.get_mut(ordinal.index() / BLOCK) {
+        if let Some(block) = self.blocks.get_mut(ordinal.index() / usize::from(BLOCK)) {
             *block = AT_ONCE;
             self.soonest = AT_ONCE;
         }
     }
 
-    /// Has `look` go through each block of `mailboxes` whose time has come, and say its next
-    /// time, until it says nothing: then that block and those behind it are left as they are.
-    pub(super) fn look<T>(
+    /// Has `look` go through the places of each block whose time has come, some of which the last
+    /// one may not have, and say its next time, until it says nothing: then that block and those
+    /// behind it are left as they are.
+    pub(super) fn look(
         &mut self,
-        mailboxes: &[T],
         now: Timestamp,
-        mut look: impl FnMut(Ordinal, &[T]) -> Option<Timestamp>,
+        mut look: impl FnMut(Range<u16>) -> Option<Timestamp>,
     ) {
         if self.soonest > now {
             return;
         }
-        let firsts = (0..).step_by(BLOCK).map(Ordinal::new);
-        let blocks = self.blocks.iter_mut().zip(firsts).zip(mailboxes.chunks(BLOCK));
-        for ((block, first), mailboxes) in blocks.filter(|((block, _), _)| **block <= now)
-        {
-            let Some(next) = look(first, mailboxes) else { break };
+        let firsts = (0..).step_by(usize::from(BLOCK));
+        let blocks = self.blocks.iter_mut().zip(firsts);
+        for (block, first) in blocks.filter(|(block, _)| **block <= now) {
+            let Some(next) = look(first..first.saturating_add(BLOCK)) else { break };
             *block = next;
         }
         let soonest = self.blocks.iter().min();

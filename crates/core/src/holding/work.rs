@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::mailbox::HeldMailbox;
 use super::watch::Watch;
-use super::{Dial, HeldJob, HeldMailbox, Holding, Lease, ordinals};
+use super::{Dial, HeldJob, Holding, Lease};
 use crate::fleet::{Generation, JobNumber, Ordinal};
 use crate::mailbox::{Health, Level};
 use crate::planted::{self, Bug};
@@ -90,7 +91,7 @@ impl Holding {
     fn switching(&self, lease: Lease) -> usize {
         let dialled = self.jobs.values().filter(|held| held.counts.dialled > 0);
         let jobs = dialled.map(|held| {
-            let off = ordinals(&held.mailboxes).filter(|(ordinal, mailbox)| {
+            let off = held.mailboxes.iter().filter(|(ordinal, mailbox)| {
                 mailbox.dial == Dial::Off && self.allows(held, *ordinal, lease)
             });
             off.count()
@@ -103,7 +104,7 @@ impl Holding {
             return;
         }
         let (mut dial, mut hang_up, mut switch) = (Vec::new(), Vec::new(), Vec::new());
-        for (ordinal, mailbox) in ordinals(&job.held.mailboxes) {
+        for (ordinal, mailbox) in job.held.mailboxes.iter() {
             if mailbox.dial == Dial::None || !(job.free)(ordinal) {
                 continue;
             }
@@ -139,7 +140,10 @@ impl Holding {
             comes && self.may_dial(job.held, ordinal, job.lease)
         };
         let chosen = |known: bool, room: &mut usize| {
-            let chosen: Vec<Ordinal> = ordinals(&job.held.mailboxes)
+            let chosen: Vec<Ordinal> = job
+                .held
+                .mailboxes
+                .iter()
                 .filter(|(_, m)| {
                     let open = planted::is(Bug::RestoreIntoOpen) && m.state.is_open();
                     let known = m.stamp.is_some() == known;
@@ -187,16 +191,16 @@ impl Holding {
             Some(named) => {
                 let below = named.iter().take_while(|it| it.get() < order.open_below);
                 for ordinal in below {
-                    let mailbox = job.held.mailboxes.get(ordinal.index());
-                    if mailbox.is_some_and(|mailbox| !choose(*ordinal, mailbox)) {
+                    let mailbox = job.held.mailboxes.get(*ordinal);
+                    if mailbox.is_some_and(|mailbox| !choose(*ordinal, &mailbox)) {
                         break;
                     }
                 }
             }
             None => {
                 let below = usize::from(order.open_below);
-                for (ordinal, mailbox) in ordinals(&job.held.mailboxes).take(below) {
-                    if !choose(ordinal, mailbox) {
+                for (ordinal, mailbox) in job.held.mailboxes.iter().take(below) {
+                    if !choose(ordinal, &mailbox) {
                         break;
                     }
                 }
@@ -262,11 +266,12 @@ fn may_rise(mailbox: &HeldMailbox) -> bool {
 /// Asks for what is to be read now.
 fn probing(job: &Asked<'_>, watch: &mut Watch, room: &mut Room, work: &mut Work) {
     let now = job.lease.now;
-    watch.look(&job.held.mailboxes, now, |first, mailboxes| {
+    watch.look(now, |places| {
         let (mut next, mut left_over) = (Timestamp::from_millis(u64::MAX), false);
         let mut together = TOGETHER_MAX;
-        for (ordinal, mailbox) in (first.get()..).map(Ordinal::new).zip(mailboxes) {
-            let Some(due) = due(job, mailbox) else { continue };
+        for ordinal in places.map(Ordinal::new) {
+            let Some(mailbox) = job.held.mailboxes.get(ordinal) else { break };
+            let Some(due) = due(job, &mailbox) else { continue };
             if room.probe == 0 {
                 return None;
             }
@@ -276,7 +281,7 @@ fn probing(job: &Asked<'_>, watch: &mut Watch, room: &mut Room, work: &mut Work)
                 next = next.min(due);
             } else {
                 left_over = true;
-                ask(job, ordinal, mailbox, room, work);
+                ask(job, ordinal, &mailbox, room, work);
             }
         }
         Some(if left_over { now } else { next.max(now + together) })
@@ -291,14 +296,14 @@ fn due(job: &Asked<'_>, mailbox: &HeldMailbox) -> Option<Timestamp> {
     let soak = job.soak(mailbox.state.level);
     let watch = Span::from_millis(soak.millis().saturating_mul(WATCH_SOAKS));
     let watch = watch.max(WATCH_MIN);
-    match (mailbox.state.health, mailbox.probed_at()) {
+    match (mailbox.state.health, mailbox.was_read) {
         (Health::Failed | Health::IntegrityFailed, _) if planted::is(Bug::BadHeals) => {
             Some(job.lease.now)
         }
-        (Health::Unproven, Some(_)) => Some(mailbox.level_since + soak),
+        (Health::Unproven, true) => Some(mailbox.since + soak),
         // One that could not be read may show altered mail too, which is worse.
-        (Health::Healthy | Health::Failed, Some(at)) => Some(at + watch),
-        (Health::Unproven | Health::Healthy | Health::Failed, None) => {
+        (Health::Healthy | Health::Failed, true) => Some(mailbox.since + watch),
+        (Health::Unproven | Health::Healthy | Health::Failed, false) => {
             Some(job.lease.now)
         }
         (Health::IntegrityFailed, _) => None,
@@ -317,13 +322,16 @@ fn ask(
         return;
     }
     room.probe -= 1;
-    let matures_at = mailbox.level_since + job.soak(mailbox.state.level);
+    // Whatever has shown how it is has been here for the soak time, or need not have been.
+    let soak = job.soak(mailbox.state.level);
+    let is_mature =
+        mailbox.state.health != Health::Unproven || job.lease.now >= mailbox.since + soak;
     work.probe.push(ProbeTask {
         job: job.number,
         generation: job.held.generation,
         ordinal,
         level: mailbox.state.level,
-        mature: job.lease.now >= matures_at,
+        mature: is_mature,
     });
 }
 
