@@ -11,7 +11,8 @@
 //!   come would else be counted before who has not.
 //! * Memory is bounded: what does not fit is not watched, and then logins are called
 //!   incomplete.
-//! * Only sums leave; nobody learns from here who came.
+//! * Only sums leave; nobody learns from here who came. Addresses are not kept, only numbers made
+//!   of them with a key of this run.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -19,8 +20,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::doors::lower_case;
+
 /// Milliseconds since the program started.
 type Millis = u64;
+
+/// An address: that two of all that are watched share one is less likely than one in billions.
+type Number = u64;
 
 /// Questions of one mailbox within so short a time are one visit: a program opens several
 /// connections at once.
@@ -88,7 +94,7 @@ pub struct Crowd {
 
 #[derive(Debug, Default)]
 struct Shard {
-    people: HashMap<Box<str>, Person>,
+    people: HashMap<Number, Person>,
     held: usize,
     crowds: BTreeMap<u8, Crowd>,
     periods: VecDeque<Millis>,
@@ -100,13 +106,13 @@ struct Shard {
 #[derive(Debug, Clone, Copy)]
 struct Person {
     since: Millis,
+    /// When somebody came, if that is counted: while held the newest visit, while open the first
+    /// login.
+    came: Millis,
+    /// Visits while held, connections while open; none if nobody came.
+    count: u32,
     /// 0 is held.
     level: u8,
-    first: Option<Millis>,
-    /// When the newest visit of somebody held began.
-    visited: Millis,
-    /// Visits while held, connections while open.
-    count: u32,
 }
 
 impl Default for Visits {
@@ -144,8 +150,8 @@ impl Visits {
 
     /// Watches mailboxes no more.
     pub fn closed(&self, addresses: impl IntoIterator<Item = impl AsRef<str>>) {
-        for address in addresses.into_iter().map(|it| it.as_ref().to_ascii_lowercase()) {
-            self.with(&address, |shard| shard.forget(&address));
+        for address in addresses {
+            self.with(address.as_ref(), Shard::forget);
         }
     }
 
@@ -164,11 +170,11 @@ impl Visits {
         if self.shards.iter().all(|shard| lock(shard).held >= HELD_MAX) {
             return;
         }
-        for address in addresses.into_iter().map(|it| it.as_ref().to_ascii_lowercase()) {
-            self.with(&address, |shard| {
-                if shard.held < HELD_MAX && !shard.people.contains_key(address.as_str()) {
+        for address in addresses {
+            self.with(address.as_ref(), |shard, number| {
+                if shard.held < HELD_MAX && !shard.people.contains_key(&number) {
                     shard.held += 1;
-                    shard.people.insert(address.clone().into(), Person::new(0, now));
+                    shard.people.insert(number, Person::new(0, now));
                 }
             });
         }
@@ -181,12 +187,12 @@ impl Visits {
         now: Millis,
     ) {
         let period = self.period();
-        for address in addresses.into_iter().map(|it| it.as_ref().to_ascii_lowercase()) {
-            self.with(&address, |shard| {
-                let before = shard.forget(&address);
+        for address in addresses {
+            self.with(address.as_ref(), |shard, number| {
+                let before = shard.forget(number);
                 shard.keep_period(before.and_then(|it| it.period(period, now)));
                 if shard.people.len() - shard.held < WATCHED_MAX {
-                    shard.people.insert(address.clone().into(), Person::new(level, now));
+                    shard.people.insert(number, Person::new(level, now));
                 } else {
                     shard.is_incomplete = true;
                 }
@@ -196,9 +202,8 @@ impl Visits {
 
     fn asked_at(&self, address: &str, admitted: bool, now: Millis) {
         let period = self.period();
-        let address = address.to_ascii_lowercase();
-        self.with(&address, |shard| {
-            let person = shard.people.get_mut(address.as_str());
+        self.with(address, |shard, number| {
+            let person = shard.people.get_mut(&number);
             let first = match person {
                 Some(person) if person.level == 0 && !admitted => {
                     person.waits(now);
@@ -240,10 +245,15 @@ impl Visits {
         counted
     }
 
-    fn with<T>(&self, address: &str, change: impl FnOnce(&mut Shard) -> T) -> Option<T> {
-        let index = self.hasher.hash_one(address) % self.shards.len() as u64;
+    fn with<T>(
+        &self,
+        address: &str,
+        change: impl FnOnce(&mut Shard, Number) -> T,
+    ) -> Option<T> {
+        let number = self.hasher.hash_one(lower_case(address));
+        let index = number % self.shards.len() as u64;
         let shard = self.shards.get(usize::try_from(index).ok()?)?;
-        Some(change(&mut lock(shard)))
+        Some(change(&mut lock(shard), number))
     }
 
     fn period(&self) -> Millis {
@@ -256,8 +266,8 @@ impl Visits {
 }
 
 impl Shard {
-    fn forget(&mut self, address: &str) -> Option<Person> {
-        let person = self.people.remove(address)?;
+    fn forget(&mut self, number: Number) -> Option<Person> {
+        let person = self.people.remove(&number)?;
         self.held -= usize::from(person.level == 0);
         Some(person)
     }
@@ -279,7 +289,7 @@ impl Shard {
             let crowd = crowds.entry(person.level).or_default();
             *crowd = crowd.plus(Crowd {
                 opened: 1,
-                users: u32::from(person.first.is_some()),
+                users: u32::from(person.count > 0),
                 connections: person.count,
                 connections_squared: u64::from(person.count).saturating_pow(2),
             });
@@ -293,23 +303,24 @@ impl Shard {
 
 impl Person {
     fn new(level: u8, now: Millis) -> Self {
-        Self { since: now, level, first: None, visited: 0, count: 0 }
+        Self { since: now, came: 0, count: 0, level }
     }
 
     /// Somebody is told to wait.
     fn waits(&mut self, now: Millis) {
-        if self.first.is_none() || now > self.visited.saturating_add(VISIT) {
-            self.first.get_or_insert(now);
-            self.visited = now;
+        if self.count == 0 || now > self.came.saturating_add(VISIT) {
+            self.came = now;
             self.count = self.count.saturating_add(1);
         }
     }
 
     /// Somebody is admitted; whether he is the first.
     fn comes(&mut self, period: Millis, now: Millis) -> bool {
-        let is_first = self.first.is_none();
-        let first = *self.first.get_or_insert(now);
-        if now.saturating_sub(first) <= period {
+        let is_first = self.count == 0;
+        if is_first {
+            self.came = now;
+        }
+        if now.saturating_sub(self.came) <= period {
             self.count = self.count.saturating_add(1);
         }
         is_first
