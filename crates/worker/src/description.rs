@@ -113,22 +113,29 @@ impl Shelf for Files {
 pub(crate) struct Description {
     /// The digest of its bytes.
     pub(crate) digest: [u8; 32],
-    /// Each mailbox's name, and behind it what else is its own.
-    texts: Box<str>,
-    rows: Box<[Row]>,
+    /// The mailboxes, packed one behind the other: see [`One`].
+    packed: Box<[u8]>,
+    /// Where each of [`TOGETHER`] mailboxes begin there.
+    begins: Box<[u32]>,
+    mailboxes: u16,
     shapes: Box<[Shape]>,
     expected: Option<Window>,
 }
 
-/// One mailbox of a description.
+/// One mailbox of a description, as it is packed: the number of its shape; how long its name is,
+/// twice, and one more if its path is its own; how long that is; how far its own number is from
+/// that of the mailbox before; its name and its path. Numbers as LEB128.
 #[derive(Clone, Copy, Debug)]
-struct Row {
-    number: MailboxNumber,
-    /// Where its texts begin, and how long the first of them is.
-    begin: u32,
-    name_bytes: u16,
-    shape: u16,
+struct One<'a> {
+    shape: u64,
+    name: &'a [u8],
+    path: &'a [u8],
+    step: i64,
 }
+
+/// Mailboxes of which only the first can be found at once: a place takes as much memory as a third
+/// of a mailbox.
+const TOGETHER: usize = 4;
 
 /// What many mailboxes have in common: most are `NAME@DOMAIN` and lie at `DOMAIN/NAME` or the like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -145,9 +152,6 @@ struct Shape {
 /// common takes more memory than it saves.
 const SHAPES_MAX: usize = 256;
 
-/// A longer name is told of in two parts.
-const NAME_BYTES_MAX: usize = u16::MAX as usize;
-
 impl Description {
     /// The description that the coordinator has told.
     pub(crate) fn new(told: JobPart) -> Self {
@@ -159,10 +163,13 @@ impl Description {
     /// All but the digest.
     fn of(told: &JobPart) -> Self {
         let mut shapes: HashMap<Shape, u16> = HashMap::new();
-        let mut texts = String::new();
-        let rows = told.mailboxes.iter().map(|mailbox| {
-            // A job has 65,535 mailboxes at most, and texts are shorter than messages may be.
-            let begin = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+        let (mut packed, mut begins) = (Vec::new(), Vec::new());
+        let mut before = 0;
+        for (place, mailbox) in told.mailboxes.iter().enumerate() {
+            if place % TOGETHER == 0 {
+                // A job has 65,535 mailboxes at most, and texts are shorter than messages may be.
+                begins.push(u32::try_from(packed.len()).unwrap_or(u32::MAX));
+            }
             let next = shapes.len();
             let (shape, texts_own) = match Shape::common(mailbox) {
                 (shape, own) if next < SHAPES_MAX || shapes.contains_key(&shape) => {
@@ -171,20 +178,24 @@ impl Description {
                 _ => Shape::own(mailbox),
             };
             let next = u16::try_from(next).unwrap_or(u16::MAX);
-            let shape = *shapes.entry(shape).or_insert(next);
-            let (name, path) = texts_own;
-            texts.push_str(name);
-            texts.push_str(path);
-            let name_bytes = u16::try_from(name.len()).unwrap_or(u16::MAX);
-            Row { number: mailbox.number, begin, name_bytes, shape }
-        });
-        let rows = rows.collect();
+            let shape = u64::from(*shapes.entry(shape).or_insert(next));
+            let (name, path) = (texts_own.0.as_bytes(), texts_own.1.as_bytes());
+            let number = i64::from(mailbox.number.get());
+            One { shape, name, path, step: number - before }.pack(&mut packed);
+            before = number;
+        }
         let mut in_order: Vec<(u16, Shape)> =
             shapes.into_iter().map(|(shape, number)| (number, shape)).collect();
         in_order.sort_unstable_by_key(|(number, _)| *number);
         let shapes = in_order.into_iter().map(|(_, shape)| shape).collect();
-        let (digest, expected) = ([0; 32], told.expected);
-        Self { digest, texts: texts.into(), rows, shapes, expected }
+        Self {
+            digest: [0; 32],
+            packed: packed.into(),
+            begins: begins.into(),
+            mailboxes: u16::try_from(told.mailboxes.len()).unwrap_or(u16::MAX),
+            shapes,
+            expected: told.expected,
+        }
     }
 
     /// Reads the description of `job` with `digest`.
@@ -216,10 +227,13 @@ impl Description {
     ///
     /// The shelf's; then nothing may be claimed.
     pub(crate) fn write(&self, shelf: &dyn Shelf, job: JobNumber) -> io::Result<()> {
-        let mailboxes = self.ordinals().filter_map(|ordinal| {
-            let (address, path) = (self.address(ordinal)?, self.path(ordinal)?);
-            let (number, language) = (self.row(ordinal)?.number, self.language(ordinal));
-            Some(JobMailbox { number, address, path, language })
+        let mut number = 0;
+        let mailboxes = self.all().filter_map(|one| {
+            number += one.step;
+            let number = MailboxNumber::new(u32::try_from(number).ok()?);
+            let (name, path, shape) = self.parts(one)?;
+            let (address, path) = (shape.address(name), shape.path(name, path));
+            Some(JobMailbox { number, address, path, language: shape.language })
         });
         let told = JobPart { mailboxes: mailboxes.collect(), expected: self.expected };
         shelf.keep(job, self.digest, &encode_description(told))
@@ -227,22 +241,13 @@ impl Description {
 
     /// How many mailboxes.
     pub(crate) fn len(&self) -> u16 {
-        u16::try_from(self.rows.len()).unwrap_or(u16::MAX)
+        self.mailboxes
     }
 
     /// The owner's address.
     pub(crate) fn address(&self, ordinal: Ordinal) -> Option<String> {
-        let (name, _, shape) = self.parts(ordinal)?;
-        Some([name, &shape.domain].concat())
-    }
-
-    /// Where the mailbox lies.
-    fn path(&self, ordinal: Ordinal) -> Option<String> {
-        let (name, path, shape) = self.parts(ordinal)?;
-        Some(match &shape.around {
-            Some((before, behind)) => [before, name, behind].concat(),
-            None => path.to_owned(),
-        })
+        let (name, _, shape) = self.parts(self.one(ordinal)?)?;
+        Some(shape.address(name))
     }
 
     /// The mailbox of this address, as Dovecot writes it.
@@ -253,12 +258,14 @@ impl Description {
             own.eq_ignore_ascii_case(name.as_bytes())
                 && domain.eq_ignore_ascii_case(shape.domain.as_bytes())
         };
-        self.ordinals().find(|it| self.parts(*it).is_some_and(is_it))
+        let mut all = (0..).map(Ordinal::new).zip(self.all());
+        all.find(|(_, one)| self.parts(*one).is_some_and(is_it))
+            .map(|(ordinal, _)| ordinal)
     }
 
     /// The language in which its owner is told to wait; nothing for the default.
     pub(crate) fn language(&self, ordinal: Ordinal) -> Option<Language> {
-        self.parts(ordinal)?.2.language
+        self.parts(self.one(ordinal)?)?.2.language
     }
 
     /// When its mailboxes are expected back.
@@ -268,36 +275,111 @@ impl Description {
 
     /// The mailbox as the store knows it.
     pub(crate) fn mailbox(&self, ordinal: Ordinal, served: bool) -> Option<Mailbox> {
-        let (address, path) = (self.address(ordinal)?, self.path(ordinal)?.into_bytes());
+        let (name, path, shape) = self.parts(self.one(ordinal)?)?;
+        let (address, path) = (shape.address(name), shape.path(name, path).into_bytes());
         Some(Mailbox { key: Mailbox::key_of(&path), address, path, served })
     }
 
-    fn ordinals(&self) -> impl Iterator<Item = Ordinal> {
-        (0..self.len()).map(Ordinal::new)
+    /// One mailbox, as it is packed.
+    fn one(&self, ordinal: Ordinal) -> Option<One<'_>> {
+        let begin = *self.begins.get(ordinal.index() / TOGETHER)?;
+        let mut rest = self.packed.get(usize::try_from(begin).ok()?..)?;
+        for _ in 0..ordinal.index() % TOGETHER {
+            (_, rest) = One::first_of(rest)?;
+        }
+        One::first_of(rest).map(|(one, _)| one)
     }
 
-    fn row(&self, ordinal: Ordinal) -> Option<&Row> {
-        self.rows.get(ordinal.index())
+    /// All of them, in order.
+    fn all(&self) -> impl Iterator<Item = One<'_>> {
+        let mut rest = &*self.packed;
+        std::iter::from_fn(move || {
+            let (one, behind) = One::first_of(rest)?;
+            rest = behind;
+            Some(one)
+        })
     }
 
     /// The name of a mailbox, the path if that is its own, and what it has in common with
     /// others.
-    fn parts(&self, ordinal: Ordinal) -> Option<(&str, &str, &Shape)> {
-        let at = |place: u32| usize::try_from(place).ok();
-        let (row, next) = (self.row(ordinal)?, self.rows.get(ordinal.index() + 1));
-        let end = next.map_or(Some(self.texts.len()), |next| at(next.begin))?;
-        let own = self.texts.get(at(row.begin)?..end)?;
-        let (name, path) = own.split_at_checked(usize::from(row.name_bytes))?;
-        Some((name, path, self.shapes.get(usize::from(row.shape))?))
+    fn parts<'a>(&'a self, one: One<'a>) -> Option<(&'a str, &'a str, &'a Shape)> {
+        let shape = self.shapes.get(usize::try_from(one.shape).ok()?)?;
+        Some((str::from_utf8(one.name).ok()?, str::from_utf8(one.path).ok()?, shape))
     }
 }
 
+impl<'a> One<'a> {
+    fn pack(self, to: &mut Vec<u8>) {
+        let Self { shape, name, path, step } = self;
+        push_number(to, shape);
+        push_number(to, (name.len() as u64) << 1 | u64::from(!path.is_empty()));
+        if !path.is_empty() {
+            push_number(to, path.len() as u64);
+        }
+        // Steps back are as short as steps forward.
+        push_number(to, (step << 1 ^ step >> 63).cast_unsigned());
+        to.extend_from_slice(name);
+        to.extend_from_slice(path);
+    }
+
+    /// The first of those that are packed there, and the others.
+    fn first_of(packed: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (shape, rest) = first_number(packed)?;
+        let (length, rest) = first_number(rest)?;
+        let (path_bytes, rest) =
+            if length & 1 == 0 { (0, rest) } else { first_number(rest)? };
+        let (step, rest) = first_number(rest)?;
+        let (name, rest) = rest.split_at_checked(usize::try_from(length >> 1).ok()?)?;
+        let (path, rest) = rest.split_at_checked(usize::try_from(path_bytes).ok()?)?;
+        let step = (step >> 1).cast_signed() ^ -(step & 1).cast_signed();
+        Some((Self { shape, name, path, step }, rest))
+    }
+}
+
+fn push_number(to: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let [low, ..] = number.to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            return to.push(low);
+        }
+        to.push(low | 0x80);
+    }
+}
+
+/// The number that begins there, and what is behind it.
+fn first_number(packed: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut number, mut rest) = (0, packed);
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, behind) = rest.split_first()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        rest = behind;
+        if byte & 0x80 == 0 {
+            return Some((number, rest));
+        }
+    }
+    None
+}
+
 impl Shape {
+    /// The address of this name.
+    fn address(&self, name: &str) -> String {
+        [name, &self.domain].concat()
+    }
+
+    /// Where the mailbox of this name lies; at `own` if there is nothing in common.
+    fn path(&self, name: &str, own: &str) -> String {
+        match &self.around {
+            Some((before, behind)) => [before, name, behind].concat(),
+            None => own.to_owned(),
+        }
+    }
+
     /// The shape of a mailbox whose path has its name in it, or at least whose domain others
     /// have as well; and its own texts.
     fn common(mailbox: &JobMailbox) -> (Self, (&str, &str)) {
         let JobMailbox { address, path, language, .. } = mailbox;
-        let at = address.rfind('@').filter(|at| (1..NAME_BYTES_MAX).contains(at));
+        let at = address.rfind('@').filter(|at| *at > 0);
         let Some((name, domain)) = at.and_then(|at| address.split_at_checked(at)) else {
             return Self::own(mailbox);
         };
@@ -309,11 +391,8 @@ impl Shape {
     /// The shape that has nothing but the language in common with others.
     fn own(mailbox: &JobMailbox) -> (Self, (&str, &str)) {
         let JobMailbox { address, path, language, .. } = mailbox;
-        // What is too long for a name is no address, and is cut in two like one.
-        let at = address.floor_char_boundary(NAME_BYTES_MAX);
-        let (name, domain) = address.split_at_checked(at).unwrap_or((address, ""));
-        let shape = Self { domain: domain.into(), around: None, language: *language };
-        (shape, (name, path))
+        let shape = Self { domain: Box::default(), around: None, language: *language };
+        (shape, (address, path))
     }
 }
 
