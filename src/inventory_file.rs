@@ -140,6 +140,7 @@ pub(crate) fn read(
     let mut import: Option<Import> = None;
     let mut lines = 0;
     let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let mut fields = Vec::new();
     loop {
         let free = u64::try_from(BUFFER_BYTES - buffer.len()).unwrap_or(0);
         let read = from.by_ref().take(free).read_to_end(&mut buffer);
@@ -149,13 +150,25 @@ pub(crate) fn read(
             source: error.into(),
         })?;
         let Some(text) = plain_lines(&buffer, read == 0) else { break };
-        for line in text.split_terminator('\n') {
+        // The last line of a file may have no end of its own.
+        let last = (!text.ends_with('\n')).then_some(text.len());
+        let mut line_start = 0;
+        let mut start = 0;
+        for end in memchr::memchr2_iter(b',', b'\n', text.as_bytes()).chain(last) {
+            fields.push(start - line_start..end - line_start);
+            start = end + 1;
+            if text.as_bytes().get(end) == Some(&b',') {
+                continue;
+            }
+            let line = text.get(line_start..end).unwrap_or_default();
+            line_start = start;
             lines += 1;
             match &mut import {
                 _ if line.is_empty() => {}
-                Some(import) => import.take_plain(line, lines),
+                Some(import) => import.take_plain(line, &fields, lines),
                 None => import = Some(Import::of_header(name, &one_record(line))?),
             }
+            fields.clear();
         }
         let taken = text.len();
         buffer.drain(..taken);
@@ -306,8 +319,6 @@ struct Import {
     rows: u64,
     shown: Vec<BadRow>,
     bad: u64,
-    /// Where the fields of a line are.
-    fields: Vec<Range<usize>>,
 }
 
 impl Import {
@@ -322,23 +333,13 @@ impl Import {
             rows: 0,
             shown: Vec::new(),
             bad: 0,
-            fields: Vec::new(),
         })
     }
 
-    /// Takes a line without quotes.
-    fn take_plain(&mut self, text: &str, line: u64) {
+    /// Takes a line without quotes, whose fields are there.
+    fn take_plain(&mut self, text: &str, fields: &[Range<usize>], line: u64) {
         self.rows += 1;
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.clear();
-        let mut start = 0;
-        for comma in memchr::memchr_iter(b',', text.as_bytes()) {
-            fields.push(start..comma);
-            start = comma + 1;
-        }
-        fields.push(start..text.len());
         let pushed = self.push(text, fields.len(), |column| fields.get(column).cloned());
-        self.fields = fields;
         self.note(pushed, line);
     }
 
@@ -395,13 +396,13 @@ impl Import {
             }
         };
         for (label, (column, key)) in labels.iter_mut().zip(keys) {
-            *label = (key, field(*column).trim());
+            *label = (key, trimmed(field(*column)));
         }
         let [address, node, tier, path] = required.map(field);
         let row = Row {
-            address: address.trim(),
-            node: node.trim(),
-            tier: tier.trim(),
+            address: trimmed(address),
+            node: trimmed(node),
+            tier: trimmed(tier),
             path,
             labels,
         };
@@ -442,6 +443,13 @@ impl Import {
         let Self { shown, bad, rows, .. } = self;
         InventoryFileError::Rows(BadRows { file, shown, bad, rows })
     }
+}
+
+/// A field without the white space around it, which hardly any has.
+fn trimmed(field: &str) -> &str {
+    let bytes = field.as_bytes();
+    let visible = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    if visible(bytes.first()) && visible(bytes.last()) { field } else { field.trim() }
 }
 
 /// The line of each row: where the distance between the two changes.

@@ -601,6 +601,36 @@ mod tests {
         );
     }
 
+    #[test]
+    fn all_rows_of_an_address_but_the_first_are_named_wherever_they_are() {
+        let mut builder = InventoryBuilder::new();
+        let rows = [
+            row("b@a.it", "n2", "1"),
+            row("a@a.it", "n2", "2"),
+            row("a@a.it", "n3", "3"),
+            row("a@a.it", "n1", "4"),
+            // The second path has another form.
+            row("anna@a.it", "n1", "anna"),
+            row("c@a.it", "n1", "anna"),
+        ];
+        for row in rows {
+            builder.push(row).unwrap();
+        }
+
+        let clashes = builder.finish().unwrap_err();
+        let clashes: Vec<_> =
+            clashes.iter().map(|it| format!("{}: {}", it.row, it.error)).collect();
+
+        assert_eq!(
+            clashes,
+            [
+                "2: the address is that of row 1 already",
+                "3: the address is that of row 1 already",
+                "5: the path on this node is that of row 4 already",
+            ]
+        );
+    }
+
     fn check(bad: Row<'_>, reason: &str) {
         let mut builder = InventoryBuilder::new();
         for row in ROWS {

@@ -48,10 +48,9 @@ pub(crate) fn numbered(
 /// Numbers, one after the other.
 pub(crate) fn u32s(numbers: &[u32], portion: &mut Vec<u8>, to: &mut impl FnMut(&[u8])) {
     for numbers in numbers.chunks(PORTION_BYTES / 4) {
-        portion.clear();
-        for number in numbers {
-            portion.extend_from_slice(&number.to_le_bytes());
-        }
+        portion.resize(numbers.len() * 4, 0);
+        let (words, _) = portion.as_chunks_mut();
+        words.iter_mut().zip(numbers).for_each(|(word, it)| *word = it.to_le_bytes());
         to(portion);
     }
 }
@@ -59,10 +58,9 @@ pub(crate) fn u32s(numbers: &[u32], portion: &mut Vec<u8>, to: &mut impl FnMut(&
 /// Long numbers, one after the other.
 pub(crate) fn u64s(numbers: &[u64], portion: &mut Vec<u8>, to: &mut impl FnMut(&[u8])) {
     for numbers in numbers.chunks(PORTION_BYTES / 8) {
-        portion.clear();
-        for number in numbers {
-            portion.extend_from_slice(&number.to_le_bytes());
-        }
+        portion.resize(numbers.len() * 8, 0);
+        let (words, _) = portion.as_chunks_mut();
+        words.iter_mut().zip(numbers).for_each(|(word, it)| *word = it.to_le_bytes());
         to(portion);
     }
 }

@@ -8,9 +8,10 @@
 
 mod check;
 mod finish;
+mod quick;
 
-use super::forms::form_of;
-use super::index::{GrowingIndex, hash, tag};
+use super::forms::{KnownForm, form_of};
+use super::index::{GrowingIndex, hash};
 use super::texts::Texts;
 use super::{Inventory, Labels, Row, RowError, SIZE_BYTES, SIZE_UNKNOWN, at, index};
 
@@ -32,22 +33,42 @@ pub struct InventoryBuilder {
     address_bytes: usize,
     lower: String,
     form: String,
+    /// A few forms that were met more than once.
+    forms_known: Vec<KnownForm>,
+    /// The keys of the labels of the last row that was looked at carefully.
+    labels_known: Vec<String>,
+}
+
+/// What is known of a row that can be in an inventory.
+struct Known {
+    node: u32,
+    tier: u32,
+    form: u32,
+    size: Option<u64>,
 }
 
 /// The rows of one node, in the order of their arrival.
 #[derive(Default)]
 struct Pile {
-    addresses: Texts,
-    /// Which row of all it was.
-    rows: Vec<u32>,
-    tiers: Vec<u8>,
-    forms: Vec<u32>,
-    /// Half of the hash of each path.
-    path_tags: Vec<u32>,
-    /// Empty, or shorter than the rest, where none is known.
-    sizes: Vec<u64>,
+    /// All addresses, one after the other.
+    arena: String,
+    mailboxes: Vec<Mailbox>,
+    /// Whether the size of any is known.
+    sized: bool,
     /// By key; shorter than the rest where the last have none.
     labels: Vec<Vec<u32>>,
+}
+
+/// What is looked up together when mailboxes are brought in order.
+struct Mailbox {
+    /// Where its address ends.
+    end: u32,
+    /// Which row of all it was.
+    row: u32,
+    form: u32,
+    tier: u8,
+    /// [`SIZE_UNKNOWN`] where no label says it.
+    size: u64,
 }
 
 /// A row that cannot be in an inventory together with an earlier one.
@@ -100,36 +121,41 @@ impl InventoryBuilder {
     /// [`RowError`] when the row can be part of no inventory, or does not fit. The builder is as
     /// before. Rows that cannot be together are found at the end.
     pub fn push(&mut self, row: Row<'_>) -> Result<(), RowError> {
-        let path = row.path.trim_end_matches('/');
-        let size = check::row(&Row { path, ..row })?;
+        let row = Row { path: row.path.trim_end_matches('/'), ..row };
+        if let Some(known) = self.quick(&row) {
+            return self.take(&row, &known);
+        }
+        let size = check::row(&row)?;
         let mut lower = std::mem::take(&mut self.lower);
         lower_case(row.address, &mut lower);
-        let taken = self.push_checked(&Row { address: &lower, path, ..row }, size);
+        let taken = self.push_checked(&Row { address: &lower, ..row }, size);
         self.lower = lower;
         taken
     }
 
     fn push_checked(&mut self, row: &Row<'_>, size: Option<u64>) -> Result<(), RowError> {
-        self.check_keys(row)?;
-        if self.rows >= MAILBOXES_MAX
-            || self.address_bytes + row.address.len() > Texts::BYTES_MAX
-            || self.forms.texts.bytes() + row.path.len() > Texts::BYTES_MAX
-        {
-            return Err(RowError::InventoryFull);
-        }
+        self.check_room(row)?;
         let (node, tier) = self.names(row)?;
         form_of(row.path, row.address, &mut self.form);
+        let forms = self.forms.len();
         let form = self.forms.intern(&self.form);
+        self.remember_labels(row);
+        if forms == self.forms.len() {
+            self.remember_form(form);
+        }
+        self.take(row, &Known { node, tier, form, size })
+    }
 
+    /// Takes a row in lower case.
+    fn take(&mut self, row: &Row<'_>, known: &Known) -> Result<(), RowError> {
+        self.check_room(row)?;
+        let Known { node, tier, form, size } = *known;
+        (self.nodes.last, self.tiers.last) = (node, tier);
         let pile = index(node);
         if self.piles.len() <= pile {
             self.piles.resize_with(pile + 1, Pile::default);
         }
         let Some(pile) = self.piles.get_mut(pile) else { return Ok(()) };
-        if let Some(size) = size {
-            pile.sizes.resize(pile.rows.len(), SIZE_UNKNOWN);
-            pile.sizes.push(size);
-        }
         let labels = row
             .labels
             .iter()
@@ -138,28 +164,39 @@ impl InventoryBuilder {
             let (key, value) = (self.keys.intern(key), self.values.intern(value));
             pile.push_label(index(key), value);
         }
-        pile.addresses.push(row.address);
-        pile.rows.push(self.rows);
-        pile.tiers.push(tier);
-        pile.forms.push(form);
-        pile.path_tags.push(tag(hash(row.path.as_bytes())));
+        pile.arena.push_str(row.address);
+        pile.sized |= size.is_some();
+        pile.mailboxes.push(Mailbox {
+            end: u32::try_from(pile.arena.len()).unwrap_or(u32::MAX),
+            row: self.rows,
+            form,
+            tier: u8::try_from(tier).unwrap_or(u8::MAX),
+            size: size.unwrap_or(SIZE_UNKNOWN),
+        });
         self.address_bytes += row.address.len();
         self.rows += 1;
         Ok(())
     }
 
-    fn check_keys(&self, row: &Row<'_>) -> Result<(), RowError> {
+    /// Whether there is room for one more.
+    fn check_room(&self, row: &Row<'_>) -> Result<(), RowError> {
         let fresh = |(key, value): &&(&str, &str)| {
             !value.is_empty() && *key != SIZE_BYTES && self.keys.find(key).is_none()
         };
         if self.keys.len() + row.labels.iter().filter(fresh).count() > KEYS_MAX {
             return Err(RowError::TooManyLabels { max: KEYS_MAX });
         }
+        if self.rows >= MAILBOXES_MAX
+            || self.address_bytes + row.address.len() > Texts::BYTES_MAX
+            || self.forms.texts.bytes() + row.path.len() > Texts::BYTES_MAX
+        {
+            return Err(RowError::InventoryFull);
+        }
         Ok(())
     }
 
     /// The numbers of node and tier.
-    fn names(&mut self, row: &Row<'_>) -> Result<(u32, u8), RowError> {
+    fn names(&mut self, row: &Row<'_>) -> Result<(u32, u32), RowError> {
         let (tier, node) = (self.tiers.find(row.tier), self.nodes.find(row.node));
         let (tiers_max, nodes_max) = (usize::from(u8::MAX) + 1, usize::from(u16::MAX));
         if tier.is_none() && self.tiers.len() >= tiers_max {
@@ -170,8 +207,7 @@ impl InventoryBuilder {
         }
         let tier = tier.unwrap_or_else(|| self.tiers.add(row.tier));
         let node = node.unwrap_or_else(|| self.nodes.add(row.node));
-        (self.tiers.last, self.nodes.last) = (tier, node);
-        Ok((node, u8::try_from(tier).unwrap_or(u8::MAX)))
+        Ok((node, tier))
     }
 
     /// The inventory: by node name, then address.
@@ -185,12 +221,19 @@ impl InventoryBuilder {
 }
 
 impl Pile {
+    /// The address of a mailbox.
+    fn address(&self, place: usize) -> &str {
+        let end = |place: usize| self.mailboxes.get(place).map_or(0, |it| index(it.end));
+        let start = place.checked_sub(1).map_or(0, end);
+        self.arena.get(start..end(place)).unwrap_or_default()
+    }
+
     fn push_label(&mut self, key: usize, value: u32) {
         if self.labels.len() <= key {
             self.labels.resize_with(key + 1, Vec::new);
         }
         if let Some(column) = self.labels.get_mut(key) {
-            column.resize(self.rows.len(), Labels::NONE);
+            column.resize(self.mailboxes.len(), Labels::NONE);
             column.push(value);
         }
     }

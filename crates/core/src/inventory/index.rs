@@ -21,11 +21,29 @@ pub(super) fn hash(text: &[u8]) -> u64 {
     for word in words {
         hash = fold(hash ^ u64::from_le_bytes(*word));
     }
-    let mut last = [0; 8];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
     let length = u64::try_from(text.len()).unwrap_or(0);
-    hash = fold(hash ^ u64::from_le_bytes(last));
+    hash = fold(hash ^ tail(text, rest));
     fold(hash ^ length)
+}
+
+/// The `rest` of a text, fewer than eight bytes, as the low bytes of a word.
+fn tail(text: &[u8], rest: &[u8]) -> u64 {
+    match text.last_chunk::<8>() {
+        Some(last) if !rest.is_empty() => {
+            u64::from_le_bytes(*last) >> (8 * (8 - rest.len()))
+        }
+        Some(_) => 0,
+        None => match (rest.first_chunk(), rest.last_chunk()) {
+            (Some(first), Some(last)) => {
+                let [first, last] =
+                    [*first, *last].map(u32::from_le_bytes).map(u64::from);
+                first | last << (8 * (rest.len() - 4))
+            }
+            (None | Some(_), None | Some(_)) => {
+                rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+            }
+        },
+    }
 }
 
 /// Multiplies to twice the width and lays the halves over each other.
@@ -51,6 +69,47 @@ pub(super) fn parts(tagged: u64) -> (u32, u32) {
     (tag(tagged), low)
 }
 
+/// Parts of a column of tags that are sorted within the nearest cache.
+const SORTED_TOGETHER: usize = 4_096;
+/// Memory is not written in more places at once without waiting for its tables.
+const PARTS_BITS_MAX: u32 = 11;
+
+/// Tags with their numbers, in the order of the tags; asks for all of them twice.
+pub(crate) fn in_order_of_tags<T: Iterator<Item = u32>>(
+    count: usize,
+    tags: impl Fn() -> T,
+) -> Vec<u64> {
+    let parts = (count / SORTED_TOGETHER).max(1);
+    let bits = parts.ilog2().min(PARTS_BITS_MAX);
+    let part = |tag: u32| super::wide(u64::from(tag) >> (32 - bits));
+    let mut ends = vec![0_usize; 1 << bits];
+    for tag in tags() {
+        if let Some(count) = ends.get_mut(part(tag)) {
+            *count += 1;
+        }
+    }
+    let mut start = 0;
+    for end in &mut ends {
+        (start, *end) = (start + *end, start);
+    }
+    let mut sorted = vec![0; count];
+    for (number, tag) in (0_u32..).zip(tags()) {
+        let Some(place) = ends.get_mut(part(tag)) else { continue };
+        if let Some(slot) = sorted.get_mut(*place) {
+            *slot = tagged(tag, number);
+        }
+        *place += 1;
+    }
+    let mut rest = sorted.as_mut_slice();
+    let mut start = 0;
+    for end in ends {
+        let (part, later) = std::mem::take(&mut rest).split_at_mut(end - start);
+        part.sort_unstable();
+        (rest, start) = (later, end);
+    }
+    sorted
+}
+
 /// A growing index; remembers half of each hash so that growing reads no text.
 #[derive(Default)]
 pub(super) struct GrowingIndex {
@@ -62,10 +121,16 @@ impl GrowingIndex {
     /// The number under `hash` that is the `same`.
     pub(super) fn find(&self, hash: u64, same: impl Fn(u32) -> bool) -> Option<u32> {
         let tag = tag(hash);
-        probe(self.slots.len(), tag)
-            .map_while(|slot| self.slots.get(slot).filter(|(_, number)| *number != FREE))
-            .find(|(taken, number)| *taken == tag && same(*number))
-            .map(|(_, number)| *number)
+        for slot in probe(self.slots.len(), tag) {
+            match self.slots.get(slot) {
+                None | Some((_, FREE)) => return None,
+                Some((taken, number)) if *taken == tag && same(*number) => {
+                    return Some(*number);
+                }
+                Some(_) => {}
+            }
+        }
+        None
     }
 
     /// Adds a number that is not in it yet.

@@ -3,9 +3,9 @@
 use super::super::{LongField, Row, RowError, SIZE_BYTES, SIZE_UNKNOWN};
 
 /// Local part 64, `@`, domain 255: the longest address mail can carry.
-const ADDRESS_BYTES_MAX: usize = 320;
+pub(super) const ADDRESS_BYTES_MAX: usize = 320;
 /// A quarter of what Linux accepts, so that folders and file names still fit below it.
-const PATH_BYTES_MAX: usize = 1_024;
+pub(super) const PATH_BYTES_MAX: usize = 1_024;
 /// A host name's length.
 const NODE_BYTES_MAX: usize = 253;
 /// Tiers head columns on a screen.
@@ -34,20 +34,39 @@ pub(super) fn row(row: &Row<'_>) -> Result<Option<u64>, RowError> {
     }
     path(row.path)?;
     let mut size = None;
-    for (place, (key, value)) in row.labels.iter().enumerate() {
+    for (place, label) in row.labels.iter().enumerate() {
+        let key = label.0;
         field(LongField::LabelKey, key, KEY_BYTES_MAX)?;
-        if row.labels.iter().take(place).any(|(earlier, _)| earlier == key) {
-            return Err(RowError::LabelTwice { key: (*key).to_owned() });
+        if row.labels.iter().take(place).any(|(earlier, _)| *earlier == key) {
+            return Err(RowError::LabelTwice { key: key.to_owned() });
         }
-        if value.is_empty() {
-            continue;
-        }
-        field(LongField::LabelValue, value, VALUE_BYTES_MAX)?;
-        if *key == SIZE_BYTES {
-            size = Some(size_bytes(value)?);
-        }
+        size = value(label)?.or(size);
     }
     Ok(size)
+}
+
+/// The size in bytes, if these labels say it, whose keys can be together.
+///
+/// # Errors
+///
+/// [`RowError`] when a value cannot be.
+pub(super) fn values(labels: &[(&str, &str)]) -> Result<Option<u64>, RowError> {
+    labels.iter().try_fold(None, |size, label| Ok(value(label)?.or(size)))
+}
+
+fn value(&(key, value): &(&str, &str)) -> Result<Option<u64>, RowError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    // What is a number has no control characters.
+    if key == SIZE_BYTES
+        && value.len() <= VALUE_BYTES_MAX
+        && let Ok(size) = size_bytes(value)
+    {
+        return Ok(Some(size));
+    }
+    field(LongField::LabelValue, value, VALUE_BYTES_MAX)?;
+    if key == SIZE_BYTES { size_bytes(value).map(Some) } else { Ok(None) }
 }
 
 fn size_bytes(value: &str) -> Result<u64, RowError> {
