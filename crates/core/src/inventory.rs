@@ -27,6 +27,7 @@ use texts::Texts;
 pub use builder::{Clash, Clashes, InventoryBuilder};
 pub(crate) use digest::Canon;
 pub use digest::Digest;
+pub(crate) use index::in_order_of_tags;
 
 /// The label that says how many bytes a mailbox has; larger ones are prepared first.
 pub const SIZE_BYTES: &str = "size_bytes";
@@ -250,11 +251,21 @@ impl Inventory {
         forms::fill(form, self.address(mailbox), path);
     }
 
-    /// How many parts its path has.
-    pub(crate) fn path_depth(&self, mailbox: MailboxNumber) -> usize {
-        let form = self.columns.forms.get(mailbox.index()).copied().unwrap_or(0);
-        let form = self.columns.form_texts.get(index(form));
-        forms::depth(form, self.address(mailbox))
+    /// Says how many parts the path of a mailbox has.
+    pub(crate) fn path_depths(&self) -> impl Fn(MailboxNumber) -> usize {
+        let Columns { addresses, forms, form_texts, .. } = &self.columns;
+        let slashes = addresses.arena().contains('/');
+        let of_form = |form| forms::depth(form_texts.get(form), "");
+        let depths: Vec<usize> = (0..form_texts.len()).map(of_form).collect();
+        move |mailbox| {
+            let form = forms.get(mailbox.index()).copied().unwrap_or(0);
+            // An address with slashes adds parts of its own.
+            if slashes {
+                forms::depth(form_texts.get(index(form)), self.address(mailbox))
+            } else {
+                at(&depths, form).copied().unwrap_or(0)
+            }
+        }
     }
 
     /// The node that holds the mailbox.

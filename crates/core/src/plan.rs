@@ -12,6 +12,7 @@ mod gates;
 mod kept;
 mod lint;
 mod nesting;
+mod order;
 mod select;
 mod spread;
 mod summary;
@@ -397,8 +398,8 @@ type ByNode = Vec<(NodeNumber, Vec<MailboxNumber>)>;
 struct Draft<'a> {
     inventory: &'a Arc<Inventory>,
     policy: &'a Arc<Policy>,
-    hashes: Vec<u64>,
-    sizes_known: bool,
+    /// How many bytes the largest mailbox has, where that is known of any.
+    largest: Option<u64>,
     waves: Vec<Outline>,
     jobs: Vec<(NodeNumber, u16)>,
     members: Vec<MailboxNumber>,
@@ -410,8 +411,10 @@ impl<'a> Draft<'a> {
         Self {
             inventory,
             policy,
-            hashes: select::hashes(inventory, &policy.hash_seed),
-            sizes_known: inventory.has_sizes(),
+            largest: inventory
+                .mailboxes()
+                .filter_map(|mailbox| inventory.size_bytes(mailbox))
+                .max(),
             waves: Vec::new(),
             jobs: Vec::new(),
             members: Vec::with_capacity(index(inventory.len())),
@@ -422,26 +425,35 @@ impl<'a> Draft<'a> {
     /// Gives every mailbox to its cohort, or excludes it.
     fn divide(&mut self, selection: &Selection<'_>) -> BTreeMap<u16, ByNode> {
         let mut cohorts: BTreeMap<u16, ByNode> = BTreeMap::new();
-        for mailbox in self.inventory.mailboxes() {
-            let hash = self.hash(mailbox);
-            let why = match selection.fate(self.inventory, mailbox, hash) {
-                Fate::Cohort(cohort) => {
-                    let node = self.inventory.node(mailbox);
-                    let nodes = cohorts.entry(cohort).or_default();
-                    match nodes.last_mut() {
-                        Some((last, mailboxes)) if *last == node => {
-                            mailboxes.push(mailbox);
+        let nodes =
+            0..u16::try_from(self.inventory.node_names().len()).unwrap_or(u16::MAX);
+        let seed = select::seed(&self.policy.hash_seed);
+        let mut chosen = vec![Vec::new(); self.policy.cohorts.len()];
+        for node in nodes.map(NodeNumber::new) {
+            let mailboxes = self.inventory.on_node(node);
+            let hashes = select::hashes(self.inventory, mailboxes.clone(), seed);
+            for (mailbox, hash) in mailboxes.clone().map(MailboxNumber::new).zip(&hashes)
+            {
+                match selection.fate(self.inventory, mailbox, *hash) {
+                    Fate::Cohort(cohort) => {
+                        if let Some(chosen) = chosen.get_mut(usize::from(cohort)) {
+                            chosen.push(mailbox);
                         }
-                        Some(_) | None => nodes.push((node, vec![mailbox])),
                     }
-                    continue;
+                    Fate::Excluded(why) => self.excluded.push(Excluded { mailbox, why }),
                 }
-                Fate::Excluded(why) => why,
+            }
+            let hash = |mailbox: MailboxNumber| {
+                let place = index(mailbox.get() - mailboxes.start);
+                hashes.get(place).copied().unwrap_or(0)
             };
-            self.excluded.push(Excluded { mailbox, why });
-        }
-        for (_, mailboxes) in cohorts.values_mut().flatten() {
-            mailboxes.sort_by_cached_key(|mailbox| (self.hash(*mailbox), *mailbox));
+            for (cohort, mailboxes) in (0_u16..).zip(&mut chosen) {
+                if !mailboxes.is_empty() {
+                    let in_order = order::by_hash(mailboxes, hash);
+                    cohorts.entry(cohort).or_default().push((node, in_order));
+                    mailboxes.clear();
+                }
+            }
         }
         cohorts
     }
@@ -497,12 +509,11 @@ impl<'a> Draft<'a> {
 
     /// Adds a wave's mailboxes on one node, in parts of nearly the same size.
     fn add_jobs(&mut self, node: NodeNumber, mut members: Vec<MailboxNumber>) {
-        if self.sizes_known {
-            // Stable, so that those of one size or none stay in hash order: whole
-            // companies must not open at once.
-            members.sort_by_cached_key(|mailbox| {
-                std::cmp::Reverse(self.inventory.size_bytes(*mailbox))
-            });
+        if let Some(largest) = self.largest {
+            // Those of one size or none stay in hash order: whole companies must not open at
+            // once.
+            let size = |mailbox| self.inventory.size_bytes(mailbox);
+            members = order::largest_first(&members, largest, size);
         }
         let parts = members.len().div_ceil(usize::from(self.policy.limits.job_mailboxes));
         let mut rest = members.as_slice();
@@ -512,10 +523,6 @@ impl<'a> Draft<'a> {
             self.jobs.push((node, u16::try_from(now.len()).unwrap_or(u16::MAX)));
             self.members.extend_from_slice(now);
         }
-    }
-
-    fn hash(&self, mailbox: MailboxNumber) -> u64 {
-        self.hashes.get(mailbox.index()).copied().unwrap_or(0)
     }
 
     fn finish(self) -> Plan {

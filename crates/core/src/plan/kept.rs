@@ -25,7 +25,7 @@ use crate::fleet::{CohortNumber, JobNumber, MailboxNumber, NodeNumber};
 use crate::fleet::{TierNumber, WaveNumber};
 use crate::inventory::{Digest, Inventory};
 use crate::policy::{Policy, Window};
-use crate::stored::{Damage, Source, numbered, u32s, u64s};
+use crate::stored::{Damage, PORTION_BYTES, Source, u32s, u64s};
 use crate::time::Timestamp;
 
 const MAGIC: &[u8] = b"tidegate plan 2\n";
@@ -207,8 +207,11 @@ impl Parts {
         to(&count(self.jobs.len()).to_le_bytes());
         let jobs = self.jobs.iter().flat_map(|(node, size)| [node.get(), *size]);
         u32s(&jobs.map(u32::from).collect::<Vec<_>>(), portion, to);
-        let members: Vec<u32> = self.members.iter().map(|it| it.get()).collect();
-        numbered(&members, portion, to);
+        to(&count(self.members.len()).to_le_bytes());
+        for members in self.members.chunks(PORTION_BYTES / 4) {
+            let members: Vec<u32> = members.iter().map(|it| it.get()).collect();
+            u32s(&members, portion, to);
+        }
         let excluded = self.excluded.iter().flat_map(|Excluded { mailbox, why }| {
             let why = match why {
                 Exclusion::NoCohort => NO_COHORT,

@@ -14,10 +14,14 @@ use crate::inventory::Inventory;
 
 /// The first two mailboxes of one node of which the second lies inside the first.
 pub(super) fn nested(inventory: &Inventory) -> Option<(MailboxNumber, MailboxNumber)> {
+    let depth = inventory.path_depths();
     let nodes = 0..u16::try_from(inventory.node_names().len()).unwrap_or(u16::MAX);
     nodes.map(|node| inventory.on_node(NodeNumber::new(node))).find_map(|mailboxes| {
-        let depths = Depths::of(inventory, &mailboxes)?;
-        nested_among(inventory, mailboxes, depths)
+        let depths = Depths::of(&depth, &mailboxes)?;
+        let shorter = mailboxes.clone().map(MailboxNumber::new);
+        let shorter = shorter.filter(|mailbox| depth(*mailbox) < depths.most);
+        let outer = shorter.map(|mailbox| (inventory.path(mailbox), mailbox)).collect();
+        nested_among(inventory, mailboxes, (depths.least, outer))
     })
 }
 
@@ -30,10 +34,13 @@ struct Depths {
 
 impl Depths {
     /// Those of some mailboxes; nothing if all have the same.
-    fn of(inventory: &Inventory, mailboxes: &Range<u32>) -> Option<Self> {
+    fn of(
+        depth: impl Fn(MailboxNumber) -> usize,
+        mailboxes: &Range<u32>,
+    ) -> Option<Self> {
         let mut depths = Self { least: usize::MAX, most: 0 };
         for mailbox in mailboxes.clone().map(MailboxNumber::new) {
-            let depth = inventory.path_depth(mailbox);
+            let depth = depth(mailbox);
             depths.least = depths.least.min(depth);
             depths.most = depths.most.max(depth);
         }
@@ -41,21 +48,18 @@ impl Depths {
     }
 }
 
+/// The same on one node, of whose paths the shorter ones are `outer`, with at least so many parts.
 fn nested_among(
     inventory: &Inventory,
     mailboxes: Range<u32>,
-    depths: Depths,
+    (least, outer): (usize, HashMap<String, MailboxNumber>),
 ) -> Option<(MailboxNumber, MailboxNumber)> {
-    let mailboxes = mailboxes.map(MailboxNumber::new);
-    let outer = mailboxes.clone().filter(|it| inventory.path_depth(*it) < depths.most);
-    let outer: HashMap<String, MailboxNumber> =
-        outer.map(|mailbox| (inventory.path(mailbox), mailbox)).collect();
     let mut path = String::new();
-    let mut pairs = mailboxes.filter_map(|inner| {
+    let mut pairs = mailboxes.map(MailboxNumber::new).filter_map(|inner| {
         inventory.path_into(inner, &mut path);
         let ends = path.match_indices('/').map(|(end, _)| end);
         // A path with fewer parts than any has no mailbox.
-        let mut ends = ends.skip(depths.least.saturating_sub(1));
+        let mut ends = ends.skip(least.saturating_sub(1));
         let found = ends.find_map(|end| outer.get(path.get(..end)?))?;
         Some((*found, inner))
     });

@@ -6,6 +6,7 @@
 //! * A hash slot depends on the seed and the address only.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::Exclusion;
 use crate::fleet::MailboxNumber;
@@ -97,14 +98,17 @@ pub(super) fn seed(text: &str) -> u64 {
     seed.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head))
 }
 
-/// The hash of every address under `text`: XXH3-64.
-pub(super) fn hashes(inventory: &Inventory, text: &str) -> Vec<u64> {
-    let seed = seed(text);
+/// The hashes of some mailboxes' addresses under `seed`: XXH3-64.
+pub(super) fn hashes(
+    inventory: &Inventory,
+    mailboxes: Range<u32>,
+    seed: u64,
+) -> Vec<u64> {
     let hash = |mailbox| {
-        let address = inventory.address(mailbox).as_bytes();
+        let address = inventory.address(MailboxNumber::new(mailbox)).as_bytes();
         twox_hash::XxHash3_64::oneshot_with_seed(seed, address)
     };
-    inventory.mailboxes().map(hash).collect()
+    mailboxes.map(hash).collect()
 }
 
 /// The slot of a hash, of a million.
