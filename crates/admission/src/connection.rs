@@ -9,14 +9,12 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -71,14 +69,14 @@ pub(crate) async fn each_caller<T>(
 where
     T: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let mut listener = Bounded::on_loopback(listener, limits)?;
+    let listener = Bounded::on_loopback(listener, limits)?;
     let mut talks = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         // Cancel-safe, all three: what is not ready now is asked for again.
         tokio::select! {
             () = &mut stop => return Ok(()),
-            (connection, _) = listener.accept() => {
+            connection = listener.accept() => {
                 talks.spawn(talk(connection));
             }
             Some(ended) = talks.join_next() => {
@@ -167,31 +165,20 @@ impl Bounded {
         let slots = Arc::new(Semaphore::new(limits.connections));
         Ok(Self { listener, limits, slots })
     }
-}
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    /// Cancel-safe: a connection is either still in the kernel's queue or returned.
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    /// The next connection. Cancel-safe: it is either still in the kernel's queue or returned.
+    async fn accept(&self) -> Connection {
         let slots = Arc::clone(&self.slots);
         let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    return (Connection::new(stream, self.limits, slot), address);
-                }
+                Ok((stream, _)) => return Connection::new(stream, self.limits, slot),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }
 

@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use axum::body::Bytes;
+use hyper::body::Bytes;
 
 use crate::addresses::{Addresses, Value};
 use crate::notice::{Language, Notice, Notices, Texts, WindowNumber};

@@ -17,24 +17,27 @@
 //! * One question at a time is answered late, so that nobody can tie up the mail server with
 //!   the name for that.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use crate::connection::{Bounded, Limits};
+use crate::connection::{Connection, Limits, each_caller, on_own_thread};
 use crate::doors::{Answer, Doors, is_session};
 
 /// Admission cannot be served.
@@ -51,10 +54,6 @@ pub enum ServeError {
     Listen(#[source] io::Error),
 }
 
-/// How long requests in hand may take after the stop: they need microseconds, unless
-/// their caller sends or reads slowly.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// The local part of users for whom the gate is always out of order.
 pub const ALWAYS_DOWN: &str = "tidegate-doctor-down";
 
@@ -70,7 +69,8 @@ const TOO_LATE: Duration = Duration::from_millis(2_200);
 
 const ONLINE: &str = r#"{"state":"online"}"#;
 
-/// Answers on `listener` until `stop` is done, then lets requests in hand finish, for a second.
+/// Answers on `listener` until `stop` is done, and then hangs up. It has a thread of its own: an
+/// answer takes less than handing it from one thread to another.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ const ONLINE: &str = r#"{"state":"online"}"#;
 pub async fn serve(
     listener: TcpListener,
     doors: Doors,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     serve_within(Limits::DEFAULT, listener, doors, stop).await
 }
@@ -87,101 +87,139 @@ async fn serve_within(
     limits: Limits,
     listener: TcpListener,
     doors: Doors,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    let listener = Bounded::on_loopback(listener, limits)?;
-    let (stopped, stopping) = oneshot::channel::<()>();
-    let served = axum::serve(listener, router(doors)).with_graceful_shutdown(async {
-        stop.await;
-        drop(stopped);
-    });
-    let overtime = async {
-        // Ends when its other half is dropped, above.
-        let _ = stopping.await;
-        sleep(FAREWELL).await;
-    };
-    // Neither arm loses anything: what is cut off are callers that would not finish.
-    tokio::select! {
-        served = served => served.map_err(ServeError::Listen),
-        () = overtime => Ok(()),
-    }
+    let gate = Arc::new(Gate { doors, late: Semaphore::new(1) });
+    on_own_thread("gate", listener, stop, move |listener, stopped| {
+        each_caller(limits, listener, stopped, move |connection| {
+            talk(connection, Arc::clone(&gate))
+        })
+    })
+    .await
 }
 
-fn router(doors: Doors) -> Router {
-    // Without this, HEAD would count as GET.
-    let refuse = || async { StatusCode::METHOD_NOT_ALLOWED };
-    Router::new()
-        .route("/gate/passdb/{service}/{user}", get(login).head(refuse))
-        .route("/gate/userdb/{service}/{user}", get(place).head(refuse))
-        .route("/livez", get(|| async { StatusCode::OK }).head(refuse))
-        .with_state(Gate { doors, late: Arc::new(Semaphore::new(1)) })
+async fn talk(connection: Connection, gate: Arc<Gate>) -> io::Result<()> {
+    let service = service_fn(move |request| {
+        let gate = Arc::clone(&gate);
+        async move { Ok::<_, Infallible>(gate.respond(&request).await) }
+    });
+    let connection = TokioIo::new(connection);
+    let talk = http1::Builder::new().serve_connection(connection, service);
+    talk.await.map_err(io::Error::other)
 }
 
 /// What questions are answered from.
-#[derive(Clone)]
 struct Gate {
     doors: Doors,
     /// For whoever is answered too late.
-    late: Arc<Semaphore>,
+    late: Semaphore,
 }
 
-/// The service and the user of a question.
-type Question = Result<Path<(String, String)>, PathRejection>;
+/// What is answered.
+type Response = hyper::Response<Full<Bytes>>;
 
-/// What Dovecot is told before it looks at a password.
-async fn login(
-    State(gate): State<Gate>,
-    path: Question,
-    RawQuery(query): RawQuery,
-) -> Response {
-    answer(gate, path, query, true).await
-}
+impl Gate {
+    async fn respond(&self, request: &Request<Incoming>) -> Response {
+        let Some(asked) = Asked::at(request.uri().path()) else {
+            return status(StatusCode::NOT_FOUND);
+        };
+        // HEAD does not count as GET.
+        if request.method() != Method::GET {
+            let allowed = HeaderValue::from_static("GET");
+            return with(status(StatusCode::METHOD_NOT_ALLOWED), header::ALLOW, allowed);
+        }
+        match asked {
+            Asked::Lives => status(StatusCode::OK),
+            Asked::Question(question) => match rehearsed(&question.user) {
+                Some(failure) => self.fail(failure).await,
+                None => self.answer(&question, request.uri().query()),
+            },
+        }
+    }
 
-/// What Dovecot is told before it looks where the mailbox lies.
-async fn place(
-    State(gate): State<Gate>,
-    path: Question,
-    RawQuery(query): RawQuery,
-) -> Response {
-    answer(gate, path, query, false).await
-}
-
-async fn answer(
-    Gate { doors, late }: Gate,
-    path: Question,
-    query: Option<String>,
-    is_login: bool,
-) -> Response {
-    let Ok(Path((service, user))) = path else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    if let Some(failure) = rehearsed(&user) {
+    async fn fail(&self, failure: &str) -> Response {
+        let failed = status(StatusCode::SERVICE_UNAVAILABLE);
         if failure == ALWAYS_SLOW
-            && let Ok(_alone) = late.try_acquire()
+            && let Ok(_alone) = self.late.try_acquire()
         {
             sleep(TOO_LATE).await;
             // Nobody listens any more: whoever asks next does so on another connection, and
             // does not take this for his answer.
-            let closed = [(header::CONNECTION, "close")];
-            return (StatusCode::SERVICE_UNAVAILABLE, closed).into_response();
+            return with(failed, header::CONNECTION, HeaderValue::from_static("close"));
         }
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        failed
     }
-    let service = doors.service_at(&service, query.as_deref().and_then(local_port));
-    let answer = doors.answer(service, &user);
-    match answer {
-        Answer::Held if is_login => doors.visits().asked(&user, false),
-        // Who is let in counts once his password was right: this is asked after it.
-        Answer::Online if !is_login && is_session(service) => {
-            doors.visits().asked(&user, true);
+
+    fn answer(&self, question: &Question<'_>, query: Option<&str>) -> Response {
+        let Question { is_login, service, user } = question;
+        let doors = &self.doors;
+        let service = doors.service_at(service, query.and_then(local_port));
+        let answer = doors.answer(service, user);
+        match answer {
+            Answer::Held if *is_login => doors.visits().asked(user, false),
+            // Who is let in counts once his password was right: this is asked after it.
+            Answer::Online if !is_login && is_session(service) => {
+                doors.visits().asked(user, true);
+            }
+            Answer::Held | Answer::Online => {}
         }
-        Answer::Held | Answer::Online => {}
+        let body = match answer {
+            Answer::Online => Bytes::from_static(ONLINE.as_bytes()),
+            Answer::Held => doors.held(user, now_unix()),
+        };
+        let json = HeaderValue::from_static("application/json");
+        with(Response::new(Full::new(body)), header::CONTENT_TYPE, json)
     }
-    let body = match answer {
-        Answer::Online => Bytes::from_static(ONLINE.as_bytes()),
-        Answer::Held => doors.held(&user, now_unix()),
-    };
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn status(status: StatusCode) -> Response {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+fn with(mut response: Response, name: HeaderName, value: HeaderValue) -> Response {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+/// What a path asks for.
+enum Asked<'a> {
+    /// Whether the server lives.
+    Lives,
+    /// Whether a user may use a service.
+    Question(Question<'a>),
+}
+
+/// The question for one user.
+struct Question<'a> {
+    /// Whether it is asked before Dovecot looks at a password, and not before it looks where the
+    /// mailbox lies.
+    is_login: bool,
+    service: Cow<'a, str>,
+    user: Cow<'a, str>,
+}
+
+impl<'a> Asked<'a> {
+    /// Nothing for a path that is no question.
+    fn at(path: &'a str) -> Option<Self> {
+        let Some(question) = path.strip_prefix("/gate/") else {
+            return (path == "/livez").then_some(Self::Lives);
+        };
+        let (database, question) = question.split_once('/')?;
+        let is_login = match database {
+            "passdb" => true,
+            "userdb" => false,
+            _ => return None,
+        };
+        let (service, user) = question.split_once('/')?;
+        if service.is_empty() || user.is_empty() || user.contains('/') {
+            return None;
+        }
+        let text = |part: &'a str| percent_decode_str(part).decode_utf8().ok();
+        let (service, user) = (text(service)?, text(user)?);
+        Some(Self::Question(Question { is_login, service, user }))
+    }
 }
 
 /// Which failure is to be seen, if this user is one for that.
@@ -213,6 +251,7 @@ mod tests {
     use std::thread::JoinHandle;
 
     use expect_test::{Expect, expect};
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::doors::{Ladder, Rung, Standing};
