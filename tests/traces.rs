@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use tempfile::TempDir;
-use tidegate_rig::{Collector, wait_until};
+use tidegate_rig::{Collector, FreePorts, LOOPBACK, wait_until};
 use tonic_prost::prost::Message as _;
 
 const POLICY: &str = include_str!("../deploy/config/lab-policy-small.toml");
@@ -80,7 +79,8 @@ fn a_collector_sees_one_command_across_three_programs_and_nobodys_address() {
 
 #[test]
 fn without_a_collector_a_command_ends_as_ever() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [port] = FreePorts::take(1).hand_over();
+    let free = format!("{LOOPBACK}:{port}");
     let dir = TempDir::with_prefix("tidegate-traces-").unwrap();
     let explain = |collector: &str| {
         Command::new(env!("CARGO_BIN_EXE_tidegate"))

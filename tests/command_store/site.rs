@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tidegate_rig::FreePorts;
 use tidegate_wire::v1::progress_service_client::ProgressServiceClient;
 use tidegate_wire::v1::{ListMailboxesRequest, Mailbox};
 
@@ -86,7 +87,7 @@ impl Site {
     /// Builds healthy mailboxes, odd ones on the second node.
     pub(crate) fn new(count: usize) -> Self {
         let dir = TempDir::with_prefix("tidegate-mbox-").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [port] = FreePorts::take(1).hand_over();
         let (newer, running) = (BTreeSet::new(), BTreeMap::new());
         let site = Self { dir, port, count, newer, running };
         for node in 0..2 {

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tidegate_core::fleet::{Generation, Incarnation, NodeNumber};
 use tidegate_core::rollout::{Account, Join, Orders, Sync, Vitals};
 use tidegate_core::time::Timestamp;
+use tidegate_rig::{FreePorts, LOOPBACK};
 use tidegate_trust::{Files, Road};
 use tidegate_wire::v1;
 use tidegate_wire::v1::operator_service_client::OperatorServiceClient;
@@ -142,8 +143,8 @@ impl Scene {
 
     /// The same with addresses of their own for operators and readers.
     pub(crate) async fn with_listeners() -> Self {
-        let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        let [operators, readers] = free.map(|it| it.local_addr().unwrap().to_string());
+        let free: [u16; 2] = FreePorts::take(2).hand_over();
+        let [operators, readers] = free.map(|port| format!("{LOOPBACK}:{port}"));
         Self::listening(&[], Some((operators, readers)), false).await
     }
 

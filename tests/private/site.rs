@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
-use tidegate_rig::Collector;
+use tidegate_rig::{Collector, FreePorts};
 
 use crate::others::EXCHANGER;
 
@@ -48,8 +48,10 @@ impl Site {
     /// Builds and breaks mailboxes; nothing runs yet.
     pub(crate) fn new() -> Self {
         let dir = TempDir::with_prefix("tidegate-private-").unwrap();
-        let free =
-            || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = || {
+            let [port] = FreePorts::take(1).hand_over();
+            port
+        };
         let admission = NODES.map(|node| (node.to_owned(), free())).into_iter().collect();
         let site = Self {
             dir,

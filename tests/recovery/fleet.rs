@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tidegate_lab::{LabSpec, Provider};
+use tidegate_rig::{FreePorts, LOOPBACK};
 use tidegate_trust::{Files, Road};
 use tonic::transport::{Channel, Endpoint};
 
@@ -140,8 +141,8 @@ impl Ground {
 
     fn roads(&self) -> Roads {
         self.roads.clone().unwrap_or_else(|| {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let listen = free.local_addr().unwrap().to_string();
+            let [port] = FreePorts::take(1).hand_over();
+            let listen = format!("{LOOPBACK}:{port}");
             Roads { to_all: listen.clone(), to_first: listen.clone(), listen }
         })
     }

@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
+use tidegate_rig::{FreePorts, LOOPBACK};
+
 use crate::fleet::{self, Fleet, Ground, Roads, Which};
 use crate::machine::{self, Need, Network};
 use crate::tally::Faults;
@@ -108,15 +110,16 @@ fn fleet_apart(faults: &Faults, seed: u64) -> Option<(Network, Fleet)> {
 
 fn a_slow_road_is_only_slower() {
     let faults = Faults::of("network: 500 ms each way, in order");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [port] = FreePorts::take(1).hand_over();
+    let free = format!("{LOOPBACK}:{port}");
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ground = Ground::small(44);
     ground.roads = Some(Roads {
-        listen: free.to_string(),
-        to_all: free.to_string(),
+        listen: free.clone(),
+        to_all: free.clone(),
         to_first: slow.local_addr().unwrap().to_string(),
     });
-    let to = free.to_string();
+    let to = free;
     std::thread::spawn(move || {
         for near in slow.incoming().flatten() {
             // The coordinator may not listen yet: then the worker comes again.

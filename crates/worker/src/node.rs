@@ -222,13 +222,13 @@ impl Node {
         let mut turned = Instant::now();
         let mut shown: Option<Instant> = None;
         loop {
-            watchdog.feed(|| self.line());
-            if watchdog.was_asked() {
-                self.log_status();
-            }
             if shown.is_none_or(|at| at.elapsed() >= gauges::EVERY) {
                 self.show();
                 shown = Some(Instant::now());
+            }
+            watchdog.feed(|| self.line());
+            if watchdog.was_asked() {
+                self.log_status();
             }
             let mut batch = Vec::new();
             match self.inputs.recv_timeout(TICK) {

@@ -9,7 +9,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -17,6 +16,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tidegate_rig::FreePorts;
 
 use crate::clients::{Imap, PATIENCE, Port, deliver};
 use crate::kind::Kind;
@@ -171,8 +171,7 @@ pub(crate) fn run(command: &mut Command) {
 
 impl Ports {
     fn free() -> Self {
-        let held = [(); 3].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
-        let [imap, pop3, lmtp] = held.map(|it| it.local_addr().unwrap().port());
+        let [imap, pop3, lmtp] = FreePorts::take(3).hand_over();
         Self { imap: Port(imap), pop3: Port(pop3), lmtp: Port(lmtp) }
     }
 }
