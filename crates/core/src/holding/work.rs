@@ -145,9 +145,9 @@ impl Holding {
                 .mailboxes
                 .iter()
                 .filter(|(_, m)| {
-                    let open = planted::is(Bug::RestoreIntoOpen) && m.state.is_open();
-                    let known = m.stamp.is_some() == known;
-                    !m.state.is_settled() && known || open && !known
+                    let into_open = planted::is(Bug::RestoreIntoOpen) && !known;
+                    let waits = !m.state.is_settled() && m.stamp.is_some() == known;
+                    waits || into_open && m.state.is_open()
                 })
                 .filter(|(ordinal, m)| !is_dialled_first(*ordinal, m))
                 .map(|(ordinal, _)| ordinal)
