@@ -444,7 +444,8 @@ async fn with_a_slow_disk_reports_and_a_pause_still_pass_readers_and_operators()
     let readers = Flood::of_questions(&scene);
 
     operators.until_refused(50).await;
-    readers.until_refused(50).await;
+    // They do not wait for the disk, and are seldom so many at once that one is turned away.
+    readers.until_heard(200).await;
     scene.stands("a slow disk, operators and readers", FLOODED_MIB).await;
     let seen = [readers.codes(), operators.codes()].concat();
     assert!(seen.contains(&Code::ResourceExhausted), "{seen:?}");
