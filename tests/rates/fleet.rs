@@ -27,11 +27,6 @@ use tonic::transport::{Channel, Endpoint};
 /// Workers, each a process with a node of its own.
 pub(crate) const NODES: u32 = 8;
 
-/// How the programs are installed.
-const COORDINATOR: &str =
-    include_str!("../../deploy/systemd/tidegate-coordinator.service");
-const WORKER: &str = include_str!("../../deploy/systemd/tidegate-worker.service");
-
 /// How often the rollout is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -369,13 +364,9 @@ impl Watch {
 pub(crate) struct Program(Child);
 
 impl Program {
-    /// Starts it, in the environment that its unit gives it.
+    /// Starts it.
     pub(crate) fn start(words: &[&str]) -> anyhow::Result<Self> {
-        let unit = if words.first() == Some(&"worker") { WORKER } else { COORDINATOR };
-        let lines = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
-        let variables = lines.flat_map(str::split_whitespace);
-        let variables = variables.filter_map(|variable| variable.split_once('='));
-        Self::run(Command::new(std::env::current_exe()?).args(words).envs(variables))
+        Self::run(Command::new(std::env::current_exe()?).args(words))
     }
 
     /// Starts another program.
