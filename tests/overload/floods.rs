@@ -58,7 +58,6 @@ pub(crate) struct Flood {
 /// What they saw.
 #[derive(Default)]
 struct Seen {
-    heard: AtomicU64,
     refused: AtomicU64,
     ended: AtomicUsize,
     codes: Mutex<BTreeSet<i32>>,
@@ -67,7 +66,6 @@ struct Seen {
 
 impl Seen {
     fn hear<T>(&self, answer: Result<T, Status>) {
-        self.heard.fetch_add(1, Ordering::Relaxed);
         if let Err(status) = answer {
             self.refused.fetch_add(1, Ordering::Relaxed);
             self.codes.lock().unwrap().insert(status.code() as i32);
@@ -258,12 +256,6 @@ impl Flood {
             }
         }
         flood
-    }
-
-    /// Waits until so many calls were answered, or refused.
-    pub(crate) async fn until_heard(&self, calls: u64) {
-        until("calls are answered", || self.seen.heard.load(Ordering::Relaxed) >= calls)
-            .await;
     }
 
     /// Waits until so many calls were refused.
