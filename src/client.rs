@@ -612,7 +612,8 @@ fn cut_off(url: &str) -> Failure {
         format!("{url} has ended the connection without an answer"),
     );
     if url.starts_with("http://") {
-        return failure.help("does it want `https://`, and a certificate?");
+        return failure
+            .help("has it just ended, or does it want `https://` and a certificate?");
     }
     failure.help(
         "is the certificate of the authority that the coordinator believes, and not run out?",

@@ -326,7 +326,7 @@ fn whoever_comes_with_another_authoritys_certificate_or_without_tls_is_told_what
     assert!(told.contains("is the certificate of the authority"), "{told}");
     let told = text(&plain.stderr);
     assert_eq!(plain.status.code(), Some(69), "{told}");
-    assert!(told.contains("does it want `https://`, and a certificate?"), "{told}");
+    assert!(told.contains("does it want `https://` and a certificate?"), "{told}");
 }
 
 #[test]
