@@ -42,11 +42,32 @@ impl Packed {
         self.0.iter().copied().map(unpack)
     }
 
+    /// All of them, each with its ordinal, but for stretches of one and the same state that
+    /// nobody `looks_for`.
+    pub(super) fn but_stretches(
+        &self,
+        looks_for: impl Fn(MailboxState) -> bool,
+    ) -> impl Iterator<Item = (Ordinal, MailboxState)> {
+        let stretches = (0..).step_by(STRETCH).zip(self.0.chunks(STRETCH));
+        let some = stretches.filter(move |(_, states)| {
+            let first = states.first().copied().unwrap_or_default();
+            // Looks at all of them: that takes less time than to stop at the first other one.
+            let others = states.iter().fold(0, |others, it| others | (it ^ first));
+            others != 0 || looks_for(unpack(first))
+        });
+        some.flat_map(|(begin, states)| {
+            (begin..).map(Ordinal::new).zip(states.iter().copied().map(unpack))
+        })
+    }
+
     /// All of them, as they are packed.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
+
+/// States that are looked at together: most of a job's stand where their neighbours do.
+const STRETCH: usize = 64;
 
 /// All of them, each with its ordinal.
 pub(super) fn ordinals(
@@ -74,3 +95,36 @@ static STATES: [MailboxState; 256] = {
     }
     states
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::{Health, Level, Preparation};
+
+    #[test]
+    fn nobody_who_is_looked_for_is_in_a_stretch_that_is_left_out() {
+        let open = MailboxState {
+            preparation: Preparation::Prepared,
+            level: Level::FIRST,
+            health: Health::Healthy,
+            ..MailboxState::HELD
+        };
+        let looks_for = |state: MailboxState| !state.is_open();
+        for held in [&[][..], &[0], &[63], &[64, 65], &[0, 127, 128, 199]] {
+            let mut states = Packed::held(200);
+            for at in (0..200).filter(|at| !held.contains(at)) {
+                states.replace(at, open);
+            }
+
+            let found: Vec<usize> = states
+                .but_stretches(looks_for)
+                .filter(|(_, state)| looks_for(*state))
+                .map(|(ordinal, _)| ordinal.index())
+                .collect();
+            let seen = states.but_stretches(looks_for).count();
+
+            assert_eq!(found, held);
+            assert!(seen <= held.len() * STRETCH, "{seen} were looked at");
+        }
+    }
+}

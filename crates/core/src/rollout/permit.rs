@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{NodeState, Order, Orders, Rollout, ordinals};
+use super::{NodeState, Order, Orders, Rollout};
 use crate::fleet::{JobNumber, NodeNumber, Ordinal};
 use crate::mailbox::{Health, Level, MailboxState, Preparation};
 use crate::places::Places;
@@ -110,10 +110,15 @@ impl Rollout {
                 order.named = Some(named);
                 continue;
             }
-            for (ordinal, state) in ordinals(&self.job(order.job).states)
-                .take(usize::from(order.open_below))
-                .filter(|(ordinal, state)| may_rise(*state, order, *ordinal))
-            {
+            let states = &self.job(order.job).states;
+            let risers = states
+                .but_stretches(|state| is_fit(state, order.level))
+                .take_while(|(ordinal, _)| ordinal.get() < order.open_below)
+                .filter(|(ordinal, state)| {
+                    is_fit(*state, order.level)
+                        && order.held_back.binary_search(ordinal).is_err()
+                });
+            for (ordinal, state) in risers {
                 let before =
                     state.level < order.level && outstanding.contains(order.job, ordinal);
                 outstanding.remove(order.job, ordinal);
@@ -215,11 +220,8 @@ fn has_arrived(state: MailboxState, level: Level) -> bool {
         || state.preparation == Preparation::Quarantined
 }
 
-/// Whether a worker could raise it at once.
-fn may_rise(state: MailboxState, order: &Order, ordinal: Ordinal) -> bool {
+/// Whether a worker could raise it to `level` at once, unless it was re-closed.
+fn is_fit(state: MailboxState, level: Level) -> bool {
     let proven = !state.is_open() || state.health == Health::Healthy;
-    proven
-        && state.preparation == Preparation::Prepared
-        && state.level < order.level
-        && order.held_back.binary_search(&ordinal).is_err()
+    proven && state.preparation == Preparation::Prepared && state.level < level
 }
