@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::iter;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -14,8 +15,7 @@ use expect_test::{Expect, expect};
 use tempfile::TempDir;
 use tidegate_core::fleet::MailboxNumber;
 use tidegate_mail::{Mailbox, PrepareTask, Store, StoreConfig};
-use tidegate_wire::worker::{JobMailbox, JobPart};
-use tidegate_wire::worker_record::encode_description;
+use tidegate_wire::worker_record::{InPieces, encode_description};
 
 const CONFIG: &str = "node = \"stor-01\"\ncoordinator = \"http://127.0.0.1:7443\"\n\
     state_dir = \"state\"\nlive = \"live\"\nwork = \"work\"\n";
@@ -349,16 +349,16 @@ impl Node {
 
     /// Writes down that a job has this mailbox, as a worker does.
     fn describe(&self, address: &str) {
-        let mailbox = JobMailbox {
+        let mailbox = InPieces {
             number: MailboxNumber::new(0),
-            address: address.to_owned(),
-            path: "anna".to_owned(),
+            address: [address, ""],
+            path: ["anna", "", ""],
             language: None,
         };
-        let job = JobPart { mailboxes: vec![mailbox], expected: None };
         let dir = self.dir.path().join("state/jobs");
         fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("job-0-00"), encode_description(job)).unwrap();
+        fs::write(dir.join("job-0-00"), encode_description(iter::once(mailbox), None))
+            .unwrap();
     }
 
     /// Prepares both mailboxes, as a worker does.

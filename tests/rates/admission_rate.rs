@@ -294,7 +294,7 @@ async fn serve(mailboxes: u32, map: SocketAddr, http: SocketAddr) -> anyhow::Res
     let numbers: Vec<u32> = (0..mailboxes).collect();
     for job in numbers.chunks(4_096) {
         let standing = |mailbox| Standing::Level(is_open(mailbox).into());
-        let job = job.iter().map(|it| (fleet::address(*it).into(), standing(*it)));
+        let job = job.iter().map(|it| (fleet::address(*it), standing(*it)));
         doors.set(job);
     }
     drop(numbers);

@@ -259,7 +259,7 @@ fn start_admission() -> Server {
     let rung = Rung { name: "mail".to_owned(), services: vec!["imap".to_owned()] };
     let doors = Doors::new(Ladder { rungs: vec![rung] });
     let standing = |user| Standing::Level(is_open(user).into());
-    doors.set((0..USERS).map(|user| (address(user).into(), standing(user))));
+    doors.set((0..USERS).map(|user| (address(user), standing(user))));
     let (born, is_born) = mpsc::channel();
     let served = doors.clone();
     thread::spawn(move || {
@@ -277,7 +277,7 @@ fn start_admission() -> Server {
     thread::spawn(move || {
         on_other_cores();
         // The callers' users keep their standing, so that answers can be checked.
-        let mailbox = |n: u32| (address(USERS + n % 4_096).into(), Standing::Level(1));
+        let mailbox = |n: u32| (address(USERS + n % 4_096), Standing::Level(1));
         for turn in 0.. {
             doors.set((0..CHANGES_PER_S / 100).map(|n| mailbox(turn * 64 + n)));
             thread::sleep(Duration::from_millis(10));

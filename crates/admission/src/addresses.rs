@@ -168,11 +168,12 @@ impl Addresses {
     /// they belong is fetched from memory for all of them at once, as many as are given.
     pub(crate) fn change_all<T>(
         &self,
-        all: Vec<(Box<str>, T)>,
+        all: Vec<(impl AsRef<str>, T)>,
         first: Value,
         change: impl Fn(Value, T) -> Value,
     ) {
-        let keys: Vec<_> = all.iter().map(|(it, _)| self.key_to_keep(it)).collect();
+        let keys = all.iter().map(|(it, _)| self.key_to_keep(it.as_ref()));
+        let keys: Vec<_> = keys.collect();
         self.fetch(keys.iter().flatten());
         for ((address, by), key) in all.into_iter().zip(keys) {
             match key {
@@ -183,7 +184,7 @@ impl Addresses {
                 }
                 None => {
                     let mut long = write(&self.long);
-                    let value = long.entry(address).or_insert(first);
+                    let value = long.entry(address.as_ref().into()).or_insert(first);
                     *value = change(*value, by);
                 }
             }
@@ -510,12 +511,12 @@ mod tests {
         };
 
         for n in (0..50_000).step_by(100) {
-            let some = (n..n + 100).map(|n| (name(n).into(), n)).collect();
+            let some = (n..n + 100).map(|n| (name(n), n)).collect();
             addresses.change_all(some, [0; 3], |_, n| value(n));
         }
         // Whoever comes twice is changed twice.
         let third = (0..50_000).step_by(3).chain([3, 6]);
-        let third = third.map(|n| (name(n).into(), ())).collect();
+        let third = third.map(|n| (name(n), ())).collect();
         addresses.change_all(third, [0; 3], |[a, b, c], ()| {
             [a, b, if c < 77 { 77 } else { c }]
         });
@@ -576,7 +577,7 @@ mod tests {
             &long,
         ];
 
-        let told = all.iter().zip(1..).map(|(address, value)| ((*address).into(), value));
+        let told = all.iter().zip(1..).map(|(address, value)| (*address, value));
         addresses.change_all(told.collect(), [0; 3], |_, value| [value, 0, 0]);
 
         let kept: Vec<_> = all.iter().map(|it| addresses.get(it)).collect();

@@ -197,7 +197,7 @@ impl Doors {
     }
 
     /// Sets how far each address is open.
-    pub fn set(&self, changes: impl IntoIterator<Item = (Box<str>, Standing)>) {
+    pub fn set(&self, changes: impl IntoIterator<Item = (impl AsRef<str>, Standing)>) {
         self.change(changes, |mailbox, standing| Mailbox { standing, ..mailbox });
     }
 
@@ -205,7 +205,7 @@ impl Doors {
     /// that is said. An address that was not known before is held.
     pub fn describe(
         &self,
-        mailboxes: impl IntoIterator<Item = (Box<str>, Option<Standing>, Notice)>,
+        mailboxes: impl IntoIterator<Item = (impl AsRef<str>, Option<Standing>, Notice)>,
     ) {
         let changes = mailboxes.into_iter().map(|(address, standing, notice)| {
             let Notice { language, back } = notice;
@@ -277,18 +277,18 @@ impl Doors {
 
     fn change<T>(
         &self,
-        changes: impl IntoIterator<Item = (Box<str>, T)>,
+        changes: impl IntoIterator<Item = (impl AsRef<str>, T)>,
         change: impl Fn(Mailbox, T) -> Mailbox,
     ) {
-        let mut changes = changes.into_iter().map(|(mut address, by)| {
-            address.make_ascii_lowercase();
-            (address, by)
-        });
+        let mut changes = changes.into_iter();
         loop {
-            let some: Vec<_> = changes.by_ref().take(CHANGED_TOGETHER).collect();
-            if some.is_empty() {
+            let some = changes.by_ref().take(CHANGED_TOGETHER);
+            let (addresses, by): (Vec<_>, Vec<_>) = some.unzip();
+            if addresses.is_empty() {
                 return;
             }
+            let addresses = addresses.iter().map(|address| lower_case(address.as_ref()));
+            let some = addresses.zip(by).collect();
             let held = Mailbox::HELD.pack();
             self.inner.mailboxes.change_all(some, held, |value, by| {
                 change(Mailbox::unpack(value), by).pack()
@@ -411,7 +411,7 @@ mod tests {
         let doors = doors_at(1);
 
         assert_eq!(doors.answer("LMTP", "ANNA@Example.ORG"), Answer::Online);
-        doors.set([("anna@EXAMPLE.org".into(), Standing::Level(0))]);
+        doors.set([("anna@EXAMPLE.org", Standing::Level(0))]);
         assert_eq!(doors.standing("Anna@example.org"), Some(Standing::Level(0)));
     }
 
@@ -420,7 +420,7 @@ mod tests {
         let doors = doors_at(2);
         let clone = doors.clone();
 
-        doors.set([("anna@example.org".into(), Standing::Level(0))]);
+        doors.set([("anna@example.org", Standing::Level(0))]);
 
         assert_eq!(clone.answer("lmtp", "anna@example.org"), Answer::Held);
     }
@@ -428,7 +428,7 @@ mod tests {
     #[test]
     fn a_ladder_that_becomes_known_later_admits_from_then_on() {
         let doors = Doors::new(Ladder::default());
-        doors.set([("anna@example.org".into(), Standing::Level(2))]);
+        doors.set([("anna@example.org", Standing::Level(2))]);
         assert_eq!(doors.answer("imap", "anna@example.org"), Answer::Held);
 
         doors.set_ladder(ladder());
@@ -462,7 +462,7 @@ mod tests {
         let doors = doors_at(2);
         doors.set_dial_services(vec!["LMTP".to_owned(), WEBMAIL.to_owned()]);
 
-        doors.set([("anna@example.org".into(), Standing::DialTone)]);
+        doors.set([("anna@example.org", Standing::DialTone)]);
 
         assert_eq!(doors.answer("lmtp", "anna@example.org"), Answer::Online);
         assert_eq!(doors.answer(WEBMAIL, "anna@example.org"), Answer::Online);
@@ -478,10 +478,10 @@ mod tests {
         let others = doors.held("nobody@example.org", 0);
 
         doors.describe([
-            ("anna@example.org".into(), None, notice),
-            ("berta@example.org".into(), None, notice),
+            ("anna@example.org", None, notice),
+            ("berta@example.org", None, notice),
         ]);
-        doors.set([("ANNA@example.org".into(), Standing::Level(0))]);
+        doors.set([("ANNA@example.org", Standing::Level(0))]);
 
         assert_eq!(doors.standing("berta@example.org"), Some(Standing::Level(0)));
         assert_eq!(doors.standing("anna@example.org"), Some(Standing::Level(0)));
@@ -497,10 +497,10 @@ mod tests {
             || ["lda", "quota-status", "indexer-worker"].map(|it| doors.answer(it, anna));
         assert_eq!(ask(), [Answer::Held; 3]);
 
-        doors.set([(anna.into(), Standing::Level(1))]);
+        doors.set([(anna, Standing::Level(1))]);
         assert_eq!(ask(), [Answer::Online; 3]);
 
-        doors.set([(anna.into(), Standing::DialTone)]);
+        doors.set([(anna, Standing::DialTone)]);
         assert_eq!(ask(), [Answer::Held; 3]);
         doors.set_dial_services(vec!["lmtp".to_owned()]);
         assert_eq!(ask(), [Answer::Online; 3]);
@@ -528,7 +528,7 @@ mod tests {
 
     fn doors_at(level: u8) -> Doors {
         let doors = Doors::new(ladder());
-        doors.set([("Anna@example.org".into(), Standing::Level(level))]);
+        doors.set([("Anna@example.org", Standing::Level(level))]);
         doors
     }
 

@@ -303,7 +303,7 @@ mod tests {
         let back = Window { from_unix: 4_924_926_000, to_unix: 4_924_940_400 };
         let notice = Notice { language: Some(Language::Italian), back: Some(back) };
 
-        server.doors.describe([("held@example.org".into(), None, notice)]);
+        server.doors.describe([("held@example.org", None, notice)]);
 
         server.check("GET /gate/passdb/pop3/Held@example.org", &expect![[r#"200 {"state":"held","reason":"[UNAVAILABLE] Stiamo ripristinando la casella di posta: il ritorno in servizio si prevede tra le ore 12:00 e le 16:00 del 24 gennaio. La password resta la stessa."}"#]]);
     }
@@ -360,7 +360,7 @@ mod tests {
         let names =
             [ALWAYS_DOWN, "Tidegate-Doctor-DOWN@example.org"].map(ToOwned::to_owned);
         for name in names {
-            server.doors.set([(name.as_str().into(), Standing::Level(2))]);
+            server.doors.set([(name.as_str(), Standing::Level(2))]);
             server.check(&format!("GET /gate/passdb/imap/{name}"), &failed);
             server.check(&format!("GET /gate/userdb/lmtp/{name}"), &failed);
         }
@@ -403,7 +403,7 @@ mod tests {
         let server = Server::start();
         let mut caller = server.connect();
         for level in [2, 0, 2, 1] {
-            server.doors.set([("anna@example.org".into(), Standing::Level(level))]);
+            server.doors.set([("anna@example.org", Standing::Level(level))]);
 
             let answer = caller.ask("GET /gate/passdb/imap/anna@example.org");
 
@@ -496,8 +496,8 @@ mod tests {
             let rungs = vec![rung("receive", "lmtp"), rung("read", "imap")];
             let doors = Doors::new(Ladder { rungs });
             doors.set([
-                ("anna@example.org".into(), Standing::Level(2)),
-                ("held@example.org".into(), Standing::Level(0)),
+                ("anna@example.org", Standing::Level(2)),
+                ("held@example.org", Standing::Level(0)),
             ]);
             let runtime = runtime();
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

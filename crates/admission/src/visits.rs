@@ -187,16 +187,13 @@ impl Visits {
         now: Millis,
     ) {
         let period = self.period();
-        for address in addresses {
-            self.with(address.as_ref(), |shard, number| {
-                let before = shard.forget(number);
-                shard.keep_period(before.and_then(|it| it.period(period, now)));
-                if shard.people.len() - shard.held < WATCHED_MAX {
-                    shard.people.insert(number, Person::new(level, now));
-                } else {
-                    shard.is_incomplete = true;
-                }
-            });
+        let numbers = addresses.into_iter().map(|it| self.number(it.as_ref()));
+        let mut numbers: Vec<Number> = numbers.collect();
+        numbers.sort_unstable_by_key(|number| Self::index(*number));
+        for some in numbers.chunk_by(|a, b| Self::index(*a) == Self::index(*b)) {
+            let index = some.first().map_or(0, |number| Self::index(*number));
+            let Some(shard) = self.shards.get(index) else { continue };
+            lock(shard).opened(some, level, (period, now));
         }
     }
 
@@ -250,10 +247,18 @@ impl Visits {
         address: &str,
         change: impl FnOnce(&mut Shard, Number) -> T,
     ) -> Option<T> {
-        let number = self.hasher.hash_one(lower_case(address));
-        let index = number % self.shards.len() as u64;
-        let shard = self.shards.get(usize::try_from(index).ok()?)?;
+        let number = self.number(address);
+        let shard = self.shards.get(Self::index(number))?;
         Some(change(&mut lock(shard), number))
+    }
+
+    fn number(&self, address: &str) -> Number {
+        self.hasher.hash_one(lower_case(address))
+    }
+
+    /// Which shard watches it.
+    fn index(number: Number) -> usize {
+        usize::try_from(number % SHARDS as u64).unwrap_or_default()
     }
 
     fn period(&self) -> Millis {
@@ -270,6 +275,30 @@ impl Shard {
         let person = self.people.remove(&number)?;
         self.held -= usize::from(person.level == 0);
         Some(person)
+    }
+
+    /// Watches mailboxes of this shard that have opened.
+    fn opened(&mut self, numbers: &[Number], level: u8, (period, now): (Millis, Millis)) {
+        // Nearly all are new here while many open. Looking for all of them first waits for
+        // memory once, not for each.
+        if self.is_full() && !numbers.iter().any(|it| self.people.contains_key(it)) {
+            self.is_incomplete |= !numbers.is_empty();
+            return;
+        }
+        for number in numbers {
+            let before = self.forget(*number);
+            self.keep_period(before.and_then(|it| it.period(period, now)));
+            if self.is_full() {
+                self.is_incomplete = true;
+            } else {
+                self.people.insert(*number, Person::new(level, now));
+            }
+        }
+    }
+
+    /// Whether no more open mailboxes are watched.
+    fn is_full(&self) -> bool {
+        self.people.len() - self.held >= WATCHED_MAX
     }
 
     fn keep_period(&mut self, period: Option<Millis>) {

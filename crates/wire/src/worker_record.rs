@@ -5,11 +5,11 @@
 //! * What is encoded decodes to the same; anything else is an error, never a guess.
 
 use prost::Message;
-use tidegate_core::fleet::{Generation, JobNumber, Ordinal};
+use tidegate_core::fleet::{Generation, JobNumber, MailboxNumber, Ordinal};
 use tidegate_core::holding::{DialStep, Record, Settled, Stamp, Switched};
 use tidegate_core::inventory::Digest;
 use tidegate_core::mailbox::{Health, Level};
-use tidegate_core::policy::Rung;
+use tidegate_core::policy::{Language, Rung, Window};
 use tidegate_core::rollout::Finding;
 use tidegate_core::time::Timestamp;
 
@@ -17,7 +17,7 @@ use crate::journal::v1 as past;
 use crate::journal::v1::worker_record::Record as Kept;
 use crate::protocol::{ProtocolError, narrow, present};
 use crate::v1;
-use crate::worker::{JobPart, NodeNotice, level};
+use crate::worker::{JobMailbox, JobPart, NodeNotice, level};
 
 /// A journal of a worker cannot be understood. It must not be acted on.
 #[derive(Debug, thiserror::Error)]
@@ -168,10 +168,52 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WorkerRecordError> {
     Ok(Entry::Record(record))
 }
 
-/// The bytes of a job's description: what is kept beside the journal.
-pub fn encode_description(description: JobPart) -> Vec<u8> {
-    v1::FetchJobResponse::from(description).encode_to_vec()
+/// One mailbox of a description, its texts in the pieces that they are kept in.
+#[derive(Clone, Copy, Debug)]
+pub struct InPieces<'a> {
+    /// Its number in the inventory.
+    pub number: MailboxNumber,
+    /// Its owner's address.
+    pub address: [&'a str; 2],
+    /// Its store below the node's mail root.
+    pub path: [&'a str; 3],
+    /// The language in which its owner is told to wait; nothing for the default.
+    pub language: Option<Language>,
 }
+
+impl<'a> From<&'a JobMailbox> for InPieces<'a> {
+    fn from(JobMailbox { number, address, path, language }: &'a JobMailbox) -> Self {
+        let (address, path) = ([&**address, ""], [&**path, "", ""]);
+        Self { number: *number, address, path, language: *language }
+    }
+}
+
+/// The bytes of a job's description: what is kept beside the journal.
+pub fn encode_description<'a>(
+    mailboxes: impl Iterator<Item = InPieces<'a>>,
+    expected: Option<Window>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut one = v1::JobMailbox::default();
+    for InPieces { number, address, path, language } in mailboxes {
+        one.number = number.get();
+        one.address.clear();
+        one.address.extend(address);
+        one.path.clear();
+        one.path.extend(path);
+        one.language.clear();
+        one.language.push_str(language.map_or("", |it| it.code()));
+        prost::encoding::message::encode(MAILBOXES, &one, &mut bytes);
+    }
+    // Messages behind each other are one message, of which all lists go on.
+    let expected = expected.map(v1::Window::from);
+    let rest = v1::FetchJobResponse { mailboxes: Vec::new(), expected };
+    bytes.extend(rest.encode_to_vec());
+    bytes
+}
+
+/// The number of [`v1::FetchJobResponse::mailboxes`].
+const MAILBOXES: u32 = 1;
 
 /// A job's description from its bytes, older ones too.
 ///
@@ -534,13 +576,17 @@ mod tests {
         let older = [10, 24, 8, 7, 18, 15];
         let older = [&older[..], b"ann@example.org", &[26, 3], b"ann"].concat();
 
-        let again =
-            decode_description(&encode_description(told.clone())).expect("its own bytes");
+        let bytes_of = |told: &JobPart| {
+            let mailboxes = told.mailboxes.iter().map(InPieces::from);
+            encode_description(mailboxes, told.expected)
+        };
+        let again = decode_description(&bytes_of(&told)).expect("its own bytes");
         let old = decode_description(&older).expect("the bytes of an older program");
 
         assert_eq!(again, told);
         assert_eq!(old, JobPart { mailboxes: vec![mailbox(None)], expected: None });
-        assert_eq!(encode_description(old), older);
+        assert_eq!(bytes_of(&old), older);
+        assert_eq!(bytes_of(&told), v1::FetchJobResponse::from(told).encode_to_vec());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tidegate_core::fleet::{JobNumber, MailboxNumber, Ordinal};
 use tidegate_core::policy::{Language, Window};
 use tidegate_mail::Mailbox;
 use tidegate_wire::worker::{JobMailbox, JobPart};
-use tidegate_wire::worker_record::{decode_description, encode_description};
+use tidegate_wire::worker_record::{InPieces, decode_description, encode_description};
 
 /// Keeps descriptions.
 pub trait Shelf: Debug + Send + Sync {
@@ -138,7 +138,7 @@ struct One<'a> {
 const TOGETHER: usize = 4;
 
 /// What many mailboxes have in common: most are `NAME@DOMAIN` and lie at `DOMAIN/NAME` or the like.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 struct Shape {
     /// What follows the name in the address.
     domain: Box<str>,
@@ -154,15 +154,15 @@ const SHAPES_MAX: usize = 256;
 
 impl Description {
     /// The description that the coordinator has told.
-    pub(crate) fn new(told: JobPart) -> Self {
-        let mut description = Self::of(&told);
-        description.digest = *blake3::hash(&encode_description(told)).as_bytes();
+    pub(crate) fn new(told: &JobPart) -> Self {
+        let mut description = Self::of(told);
+        description.digest = *blake3::hash(&description.bytes()).as_bytes();
         description
     }
 
     /// All but the digest.
     fn of(told: &JobPart) -> Self {
-        let mut shapes: HashMap<Shape, u16> = HashMap::new();
+        let mut shapes: HashMap<Common<'_>, u16> = HashMap::new();
         let (mut packed, mut begins) = (Vec::new(), Vec::new());
         let mut before = 0;
         for (place, mailbox) in told.mailboxes.iter().enumerate() {
@@ -171,23 +171,23 @@ impl Description {
                 begins.push(u32::try_from(packed.len()).unwrap_or(u32::MAX));
             }
             let next = shapes.len();
-            let (shape, texts_own) = match Shape::common(mailbox) {
-                (shape, own) if next < SHAPES_MAX || shapes.contains_key(&shape) => {
-                    (shape, own)
+            let (common, texts_own) = match Common::of(mailbox) {
+                (common, own) if next < SHAPES_MAX || shapes.contains_key(&common) => {
+                    (common, own)
                 }
-                _ => Shape::own(mailbox),
+                _ => Common::hardly_any(mailbox),
             };
             let next = u16::try_from(next).unwrap_or(u16::MAX);
-            let shape = u64::from(*shapes.entry(shape).or_insert(next));
+            let shape = u64::from(*shapes.entry(common).or_insert(next));
             let (name, path) = (texts_own.0.as_bytes(), texts_own.1.as_bytes());
             let number = i64::from(mailbox.number.get());
             One { shape, name, path, step: number - before }.pack(&mut packed);
             before = number;
         }
-        let mut in_order: Vec<(u16, Shape)> =
-            shapes.into_iter().map(|(shape, number)| (number, shape)).collect();
+        let mut in_order: Vec<(u16, Common<'_>)> =
+            shapes.into_iter().map(|(common, number)| (number, common)).collect();
         in_order.sort_unstable_by_key(|(number, _)| *number);
-        let shapes = in_order.into_iter().map(|(_, shape)| shape).collect();
+        let shapes = in_order.into_iter().map(|(_, common)| common.into()).collect();
         Self {
             digest: [0; 32],
             packed: packed.into(),
@@ -227,16 +227,20 @@ impl Description {
     ///
     /// The shelf's; then nothing may be claimed.
     pub(crate) fn write(&self, shelf: &dyn Shelf, job: JobNumber) -> io::Result<()> {
+        shelf.keep(job, self.digest, &self.bytes())
+    }
+
+    /// What is kept of it.
+    fn bytes(&self) -> Vec<u8> {
         let mut number = 0;
         let mailboxes = self.all().filter_map(|one| {
             number += one.step;
             let number = MailboxNumber::new(u32::try_from(number).ok()?);
             let (name, path, shape) = self.parts(one)?;
             let (address, path) = (shape.address(name), shape.path(name, path));
-            Some(JobMailbox { number, address, path, language: shape.language })
+            Some(InPieces { number, address, path, language: shape.language })
         });
-        let told = JobPart { mailboxes: mailboxes.collect(), expected: self.expected };
-        shelf.keep(job, self.digest, &encode_description(told))
+        encode_description(mailboxes, self.expected)
     }
 
     /// How many mailboxes.
@@ -247,7 +251,14 @@ impl Description {
     /// The owner's address.
     pub(crate) fn address(&self, ordinal: Ordinal) -> Option<String> {
         let (name, _, shape) = self.parts(self.one(ordinal)?)?;
-        Some(shape.address(name))
+        Some(shape.address(name).concat())
+    }
+
+    /// Writes the owner's address behind what is there.
+    pub(crate) fn tell(&self, ordinal: Ordinal, to: &mut String) -> Option<()> {
+        let (name, _, shape) = self.parts(self.one(ordinal)?)?;
+        to.extend(shape.address(name));
+        Some(())
     }
 
     /// The mailbox of this address, as Dovecot writes it.
@@ -276,7 +287,8 @@ impl Description {
     /// The mailbox as the store knows it.
     pub(crate) fn mailbox(&self, ordinal: Ordinal, served: bool) -> Option<Mailbox> {
         let (name, path, shape) = self.parts(self.one(ordinal)?)?;
-        let (address, path) = (shape.address(name), shape.path(name, path).into_bytes());
+        let address = shape.address(name).concat();
+        let path = shape.path(name, path).concat().into_bytes();
         Some(Mailbox { key: Mailbox::key_of(&path), address, path, served })
     }
 
@@ -362,37 +374,53 @@ fn first_number(packed: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 impl Shape {
-    /// The address of this name.
-    fn address(&self, name: &str) -> String {
-        [name, &self.domain].concat()
+    /// The address of this name, in pieces.
+    fn address<'a>(&'a self, name: &'a str) -> [&'a str; 2] {
+        [name, &self.domain]
     }
 
-    /// Where the mailbox of this name lies; at `own` if there is nothing in common.
-    fn path(&self, name: &str, own: &str) -> String {
+    /// Where the mailbox of this name lies, in pieces; at `own` if there is nothing in common.
+    fn path<'a>(&'a self, name: &'a str, own: &'a str) -> [&'a str; 3] {
         match &self.around {
-            Some((before, behind)) => [before, name, behind].concat(),
-            None => own.to_owned(),
+            Some((before, behind)) => [before, name, behind],
+            None => [own, "", ""],
         }
     }
+}
 
+/// The shape of one mailbox, of which no other may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Common<'a> {
+    domain: &'a str,
+    around: Option<(&'a str, &'a str)>,
+    language: Option<Language>,
+}
+
+impl<'a> Common<'a> {
     /// The shape of a mailbox whose path has its name in it, or at least whose domain others
     /// have as well; and its own texts.
-    fn common(mailbox: &JobMailbox) -> (Self, (&str, &str)) {
+    fn of(mailbox: &'a JobMailbox) -> (Self, (&'a str, &'a str)) {
         let JobMailbox { address, path, language, .. } = mailbox;
         let at = address.rfind('@').filter(|at| *at > 0);
         let Some((name, domain)) = at.and_then(|at| address.split_at_checked(at)) else {
-            return Self::own(mailbox);
+            return Self::hardly_any(mailbox);
         };
-        let around = path.split_once(name).map(|(a, b)| (a.into(), b.into()));
+        let around = path.split_once(name);
         let own = if around.is_some() { "" } else { path };
-        (Self { domain: domain.into(), around, language: *language }, (name, own))
+        (Self { domain, around, language: *language }, (name, own))
     }
 
     /// The shape that has nothing but the language in common with others.
-    fn own(mailbox: &JobMailbox) -> (Self, (&str, &str)) {
+    fn hardly_any(mailbox: &'a JobMailbox) -> (Self, (&'a str, &'a str)) {
         let JobMailbox { address, path, language, .. } = mailbox;
-        let shape = Self { domain: Box::default(), around: None, language: *language };
-        (shape, (address, path))
+        (Self { domain: "", around: None, language: *language }, (address, path))
+    }
+}
+
+impl From<Common<'_>> for Shape {
+    fn from(Common { domain, around, language }: Common<'_>) -> Self {
+        let around = around.map(|(before, behind)| (before.into(), behind.into()));
+        Self { domain: domain.into(), around, language }
     }
 }
 
@@ -483,7 +511,7 @@ mod tests {
         let part = JobPart { mailboxes: told.to_vec(), expected: None };
         let job = JobNumber::new(1);
 
-        let description = Description::new(part.clone());
+        let description = Description::new(&part);
         description.write(&shelf, job).unwrap();
         let read = Description::read(&shelf, job, description.digest).unwrap();
 
@@ -516,7 +544,7 @@ mod tests {
         let mailboxes: Vec<_> = (0..3_000).map(mailbox).collect();
         let part = JobPart { mailboxes: mailboxes.clone(), expected: None };
 
-        let description = Description::new(part);
+        let description = Description::new(&part);
 
         assert!(description.shapes.len() <= SHAPES_MAX + 1);
         for (at, told) in (0..).map(Ordinal::new).zip(&mailboxes) {

@@ -365,7 +365,7 @@ impl MailStore for AtDovecot {
         Ok(mailboxes.iter().map(|(ordinal, _)| (*ordinal, Told::Done)).collect())
     }
 
-    fn opened(&self, addresses: Vec<Box<str>>) {
+    fn opened(&self, addresses: &[&str]) {
         self.doorkeeper.opened(addresses);
     }
 

@@ -321,7 +321,7 @@ impl Node {
                 }
                 Input::Heard(heard) => self.on_heard(*heard, now),
                 Input::Described { job, told } => {
-                    self.fetched.insert(job, Arc::new(Description::new(told)));
+                    self.fetched.insert(job, Arc::new(Description::new(&told)));
                     Vec::new()
                 }
                 Input::Done(done) => self.on_done(*done, now)?,

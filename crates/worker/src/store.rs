@@ -153,7 +153,7 @@ pub trait MailStore: Debug + Send + Sync {
     }
 
     /// The doors of these mailboxes have opened further: admission lets their owners in.
-    fn opened(&self, _addresses: Vec<Box<str>>) {}
+    fn opened(&self, _addresses: &[&str]) {}
 
     /// What a mailbox held when it was last verified, where that is known message by message.
     fn verified(&self, _mailbox: &Mailbox) -> Option<Manifest> {

@@ -57,7 +57,7 @@ impl Gate {
 
     /// Sets how far a mailbox is open.
     pub(crate) fn set(&self, address: &str, standing: Standing) {
-        self.doors.set([(address.into(), standing)]);
+        self.doors.set([(address, standing)]);
     }
 
     /// Ends it: nobody listens any more.

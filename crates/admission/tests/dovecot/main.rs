@@ -122,8 +122,8 @@ fn a_user_is_told_his_hours_in_his_language(edition: &Edition) {
     let back = Some(Window { from_unix: 4_924_933_200, to_unix: 4_924_947_600 });
     let english = Some(Language::English);
     site.gate.doors.describe([
-        (ANNA.into(), None, Notice { language: None, back }),
-        (BERT.into(), None, Notice { language: english, back }),
+        (ANNA, None, Notice { language: None, back }),
+        (BERT, None, Notice { language: english, back }),
     ]);
 
     let told = [Service::Imap, Service::Pop3].map(|service| {

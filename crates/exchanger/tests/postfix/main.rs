@@ -320,7 +320,7 @@ fn a_real_dovecot_that_holds_refuses_for_now_and_gets_each_message_once_when_ope
     });
     assert!(all_refused, "{}", site.postfix.log());
 
-    doors.set([(ANNA.into(), Standing::Level(1))]);
+    doors.set([(ANNA, Standing::Level(1))]);
     site.coordinator.open(ANNA);
 
     assert!(

@@ -152,10 +152,10 @@ impl Doorkeeper {
 
     /// The doors of these mailboxes have opened further; Dovecot may still remember that they
     /// were closed.
-    pub(crate) fn opened(&self, addresses: impl IntoIterator<Item = Box<str>>) {
+    pub(crate) fn opened(&self, addresses: &[&str]) {
         let mut state = self.shared.state();
         for address in addresses {
-            state.stale.add(lower_case(&address));
+            state.stale.add(lower_case(address));
         }
         drop(state);
         self.shared.changed.notify_all();

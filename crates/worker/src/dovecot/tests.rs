@@ -162,7 +162,7 @@ fn held_people_who_are_logged_in_all_the_same_are_disconnected() {
     let doveadm = site.doveadm();
     let mut sessions: Vec<_> = (0..2).map(|n| site.dovecot.imap(&address(n))).collect();
     // As when the worker was stopped in the middle of a closing.
-    site.doors.set([(address(1).into(), Standing::Level(0))]);
+    site.doors.set([(address(1), Standing::Level(0))]);
 
     let grace = Duration::from_secs(1);
     let _keeper = Doorkeeper::start(Arc::clone(&doveadm), site.doors.clone(), grace);
@@ -189,7 +189,7 @@ fn dovecot_2_4_is_closed_under_people_who_are_logged_in_as_well() {
         Arc::new(Doveadm::new(&DoveadmSpec { urls: vec![url], credential, deadline }));
     let stand = |level| {
         let level = Standing::Level(level);
-        doors.set(addresses.iter().map(|address| (address.as_str().into(), level)));
+        doors.set(addresses.iter().map(|address| (address.as_str(), level)));
     };
     stand(3);
     let answers = |user: &str| dovecot.ports().login(Service::Imap, user, PASSWORD);
@@ -310,7 +310,7 @@ impl Site {
     }
 
     fn stand(&self, standing: Standing) {
-        self.doors.set((0..self.mailboxes).map(|n| (address(n).into(), standing)));
+        self.doors.set((0..self.mailboxes).map(|n| (address(n), standing)));
     }
 
     fn doveadm(&self) -> Arc<Doveadm> {

@@ -187,15 +187,14 @@ impl Node {
         &mut self,
         job: JobNumber,
         tried: &[Ordinal],
-        answered: impl Iterator<Item = Ordinal>,
+        answered: impl Iterator<Item = Ordinal> + Clone,
         now: Timestamp,
     ) {
         self.busy.remove_all(job, tried.iter().copied());
-        let answered: Vec<Ordinal> = answered.collect();
-        if answered == tried {
+        if answered.clone().eq(tried.iter().copied()) {
             return;
         }
-        let answered: BTreeSet<Ordinal> = answered.into_iter().collect();
+        let answered: BTreeSet<Ordinal> = answered.collect();
         let unanswered = tried.iter().filter(|ordinal| !answered.contains(*ordinal));
         let deferred = unanswered.map(|ordinal| ((job, *ordinal), now + DEFER));
         self.deferred.extend(deferred);

@@ -40,7 +40,8 @@ impl Node {
             return;
         }
         let lease = self.lease(self.given.clock.now());
-        let mut opened = Vec::new();
+        // A text for each of thousands would cost more than all else that is done to open them.
+        let (mut texts, mut ends) = (String::new(), Vec::new());
         for (job, ordinal) in std::mem::take(&mut self.unseen).iter() {
             let Some(standing) = self.standing(job, ordinal) else { continue };
             let permitted = match standing {
@@ -49,23 +50,30 @@ impl Node {
                 Standing::DialTone => self.holding.may_ring(job, ordinal, lease),
             };
             if permitted && !self.estranged.doubted.contains(&job) {
-                let Some(address) = self.address(job, ordinal) else { continue };
-                opened.push((address, standing));
+                let description = self.descriptions.get(&job);
+                let told = description.and_then(|it| it.tell(ordinal, &mut texts));
+                ends.extend(told.map(|()| (texts.len(), standing)));
             } else {
                 self.unseen.insert(job, ordinal);
             }
         }
-        if opened.is_empty() {
+        if ends.is_empty() {
             return;
         }
-        self.given.doors.set(opened.iter().cloned());
-        for (address, standing) in &opened {
-            if let Standing::Level(level) = standing {
-                self.given.doors.visits().opened([address], *level);
+        let begins = std::iter::once(0).chain(ends.iter().map(|(end, _)| *end));
+        let opened = begins.zip(&ends).filter_map(|(begin, (end, standing))| {
+            Some((texts.get(begin..*end)?, *standing))
+        });
+        let opened: Vec<(&str, Standing)> = opened.collect();
+        self.given.doors.set(opened.iter().copied());
+        for some in opened.chunk_by(|(_, a), (_, b)| a == b) {
+            if let Some((_, Standing::Level(level))) = some.first() {
+                let addresses = some.iter().map(|(address, _)| address);
+                self.given.doors.visits().opened(addresses, *level);
             }
         }
-        let opened = opened.into_iter().map(|(address, _)| address);
-        self.given.store.opened(opened.collect());
+        let addresses: Vec<&str> = opened.iter().map(|(address, _)| *address).collect();
+        self.given.store.opened(&addresses);
     }
 
     /// Where a mailbox stands on record.
@@ -93,11 +101,7 @@ impl Node {
         let Some(description) = self.descriptions.get(&job) else { return };
         let addresses =
             ordinals.iter().filter_map(|ordinal| description.address(*ordinal));
-        self.given.doors.set(addresses.map(|address| (address.into(), standing)));
-    }
-
-    fn address(&self, job: JobNumber, ordinal: Ordinal) -> Option<Box<str>> {
-        Some(self.descriptions.get(&job)?.address(ordinal)?.into())
+        self.given.doors.set(addresses.map(|address| (address, standing)));
     }
 
     pub(super) fn publish_all(&self) {
@@ -124,7 +128,7 @@ impl Node {
             let standing = if is_seen { self.shown(job, it) } else { None };
             let language = description.language(it).map(told_in);
             let notice = tidegate_admission::Notice { language, back };
-            description.address(it).map(|address| (address.into(), standing, notice))
+            description.address(it).map(|address| (address, standing, notice))
         });
         self.given.doors.describe(mailboxes);
         let held = (0..).map(Ordinal::new).zip(held.states()).filter_map(|(it, _)| {

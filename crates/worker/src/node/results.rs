@@ -94,17 +94,17 @@ impl Node {
     fn rest_probed(
         &mut self,
         tried: &[ProbeTask],
-        probed: impl Iterator<Item = ProbeTask>,
+        probed: impl Iterator<Item = ProbeTask> + Clone,
         now: Timestamp,
     ) {
         for tasks in tried.chunk_by(|a, b| a.job == b.job) {
             let Some(first) = tasks.first() else { continue };
             self.busy.remove_all(first.job, tasks.iter().map(|task| task.ordinal));
         }
-        let mut probed: Vec<ProbeTask> = probed.collect();
-        if probed == tried {
+        if probed.clone().eq(tried.iter().copied()) {
             return;
         }
+        let mut probed: Vec<ProbeTask> = probed.collect();
         probed.sort_unstable();
         let unread = tried.iter().filter(|task| probed.binary_search(task).is_err());
         let deferred = unread.map(|task| ((task.job, task.ordinal), now + DEFER));
@@ -165,7 +165,7 @@ impl Node {
             .settings
             .as_ref()
             .map_or(u64::MAX, |settings| settings.slow_after.millis());
-        let mut latencies = Vec::new();
+        let mut latencies = Vec::with_capacity(results.len());
         let mut by_job: Vec<((JobNumber, Generation), Vec<Probed>)> = Vec::new();
         for (task, probed, latency) in results {
             let (job, generation) = (task.job, task.generation);

@@ -16,6 +16,7 @@ use tidegate_core::time::Span;
 use tidegate_journal::{AppendError, ReadError};
 use tidegate_mail::Mailbox;
 use tidegate_wire::worker::{JobMailbox, JobPart, NodeNotice};
+use tidegate_wire::worker_record::{InPieces, encode_description};
 
 use super::*;
 use crate::description::Shelf;
@@ -70,7 +71,9 @@ impl Shelf for OneShelf {
     }
 
     fn read(&self, _: JobNumber, _: [u8; 32]) -> io::Result<Vec<u8>> {
-        Ok(tidegate_wire::worker_record::encode_description(told()))
+        let told = told();
+        let mailboxes = told.mailboxes.iter().map(InPieces::from);
+        Ok(encode_description(mailboxes, told.expected))
     }
 
     fn note_turned_away(&self, turned_away: bool) -> io::Result<()> {
@@ -167,7 +170,7 @@ fn recovered_on(
 
 /// The entries of a journal by which one mailbox stands at `level`.
 fn entries(level: Level) -> Vec<Entry> {
-    let description = Description::new(told());
+    let description = Description::new(&told());
     let (job, generation, at) = (JOB, JOURNALED, Timestamp::from_millis(1));
     let ordinals = vec![Ordinal::new(0)];
     let settled = Settled {
