@@ -15,7 +15,7 @@ use tidegate_core::plan::Plan;
 use tidegate_core::planted::{self, Bug};
 use tidegate_core::rollout::Rollout;
 use tidegate_core::time::Timestamp;
-use tidegate_journal::{Entry, Journal, Kind, Log, ReadError};
+use tidegate_journal::{Entry, Journal, Kind, Log, ReadError, Rhythm};
 use tidegate_wire::policy_file;
 use tidegate_wire::record::{PlanApplied, decode_plan_applied, decode_record, is_story};
 use tidegate_wire::snapshot::{OfRollout, decode_rollout, encode_rollout};
@@ -77,7 +77,7 @@ pub(crate) fn recover(
     let ahead = Ahead::begin(dir);
     let mut journal = Journal::open(&dir.join("journal"), &kind)?;
     if let Some(records) = compact_after {
-        journal = journal.compacted_after(records);
+        journal = journal.compacted_in(Rhythm { records, ..Rhythm::USUAL });
     }
     let plans = PlanFiles { dir: dir.to_owned(), ahead: Mutex::new(Some(ahead)) };
     let past = replay(Box::new(journal), Box::new(plans), clock)

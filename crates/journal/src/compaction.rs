@@ -39,11 +39,6 @@ impl Rhythm {
     /// What a start reads again in some tenths of a second.
     pub const USUAL: Self = Self { records: 65_536, bytes: 8 << 20 };
 
-    /// The usual, but after so many records.
-    pub const fn after(records: u64) -> Self {
-        Self { records, ..Self::USUAL }
-    }
-
     /// Whether a tail of so many records and bytes is long enough, if the newest snapshot
     /// was so large. Snapshots must not cost more than what they follow.
     pub(crate) fn is_due(self, records: u64, bytes: u64, snapshot_bytes: u64) -> bool {

@@ -207,10 +207,10 @@ impl Journal {
         Ok(Self { kind, rhythm, db, appender, writer, _lock: lock })
     }
 
-    /// The same, which wants a snapshot after so many records.
+    /// The same, which wants a snapshot in this rhythm.
     #[must_use]
-    pub fn compacted_after(mut self, records: u64) -> Self {
-        self.rhythm = Rhythm::after(records);
+    pub fn compacted_in(mut self, rhythm: Rhythm) -> Self {
+        self.rhythm = rhythm;
         self
     }
 

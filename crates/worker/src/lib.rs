@@ -42,7 +42,7 @@ use anyhow::Context as _;
 use tidegate_admission::{Doors, Ladder, Standing};
 use tidegate_core::fleet::Incarnation;
 use tidegate_core::gate::Pulses;
-use tidegate_journal::{Journal, Kind};
+use tidegate_journal::{Journal, Kind, Rhythm};
 use tidegate_trust::{Road, check_url};
 use tidegate_wire::worker::NodeSettings;
 use tokio::net::TcpListener;
@@ -265,11 +265,14 @@ fn open_journal(config: &Config) -> anyhow::Result<Journal> {
     let dir = config.state_dir.join("journal");
     let journal = Journal::open(&dir, &kind)
         .with_context(|| format!("open the journal of node `{}`", config.node))?;
-    Ok(match config.compact_after_records {
-        Some(records) => journal.compacted_after(records),
-        None => journal,
-    })
+    let records = config.compact_after_records.unwrap_or(Rhythm::USUAL.records);
+    Ok(journal.compacted_in(Rhythm { records, bytes: TAIL_BYTES_MAX }))
 }
+
+/// Bytes of records behind a snapshot, at most: three times what a coordinator lets come together.
+/// With a third of this a node of a million wrote half as much again to its disk. A start of such
+/// a node takes 1.4 seconds of CPU in all.
+const TAIL_BYTES_MAX: u64 = 24 << 20;
 
 fn open_store(config: &Config, holder: String) -> anyhow::Result<Arc<dyn MailStore>> {
     // Only the directory itself: a mistyped path must not start with an empty quarantine.
