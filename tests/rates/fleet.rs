@@ -27,6 +27,11 @@ use tonic::transport::{Channel, Endpoint};
 /// Workers, each a process with a node of its own.
 pub(crate) const NODES: u32 = 8;
 
+/// How the programs are installed.
+const COORDINATOR: &str =
+    include_str!("../../deploy/systemd/tidegate-coordinator.service");
+const WORKER: &str = include_str!("../../deploy/systemd/tidegate-worker.service");
+
 /// How often the rollout is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -364,9 +369,12 @@ impl Watch {
 pub(crate) struct Program(Child);
 
 impl Program {
-    /// Starts it.
+    /// Starts it, in the environment that its unit gives it.
     pub(crate) fn start(words: &[&str]) -> anyhow::Result<Self> {
-        Self::run(Command::new(std::env::current_exe()?).args(words))
+        let unit = if words.first() == Some(&"worker") { WORKER } else { COORDINATOR };
+        let lines = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+        let variables = lines.filter_map(|variable| variable.split_once('='));
+        Self::run(Command::new(std::env::current_exe()?).args(words).envs(variables))
     }
 
     /// Starts another program.
