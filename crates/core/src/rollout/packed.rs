@@ -42,13 +42,15 @@ impl Packed {
         self.0.iter().copied().map(unpack)
     }
 
-    /// All of them, each with its ordinal, but for stretches of one and the same state that
-    /// nobody `looks_for`.
+    /// Those with ordinals below `end`, each with its ordinal, but for stretches of one and the
+    /// same state that nobody `looks_for`.
     pub(super) fn but_stretches(
         &self,
+        end: u16,
         looks_for: impl Fn(MailboxState) -> bool,
     ) -> impl Iterator<Item = (Ordinal, MailboxState)> {
-        let stretches = (0..).step_by(STRETCH).zip(self.0.chunks(STRETCH));
+        let some = self.0.get(..usize::from(end)).unwrap_or(&self.0);
+        let stretches = (0..).step_by(STRETCH).zip(some.chunks(STRETCH));
         let some = stretches.filter(move |(_, states)| {
             let first = states.first().copied().unwrap_or_default();
             // Looks at all of them: that takes less time than to stop at the first other one.
@@ -117,14 +119,16 @@ mod tests {
             }
 
             let found: Vec<usize> = states
-                .but_stretches(looks_for)
+                .but_stretches(u16::MAX, looks_for)
                 .filter(|(_, state)| looks_for(*state))
                 .map(|(ordinal, _)| ordinal.index())
                 .collect();
-            let seen = states.but_stretches(looks_for).count();
+            let seen = states.but_stretches(200, looks_for).count();
+            let first = states.but_stretches(1, looks_for).count();
 
             assert_eq!(found, held);
             assert!(seen <= held.len() * STRETCH, "{seen} were looked at");
+            assert_eq!(first, usize::from(held.first() == Some(&0)));
         }
     }
 }

@@ -112,8 +112,7 @@ impl Rollout {
             }
             let states = &self.job(order.job).states;
             let risers = states
-                .but_stretches(|state| is_fit(state, order.level))
-                .take_while(|(ordinal, _)| ordinal.get() < order.open_below)
+                .but_stretches(order.open_below, |state| is_fit(state, order.level))
                 .filter(|(ordinal, state)| {
                     is_fit(*state, order.level)
                         && order.held_back.binary_search(ordinal).is_err()
