@@ -13,6 +13,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::Value;
+use tidegate_core::rollout::Grade;
 
 use super::{COMPENSATION, EVENTS, OUTAGE, SUMS, WORDS};
 use crate::cli::Dialect;
@@ -29,9 +30,6 @@ const MESSAGES: [(&str, &str); 7] = [
     ("beyond repair, bytes kept aside", "set_aside"),
     ("lost, known by name only", "lost"),
 ];
-
-/// How well mailboxes came back.
-const GRADES: [&str; 4] = ["perfect", "good", "investigate", "poor"];
 
 /// The page of the report in `dir`, with when the outage began and how its tables are written.
 ///
@@ -132,7 +130,7 @@ fn mail(sums: &Value) -> String {
         let count = thousands(number(sums, &format!("/messages/{name}")));
         say!(page, "  {what:<38}{count:>15}\n");
     }
-    let grades = GRADES.map(|grade| {
+    let grades = Grade::ALL.map(Grade::code).map(|grade| {
         format!("{} {grade}", thousands(number(sums, &format!("/grades/{grade}"))))
     });
     say!(page, "  mailboxes came back: {}\n", grades.join(", "));

@@ -588,22 +588,14 @@ mod tests {
 
     #[test]
     fn rows_that_cannot_be_together_are_named_with_the_first_of_them() {
-        let mut builder = InventoryBuilder::new();
         let again = [
             row("A@a.IT", "n9", "p"),
             row("new@a.it", "n2", "b/"),
             row("a@A.it", "n2", "b"),
         ];
-        for row in ROWS.into_iter().chain(again) {
-            builder.push(row).unwrap();
-        }
-
-        let clashes = builder.finish().unwrap_err();
-        let clashes: Vec<_> =
-            clashes.iter().map(|it| format!("{}: {}", it.row, it.error)).collect();
 
         assert_eq!(
-            clashes,
+            clashes(ROWS.into_iter().chain(again)),
             [
                 "4: the address is that of row 1 already",
                 "5: the path on this node is that of row 1 already",
@@ -614,7 +606,6 @@ mod tests {
 
     #[test]
     fn all_rows_of_an_address_but_the_first_are_named_wherever_they_are() {
-        let mut builder = InventoryBuilder::new();
         let rows = [
             row("b@a.it", "n2", "1"),
             row("a@a.it", "n2", "2"),
@@ -624,22 +615,25 @@ mod tests {
             row("anna@a.it", "n1", "anna"),
             row("c@a.it", "n1", "anna"),
         ];
-        for row in rows {
-            builder.push(row).unwrap();
-        }
-
-        let clashes = builder.finish().unwrap_err();
-        let clashes: Vec<_> =
-            clashes.iter().map(|it| format!("{}: {}", it.row, it.error)).collect();
 
         assert_eq!(
-            clashes,
+            clashes(rows),
             [
                 "2: the address is that of row 1 already",
                 "3: the address is that of row 1 already",
                 "5: the path on this node is that of row 4 already",
             ]
         );
+    }
+
+    /// What stands in the way of an inventory of these rows.
+    fn clashes<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> Vec<String> {
+        let mut builder = InventoryBuilder::new();
+        for row in rows {
+            builder.push(row).unwrap();
+        }
+        let clashes = builder.finish().unwrap_err();
+        clashes.iter().map(|it| format!("{}: {}", it.row, it.error)).collect()
     }
 
     fn check(bad: Row<'_>, reason: &str) {
