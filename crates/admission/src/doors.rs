@@ -15,7 +15,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use hyper::body::Bytes;
 
 use crate::addresses::{Addresses, Value};
-use crate::notice::{Language, Notice, Notices, Texts, WindowNumber};
+use crate::notice::{
+    Language, Notice, Notices, Texts, WINDOW_BITS, WINDOWS_MAX, WindowNumber,
+};
 use crate::visits::Visits;
 
 /// What may be known of a mailbox's doors; cheap to clone, all clones are one.
@@ -112,8 +114,9 @@ struct Mailbox {
     window: Option<WindowNumber>,
 }
 
-/// Bits of a standing, beside those of a language.
-const STANDING_BITS: u32 = 6;
+/// Bits of a standing and of a language, beside those of a window: two bytes in all.
+const STANDING_BITS: u32 = 4;
+const LANGUAGE_BITS: u32 = u16::BITS - STANDING_BITS - WINDOW_BITS;
 
 /// Mailboxes whose places are fetched from memory together: what they take has room near the
 /// processor.
@@ -123,7 +126,7 @@ const CHANGED_TOGETHER: usize = 64;
 const DIAL_TONE: u8 = (1 << STANDING_BITS) - 1;
 
 /// Instead of a window's number.
-const NO_WINDOW: WindowNumber = WindowNumber::MAX;
+const NO_WINDOW: WindowNumber = WINDOWS_MAX;
 
 impl Mailbox {
     const HELD: Self =
@@ -141,18 +144,21 @@ impl Mailbox {
             Some(Language::English) => 1,
             Some(Language::Italian) => 2,
         };
-        let [low, high] = self.window.unwrap_or(NO_WINDOW).to_le_bytes();
-        [standing | language << STANDING_BITS, low, high]
+        let window = self.window.unwrap_or(NO_WINDOW);
+        let above = window << LANGUAGE_BITS | language;
+        (above << STANDING_BITS | u16::from(standing)).to_le_bytes()
     }
 
-    fn unpack([first, low, high]: Value) -> Self {
-        let window = WindowNumber::from_le_bytes([low, high]);
+    fn unpack(packed: Value) -> Self {
+        let [low, _] = packed;
+        let above = u16::from_le_bytes(packed) >> STANDING_BITS;
+        let window = above >> LANGUAGE_BITS;
         Self {
-            standing: match first & DIAL_TONE {
+            standing: match low & DIAL_TONE {
                 DIAL_TONE => Standing::DialTone,
                 level => Standing::Level(level),
             },
-            language: match first >> STANDING_BITS {
+            language: match above & ((1 << LANGUAGE_BITS) - 1) {
                 1 => Some(Language::English),
                 2 => Some(Language::Italian),
                 _ => None,
